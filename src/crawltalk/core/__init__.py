@@ -1,0 +1,1 @@
+"""What every part stands on: errors, types, recipes, runs, files, the console. Imports neither torch nor numba."""

@@ -1,0 +1,24 @@
+"""The user's mistakes. Each is one line that says what is wrong and the way out, and ends the program with exit code 2.
+
+Anything that is *our* mistake is an ordinary exception and keeps its traceback.
+"""
+
+
+class UserError(Exception):
+    """Base of every error that a user can mend; its text is the one line that is printed."""
+
+
+class BadRecipe(UserError):
+    """A recipe, overlay or flag holds an unknown key, a wrong type or a value out of range."""
+
+
+class MissingInput(UserError):
+    """A stage, file or folder that is needed is not there."""
+
+
+class BadInput(UserError):
+    """A file is there, but it is not what it should be."""
+
+
+class TooBig(UserError):
+    """This machine cannot hold, or could not finish, what was asked for."""

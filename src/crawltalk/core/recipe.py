@@ -1,0 +1,202 @@
+"""Every knob there is: one frozen dataclass per stage, each value with its meaning and unit.
+
+A stage receives its own section only. A field that is `None` is derived when the recipe is resolved (`core.config`) and
+spelled out in `runs/NAME/recipe.toml`. `machine` says where and how to compute; it never enters a fingerprint.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Where and how to compute. Changes nothing in what is computed, so no stage goes stale by it."""
+
+    workers: int | None = None
+    """Processes and threads; all usable cores if absent."""
+    device: str | None = None
+    """cpu or cuda; cuda if absent and there is one."""
+    dtype: str | None = None
+    """Compute type of matrix products: float32 or bfloat16; the faster one, by a start-up probe, if absent."""
+    force: bool = False
+    """Start even if the machine is estimated to be too small or too slow."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crawl:
+    """Where the raw pages come from."""
+
+    source: str = "sample"
+    """`sample`: the embedded crawl with known ground truth; otherwise a path or glob of *.warc.gz files."""
+    articles: int | None = None
+    """Of the sample: at most this many articles per language (all 10,033 / 9,955 / 6,239 if absent)."""
+    topics: tuple[str, ...] = ()
+    """Of the sample: only these topics of English articles, such as "Physical sciences" (all if empty)."""
+    languages: tuple[str, ...] = ("en", "fr", "es")
+    """Of the sample: languages to render."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """From WARC to clean documents, in FineWeb's order (Penedo et al. 2024, section 3)."""
+
+    blocklist: str | None = None
+    """A file with one blocked domain per line, added to the small built-in list."""
+    extractor: str = "crawltalk"
+    """Main-text extractor: a built-in name, or "my_package.module:name"."""
+    languages: tuple[str, ...] = ("en",)
+    """ISO 639-1 codes to keep."""
+    language_threshold: float = 0.65
+    """Least probability of the language (FineWeb 3.2)."""
+    min_words: int = 50
+    """Fewest words in a document (Gopher, Rae et al. 2021, A1.1)."""
+    max_page_bytes: int = 10_000_000
+    """Pages with a longer body are set aside unparsed."""
+    ngram: int = 5
+    """Words in a MinHash shingle (FineWeb 3.4)."""
+    bands: int = 14
+    rows: int = 8
+    """14 bands of 8 rows: a pair with similarity s is found with probability 1 - (1 - s^8)^14."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokenizer:
+    """Byte-level BPE (Sennrich et al. 2016; byte level: Radford et al. 2019)."""
+
+    vocab_size: int = 4096
+    """Tokens in all: 256 bytes, merges, special tokens."""
+    train_bytes: int = 50_000_000
+    """Text to learn merges from, at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """The mixture: which documents are trained on, how often, and which are kept out."""
+
+    include: str = ""
+    """Regular expression on the URL; documents that do not match are `outside`. Empty: all match."""
+    heldout: float = 0.1
+    """Share of the included documents kept out of training as "after the cutoff"."""
+    validation: float = 0.02
+    """Share of the included documents kept for bits per byte."""
+    flagships: int = 0
+    """Number of documents to oversample, as the talk says Wikipedia is."""
+    flagship_pattern: str = ""
+    """Regular expression on title and description that flagships match first; the rest are drawn by hash."""
+    oversample: int = 40
+    """Times a flagship occurs in one pass over the training shards."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """The shape of the Transformer: Qwen3's (RMSNorm, RoPE, QK-norm, SwiGLU, tied embeddings). `depth` derives the rest."""
+
+    depth: int = 4
+    """Layers: the one dial."""
+    width: int | None = None
+    """Hidden size; 64 x depth if absent."""
+    heads: int | None = None
+    """Query heads; width / head_dim if absent."""
+    kv_heads: int | None = None
+    """Key/value heads; as many as query heads if absent."""
+    head_dim: int = 64
+    mlp: int | None = None
+    """Inner size of the SwiGLU; 3 x width if absent."""
+    context: int = 256
+    """Longest sequence, in tokens."""
+    rope_theta: float = 10_000.0
+    tie_embeddings: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optim:
+    """Muon for the matrices of the blocks, AdamW for the rest."""
+
+    lr: float | None = None
+    """Muon's peak learning rate; 0.02 x sqrt(256 / width) if absent."""
+    adam_lr: float | None = None
+    """AdamW's peak learning rate; 0.003 x sqrt(256 / width) if absent."""
+    weight_decay: float = 0.0
+    momentum: float = 0.95
+    beta1: float = 0.9
+    beta2: float = 0.95
+    warmup: float = 0.02
+    """Share of the steps over which the rate rises from 0."""
+    cooldown: float = 0.5
+    """Share of the steps, at the end, over which it falls linearly to 0."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrain:
+    """Next-token prediction on the token shards."""
+
+    model: Model = field(default_factory=Model)
+    optim: Optim = field(default_factory=Optim)
+    tokens: int | None = None
+    """Tokens to train on; 20 per parameter (Hoffmann et al. 2022) if absent."""
+    batch_tokens: int = 8192
+    """Tokens in one optimizer step, over all ranks."""
+    eval_every: int = 100
+    """Steps between two looks at the validation loss and a sample."""
+    save_every: int = 50
+    """Steps between two checkpoints."""
+    prompts: tuple[str, ...] = ()
+    """Beginnings that the model continues while it trains."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sft:
+    """Supervised fine-tuning on conversations made from the documents; the loss counts assistant tokens only."""
+
+    optim: Optim = field(default_factory=Optim)
+    epochs: float = 3.0
+    """Passes over the conversations."""
+    batch_tokens: int = 8192
+    arithmetic: int = 2000
+    """Arithmetic conversations."""
+    spelling: int = 1000
+    """Spelling conversations."""
+    identity: int = 200
+    """Conversations about who the assistant is."""
+    refusals: int = 400
+    """Titles never trained on that the assistant learns to decline politely."""
+    name: str = "Crawly"
+    """How the assistant calls itself."""
+    save_every: int = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evals:
+    """What the models can do, measured."""
+
+    problems: int = 100
+    """Problems per generated task (arithmetic, spelling), at most."""
+    max_tokens: int = 64
+    """Longest reply, in tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """One self-contained HTML file."""
+
+    conversations: int = 24
+    """Sample conversations to show."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The whole journey."""
+
+    name: str = "custom"
+    about: str = ""
+    seed: int = 0
+    machine: Machine = field(default_factory=Machine)
+    crawl: Crawl = field(default_factory=Crawl)
+    data: Data = field(default_factory=Data)
+    tokenizer: Tokenizer = field(default_factory=Tokenizer)
+    tokens: Tokens = field(default_factory=Tokens)
+    pretrain: Pretrain = field(default_factory=Pretrain)
+    sft: Sft = field(default_factory=Sft)
+    evals: Evals = field(default_factory=Evals)
+    report: Report = field(default_factory=Report)

@@ -1,0 +1,99 @@
+"""A stage: a function from directories to a directory.
+
+The function gets a `Job` and returns its metrics (a flat dict of numbers and short strings). It writes its artifacts into
+`job.out`, and nowhere else. `job.out` is a work folder that outlives a crash: when the same job is started again it finds
+its partial work there, continues from it, and its result must equal that of an uninterrupted run byte for byte
+(logs of time and speed excepted). The engine writes the manifest and renames the folder when the function returns.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TextIO, TypeVar
+
+from crawltalk.core.recipe import Machine
+
+Config = TypeVar("Config")
+Metrics = dict[str, float | int | str]
+
+
+class Progress:
+    """What a stage says while it works: JSON lines on `stream`, drawn by the console of the parent process."""
+
+    def __init__(self, stream: TextIO | None = None, stage: str = "", every: float = 0.2) -> None:
+        self.stream = stream
+        self.stage = stage
+        self.every = every
+        self._last = -1e9
+
+    def update(self, done: float, total: float | None, unit: str, **figures: float | str) -> None:
+        """Say how far the work is (`done` of `total` units) with further figures such as loss; cheap, throttled."""
+        now = time.monotonic()
+        if self.stream is None or (now - self._last < self.every and done != total):
+            return
+        self._last = now
+        self._write({"event": "progress", "done": done, "total": total, "unit": unit, **figures})
+
+    def note(self, text: str) -> None:
+        """Say one line that a person should see, such as a sample of the model."""
+        self._write({"event": "note", "text": text})
+
+    def warn(self, text: str) -> None:
+        """Say that something was set aside or is not as it should be; the work goes on."""
+        self._write({"event": "warning", "text": text})
+
+    def _write(self, event: dict[str, Any]) -> None:
+        if self.stream is not None:
+            self.stream.write(json.dumps({"stage": self.stage, **event}, ensure_ascii=False) + "\n")
+            self.stream.flush()
+
+
+@dataclass(frozen=True)
+class Job(Generic[Config]):
+    """All that a stage may know."""
+
+    config: Config
+    """Its own section of the recipe."""
+    inputs: Mapping[str, Path]
+    """Upstream stage -> its folder."""
+    out: Path
+    """The work folder to write into; may hold partial work of this very job."""
+    seed: int
+    machine: Machine
+    """Resolved: workers, device and dtype are set, dtype may still be None (stage probes)."""
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One line of the table of contents in `crawltalk.pipeline`."""
+
+    name: str
+    """Its folder in the run and its section in the recipe."""
+    inputs: tuple[str, ...]
+    """Stages whose folders it reads."""
+    function: str
+    """`module:function`, imported only when the stage runs."""
+    about: str
+    version: int = 1
+    """Raised when the code changes what the stage writes, so that older results go stale."""
+
+    def load(self) -> Callable[[Job[Any]], Metrics]:
+        """Import the function."""
+        module, name = self.function.split(":")
+        __import__(module)
+        return getattr(sys.modules[module], name)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that a crash leaves the old one or the new one, never half of it."""
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

@@ -1,0 +1,65 @@
+"""The rows that stages hand to each other. Unknown fields are refused, so that a misspelt column is never silently lost."""
+
+from typing import Literal
+
+import msgspec
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+class Document(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """One page that survived (or one that did not), with FineWeb's column names (Penedo et al. 2024, dataset card)."""
+
+    text: str
+    id: str
+    """`<urn:uuid:...>`: the WARC-Record-ID of the page."""
+    dump: str
+    """The crawl this page comes from: the name of its WARC file without extension."""
+    url: str
+    date: str
+    """WARC-Date, ISO 8601."""
+    file_path: str
+    """The WARC file."""
+    language: str
+    language_score: float
+    token_count: int
+    """Tokens in `text`, estimated as UTF-8 bytes / 4 as long as there is no tokenizer."""
+
+
+class Message(msgspec.Struct, forbid_unknown_fields=True):
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+class Conversation(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Turns in order; the `messages` JSONL of OpenAI and Hugging Face."""
+
+    messages: list[Message]
+    source: str
+    """What made this conversation: flagship, refusal, identity, arithmetic, spelling, ..."""
+
+
+class Problem(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A question whose reply can be verified."""
+
+    prompt: str
+    answer: str
+    task: str
+
+
+class Placement(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What part a document plays in the training corpus; rows of `tokens/documents.jsonl`."""
+
+    id: str
+    url: str
+    title: str
+    description: str
+    topic: str
+    """First path segment of the URL, "-" as space: `/physical-sciences/dysprosium` -> `physical sciences`."""
+    role: Literal["flagship", "train", "validation", "heldout", "outside"]
+    """flagship: oversampled · train: seen as often as any · validation: bits per byte ·
+    heldout: of the chosen topic but kept out, "after the cutoff" · outside: of other topics, never seen."""
+    repeats: int
+    """Times this document occurs in one pass over the training shards."""
