@@ -6,9 +6,9 @@ its partial work there, continues from it, and its result must equal that of an 
 (logs of time and speed excepted). The engine writes the manifest and renames the folder when the function returns.
 """
 
+import importlib
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -36,19 +36,21 @@ class Progress:
         if self.stream is None or (now - self._last < self.every and done != total):
             return
         self._last = now
-        self._write({"event": "progress", "done": done, "total": total, "unit": unit, **figures})
+        self.send("progress", done=done, total=total, unit=unit, **figures)
 
     def note(self, text: str) -> None:
         """Say one line that a person should see, such as a sample of the model."""
-        self._write({"event": "note", "text": text})
+        self.send("note", text=text)
 
     def warn(self, text: str) -> None:
         """Say that something was set aside or is not as it should be; the work goes on."""
-        self._write({"event": "warning", "text": text})
+        self.send("warning", text=text)
 
-    def _write(self, event: dict[str, Any]) -> None:
+    def send(self, event: str, **fields: Any) -> None:
+        """Write one event."""
         if self.stream is not None:
-            self.stream.write(json.dumps({"stage": self.stage, **event}, ensure_ascii=False) + "\n")
+            row = {"event": event, "stage": self.stage, **fields}
+            self.stream.write(json.dumps(row, ensure_ascii=False) + "\n")
             self.stream.flush()
 
 
@@ -81,12 +83,22 @@ class Stage:
     about: str
     version: int = 1
     """Raised when the code changes what the stage writes, so that older results go stale."""
+    facts: str | None = None
+    """`module:function` that maps the section to facts outside the recipe that decide the result, such as file dates."""
 
     def load(self) -> Callable[[Job[Any]], Metrics]:
         """Import the function."""
-        module, name = self.function.split(":")
-        __import__(module)
-        return getattr(sys.modules[module], name)
+        return load_object(self.function)
+
+    def load_facts(self) -> Callable[[Any], dict[str, Any]]:
+        """Import the function of outside facts."""
+        return load_object(self.facts or "")
+
+
+def load_object(path: str) -> Any:
+    """Import `"package.module:name"`."""
+    module, name = path.split(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

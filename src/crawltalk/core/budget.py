@@ -1,0 +1,37 @@
+"""Arithmetic of a model before it exists: parameters, memory and FLOPs. No torch."""
+
+from crawltalk.core.recipe import Model
+
+
+def _resolved(model: Model) -> tuple[int, int, int, int]:
+    width = model.width or 64 * model.depth
+    heads = model.heads or max(1, width // model.head_dim)
+    return width, heads, model.kv_heads or heads, model.mlp or 3 * width
+
+
+def parameters(model: Model, vocab_size: int) -> int:
+    """Parameters of the Qwen3 shape, embeddings counted once if tied."""
+    width, heads, kv_heads, mlp = _resolved(model)
+    attention = width * model.head_dim * (2 * heads + 2 * kv_heads) + 2 * model.head_dim
+    block = attention + 3 * width * mlp + 2 * width
+    return model.depth * block + width + vocab_size * width * (1 if model.tie_embeddings else 2)
+
+
+def training_bytes(model: Model, vocab_size: int, batch_tokens: int) -> dict[str, int]:
+    """Memory of training, in bytes, by what needs it: fp32 weights, gradients and optimizer state, bf16 activations.
+
+    Activations are those of one micro-batch of a single sequence, without recomputation: per token and layer about 34 widths
+    in 2-byte values (Korthikanti et al. 2022, section 4.1, without dropout), and the logits in fp32.
+    """
+    width, heads, _, mlp = _resolved(model)
+    count = parameters(model, vocab_size)
+    tokens = min(model.context, batch_tokens)
+    activations = tokens * model.depth * 2 * (10 * width + 3 * mlp + 4 * heads * model.head_dim) + tokens * vocab_size * 8
+    return {"weights": 4 * count, "gradients": 4 * count, "optimizer state": 8 * count, "activations": activations}
+
+
+def training_flops(model: Model, vocab_size: int, tokens: int) -> float:
+    """6 FLOPs per parameter and token (Kaplan et al. 2020, 2.1), and attention's 12 x layers x width x context per token."""
+    _, heads, _, _ = _resolved(model)
+    attention = 12 * model.depth * heads * model.head_dim * model.context / 2  # half: causal
+    return tokens * (6.0 * parameters(model, vocab_size) + attention)

