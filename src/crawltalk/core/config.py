@@ -1,6 +1,6 @@
 """Recipes in layers: defaults < preset < overlay files, left to right < dotted flags. Strict in every layer.
 
-An unknown key, a wrong type or a preset that does not exist is a `BadRecipe` whose text names the key and the nearest valid one.
+An unknown key, a wrong type or an unknown preset is a `BadRecipe` that names the key and the nearest valid one.
 """
 
 import dataclasses
@@ -36,7 +36,9 @@ def load_recipe(source: str | Path, overlays: Sequence[Path] = (), flags: Mappin
     if path.suffix != ".toml":
         path = PRESETS / f"{source}.toml"
         if not path.exists():
-            raise BadRecipe(f"no preset is called {source!r}{_did_you_mean(str(source), preset_names())}; see: crawltalk presets")
+            raise BadRecipe(
+                f"no preset is called {source!r}{_did_you_mean(str(source), preset_names())}; see: crawltalk presets"
+            )
     values = _read_layer(path)
     for overlay in overlays:
         values = _merge(values, _read_layer(overlay))
@@ -184,7 +186,9 @@ def _check_keys(values: Mapping[str, Any], where: str) -> None:
         for key, value in table.items():
             path = prefix + key
             if path not in _TYPES:
-                raise BadRecipe(f"{where}: unknown key {path!r}{_did_you_mean(path, _TYPES)}; all keys: crawltalk presets small")
+                raise BadRecipe(
+                    f"{where}: unknown key {path!r}{_did_you_mean(path, _TYPES)}; all keys: crawltalk presets small"
+                )
             if isinstance(value, dict):
                 walk(value, path + ".")
 
@@ -208,9 +212,9 @@ def _parse_flag(key: str, text: str) -> Any:
 
 def _did_you_mean(name: str, names: typing.Iterable[str]) -> str:
     names = list(names)
-    near = difflib.get_close_matches(name, names, 1, 0.6)
-    if not near:  # the right name in the wrong section: lr -> pretrain.optim.lr
-        near = [full for full in names if full.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]][:1]
+    last = name.rsplit(".", 1)[-1]
+    same = [full for full in names if "." in full and full.rsplit(".", 1)[-1] == last]  # right name, wrong section
+    near = difflib.get_close_matches(name, same or names, 1, 0.0 if same else 0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 

@@ -109,7 +109,7 @@ def _build_one(run: RunFolder, state: StageState, recipe: Recipe, listen: Listen
 
 
 def _read_spent(work: Path) -> list[float]:
-    """Seconds, CPU seconds, peak bytes and number of the earlier attempts; an attempt that took this process along is lost."""
+    """Seconds, CPU seconds, peak bytes and count of the earlier attempts; one that took this process along is lost."""
     path = work / "spent.json"
     return json.loads(path.read_text()) if path.exists() else [0.0, 0.0, 0, 0]
 

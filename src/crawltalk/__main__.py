@@ -1,0 +1,7 @@
+"""`python -m crawltalk`."""
+
+import sys
+
+from crawltalk.cli import main
+
+sys.exit(main())

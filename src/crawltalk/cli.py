@@ -1,0 +1,91 @@
+"""The verbs. Each is loaded when it is called, so that `crawltalk --help` and `crawltalk status` never import torch."""
+
+import difflib
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+from crawltalk import __version__
+
+GROUPS = {
+    "Build": {
+        "run": ("build:run", "the whole journey, to the report"),
+        "crawl": ("build:crawl", "raw pages: the embedded crawl, or your WARC files"),
+        "data": ("build:data", "pages -> clean documents, and why the others were dropped"),
+        "tokenizer": ("build:tokenizer", "documents -> byte-level BPE and token shards"),
+        "pretrain": ("build:pretrain", "tokens -> base model"),
+        "sft": ("build:sft", "base model + conversations -> assistant"),
+        "evals": ("build:evals", "what both models can do"),
+        "report": ("build:report", "one HTML file that shows it all"),
+    },
+    "Use": {
+        "generate": ("talk:generate", "let the base model continue a text, several samples side by side"),
+        "chat": ("talk:chat", "talk with the assistant, or with any model of Llama's or Qwen3's shape"),
+        "tokens": ("tokens:tokens", "show how a text is cut into tokens"),
+        "import": ("imports:import_model", "bring in weights: smollm2, a GGUF file, a Hugging Face folder"),
+    },
+    "Look": {
+        "status": ("look:status", "every stage: state, time, memory, figures"),
+        "show": ("show:show", "any artifact, readable"),
+        "diff": ("look:diff", "what differs between two runs"),
+        "presets": ("look:presets", "the recipes that come along, and every knob"),
+        "doctor": ("doctor:doctor", "does this machine have what the journey needs?"),
+        "bench": ("bench:bench", "measured: time, CPU and memory per stage"),
+    },
+}
+
+
+def make_app() -> App:
+    """The command line, nothing imported yet."""
+    app = App(
+        name="crawltalk",
+        help="First it crawls, then it talks: from a raw web crawl to a chat assistant, with one lineage.",
+        help_epilogue="Start: crawltalk run small    Any value of a recipe is a flag: --pretrain.optim.lr 0.01",
+        version=__version__,
+        result_action="return_value",
+    )
+    for group, verbs in GROUPS.items():
+        for name, (path, about) in verbs.items():
+            app.command(f"crawltalk.verbs.{path}", name=name, help=about, group=group)
+    return app
+
+
+def rewrite_flags(arguments: Sequence[str]) -> list[str]:
+    """Dotted flags as what verbs take: `--a.b 1` and `--a.b=1` -> `--set a.b=1`."""
+    rewritten: list[str] = []
+    left = list(arguments)
+    while left:
+        word = left.pop(0)
+        key, equals, value = word.partition("=")
+        if word == "--":
+            return [*rewritten, word, *left]
+        if not (key.startswith("--") and "." in key):
+            rewritten.append(word)
+            continue
+        if not equals:
+            value = left.pop(0) if left and not left[0].startswith("--") else "true"
+        rewritten += ["--set", f"{key[2:]}={value}"]
+    return rewritten
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb. Exit code 0: done; 1: our mistake; 2: yours, with the way out."""
+    from crawltalk.core.console import fail, run_verb
+
+    app = make_app()
+    words = rewrite_flags(sys.argv[1:] if arguments is None else arguments)
+    verbs = [verb for group in GROUPS.values() for verb in group]
+    if words and not words[0].startswith("-") and words[0] not in verbs:
+        near = difflib.get_close_matches(words[0], verbs, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return fail(f"no verb is called {words[0]!r}{hint} All verbs: crawltalk --help", 2)
+    try:
+        command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        return fail(f"{error}; see: crawltalk --help", 2)
+    return run_verb(lambda: command(*bound.args, **bound.kwargs))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

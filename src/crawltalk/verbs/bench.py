@@ -1,0 +1,76 @@
+"""Benchmarks: one JSON line per comparison, ratio > 1 meaning that we are better. Never a timed test."""
+
+import json as jsonlib
+import os
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from crawltalk.core.config import load_recipe
+from crawltalk.core.console import print_table
+from crawltalk.core.errors import UserError
+from crawltalk.core.execute import build
+from crawltalk.core.run import RunFolder
+from crawltalk.pipeline import STAGES
+
+
+def bench(
+    name: str = "journey",
+    *,
+    preset: str = "nano",
+    runs: int = 3,
+    json: Annotated[bool, Parameter(negative=(), help="Print one JSON line per figure.")] = False,
+) -> None:
+    """Measure. `journey`: wall-clock seconds, CPU seconds and peak memory of each stage, medians over several runs."""
+    if name not in BENCHES:
+        raise UserError(f"no benchmark is called {name!r}; there are: {', '.join(BENCHES)}")
+    rows = BENCHES[name](preset, runs)
+    if json:
+        for row in rows:
+            print(jsonlib.dumps(row))
+    else:
+        print_table(("name", "unit", "ours", "min", "max", "runs"), [[row[k] for k in _SHOWN] for row in rows])
+
+
+_SHOWN = ("name", "unit", "ours", "min", "max", "runs")
+
+
+def journey(preset: str, runs: int) -> list[dict[str, Any]]:
+    """The whole journey in a fresh folder, `runs` times. No peer does the whole, so `peer` and `ratio` are null."""
+    recipe = load_recipe(preset)
+    seen: dict[tuple[str, str], list[float]] = {}
+    for _ in range(runs):
+        with tempfile.TemporaryDirectory(prefix="crawltalk-bench-") as folder:
+            run = RunFolder(Path(folder) / preset)
+            build(run, STAGES, [stage.name for stage in STAGES], recipe, lambda event: None)
+            totals = {"s": 0.0, "CPU s": 0.0, "MB": 0.0}
+            for stage in STAGES:
+                manifest = run.manifest(stage.name)
+                assert manifest is not None
+                megabytes = manifest.peak_memory_bytes / 1e6
+                for unit, value in (("s", manifest.seconds), ("CPU s", manifest.cpu_seconds), ("MB", megabytes)):
+                    seen.setdefault((stage.name, unit), []).append(value)
+                    totals[unit] = max(totals[unit], value) if unit == "MB" else totals[unit] + value
+            for unit, value in totals.items():
+                seen.setdefault(("all", unit), []).append(value)
+    return [
+        {
+            "name": f"journey.{preset}.{stage}",
+            "unit": unit,
+            "ours": round(statistics.median(values), 3),
+            "peer": None,
+            "peer_name": None,
+            "ratio": None,
+            "runs": len(values),
+            "min": round(min(values), 3),
+            "max": round(max(values), 3),
+            "cores": os.cpu_count(),
+        }
+        for (stage, unit), values in seen.items()
+    ]
+
+
+BENCHES = {"journey": journey}

@@ -1,0 +1,104 @@
+"""Verbs that build: the whole journey, or one part of it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from crawltalk.core.config import load_recipe
+from crawltalk.core.console import StageBoard, console
+from crawltalk.core.errors import BadRecipe
+from crawltalk.core.execute import build
+from crawltalk.core.machine import check_fit
+from crawltalk.core.run import RunFolder
+from crawltalk.pipeline import STAGES
+
+ALL = tuple(stage.name for stage in STAGES)
+
+Target = Annotated[str, Parameter(help="A preset (crawltalk presets) or the folder of a run.")]
+Overlay = Annotated[Path, Parameter(help="TOML files laid over the preset, left to right.")]
+Out = Annotated[Path | None, Parameter(help="The run's folder; runs/PRESET if absent.")]
+Borrow = Annotated[Path | None, Parameter(name="--from", help="A run to use finished stages of, where they are the same.")]
+Set = Annotated[tuple[str, ...], Parameter(negative=(), help="One value of the recipe, KEY=VALUE; --KEY VALUE is the same.")]
+
+
+def run(target: Target = "small", *overlays: Overlay, out: Out = None, borrow: Borrow = None, set: Set = ()) -> None:
+    """Build every stage that is not fresh, to the report."""
+    _build(ALL, target, overlays, out, borrow, set)
+
+
+def crawl(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set = ()) -> None:
+    """Render the embedded crawl with known ground truth, or take stock of your own WARC files (--crawl.source)."""
+    _build(("crawl",), target, overlays, out, None, set)
+
+
+def data(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set = ()) -> None:
+    """Turn raw pages into clean documents: FineWeb's steps, with the reason for every dropped page."""
+    _build(("data",), target, overlays, out, None, set)
+
+
+def tokenizer(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set = ()) -> None:
+    """Learn the tokenizer from the documents, then write the mixture as token shards."""
+    _build(("tokenizer", "tokens"), target, overlays, out, None, set)
+
+
+def pretrain(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set = ()) -> None:
+    """Train the base model on the token shards."""
+    _build(("pretrain",), target, overlays, out, None, set)
+
+
+def sft(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set = ()) -> None:
+    """Fine-tune the base model on conversations made from the documents."""
+    _build(("sft",), target, overlays, out, None, set)
+
+
+def evals(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set = ()) -> None:
+    """Measure what the base model and the assistant can do."""
+    _build(("evals",), target, overlays, out, None, set)
+
+
+def report(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set = ()) -> None:
+    """Write the report: one self-contained HTML file."""
+    _build(("report",), target, overlays, out, None, set)
+
+
+def _build(
+    names: Sequence[str],
+    target: str,
+    overlays: Sequence[Path],
+    out: Path | None,
+    lender: Path | None,
+    settings: Sequence[str],
+) -> None:
+    existing = (Path(target) / "recipe.toml").exists()
+    if not existing and "/" in target and not target.endswith(".toml"):
+        raise BadRecipe(f"{target} is no run (it has no recipe.toml); start one with: crawltalk run small --out {target}")
+    folder = RunFolder(out or (target if existing else Path("runs") / Path(target).stem))
+    source: str | Path = Path(target) / "recipe.toml" if existing else target
+    if names != ALL and folder.exists() and not overlays and not settings:
+        source = folder.path / "recipe.toml"  # one more stage of a run that has its recipe already
+    flags = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise BadRecipe(f"--set takes KEY=VALUE, such as --set pretrain.optim.lr=0.01, not {setting!r}")
+        flags[key] = value
+    recipe = load_recipe(source, overlays, flags)
+    if "pretrain" in names:
+        check_fit(recipe)
+    if lender is not None:
+        borrowed = folder.borrow(RunFolder(lender), STAGES, recipe)
+        console.print(f"borrowed from {lender}: {', '.join(borrowed) or 'nothing; no stage is the same'}")
+    with StageBoard({stage.name: stage.about for stage in STAGES}) as board:
+        build(folder, STAGES, names, recipe, board)
+    _print_end(folder, names[-1])
+
+
+def _print_end(run: RunFolder, last: str) -> None:
+    if last == "report":
+        console.print(f"report: {run.folder('report') / 'report.html'}", soft_wrap=True)
+        console.print(f"next:   crawltalk chat --model {run.path}", soft_wrap=True)
+    else:
+        following = ALL[ALL.index(last) + 1]
+        console.print(f"{last}: {run.folder(last)}\nnext: crawltalk {following} {run.path}", soft_wrap=True)

@@ -1,0 +1,82 @@
+"""The verb that shows any artifact."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from crawltalk.core.console import console, print_table, size
+from crawltalk.core.errors import MissingInput
+
+
+def show(path: Path, *, rows: int = 3, find: str | None = None) -> None:
+    """Any artifact, readable: Parquet, JSONL, JSON, TOML, token shards, safetensors, WARC, text, or a folder."""
+    if not path.exists():
+        raise MissingInput(f"{path} is not there; what a run holds: crawltalk show runs/small")
+    if path.is_dir():
+        _show_folder(path)
+    elif path.suffix == ".parquet":
+        from pyarrow import parquet
+
+        table = parquet.read_table(path)
+        console.print(f"{path}: {table.num_rows:,} rows; {', '.join(table.column_names)}", markup=False)
+        _show_rows(table.to_pylist(), rows, find)
+    elif path.suffix == ".jsonl":
+        lines = path.read_text(encoding="utf-8").splitlines()
+        console.print(f"{path}: {len(lines):,} rows", markup=False)
+        _show_rows([json.loads(line) for line in lines], rows, find)
+    elif path.suffix == ".json":
+        console.print(msgspec.json.format(path.read_bytes()).decode()[:20_000], markup=False, soft_wrap=True)
+    elif path.suffix == ".safetensors":
+        from safetensors import safe_open
+
+        with safe_open(path, "numpy") as file:
+            slices = [(name, file.get_slice(name)) for name in file.keys()]  # noqa: SIM118 (not a dict)
+            table = [(name, part.get_dtype(), " x ".join(map(str, part.get_shape()))) for name, part in slices]
+        print_table(("tensor", "type", "shape"), table)
+    elif path.suffix == ".bin":
+        _show_tokens(path, rows)
+    elif path.name.endswith((".warc.gz", ".warc")):
+        _show_warc(path, rows)
+    else:
+        console.print(path.read_text(encoding="utf-8", errors="replace")[:20_000], markup=False, soft_wrap=True)
+
+
+def _show_folder(path: Path) -> None:
+    files = [file for file in sorted(path.rglob("*")) if file.is_file() and ".work" not in file.parts]
+    print_table(("file", "size"), [(str(file), size(file.stat().st_size)) for file in files])
+
+
+def _show_rows(table: list[dict[str, Any]], rows: int, find: str | None) -> None:
+    if find is not None:
+        table = [row for row in table if find.lower() in json.dumps(row, ensure_ascii=False, default=str).lower()]
+        console.print(f"{len(table):,} rows contain {find!r}", markup=False)
+    for row in table[:rows]:
+        console.rule(characters="-")
+        for key, value in row.items():
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+            console.print(f"{key}: {text[:2000]}", markup=False, soft_wrap=True)
+
+
+def _show_tokens(path: Path, rows: int) -> None:
+    from crawltalk.core.shards import TokenShards
+    from crawltalk.tokenizer import Tokenizer
+
+    split = path.name.split("-")[0]
+    shards = TokenShards(path.parent, split)
+    console.print(f"{path}: {len(shards):,} tokens in the split {split!r}; the first {rows * 100}:", markup=False)
+    tokenizer = Tokenizer.load(path.parent.parent / "tokenizer")
+    console.print(tokenizer.decode(shards.window(0, min(rows * 100, len(shards))).tolist()), markup=False, soft_wrap=True)
+
+
+def _show_warc(path: Path, rows: int) -> None:
+    from fastwarc.warc import ArchiveIterator
+
+    for index, record in enumerate(ArchiveIterator(str(path))):
+        if index == rows:
+            break
+        console.rule(characters="-")
+        for key, value in [*record.headers.items(), *(record.http_headers.items() if record.http_headers else ())]:
+            console.print(f"{key}: {value}", markup=False, soft_wrap=True)
+        console.print(record.reader.read(1500).decode("utf-8", errors="replace"), markup=False, soft_wrap=True)
