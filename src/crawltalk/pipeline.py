@@ -7,9 +7,15 @@ STAGES = (
     Stage("data", ("crawl",), "crawltalk.data.stage:data", "clean, deduplicated documents, and why the others were dropped"),
     Stage("tokenizer", ("data",), "crawltalk.tokenizer.stage:tokenizer", "byte-level BPE learned from the documents"),
     Stage("tokens", ("data", "tokenizer"), "crawltalk.tokens:tokens", "the mixture as token shards"),
-    Stage("pretrain", ("tokens", "tokenizer"), "crawltalk.pretrain:pretrain", "the base model: an internet document simulator"),
-    Stage("sft", ("pretrain", "tokenizer", "tokens", "data"), "crawltalk.sft.stage:sft", "the assistant, from conversations"),
-    Stage("evals", ("pretrain", "sft", "tokens", "tokenizer", "data"), "crawltalk.evals.stage:evals", "what both models can do"),
+    Stage(
+        "pretrain", ("tokens", "tokenizer"), "crawltalk.pretrain:pretrain", "the base model: an internet document simulator"
+    ),
+    Stage(
+        "sft", ("pretrain", "tokenizer", "tokens", "data"), "crawltalk.sft.stage:sft", "the assistant, from conversations"
+    ),
+    Stage(
+        "evals", ("pretrain", "sft", "tokens", "tokenizer", "data"), "crawltalk.evals.stage:evals", "what both models can do"
+    ),
     Stage(
         "report",
         ("crawl", "data", "tokenizer", "tokens", "pretrain", "sft", "evals"),
