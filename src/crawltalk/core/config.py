@@ -137,7 +137,7 @@ def _show(value: Any) -> str:
     if isinstance(value, (tuple, list)):
         return "[" + ", ".join(_show(item) for item in value) + "]"
     if isinstance(value, str):
-        return msgspec.json.encode(value).decode()  # JSON's string escapes are TOML's
+        return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")  # else JSON's string escapes are TOML's
     return repr(value)
 
 

