@@ -1,0 +1,67 @@
+"""Small pieces of HTML; every text from outside is escaped here."""
+
+from collections.abc import Sequence
+from html import escape
+from io import StringIO
+from typing import Any
+
+
+def text(value: Any) -> str:
+    """A value for people, escaped: 1234567 -> 1,234,567; 0.123456 -> 0.1235."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return escape(f"{value:,.4g}" if isinstance(value, float) else str(value))
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table; numbers to the right."""
+    numeric = [bool(rows) and all(isinstance(row[i], (int, float)) for row in rows) for i in range(len(columns))]
+    kinds = [' class="number"' if is_number else "" for is_number in numeric]
+    head = "".join(f"<th{kind}>{text(column)}</th>" for kind, column in zip(kinds, columns, strict=True))
+    body = "".join(
+        "<tr>" + "".join(f"<td{kind}>{text(cell)}</td>" for kind, cell in zip(kinds, row, strict=True)) + "</tr>" for row in rows
+    )
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def tiles(figures: Sequence[tuple[Any, str]]) -> str:
+    """Large figures with small labels."""
+    cells = (f'<div class="tile"><b>{text(value)}</b><span>{text(label)}</span></div>' for value, label in figures)
+    return f'<div class="tiles">{"".join(cells)}</div>'
+
+
+def command(line: str) -> str:
+    """The command that makes what stands above."""
+    return f'<p class="command">made by <code>{escape(line)}</code></p>'
+
+
+def conversation(messages: Sequence[tuple[str, str]], label: str) -> str:
+    """Turns as bubbles: (role, content)."""
+    turns = "".join(f'<div class="turn {escape(role)}">{escape(content)}</div>' for role, content in messages)
+    return f'<div class="talk"><div class="label">{escape(label)}</div>{turns}</div>'
+
+
+def lines_figure(series: Sequence[tuple[str, Sequence[float], Sequence[float]]], x: str, y: str, caption: str) -> str:
+    """A line chart as inline SVG: (label, xs, ys) per line; neutral colours that read on light and on dark paper."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "crawltalk"  # the same input gives the same bytes
+    mpl.rcParams["svg.fonttype"] = "none"
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.5, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    for label, xs, ys in series:
+        axes.plot(xs, ys, label=label, linewidth=1.6)
+    axes.set_xlabel(x, color="#8a93a3")
+    axes.set_ylabel(y, color="#8a93a3")
+    axes.tick_params(colors="#8a93a3")
+    axes.grid(alpha=0.25)
+    axes.spines[:].set_visible(False)
+    if len(series) > 1:
+        axes.legend(frameon=False, labelcolor="#8a93a3")
+    stream = StringIO()
+    figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    svg = stream.getvalue()
+    return f"<figure>{svg[svg.index('<svg') :]}<figcaption>{escape(caption)}</figcaption></figure>"

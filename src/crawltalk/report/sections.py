@@ -1,0 +1,152 @@
+"""The sections of the report, in the order of the journey."""
+
+import json
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from crawltalk.core import recipe
+from crawltalk.core.run import Manifest, read_manifest
+from crawltalk.report.html import command, conversation, lines_figure, table, text, tiles
+
+Inputs = Mapping[str, Path]
+
+
+def _manifest(folder: Path) -> Manifest:
+    manifest = read_manifest(folder)
+    assert manifest is not None, folder  # the engine hands finished stages only
+    return manifest
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def _run(inputs: Inputs) -> str:
+    return str(inputs["crawl"].parent)
+
+
+def _clip(value: str, length: int = 600) -> str:
+    return value if len(value) <= length else value[:length] + " ..."
+
+
+def journey(inputs: Inputs, config: recipe.Report) -> str:
+    """Time, CPU and memory of each stage."""
+    manifests = {name: _manifest(folder) for name, folder in inputs.items()}
+    metrics = {name: manifest.metrics for name, manifest in manifests.items()}
+    seconds = sum(manifest.seconds for manifest in manifests.values())
+    rows = [
+        (name, round(m.seconds, 1), round(m.cpu_seconds, 1), round(m.peak_memory_bytes / 1e6), m.attempts)
+        for name, m in manifests.items()
+    ]
+    head = tiles(
+        [
+            (metrics["crawl"].get("pages", 0), "raw pages"),
+            (metrics["data"].get("documents", 0), "clean documents"),
+            (metrics["pretrain"].get("parameters", 0), "parameters"),
+            (metrics["pretrain"].get("tokens", 0), "training tokens"),
+            (f"{seconds / 60:.1f} min", "all stages"),
+        ]
+    )
+    columns = ("stage", "seconds", "CPU seconds", "peak memory, MB", "attempts")
+    return head + table(columns, rows) + command(f"crawltalk status {_run(inputs)}")
+
+
+def tokenizer(inputs: Inputs, config: recipe.Report) -> str:
+    """Figures of the tokenizer, and how it cuts a text."""
+    from crawltalk.tokenizer import Tokenizer
+
+    tokens = Tokenizer.load(inputs["tokenizer"])
+    sample = _first_document(inputs)[:400]
+    pieces = "".join(f'<span class="token">{escape(tokens.decode([token]))}</span>' for token in tokens.encode(sample))
+    metrics = _manifest(inputs["tokenizer"]).metrics
+    mixture = _manifest(inputs["tokens"]).metrics
+    return (
+        table(("figure", "value"), [*metrics.items(), *((f"mixture: {name}", value) for name, value in mixture.items())])
+        + f"<h3>How it cuts a text</h3><pre>{pieces}</pre>"
+        + command(f'crawltalk tokens "..." --model {_run(inputs)}')
+    )
+
+
+def _first_document(inputs: Inputs) -> str:
+    from crawltalk.core.documents import read_documents
+
+    return next(iter(read_documents(inputs["data"]))).text
+
+
+def pretrain(inputs: Inputs, config: recipe.Report) -> str:
+    """Loss curve and figures of pretraining."""
+    rows = _rows(inputs["pretrain"] / "log.jsonl")
+    losses = [row for row in rows if "loss" in row]
+    looks = [row for row in rows if "val_bpb" in row]
+    curve = lines_figure(
+        [("training loss", [row["step"] for row in losses], [row["loss"] for row in losses])],
+        "step",
+        "nats per token",
+        "Loss on the training shards.",
+    )
+    held_out = lines_figure(
+        [("validation", [row["step"] for row in looks], [row["val_bpb"] for row in looks])],
+        "step",
+        "bits per byte",
+        "Bits per byte on documents that are not trained on.",
+    )
+    figures = table(("figure", "value"), list(_manifest(inputs["pretrain"]).metrics.items()))
+    return curve + held_out + figures + command(f"crawltalk pretrain {_run(inputs)}")
+
+
+def base_samples(inputs: Inputs, config: recipe.Report) -> str | None:
+    """What the base model wrote while it was trained."""
+    rows = _rows(inputs["pretrain"] / "samples.jsonl")
+    if not rows:
+        return None
+    shown = "".join(
+        f'<div class="label">step {text(row["step"])}, after {escape(row["prompt"])!r}</div>'
+        f"<pre><b>{escape(row['prompt'])}</b>{escape(_clip(row['text']))}</pre>"
+        for row in (*rows[:2], *rows[-4:])
+    )
+    intro = "<p>A base model continues internet documents; it does not answer. The first steps, and the last ones:</p>"
+    return intro + shown + command(f'crawltalk generate "Dysprosium" --model {_run(inputs)}')
+
+
+def conversations(inputs: Inputs, config: recipe.Report) -> str | None:
+    """Conversations with the assistant."""
+    rows = _rows(inputs["evals"] / "conversations.jsonl")[: config.conversations]
+    if not rows:
+        return None
+    talks = "".join(conversation([(m["role"], m["content"]) for m in row["messages"]], row["source"]) for row in rows)
+    return f'<div class="talks">{talks}</div>' + command(f"crawltalk chat --model {_run(inputs)}")
+
+
+def evaluation(inputs: Inputs, config: recipe.Report) -> str:
+    """Scores, with their number of problems and standard errors, and examples of each task."""
+    scores = json.loads((inputs["evals"] / "scores.json").read_text(encoding="utf-8"))
+    table_rows = [(task, row["score"], row.get("n", ""), row.get("stderr", "")) for task, row in scores.items()]
+    samples = _rows(inputs["evals"] / "samples.jsonl")
+    examples = []
+    for task in dict.fromkeys(row["task"] for row in samples):
+        for row in [row for row in samples if row["task"] == task][:4]:
+            examples.append((task, _clip(row["prompt"], 160), _clip(row["answer"], 160), _clip(row["reply"], 200), row["score"]))
+    return (
+        table(("task", "score", "problems", "standard error"), table_rows)
+        + "<h3>Examples</h3>"
+        + table(("task", "asked", "expected", "replied", "score"), examples)
+        + command(f"crawltalk evals {_run(inputs)}")
+    )
+
+
+def lineage(inputs: Inputs, config: recipe.Report) -> str:
+    """From which inputs and recipe each stage was made."""
+    manifests = {name: _manifest(folder) for name, folder in inputs.items()}
+    rows = [
+        (name, m.fingerprint, ", ".join(f"{key} {value[:8]}" for key, value in m.inputs.items()) or "-", m.started, len(m.files))
+        for name, m in manifests.items()
+    ]
+    last = manifests["evals"]
+    versions = ", ".join(f"{name} {value}" for name, value in last.versions.items())
+    return (
+        table(("stage", "fingerprint", "made from", "started", "files"), rows)
+        + f'<p class="soft">{text(last.host)}; {text(versions)}</p>'
+        + command(f"crawltalk show {_run(inputs)}")
+    )

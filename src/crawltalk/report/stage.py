@@ -1,0 +1,48 @@
+"""The report: one HTML file that works offline, in light and in dark, and shows the whole journey.
+
+A section is a plain function from the stages' folders to HTML, or to None if it has nothing to show.
+"""
+
+from collections.abc import Callable, Mapping
+from importlib.resources import files
+from pathlib import Path
+
+from crawltalk.core import recipe
+from crawltalk.core.stage import Job, Metrics, write_atomically
+from crawltalk.report import sections
+from crawltalk.report.html import text
+
+Section = Callable[[Mapping[str, Path], recipe.Report], str | None]
+
+SECTIONS: dict[str, Section] = {
+    "The journey": sections.journey,
+    "Crawl to corpus": sections.funnel,
+    "Tokenizer": sections.tokenizer,
+    "Pretraining": sections.pretrain,
+    "The base model": sections.base_samples,
+    "The assistant": sections.conversations,
+    "Evaluation": sections.evaluation,
+    "Lineage": sections.lineage,
+}
+
+
+def report(job: Job[recipe.Report]) -> Metrics:
+    """Write report.html."""
+    parts, links = [], []
+    for index, (title, section) in enumerate(SECTIONS.items()):
+        job.progress.update(index + 1, len(SECTIONS), "sections")
+        html = section(job.inputs, job.config)
+        if html is not None:
+            anchor = title.lower().replace(" ", "-")
+            links.append(f'<a href="#{anchor}">{text(title)}</a>')
+            parts.append(f'<section id="{anchor}"><h2>{text(title)}</h2>{html}</section>')
+    style = files("crawltalk.report").joinpath("style.css").read_text(encoding="utf-8")
+    page = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>crawltalk report</title><style>{style}</style></head><body><main><header><h1>First it crawls, then it talks</h1>"
+        "<p>From a raw web crawl to an assistant, each figure with the command that makes it. Encyclopedia text in the embedded "
+        "crawl: Wikipedia, CC BY-SA 4.0.</p></header>"
+        f"<nav>{''.join(links)}</nav>{''.join(parts)}</main></body></html>\n"
+    )
+    write_atomically(job.out / "report.html", page.encode())
+    return {"sections": len(parts), "bytes": len(page.encode())}
