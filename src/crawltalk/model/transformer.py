@@ -1,0 +1,226 @@
+"""A decoder-only Transformer of Qwen3's shape (RMSNorm, RoPE, QK-norm, SwiGLU, grouped queries, tied embeddings), or Llama's.
+
+Shape suffixes: B batch, T positions in this call, S positions in the cache, D width, H query heads, K key/value heads,
+E head_dim, F inner size of the SwiGLU, V vocabulary, N = B x T.
+"""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from crawltalk.model.cache import KVCache
+from crawltalk.model.shape import Shape
+
+IGNORED = -100
+"""A target that the loss does not count."""
+SHORT = 512
+"""Up to this many positions two plain batched products beat the fused CPU kernel: 1.8 times at 256, see EXPERIMENTS.md."""
+LOSS_CHUNK = 2048
+"""Positions whose logits exist at once in `loss`: bounds memory at LOSS_CHUNK x V, large enough for full matmul speed."""
+
+
+class Attention(nn.Module):
+    """Causal self-attention with grouped queries (Ainslie et al. 2023) and, in Qwen3's shape, normalised queries and keys."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.head_dim, self.eps = shape.heads, shape.kv_heads, shape.head_dim, shape.norm_eps
+        self.qkv = nn.Linear(shape.width, (shape.heads + 2 * shape.kv_heads) * shape.head_dim, bias=False)
+        self.out = nn.Linear(shape.heads * shape.head_dim, shape.width, bias=False)
+        self.q_norm = nn.Parameter(torch.ones(shape.head_dim)) if shape.qk_norm else None
+        self.k_norm = nn.Parameter(torch.ones(shape.head_dim)) if shape.qk_norm else None
+
+    def forward(self, x_BTD: Tensor, rope: "Rope", layer: int, cache: KVCache | None) -> Tensor:
+        """Mix positions."""
+        batch, steps, _ = x_BTD.shape
+        qkv = self.qkv(x_BTD).view(batch, steps, -1, self.head_dim)
+        rotated = self.heads + self.kv_heads  # queries and keys are normalised and rotated in one go
+        qk, v_BTKE = qkv[:, :, :rotated], qkv[:, :, rotated:]
+        if self.q_norm is not None and self.k_norm is not None:
+            weight = torch.cat((self.q_norm.expand(self.heads, -1), self.k_norm.expand(self.kv_heads, -1)))
+            qk = F.rms_norm(qk, (self.head_dim,), eps=self.eps) * weight
+        qk = rope.rotate(qk)
+        q_BHTE, k_BKTE = qk[:, :, : self.heads].transpose(1, 2), qk[:, :, self.heads :].transpose(1, 2)
+        v_BKTE = v_BTKE.transpose(1, 2)
+        if cache is None:
+            y_BHTE = causal_attention(q_BHTE, k_BKTE, v_BKTE)
+        else:
+            keys, values = cache.put(layer, k_BKTE, v_BKTE)
+            y_BHTE = F.scaled_dot_product_attention(
+                q_BHTE, keys, values, attn_mask=rope.mask, enable_gqa=self.heads != self.kv_heads
+            )
+        return self.out(y_BHTE.transpose(1, 2).reshape(batch, steps, -1))
+
+
+def causal_attention(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor) -> Tensor:
+    """Each position attends to itself and what is before it."""
+    batch, heads, steps, size = q_BHTE.shape
+    if q_BHTE.device.type != "cpu" or steps > SHORT or k_BKTE.shape[1] != heads:
+        grouped = k_BKTE.shape[1] != heads
+        return F.scaled_dot_product_attention(q_BHTE, k_BKTE, v_BKTE, is_causal=True, enable_gqa=grouped)
+    q, k, v = (x.reshape(batch * heads, steps, size) for x in (q_BHTE * size**-0.5, k_BKTE, v_BKTE))
+    above = torch.full((steps, steps), -torch.inf, dtype=q.dtype).triu(1)
+    return torch.bmm(torch.softmax(torch.baddbmm(above, q, k.transpose(1, 2)), -1), v).view(batch, heads, steps, size)
+
+
+class SwiGLU(nn.Module):
+    """The gated inner layer (Shazeer 2020)."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.gate_up = nn.Linear(shape.width, 2 * shape.mlp, bias=False)
+        self.down = nn.Linear(shape.mlp, shape.width, bias=False)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """Think at each position."""
+        gate_BTF, up_BTF = self.gate_up(x_BTD).chunk(2, dim=-1)
+        return self.down(F.silu(gate_BTF) * up_BTF)
+
+
+class Block(nn.Module):
+    """Attention and SwiGLU, each behind a norm and around a residual."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.attention_norm = nn.RMSNorm(shape.width, eps=shape.norm_eps)
+        self.attention = Attention(shape)
+        self.mlp_norm = nn.RMSNorm(shape.width, eps=shape.norm_eps)
+        self.mlp = SwiGLU(shape)
+
+    def forward(self, x_BTD: Tensor, rope: "Rope", layer: int, cache: KVCache | None) -> Tensor:
+        """One layer."""
+        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), rope, layer, cache)
+        return x_BTD + self.mlp(self.mlp_norm(x_BTD))
+
+
+class Rope:
+    """The positions of one call: rotary angles (Su et al. 2021), and which cached keys each query may see."""
+
+    def __init__(self, cos: Tensor, sin: Tensor, steps: int, cache: KVCache | None) -> None:
+        self.mask: Tensor | None = None
+        if cache is None or cache.equal_length is not None:
+            start = 0 if cache is None else cache.equal_length or 0
+            self.cos, self.sin = cos[start : start + steps, None], sin[start : start + steps, None]  # [T, 1, E]
+            if cache is not None and steps > 1:
+                places_S = torch.arange(start + steps, device=cos.device)
+                self.mask = places_S <= torch.arange(start, start + steps, device=cos.device)[:, None]
+            return
+        places_BT = cache.lengths_B[:, None] + torch.arange(steps, device=cos.device)
+        self.cos, self.sin = cos[places_BT][:, :, None], sin[places_BT][:, :, None]  # [B, T, 1, E]
+        places_S = torch.arange(int(cache.lengths_B.max()) + steps, device=cos.device)
+        self.mask = (places_S <= places_BT[:, :, None])[:, None]  # [B, 1, T, S]
+
+    def rotate(self, x: Tensor) -> Tensor:
+        """Turn the pairs (i, i + E/2) of [B, T, heads, E] by their position's angle."""
+        first, second = x.chunk(2, dim=-1)
+        return x * self.cos + torch.cat((-second, first), dim=-1) * self.sin
+
+
+def rope_tables(shape: Shape) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of all positions' angles, fp32, [context, head_dim] each."""
+    exponents = torch.arange(0, shape.head_dim, 2, dtype=torch.float64) / shape.head_dim
+    frequencies = shape.rope_theta**-exponents
+    if shape.rope_scaling is not None:
+        scaling = shape.rope_scaling
+        turns = scaling.original_context * frequencies / (2 * math.pi)
+        smooth = ((turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)).clamp(0, 1)
+        frequencies = (1 - smooth) * frequencies / scaling.factor + smooth * frequencies
+    angles = torch.outer(torch.arange(shape.context, dtype=torch.float64), frequencies).repeat(1, 2)
+    return angles.cos().float(), angles.sin().float()
+
+
+class Transformer(nn.Module):
+    """Tokens in, logits of the next token out."""
+
+    rope_cos: Tensor
+    rope_sin: Tensor
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.embedding = nn.Embedding(shape.vocab_size, shape.width)
+        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
+        self.norm = nn.RMSNorm(shape.width, eps=shape.norm_eps)
+        self.head = None if shape.tie_embeddings else nn.Linear(shape.width, shape.vocab_size, bias=False)
+        cos, sin = rope_tables(shape)
+        self.register_buffer("rope_cos", cos, persistent=False)
+        self.register_buffer("rope_sin", sin, persistent=False)
+
+    def initialize(self, seed: int) -> None:
+        """Draw the weights: normal with deviation 1/sqrt(fan-in), zero for what writes into the residual stream."""
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for name, weight in self.named_parameters():
+                if weight.ndim < 2:
+                    weight.fill_(1.0)
+                elif name.endswith(("attention.out.weight", "mlp.down.weight")):
+                    weight.zero_()
+                elif name.startswith(("embedding", "head")):
+                    weight.normal_(0.0, 0.02, generator=generator)
+                else:
+                    weight.normal_(0.0, weight.shape[1] ** -0.5, generator=generator)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """The matrix that turns states into logits, [V, D]."""
+        return self.embedding.weight if self.head is None else self.head.weight
+
+    def states(self, tokens_BT: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Final normalised states, [B, T, D]."""
+        x_BTD = self.embedding(tokens_BT)
+        rope = Rope(self.rope_cos, self.rope_sin, tokens_BT.shape[1], cache)
+        for layer, block in enumerate(self.blocks):
+            x_BTD = block(x_BTD, rope, layer, cache)
+        return self.norm(x_BTD)
+
+    def forward(self, tokens_BT: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Logits [B, T, V]. With a cache the tokens continue each row; see `KVCache`."""
+        return F.linear(self.states(tokens_BT, cache), self.head_weight)
+
+    def loss(self, tokens_BT: Tensor, targets_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """Cross entropy in nats, summed over the targets that are not IGNORED, and how many those are."""
+        states_ND = self.states(tokens_BT).flatten(0, 1)
+        targets_N = targets_BT.flatten()
+        counted = targets_N != IGNORED
+        if not bool(counted.all()):  # the head is a large part of a small model: spare it what is not counted
+            states_ND, targets_N = states_ND[counted], targets_N[counted]
+        total: Tensor = LinearCrossEntropy.apply(states_ND, self.head_weight, targets_N)
+        return total, counted.sum()
+
+
+class LinearCrossEntropy(torch.autograd.Function):
+    """Head and cross entropy in one, chunk by chunk, gradients computed on the way: the logits of a batch never exist at once.
+
+    Softmax in fp32. The gradient is that of the summed loss; backward scales it (as in Liger Kernel, Hsu et al. 2024).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, states_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
+        """The summed loss, fp32."""
+        total = torch.zeros((), dtype=torch.float32, device=states_ND.device)
+        needed = states_ND.requires_grad or weight_VD.requires_grad
+        d_states = torch.empty_like(states_ND) if needed else None
+        d_weight = torch.zeros_like(weight_VD, dtype=torch.float32) if needed else None
+        for start in range(0, len(states_ND), LOSS_CHUNK):
+            part = slice(start, start + LOSS_CHUNK)
+            logits_NV = (states_ND[part] @ weight_VD.T).float()
+            log_p = F.log_softmax(logits_NV, dim=-1)
+            targets = targets_N[part, None]
+            total -= log_p.gather(1, targets).sum()
+            if d_states is not None and d_weight is not None:
+                d_logits = log_p.exp_()
+                d_logits.scatter_add_(1, targets, d_logits.new_full(targets.shape, -1.0))
+                d_logits = d_logits.to(states_ND.dtype)
+                torch.mm(d_logits, weight_VD, out=d_states[part])
+                d_weight += d_logits.T @ states_ND[part]
+        ctx.save_for_backward(d_states, d_weight)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, d_total: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+        """Scale the gradients that forward computed."""
+        d_states, d_weight = ctx.saved_tensors
+        return d_states * d_total.to(d_states.dtype), (d_weight * d_total).to(d_states.dtype), None

@@ -1,0 +1,48 @@
+"""Checkpoints: all state of a training run in one safetensors file and its step in the header. No pickle."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from crawltalk.core.errors import BadInput
+
+
+def save(path: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer], step: int) -> None:
+    """Write the state after `step` steps, atomically."""
+    tensors: dict[str, Tensor] = {f"model.{name}": weight.detach() for name, weight in model.named_parameters()}
+    for index, optimizer in enumerate(optimizers):
+        for key, state in optimizer.state_dict()["state"].items():
+            for name, value in state.items():
+                tensors[f"optimizer.{index}.{key}.{name}"] = torch.as_tensor(value).clone()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    save_file(tensors, temporary, metadata={"step": str(step)})
+    with open(temporary, "rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def load(path: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> int:
+    """Put the state back; the number of steps done. Raises BadInput for a file of another model."""
+    with safe_open(path, "pt") as file:
+        names = list(file.keys())
+        weights = dict(model.named_parameters())
+        if {name for name in names if name.startswith("model.")} != {f"model.{name}" for name in weights}:
+            raise BadInput(f"{path} is a checkpoint of another model; remove {path.parent} and run again")
+        with torch.no_grad():
+            for name, weight in weights.items():
+                weight.copy_(file.get_tensor(f"model.{name}"))
+        for index, optimizer in enumerate(optimizers):
+            state: dict[int, dict[str, Any]] = {}
+            for name in names:
+                kind, _, rest = name.partition(".")
+                if kind == "optimizer" and rest.startswith(f"{index}."):
+                    _, key, field = rest.split(".", 2)
+                    state.setdefault(int(key), {})[field] = file.get_tensor(name)
+            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        return int((file.metadata() or {})["step"])

@@ -1,0 +1,170 @@
+"""The one training loop: pretraining, fine-tuning and whatever else learns by gradient goes through `fit`.
+
+Batches are a pure function of the step, so a run that was killed and resumed equals an uninterrupted one bit for bit (on the
+same number of threads). Master weights and optimizer state are fp32; matrix products run in `compute_dtype`.
+"""
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from crawltalk.core.errors import UserError
+from crawltalk.core.recipe import Machine, Optim
+from crawltalk.core.stage import Metrics, Progress, write_atomically
+from crawltalk.model.transformer import Transformer
+from crawltalk.train import checkpoint
+from crawltalk.train.optim import learning_rate_factor, make_optimizers
+
+Batches = Callable[[int], tuple[Tensor, Tensor]]
+"""step -> (tokens, targets), int64 [B, T] each; a target of -100 is not counted."""
+Look = Callable[[int, Transformer], dict[str, float | str]]
+"""(steps done, model) -> figures for the log, such as the validation loss."""
+
+MICRO_TOKENS = {"cpu": 2048, "cuda": 65536}
+"""Positions in one forward and backward pass: on a CPU what stays near its caches, see EXPERIMENTS.md."""
+
+
+def fit(  # noqa: PLR0914
+    model: Transformer,
+    batches: Batches,
+    *,
+    steps: int,
+    optim: Optim,
+    out: Path,
+    save_every: int,
+    progress: Progress,
+    machine: Machine,
+    look: Look | None = None,
+    look_every: int = 0,
+) -> Metrics:
+    """Train `model` in place for `steps` steps.
+
+    Writes out/log.jsonl and, while it works, out/state/. Raises UserError if the loss is no number any more.
+    """
+    device = torch.device(machine.device or "cpu")
+    if device.type == "cpu":
+        torch.set_num_threads(machine.workers or torch.get_num_threads())
+    dtype = compute_dtype(machine)
+    model.to(device)
+    optimizers = make_optimizers(model, optim)
+    peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+    state = out / "state" / "checkpoint.safetensors"
+    first = checkpoint.load(state, model, optimizers) if state.exists() else 0
+    log = Log(out / "log.jsonl", first)
+    worker = model if dtype == torch.float32 else copy.deepcopy(model).to(dtype)
+    trained, loss, began = 0, math.nan, time.monotonic()
+    for step in range(first, steps):
+        factor = learning_rate_factor(step, steps, optim)
+        for optimizer, rates in zip(optimizers, peaks, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
+        tokens_BT, targets_BT = (part.to(device) for part in batches(step))
+        loss, norm = gradients(model, worker, tokens_BT, targets_BT, optim.clip)
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            raise UserError(
+                f"the loss of step {step} is {loss} (gradient {norm}); lower the learning rates (optim.lr {optim.lr:g}, "
+                f"optim.adam_lr {optim.adam_lr:g}); the last good checkpoint is {state}"
+            )
+        for optimizer in optimizers:
+            optimizer.step()
+        trained += tokens_BT.numel()
+        rate = trained / (time.monotonic() - began)
+        log.add({"step": step, "loss": loss, "norm": norm, "lr": factor, "tokens_per_second": round(rate)})
+        progress.update(step + 1, steps, "steps", loss=round(loss, 4), tokens_per_second=round(rate))
+        done = step + 1
+        if look is not None and look_every and (done % look_every == 0 or done == steps):
+            log.add({"step": step, **look(done, model)})
+        if done % save_every == 0 or done == steps:
+            log.flush()
+            checkpoint.save(state, model, optimizers, done)
+    seconds = time.monotonic() - began
+    speed = round(trained / seconds) if trained else 0
+    return {"steps": steps, "loss": log.last_loss(), "tokens_per_second": speed, "dtype": str(dtype).removeprefix("torch.")}
+
+
+def gradients(
+    model: Transformer, worker: Transformer, tokens_BT: Tensor, targets_BT: Tensor, clip: float
+) -> tuple[float, float]:
+    """Fill `model`'s gradients with those of the mean loss, clipped to norm `clip`; (loss, norm before clipping).
+
+    `worker` is the model itself or its copy in a smaller dtype, whose weights are refreshed here.
+    """
+    parameters = list(model.parameters())
+    workers = list(worker.parameters())
+    if worker is not model:
+        with torch.no_grad():
+            for weight, master in zip(workers, parameters, strict=True):
+                weight.copy_(master)
+    for weight in parameters:
+        weight.grad = None
+    rows = max(1, MICRO_TOKENS[tokens_BT.device.type] // tokens_BT.shape[1])
+    total, counted = 0.0, 0
+    for start in range(0, len(tokens_BT), rows):
+        summed, count = worker.loss(tokens_BT[start : start + rows], targets_BT[start : start + rows])
+        summed.backward()
+        total += float(summed.detach())
+        counted += int(count)
+        if worker is not model:  # sum over micro-batches in fp32
+            for weight, master in zip(workers, parameters, strict=True):
+                assert weight.grad is not None
+                master.grad = weight.grad.float() if master.grad is None else master.grad.add_(weight.grad)
+                weight.grad = None
+    scale = 1.0 / max(counted, 1)
+    norm = float(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])) * scale
+    scale *= min(1.0, clip / (norm + 1e-6))
+    for weight in parameters:
+        assert weight.grad is not None
+        weight.grad.mul_(scale)
+    return total / max(counted, 1), norm
+
+
+def compute_dtype(machine: Machine) -> torch.dtype:
+    """The type of matrix products: the recipe's, or the faster of fp32 and bf16 by a probe of some milliseconds."""
+    if machine.dtype is not None:
+        if machine.dtype not in ("float32", "bfloat16"):
+            raise UserError(f"machine.dtype is float32 or bfloat16, not {machine.dtype!r}")
+        return getattr(torch, machine.dtype)
+    if machine.device == "cuda":
+        return torch.bfloat16
+    seconds = {dtype: _time_product(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    return min(seconds, key=lambda dtype: seconds[dtype])
+
+
+def _time_product(dtype: torch.dtype) -> float:
+    left, right = torch.ones(1024, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype)
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        left @ right
+        times.append(time.perf_counter() - began)
+    return sorted(times)[2]
+
+
+class Log:
+    """out/log.jsonl: rows are kept in memory between checkpoints, so the file never runs ahead of the state it belongs to."""
+
+    def __init__(self, path: Path, done: int) -> None:
+        self.path = path
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        self.rows: list[dict[str, Any]] = [row for row in map(json.loads, lines) if row["step"] < done]
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Append a row."""
+        self.rows.append(row)
+
+    def flush(self) -> None:
+        """Write all rows."""
+        write_atomically(self.path, "".join(json.dumps(row) + "\n" for row in self.rows).encode())
+
+    def last_loss(self) -> float:
+        """The mean loss over the last tenth of the steps: one batch says little."""
+        losses = [row["loss"] for row in self.rows if "loss" in row]
+        tail = losses[-max(1, len(losses) // 10) :]
+        return round(sum(tail) / len(tail), 4)
