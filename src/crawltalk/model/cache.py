@@ -10,8 +10,8 @@ class KVCache:
     """Keys and values of all positions so far, for a batch whose rows may have different lengths.
 
     A forward pass with a cache puts row b's tokens at positions `lengths_B[b]` onward and does not move `lengths_B`; call
-    `advance` with the number of real tokens of each row. So a ragged batch is padded on the right: the keys of the padding lie
-    beyond the row's length, are never attended to, and are overwritten.
+    `advance` with the number of real tokens of each row. So a ragged batch is padded on the right: the keys of the padding
+    lie beyond the row's length, are never attended to, and are overwritten.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Weights in Hugging Face's folder layout: config.json, model.safetensors, generation_config.json. Qwen3's and Llama's shapes."""
+"""Weights in Hugging Face's folder layout (config.json, model.safetensors), for Qwen3's and Llama's shapes."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A decoder-only Transformer of Qwen3's shape (RMSNorm, RoPE, QK-norm, SwiGLU, grouped queries, tied embeddings), or Llama's.
+"""A decoder-only Transformer of Qwen3's shape (RMSNorm, RoPE, QK-norm, SwiGLU, tied embeddings), or Llama's.
 
 Shape suffixes: B batch, T positions in this call, S positions in the cache, D width, H query heads, K key/value heads,
 E head_dim, F inner size of the SwiGLU, V vocabulary, N = B x T.
@@ -23,7 +23,7 @@ LOSS_CHUNK = 2048
 
 
 class Attention(nn.Module):
-    """Causal self-attention with grouped queries (Ainslie et al. 2023) and, in Qwen3's shape, normalised queries and keys."""
+    """Causal self-attention with grouped queries (Ainslie et al. 2023); Qwen3's shape normalises queries and keys."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -192,7 +192,7 @@ class Transformer(nn.Module):
 
 
 class LinearCrossEntropy(torch.autograd.Function):
-    """Head and cross entropy in one, chunk by chunk, gradients computed on the way: the logits of a batch never exist at once.
+    """Head and cross entropy in one, gradients computed on the way: the logits of a batch never exist at once.
 
     Softmax in fp32. The gradient is that of the summed loss; backward scales it (as in Liger Kernel, Hsu et al. 2024).
     """

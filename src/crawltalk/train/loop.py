@@ -24,14 +24,14 @@ from crawltalk.train.optim import learning_rate_factor, make_optimizers
 
 Batches = Callable[[int], tuple[Tensor, Tensor]]
 """step -> (tokens, targets), int64 [B, T] each; a target of -100 is not counted."""
-Look = Callable[[int, Transformer], dict[str, float | str]]
-"""(steps done, model) -> figures for the log, such as the validation loss."""
+Look = Callable[[int, Transformer], dict[str, Any]]
+"""(steps done, model) -> what goes into the log, such as the validation loss and samples."""
 
 MICRO_TOKENS = {"cpu": 2048, "cuda": 65536}
 """Positions in one forward and backward pass: on a CPU what stays near its caches, see EXPERIMENTS.md."""
 
 
-def fit(  # noqa: PLR0914
+def fit(
     model: Transformer,
     batches: Batches,
     *,
@@ -148,7 +148,7 @@ def _time_product(dtype: torch.dtype) -> float:
 
 
 class Log:
-    """out/log.jsonl: rows are kept in memory between checkpoints, so the file never runs ahead of the state it belongs to."""
+    """out/log.jsonl: written with each checkpoint; rows beyond the checkpoint that is resumed from are forgotten."""
 
     def __init__(self, path: Path, done: int) -> None:
         self.path = path

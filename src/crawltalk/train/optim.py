@@ -69,7 +69,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
-    """The nearest semi-orthogonal matrices of [batch, m, n], by Newton-Schulz iteration; singular values end in 0.7 .. 1.2."""
+    """Nearly semi-orthogonal matrices of [batch, m, n] by Newton-Schulz iteration: singular values end in 0.7 .. 1.2."""
     a, b, c = NEWTON_SCHULZ
     x = matrices.bfloat16()
     tall = x.shape[1] > x.shape[2]
