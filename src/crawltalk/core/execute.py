@@ -25,6 +25,9 @@ from crawltalk.core.stage import Stage, write_atomically
 Listener = Callable[[dict[str, Any]], None]
 PACKAGES = ("crawltalk", "torch", "numpy", "pyarrow", "fastwarc", "resiliparse", "tiktoken")
 
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "4000000000"}
+"""glibc: keep freed buffers, instead of handing large ones back and faulting them in again (training: 5 % faster)."""
+
 
 class StageCrashed(Exception):
     """A stage ended by a signal or a traceback: our mistake, or the machine's."""
@@ -125,7 +128,9 @@ def _run_child(log: Path, order: dict[str, Any], listen: Listener) -> tuple[dict
     read_end, write_end = os.pipe()
     command = [sys.executable, "-m", "crawltalk.core.child", str(write_end)]
     with open(log, "wb") as output:
-        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output, pass_fds=(write_end,))
+        child = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=output, stderr=output, pass_fds=(write_end,), env=MALLOC | os.environ
+        )
     os.close(write_end)
     last: dict[str, Any] = {}
     try:

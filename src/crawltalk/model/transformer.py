@@ -18,7 +18,7 @@ IGNORED = -100
 """A target that the loss does not count."""
 SHORT = 512
 """Up to this many positions two plain batched products beat the fused CPU kernel: 1.8 times at 256, see EXPERIMENTS.md."""
-LOSS_CHUNK = 2048
+LOSS_CHUNK = 1024
 """Positions whose logits exist at once in `loss`: bounds memory at LOSS_CHUNK x V, large enough for full matmul speed."""
 
 

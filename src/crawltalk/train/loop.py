@@ -27,7 +27,7 @@ Batches = Callable[[int], tuple[Tensor, Tensor]]
 Look = Callable[[int, Transformer], dict[str, Any]]
 """(steps done, model) -> what goes into the log, such as the validation loss and samples."""
 
-MICRO_TOKENS = {"cpu": 2048, "cuda": 65536}
+MICRO_TOKENS = {"cpu": 4096, "cuda": 65536}
 """Positions in one forward and backward pass: on a CPU what stays near its caches, see EXPERIMENTS.md."""
 
 

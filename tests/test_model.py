@@ -1,0 +1,168 @@
+"""The Transformer, its cache, and the formats of its weights."""
+
+import dataclasses
+
+import pytest
+import torch
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.functional import cross_entropy
+
+from crawltalk.core import budget
+from crawltalk.core.errors import BadInput, MissingInput
+from crawltalk.core.recipe import Model
+from crawltalk.model.cache import KVCache
+from crawltalk.model.hf import load_model, save_model
+from crawltalk.model.shape import RopeScaling, Shape
+from crawltalk.model.transformer import IGNORED, Transformer, causal_attention, rope_tables
+
+QWEN = Shape(vocab_size=97, layers=2, width=32, heads=4, kv_heads=2, head_dim=16, mlp=48, context=64)
+LLAMA = dataclasses.replace(QWEN, qk_norm=False, tie_embeddings=False, head_dim=8, rope_theta=500_000.0, norm_eps=1e-5)
+SCALED = dataclasses.replace(
+    LLAMA,
+    rope_scaling=RopeScaling(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_context=16),
+)
+
+
+def random_model(shape: Shape, seed: int = 0) -> Transformer:
+    torch.manual_seed(seed)
+    model = Transformer(shape).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(torch.randn_like(weight) * 0.2 + (weight.ndim == 1))
+    return model
+
+
+@pytest.mark.parametrize("shape", [QWEN, LLAMA, SCALED], ids=["qwen3", "llama", "llama3.1"])
+@torch.no_grad()
+def test_transformers_loads_our_folder_with_the_same_logits(shape, tmp_path):
+    model = random_model(shape)
+    save_model(model, tmp_path, eos=1)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    tokens = torch.randint(0, shape.vocab_size, (2, 40))
+    torch.testing.assert_close(model(tokens), theirs(tokens).logits, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [QWEN, LLAMA, SCALED], ids=["qwen3", "llama", "llama3.1"])
+@torch.no_grad()
+def test_we_load_a_folder_of_transformers_with_the_same_logits(shape, tmp_path):
+    scaling = shape.rope_scaling
+    rope = {"rope_type": "default", "rope_theta": shape.rope_theta}
+    if scaling is not None:
+        rope |= {
+            "rope_type": "llama3",
+            "factor": scaling.factor,
+            "low_freq_factor": scaling.low_freq_factor,
+            "high_freq_factor": scaling.high_freq_factor,
+            "original_max_position_embeddings": scaling.original_context,
+        }
+    kind = transformers.Qwen3Config if shape.qk_norm else transformers.LlamaConfig
+    config = kind(
+        vocab_size=shape.vocab_size,
+        hidden_size=shape.width,
+        intermediate_size=shape.mlp,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        max_position_embeddings=shape.context,
+        rms_norm_eps=shape.norm_eps,
+        rope_parameters=rope,
+        tie_word_embeddings=shape.tie_embeddings,
+        attention_bias=False,
+    )
+    torch.manual_seed(1)
+    theirs = transformers.AutoModelForCausalLM.from_config(config).eval()
+    theirs.save_pretrained(tmp_path)
+    ours = load_model(tmp_path)
+    assert ours.shape == shape
+    tokens = torch.randint(0, shape.vocab_size, (2, 40))
+    torch.testing.assert_close(ours(tokens), theirs(tokens).logits, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [QWEN, LLAMA], ids=["qwen3", "llama"])
+@given(lengths=st.lists(st.integers(1, 12), min_size=1, max_size=4), more=st.integers(1, 6))
+@settings(max_examples=20, deadline=None)
+def test_cached_decoding_of_a_ragged_batch_equals_the_full_forward(shape, lengths, more):
+    model = random_model(shape)
+    tokens = torch.randint(0, shape.vocab_size, (len(lengths), max(lengths) + more))
+    with torch.no_grad():
+        cache = KVCache(shape, len(lengths), tokens.shape[1])
+        prefill = model(tokens[:, : max(lengths)], cache)
+        cache.advance(torch.tensor(lengths))
+        for row, length in enumerate(lengths):
+            torch.testing.assert_close(prefill[row, :length], model(tokens[row : row + 1, :length])[0], atol=1e-4, rtol=1e-4)
+        for step in range(more):
+            column = torch.stack([tokens[row, length + step] for row, length in enumerate(lengths)])[:, None]
+            logits = model(column, cache)
+            cache.advance(1)
+            for row, length in enumerate(lengths):
+                whole = model(tokens[row : row + 1, : length + step + 1])[0, -1]
+                torch.testing.assert_close(logits[row, 0], whole, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_rows_can_leave_the_cache():
+    model = random_model(QWEN)
+    tokens = torch.randint(0, 97, (3, 8))
+    cache = KVCache(QWEN, 3, 16)
+    model(tokens, cache)
+    cache.advance(torch.tensor([8, 5, 8]))
+    cache.keep(torch.tensor([0, 2]))
+    assert cache.equal_length == 8
+    step = torch.tensor([[3], [4]])
+    whole = model(torch.cat((tokens[[0, 2]], step), dim=1))[:, -1:]
+    torch.testing.assert_close(model(step, cache), whole, atol=1e-4, rtol=1e-4)
+
+
+def test_the_fused_loss_and_its_gradients_are_those_of_plain_cross_entropy():
+    model = random_model(QWEN)
+    tokens = torch.randint(0, 97, (3, 20))
+    targets = torch.randint(0, 97, (3, 20))
+    targets[0, :5] = IGNORED
+    total, count = model.loss(tokens, targets)
+    (total / count).backward()
+    ours = {name: weight.grad.clone() for name, weight in model.named_parameters()}
+    model.zero_grad()
+    plain = cross_entropy(model(tokens).flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+    plain.backward()
+    torch.testing.assert_close(total / count, plain)
+    for name, weight in model.named_parameters():
+        torch.testing.assert_close(ours[name], weight.grad, atol=1e-5, rtol=1e-4)
+
+
+def test_short_attention_equals_the_fused_kernel():
+    q, k, v = (torch.randn(2, 4, 33, 16) for _ in range(3))
+    whole = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+    torch.testing.assert_close(causal_attention(q, k, v), whole, atol=1e-5, rtol=1e-5)
+
+
+@given(depth=st.integers(1, 4), vocab=st.integers(16, 300), tied=st.booleans())
+@settings(max_examples=10, deadline=None)
+def test_the_budget_counts_the_parameters_that_exist(depth, vocab, tied):
+    from crawltalk.pretrain import shape_of
+
+    model = Model(depth=depth, width=64 * depth, heads=depth, kv_heads=depth, mlp=192 * depth, tie_embeddings=tied)
+    built = Transformer(shape_of(model, vocab))
+    assert budget.parameters(model, vocab) == sum(weight.numel() for weight in built.parameters())
+
+
+def test_rotary_tables_start_at_angle_zero():
+    cos, sin = rope_tables(QWEN)
+    assert cos.shape == sin.shape == (64, 16)
+    assert bool((cos[0] == 1).all())
+    assert bool((sin[0] == 0).all())
+
+
+def test_foreign_and_damaged_folders_are_refused_in_one_line(tmp_path):
+    with pytest.raises(MissingInput, match=r"no config\.json"):
+        load_model(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "mamba"}')
+    with pytest.raises(BadInput, match="type 'mamba'"):
+        load_model(tmp_path)
+    save_model(random_model(QWEN), tmp_path, eos=1)
+    config = (tmp_path / "config.json").read_text()
+    (tmp_path / "config.json").write_text(config.replace('"hidden_size": 32', '"hidden_size": 64'))
+    with pytest.raises(BadInput, match=r"config\.json says"):
+        load_model(tmp_path)
