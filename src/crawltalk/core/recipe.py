@@ -66,6 +66,8 @@ class Tokenizer:
     """Tokens in all: 256 bytes, merges, special tokens."""
     train_bytes: int = 50_000_000
     """Text to learn merges from, at most."""
+    include: str = ""
+    """Regular expression on the URL of the documents to learn from. Empty: all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +82,10 @@ class Tokens:
     """Share of the included documents kept for bits per byte."""
     flagships: int = 0
     """Number of documents to oversample, as the talk says Wikipedia is."""
+    flagship_titles: tuple[str, ...] = ()
+    """Titles that are flagships in any case."""
     flagship_pattern: str = ""
-    """Regular expression on title and description that flagships match first; the rest are drawn by hash."""
+    """Regular expression on title and description that further flagships match first; the rest are drawn by hash."""
     oversample: int = 40
     """Times a flagship occurs in one pass over the training shards."""
 
