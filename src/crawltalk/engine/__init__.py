@@ -1,0 +1,6 @@
+"""The one decoder: generate, chat, evaluate and whatever else lets a model talk goes through `Engine`."""
+
+from crawltalk.engine.engine import Engine
+from crawltalk.engine.sampling import Sampling
+
+__all__ = ["Engine", "Sampling"]

@@ -38,7 +38,8 @@ class ChatFormat:
             first = start.replace("{{ message['role'] }}", "system")
             system = f"{{% if messages[0]['role'] != 'system' %}}{first}{_quote(self.default_system)}{end}{{% endif %}}"
         return (
-            f"{self.begin or ''}{system}{{% for message in messages %}}{start}{{{{ message['content'] }}}}{end}{{% endfor %}}"
+            f"{self.begin or ''}{system}"
+            f"{{% for message in messages %}}{start}{{{{ message['content'] }}}}{end}{{% endfor %}}"
             f"{{% if add_generation_prompt %}}{opening}{{% endif %}}"
         )
 

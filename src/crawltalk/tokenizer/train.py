@@ -1,9 +1,9 @@
 """Learning byte pair encoding (Sennrich et al. 2016, algorithm 1) exactly, over bytes (Radford et al. 2019, section 2.2).
 
-The text is cut into chunks by the split pattern; equal chunks are kept once, with their count. All symbols of all chunks lie in
-flat arrays with links to their neighbours. Each pair of neighbours has a count and a list of where it occurs. A merge visits the
-occurrences of its pair only; pairs that it creates contain the new symbol, so they are born in this very step and never grow
-afterwards: a lazy heap of counts is exact. Ties go to the pair with the lowest ids.
+The text is cut into chunks by the split pattern; equal chunks are kept once, with their count. All symbols of all chunks lie
+in flat arrays with links to their neighbours. Each pair of neighbours has a count and a list of where it occurs. A merge
+visits the occurrences of its pair only; pairs that it creates contain the new symbol, so they are born in this very step and
+never grow afterwards: a lazy heap of counts is exact. Ties go to the pair with the lowest ids.
 
 What it does not do: it does not cut text faster than the `regex` library, and it holds the unique chunks in memory.
 """

@@ -1,0 +1,120 @@
+"""Token shards: flat files of token ids, and an index that says which document stands where.
+
+train-00000.bin   uint16 (uint32 for vocabularies beyond 65,536), each document preceded by <|endoftext|>
+index.json        {"dtype", "vocab_size", "eot", "train": {"files", "documents", "bytes"}, "val": {...}}
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from crawltalk.core.errors import BadInput, MissingInput
+from crawltalk.core.stage import write_atomically
+
+SHARD_TOKENS = 100_000_000
+"""Tokens in one file, at most, but for the rest of the document that passes it."""
+
+
+class ShardFile(msgspec.Struct):
+    """One file."""
+
+    name: str
+    tokens: int
+
+
+class Split(msgspec.Struct):
+    """One split of the corpus."""
+
+    files: list[ShardFile]
+    documents: list[tuple[int, str]]
+    """(offset of its first token over all files, document id), in order."""
+    bytes: int
+    """UTF-8 bytes of the text behind the tokens."""
+
+
+class Index(msgspec.Struct, kw_only=True):
+    """index.json."""
+
+    dtype: str
+    vocab_size: int
+    eot: int
+    train: Split
+    val: Split
+
+
+def write_split(folder: Path, name: str, documents: Iterable[tuple[str, np.ndarray, int]], eot: int, dtype: str) -> Split:
+    """Write (id, tokens, bytes of text) one after the other, each behind `eot`."""
+    files: list[ShardFile] = []
+    offsets: list[tuple[int, str]] = []
+    part: list[np.ndarray] = []
+    held = total = size = 0
+    separator = np.array([eot], dtype=dtype)
+
+    def close() -> None:
+        nonlocal part, held
+        path = folder / f"{name}-{len(files):05d}.bin"
+        write_atomically(path, np.concatenate(part).tobytes())
+        files.append(ShardFile(path.name, held))
+        part, held = [], 0
+
+    for identifier, tokens, length in documents:
+        offsets.append((total, identifier))
+        part += [separator, tokens.astype(dtype)]
+        held += 1 + len(tokens)
+        total += 1 + len(tokens)
+        size += length
+        if held >= SHARD_TOKENS:
+            close()
+    if part or not files:
+        part = part or [np.empty(0, dtype=dtype)]
+        close()
+    return Split(files, offsets, size)
+
+
+def write_index(folder: Path, index: Index) -> None:
+    """Write index.json."""
+    write_atomically(folder / "index.json", msgspec.json.encode(index))
+
+
+class TokenShards:
+    """One split, read through memory maps. Raises MissingInput or BadInput if it is not as the index says."""
+
+    def __init__(self, folder: Path, split: str) -> None:
+        path = folder / "index.json"
+        if not path.exists():
+            raise MissingInput(f"{folder} has no token shards; make them with: crawltalk tokenizer {folder.parent}")
+        self.index = msgspec.json.decode(path.read_bytes(), type=Index)
+        self.split: Split = getattr(self.index, split)
+        self.bytes = self.split.bytes
+        self.documents = self.split.documents
+        self._parts = [self._open(folder / file.name, file.tokens) for file in self.split.files]
+        self._starts = np.cumsum([0, *(file.tokens for file in self.split.files)]).tolist()
+
+    def _open(self, path: Path, tokens: int) -> np.ndarray:
+        wanted = tokens * np.dtype(self.index.dtype).itemsize
+        size = path.stat().st_size if path.exists() else None
+        if size != wanted:
+            raise BadInput(f"{path} has {size} bytes, its index says {wanted}; build it again with: crawltalk tokenizer")
+        return np.memmap(path, dtype=self.index.dtype, mode="r") if tokens else np.empty(0, dtype=self.index.dtype)
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def window(self, start: int, length: int) -> np.ndarray:
+        """`length` tokens from `start` on, int64; behind the last token the first one follows."""
+        pieces = []
+        while length > 0:
+            start %= len(self)
+            part = bisect_right(self._starts, start) - 1
+            piece = self._parts[part][start - self._starts[part] :][:length]
+            pieces.append(piece)
+            start += len(piece)
+            length -= len(piece)
+        return np.concatenate(pieces).astype(np.int64) if pieces else np.empty(0, dtype=np.int64)
+
+    def document_at(self, offset: int) -> str:
+        """The id of the document that the token at `offset` belongs to."""
+        return self.documents[bisect_right(self.documents, offset, key=lambda entry: entry[0]) - 1][1]
