@@ -121,7 +121,10 @@ def spam(rng: random.Random) -> tuple[str, list[str]]:
     if kind == 2:  # placeholder text
         return "Untitled page", [LATIN * rng.randint(2, 5), LATIN * 2]
     if kind == 3:  # symbols
-        words = [f"#{rng.choice(GOODS).split()[0]}{rng.randint(1, 999)} ..." for _ in range(rng.randint(60, 120))]
+        words = [
+            f"The best of the #{rng.choice(GOODS).split()[0]} ... for you and all of your friends #{rng.randint(1, 99)} ..."
+            for _ in range(rng.randint(12, 30))
+        ]
         return f"#{goods.split()[0]} deals", [" ".join(words)]
     items = [
         f"SKU-{rng.randint(10000, 99999)} {rng.randint(1, 900)}.{rng.randint(10, 99)} USD"

