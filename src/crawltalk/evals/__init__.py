@@ -1,0 +1,1 @@
+"""What the base model and the assistant can do, measured."""
