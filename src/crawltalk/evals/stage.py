@@ -87,7 +87,7 @@ ABOUT = {
 
 
 def recitation(base: Engine, documents: Sequence[Document]) -> float:
-    """Near-verbatim recall: the share of tokens that the base model, given a page's beginning, continues as the page does."""
+    """Near-verbatim recall: the share of tokens that the base model, given the beginning, continues as the page does."""
     pages = [[base.tokenizer.eot, *base.tokenizer.encode(document.text)] for document in documents]
     pages = [page for page in pages if len(page) >= PROMPT + RECITED]
     greedy = Sampling(temperature=0.0, max_tokens=RECITED)

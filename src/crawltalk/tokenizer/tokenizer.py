@@ -23,7 +23,7 @@ GPT4_PATTERN = (
 )
 """The split pattern of cl100k_base (tiktoken), in the form that every regex engine reads alike."""
 GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-DIGITS_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+DIGITS_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?=\p{N})|\s+(?!\S)|\s+"
 """GPT-2's with every digit on its own, as in SmolLM2."""
 END_OF_TEXT = "<|endoftext|>"
 SPECIALS = (

@@ -54,7 +54,7 @@ def chat(
     max_tokens: int = 128,
     seed: int = 0,
 ) -> None:
-    """Talk with the assistant. With a message: one answer. Without: a conversation (/clear, /quit), or one answer per line."""
+    """Talk with the assistant: one answer to a message, else a conversation (/clear, /quit), or an answer per line."""
     sampling = _sampling(temperature, top_k, top_p, max_tokens, seed)
     engine = _load(model_folder(model))
     start = [Message("system", system)] if system else []

