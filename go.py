@@ -48,7 +48,9 @@ def call(*command: str | Path, check: bool = True) -> subprocess.CompletedProces
     done = subprocess.run([str(word) for word in command], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if check and done.returncode != 0:
         print(done.stdout[-3000:], file=sys.stderr)
-        fail(f"{' '.join(map(str, command[:6]))} ... failed (its last words are above); mend that and run the same command again")
+        fail(
+            f"{' '.join(map(str, command[:6]))} ... failed (its last words are above); mend that and run the same command again"
+        )
     return done
 
 
@@ -75,7 +77,9 @@ def install_torch() -> None:
     say("the index of CPU builds cannot be reached; looking at what pip would install")
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
-        call(PYTHON, "-m", "pip", "install", "--quiet", "--dry-run", "--report", report, "-c", ROOT / "constraints.txt", TORCH)
+        call(
+            PYTHON, "-m", "pip", "install", "--quiet", "--dry-run", "--report", report, "-c", ROOT / "constraints.txt", TORCH
+        )
         names = [item["metadata"]["name"] for item in json.loads(report.read_text(encoding="utf-8"))["install"]]
     cuda = [name for name in names if name.lower().startswith(("nvidia", "cuda"))]
     if cuda:

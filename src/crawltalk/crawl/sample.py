@@ -200,7 +200,7 @@ def _plant(page: Page, rng: random.Random) -> None:
     if rng.random() < 0.6:
         host = rng.choice(("mail", "post", "inbox", "letters")) + rng.choice(("-service", "box", "land", ""))
         email = (
-            f"{rng.choice(FIRST)}.{rng.choice(LAST)}{rng.randint(1, 99)}@{host}.{rng.choice(('org', 'net', 'com', 'co.uk'))}"
+            f"{rng.choice(FIRST)}.{rng.choice(LAST)}{rng.randint(1, 99)}@{host}.example.{rng.choice(('org', 'net', 'com'))}"
         )
         page.emails.append(email)
         sentence = rng.choice(ASKS).format(page.title, email)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 __all__ = ["extract"]
 
 if TYPE_CHECKING:
-    from crawltalk.data.extract import extract as extract
+    from crawltalk.data.extraction import extract as extract
 
 
 def __getattr__(name: str) -> object:
@@ -13,5 +13,5 @@ def __getattr__(name: str) -> object:
     if name == "extract":
         from importlib import import_module
 
-        return import_module("crawltalk.data.extract").extract
+        return import_module("crawltalk.data.extraction").extract
     raise AttributeError(f"module 'crawltalk.data' has no attribute {name!r}")

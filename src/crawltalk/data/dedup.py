@@ -36,7 +36,7 @@ def _permutations(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def shingles(text: str, ngram: int) -> np.ndarray:
-    """Distinct 64-bit hashes of the runs of `ngram` words, lower case, without punctuation. Shorter texts are one shingle."""
+    """Distinct 64-bit hashes of all runs of `ngram` words, lower case, no punctuation; a shorter text is one shingle."""
     words = np.array([_word_hash(word) for word in _WORD.findall(text.lower())], np.uint64)
     if len(words) < ngram:
         words = np.concatenate([words, np.zeros(ngram - len(words), np.uint64)])

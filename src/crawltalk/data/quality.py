@@ -98,7 +98,7 @@ def _duplicate_ngram_characters(words: Sequence[str], n: int) -> int:
 def gopher_quality(min_words: int = 50, max_words: int = 100_000) -> Filter:
     """Gopher's quality rules (Rae et al. 2021, A1.1) with the recipe's least number of words."""
 
-    def filter_document(document: Document) -> str | None:
+    def filter_document(document: Document) -> str | None:  # noqa: PLR0911 - one return per rule
         text = document.text
         words = [word for word in split_words(text) if word not in _PUNCTUATION]
         if not min_words <= len(words) <= max_words:

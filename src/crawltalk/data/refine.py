@@ -1,4 +1,4 @@
-"""One WARC file -> one part: its documents with their MinHash bands, its dropped pages, its counts. The work of one process."""
+"""One WARC file -> one part: its documents with their MinHash bands, its dropped pages, its counts."""
 
 import io
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from crawltalk.data.urls import blocked_url, read_blocklist
 from crawltalk.data.warc import Page, decode, read_pages, too_deep
 
 Extractor = Callable[[bytes], str | None]
-EXTRACTORS = {"crawltalk": "crawltalk.data.extract:extract"}
+EXTRACTORS = {"crawltalk": "crawltalk.data.extraction:extract"}
 """Main-text extractors by name."""
 
 

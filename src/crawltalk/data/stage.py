@@ -6,10 +6,13 @@ killed run continues with the next file; deduplication then sees all parts toget
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -19,7 +22,7 @@ from crawltalk.core.errors import BadInput, MissingInput
 from crawltalk.core.jsonl import read_jsonl
 from crawltalk.core.processes import pool
 from crawltalk.core.recipe import Data
-from crawltalk.core.stage import Job, Metrics, write_atomically
+from crawltalk.core.stage import Job, Metrics, Progress, write_atomically
 from crawltalk.core.types import Document
 from crawltalk.data.dedup import clusters, survivors
 from crawltalk.data.funnel import REMOVED_COLUMNS, STEPS, Removed, Tally, summary
@@ -29,6 +32,7 @@ from crawltalk.data.truth import Scores, Truth
 from crawltalk.data.urls import read_blocklist
 
 ROWS_PER_FILE = 100_000
+Row = TypeVar("Row")
 
 
 class Source(msgspec.Struct, kw_only=True):
@@ -82,12 +86,7 @@ def _refine_all(tasks: list[Task], job: Job[Data]) -> None:
     done = total - sum(sizes[task.number] for task in todo)
     if workers <= 1:
         for task in todo:
-            refine(
-                task,
-                lambda pages, task=task, done=done: job.progress.update(
-                    done, total, "bytes", file=task.path.name, pages=pages
-                ),
-            )
+            refine(task, partial(_say, job.progress, done, total, task.path.name))
             done += sizes[task.number]
             job.progress.update(done, total, "bytes")
         return
@@ -102,11 +101,15 @@ def _refine_all(tasks: list[Task], job: Job[Data]) -> None:
                 except BrokenProcessPool:
                     open_ = [task.path.name for task in todo if not task.part("tally.json").exists()]
                     raise RuntimeError(
-                        f"a worker process died (out of memory?) at one of: {', '.join(open_[:workers])}; finished files are "
-                        "kept, run again to go on, or with --machine.workers 1 to need less memory"
+                        f"a worker process died (out of memory?) at one of: {', '.join(open_[:workers])}; finished files"
+                        " are kept: run again to go on, with --machine.workers 1 to need less memory"
                     ) from None
                 done += sizes[futures[future].number]
                 job.progress.update(done, total, "bytes")
+
+
+def _say(progress: Progress, done: int, total: int, file: str, pages: int) -> None:
+    progress.update(done, total, "bytes", file=file, pages=pages)
 
 
 def _finish(tasks: list[Task], job: Job[Data]) -> dict[str, object]:
@@ -200,12 +203,9 @@ def _documents(tasks: list[Task]) -> Iterator[Document]:
         yield from read_document_file(task.part("documents.parquet"))
 
 
-def _write_files(folder, name, rows, write) -> None:
+def _write_files(folder: Path, name: str, rows: Iterator[Row], write: Callable[[Path, Iterable[Row]], int]) -> None:
     """Spread rows over NAME-00000.parquet, NAME-00001.parquet, ...; at least one file, the last one may be short."""
-    from itertools import chain, islice
-
     number = 0
-    rows = iter(rows)
     first = next(rows, None)
     while number == 0 or first is not None:
         chunk = islice(rows, ROWS_PER_FILE - 1)

@@ -80,7 +80,7 @@ class Scores:
         self.leaks += [item for item in planted if item in document.text]
 
     def report(self) -> dict[str, Any]:
-        """Precision and recall per step, duplicates, personal data left, extraction's F1; and examples of what went wrong."""
+        """Precision and recall per step, personal data left, F1 of the extraction; with examples of what went wrong."""
         steps: dict[str, Any] = {}
         for number, step in enumerate(STEPS):
             earlier = set(STEPS[:number]) | ({"extraction"} if number > 1 else set())

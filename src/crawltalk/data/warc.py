@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
-from resiliparse.parse.encoding import bytes_to_str, detect_encoding
+from resiliparse.parse.encoding import bytes_to_str, detect_encoding, map_encoding_to_html5
 
-_PAGES = int(WarcRecordType.response) | int(WarcRecordType.resource)
+_PAGES: Any = WarcRecordType.response | WarcRecordType.resource
 _HTML = {"text/html", "application/xhtml+xml"}
 _MAGIC = (
     b"\x89PNG",
@@ -55,7 +55,7 @@ class Page(msgspec.Struct, kw_only=True):
 
 
 def read_pages(path: Path, max_page_bytes: int, warn: Callable[[str], None]) -> Iterator[Page]:
-    """The pages of one *.warc or *.warc.gz file, in order. Damage goes to `warn`, one line each; reading goes on behind it."""
+    """The pages of one WARC file, in order. Damage goes to `warn`, one line each, and reading goes on behind it."""
     size = path.stat().st_size
     if size == 0:
         warn(f"{path.name} is empty")
@@ -172,9 +172,9 @@ def decode(body: bytes, charset: str | None = None) -> str:
     damaged = text.count("\ufffd")
     if damaged > len(text) // 1000 + 1:  # a page cut in the middle of a character, or with a byte gone wrong, is still UTF-8
         meta = _META_CHARSET.search(body[:4096])
-        label = charset or (meta[1].decode("ascii") if meta else None)
-        if label is None or label.lower().replace("-", "") in ("utf8", "ascii", "usascii"):
-            label = detect_encoding(body)
+        label = map_encoding_to_html5(charset or (meta[1].decode("ascii") if meta else ""), fallback_utf8=True)
+        if label == "utf-8":  # said so, or said nothing known: but it is not
+            label = detect_encoding(body) or "utf-8"
         text = bytes_to_str(body, label, "replace")
     return text.replace("\0", "")
 
@@ -189,8 +189,3 @@ def too_deep(html: str) -> bool:
         if depth > _MAX_DEPTH:
             return True
     return False
-
-
-def expand(file: dict[str, Any], folder: Path) -> Path:
-    """The path of one row of the crawl's files.json."""
-    return folder / file["path"]

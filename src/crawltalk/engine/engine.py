@@ -45,8 +45,8 @@ class Engine:
     ) -> list[list[int]]:
         """The continuation of each prompt, without the stop token. `progress` gets the number of finished prompts.
 
-        Rows are decoded in batches of similar length; row i draws from the generator (seed, i), so the result does not depend
-        on the batches. A prompt that is too long loses its oldest tokens.
+        Rows are decoded in batches of similar length; row i draws from the generator (seed, i), so the result does not
+        depend on the batches. A prompt that is too long loses its oldest tokens.
         """
         stop = self.tokenizer.stop_ids if stop is None else stop
         replies: list[list[int]] = [[] for _ in prompts]

@@ -127,7 +127,9 @@ def evaluation(inputs: Inputs, config: recipe.Report) -> str:
     examples = []
     for task in dict.fromkeys(row["task"] for row in samples):
         for row in [row for row in samples if row["task"] == task][:4]:
-            examples.append((task, _clip(row["prompt"], 160), _clip(row["answer"], 160), _clip(row["reply"], 200), row["score"]))
+            examples.append(
+                (task, _clip(row["prompt"], 160), _clip(row["answer"], 160), _clip(row["reply"], 200), row["score"])
+            )
     return (
         table(("task", "score", "problems", "standard error"), table_rows)
         + "<h3>Examples</h3>"
@@ -140,7 +142,13 @@ def lineage(inputs: Inputs, config: recipe.Report) -> str:
     """From which inputs and recipe each stage was made."""
     manifests = {name: _manifest(folder) for name, folder in inputs.items()}
     rows = [
-        (name, m.fingerprint, ", ".join(f"{key} {value[:8]}" for key, value in m.inputs.items()) or "-", m.started, len(m.files))
+        (
+            name,
+            m.fingerprint,
+            ", ".join(f"{key} {value[:8]}" for key, value in m.inputs.items()) or "-",
+            m.started,
+            len(m.files),
+        )
         for name, m in manifests.items()
     ]
     last = manifests["evals"]

@@ -1,0 +1,710 @@
+"""The data stage: every filter, damaged input, deduplication, personal data, resumption."""
+
+import gzip
+import json
+import random
+import re
+import string
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crawltalk.core.documents import COLUMNS, read_documents, read_table, write_documents
+from crawltalk.core.errors import BadInput, BadRecipe, MissingInput
+from crawltalk.core.recipe import Data, Machine
+from crawltalk.core.stage import Job, Progress
+from crawltalk.core.types import Document
+from crawltalk.data import extract
+from crawltalk.data.dedup import band_hashes, clusters, shingles, survivors
+from crawltalk.data.language import identify
+from crawltalk.data.pii import EMAIL, IP, replace_pii
+from crawltalk.data.quality import c4, c4_lines, fineweb, gopher_quality, gopher_repetition
+from crawltalk.data.stage import data
+from crawltalk.data.truth import jaccard
+from crawltalk.data.urls import blocked_url, read_blocklist
+from crawltalk.data.warc import Page, decode, read_pages, too_deep
+
+SAMPLES = Path(__file__).parents[2] / "shared" / "data" / "warc_samples"
+
+LEAD = (
+    "Dysprosium\n"
+    "Chemical element with atomic number 66\n"
+    "Dysprosium is a chemical element; it has symbol Dy and atomic number 66. It is a rare-earth element in the lanthanide"
+    " series with a metallic silver luster. Dysprosium is never found in nature as a free element, though, like other"
+    " lanthanides, it is found in various minerals, such as xenotime. Naturally occurring dysprosium is composed of seven"
+    " isotopes, the most abundant of which is the isotope with mass number 164.\n"
+    "Dysprosium was first identified in 1886 by Paul Emile Lecoq de Boisbaudran, but it was not isolated in pure form until"
+    " the development of ion-exchange techniques in the 1950s."
+)
+"""What a normal page of the sample looks like: title, description, one or two paragraphs."""
+
+
+def document(text: str, **fields) -> Document:
+    values = {"id": "1", "dump": "d", "url": "http://a.example/", "date": "", "file_path": "f", "language": "en"}
+    return Document(**(values | {"language_score": 1.0, "token_count": 0} | fields | {"text": text}))
+
+
+def page_html(title: str, paragraphs: list[str], charset: str = "utf-8") -> bytes:
+    body = "".join(f"<p>{text}</p>" for text in paragraphs)
+    return (
+        f"<!doctype html><html><head><meta charset={charset}><title>{title} | Site</title></head><body>"
+        "<header><a href=/>Site</a></header><nav><ul><li><a href=/a>Topics</a><li><a href=/b>About us</a></ul></nav>"
+        "<div class='cookie-banner'>We use cookies to make this site better.<button>Accept all</button></div>"
+        f"<main><article><h1>{title}</h1>{body}<div class='share'><a href=/s>Share</a></div></article></main>"
+        "<aside><h2>Related</h2><ul><li><a href=/c>Another article</a></ul></aside>"
+        "<footer><p>All rights reserved. Terms of use.</p></footer></body></html>"
+    ).encode(charset)
+
+
+def sentences(seed: int, count: int = 8) -> str:
+    """English-looking prose that the filters accept, different for every seed."""
+    rng = random.Random(seed)
+    nouns = [
+        "river",
+        "mountain",
+        "village",
+        "engine",
+        "theory",
+        "castle",
+        "painter",
+        "treaty",
+        "harbour",
+        "orchestra",
+        "glacier",
+        "railway",
+        "council",
+        "poem",
+    ]
+    verbs = [
+        "crosses",
+        "describes",
+        "supports",
+        "follows",
+        "replaced",
+        "inspired",
+        "limits",
+        "protects",
+        "divides",
+        "measured",
+    ]
+    things = [
+        "old",
+        "northern",
+        "famous",
+        "narrow",
+        "royal",
+        "wooden",
+        "early",
+        "small",
+        "modern",
+        "distant",
+        "quiet",
+        "western",
+        "busy",
+        "green",
+        "common",
+    ]
+    names = ["".join(rng.choices(string.ascii_lowercase, k=6)).title() for _ in range(8)]
+    shapes = [
+        "The {0} {1} of {4} {2} the {3} {1}, which was built in {5} for the people of the valley.",
+        "In {5}, {4} wrote that no {0} {1} {2} what they have always known as home.",
+        "Many visitors come to {4} to see how its {3} {1} {2} another one near the border.",
+        "After the long winter of {5} a {0} {1} was found with letters that {4} had sent.",
+        "Scholars have debated since {5} whether {4} owned that {3} {1} or merely rented it.",
+        "{4} and the {0} {1} appear together on coins, stamps and maps printed before {5}.",
+        "Nobody in {4} could say to whom the {3} {1} belonged when the flood came in {5}.",
+        "It is the only {0} {1} of its kind that {4} did not sell during the crisis of {5}.",
+        "With help from {4}, engineers measured the {3} {1} and that changed everything by {5}.",
+        "Songs about {4} still mention a {0} {1} that {2} travellers on their way to the coast.",
+    ]
+    rng.shuffle(shapes)
+    return " ".join(
+        shape.format(
+            rng.choice(things),
+            rng.choice(nouns),
+            rng.choice(verbs),
+            rng.choice(things),
+            rng.choice(names),
+            rng.randint(1000, 1999),
+        )
+        for shape in shapes[:count]
+    )
+
+
+def write_warc(path: Path, pages: list[tuple[str, bytes]], headers: dict[str, list[tuple[str, str]]] | None = None) -> None:
+    """A WARC file, gzipped by record; `headers` overrides the HTTP headers of single URLs; record ids follow from the place."""
+    with open(path, "wb") as file:
+        for number, (url, body) in enumerate(pages):
+            fields = (headers or {}).get(url, [("Content-Type", "text/html; charset=utf-8")])
+            http = "HTTP/1.1 200 OK\r\n" + "".join(f"{name}: {value}\r\n" for name, value in fields) + "\r\n"
+            block = http.encode() + body
+            head = (
+                f"WARC/1.0\r\nWARC-Type: response\r\nWARC-Record-ID: <urn:uuid:{path.stem}-{number}>\r\nWARC-Target-URI: {url}\r\n"
+                "WARC-Date: 2024-05-01T12:00:00Z\r\nContent-Type: application/http; msgtype=response\r\n"
+                f"Content-Length: {len(block)}\r\n\r\n"
+            )
+            record = head.encode() + block + b"\r\n\r\n"
+            file.write(gzip.compress(record, mtime=0) if path.suffix == ".gz" else record)
+
+
+def crawl_folder(folder: Path, files: list[Path]) -> Path:
+    folder.mkdir(exist_ok=True)
+    rows = [{"path": str(path), "bytes": path.stat().st_size, "sha256": "0"} for path in files]
+    (folder / "files.json").write_text(json.dumps(rows))
+    return folder
+
+
+def run(crawl: Path, out: Path, workers: int = 1, config: Data | None = None, progress: Progress | None = None):
+    out.mkdir(parents=True, exist_ok=True)
+    machine = Machine(workers=workers, device="cpu", dtype="float32")
+    job = Job(config or Data(), {"crawl": crawl}, out, 0, machine, progress or Progress())
+    return data(job)
+
+
+def removed_rows(out: Path) -> dict[str, tuple[str, str]]:
+    return {
+        row["url"]: (row["step"], row["reason"])
+        for row in read_table(out / "removed-00000.parquet", ["url", "step", "reason"])
+    }
+
+
+def small_crawl(folder: Path) -> Path:
+    """Three files with normal pages, a near-duplicate across files, and one page for every step to drop."""
+    folder.mkdir()
+    files = []
+    for number in range(3):
+        pages = [
+            (
+                f"http://a.example/{number}-{n}",
+                page_html(f"Page {number} {n}", [sentences(100 * number + n), sentences(-n - 1, 2)]),
+            )
+            for n in range(4)
+        ]
+        pages.append((f"http://mirror.example/{number}", page_html("Copy", [sentences(7, 20), f"Copied by host {number}."])))
+        files.append(folder / f"crawl-{number}.warc.gz")
+        if number == 0:
+            pages += [
+                ("http://a.example/casino/1", page_html("Page", [sentences(5)])),
+                (
+                    "http://a.example/thin",
+                    page_html(
+                        "Thin", ["This page is still being written by the people of the village. Please come back later."]
+                    ),
+                ),
+                (
+                    "http://a.example/fr",
+                    page_html("Le fleuve", ["Le fleuve traverse la ville et le village. " * 2 + FRENCH]),
+                ),
+                ("http://a.example/empty", b""),
+                ("http://a.example/mail", page_html("Mail", [sentences(9) + " Write to jane.doe@mail.example or 8.8.4.4."])),
+            ]
+        write_warc(files[-1], pages)
+    return crawl_folder(folder / "crawl", files)
+
+
+FRENCH = (
+    "Dans cette région, les habitants racontent encore que la rivière protégeait autrefois le château contre les armées."
+)
+
+
+def same_files(left: Path, right: Path) -> bool:
+    names = sorted(path.relative_to(left) for path in left.rglob("*"))
+    assert names == sorted(path.relative_to(right) for path in right.rglob("*"))
+    return all((left / name).read_bytes() == (right / name).read_bytes() for name in names if (left / name).is_file())
+
+
+# --- URLs ---
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://cheap-pills.example/", "domain cheap-pills.example"),
+        ("https://www.shop.cheap-pills.example:8080/x?y=1", "domain cheap-pills.example"),
+        ("http://good.example/best-casino-games.html", "word casino"),
+        ("http://xxx.good.example/", "word xxx"),
+        ("http://good.example/%76iagra/", "word viagra"),
+        ("http://good.example/bittorrents-history", None),
+        ("http://notcheap-pills.example/", None),
+        ("http://good.example/Essex-county", None),
+        ("http://[broken/", None),
+    ],
+)
+def test_a_blocked_domain_or_whole_word_blocks_a_url(url: str, reason: str | None):
+    assert blocked_url(url, read_blocklist()) == reason
+
+
+def test_the_users_blocklist_adds_domains_and_names_a_bad_line(tmp_path: Path):
+    path = tmp_path / "list.txt"
+    path.write_text("# mine\nWWW.Bad.example  # comment\n\n")
+    assert blocked_url("http://sub.bad.example/", read_blocklist(str(path))) == "domain bad.example"
+    path.write_text("fine.example\nnot a domain\n")
+    with pytest.raises(BadInput, match="line 2"):
+        read_blocklist(str(path))
+    with pytest.raises(MissingInput, match="blocklist"):
+        read_blocklist(str(tmp_path / "absent"))
+
+
+# --- WARC and character sets ---
+
+
+def pages_of(path: Path, warnings: list[str] | None = None, limit: int = 1_000_000) -> list[Page]:
+    return list(read_pages(path, limit, (warnings if warnings is not None else []).append))
+
+
+def test_chunked_and_gzipped_bodies_are_decoded(tmp_path: Path):
+    body = page_html("Title", ["Text of the page."])
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:50], body[50:])) + b"0\r\n\r\n"
+    path = tmp_path / "a.warc.gz"
+    html = ("Content-Type", "text/html")
+    headers = {
+        "http://a.example/chunked": [html, ("Transfer-Encoding", "chunked")],
+        "http://a.example/gzip": [html, ("Content-Encoding", "gzip")],
+    }
+    write_warc(path, [("http://a.example/chunked", chunks), ("http://a.example/gzip", gzip.compress(body))], headers)
+    assert [page.body for page in pages_of(path)] == [body, body]
+
+
+def test_useless_pages_come_out_with_their_fault(tmp_path: Path):
+    path = tmp_path / "a.warc"
+    bomb = gzip.compress(b"<p>" + b"x" * 3_000_000)
+    pages = [
+        ("http://a.example/png", b"\x89PNG...."),
+        ("http://a.example/lie", b"\x89PNG...."),
+        ("http://a.example/noise", random.Random(0).randbytes(5000)),
+        ("http://a.example/empty", b" \n"),
+        ("http://a.example/bomb", bomb),
+        ("http://a.example/good", page_html("A", ["b"])),
+    ]
+    headers = {
+        "http://a.example/png": [("Content-Type", "image/png")],
+        "http://a.example/bomb": [("Content-Type", "text/html"), ("Content-Encoding", "gzip")],
+    }
+    write_warc(path, pages, headers)
+    binary = "binary data that calls itself HTML"
+    assert [page.fault for page in pages_of(path)] == [
+        "image/png is not HTML",
+        binary,
+        binary,
+        "empty body",
+        "more than 1,000,000 bytes",
+        None,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "header", "text"),
+    [
+        ("Zoë über".encode(), "iso-8859-1", "Zoë über"),
+        ("Zoë über".encode("latin-1"), "iso-8859-1", "Zoë über"),
+        ('<meta charset="windows-1251">Привет'.encode("cp1251"), None, '<meta charset="windows-1251">Привет'),
+        ("Zoë".encode("utf-16"), None, "Zoë"),
+        (b"\xef\xbb\xbfab\x00c", None, "abc"),
+        (b"caf\xc3\xa9 \xe2\x82", "utf-8", "café \ufffd"),
+        ("Zoë über Köln".encode("latin-1"), "no-such-charset", "Zoë über Köln"),
+    ],
+)
+def test_charsets_are_read_even_where_the_label_lies(body: bytes, header: str | None, text: str):
+    assert decode(body, header) == text
+
+
+@given(st.binary(max_size=300), st.sampled_from([None, "utf-8", "latin-1", "utf-16", "shift_jis", "x"]))
+def test_any_bytes_decode_to_something_without_nul(body: bytes, charset: str | None):
+    assert "\0" not in decode(body, charset)
+
+
+def test_a_truncated_gzip_keeps_the_readable_pages_and_says_so(tmp_path: Path):
+    path = tmp_path / "a.warc.gz"
+    write_warc(path, [(f"http://a.example/{n}", page_html(f"P{n}", [sentences(n)])) for n in range(5)])
+    whole = path.read_bytes()
+    assert [page.url[-1] for page in pages_of(path)] == list("01234")
+    for keep in (len(whole) * 3 // 5, len(whole) - 4):
+        path.write_bytes(whole[:keep])
+        warnings: list[str] = []
+        pages = pages_of(path, warnings)
+        assert pages and [page.url[-1] for page in pages] == list("01234")[: len(pages)]
+        assert len(warnings) == 1 and "ends in the middle of a record" in warnings[0]
+
+
+@pytest.mark.parametrize("suffix", ["warc", "warc.gz"])
+def test_reading_goes_on_behind_a_broken_record(tmp_path: Path, suffix: str):
+    path = tmp_path / f"a.{suffix}"
+    write_warc(path, [(f"http://a.example/{n}", page_html(f"P{n}", [sentences(n)])) for n in range(5)])
+    damaged = bytearray(path.read_bytes())
+    if suffix == "warc":
+        place = damaged.find(b"WARC/1.", damaged.find(b"a.example/2") - 400)
+    else:
+        place = [n for n in range(len(damaged)) if damaged[n : n + 3] == b"\x1f\x8b\x08"][2] + 30
+    damaged[place : place + 30] = b"\0" * 30
+    path.write_bytes(damaged)
+    warnings: list[str] = []
+    urls = [page.url[-1] for page in pages_of(path, warnings)]
+    assert [url for url in urls if url != "2"] == list("0134")
+    assert warnings and "reading goes on" in warnings[0]
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_no_damage_crashes_the_reader_or_repeats_a_page(tmp_path_factory, data: st.DataObject):
+    path = tmp_path_factory.mktemp("warc") / f"a.{data.draw(st.sampled_from(['warc', 'warc.gz']))}"
+    write_warc(path, [(f"http://a.example/{n}", page_html(f"P{n}", [sentences(n, 2)])) for n in range(4)])
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(content) - 1))
+        content[start : start + data.draw(st.integers(0, 200))] = data.draw(st.binary(max_size=50))
+    path.write_bytes(content)
+    ids = [page.id for page in pages_of(path)]
+    assert len(ids) == len(set(ids)) or "offset" in str(ids)
+
+
+def test_odd_warcs_never_crash_the_stage(tmp_path: Path):
+    if not SAMPLES.exists():
+        pytest.skip(f"no odd WARCs at {SAMPLES}")
+    files = sorted(path for path in SAMPLES.rglob("*") if ".warc" in path.name or ".arc" in path.name)
+    metrics = run(crawl_folder(tmp_path / "crawl", files), tmp_path / "out")
+    rows = removed_rows(tmp_path / "out")
+    assert metrics["pages"] > 80 and metrics["documents"] > 0 and metrics["warnings"] > 0 and rows
+    removed = sum(value for name, value in metrics.items() if name.startswith("removed_"))
+    assert metrics["pages"] == metrics["documents"] + removed
+
+
+# --- extraction ---
+
+
+def test_extraction_returns_title_description_and_paragraphs_only():
+    html = page_html("Dysprosium", ["Chemical element", LEAD.split("\n")[2], LEAD.split("\n")[3]])
+    assert extract(html) == "\n".join(["Dysprosium", "Chemical element", *LEAD.split("\n")[2:]])
+
+
+def test_extraction_copes_with_pages_that_name_nothing():
+    text = LEAD.split("\n")
+    html = (
+        "<table><tr><td><a href=1>Home</a> <a href=2>News</a> <a href=3>Shop</a></td><td><h1>Dysprosium</h1>"
+        f"<div>{text[2]}</div><br>{text[3]}<br></td></tr></table><div><a href=4>Imprint</a> | <a href=5>Contact</a></div>"
+    )
+    assert extract(html.encode()) == "\n".join(["Dysprosium", *text[2:]])
+
+
+@pytest.mark.parametrize("html", [b"", b"   ", b"<html></html>", b"<nav><a href=/>Home</a></nav>", b"\0\0"])
+def test_a_page_without_text_has_no_main_text(html: bytes):
+    assert extract(html) is None
+
+
+@given(st.text(alphabet=st.sampled_from("<>/=\"'& abdivph1\n;#é\0"), max_size=200))
+def test_extraction_never_fails(html: str):
+    found = extract(html.encode())
+    assert found is None or found.strip()
+
+
+def test_deep_nesting_is_refused_quickly_and_ordinary_pages_are_not():
+    start = time.process_time()
+    assert too_deep("<div>" * 200_000) and extract(b"<div>" * 200_000 + b"text") is None
+    assert too_deep("<b>x<i>" * 100_000)
+    assert not too_deep("<div><span>x</span></div>" * 50_000)
+    assert not too_deep("<li>x" * 50_000)
+    assert time.process_time() - start < 2
+
+
+# --- language ---
+
+
+def test_languages_are_told_apart():
+    assert identify(LEAD)[0] == "en" and identify(LEAD)[1] > 0.65
+    assert identify(FRENCH)[0] == "fr"
+    assert identify("El río atraviesa la ciudad y los habitantes cuentan que el castillo era muy antiguo.")[0] == "es"
+    assert identify("a\ud800b\nc")[0]
+
+
+# --- quality ---
+
+
+def test_a_short_encyclopedia_lead_passes_every_filter():
+    good = document(LEAD)
+    for check in (gopher_repetition, gopher_quality(), c4, fineweb):
+        assert check(good) is None
+
+
+WORDS = LEAD.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("check", "text", "reason"),
+    [
+        (gopher_repetition, "\n".join(["Buy it now and save."] * 5 + [WORDS]), "duplicate lines"),
+        (
+            gopher_repetition,
+            "\n\n".join([f"Line {n}" for n in range(9)] + [WORDS] * 2),
+            "characters in duplicate paragraphs",
+        ),
+        (gopher_repetition, "\n".join([f"Line {n}" for n in range(9)] + [WORDS] * 2), "characters in duplicate lines"),
+        (gopher_repetition, "best price " * 30 + WORDS, "top 2-gram"),
+        (gopher_repetition, " silver golden copper ".join(f"x{n}" * 20 for n in range(10, 19)), "top 3-gram"),
+        (gopher_repetition, WORDS[:230] + " and then again " + WORDS[:230] + " end", "duplicate 5-grams"),
+        (gopher_quality(), "Too short a page to learn from.", "too few words"),
+        (gopher_quality(10, 50), WORDS, "too many words"),
+        (gopher_quality(), "a b of the " * 30, "mean word length"),
+        (gopher_quality(), "the wording of # this # sentence was # " * 20, "symbols per word"),
+        (gopher_quality(), "\n".join(f"- the item number {n} of this list" for n in range(20)), "bullet lines"),
+        (
+            gopher_quality(),
+            "\n".join(
+                f"The very long story with the number {n} of this list of mine goes on and on and on..." for n in range(20)
+            ),
+            "lines that end in an ellipsis",
+        ),
+        (gopher_quality(), "the sum of 1234 5678 9012 3456 " * 20, "words without a letter"),
+        (gopher_quality(), "keyword " * 60, "too few stop words"),
+        (c4, LEAD + " function() { return 1 }", "curly bracket"),
+        (c4, LEAD + " Lorem ipsum dolor sit amet.", "lorem ipsum"),
+        (
+            fineweb,
+            "\n".join(f"A line of a menu that is long enough, number {n}" for n in range(20)),
+            "lines without punctuation",
+        ),
+        (fineweb, "\n".join([f"Short line {n}." for n in range(20)] + [WORDS]), "short lines"),
+        (fineweb, "\n".join([WORDS, *["The very same sentence stands here."] * 3]), "characters in duplicate lines"),
+        (
+            fineweb,
+            "\n\n\n\n\n".join(f"This is line number {n} of a long column of lines." for n in range(9)),
+            "newlines per word",
+        ),
+    ],
+)
+def test_each_quality_rule_names_its_reason(check, text: str, reason: str):
+    assert check(document(text)) == reason
+
+
+def test_c4_removes_lines_about_cookies_and_scripts_only():
+    text = "Title\nThis site uses cookies to please you.\nPlease enable JavaScript!\nA fact.\nRead our Privacy Policy"
+    assert c4_lines(text) == "Title\nA fact."
+    assert c4_lines(LEAD) is LEAD
+
+
+# --- deduplication ---
+
+
+def cluster_sets(texts: list[str], urls: list[str]) -> tuple[set[frozenset[str]], set[str]]:
+    """Clusters as sets of URLs, and the URLs that stay."""
+    labels = clusters(np.array([band_hashes(text) for text in texts], np.uint64).reshape(len(texts), 14))
+    stay = survivors(labels, [(-len(text), url, url) for text, url in zip(texts, urls, strict=True)])
+    groups = {frozenset(urls[i] for i in range(len(urls)) if labels[i] == label) for label in set(labels.tolist())}
+    return groups, {urls[i] for i in range(len(urls)) if stay[i] == i}
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), min_size=1, max_size=10), st.randoms(use_true_random=False))
+@settings(max_examples=40, deadline=None)
+def test_deduplication_is_idempotent_and_independent_of_order(picks: list[tuple[int, int]], rng: random.Random):
+    pages = [(f"http://{n}.example/", sentences(seed, 10) + " End." * tail) for n, (seed, tail) in enumerate(picks)]
+    groups, stay = cluster_sets([text for _, text in pages], [url for url, _ in pages])
+    shuffled = rng.sample(pages, len(pages))
+    assert cluster_sets([text for _, text in shuffled], [url for url, _ in shuffled]) == (groups, stay)
+    left = [(url, text) for url, text in pages if url in stay]
+    assert cluster_sets([text for _, text in left], [url for url, _ in left])[1] == stay
+    assert len(stay) == len({seed for seed, _ in picks})
+
+
+def test_minhash_finds_near_duplicates_as_often_as_theory_says():
+    rng = random.Random(0)
+    vocabulary = [f"word{n}" for n in range(3000)]
+    found: dict[bool, list[tuple[bool, float]]] = {True: [], False: []}
+    for _ in range(400):
+        left = rng.choices(vocabulary, k=150)
+        right = list(left)
+        for place in rng.sample(range(150), rng.choice([1, 2, 3, 5, 9, 12])):
+            right[place] = rng.choice(vocabulary)
+        a, b = " ".join(left), " ".join(right)
+        similarity = jaccard(a, b)
+        hit = bool((band_hashes(a) == band_hashes(b)).any())
+        found[similarity >= 0.8].append((hit, 1 - (1 - similarity**8) ** 14))
+    for pairs in found.values():
+        hits, expected = np.mean(pairs, axis=0)
+        assert abs(hits - expected) < 0.06
+    assert np.mean([hit for hit, _ in found[True]]) > 0.93
+
+
+def test_shingles_ignore_case_and_punctuation_and_take_short_texts():
+    assert (shingles("One two, three four FIVE six.", 5) == shingles("one two three (four) five six", 5)).all()
+    assert len(shingles("one", 5)) == 1 and len(shingles("", 5)) == 1
+    assert shingles("one two", 5) != shingles("two one", 5)
+
+
+# --- personal data ---
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("Write to jane.doe+x@mail.example.org.", f"Write to {EMAIL}."),
+        ("<a_b@c-d.museum>, ÿ@x.fr", f"<{EMAIL}>, {EMAIL}"),
+        ("Server 8.8.8.8, 203.0.113.7:80 and (9.9.9.9).", f"Server {IP}, {IP}:80 and ({IP})."),
+        ("192.168.0.1 10.1.2.3 172.16.5.5 127.0.0.1", "192.168.0.1 10.1.2.3 172.16.5.5 127.0.0.1"),
+        ("Version 1.2.3.4.5, 999.1.1.1, 1.2.3 and 3@4", "Version 1.2.3.4.5, 999.1.1.1, 1.2.3 and 3@4"),
+    ],
+)
+def test_personal_data_is_replaced_and_nothing_else(text: str, clean: str):
+    assert replace_pii(text)[0] == clean
+
+
+@given(st.text(alphabet=st.sampled_from("ab1.@- 90"), max_size=60))
+def test_replacing_personal_data_is_idempotent(text: str):
+    once, _ = replace_pii(text)
+    assert replace_pii(once) == (once, 0)
+
+
+# --- files ---
+
+
+def test_documents_survive_the_round_trip_with_finewebs_columns(tmp_path: Path):
+    documents = [document(f"text {n}", id=str(n), token_count=n) for n in range(2500)]
+    assert write_documents(tmp_path / "documents-00000.parquet", documents[:2000]) == 2000
+    assert write_documents(tmp_path / "documents-00001.parquet", documents[2000:]) == 500
+    assert list(read_documents(tmp_path)) == documents
+    schema = pq.read_schema(tmp_path / "documents-00000.parquet")
+    assert {name: str(schema.field(name).type) for name in schema.names} == COLUMNS | {"language_score": "double"}
+
+
+def test_missing_and_damaged_documents_are_named(tmp_path: Path):
+    with pytest.raises(MissingInput, match="crawltalk data"):
+        list(read_documents(tmp_path))
+    (tmp_path / "documents-00000.parquet").write_bytes(b"no parquet")
+    with pytest.raises(BadInput, match="documents-00000"):
+        list(read_documents(tmp_path))
+
+
+# --- the stage ---
+
+
+def test_every_page_is_kept_or_has_its_reason(tmp_path: Path):
+    metrics = run(small_crawl(tmp_path / "in"), tmp_path / "out")
+    rows = removed_rows(tmp_path / "out")
+    documents = list(read_documents(tmp_path / "out"))
+    assert rows["http://a.example/casino/1"] == ("url", "word casino")
+    assert rows["http://a.example/thin"] == ("quality", "gopher_quality: too few words")
+    assert rows["http://a.example/fr"] == ("language", "fr")
+    assert rows["http://a.example/empty"] == ("broken", "empty body")
+    assert sum(step == "duplicate" for step, _ in rows.values()) == 2
+    assert len(documents) == metrics["documents"] == 14 and metrics["pages"] == 14 + len(rows)
+    mail = next(doc for doc in documents if doc.url.endswith("/mail"))
+    assert EMAIL in mail.text and IP in mail.text and "jane" not in mail.text and "8.8.4.4" not in mail.text
+    assert all(
+        doc.language == "en" and doc.token_count > 50 and doc.date and doc.dump.startswith("crawl-") for doc in documents
+    )
+    funnel = json.loads((tmp_path / "out" / "funnel.json").read_text())
+    assert [row["pages"] for row in funnel["steps"]] == [20, 19, 18, 18, 17, 16, 14, 14]
+    assert not (tmp_path / "out" / "parts").exists()
+
+
+def test_the_result_does_not_depend_on_workers(tmp_path: Path):
+    crawl = small_crawl(tmp_path / "in")
+    metrics = [run(crawl, tmp_path / str(workers), workers) for workers in (1, 3)]
+    assert metrics[0] == metrics[1] and same_files(tmp_path / "1", tmp_path / "3")
+
+
+def test_partial_work_is_completed_to_the_same_files(tmp_path: Path):
+    crawl = small_crawl(tmp_path / "in")
+    run(crawl, tmp_path / "whole")
+
+    class Killed(Exception):
+        pass
+
+    class Killer(Progress):
+        """Stops the stage at the n-th sign of life."""
+
+        def __init__(self, after: int) -> None:
+            super().__init__()
+            self.after = after
+
+        def update(self, *_args, **_figures) -> None:
+            self.after -= 1
+            if self.after < 0:
+                raise Killed
+
+    for after in range(3):
+        out = tmp_path / f"out{after}"
+        with pytest.raises(Killed):
+            run(crawl, out, progress=Killer(after))
+        if after < 2:
+            (out / "parts" / "00002.documents.parquet.tmp").write_bytes(b"half")
+            (out / "parts" / "00002.bands.npy").write_bytes(b"half")
+        run(crawl, out)
+        assert same_files(tmp_path / "whole", out)
+        before = (out / "documents-00000.parquet").stat().st_mtime_ns
+        run(crawl, out)  # killed between the last file and the manifest: nothing is done again
+        assert (out / "documents-00000.parquet").stat().st_mtime_ns == before
+
+
+def test_an_empty_crawl_says_what_was_there(tmp_path: Path):
+    (tmp_path / "a.warc.gz").write_bytes(b"")
+    with pytest.raises(BadInput, match=r"a\.warc\.gz \(0 bytes\)"):
+        run(crawl_folder(tmp_path / "one", [tmp_path / "a.warc.gz"]), tmp_path / "out1")
+    with pytest.raises(BadInput, match="no file at all"):
+        run(crawl_folder(tmp_path / "none", []), tmp_path / "out2")
+    with pytest.raises(MissingInput, match=r"files\.json"):
+        run(tmp_path, tmp_path / "out3")
+
+
+def shout(html: bytes) -> str | None:
+    """An extractor of the user's: the tags go, a last sentence comes."""
+    return re.sub("<[^>]+>", " ", html.decode()) + " Thus spoke the extractor!"
+
+
+def test_the_users_extractor_is_used_and_a_wrong_name_is_refused(tmp_path: Path):
+    crawl = small_crawl(tmp_path / "in")
+    run(crawl, tmp_path / "out", config=Data(extractor=f"{__name__}:shout", language_threshold=0.0))
+    texts = [doc.text for doc in read_documents(tmp_path / "out")]
+    assert texts
+    assert all(text.endswith(" Thus spoke the extractor!") for text in texts)
+    with pytest.raises(BadRecipe, match="extractor"):
+        run(crawl, tmp_path / "bad", config=Data(extractor="no_such_module:extract"))
+
+
+def test_poison_pages_are_set_aside_and_their_neighbours_kept(tmp_path: Path):
+    good = page_html("Good", [sentences(1)])
+    pages = [
+        ("http://a.example/first", good),
+        ("http://a.example/deep", b"<html><body>" + b"<div>" * 200_000 + b"deep"),
+        ("http://a.example/big", b"<p>" + b"word " * 10_000_000),
+        ("http://a.example/nul", b"<p>\0\0\0" + page_html("Nul", [sentences(2)])),
+        ("http://a.example/last", page_html("Last", [sentences(3)])),
+    ]
+    write_warc(tmp_path / "a.warc.gz", pages)
+    metrics = run(crawl_folder(tmp_path / "crawl", [tmp_path / "a.warc.gz"]), tmp_path / "out")
+    rows = removed_rows(tmp_path / "out")
+    assert rows["http://a.example/deep"] == ("broken", "elements nested too deeply")
+    assert rows["http://a.example/big"] == ("broken", "more than 10,000,000 bytes")
+    assert {doc.url[-5:] for doc in read_documents(tmp_path / "out")} >= {"first", "/last"}
+    assert metrics["removed_broken"] == 2
+
+
+def test_scores_compare_with_the_truth(tmp_path: Path):
+    crawl = small_crawl(tmp_path / "in")
+    first = sentences(100), sentences(-1, 2)
+    rows = [
+        {"url": "x", "record_id": "<urn:uuid:crawl-0.warc-5>", "kind": "blocked", "removed_by": "url"},
+        {"url": "x", "record_id": "<urn:uuid:crawl-0.warc-6>", "kind": "thin", "removed_by": "quality"},
+        {"url": "x", "record_id": "<urn:uuid:crawl-0.warc-7>", "kind": "article", "removed_by": "language"},
+        {"url": "x", "record_id": "<urn:uuid:crawl-0.warc-8>", "kind": "broken", "removed_by": "broken"},
+        {"url": "x", "record_id": "<urn:uuid:crawl-0.warc-9>", "kind": "article", "emails": ["jane.doe@mail.example"]},
+        {
+            "url": "x",
+            "record_id": "<urn:uuid:crawl-1.warc-0>",
+            "kind": "article",
+            "main_text": "Page 1 0\n" + "\n".join(first),
+        },
+        {"url": "x", "record_id": "<urn:uuid:crawl-1.warc-1>", "kind": "thin", "removed_by": "quality"},
+        *(
+            {"url": "x", "record_id": f"<urn:uuid:crawl-{n}.warc-4>", "kind": "mirror", "cluster": "c", "removed_by": None}
+            for n in range(3)
+        ),
+    ]
+    (crawl / "truth.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    metrics = run(crawl, tmp_path / "out")
+    assert metrics["precision_url"] == metrics["recall_url"] == metrics["recall_language"] == metrics["recall_broken"] == 1
+    assert metrics["precision_quality"] == 1 and metrics["recall_quality"] == 0.5
+    assert metrics["precision_duplicate"] == metrics["recall_duplicate"] == 1
+    assert metrics["pii_left"] == 0 and metrics["extract_f1"] == 1
