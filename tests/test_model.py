@@ -15,7 +15,7 @@ from crawltalk.core.recipe import Model
 from crawltalk.model.cache import KVCache
 from crawltalk.model.hf import load_model, save_model
 from crawltalk.model.shape import RopeScaling, Shape
-from crawltalk.model.transformer import IGNORED, Transformer, causal_attention, rope_tables
+from crawltalk.model.transformer import IGNORED, Transformer, causal_attention, normalize, rope_tables
 
 QWEN = Shape(vocab_size=97, layers=2, width=32, heads=4, kv_heads=2, head_dim=16, mlp=48, context=64)
 LLAMA = dataclasses.replace(QWEN, qk_norm=False, tie_embeddings=False, head_dim=8, rope_theta=500_000.0, norm_eps=1e-5)
@@ -130,6 +130,14 @@ def test_the_fused_loss_and_its_gradients_are_those_of_plain_cross_entropy():
     torch.testing.assert_close(total / count, plain)
     for name, weight in model.named_parameters():
         torch.testing.assert_close(ours[name], weight.grad, atol=1e-5, rtol=1e-4)
+
+
+def test_the_norm_and_its_gradient_are_those_of_rms_norm():
+    x = torch.randn(3, 5, 16, requires_grad=True)
+    torch.testing.assert_close(normalize(x, 1e-6), torch.nn.functional.rms_norm(x, (16,), eps=1e-6), atol=1e-6, rtol=1e-6)
+    (ours,) = torch.autograd.grad(normalize(x, 1e-6).pow(3).sum(), x)
+    (theirs,) = torch.autograd.grad(torch.nn.functional.rms_norm(x, (16,), eps=1e-6).pow(3).sum(), x)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
 def test_short_attention_equals_the_fused_kernel():

@@ -20,6 +20,49 @@ SHORT = 512
 """Up to this many positions two plain batched products beat the fused CPU kernel: 1.8 times at 256, see EXPERIMENTS.md."""
 LOSS_CHUNK = 1024
 """Positions whose logits exist at once in `loss`: bounds memory at LOSS_CHUNK x V, large enough for full matmul speed."""
+SOFTMAX_VALUES = 2**18
+"""Logits whose softmax is taken at once: 1 MB in fp32, which stays in a core's cache from one operation to the next."""
+
+
+class Normalize(torch.autograd.Function):
+    """x / sqrt(mean of x squared + eps) over the last dimension: RMSNorm without its weight (Zhang and Sennrich 2019).
+
+    By hand, as the built-in one is put together from many passes over fp32 copies when x is bf16: see EXPERIMENTS.md.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
+        """The mean is taken in fp32."""
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        scale = (length.square() / x.shape[-1] + eps).rsqrt().to(x.dtype)
+        y = x * scale
+        ctx.save_for_backward(y, scale)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, d_y: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        """Orthogonal to y: a longer x gives no longer y."""
+        y, scale = ctx.saved_tensors
+        along = (d_y * y).sum(-1, keepdim=True)
+        return torch.addcmul(d_y, y, along, value=-1.0 / y.shape[-1]).mul_(scale), None
+
+
+def normalize(x: Tensor, eps: float) -> Tensor:
+    """`Normalize`, typed."""
+    return Normalize.apply(x, eps)
+
+
+class RMSNorm(nn.Module):
+    """Each position to length sqrt(D), times a weight per dimension."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """Normalise the last dimension."""
+        return normalize(x_BTD, self.eps) * self.weight
 
 
 class Attention(nn.Module):
@@ -38,13 +81,14 @@ class Attention(nn.Module):
         batch, steps, _ = x_BTD.shape
         qkv = self.qkv(x_BTD).view(batch, steps, -1, self.head_dim)
         rotated = self.heads + self.kv_heads  # queries and keys are normalised and rotated in one go
-        qk, v_BTKE = qkv[:, :, :rotated], qkv[:, :, rotated:]
+        qk, v_BTKE = qkv.split((rotated, self.kv_heads), dim=2)  # split, not slices: its backward is one concatenation
         if self.q_norm is not None and self.k_norm is not None:
             weight = torch.cat((self.q_norm.expand(self.heads, -1), self.k_norm.expand(self.kv_heads, -1)))
-            qk = F.rms_norm(qk, (self.head_dim,), eps=self.eps) * weight
-        qk = rope.rotate(qk)
-        q_BHTE, k_BKTE = qk[:, :, : self.heads].transpose(1, 2), qk[:, :, self.heads :].transpose(1, 2)
-        v_BKTE = v_BTKE.transpose(1, 2)
+            qk = rope.rotate(normalize(qk, self.eps), weight)
+        else:
+            qk = rope.rotate(qk)
+        q_BTHE, k_BTKE = qk.split((self.heads, self.kv_heads), dim=2)
+        q_BHTE, k_BKTE, v_BKTE = q_BTHE.transpose(1, 2), k_BTKE.transpose(1, 2), v_BTKE.transpose(1, 2)
         if cache is None:
             y_BHTE = causal_attention(q_BHTE, k_BKTE, v_BKTE)
         else:
@@ -61,9 +105,10 @@ def causal_attention(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor) -> Tensor:
     if q_BHTE.device.type != "cpu" or steps > SHORT or k_BKTE.shape[1] != heads:
         grouped = k_BKTE.shape[1] != heads
         return F.scaled_dot_product_attention(q_BHTE, k_BKTE, v_BKTE, is_causal=True, enable_gqa=grouped)
-    q, k, v = (x.reshape(batch * heads, steps, size) for x in (q_BHTE * size**-0.5, k_BKTE, v_BKTE))
+    q, k, v = (x.reshape(batch * heads, steps, size) for x in (q_BHTE, k_BKTE, v_BKTE))
     above = torch.full((steps, steps), -torch.inf, dtype=q.dtype).triu(1)
-    return torch.bmm(torch.softmax(torch.baddbmm(above, q, k.transpose(1, 2)), -1), v).view(batch, heads, steps, size)
+    scores = torch.baddbmm(above, q, k.transpose(1, 2), alpha=size**-0.5)
+    return torch.bmm(torch.softmax(scores, -1), v).view(batch, heads, steps, size)
 
 
 class SwiGLU(nn.Module):
@@ -85,9 +130,9 @@ class Block(nn.Module):
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.attention_norm = nn.RMSNorm(shape.width, eps=shape.norm_eps)
+        self.attention_norm = RMSNorm(shape.width, shape.norm_eps)
         self.attention = Attention(shape)
-        self.mlp_norm = nn.RMSNorm(shape.width, eps=shape.norm_eps)
+        self.mlp_norm = RMSNorm(shape.width, shape.norm_eps)
         self.mlp = SwiGLU(shape)
 
     def forward(self, x_BTD: Tensor, rope: "Rope", layer: int, cache: KVCache | None) -> Tensor:
@@ -113,14 +158,17 @@ class Rope:
         places_S = torch.arange(int(cache.lengths_B.max()) + steps, device=cos.device)
         self.mask = (places_S <= places_BT[:, :, None])[:, None]  # [B, 1, T, S]
 
-    def rotate(self, x: Tensor) -> Tensor:
-        """Turn the pairs (i, i + E/2) of [B, T, heads, E] by their position's angle."""
-        first, second = x.chunk(2, dim=-1)
-        return x * self.cos + torch.cat((-second, first), dim=-1) * self.sin
+    def rotate(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Turn the pairs (i, i + E/2) of [B, T, heads, E], times `weight` ([heads, E]), by their position's angle."""
+        half = x.shape[-1] // 2
+        cos, sin = self.cos, self.sin
+        if weight is not None:  # into the small tables, not into x
+            cos, sin = cos * weight, sin * weight.roll(half, -1)
+        return torch.addcmul(x * cos, x.roll(half, -1), sin)
 
 
 def rope_tables(shape: Shape) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of all positions' angles, fp32, [context, head_dim] each."""
+    """Cosines and sines of all positions' angles, fp32, [context, head_dim] each; the first half of the sines is negated."""
     exponents = torch.arange(0, shape.head_dim, 2, dtype=torch.float64) / shape.head_dim
     frequencies = shape.rope_theta**-exponents
     if shape.rope_scaling is not None:
@@ -128,8 +176,8 @@ def rope_tables(shape: Shape) -> tuple[Tensor, Tensor]:
         turns = scaling.original_context * frequencies / (2 * math.pi)
         smooth = ((turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)).clamp(0, 1)
         frequencies = (1 - smooth) * frequencies / scaling.factor + smooth * frequencies
-    angles = torch.outer(torch.arange(shape.context, dtype=torch.float64), frequencies).repeat(1, 2)
-    return angles.cos().float(), angles.sin().float()
+    angles = torch.outer(torch.arange(shape.context, dtype=torch.float64), frequencies)
+    return angles.cos().repeat(1, 2).float(), torch.cat((-angles.sin(), angles.sin()), dim=1).float()
 
 
 class Transformer(nn.Module):
@@ -143,7 +191,7 @@ class Transformer(nn.Module):
         self.shape = shape
         self.embedding = nn.Embedding(shape.vocab_size, shape.width)
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
-        self.norm = nn.RMSNorm(shape.width, eps=shape.norm_eps)
+        self.norm = RMSNorm(shape.width, shape.norm_eps)
         self.head = None if shape.tie_embeddings else nn.Linear(shape.width, shape.vocab_size, bias=False)
         cos, sin = rope_tables(shape)
         self.register_buffer("rope_cos", cos, persistent=False)
@@ -204,18 +252,20 @@ class LinearCrossEntropy(torch.autograd.Function):
         needed = states_ND.requires_grad or weight_VD.requires_grad
         d_states = torch.empty_like(states_ND) if needed else None
         d_weight = torch.zeros_like(weight_VD, dtype=torch.float32) if needed else None
+        rows = max(16, SOFTMAX_VALUES // len(weight_VD))
         for start in range(0, len(states_ND), LOSS_CHUNK):
             part = slice(start, start + LOSS_CHUNK)
-            logits_NV = (states_ND[part] @ weight_VD.T).float()
-            log_p = F.log_softmax(logits_NV, dim=-1)
+            logits_NV = states_ND[part] @ weight_VD.T
             targets = targets_N[part, None]
-            total -= log_p.gather(1, targets).sum()
+            for few, wanted in zip(logits_NV.split(rows), targets.split(rows), strict=True):
+                log_p = torch.log_softmax(few, dim=-1, dtype=torch.float32)
+                total -= log_p.gather(1, wanted).sum()
+                if needed:
+                    p = log_p.exp_()
+                    few.copy_(p.scatter_add_(1, wanted, p.new_full(wanted.shape, -1.0)))
             if d_states is not None and d_weight is not None:
-                d_logits = log_p.exp_()
-                d_logits.scatter_add_(1, targets, d_logits.new_full(targets.shape, -1.0))
-                d_logits = d_logits.to(states_ND.dtype)
-                torch.mm(d_logits, weight_VD, out=d_states[part])
-                d_weight += d_logits.T @ states_ND[part]
+                torch.mm(logits_NV, weight_VD, out=d_states[part])  # by now the logits' gradients
+                d_weight += logits_NV.T @ states_ND[part]
         ctx.save_for_backward(d_states, d_weight)
         return total
 

@@ -5,8 +5,10 @@ same number of threads). Master weights and optimizer state are fp32; matrix pro
 """
 
 import copy
+import ctypes
 import json
 import math
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +29,8 @@ Batches = Callable[[int], tuple[Tensor, Tensor]]
 Look = Callable[[int, Transformer], dict[str, Any]]
 """(steps done, model) -> what goes into the log, such as the validation loss and samples."""
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Names of malloc.h."""
 MICRO_TOKENS = {"cpu": 4096, "cuda": 65536}
 """Positions in one forward and backward pass: on a CPU what stays near its caches, see EXPERIMENTS.md."""
 
@@ -51,6 +55,7 @@ def fit(
     device = torch.device(machine.device or "cpu")
     if device.type == "cpu":
         torch.set_num_threads(machine.workers or torch.get_num_threads())
+        keep_freed_memory()
     dtype = compute_dtype(machine)
     model.to(device)
     optimizers = make_optimizers(model, optim)
@@ -123,6 +128,18 @@ def gradients(
         assert weight.grad is not None
         weight.grad.mul_(scale)
     return total / max(counted, 1), norm
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what a step frees for the next one (on other C libraries: nothing happens).
+
+    By default every large tensor is fresh memory of the system: some 80,000 page faults a step at 4 million parameters, a tenth
+    of the time, and several times the step on a virtual machine whose host takes free memory back.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, 2**30)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def compute_dtype(machine: Machine) -> torch.dtype:
