@@ -45,7 +45,9 @@ def fail(text: str) -> None:
 
 def call(*command: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run a command quietly; if it fails, show the end of what it said."""
-    done = subprocess.run([str(word) for word in command], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = subprocess.run(
+        [str(word) for word in command], check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     if check and done.returncode != 0:
         print(done.stdout[-3000:], file=sys.stderr)
         fail(
@@ -72,7 +74,7 @@ def install_torch() -> None:
     pip("uv")
     quick = {**os.environ, "UV_HTTP_TIMEOUT": "60", "UV_HTTP_RETRIES": "0"}
     command = [PYTHON, "-m", "uv", "pip", "install", "--quiet", "--python", PYTHON, "--torch-backend=cpu", TORCH]
-    if subprocess.run(command, env=quick, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0:
+    if subprocess.run(command, check=False, env=quick, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0:
         return
     say("the index of CPU builds cannot be reached; looking at what pip would install")
     with tempfile.TemporaryDirectory() as folder:
@@ -122,7 +124,7 @@ def test(words: list[str]) -> int:
         say(name)
         code = "import sys; from importlinter.cli import lint_imports_command as main; sys.exit(main())"
         command = [PYTHON, "-c", code] if name == "import-linter" else [PYTHON, "-m", module, *arguments]
-        if subprocess.run([*command, *(words if name == "pytest" else [])], cwd=ROOT).returncode != 0:
+        if subprocess.run([*command, *(words if name == "pytest" else [])], check=False, cwd=ROOT).returncode != 0:
             failed.append(name)
     say(f"failed: {', '.join(failed)}" if failed else "all green")
     return 1 if failed else 0
@@ -130,14 +132,14 @@ def test(words: list[str]) -> int:
 
 def main(words: list[str]) -> int:
     """Set up, then do what was asked."""
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 (this very check is for older ones)
         fail(f"crawltalk needs Python 3.11 or later, this is {sys.version.split()[0]}; try: python3.11 go.py")
     say("crawltalk: first it crawls, then it talks")
     set_up("test" if words[:1] == ["test"] else "run")
     if words[:1] == ["test"]:
         return test(words[1:])
     try:
-        return subprocess.run([PYTHON, "-m", "crawltalk", *(words or ["run", "small"])]).returncode
+        return subprocess.run([PYTHON, "-m", "crawltalk", *(words or ["run", "small"])], check=False).returncode
     except KeyboardInterrupt:
         return 130
 

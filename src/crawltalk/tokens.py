@@ -19,7 +19,7 @@ from crawltalk.core.errors import BadInput
 from crawltalk.core.jsonl import write_jsonl
 from crawltalk.core.shards import Index, write_index, write_split
 from crawltalk.core.stage import Job, Metrics
-from crawltalk.core.types import Document, Placement
+from crawltalk.core.types import Document, Part, Placement
 from crawltalk.tokenizer import Tokenizer
 
 TITLE = 100
@@ -89,14 +89,16 @@ def place(documents: Sequence[Document], config: recipe.Tokens, seed: int) -> li
     flagships = set(sorted(with_card, key=rank)[: config.flagships])
     others = [index for index in drawn if index not in flagships]
     held_out = [index for index in others if all(cards[index])][: round(config.heldout * len(included))]
-    roles = dict.fromkeys(held_out, "heldout")
+    roles: dict[int, Part] = dict.fromkeys(held_out, "heldout")
     rest = [index for index in others if index not in roles]
-    roles |= dict.fromkeys(rest[: max(1, round(config.validation * len(included)))], "validation")
-    roles |= dict.fromkeys(flagships, "flagship")
+    for index in rest[: max(1, round(config.validation * len(included)))]:
+        roles[index] = "validation"
+    for index in flagships:
+        roles[index] = "flagship"
     inside = set(included)
     placements = []
     for index, document in enumerate(documents):
-        role = roles.get(index, "train") if index in inside else "outside"
+        role: Part = roles.get(index, "train") if index in inside else "outside"
         title, description = cards[index]
         repeats = config.oversample if role == "flagship" else int(role == "train")
         segments = urlsplit(document.url).path.split("/")

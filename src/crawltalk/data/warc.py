@@ -175,7 +175,7 @@ def decode(body: bytes, charset: str | None = None) -> str:
         label = map_encoding_to_html5(charset or (meta[1].decode("ascii") if meta else ""), fallback_utf8=True)
         if label == "utf-8":  # said so, or said nothing known: but it is not
             label = detect_encoding(body) or "utf-8"
-        text = bytes_to_str(body, label, "replace")
+        text = bytes_to_str(body, label or "utf-8", "replace")
     return text.replace("\0", "")
 
 

@@ -88,10 +88,13 @@ class Engine:
         system = [message for message in messages[:1] if message.role == "system"]
         turns = list(messages[len(system) :])
         room = self.context - max(1, self.context // REPLY_ROOM)
-        for dropped in range(max(1, len(turns))):
+        dropped = 0
+        ids, _ = self.tokenizer.render([*system, *turns], reply=True)
+        while len(ids) > room and dropped < len(turns) - 1:
+            dropped += 1
             ids, _ = self.tokenizer.render([*system, *turns[dropped:]], reply=True)
-            if len(ids) <= room:
-                return ids, dropped
+        if len(ids) <= room:
+            return ids, dropped
         raise BadInput(
             f"the message has {len(ids)} tokens; this model has room for {room} of {self.context}: make it shorter"
         )

@@ -80,13 +80,7 @@ def shape_of(config: dict[str, Any], folder: Path) -> Shape:
         mlp=config["intermediate_size"],
         context=config["max_position_embeddings"],
         rope_theta=config.get("rope_theta") or rope.get("rope_theta", 10_000.0),
-        rope_scaling=scaling
-        and RopeScaling(
-            factor=scaling["factor"],
-            low_freq_factor=scaling["low_freq_factor"],
-            high_freq_factor=scaling["high_freq_factor"],
-            original_context=scaling["original_max_position_embeddings"],
-        ),
+        rope_scaling=None if scaling is None else _read_scaling(scaling),
         norm_eps=config["rms_norm_eps"],
         qk_norm=kind == "qwen3",
         tie_embeddings=config.get("tie_word_embeddings", False),
@@ -151,6 +145,15 @@ def load_hf(model: Transformer, tensors: dict[str, Tensor], source: Path) -> Non
         if view.shape != tensors[name].shape:
             raise BadInput(f"{source}: {name} is {list(tensors[name].shape)}, config.json says {list(view.shape)}")
         view.copy_(tensors[name])
+
+
+def _read_scaling(scaling: dict[str, Any]) -> RopeScaling:
+    return RopeScaling(
+        factor=scaling["factor"],
+        low_freq_factor=scaling["low_freq_factor"],
+        high_freq_factor=scaling["high_freq_factor"],
+        original_context=scaling["original_max_position_embeddings"],
+    )
 
 
 def _scaling_config(scaling: RopeScaling | None) -> dict[str, Any] | None:

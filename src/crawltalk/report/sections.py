@@ -158,3 +158,31 @@ def lineage(inputs: Inputs, config: recipe.Report) -> str:
         + f'<p class="soft">{text(last.host)}; {text(versions)}</p>'
         + command(f"crawltalk show {_run(inputs)}")
     )
+
+
+def funnel(inputs: Inputs, config: recipe.Report) -> str:
+    """Pages left after each step, why the others went, and, where the truth is known, how right that was."""
+    data = json.loads((inputs["data"] / "funnel.json").read_text(encoding="utf-8"))
+    first = max(1, data["steps"][0]["pages"])
+    bars = "".join(
+        f"<tr><td>{text(row['step'])}</td><td class='number'>{text(row['pages'])}</td>"
+        f"<td style='width:55%'><div class='bar' style='width:{100 * row['pages'] / first:.1f}%'></div></td></tr>"
+        for row in data["steps"]
+    )
+    html = f'<div class="wide"><table><tr><th>after</th><th class="number">pages</th><th></th></tr>{bars}</table></div>'
+    reasons = sorted(data["removed"], key=lambda row: -row["pages"])[:24]
+    rows = [(row["step"], row["reason"], row["pages"], row["examples"][0] if row["examples"] else "") for row in reasons]
+    html += "<h3>Why pages went</h3>" + table(("step", "reason", "pages", "example"), rows)
+    truth = data.get("truth")
+    if truth:
+        verdicts = [
+            (step, row["precision"], row["recall"], row["found"], row["expected"]) for step, row in truth["steps"].items()
+        ]
+        html += "<h3>Against the known truth</h3>" + table(("step", "precision", "recall", "dropped", "expected"), verdicts)
+        html += f"<p>Word F1 of the extraction: {text(truth['extract_f1'])}. Planted addresses left: {text(truth['pii_left'])}.</p>"
+    run = _run(inputs)
+    return (
+        html
+        + command(f"crawltalk data {run}")
+        + command(f"crawltalk show {run}/data/removed-00000.parquet --find duplicate")
+    )
