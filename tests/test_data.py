@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import random
 import string
 import time
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crawltalk.core.documents import COLUMNS, read_documents, read_table, write_documents
-from crawltalk.core.errors import BadInput, BadRecipe, MissingInput
+from crawltalk.core.errors import BadInput, BadRecipe, MissingInput, UserError
 from crawltalk.core.recipe import Data, Machine
 from crawltalk.core.stage import Job, Progress
 from crawltalk.core.types import Document
@@ -478,6 +479,21 @@ def test_each_quality_rule_names_its_reason(check, text: str, reason: str):
     assert check(document(text)) == reason
 
 
+def test_a_first_sentence_may_repeat_the_headlines_but_a_page_may_not_repeat_itself():
+    ham = (
+        "Ham\nPork from a leg cut that has been preserved by wet or dry curing\n"
+        "Ham is pork from a leg cut that has been preserved by wet or dry curing, with or without smoking. As a processed meat,"
+        " the term ham includes both whole cuts of meat and ones that have been mechanically formed."
+    )
+    assert gopher_repetition(document(ham)) is None
+    assert gopher_repetition(document(ham + " " + ham.split("\n")[2])) is not None
+
+
+def test_a_page_about_javascript_keeps_its_lines():
+    text = "JavaScript\nJavaScript is a programming language of the web.\nYou need to enable JavaScript to read this."
+    assert c4_lines(text) == "\n".join(text.split("\n")[:2])
+
+
 def test_c4_removes_lines_about_cookies_and_scripts_only():
     text = "Title\nThis site uses cookies to please you.\nPlease enable JavaScript!\nA fact.\nRead our Privacy Policy"
     assert c4_lines(text) == "Title\nA fact."
@@ -661,6 +677,27 @@ def test_the_users_extractor_is_used_and_a_wrong_name_is_refused(tmp_path: Path)
     assert all(text.endswith(" Thus spoke the extractor!") for text in texts)
     with pytest.raises(BadRecipe, match="extractor"):
         run(crawl, tmp_path / "bad", config=Data(extractor="no_such_module:extract"))
+
+
+def die_or_extract(html: bytes) -> str | None:
+    """An extractor that kills its process on one page as long as a file exists."""
+    if b"Page 1 2" in html and Path(os.environ["CRAWLTALK_TEST_DIE"]).exists():
+        os._exit(9)
+    return extract(html)
+
+
+def test_a_dead_worker_is_named_and_finished_files_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    crawl = small_crawl(tmp_path / "in")
+    switch = tmp_path / "die"
+    switch.touch()
+    monkeypatch.setenv("CRAWLTALK_TEST_DIE", str(switch))
+    config = Data(extractor=f"{__name__}:die_or_extract")
+    with pytest.raises(UserError, match=r"crawl-1\.warc\.gz.*kept"):
+        run(crawl, tmp_path / "out", 2, config)
+    switch.unlink()
+    run(crawl, tmp_path / "out", 2, config)
+    run(crawl, tmp_path / "whole", 1, config)
+    assert same_files(tmp_path / "whole", tmp_path / "out")
 
 
 def test_poison_pages_are_set_aside_and_their_neighbours_kept(tmp_path: Path):

@@ -3,7 +3,9 @@
 Thresholds: Gopher (Rae et al. 2021, A1.1 and table A1), C4 (Raffel et al. 2020, 2.2), FineWeb (Penedo et al. 2024, 3.6).
 Two rules of C4 are left out on purpose: "at least five sentences" and "every line ends in punctuation". The lead of an
 encyclopedia article has two to five sentences below a title line without a full stop, and FineWeb dropped the latter too.
-A normal page here is: a title line, a short description line, one to three paragraphs.
+A normal page here is: a title line, a short description line, one to three paragraphs. Two rules are narrowed for it:
+repeated n-grams are counted below the headlines, which the first sentence is bound to repeat, and of the lines that speak
+of JavaScript only those go that ask to switch it on, not those that describe it.
 """
 
 import re
@@ -16,6 +18,11 @@ from crawltalk.core.types import Document
 Filter = Callable[[Document], str | None]
 
 STOP_WORDS = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})
+_SCRIPT_PLEA = re.compile(
+    r"\b(enable|activate|turn(ed)? on|switch on|requires?|need|without|disabled?|allow)\b[^.]{0,40}javascript"
+    r"|javascript\b[^.]{0,40}\b(enabled?|disabled?|required|turned|activated?|not supported|must|needs?)\b",
+    re.I,
+)
 POLICY = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
 TOP_NGRAMS = ((2, 0.20), (3, 0.18), (4, 0.16))
 DUPLICATE_NGRAMS = ((5, 0.15), (6, 0.14), (7, 0.13), (8, 0.12), (9, 0.11), (10, 0.10))
@@ -23,7 +30,7 @@ TERMINAL = (".", "!", "?", "…", '"', "'", "”", "’", "»", ".)", "!)", "?)"
 BULLETS = ("•", "‣", "◦", "▪", "●", "∙", "·", "-", "*", "–")
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def split_words(text: str) -> tuple[str, ...]:
     """Words, split once for all filters: whitespace-separated, stripped of punctuation at both ends unless that is all."""
     return tuple(word.strip(_PUNCTUATION) or word for word in text.split())
@@ -32,7 +39,7 @@ def split_words(text: str) -> tuple[str, ...]:
 _PUNCTUATION = ".,;:!?\"'()[]{}<>«»“”‘’„…–—-/\\|*_"
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def split_lines(text: str) -> tuple[str, ...]:
     """Lines that are not empty."""
     return tuple(line.strip() for line in text.split("\n") if line.strip())
@@ -60,6 +67,8 @@ def gopher_repetition(document: Document) -> str | None:
             return f"duplicate {name}"
         if characters / size > 0.2:
             return f"characters in duplicate {name}"
+    text = _below_headlines(text)
+    size = max(1, len(text))
     words = split_words(text)
     for n, limit in TOP_NGRAMS:
         grams = Counter(zip(*(words[i:] for i in range(n)), strict=False))
@@ -77,6 +86,13 @@ def gopher_repetition(document: Document) -> str | None:
             if characters / size > limit:
                 return f"duplicate {n}-grams"
     return None
+
+
+def _below_headlines(text: str) -> str:
+    """The text without its first lines that do not end like a sentence (title, description); all of it if none does."""
+    lines = split_lines(text)
+    first = next((number for number, line in enumerate(lines) if line.endswith(TERMINAL)), 0)
+    return "\n".join(lines[first:]) if first else text
 
 
 def _duplicate_ngram_characters(words: Sequence[str], n: int) -> int:
@@ -132,13 +148,13 @@ def c4(document: Document) -> str | None:
 
 
 def c4_lines(text: str) -> str:
-    """The text without lines that speak of JavaScript, cookies or policies (C4, 2.2)."""
+    """The text without lines that ask for JavaScript or speak of cookies and policies (C4, 2.2)."""
     if not any(word in text.lower() for word in ("javascript", *POLICY)):
         return text
     kept = []
     for line in text.split("\n"):
         low = line.lower()
-        if "javascript" not in low and not any(words in low for words in POLICY):
+        if not _SCRIPT_PLEA.search(low) and not any(words in low for words in POLICY):
             kept.append(line)
     return "\n".join(kept)
 

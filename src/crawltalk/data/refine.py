@@ -53,6 +53,7 @@ def refine(task: Task, report: Callable[[int], Any] = lambda pages: None) -> Non
     if task.part("tally.json").exists():
         return
     config = task.config
+    task.part("working").touch()  # names the culprit if this process dies
     extractor, blocklist = load_extractor(config.extractor), read_blocklist(config.blocklist)
     checks = filters(config.min_words)
     tally, documents, removed, bands = Tally(), [], [], []
@@ -126,6 +127,7 @@ def refine(task: Task, report: Callable[[int], Any] = lambda pages: None) -> Non
     np.save(buffer, np.array(bands, np.uint64).reshape(len(bands), config.bands), allow_pickle=False)
     write_atomically(task.part("bands.npy"), buffer.getvalue())
     write_atomically(task.part("tally.json"), msgspec.json.encode(tally))
+    task.part("working").unlink()
 
 
 def _dump(path: Path) -> str:

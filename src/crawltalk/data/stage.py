@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from crawltalk.core.documents import read_document_file, read_table, write_documents, write_table
-from crawltalk.core.errors import BadInput, MissingInput
+from crawltalk.core.errors import BadInput, MissingInput, UserError
 from crawltalk.core.jsonl import read_jsonl
 from crawltalk.core.processes import pool
 from crawltalk.core.recipe import Data
@@ -53,6 +53,8 @@ def data(job: Job[Data]) -> Metrics:
         load_extractor(job.config.extractor)  # before any work: a typing error should not cost an hour
         read_blocklist(job.config.blocklist)
         parts.mkdir(exist_ok=True)
+        for mark in parts.glob("*.working"):  # of a run that was killed
+            mark.unlink()
         tasks = _tasks(job, parts)
         _refine_all(tasks, job)
         write_atomically(result, msgspec.json.format(msgspec.json.encode(_finish(tasks, job))))
@@ -99,9 +101,9 @@ def _refine_all(tasks: list[Task], job: Job[Data]) -> None:
                 try:
                     future.result()
                 except BrokenProcessPool:
-                    open_ = [task.path.name for task in todo if not task.part("tally.json").exists()]
-                    raise RuntimeError(
-                        f"a worker process died (out of memory?) at one of: {', '.join(open_[:workers])}; finished files"
+                    suspects = [task.path.name for task in todo if task.part("working").exists()]
+                    raise UserError(
+                        f"a worker process died (out of memory?) while it read {' or '.join(suspects)}; the finished files"
                         " are kept: run again to go on, with --machine.workers 1 to need less memory"
                     ) from None
                 done += sizes[futures[future].number]
