@@ -1,4 +1,4 @@
-"""Checkpoints: all state of a training run in one safetensors file and its step in the header. No pickle."""
+"""Checkpoints: all state of a training run in one safetensors file, its step and dtype in the header. No pickle."""
 
 import os
 from pathlib import Path
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from crawltalk.core.errors import BadInput
 
 
-def save(path: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer], step: int) -> None:
-    """Write the state after `step` steps, atomically."""
+def save(path: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer], step: int, dtype: str) -> None:
+    """Write the state after `step` steps, atomically. `dtype` is what matrix products are computed in."""
     tensors: dict[str, Tensor] = {f"model.{name}": weight.detach() for name, weight in model.named_parameters()}
     for index, optimizer in enumerate(optimizers):
         for key, state in optimizer.state_dict()["state"].items():
@@ -21,14 +21,14 @@ def save(path: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer], 
                 tensors[f"optimizer.{index}.{key}.{name}"] = torch.as_tensor(value).clone()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    save_file(tensors, temporary, metadata={"step": str(step)})
+    save_file(tensors, temporary, metadata={"step": str(step), "dtype": dtype})
     with open(temporary, "rb") as file:
         os.fsync(file.fileno())
     temporary.replace(path)
 
 
-def load(path: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> int:
-    """Put the state back; the number of steps done. Raises BadInput for a file of another model."""
+def load(path: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> tuple[int, str]:
+    """Put the state back; (steps done, dtype of matrix products). Raises BadInput for a file of another model."""
     with safe_open(path, "pt") as file:
         names = list(file.keys())
         weights = dict(model.named_parameters())
@@ -45,4 +45,5 @@ def load(path: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer]) 
                     _, key, field = rest.split(".", 2)
                     state.setdefault(int(key), {})[field] = file.get_tensor(name)
             optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-        return int((file.metadata() or {})["step"])
+        header = file.metadata() or {}
+        return int(header["step"]), header["dtype"]

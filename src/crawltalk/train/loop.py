@@ -56,12 +56,15 @@ def fit(
     if device.type == "cpu":
         torch.set_num_threads(machine.workers or torch.get_num_threads())
         keep_freed_memory()
-    dtype = compute_dtype(machine)
     model.to(device)
     optimizers = make_optimizers(model, optim)
     peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     state = out / "state" / "checkpoint.safetensors"
-    first = checkpoint.load(state, model, optimizers) if state.exists() else 0
+    if state.exists():
+        first, name = checkpoint.load(state, model, optimizers)
+        dtype = getattr(torch, name)  # not what a new probe finds: the run must go on as it began
+    else:
+        first, dtype = 0, compute_dtype(machine)
     log = Log(out / "log.jsonl", first)
     worker = model if dtype == torch.float32 else copy.deepcopy(model).to(dtype)
     trained, loss, began = 0, math.nan, time.monotonic()
@@ -88,7 +91,7 @@ def fit(
             log.add({"step": step, **look(done, model)})
         if done % save_every == 0 or done == steps:
             log.flush()
-            checkpoint.save(state, model, optimizers, done)
+            checkpoint.save(state, model, optimizers, done, str(dtype).removeprefix("torch."))
     seconds = time.monotonic() - began
     speed = round(trained / seconds) if trained else 0
     return {"steps": steps, "loss": log.last_loss(), "tokens_per_second": speed, "dtype": str(dtype).removeprefix("torch.")}
