@@ -70,10 +70,11 @@ def import_gguf(path: Path, folder: Path) -> None:
     )
     weights = {}
     for name, tensor in tensors.items():
+        new_name = hf_name(name, path)
         values = torch.from_numpy(np.array(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32))
         if ".attn_q." in name or ".attn_k." in name:
             values = unpermute(values, heads if ".attn_q." in name else kv_heads)
-        weights[hf_name(name, path)] = values
+        weights[new_name] = values
     model = Transformer(shape)
     load_hf(model, weights, path)
     tokenizer = read_tokenizer(fields, path)
