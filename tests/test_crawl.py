@@ -260,6 +260,50 @@ def test_the_limits_on_articles_topics_and_languages_hold(truth: list[dict[str, 
 
 
 @needs_sample
+def test_link_lists_name_real_articles_of_the_same_section(folder: Path, truth: list[dict[str, Any]]) -> None:
+    bodies = bodies_of(folder)
+    by_url = {row["url"]: row for row in truth}
+    for row in truth:
+        if row["kind"] == "article":
+            links = re.findall(r'href="(https://[^"]+)"', decoded(*bodies[row["record_id"]]))
+            others = {by_url[url]["topic"] for url in links if url != row["url"]}
+            assert others == {row["topic"]}, row["url"]
+
+
+@needs_sample
+def test_spam_and_stubs_take_many_forms() -> None:
+    pages = sample.plan_pages(Crawl(articles=1500, languages=("en",)), seed=1)
+    for kind, starts in (
+        ("spam", ("Cheap ", "#", "Untitled", "Price list")),
+        ("stub", ("Log in", "Page not found", "Coming soon", "Index of")),
+    ):
+        titles = [page.title for page in pages if page.kind == kind]
+        assert all(any(title.startswith(start) for title in titles) for start in starts)
+
+
+@needs_sample
+@pytest.mark.parametrize("articles", [1, 2, 20])
+def test_a_crawl_of_few_articles_is_whole(tmp_path: Path, articles: int) -> None:
+    make(tmp_path, Crawl(articles=articles, topics=("Uncategorized",), languages=("en",)))
+    assert sum(row["kind"] in ("article", "thin") for row in truth_of(tmp_path)) == articles
+    assert len(bodies_of(tmp_path)) == len(truth_of(tmp_path))
+
+
+@needs_sample
+@pytest.mark.parametrize("articles", [0, -3])
+def test_a_limit_below_one_is_the_users_mistake(tmp_path: Path, articles: int) -> None:
+    with pytest.raises(UserError, match="at least 1"):
+        make(tmp_path, Crawl(articles=articles))
+
+
+@needs_sample
+def test_another_version_of_the_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sample, "VERSION", "0.0.1")
+    with pytest.raises(MissingInput, match=r"wiki-offline 0\.0\.1.*crawltalk\[sample\]"):
+        sample.read_articles("en")
+
+
+@needs_sample
 @pytest.mark.parametrize("config", [Crawl(topics=("Alchemy",)), Crawl(languages=("tlh",))])
 def test_a_topic_or_language_that_is_not_there_is_the_users_mistake(tmp_path: Path, config: Crawl) -> None:
     with pytest.raises(UserError, match="the sample has"):

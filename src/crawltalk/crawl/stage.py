@@ -50,13 +50,16 @@ def crawl(job: Job[Crawl]) -> Metrics:
     return {"pages": len(pages), "bytes": size, "files": count, **{f"kind_{kind}": kinds[kind] for kind in sorted(kinds)}}
 
 
-_plan = lru_cache(maxsize=1)(sample.plan_pages)  # a worker renders several files of one plan
+@lru_cache(maxsize=1)  # a worker renders several files of one plan
+def _plan(config: Crawl, seed: int) -> tuple[list[sample.Page], dict[tuple[str, str], list[sample.Page]]]:
+    pages = sample.plan_pages(config, seed)
+    return pages, sample.neighbours(pages)
 
 
 def _render_file(argument: tuple[Crawl, int, int, int, Path]) -> None:
     """Write one WARC file: every `count`-th page from `index` on."""
     config, seed, index, count, path = argument
-    pages = _plan(config, seed)
+    pages, around = _plan(config, seed)
     info = f"software: crawltalk\r\nformat: WARC File Format 1.1\r\nisPartOf: {path.name}\r\n".encode()
     head = {
         "WARC-Type": "warcinfo",
@@ -66,7 +69,7 @@ def _render_file(argument: tuple[Crawl, int, int, int, Path]) -> None:
         "Content-Length": str(len(info)),
     }
     records = [sample.gzip_record(head, info)]
-    records += [sample.record(pages[number], pages, number, seed) for number in range(index, len(pages), count)]
+    records += [sample.record(pages[number], around, number, seed) for number in range(index, len(pages), count)]
     write_atomically(path, b"".join(records))
 
 
@@ -79,12 +82,15 @@ def _take_stock(job: Job[Crawl]) -> Metrics:
 def _write_files(out: Path, files: list[tuple[str, Path]], progress: Progress) -> int:
     """Write files.json; bytes in all."""
     rows: list[dict[str, Any]] = []
-    total = 0
+    total = sum(path.stat().st_size for _, path in files)
+    done = 0
     for name, path in files:
+        digest, start = hashlib.sha256(), done
         with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        rows.append({"path": name, "bytes": path.stat().st_size, "sha256": digest})
-        total += path.stat().st_size
-        progress.update(len(rows), len(files), "files")
+            while block := file.read(1 << 20):
+                digest.update(block)
+                done += len(block)
+                progress.update(done, total, "bytes")
+        rows.append({"path": name, "bytes": done - start, "sha256": digest.hexdigest()})
     write_atomically(out / "files.json", msgspec.json.format(msgspec.json.encode(rows)))
-    return total
+    return done
