@@ -282,7 +282,7 @@ def _unwanted(articles: Sequence[Page], rng: random.Random) -> Iterator[Page]:
         )
     for number in range(round(SHARES["stub"] * total)):
         title, paragraphs = rng.choice(STUBS)
-        if number % 4 == 0:  # an index: nothing but links
+        if number % 5 == 0:  # an index: nothing but links
             title, paragraphs = f"Index of all pages, part {number}", [INDEX]
         url = f"{rng.choice((SITES['en'], *MIRRORS))}/pages/{number}"
         yield Page(
