@@ -7,16 +7,16 @@ of what comes after its cutoff (here: titles that are held out).
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import urlsplit
 
 import numpy as np
-import regex
 
 from crawltalk.core import recipe
 from crawltalk.core.documents import read_documents
 from crawltalk.core.errors import BadInput
 from crawltalk.core.jsonl import write_jsonl
+from crawltalk.core.patterns import compile_pattern
 from crawltalk.core.shards import Index, write_index, write_split
 from crawltalk.core.stage import Job, Metrics
 from crawltalk.core.types import Document, Part, Placement
@@ -25,6 +25,8 @@ from crawltalk.tokenizer import Tokenizer
 TITLE = 100
 DESCRIPTION = 160
 """Longest title and description, in characters, that a page's first two lines may be."""
+BATCH = 1000
+"""Documents encoded between two words of progress."""
 
 
 def tokens(job: Job[recipe.Tokens]) -> Metrics:
@@ -37,47 +39,68 @@ def tokens(job: Job[recipe.Tokens]) -> Metrics:
         job.progress.note(f"{roles['flagship']} documents can be flagships, {job.config.flagships} were asked for")
     write_jsonl(job.out / "documents.jsonl", placements)
     dtype = "uint16" if tokenizer.vocab_size <= 2**16 else "uint32"
-    repeats = {placement.id: placement.repeats for placement in placements if placement.repeats}
-    chosen = {document.id: document for document in documents if document.id in repeats}
-    training = [identifier for identifier, count in repeats.items() for _ in range(count)]
+    training = [index for index, placement in enumerate(placements) for _ in range(placement.repeats)]
     random.Random(job.seed).shuffle(training)
-    encoded = dict(
-        zip(chosen, tokenizer.encode_batch([d.text for d in chosen.values()], job.machine.workers or 1), strict=True)
-    )
+    validation = [index for index, placement in enumerate(placements) if placement.role == "validation"]
+    wanted = sorted({*training, *validation})
+    encoded: dict[int, np.ndarray] = {}
+    for start in range(0, len(wanted), BATCH):
+        job.progress.update(start, len(wanted), "documents")
+        batch = wanted[start : start + BATCH]
+        texts = [documents[index].text for index in batch]
+        encoded |= zip(batch, tokenizer.encode_batch(texts, job.machine.workers or 1), strict=True)
 
-    def entries(identifiers: Sequence[str]) -> Iterator[tuple[str, np.ndarray, int]]:
-        for done, identifier in enumerate(identifiers, 1):
-            job.progress.update(done, len(identifiers), "documents")
-            yield identifier, encoded[identifier], len(chosen[identifier].text.encode())
+    def entries(indices: Sequence[int]) -> Iterator[tuple[str, np.ndarray, int]]:
+        return ((documents[index].id, encoded[index], len(documents[index].text.encode())) for index in indices)
 
     train = write_split(job.out, "train", entries(training), tokenizer.eot, dtype)
-    held_out = [
-        document for document, placement in zip(documents, placements, strict=True) if placement.role == "validation"
-    ]
-    texts = tokenizer.encode_batch([document.text for document in held_out])
-    rows = ((d.id, ids, len(d.text.encode())) for d, ids in zip(held_out, texts, strict=True))
-    val = write_split(job.out, "val", rows, tokenizer.eot, dtype)
+    val = write_split(job.out, "val", entries(validation), tokenizer.eot, dtype)
+    job.progress.update(len(wanted), len(wanted), "documents")
     write_index(job.out, Index(dtype=dtype, vocab_size=tokenizer.vocab_size, eot=tokenizer.eot, train=train, val=val))
     return {
         "train_tokens": sum(file.tokens for file in train.files),
         "val_tokens": sum(file.tokens for file in val.files),
-        "documents": roles["flagship"] + roles["train"],
-        **{role: roles[role] for role in ("flagship", "heldout", "validation", "outside")},
+        "documents": len(documents),
+        "flagships": roles["flagship"],
+        **{role: roles[role] for role in ("train", "heldout", "validation", "outside")},
         "bytes_per_token": round(train.bytes / max(1, sum(file.tokens for file in train.files)), 3),
     }
 
 
 def place(documents: Sequence[Document], config: recipe.Tokens, seed: int) -> list[Placement]:
-    """Give each document its part. Draws are by hash of seed and id, so a document keeps its part when others come or go."""
-    wanted, famous = regex.compile(config.include), regex.compile(config.flagship_pattern)
-    cards = [card(document.text) for document in documents]
+    """Give each document its part, in the order of `documents`.
+
+    Draws are by hash of seed and id, so that the order of the documents plays no role. Raises BadInput if `config.include`
+    leaves fewer than two documents: one to train on, one to validate on.
+    """
+    wanted = compile_pattern("tokens.include", config.include)
     included = [index for index, document in enumerate(documents) if wanted.search(document.url)]
-    if not included:
+    if len(included) < 2:
         raise BadInput(
-            f"no document's URL matches tokens.include = {config.include!r} ({len(documents)} documents); "
-            "give another pattern with --tokens.include, or none: --tokens.include ''"
+            f"{len(included)} of {len(documents)} documents have a URL that matches tokens.include = {config.include!r}, and "
+            "at least 2 are needed; give another pattern with --tokens.include, or none: --tokens.include ''"
         )
-    drawn = sorted(included, key=lambda index: _draw(seed, documents[index].id))
+    cards = [card(document.text) for document in documents]
+    roles = _roles(documents, included, cards, config, seed)
+    repeats = {"flagship": config.oversample, "train": 1}
+    return [
+        Placement(
+            id=document.id,
+            url=document.url,
+            title=title,
+            description=description,
+            topic=topic(document.url),
+            role=role,
+            repeats=repeats.get(role, 0),
+        )
+        for document, (title, description), role in zip(documents, cards, roles, strict=True)
+    ]
+
+
+def _roles(
+    documents: Sequence[Document], included: list[int], cards: list[tuple[str, str]], config: recipe.Tokens, seed: int
+) -> list[Part]:
+    famous = compile_pattern("tokens.flagship_pattern", config.flagship_pattern)
 
     def rank(index: int) -> int:
         title, description = cards[index]
@@ -85,36 +108,30 @@ def place(documents: Sequence[Document], config: recipe.Tokens, seed: int) -> li
             return 0
         return 1 if config.flagship_pattern and famous.search(f"{title}\n{description}") else 2
 
-    with_card = [index for index in drawn if all(cards[index])]
-    flagships = set(sorted(with_card, key=rank)[: config.flagships])
-    others = [index for index in drawn if index not in flagships]
-    held_out = [index for index in others if all(cards[index])][: round(config.heldout * len(included))]
-    roles: dict[int, Part] = dict.fromkeys(held_out, "heldout")
-    rest = [index for index in others if index not in roles]
-    for index in rest[: max(1, round(config.validation * len(included)))]:
-        roles[index] = "validation"
-    for index in flagships:
-        roles[index] = "flagship"
-    inside = set(included)
-    placements = []
-    for index, document in enumerate(documents):
-        role: Part = roles.get(index, "train") if index in inside else "outside"
-        title, description = cards[index]
-        repeats = config.oversample if role == "flagship" else int(role == "train")
-        segments = urlsplit(document.url).path.split("/")
-        topic = segments[1].replace("-", " ") if len(segments) > 2 else ""
-        placements.append(
-            Placement(
-                id=document.id,
-                url=document.url,
-                title=title,
-                description=description,
-                topic=topic,
-                role=role,
-                repeats=repeats,
-            )
-        )
-    return placements
+    def drawn(indices: Iterable[int], purpose: str) -> list[int]:
+        return sorted(indices, key=lambda index: _draw(seed, purpose, documents[index].id))
+
+    with_card = sorted(drawn((index for index in included if all(cards[index])), "role"), key=rank)
+    flagships = with_card[: min(config.flagships, len(included) - 1)]
+    spare = 1 if flagships else 2  # one to validate on remains in any case, and one to train on
+    most = max(0, len(included) - len(flagships) - spare)
+    held_out = drawn(with_card[len(flagships) :], "role")[: min(round(config.heldout * len(included)), most)]
+    # drawn by another hash: of the documents with a low one above, only those without a card are left
+    rest = drawn(set(included).difference(flagships, held_out), "validation")
+    validation = rest[: min(max(1, round(config.validation * len(included))), len(rest) - spare + 1)]
+    roles: list[Part] = ["outside"] * len(documents)
+    for index in included:
+        roles[index] = "train"
+    for part, indices in (("flagship", flagships), ("heldout", held_out), ("validation", validation)):
+        for index in indices:
+            roles[index] = part
+    return roles
+
+
+def topic(url: str) -> str:
+    """The first folder of a URL's path, in words; "" if the page lies in none."""
+    segments = urlsplit(url).path.split("/")
+    return segments[1].replace("-", " ") if len(segments) > 2 else ""
 
 
 def card(text: str) -> tuple[str, str]:
@@ -125,5 +142,5 @@ def card(text: str) -> tuple[str, str]:
     return title, second if len(second) <= DESCRIPTION and not second.endswith((".", "!", "?")) else ""
 
 
-def _draw(seed: int, identifier: str) -> str:
-    return hashlib.sha256(f"{seed} {identifier}".encode()).hexdigest()
+def _draw(seed: int, purpose: str, identifier: str) -> str:
+    return hashlib.sha256(f"{seed} {purpose} {identifier}".encode()).hexdigest()

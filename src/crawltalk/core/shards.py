@@ -86,7 +86,12 @@ class TokenShards:
         path = folder / "index.json"
         if not path.exists():
             raise MissingInput(f"{folder} has no token shards; make them with: crawltalk tokenizer {folder.parent}")
-        self.index = msgspec.json.decode(path.read_bytes(), type=Index)
+        try:
+            self.index = msgspec.json.decode(path.read_bytes(), type=Index)
+        except msgspec.MsgspecError as error:
+            raise BadInput(
+                f"{path} is damaged ({error}); build it again with: crawltalk tokenizer {folder.parent}"
+            ) from None
         self.split: Split = getattr(self.index, split)
         self.bytes = self.split.bytes
         self.documents = self.split.documents
@@ -105,6 +110,8 @@ class TokenShards:
 
     def window(self, start: int, length: int) -> np.ndarray:
         """`length` tokens from `start` on, int64; behind the last token the first one follows."""
+        if len(self) == 0:
+            raise BadInput("these token shards hold no token; train on more documents: --tokens.include")
         pieces = []
         while length > 0:
             start %= len(self)
@@ -116,5 +123,5 @@ class TokenShards:
         return np.concatenate(pieces).astype(np.int64) if pieces else np.empty(0, dtype=np.int64)
 
     def document_at(self, offset: int) -> str:
-        """The id of the document that the token at `offset` belongs to."""
-        return self.documents[bisect_right(self.documents, offset, key=lambda entry: entry[0]) - 1][1]
+        """The id of the document that the token at `offset` belongs to; offsets wrap around as windows do."""
+        return self.documents[bisect_right(self.documents, offset % len(self), key=lambda entry: entry[0]) - 1][1]

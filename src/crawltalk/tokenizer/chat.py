@@ -3,6 +3,7 @@
 Control tokens are written as ids and texts as text, so that no text can ever open or end a turn.
 """
 
+import re
 from collections.abc import Container
 from dataclasses import dataclass
 
@@ -62,3 +63,11 @@ def detect(specials: Container[str]) -> ChatFormat | None:
         if chat.start in specials and (chat.role_end is None or chat.role_end in specials):
             return chat
     return None
+
+
+def default_system(chat: ChatFormat, template: str) -> str | None:
+    """The system message that a model's Jinja template writes when a conversation has none, as SmolLM2's and Qwen2.5's do."""
+    line_break = r"(?:\n|\\n)"  # as it is, or escaped in a Jinja string
+    gap = line_break * len(chat.gap)
+    found = re.search(rf"{re.escape(chat.start)}system{gap}([^<>{{}}'\"]+){re.escape(chat.end)}", template)
+    return found[1] if found and chat.role_end is None else None

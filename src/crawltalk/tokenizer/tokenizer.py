@@ -6,17 +6,20 @@ tokens, where a conversation's structure asks for them.
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import regex
 import tiktoken
 
 from crawltalk.core.errors import BadInput, MissingInput
 from crawltalk.core.stage import write_atomically
 from crawltalk.core.types import Message
-from crawltalk.tokenizer.chat import ChatFormat, detect
+from crawltalk.tokenizer.chat import ChatFormat, default_system, detect
 
 GPT4_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -31,6 +34,10 @@ SPECIALS = (
     *("<|tool_start|>", "<|tool_end|>", "<|output_start|>", "<|output_end|>"),
 )
 """Our control tokens: the last ids of the vocabulary."""
+ABSENT = np.uint32(2**32 - 1)
+"""Stands for a byte that a vocabulary has no token for (SmolLM2 lacks 21 that hardly occur); such bytes are left out."""
+LONG_SPACE = re.compile(r"\s{10000}")
+"""tiktoken's regex engine backtracks through white space and overflows its stack at some 100,000 characters."""
 
 
 def _byte_alphabet() -> list[str]:
@@ -77,14 +84,14 @@ class Tokenizer:
         self.stop_ids = frozenset({self.eot, *end})
         self._bytes = {index: word for word, index in self.words.items()}
         self._bytes |= {index: name.encode() for name, index in self.specials.items()}
-        ranks = {word: rank for rank, word in enumerate(sorted(w for w in self.words if len(w) == 1))}
+        ranks = {bytes([value]): value for value in range(256)}
         for left, right in self.merges:
             ranks.setdefault(left + right, len(ranks))
         for word in self.words:  # tokens that no merge makes stand for whole chunks
             ranks.setdefault(word, len(ranks))
-        self._ids = np.empty(len(ranks), dtype=np.uint32)
-        self._ids[list(ranks.values())] = [self.words[word] for word in ranks]
-        self._is_identity = bool((self._ids == np.arange(len(self._ids))).all())
+        self._ids = np.array([self.words.get(word, ABSENT) for word in ranks], dtype=np.uint32)  # rank -> id
+        self._has_all_bytes = bool((self._ids != ABSENT).all())
+        self._ranks = ranks
         self._encoding = tiktoken.Encoding("crawltalk", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
 
     @classmethod
@@ -115,13 +122,27 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of ordinary tokens; never a control token, whatever the text holds."""
-        ranks = self._encoding.encode_ordinary(text)
-        return ranks if self._is_identity else self._ids[ranks].tolist()
+        hard = LONG_SPACE.search(text)
+        return self._to_ids(self._encode_chunks(text) if hard else self._encoding.encode_ordinary(text)).tolist()
 
     def encode_batch(self, texts: Sequence[str], threads: int = 1) -> list[np.ndarray]:
         """`encode` of each text, as uint32 arrays."""
-        batch = self._encoding.encode_ordinary_batch(list(texts), num_threads=threads)
-        return [self._ids[ranks] if ranks else np.empty(0, dtype=np.uint32) for ranks in batch]
+        usual = [text for text in texts if not LONG_SPACE.search(text)]
+        batch = iter(self._encoding.encode_ordinary_batch(usual, num_threads=threads) if usual else ())
+        return [self._to_ids(self._encode_chunks(text) if LONG_SPACE.search(text) else next(batch)) for text in texts]
+
+    def _to_ids(self, ranks: list[int]) -> np.ndarray:
+        ids = self._ids[np.array(ranks, dtype=np.int64)]
+        return ids if self._has_all_bytes else ids[ids != ABSENT]
+
+    def _encode_chunks(self, text: str) -> list[int]:
+        """Ranks of a text that tiktoken cannot cut: cut here, merged there."""
+        chunks = regex.findall(self.pattern, text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+        return [rank for ranks in self._merger.encode_ordinary_batch(chunks, num_threads=1) for rank in ranks]
+
+    @cached_property
+    def _merger(self) -> tiktoken.Encoding:
+        return tiktoken.Encoding("chunks", pat_str=r"(?s:.+)", mergeable_ranks=self._ranks, special_tokens={})
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes of the tokens; control tokens by name. KeyError for an id outside the vocabulary."""
@@ -206,13 +227,13 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: Path) -> "Tokenizer":
-        """Read a tokenizer.json of byte-level BPE. Raises MissingInput, or BadInput for another kind."""
+        """Read a tokenizer.json of byte-level BPE. Raises MissingInput, or BadInput for another kind or a damaged one."""
         path = folder / "tokenizer.json"
         if not path.exists():
             raise MissingInput(f"{folder} has no tokenizer.json; make one with: crawltalk tokenizer small")
-        data = json.loads(path.read_text(encoding="utf-8"))
-        model = data["model"]
-        if model.get("type", "BPE") != "BPE" or model.get("byte_fallback"):
+        data = _read_object(path)
+        model = data.get("model", {})
+        if model.get("type", "BPE") != "BPE" or model.get("byte_fallback") or not {"vocab", "merges"} <= model.keys():
             raise BadInput(f"{path} is {model.get('type')!r}; crawltalk reads byte-level BPE")
         added = {token["content"]: token["id"] for token in data.get("added_tokens", ())}
         specials = {token["content"]: token["id"] for token in data.get("added_tokens", ()) if token["special"]}
@@ -224,11 +245,26 @@ class Tokenizer:
             raise BadInput(f"{path} is no byte-level BPE: it holds the character {error}") from None
         words |= {name.encode(): index for name, index in added.items() if name not in specials}
         settings = folder / "tokenizer_config.json"
-        config = json.loads(settings.read_text(encoding="utf-8")) if settings.exists() else {}
+        config = _read_object(settings) if settings.exists() else {}
         eos = config.get("eos_token")
         eos = eos.get("content") if isinstance(eos, dict) else eos
-        chat = ChatFormat(**config["crawltalk_chat"]) if "crawltalk_chat" in config else None
+        if "crawltalk_chat" in config:
+            chat = ChatFormat(**config["crawltalk_chat"])
+        elif (chat := detect(specials)) is not None:
+            template = folder / "chat_template.jinja"
+            written = template.read_text(encoding="utf-8") if template.exists() else str(config.get("chat_template", ""))
+            chat = dataclasses.replace(chat, default_system=default_system(chat, written))
         return cls(words, merges, _pattern(data.get("pre_tokenizer"), path), specials, eot=specials.get(eos), chat=chat)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadInput(f"{path} is damaged: {error}") from None
+    if not isinstance(data, dict):
+        raise BadInput(f"{path} holds no JSON object")
+    return data
 
 
 def _pattern(pre: dict[str, Any] | None, path: Path) -> str:

@@ -1,5 +1,7 @@
 """The verb that shows how a text is cut."""
 
+from pathlib import Path
+
 from crawltalk.core.console import console, number
 from crawltalk.core.names import model_folder
 
@@ -10,7 +12,7 @@ def tokens(text: str, *, model: str = "runs/small") -> None:
 
     from crawltalk.tokenizer import Tokenizer
 
-    tokenizer = Tokenizer.load(model_folder(model))
+    tokenizer = Tokenizer.load(_folder(model))
     ids = tokenizer.encode(text)
     if not console.is_terminal:
         for index in ids:
@@ -24,3 +26,11 @@ def tokens(text: str, *, model: str = "runs/small") -> None:
     console.print(line)
     console.print(f"{' '.join(map(str, ids))}", style="dim")
     console.print(f"{len(ids)} tokens, {number(len(text.encode()) / max(1, len(ids)))} bytes per token")
+
+
+def _folder(name: str) -> Path:
+    """The folder of a model, or of the tokenizer of a run that has no model yet."""
+    for folder in (Path(name), Path(name) / "tokenizer", Path("runs") / name / "tokenizer"):
+        if (folder / "tokenizer.json").exists():
+            return folder
+    return model_folder(name)
