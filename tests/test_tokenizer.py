@@ -1,5 +1,7 @@
 """Byte-level BPE: training, encoding, conversations, files."""
 
+import base64
+import io
 import json
 from collections import Counter
 from functools import cache
@@ -14,12 +16,18 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crawltalk.core import recipe
+from crawltalk.core.documents import write_documents
 from crawltalk.core.errors import BadInput, MissingInput
-from crawltalk.core.types import Message
+from crawltalk.core.stage import Job, Progress
+from crawltalk.core.types import Document, Message
 from crawltalk.tokenizer import Tokenizer
 from crawltalk.tokenizer.chat import CHATML, LLAMA3
+from crawltalk.tokenizer.stage import spread
+from crawltalk.tokenizer.stage import tokenizer as train_stage
 from crawltalk.tokenizer.tokenizer import GPT4_PATTERN, SPECIALS, to_bytes, to_text
 from crawltalk.tokenizer.train import count_chunks, learn_merges
+from crawltalk.verbs.tokens import tokens as show_tokens
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 TEXT = Path(__file__).read_text(encoding="utf-8") * 2 + "Ünïcödé, 中文, emoji 🙂, the the the thing; 12345 is 3 digits."
@@ -195,3 +203,157 @@ def test_gpt2s_real_vocabulary_encodes_as_tiktoken_does():
     theirs = tiktoken.Encoding("gpt2", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens={})
     assert ours.encode(TEXT) == theirs.encode_ordinary(TEXT)
     assert ours.encode("Hello world") == [15496, 995]
+
+
+def test_llama_3s_real_vocabulary_encodes_as_tiktoken_and_tokenizers_do(tmp_path):
+    path = SHARED / "tok_llama3" / "tokenizer.model"
+    if not path.exists():
+        pytest.skip("shared/data/tok_llama3 is not here")
+    ranks = {base64.b64decode(word): int(rank) for word, rank in (line.split() for line in path.read_bytes().splitlines())}
+    merges = []
+    for word in ranks:  # a list of ranks has no merges: every way to put a token together is one
+        ways = [(word[:cut], word[cut:]) for cut in range(1, len(word))]
+        merges += sorted(
+            (way for way in ways if way[0] in ranks and way[1] in ranks), key=lambda way: [ranks[part] for part in way]
+        )
+    names = ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
+    specials = {name: len(ranks) + index for index, name in enumerate(names)}
+    Tokenizer(ranks, merges, GPT4_PATTERN, specials).save(tmp_path)
+    ours = Tokenizer.load(tmp_path)
+    assert ours.chat == LLAMA3
+    assert ours.stop_ids == {specials["<|end_of_text|>"], specials["<|eot_id|>"]}
+    tik = tiktoken.Encoding("llama3", pat_str=GPT4_PATTERN, mergeable_ranks=ranks, special_tokens={})
+    hf = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    for text in (TEXT, "<|eot_id|> Straße, naïve 東京 🙂🙂   \n\n\t don't WE'LL 1234567", " antidisestablishmentarianism"):
+        assert ours.encode(text) == tik.encode_ordinary(text)
+        assert ours.decode(ours.encode(text)) == text
+        assert hf.encode(escape_specials(text)).ids == ours.encode(escape_specials(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [" " * 400_000, " " * 400_000 + "x", "a" + "\n \t" * 100_000, "the" * 100_000],
+    ids=["blanks", "blanks and a letter", "lines of blanks", "letters"],
+)
+def test_very_long_runs_encode_and_decode(text):
+    ids = tokenizer().encode(text)
+    assert tokenizer().decode(ids) == text
+    assert [batch.tolist() for batch in tokenizer().encode_batch(["the", text, "thing"])][1] == ids
+
+
+def test_bytes_without_a_token_are_left_out_and_the_rest_is_kept():
+    words = {word: index for word, index in tokenizer().words.items() if word != b"\x04"}
+    poor = Tokenizer(words, tokenizer().merges, GPT4_PATTERN, tokenizer().specials)
+    assert poor.decode(poor.encode("the \x04thing\x04")) == "the thing"
+    assert poor.encode("the thing") == tokenizer().encode("the thing")
+
+
+@pytest.mark.parametrize("where", ["tokenizer_config.json", "chat_template.jinja"])
+def test_the_default_system_message_is_read_from_a_models_own_template(where, tmp_path):
+    words = tokenizer().words
+    specials = {name: len(words) + index for index, name in enumerate(("<|endoftext|>", "<|im_start|>", "<|im_end|>"))}
+    Tokenizer(words, tokenizer().merges, GPT4_PATTERN, specials).save(tmp_path)
+    template = (
+        "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+        "{{ '<|im_start|>system\nYou are a helpful model.<|im_end|>\n' }}{% endif %}"
+        "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+    ).replace("\n", "\\n")
+    written = {"eos_token": "<|im_end|>"} | ({"chat_template": template} if where == "tokenizer_config.json" else {})
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(written))
+    if where == "chat_template.jinja":
+        (tmp_path / where).write_text(template)
+    loaded = Tokenizer.load(tmp_path)
+    assert loaded.chat is not None
+    assert loaded.chat.default_system == "You are a helpful model."
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    theirs.chat_template = template
+    ids = theirs.apply_chat_template([{"role": "user", "content": "Hi."}], tokenize=True, return_dict=True)["input_ids"]
+    assert loaded.render([Message("user", "Hi.")])[0] == ids
+
+
+def job(
+    folder: Path, texts: list[str], config: recipe.Tokenizer, stream: io.StringIO | None = None
+) -> Job[recipe.Tokenizer]:
+    """The stage's order over these texts, one page each."""
+    pages = [
+        Document(
+            text=text,
+            id=f"<urn:uuid:{number}>",
+            dump="test",
+            url=f"https://site.example/{'even' if number % 2 == 0 else 'odd'}/{number}",
+            date="2025-01-01T00:00:00Z",
+            file_path="test.warc.gz",
+            language="en",
+            language_score=1.0,
+            token_count=1,
+        )
+        for number, text in enumerate(texts)
+    ]
+    for name in ("data", "out"):
+        (folder / name).mkdir(exist_ok=True)
+    write_documents(folder / "data" / "documents-00000.parquet", pages)
+    return Job(config, {"data": folder / "data"}, folder / "out", 0, recipe.Machine(), Progress(stream, "tokenizer"))
+
+
+PAGES = [f"{start} {TEXT[start : start + 500]}" for start in range(0, 8000, 200)]
+
+
+def test_the_stage_learns_a_vocabulary_of_the_asked_size(tmp_path):
+    metrics = train_stage(job(tmp_path, PAGES, recipe.Tokenizer(vocab_size=400)))
+    result = Tokenizer.load(tmp_path / "out")
+    assert metrics["vocab_size"] == result.vocab_size == 400
+    assert metrics["merges"] == len(result.merges) == 400 - 256 - len(SPECIALS)
+    assert [result.specials[name] for name in SPECIALS] == list(range(400 - len(SPECIALS), 400))
+    held_out = PAGES[::20]
+    ids = sum(len(result.encode(text)) for text in held_out)
+    assert metrics["bytes_per_token"] == round(sum(len(text.encode()) for text in held_out) / ids, 3)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    train_stage(job(tmp_path, PAGES, recipe.Tokenizer(vocab_size=400)))
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+
+def test_too_little_text_makes_a_smaller_vocabulary_and_says_so(tmp_path):
+    stream = io.StringIO()
+    metrics = train_stage(job(tmp_path, ["ab ab"], recipe.Tokenizer(vocab_size=4096), stream))
+    assert 264 <= metrics["vocab_size"] < 270
+    assert "the vocabulary is smaller" in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (recipe.Tokenizer(vocab_size=200), "need 264"),
+        (recipe.Tokenizer(include="/nowhere/"), "no document's URL matches tokenizer.include"),
+        (recipe.Tokenizer(include="("), "tokenizer.include = .* no regular expression"),
+        (recipe.Tokenizer(train_bytes=10), "no document fits tokenizer.train_bytes"),
+    ],
+)
+def test_the_stage_refuses_what_it_cannot_do_by_the_fields_name(config, message, tmp_path):
+    with pytest.raises(BadInput, match=message):
+        train_stage(job(tmp_path, PAGES, config))
+
+
+@given(st.lists(st.text(max_size=20), max_size=30), st.integers(1, 300))
+def test_a_share_of_the_texts_is_spread_evenly_and_never_above_the_limit(texts, limit):
+    chosen = spread(texts, limit)
+    taken = sum(len(text.encode()) for text in chosen)
+    whole = sum(len(text.encode()) for text in texts)
+    assert taken <= limit
+    assert taken > min(limit, whole) - 81 or chosen == texts  # a text has at most 80 bytes
+    rest = iter(texts)
+    assert all(text in rest for text in chosen)
+
+
+def test_only_documents_whose_url_matches_are_learned_from(tmp_path):
+    texts = ["zebra " * 50 if number % 2 == 0 else "quokka " * 50 for number in range(60)]
+    train_stage(job(tmp_path, texts, recipe.Tokenizer(vocab_size=280, include="/odd/")))
+    words = Tokenizer.load(tmp_path / "out").words
+    assert b" quokka" in words
+    assert b"zebra" not in words
+
+
+def test_the_verb_prints_ids_and_pieces_even_before_there_is_a_model(tmp_path, capsys):
+    tokenizer().save(tmp_path / "tokenizer")
+    show_tokens("the 🙂\n", model=str(tmp_path))
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert tokenizer().decode([int(index) for index, _ in lines]) == "the 🙂\n"
