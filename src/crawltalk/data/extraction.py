@@ -34,7 +34,7 @@ _NAMED = ", ".join(f"[{key}*={name} i]" for name in sorted({name.rstrip("s") for
 _NAME_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _CONTENT = "main, article, [role=main], [itemprop=articleBody]"
 
-_LINK = re.compile(r"<a(?: [^>]*)?>(.*?)</a>", re.S)
+_LINK = re.compile(r"<(/?)a(?: [^>]*)?>")
 _TAG = re.compile(r"</?[a-z][a-z0-9]*(?: [^>]*)?>")
 _BREAK = re.compile(r"</?(?:h[1-6]|p|ul|ol|li|pre|br|div)\b[^>]*>|\n+")
 _HEADING = re.compile(r"<h([1-6])")
@@ -138,13 +138,18 @@ def _mark_content(tree: HTMLTree, body: ElementNode) -> None:
 def _blocks(marked: str) -> list[Block]:
     blocks: list[Block] = []
     inside = _START not in marked
+    in_link = False  # a link may hold several blocks, as a card does
     heading = place = 0
     for match in [*_BREAK.finditer(marked), None]:
         part = marked[place : match.start() if match else len(marked)]
         inside = inside or _START in part
         text = _plain(part)
+        links = here = 0
+        for tag in _LINK.finditer(part):
+            links += len(_plain(part[here : tag.start()])) if in_link else 0
+            in_link, here = not tag[1], tag.end()
+        links += len(_plain(part[here:])) if in_link else 0
         if text:
-            links = sum(len(_plain(link)) for link in _LINK.findall(part))
             blocks.append(Block(text, links / len(text), heading, inside))
         inside = inside and _END not in part
         if match:
