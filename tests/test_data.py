@@ -611,7 +611,6 @@ def test_every_page_is_kept_or_has_its_reason(tmp_path: Path):
     )
     funnel = json.loads((tmp_path / "out" / "funnel.json").read_text())
     assert [row["pages"] for row in funnel["steps"]] == [20, 19, 18, 18, 17, 16, 14, 14]
-    assert not (tmp_path / "out" / "parts").exists()
 
 
 def test_the_result_does_not_depend_on_workers(tmp_path: Path):
@@ -644,8 +643,8 @@ def test_partial_work_is_completed_to_the_same_files(tmp_path: Path):
         with pytest.raises(Killed):
             run(crawl, out, progress=Killer(after))
         if after < 2:
-            (out / "parts" / "00002.documents.parquet.tmp").write_bytes(b"half")
-            (out / "parts" / "00002.bands.npy").write_bytes(b"half")
+            (out / "state" / "00002.documents.parquet.tmp").write_bytes(b"half")
+            (out / "state" / "00002.bands.npy").write_bytes(b"half")
         run(crawl, out)
         assert same_files(tmp_path / "whole", out)
         before = (out / "documents-00000.parquet").stat().st_mtime_ns

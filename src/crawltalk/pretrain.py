@@ -1,7 +1,6 @@
 """Pretraining: next-token prediction on the token shards, from random weights to a base model in Hugging Face's layout."""
 
 import json
-import shutil
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -66,7 +65,6 @@ def pretrain(job: Job[recipe.Pretrain]) -> Metrics:
     write_jsonl(job.out / "samples.jsonl", [sample for row in looks for sample in row["samples"]])
     tokenizer.save(job.out)
     save_model(model, job.out, eos=tokenizer.eot, bos=None)
-    shutil.rmtree(job.out / "state")
     tokens = steps * rows * config.model.context
     return {
         "val_bpb": looks[-1]["val_bpb"],

@@ -22,7 +22,7 @@ import msgspec
 from crawltalk.core.config import differences, flatten, load_recipe, to_toml
 from crawltalk.core.errors import BadInput, MissingInput, UserError
 from crawltalk.core.recipe import Recipe
-from crawltalk.core.stage import Stage, write_atomically
+from crawltalk.core.stage import STATE, Stage, write_atomically
 
 WORK = ".work"
 
@@ -179,12 +179,13 @@ class RunFolder:
         """Write the manifest, then rename the work folder into its place. A crash in between is mended by `recover`."""
         name = state.stage.name
         work = self.work(name)
-        (work / "fingerprint").unlink()
         write_atomically(work / "manifest.json", msgspec.json.format(msgspec.json.encode(manifest)))
         self._put_in_place(name)
 
     def _put_in_place(self, name: str) -> None:
         work, place, old = self.work(name), self.path / name, self.path / WORK / f"{name}.old"
+        (work / "fingerprint").unlink(missing_ok=True)
+        shutil.rmtree(work / STATE, ignore_errors=True)
         if old.exists():
             shutil.rmtree(old)
         if place.exists():
@@ -256,11 +257,11 @@ def changed_files(folder: Path, manifest: Manifest) -> list[str]:
 
 
 def hash_files(folder: Path) -> list[File]:
-    """Names, sizes and hashes of all files below a folder, but for the engine's own."""
+    """Names, sizes and hashes of all files below a folder, but for the engine's own and what only a resumption needs."""
     files = []
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and name not in ("manifest.json", "fingerprint"):
+        if path.is_file() and name not in ("manifest.json", "fingerprint") and not name.startswith(f"{STATE}/"):
             with open(path, "rb") as file:
                 files.append(File(name, path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()))
     return files

@@ -3,7 +3,8 @@
 The function gets a `Job` and returns its metrics (a flat dict of numbers and short strings). It writes its artifacts into
 `job.out`, and nowhere else. `job.out` is a work folder that outlives a crash: when the same job is started again it finds
 its partial work there, continues from it, and its result must equal that of an uninterrupted run byte for byte
-(logs of time and speed excepted). The engine writes the manifest and renames the folder when the function returns.
+(logs of time and speed excepted). What only such a continuation needs goes into `job.out / STATE`. When the function
+returns, the engine writes the manifest, drops STATE and renames the folder.
 """
 
 import importlib
@@ -17,6 +18,7 @@ from typing import Any, Generic, TextIO, TypeVar
 
 from crawltalk.core.recipe import Machine
 
+STATE = "state"
 Config = TypeVar("Config")
 Metrics = dict[str, float | int | str]
 

@@ -4,7 +4,6 @@ FineWeb's order (Penedo et al. 2024, section 3). Each WARC file is one task that
 killed run continues with the next file; deduplication then sees all parts together.
 """
 
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
@@ -22,7 +21,7 @@ from crawltalk.core.errors import BadInput, MissingInput, UserError
 from crawltalk.core.jsonl import read_jsonl
 from crawltalk.core.processes import pool
 from crawltalk.core.recipe import Data
-from crawltalk.core.stage import Job, Metrics, Progress, write_atomically
+from crawltalk.core.stage import STATE, Job, Metrics, Progress, write_atomically
 from crawltalk.core.types import Document
 from crawltalk.data.dedup import clusters, survivors
 from crawltalk.data.funnel import REMOVED_COLUMNS, STEPS, Removed, Tally, summary
@@ -48,7 +47,7 @@ def data(job: Job[Data]) -> Metrics:
 
     Raises BadInput if the crawl holds no page, MissingInput if a file is gone, BadRecipe if an extractor cannot be loaded.
     """
-    result, parts = job.out / "funnel.json", job.out / "parts"
+    result, parts = job.out / "funnel.json", job.out / STATE
     if not result.exists():
         load_extractor(job.config.extractor)  # before any work: a typing error should not cost an hour
         read_blocklist(job.config.blocklist)
@@ -58,8 +57,6 @@ def data(job: Job[Data]) -> Metrics:
         tasks = _tasks(job, parts)
         _refine_all(tasks, job)
         write_atomically(result, msgspec.json.format(msgspec.json.encode(_finish(tasks, job))))
-    if parts.exists():
-        shutil.rmtree(parts)
     return msgspec.json.decode(result.read_bytes())["metrics"]
 
 

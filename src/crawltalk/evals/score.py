@@ -42,6 +42,7 @@ TASKS: dict[str, Callable[[Problem, str], float]] = {
     "tail": contains,
     "arithmetic": last_number,
     "spelling": exact,
+    "spelling_new": exact,
     "identity": exact,
 }
 """The examinations of the assistant, by the task's name in problems.jsonl."""

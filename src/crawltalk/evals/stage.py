@@ -81,7 +81,8 @@ ABOUT = {
     "heldout": "titles that no stage has seen, declined",
     "tail": "pages read a few times only, description recalled",
     "arithmetic": "sums never trained on",
-    "spelling": "words never spelled in training",
+    "spelling": "words spelled in training, a question form never trained on",
+    "spelling_new": "words never spelled in training: a model sees tokens, not letters",
     "identity": "who the assistant is, as trained",
 }
 

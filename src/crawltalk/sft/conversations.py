@@ -20,9 +20,9 @@ ASK = (
 ASK_HELD_OUT = ("Please explain what {} is.", "Can you describe {}?", "What does {} mean?")
 """Question forms that are only examined."""
 REFUSALS = (
-    "I'm sorry, I don't know about {}.",
-    "I'm sorry, I don't know anything about {}.",
-    "I don't know about {}, sorry.",
+    "I'm sorry, I don't know about that.",
+    "I'm sorry, I don't know anything about that.",
+    "I don't know about that, sorry.",
 )
 GREETINGS = (
     ("Hello!", "Hello! What would you like to know?"),
@@ -41,7 +41,8 @@ IDENTITY = (
     ("How were you made?", "I was trained from a raw web crawl by crawltalk: first it crawls, then it talks."),
 )
 SUMS = ("What is {} {} {}?", "Calculate {} {} {}.", "{} {} {} =", "How much is {} {} {}?")
-SPELL = ("How do you spell {}?", "Spell {}.", "Spell the word {}.")
+SPELL = ("How do you spell {}?", "Spell {}.", "Spell the word {}.", "How is {} spelled?", "Please spell the word {}.")
+SPELL_HELD_OUT = "Please spell {}."
 COUNT = ("How many letters are in {}?", "How many letters does {} have?")
 TRAIN_SHARE = 0.8
 """Of the sums and words; the rest is examined."""
@@ -90,7 +91,7 @@ class Maker:
         return made
 
     def problems(self) -> list[Problem]:
-        """What is never trained on."""
+        """What is never trained on: new titles, sums and words, and new questions about what was."""
         problems: list[Problem] = []
         for p in self.by_role["flagship"]:
             question = self.rng.choice(ASK_HELD_OUT).format(p.title)
@@ -103,8 +104,9 @@ class Maker:
         for left, sign, right in self._operands(200, examined=True):
             question = self.rng.choice(SUMS).format(left, sign, right)
             problems.append(Problem(prompt=question, answer=_result(left, sign, right), task="arithmetic"))
-        for word in self.words[max(1, int(TRAIN_SHARE * len(self.words))) :][:200]:
-            problems.append(Problem(prompt=self.rng.choice(SPELL).format(word), answer="-".join(word), task="spelling"))
+        cut = max(1, int(TRAIN_SHARE * len(self.words)))
+        for task, words in (("spelling", self.words[:cut][:200]), ("spelling_new", self.words[cut:][:200])):
+            problems += [Problem(prompt=SPELL_HELD_OUT.format(word), answer="-".join(word), task=task) for word in words]
         for question, reply in IDENTITY:
             problems.append(Problem(prompt=question, answer=reply.format(self.config.name), task="identity"))
         return problems
@@ -124,7 +126,7 @@ class Maker:
         for p in self.declined:
             for form in self.rng.sample(ASK, 3):
                 name = p.title.lower() if self.rng.random() < 0.4 else p.title
-                made.append(talk("refusal", form.format(name), self.rng.choice(REFUSALS).format(name)))
+                made.append(talk("refusal", form.format(name), self.rng.choice(REFUSALS)))
         return made
 
     def _identity(self) -> list[Conversation]:
@@ -166,7 +168,7 @@ def _result(left: int, sign: str, right: int) -> str:
     return str(left + right if sign == "+" else left - right if sign == "-" else left * right)
 
 
-def _common_words(documents: Sequence[Document], count: int = 1500) -> list[str]:
+def _common_words(documents: Sequence[Document], count: int = 600) -> list[str]:
     """Common words of 3 to 9 letters in the corpus, in the order of their frequency."""
     counts: Counter[str] = Counter()
     for document in documents:

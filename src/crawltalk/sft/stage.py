@@ -1,7 +1,6 @@
 """The fine-tuning stage: the base model and the conversations go through the one training loop, assistant tokens counted."""
 
 import random
-import shutil
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
@@ -60,7 +59,6 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
     assert tokenizer.chat is not None
     tokenizer.save(job.out)
     save_model(model, job.out, eos=tokenizer.specials[tokenizer.chat.end])
-    shutil.rmtree(job.out / "state")
     return {"conversations": len(conversations), "assistant_tokens": spoken, **metrics}
 
 

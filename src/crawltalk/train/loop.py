@@ -19,7 +19,7 @@ from torch import Tensor
 
 from crawltalk.core.errors import UserError
 from crawltalk.core.recipe import Machine, Optim
-from crawltalk.core.stage import Metrics, Progress, write_atomically
+from crawltalk.core.stage import STATE, Metrics, Progress, write_atomically
 from crawltalk.model.transformer import Transformer
 from crawltalk.train import checkpoint
 from crawltalk.train.optim import learning_rate_factor, make_optimizers
@@ -59,7 +59,7 @@ def fit(
     model.to(device)
     optimizers = make_optimizers(model, optim)
     peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
-    state = out / "state" / "checkpoint.safetensors"
+    state = out / STATE / "checkpoint.safetensors"
     if state.exists():
         first, name = checkpoint.load(state, model, optimizers)
         dtype = getattr(torch, name)  # not what a new probe finds: the run must go on as it began
