@@ -62,17 +62,17 @@ def derive(recipe: Recipe) -> Recipe:
     )
     tokens = recipe.pretrain.tokens or 20 * budget.parameters(model, recipe.tokenizer.vocab_size)
     pretrain = dataclasses.replace(
-        recipe.pretrain, model=model, optim=_derive_optim(recipe.pretrain.optim, width), tokens=tokens
+        recipe.pretrain, model=model, optim=_derive_optim(recipe.pretrain.optim, width, 0.02), tokens=tokens
     )
-    sft = dataclasses.replace(recipe.sft, optim=_derive_optim(recipe.sft.optim, width))
+    sft = dataclasses.replace(recipe.sft, optim=_derive_optim(recipe.sft.optim, width, 0.005))
     return dataclasses.replace(recipe, pretrain=pretrain, sft=sft)
 
 
-def _derive_optim(optim: Optim, width: int) -> Optim:
+def _derive_optim(optim: Optim, width: int, lr: float) -> Optim:
     scale = (256 / width) ** 0.5
     return dataclasses.replace(
         optim,
-        lr=0.02 * scale if optim.lr is None else optim.lr,
+        lr=lr * scale if optim.lr is None else optim.lr,
         adam_lr=0.003 * scale if optim.adam_lr is None else optim.adam_lr,
     )
 

@@ -116,7 +116,7 @@ class Optim:
     """Muon for the matrices of the blocks, AdamW for the rest."""
 
     lr: float | None = None
-    """Muon's peak learning rate; 0.02 x sqrt(256 / width) if absent."""
+    """Muon's peak learning rate; 0.02 (fine-tuning: 0.005) x sqrt(256 / width) if absent."""
     adam_lr: float | None = None
     """AdamW's peak learning rate; 0.003 x sqrt(256 / width) if absent."""
     weight_decay: float = 0.0
@@ -156,12 +156,13 @@ class Sft:
     optim: Optim = field(default_factory=Optim)
     epochs: float = 3.0
     """Passes over the conversations."""
-    batch_tokens: int = 8192
-    arithmetic: int = 2000
+    batch_tokens: int = 4096
+    """Positions in one optimizer step, padding included."""
+    arithmetic: int = 3000
     """Arithmetic conversations."""
     spelling: int = 1000
     """Spelling conversations."""
-    identity: int = 200
+    identity: int = 300
     """Conversations about who the assistant is."""
     refusals: int = 400
     """Titles never trained on that the assistant learns to decline politely."""

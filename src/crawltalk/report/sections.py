@@ -122,7 +122,9 @@ def conversations(inputs: Inputs, config: recipe.Report) -> str | None:
 def evaluation(inputs: Inputs, config: recipe.Report) -> str:
     """Scores, with their number of problems and standard errors, and examples of each task."""
     scores = json.loads((inputs["evals"] / "scores.json").read_text(encoding="utf-8"))
-    table_rows = [(task, row["score"], row.get("n", ""), row.get("stderr", "")) for task, row in scores.items()]
+    table_rows = [
+        (task, row["score"], row.get("n", ""), row.get("stderr", ""), row.get("about", "")) for task, row in scores.items()
+    ]
     samples = _rows(inputs["evals"] / "samples.jsonl")
     examples = []
     for task in dict.fromkeys(row["task"] for row in samples):
@@ -131,7 +133,7 @@ def evaluation(inputs: Inputs, config: recipe.Report) -> str:
                 (task, _clip(row["prompt"], 160), _clip(row["answer"], 160), _clip(row["reply"], 200), row["score"])
             )
     return (
-        table(("task", "score", "problems", "standard error"), table_rows)
+        table(("task", "score", "problems", "standard error", "about"), table_rows)
         + "<h3>Examples</h3>"
         + table(("task", "asked", "expected", "replied", "score"), examples)
         + command(f"crawltalk evals {_run(inputs)}")

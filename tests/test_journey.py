@@ -1,0 +1,186 @@
+"""The whole journey at nano scale, as a person types it: one run that all tests here look at, and one that is killed."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tokenizers
+import torch
+import transformers
+
+from crawltalk import Run
+from crawltalk.cli import main
+from crawltalk.core.jsonl import read_jsonl
+from crawltalk.core.shards import TokenShards
+from crawltalk.core.types import Conversation, Message, Problem
+from crawltalk.engine import Engine
+from crawltalk.pipeline import STAGES
+from crawltalk.tokenizer import Tokenizer
+
+pytestmark = pytest.mark.slow
+NAMES = [stage.name for stage in STAGES]
+
+
+def crawltalk(*words: str, code: int = 0) -> str:
+    done = subprocess.run([sys.executable, "-m", "crawltalk", *words], check=False, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    return done.stdout + done.stderr
+
+
+def events(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+@pytest.fixture(scope="session")
+def nano(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "nano"
+    assert "crawltalk chat --model" in crawltalk("run", "nano", "--out", str(path))
+    return path
+
+
+def test_a_second_call_skips_every_stage(nano):
+    said = events(crawltalk("run", "nano", "--out", str(nano)))
+    assert [event["stage"] for event in said if event["event"] == "skip"] == NAMES
+    assert not [event for event in said if event["event"] == "start"]
+
+
+def test_status_tells_time_memory_and_figures_of_every_stage(nano):
+    stages = json.loads(crawltalk("status", str(nano), "--json"))["stages"]
+    assert [(row["stage"], row["state"]) for row in stages] == [(name, "fresh") for name in NAMES]
+    for row in stages:
+        assert row["seconds"] > 0 and row["cpu_seconds"] > 0 and row["peak_memory_bytes"] > 1e6 and row["metrics"]
+
+
+def test_every_artifact_can_be_shown(nano, capsys):
+    for path in sorted(nano.rglob("*")):
+        if path.is_file() and ".work" not in path.parts and path.name != ".lock":
+            assert main(["show", str(path)]) == 0
+            assert capsys.readouterr().out.strip(), path
+
+
+def test_the_filters_agree_with_the_truth_of_the_crawl(nano):
+    figures = Run(nano).manifests()["data"].metrics
+    for step in ("broken", "url", "language", "quality"):
+        assert figures[f"precision_{step}"] >= 0.97 and figures[f"recall_{step}"] >= 0.97, step
+    assert figures["precision_duplicate"] >= 0.98 and figures["recall_duplicate"] >= 0.95
+    assert figures["pii_left"] == 0
+    assert figures["extract_f1"] >= 0.99
+
+
+def test_changing_one_value_makes_stale_what_depends_on_it_and_nothing_else(nano, tmp_path):
+    crawltalk("run", "nano", "--out", str(tmp_path / "other"), "--from", str(nano), "--sft.identity", "10")
+    stages = json.loads(crawltalk("status", str(tmp_path / "other"), "--json"))["stages"]
+    own = NAMES.index("sft")
+    assert [row["state"] for row in stages] == ["borrowed"] * own + ["fresh"] * (len(NAMES) - own)
+    assert "sft.identity: 50 -> 10" in crawltalk("diff", str(nano), str(tmp_path / "other")).replace("100", "")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("stage", ["pretrain", "sft"])
+def test_transformers_finds_the_same_logits_and_tokens(nano, stage):
+    engine = Engine.load(nano / stage)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(nano / stage, dtype=torch.float32)
+    text = next(Run(nano).documents()).text
+    ids = engine.tokenizer.encode(text)[:256]
+    assert tokenizers.Tokenizer.from_file(str(nano / stage / "tokenizer.json")).encode(text).ids[:256] == ids
+    tokens = torch.tensor([ids])
+    torch.testing.assert_close(engine.model(tokens), theirs(tokens).logits, atol=1e-4, rtol=0)
+
+
+def test_the_model_learned_from_the_crawl(nano):
+    rows = map(json.loads, (nano / "pretrain" / "log.jsonl").read_text().splitlines())
+    losses = [row["loss"] for row in rows if "loss" in row]
+    assert losses[-1] < 0.7 * losses[0]
+    figures = Run(nano).manifests()["pretrain"].metrics
+    assert figures["val_bpb"] < 3.0  # 8 bits a byte untrained, about 4.5 by letter frequencies alone
+
+
+def test_problems_are_kept_out_of_the_training_conversations(nano):
+    asked = {
+        message.content for row in read_jsonl(nano / "sft" / "conversations.jsonl", Conversation) for message in row.messages
+    }
+    problems = [row for row in read_jsonl(nano / "sft" / "problems.jsonl", Problem) if row.task != "identity"]
+    assert {row.task for row in problems} >= {"flagship", "heldout", "arithmetic", "spelling", "spelling_new"}
+    assert not asked & {row.prompt for row in problems}
+
+
+def test_titles_after_the_cutoff_are_in_no_training_text(nano):
+    placements = {row.id: row for row in Run(nano).placements()}
+    held_out = {row.title for row in placements.values() if row.role == "heldout"}
+    tokenizer = Tokenizer.load(nano / "tokenizer")
+    shards = TokenShards(nano / "tokens", "train")
+    read = tokenizer.decode(shards.window(0, len(shards)).tolist())
+    for document in Run(nano).documents():
+        assert (document.text in read) == (placements[document.id].role in ("flagship", "train"))
+    assert held_out
+
+
+def test_the_report_stands_alone_and_shows_every_part(nano):
+    page = (nano / "report" / "report.html").read_text()
+    assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", page)
+    assert "<script src" not in page and "@import" not in page
+    for part in ("The journey", "Crawl to corpus", "Tokenizer", "Pretraining", "The base model", "The assistant", "Lineage"):
+        assert f"<h2>{part}</h2>" in page
+    assert page.count('class="talk"') >= 20
+    assert f"crawltalk chat --model {nano}" in page
+    assert "prefers-color-scheme: dark" in page
+
+
+def test_a_run_answers_from_python(nano):
+    run = Run(nano)
+    reply = run.chat("What is dysprosium?")
+    assert reply == run.chat("What is dysprosium?")
+    assert run.chat("And gold?", history=[Message("user", "What is dysprosium?"), Message("assistant", reply)])
+    several = run.generate("Gold is", samples=3, max_tokens=8, seed=1)
+    assert len(several) == 3 and len(set(several)) > 1
+    assert several == run.generate("Gold is", samples=3, max_tokens=8, seed=1)
+
+
+def test_a_run_answers_on_the_command_line(nano):
+    assert crawltalk("chat", "What is dysprosium?", "--model", str(nano)).strip()
+    assert (
+        crawltalk("generate", "Gold is", "--model", str(nano), "--samples", "2", "--max-tokens", "8").count("Gold is") == 2
+    )
+
+
+def artifacts(path: Path) -> dict[str, str]:
+    """Hash of every artifact but logs of speed and the report, which tells the time that the stages took."""
+    return {
+        f"{name}/{file.name}": file.sha256
+        for name, manifest in Run(path).manifests().items()
+        for file in manifest.files
+        if name != "report" and file.name != "log.jsonl"
+    }
+
+
+def kill_in(stage: str, path: Path, after: float, how: signal.Signals) -> bool:
+    """Go on with the journey and end it `after` seconds into a stage, with all its processes; True if that was in time."""
+    words = [sys.executable, "-m", "crawltalk", "run", "nano", "--out", str(path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith(f'{{"event": "start", "stage": "{stage}"'):
+                time.sleep(after)
+                os.killpg(process.pid, how)
+                break
+    assert process.returncode in (-signal.SIGKILL, 130, 0)
+    return process.returncode != 0
+
+
+def test_a_journey_killed_in_every_stage_ends_with_the_same_artifacts(nano, tmp_path):
+    took = {name: manifest.seconds for name, manifest in Run(nano).manifests().items()}
+    rng = random.Random(7)
+    path = tmp_path / "killed"
+    how = (signal.SIGKILL, signal.SIGINT)
+    killed = [kill_in(name, path, rng.uniform(0.05, 0.7) * took[name], rng.choice(how)) for name in NAMES]
+    assert sum(killed) >= len(NAMES) - 2  # a machine may be faster now than it was for the first run
+    crawltalk("run", "nano", "--out", str(path))
+    assert artifacts(path) == artifacts(nano)
