@@ -1,9 +1,11 @@
 """The whole journey at nano scale, as a person types it: one run that all tests here look at, and one that is killed."""
 
+import io
 import json
 import os
 import random
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -149,6 +151,26 @@ def test_a_run_answers_on_the_command_line(nano):
     assert (
         crawltalk("generate", "Gold is", "--model", str(nano), "--samples", "2", "--max-tokens", "8").count("Gold is") == 2
     )
+
+
+ROOT = Path(__file__).parents[1]
+DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+COMMANDS = [
+    line
+    for path in DOCS
+    for block in re.findall(r"^```\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
+    for line in block.splitlines()
+    if line.startswith("crawltalk ") and not line.startswith("crawltalk run ") and "smollm2" not in line
+]
+
+
+@pytest.mark.parametrize("command", sorted(set(COMMANDS)))
+def test_the_commands_of_the_documentation_work(command, nano, tmp_path, monkeypatch):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "small").symlink_to(nano)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert main(shlex.split(command, comments=True)[1:]) == 0
 
 
 def artifacts(path: Path) -> dict[str, str]:

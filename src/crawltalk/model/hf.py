@@ -65,10 +65,10 @@ def shape_of(config: dict[str, Any], folder: Path) -> Shape:
         raise BadInput(f"{folder} is a model of type {kind!r}; crawltalk runs qwen3 and llama")
     if config.get("attention_bias") or config.get("mlp_bias"):
         raise BadInput(f"{folder} has biases in its linear layers; crawltalk runs the shapes without")
-    rope = config.get("rope_parameters") or {}  # transformers 5 writes the rotary settings here
-    scaling = config.get("rope_scaling") or (rope if rope.get("rope_type", "default") != "default" else None)
-    if scaling is not None and scaling.get("rope_type", scaling.get("type")) != "llama3":
-        raise BadInput(f"{folder} scales its rotary embedding in a way that crawltalk does not know: {scaling}")
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}  # transformers 5 calls it the former
+    scaled = rope.get("rope_type", rope.get("type", "default"))
+    if scaled not in ("default", "llama3"):
+        raise BadInput(f"{folder} scales its rotary embedding in a way that crawltalk does not know: {rope}")
     heads = config["num_attention_heads"]
     return Shape(
         vocab_size=config["vocab_size"],
@@ -80,7 +80,7 @@ def shape_of(config: dict[str, Any], folder: Path) -> Shape:
         mlp=config["intermediate_size"],
         context=config["max_position_embeddings"],
         rope_theta=config.get("rope_theta") or rope.get("rope_theta", 10_000.0),
-        rope_scaling=None if scaling is None else _read_scaling(scaling),
+        rope_scaling=_read_scaling(rope) if scaled == "llama3" else None,
         norm_eps=config["rms_norm_eps"],
         qk_norm=kind == "qwen3",
         tie_embeddings=config.get("tie_word_embeddings", False),
