@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from crawltalk.core.config import load_recipe
-from crawltalk.core.errors import BadInput, UserError
-from crawltalk.core.execute import StageCrashed, build
+from crawltalk.core.errors import BadInput, StageCrashed, UserError
+from crawltalk.core.execute import build
 from crawltalk.core.recipe import Recipe
 from crawltalk.core.run import RunFolder
 from crawltalk.core.stage import Stage

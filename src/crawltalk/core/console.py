@@ -12,6 +12,8 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from crawltalk.core.errors import StageCrashed, UserError
+
 LINE_EVERY = 5.0
 """Seconds between two progress lines of one stage when the output is not a terminal."""
 
@@ -140,9 +142,6 @@ def fail(text: str, code: int) -> int:
 
 def run_verb(verb: Callable[[], object]) -> int:
     """Run a verb; turn the user's mistakes into one line and exit code 2, an interruption into 130."""
-    from crawltalk.core.errors import UserError
-    from crawltalk.core.execute import StageCrashed
-
     try:
         verb()
     except UserError as error:

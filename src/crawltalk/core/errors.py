@@ -4,6 +4,10 @@ Anything that is *our* mistake is an ordinary exception and keeps its traceback.
 """
 
 
+class StageCrashed(Exception):
+    """A stage ended by a signal or a traceback: our mistake, or the machine's. Exit code 1."""
+
+
 class UserError(Exception):
     """Base of every error that a user can mend; its text is the one line that is printed."""
 

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from crawltalk.core.config import derive_machine
-from crawltalk.core.errors import UserError
+from crawltalk.core.errors import StageCrashed, UserError
 from crawltalk.core.machine import describe_host
 from crawltalk.core.recipe import Recipe
 from crawltalk.core.run import WORK, Manifest, RunFolder, StageState, hash_files
@@ -27,10 +27,6 @@ PACKAGES = ("crawltalk", "torch", "numpy", "pyarrow", "fastwarc", "resiliparse",
 
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "4000000000"}
 """glibc: keep freed buffers, instead of handing large ones back and faulting them in again (training: 5 % faster)."""
-
-
-class StageCrashed(Exception):
-    """A stage ended by a signal or a traceback: our mistake, or the machine's."""
 
 
 def build(run: RunFolder, stages: Sequence[Stage], names: Sequence[str], recipe: Recipe, listen: Listener) -> None:
