@@ -95,7 +95,7 @@ def install_torch() -> None:
 def set_up(group: str) -> None:
     """Make the environment, unless its stamp says that it is as it should be."""
     files = [ROOT / "pyproject.toml", ROOT / "constraints.txt", Path(__file__)]
-    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files) + sys.version.encode()).hexdigest()
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     stamp = VENV / f"stamp-{group}"
     if stamp.exists() and stamp.read_text() == digest and PYTHON.exists():
         return
