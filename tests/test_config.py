@@ -1,6 +1,7 @@
 """Recipes: layers, strictness, derivation."""
 
 import dataclasses
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -81,12 +82,10 @@ def test_a_resolved_recipe_reads_back_as_itself(seed, lr, include, prompts):
     )
     tokens = dataclasses.replace(recipe.tokens, include=include)
     recipe = dataclasses.replace(recipe, seed=seed, pretrain=pretrain, tokens=tokens)
-    path = Path(f"/tmp/crawltalk-test-{seed}.toml")
-    path.write_text(to_toml(recipe), encoding="utf-8")
-    try:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{recipe.name}.toml"
+        path.write_text(to_toml(recipe), encoding="utf-8")
         assert load_recipe(path) == recipe
-    finally:
-        path.unlink()
 
 
 def test_differences_name_field_and_values():

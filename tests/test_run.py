@@ -1,5 +1,6 @@
 """The frame: stages, manifests, freshness, resumption, borrowing, failure."""
 
+import errno
 import dataclasses
 import os
 import random
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from crawltalk.core.config import load_recipe
-from crawltalk.core.errors import BadInput, StageCrashed, UserError
+from crawltalk.core.errors import BadInput, StageCrashed, UserError, disk_is_full
 from crawltalk.core.execute import build
 from crawltalk.core.recipe import Recipe
 from crawltalk.core.run import RunFolder
@@ -101,8 +102,13 @@ def test_our_mistake_in_a_stage_keeps_its_traceback(tmp_path, toy):
 
 
 def test_a_full_disk_is_one_clear_line(tmp_path, toy):
-    with pytest.raises(UserError, match="the disk is full"):
+    with pytest.raises(UserError, match="the disk of .* is full; free some space"):
         build_toy(tmp_path, toy, recipe_with(extractor="full"))
+
+
+def test_a_full_disk_is_known_by_its_words_where_a_library_drops_the_number():
+    assert disk_is_full(RuntimeError("I/O error: No space left on device (os error 28)"))
+    assert not disk_is_full(OSError(errno.EACCES, "Permission denied"))
 
 
 def test_a_killed_stage_says_so(tmp_path, toy):

@@ -5,7 +5,6 @@ parent (`core.execute`) reads the events. Exit codes: 0 done, 2 the user's mista
 """
 
 import dataclasses
-import errno
 import os
 import signal
 import sys
@@ -14,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from crawltalk.core.errors import UserError
+from crawltalk.core.errors import UserError, disk_is_full
 from crawltalk.core.processes import die_with_parent
 from crawltalk.core.recipe import Machine, Recipe
 from crawltalk.core.stage import Job, Metrics, Progress, load_object
@@ -62,10 +61,10 @@ def main() -> int:
         except UserError as error:
             progress.send("error", text=str(error))
             return 2
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        except Exception as error:
+            if not disk_is_full(error):
                 raise
-            progress.send("error", text=f"the disk is full ({error.filename or order.out}); free some space and run again")
+            progress.send("error", text=f"the disk of {order.out} is full; free some space and run again")
             return 2
     return 0
 

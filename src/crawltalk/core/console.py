@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from crawltalk.core.errors import StageCrashed, UserError
+from crawltalk.core.errors import StageCrashed, UserError, disk_is_full
 
 LINE_EVERY = 5.0
 """Seconds between two progress lines of one stage when the output is not a terminal."""
@@ -153,4 +153,8 @@ def run_verb(verb: Callable[[], object]) -> int:
     except BrokenPipeError:  # `crawltalk show ... | head`
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if not disk_is_full(error):
+            raise
+        return fail(f"the disk is full ({error}); free some space and run the same command again", 2)
     return 0

@@ -3,6 +3,15 @@
 Anything that is *our* mistake is an ordinary exception and keeps its traceback.
 """
 
+import errno
+import os
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether this is what a full disk (or a quota) looks like; libraries in other languages keep its words only."""
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "errno", None) in full or any(os.strerror(code) in str(error) for code in full)
+
 
 class StageCrashed(Exception):
     """A stage ended by a signal or a traceback: our mistake, or the machine's. Exit code 1."""

@@ -1,5 +1,6 @@
 """Builds stages: each in a child process, its events passed to a console, its manifest written when it is done."""
 
+import contextlib
 import json
 import os
 import signal
@@ -84,7 +85,8 @@ def _build_one(run: RunFolder, state: StageState, recipe: Recipe, listen: Listen
         spent[3] + 1,
     ]
     if returncode != 0 or last.get("event") != "done":
-        write_atomically(work / "spent.json", json.dumps(spent).encode())
+        with contextlib.suppress(OSError):  # a full disk: what the stage says of it matters more
+            write_atomically(work / "spent.json", json.dumps(spent).encode())
         _raise_failure(stage.name, last, returncode, run)
     (work / "spent.json").unlink(missing_ok=True)
     manifest = Manifest(
