@@ -1,7 +1,7 @@
 """The frame: stages, manifests, freshness, resumption, borrowing, failure."""
 
-import errno
 import dataclasses
+import errno
 import os
 import random
 import signal
@@ -102,7 +102,7 @@ def test_our_mistake_in_a_stage_keeps_its_traceback(tmp_path, toy):
 
 
 def test_a_full_disk_is_one_clear_line(tmp_path, toy):
-    with pytest.raises(UserError, match="the disk of .* is full; free some space"):
+    with pytest.raises(UserError, match=r"the disk of .* is full; free some space"):
         build_toy(tmp_path, toy, recipe_with(extractor="full"))
 
 
