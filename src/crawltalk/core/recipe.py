@@ -36,6 +36,25 @@ class Crawl:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Quality:
+    """Quality thresholds that depend on the kind of page; FineWeb's by default (section 3.6). The others are in `data.quality`."""
+
+    min_words: int = 50
+    """Fewest words in a document (Gopher, Rae et al. 2021, A1.1)."""
+    max_words: int = 100_000
+    letter_share: float = 0.8
+    """Least share of words that hold a letter, marks counted as words (Gopher)."""
+    repetition: float = 1.0
+    """Factor on the limits for repeated n-grams (Gopher): short pages repeat their subject more often."""
+    terminal_lines: float = 0.12
+    """Least share of lines that end in a mark that ends sentences (FineWeb)."""
+    min_sentences: int = 5
+    """Fewest sentences in a document (C4, Raffel et al. 2020, 2.2)."""
+    min_words_per_line: int = 3
+    """Lines with fewer are dropped (C4). 0 keeps titles of one word."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Data:
     """From WARC to clean documents, in FineWeb's order (Penedo et al. 2024, section 3)."""
 
@@ -47,8 +66,7 @@ class Data:
     """ISO 639-1 codes to keep."""
     language_threshold: float = 0.65
     """Least probability of the language (FineWeb 3.2)."""
-    min_words: int = 50
-    """Fewest words in a document (Gopher, Rae et al. 2021, A1.1)."""
+    quality: Quality = field(default_factory=Quality)
     max_page_bytes: int = 10_000_000
     """Pages with a longer body are set aside unparsed."""
     ngram: int = 5

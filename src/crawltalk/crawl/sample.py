@@ -166,8 +166,8 @@ def _article_pages(articles: list[dict[str, str]], language: str, rng: random.Ra
         else:
             if rng.random() < PLANTED:
                 _plant(page, rng)
-            words = re.findall(r"\S*\w\S*", page.main_text)
-            if len(words) < MIN_WORDS or len(STOP_WORDS & {word.strip(",.;:()").lower() for word in words}) < 2:
+            words = re.findall(r"\w+(?:[.,:]\w+)*", page.main_text)
+            if len(words) < MIN_WORDS or len(STOP_WORDS.intersection(words)) < 2:
                 page.kind, page.removed_by = "thin", "quality"
         if set(re.split(r"[^a-z0-9]+", url)) & set(BLOCKED_WORDS):
             page.kind, page.removed_by = "blocked", "url"

@@ -1,52 +1,34 @@
 """Quality filters: plain functions `(Document) -> str | None`, the reason to drop a document or None, in FineWeb's order.
 
-Thresholds: Gopher (Rae et al. 2021, A1.1 and table A1), C4 (Raffel et al. 2020, 2.2), FineWeb (Penedo et al. 2024, 3.6).
-Two rules of C4 are left out on purpose: "at least five sentences" and "every line ends in punctuation". The lead of an
-encyclopedia article has two to five sentences below a title line without a full stop, and FineWeb dropped the latter too.
-A normal page here is: a title line, a short description line, one to three paragraphs. Two rules are narrowed for it:
-repeated n-grams are counted below the headlines, which the first sentence is bound to repeat, and of the lines that speak
-of JavaScript only those go that ask to switch it on, not those that describe it.
+Thresholds: Gopher (Rae et al. 2021, A1.1 and table A1), C4 (Raffel et al. 2020, 2.2), FineWeb (Penedo et al. 2024, 3.6). C4's rule
+that every line ends in punctuation is left out, as FineWeb left it out.
 """
 
 import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
+import numpy as np
+
+from crawltalk.core.recipe import Quality
 from crawltalk.core.types import Document
+from crawltalk.data.words import count_sentences, ends_sentence, is_symbol, split_words
 
 Filter = Callable[[Document], str | None]
 
 STOP_WORDS = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})
-_SCRIPT_PLEA = re.compile(
-    r"\b(enable|activate|turn(ed)? on|switch on|requires?|need|without|disabled?|allow)\b[^.]{0,40}javascript"
-    r"|javascript\b[^.]{0,40}\b(enabled?|disabled?|required|turned|activated?|not supported|must|needs?)\b",
-    re.I,
-)
 POLICY = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
+LONGEST_WORD = 1000
+"""Lines with a longer one are dropped (C4's code)."""
 TOP_NGRAMS = ((2, 0.20), (3, 0.18), (4, 0.16))
 DUPLICATE_NGRAMS = ((5, 0.15), (6, 0.14), (7, 0.13), (8, 0.12), (9, 0.11), (10, 0.10))
-TERMINAL = (".", "!", "?", "…", '"', "'", "”", "’", "»", ".)", "!)", "?)", ":", ";", "。", "！", "？")
-BULLETS = ("•", "‣", "◦", "▪", "●", "∙", "·", "-", "*", "–")
+
+_PARAGRAPH, _LINES = re.compile(r"\n{2,}"), re.compile(r"\n+")
+_CITATION = re.compile(r"\[\d*]|\[edit]|\[citation needed]")
 
 
-@lru_cache(maxsize=4)
-def split_words(text: str) -> tuple[str, ...]:
-    """Words, split once for all filters: whitespace-separated, stripped of punctuation at both ends unless that is all."""
-    return tuple(word.strip(_PUNCTUATION) or word for word in text.split())
-
-
-_PUNCTUATION = ".,;:!?\"'()[]{}<>«»“”‘’„…–—-/\\|*_"
-
-
-@lru_cache(maxsize=4)
-def split_lines(text: str) -> tuple[str, ...]:
-    """Lines that are not empty."""
-    return tuple(line.strip() for line in text.split("\n") if line.strip())
-
-
-def _duplicates(items: Sequence[str]) -> tuple[float, int]:
-    """Share of the items, and number of their characters, that repeat an earlier item."""
+def _repeated(items: Sequence[str]) -> tuple[int, int]:
+    """How many of the items repeat an earlier one, and the number of their characters."""
     seen: set[str] = set()
     count = characters = 0
     for item in items:
@@ -54,132 +36,159 @@ def _duplicates(items: Sequence[str]) -> tuple[float, int]:
             count += 1
             characters += len(item)
         seen.add(item)
-    return count / max(1, len(items)), characters
+    return count, characters
 
 
-def gopher_repetition(document: Document) -> str | None:
+def gopher_repetition(config: Quality) -> Filter:
     """Gopher's repetition rules: repeated lines, paragraphs and n-grams (Rae et al. 2021, table A1)."""
-    text = document.text
-    size = max(1, len(text))
-    for name, items in (("paragraphs", re.split(r"\n{2,}", text.strip())), ("lines", split_lines(text))):
-        share, characters = _duplicates(items)
-        if share > 0.3:
-            return f"duplicate {name}"
-        if characters / size > 0.2:
-            return f"characters in duplicate {name}"
-    text = _below_headlines(text)
-    size = max(1, len(text))
-    words = split_words(text)
-    for n, limit in TOP_NGRAMS:
-        grams = Counter(zip(*(words[i:] for i in range(n)), strict=False))
-        if not grams:
+
+    def filter_document(document: Document) -> str | None:
+        text = document.text
+        for name, items in (("paragraphs", _PARAGRAPH.split(text.strip())), ("lines", _LINES.split(text))):
+            count, characters = _repeated(items)
+            if count > 0.3 * len(items):
+                return f"duplicate {name}"
+            if characters > 0.2 * len(text):
+                return f"characters in duplicate {name}"
+        return _repeated_ngrams(split_words(text), config.repetition * len(text))
+
+    return filter_document
+
+
+def _repeated_ngrams(words: Sequence[str], size: float) -> str | None:
+    """The rules on n-grams of words in a text of `size` characters."""
+    hashes = np.fromiter(map(hash, words), np.int64, len(words)).view(np.uint64)
+    ends = np.zeros(len(words) + 1, np.int64)
+    np.cumsum(np.fromiter(map(len, words), np.int64, len(words)), out=ends[1:])
+    limits = dict(TOP_NGRAMS + DUPLICATE_NGRAMS)
+    grams = hashes
+    for n in range(2, min(10, len(words)) + 1):
+        grams = grams[:-1] * np.uint64(0x9E3779B97F4A7C15) + hashes[n - 1 :]
+        order = np.argsort(grams, kind="stable")  # stable: the first of equal n-grams is the earliest
+        starts = np.flatnonzero(np.concatenate(([True], grams[order[1:]] != grams[order[:-1]])))
+        if n <= TOP_NGRAMS[-1][0]:
+            counts = np.diff(np.append(starts, len(grams)))
+            first = order[starts[counts == counts.max()]].min()
+            if int(counts.max()) * (int(ends[first + n] - ends[first]) + n - 1) > limits[n] * size:
+                return f"top {n}-gram"
             continue
-        # Ties go to the gram that was seen first, as in `Counter.most_common`.
-        gram, count = max(grams.items(), key=lambda item: item[1])
-        if count > 1 and count * sum(map(len, gram)) / size > limit:
-            return f"top {n}-gram"
-    if len(set(words)) < len(words):
-        for n, limit in DUPLICATE_NGRAMS:
-            characters = _duplicate_ngram_characters(words, n)
-            if not characters:
-                break  # no repeated 5-gram, no repeated 10-gram
-            if characters / size > limit:
-                return f"duplicate {n}-grams"
+        later = np.ones(len(grams), bool)
+        later[order[starts]] = False
+        places = np.flatnonzero(later)
+        if not len(places):
+            return None  # where no n-gram is repeated, no longer one is
+        # An upper bound, mostly enough: the characters of all repeats, overlaps counted as often as they occur.
+        bound = int((ends[places + n] - ends[places]).sum())
+        if bound > limits[n] * size and _characters_without_overlap(grams.tolist(), ends.tolist(), n) > limits[n] * size:
+            return f"duplicate {n}-grams"
     return None
 
 
-def _below_headlines(text: str) -> str:
-    """The text without its first lines that do not end like a sentence (title, description); all of it if none does."""
-    lines = split_lines(text)
-    first = next((number for number, line in enumerate(lines) if line.endswith(TERMINAL)), 0)
-    return "\n".join(lines[first:]) if first else text
-
-
-def _duplicate_ngram_characters(words: Sequence[str], n: int) -> int:
-    """Characters inside repeated n-grams, none counted twice."""
-    seen: set[tuple[str, ...]] = set()
+def _characters_without_overlap(grams: Sequence[int], ends: Sequence[int], n: int) -> int:
+    """Characters in repeated n-grams, going on behind each one that is found."""
+    seen: set[int] = set()
     total = place = 0
-    grams = list(zip(*(words[i:] for i in range(n)), strict=False))
     while place < len(grams):
-        gram = grams[place]
-        if gram in seen:
-            total += sum(map(len, gram))
+        if grams[place] in seen:
+            total += ends[place + n] - ends[place]
             place += n
         else:
-            seen.add(gram)
+            seen.add(grams[place])
             place += 1
     return total
 
 
-def gopher_quality(min_words: int = 50, max_words: int = 100_000) -> Filter:
-    """Gopher's quality rules (Rae et al. 2021, A1.1) with the recipe's least number of words."""
+@lru_cache(maxsize=1 << 18)
+def _has_letter(word: str) -> bool:
+    return any(map(str.isalpha, word))
+
+
+def gopher_quality(config: Quality) -> Filter:
+    """Gopher's quality rules (Rae et al. 2021, A1.1)."""
 
     def filter_document(document: Document) -> str | None:  # noqa: PLR0911 - one return per rule
         text = document.text
-        words = [word for word in split_words(text) if word not in _PUNCTUATION]
-        if not min_words <= len(words) <= max_words:
-            return "too few words" if len(words) < min_words else "too many words"
-        count = len(words)
-        if not 3 <= sum(map(len, words)) / count <= 10:
+        words = split_words(text)
+        spoken = [word for word in words if not is_symbol(word)]
+        if not config.min_words <= len(spoken) <= config.max_words:
+            return "too few words" if len(spoken) < config.min_words else "too many words"
+        if not 3 <= sum(map(len, spoken)) / max(1, len(spoken)) <= 10:
             return "mean word length"
-        if text.count("#") > 0.1 * count or text.count("...") + text.count("…") > 0.1 * count:
+        if max(text.count("#"), text.count("...") + text.count("…")) > 0.1 * len(words):
             return "symbols per word"
-        lines = split_lines(text)
-        if sum(line.startswith(BULLETS) for line in lines) > 0.9 * len(lines):
+        lines = text.splitlines()
+        if sum(line.lstrip().startswith(("•", "-")) for line in lines) > 0.9 * len(lines):
             return "bullet lines"
-        if sum(line.endswith(("...", "…")) for line in lines) > 0.3 * len(lines):
+        if sum(line.rstrip().endswith(("...", "…")) for line in lines) > 0.3 * len(lines):
             return "lines that end in an ellipsis"
-        if sum(any(map(str.isalpha, word)) for word in words) < 0.8 * count:
+        if sum(map(_has_letter, words)) < config.letter_share * len(words):
             return "words without a letter"
-        if len(STOP_WORDS.intersection(map(str.lower, words))) < 2:
+        if len(STOP_WORDS.intersection(words)) < 2:
             return "too few stop words"
         return None
 
     return filter_document
 
 
-def c4(document: Document) -> str | None:
-    """C4's document rules: no placeholder text, no code (Raffel et al. 2020, 2.2). Its line rules are in `c4_lines`."""
-    if "{" in document.text:
-        return "curly bracket"
-    if "lorem ipsum" in document.text.lower():
-        return "lorem ipsum"
-    return None
+def c4(config: Quality) -> Filter:
+    """C4's rules (Raffel et al. 2020, 2.2, and its code): lines go, or the document does. It shortens `document.text`."""
 
-
-def c4_lines(text: str) -> str:
-    """The text without lines that ask for JavaScript or speak of cookies and policies (C4, 2.2)."""
-    if not any(word in text.lower() for word in ("javascript", *POLICY)):
-        return text
-    kept = []
-    for line in text.split("\n"):
-        low = line.lower()
-        if not _SCRIPT_PLEA.search(low) and not any(words in low for words in POLICY):
+    def filter_document(document: Document) -> str | None:
+        kept: list[str] = []
+        sentences = 0
+        for raw in document.text.splitlines():
+            words = raw.split()
+            if len(raw) > LONGEST_WORD and any(len(word) > LONGEST_WORD for word in words):
+                continue
+            if len(words) < config.min_words_per_line:
+                continue
+            line = _CITATION.sub("", raw.strip()) if "[" in raw else raw.strip()
+            low = line.lower()
+            if "lorem ipsum" in low:
+                return "lorem ipsum"
+            if "javascript" in low:
+                continue
+            if "{" in line:
+                return "curly bracket"
+            if any(phrase in low for phrase in POLICY):
+                continue
+            if sentences < config.min_sentences:
+                sentences += count_sentences(line)
             kept.append(line)
-    return "\n".join(kept)
+        if sentences < config.min_sentences:
+            return "too few sentences"
+        document.text = "\n".join(kept).strip()
+        return None
+
+    return filter_document
 
 
-def fineweb(document: Document) -> str | None:
+def fineweb(config: Quality) -> Filter:
     """FineWeb's own rules, found by comparing good with bad dumps (Penedo et al. 2024, 3.6)."""
-    lines = split_lines(document.text)
-    if not lines:
-        return "empty"
-    if sum(line.endswith(TERMINAL) for line in lines) < 0.12 * len(lines):
-        return "lines without punctuation"
-    if sum(len(line) <= 30 for line in lines) > 0.67 * len(lines):
-        return "short lines"
-    if _duplicates(lines)[1] > 0.01 * sum(map(len, lines)):
-        return "characters in duplicate lines"
-    if document.text.count("\n") > 0.3 * max(1, len(split_words(document.text))):
-        return "newlines per word"
-    return None
+
+    def filter_document(document: Document) -> str | None:
+        text = document.text
+        lines = [line for line in text.split("\n") if line.strip()]
+        if not lines:
+            return "empty"
+        if sum(map(ends_sentence, lines)) < config.terminal_lines * len(lines):
+            return "lines without punctuation"
+        if sum(len(line) <= 30 for line in lines) > 0.67 * len(lines):
+            return "short lines"
+        if _repeated(lines)[1] > 0.01 * (len(text) - text.count("\n")):
+            return "characters in duplicate lines"
+        if text.count("\n") > 0.3 * len(split_words(text)):
+            return "newlines per word"
+        return None
+
+    return filter_document
 
 
-def filters(min_words: int) -> dict[str, Filter]:
+def filters(config: Quality) -> dict[str, Filter]:
     """All filters by name, in order."""
     return {
-        "gopher_repetition": gopher_repetition,
-        "gopher_quality": gopher_quality(min_words),
-        "c4": c4,
-        "fineweb": fineweb,
+        "gopher_repetition": gopher_repetition(config),
+        "gopher_quality": gopher_quality(config),
+        "c4": c4(config),
+        "fineweb": fineweb(config),
     }

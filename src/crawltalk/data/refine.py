@@ -16,7 +16,7 @@ from crawltalk.core.types import Document
 from crawltalk.data.dedup import band_hashes
 from crawltalk.data.funnel import REMOVED_COLUMNS, Removed, Tally
 from crawltalk.data.language import identify
-from crawltalk.data.quality import c4_lines, filters
+from crawltalk.data.quality import filters
 from crawltalk.data.urls import blocked_url, read_blocklist
 from crawltalk.data.warc import Page, decode, read_pages, too_deep
 
@@ -55,7 +55,7 @@ def refine(task: Task, report: Callable[[int], Any] = lambda pages: None) -> Non
     config = task.config
     task.part("working").touch()  # names the culprit if this process dies
     extractor, blocklist = load_extractor(config.extractor), read_blocklist(config.blocklist)
-    checks = filters(config.min_words)
+    checks = filters(config.quality)
     tally, documents, removed, bands = Tally(), [], [], []
 
     def drop(page: Page, step: str, reason: str, detail: str = "", text: str | None = None) -> None:
@@ -105,7 +105,7 @@ def refine(task: Task, report: Callable[[int], Any] = lambda pages: None) -> Non
         document = Document(
             id=page.id,
             url=page.url,
-            text=c4_lines(text),
+            text=text,
             dump=_dump(task.path),
             date=page.date,
             file_path=task.path.name,
