@@ -3,8 +3,16 @@
 from crawltalk.core.stage import Stage
 
 STAGES = (
-    Stage("crawl", (), "crawltalk.crawl.stage:crawl", "raw web pages, as WARC", facts="crawltalk.crawl.facts:facts"),
-    Stage("data", ("crawl",), "crawltalk.data.stage:data", "clean, deduplicated documents, and why the others were dropped"),
+    Stage(
+        "crawl", (), "crawltalk.crawl.stage:crawl", "raw web pages, as WARC", facts="crawltalk.crawl.facts:facts", version=2
+    ),
+    Stage(
+        "data",
+        ("crawl",),
+        "crawltalk.data.stage:data",
+        "clean, deduplicated documents, and why the others were dropped",
+        version=2,
+    ),
     Stage("tokenizer", ("data",), "crawltalk.tokenizer.stage:tokenizer", "byte-level BPE learned from the documents"),
     Stage("tokens", ("data", "tokenizer"), "crawltalk.tokens:tokens", "the mixture as token shards"),
     Stage(

@@ -1,190 +1,71 @@
-"""Main text of a web page: title, description, paragraphs; without navigation, banners, side bars, link lists and footers.
+"""Main-text extraction: the page without navigation, banners, sidebars, link lists and footers.
 
-Two ideas, with native code for the long way: the page's own mark-up says what is not content (sectioning tags of HTML 5,
-ARIA roles, the usual class names), and what is left is judged block by block by its length and its share of link text,
-together with its neighbours (Kohlschütter et al. 2010, "Boilerplate detection using shallow text features", section 4).
+The page is read once into blocks of text (`data.scan`), each block is described by numbers (`data.blocks`), and a small
+classifier says which are content: a network of one hidden layer whose weights stand in `extraction.json`
+(`tools/train_extractor.py` makes them). The title, the first heading of the first level, comes first.
 """
 
 import html as entities
-import re
-from functools import lru_cache
+import json
+from functools import cache
+from pathlib import Path
 
-import msgspec
-from resiliparse.extract.html2text import extract_plain_text
-from resiliparse.parse.html import ElementNode, HTMLTree
+import numpy as np
 
-from crawltalk.data.warc import decode, too_deep
+from crawltalk.data.blocks import features
+from crawltalk.data.scan import LINK, scan
+from crawltalk.data.warc import decode
 
-_NEVER = (
-    "script, style, noscript, template, nav, aside, button, select, textarea, iframe, object, svg, canvas, dialog, menu,"
-    " audio, video, map, [hidden], [aria-hidden=true], [role=navigation], [role=banner], [role=contentinfo], [role=search],"
-    " [role=complementary], [role=dialog], [role=alertdialog], [role=menu], [role=menubar], [role=toolbar], [role=tablist],"
-    " [role=button], [style*='display:none'], [style*='display: none'], [style*='visibility:hidden']"
-)
-_NAMES = frozenset(
-    """
-    cookie cookies consent gdpr nav navbar navi navigation menu submenu sidebar breadcrumb breadcrumbs footer banner share
-    shares sharing sharedaddy social related recommended recommendations newsletter subscribe subscription promo advert
-    advertisement advertising sponsored sponsor comment comments commentlist disqus pagination pager popup modal overlay
-    toolbar skip login signup byline tags copyright outbrain taboola teaser teasers print rating
-    """.split()  # noqa: SIM905 - a list of words is read as words
-)
-"""Words in class and id names that announce something else than content."""
-_NAMED = ", ".join(f"[{key}*={name} i]" for name in sorted({name.rstrip("s") for name in _NAMES}) for key in ("class", "id"))
-_NAME_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
-_CONTENT = "main, article, [role=main], [itemprop=articleBody]"
-
-_LINK = re.compile(r"<(/?)a(?: [^>]*)?>")
-_TAG = re.compile(r"</?[a-z][a-z0-9]*(?: [^>]*)?>")
-_BREAK = re.compile(r"</?(?:h[1-6]|p|ul|ol|li|pre|br|div)\b[^>]*>|\n+")
-_HEADING = re.compile(r"<h([1-6])")
-# From a coarse sweep (50 to 120 characters, shares 0.3 to 0.9) over 990 real pages with known main text: a flat top.
-_LONG = 60
-_LINK_SHARE = 0.34
-_MIXED_SHARE = 0.5
-_START, _END = "\ue000", "\ue001"  # private use: mark where the content element begins and ends
-
-
-class Block(msgspec.Struct):
-    """A run of text between two block-level tags."""
-
-    text: str
-    link_share: float
-    heading: int
-    """1 to 6, or 0."""
-    inside: bool
-    """Within the content element, if the page names one."""
+WEIGHTS = Path(__file__).with_name("extraction.json")
+THRESHOLD = 0.45
+"""Least probability of a block to be content; F1 is flat from 0.4 to 0.5."""
+_PROSE = 60
+"""Bytes of a block that is more than a label."""
 
 
 def extract(html: bytes, url: str | None = None) -> str | None:
     """The main text of a page, blocks on lines of their own, the title first; None if there is none.
 
-    `url` is accepted for the common signature of extractors and not needed. Nesting that would hang a parser gives None.
+    `url` is accepted for the common signature of extractors and not needed.
     """
-    page = decode(html)
-    return None if too_deep(page) else extract_text(page)
+    return extract_text(decode(html))
 
 
 def extract_text(html: str) -> str | None:
-    """The same for a page that is decoded already and not too deep."""
-    text, prose = _extract(html, trusting=True)
-    if len(text) < 0.2 * prose and prose > 500:  # the mark-up misled: most paragraphs are gone
-        text, _ = _extract(html, trusting=False)
-    return text or None
+    """The same for a page that is decoded already."""
+    text, blocks = scan(html.encode("utf-8", "replace"))
+    if not len(blocks):
+        return None
+    kept = choose(text, blocks, probabilities(features(text, blocks)) > THRESHOLD)
+    lines = [plain(text, block) for block in blocks[kept]]
+    return "\n".join(line for place, line in enumerate(lines) if line and line not in lines[place - 1 : place]) or None
 
 
-def _extract(html: str, trusting: bool) -> tuple[str, int]:
-    """The main text, and how many characters the page has in paragraphs. `trusting`: believe the names of its parts."""
-    tree = HTMLTree.parse(html)
-    body = tree.body
-    if body is None:
-        return "", 0
-    for node in body.query_selector_all(_NEVER)[:]:
-        node.decompose()
-    prose = _prose(body)
-    if trusting:
-        _remove_announced(body, prose)
-        _mark_content(tree, body)
-    marked = extract_plain_text(tree, preserve_formatting="minimal_html", links=True, list_bullets=True, alt_texts=False)
-    return "\n".join(_select(_blocks(marked))), prose
-
-
-def _remove_announced(body: ElementNode, prose: int) -> None:
-    """Take out what class names, ids and page headers announce as something else than content."""
-    for node in body.query_selector_all(_NAMED)[:]:
-        if node.parent is None or not _announces(node.getattr("class") or "", node.id or ""):
-            continue
-        # A theme may call the wrapper of everything "has-sidebar": what holds the title or much of the prose stays.
-        if node.tag in ("body", "main", "article", "h1") or node.query_selector("h1") or _prose(node) > 0.3 * prose:
-            continue
-        node.decompose()
-    for node in body.query_selector_all("header, footer")[:]:
-        if not node.query_selector("h1") and not _heads_article(node):
-            node.decompose()
-
-
-def _prose(node: ElementNode) -> int:
-    """Characters in paragraphs."""
-    return sum(len(paragraph.text or "") for paragraph in node.query_selector_all("p")[:])
-
-
-@lru_cache(maxsize=4096)
-def _announces(classes: str, identifier: str) -> bool:
-    return not _NAMES.isdisjoint(word.lower() for word in _NAME_WORDS.findall(f"{classes} {identifier}"))
-
-
-def _heads_article(node: ElementNode) -> bool:
-    parent = node.parent if node.tag == "header" else None
-    while parent is not None:
-        if parent.tag in ("article", "main"):
-            return True
-        parent = parent.parent
-    return False
-
-
-def _mark_content(tree: HTMLTree, body: ElementNode) -> None:
-    """Put marks around the element that the page itself calls its content: the longest of main, article and their like."""
-    best, size = None, 0.3 * len(body.text or "")
-    for node in body.query_selector_all(_CONTENT)[:]:
-        length = len(node.text or "")
-        if length > size:
-            best, size = node, length
-    start, end = tree.create_text_node(_START), tree.create_text_node(_END)
-    if best is not None and best.first_child is not None and start is not None and end is not None:
-        best.insert_before(start, best.first_child)
-        best.append_child(end)
-
-
-def _blocks(marked: str) -> list[Block]:
-    blocks: list[Block] = []
-    inside = _START not in marked
-    in_link = False  # a link may hold several blocks, as a card does
-    heading = place = 0
-    for match in [*_BREAK.finditer(marked), None]:
-        part = marked[place : match.start() if match else len(marked)]
-        inside = inside or _START in part
-        text = _plain(part)
-        links = here = 0
-        for tag in _LINK.finditer(part):
-            links += len(_plain(part[here : tag.start()])) if in_link else 0
-            in_link, here = not tag[1], tag.end()
-        links += len(_plain(part[here:])) if in_link else 0
-        if text:
-            blocks.append(Block(text, links / len(text), heading, inside))
-        inside = inside and _END not in part
-        if match:
-            place = match.end()
-            if match[0][0] == "<":
-                opened = _HEADING.match(match[0])
-                heading = int(opened[1]) if opened else 0
-    return blocks
-
-
-def _plain(part: str) -> str:
-    text = _TAG.sub("", part)
-    if "&" in text:
-        text = entities.unescape(text)
-    return " ".join(text.replace(_START, " ").replace(_END, " ").split())
-
-
-def _select(blocks: list[Block]) -> list[str]:
-    """The title, then the blocks that are content by themselves or by their neighbours."""
-    title = next((number for number, block in enumerate(blocks) if block.heading == 1), None)
-    kept: list[str] = []
-    named = not all(block.inside for block in blocks)
-    if title is not None:
-        kept.append(blocks[title].text)
-        blocks = [b for n, b in enumerate(blocks) if n > title or (b.inside and n < title)]
-    good = [_is_content(block) for block in blocks]
-    for number, block in enumerate(blocks):
-        if not block.inside or block.text in kept[-1:]:
-            continue
-        reach = 2 if named else 1
-        near = good[max(0, number - reach) : number + reach + 1]
-        if good[number] or (block.link_share < _MIXED_SHARE and any(near)):
-            kept.append(block.text)
+def choose(text: bytes, blocks: np.ndarray, content: np.ndarray) -> np.ndarray:
+    """Numbers of the blocks to keep: those that are content, and the title before them, if anything is content at all."""
+    kept = np.flatnonzero(content)
+    size = blocks[kept, 1] - blocks[kept, 0]
+    if not len(kept) or not np.any((size > _PROSE) & (blocks[kept, 2] < size / 2)):
+        return kept[:0]
+    titles = np.flatnonzero((blocks[:, 4] == 1) & (blocks[:, 3] & LINK == 0))
+    if len(titles) and titles[0] not in kept:
+        kept = np.concatenate([titles[:1], kept[kept > titles[0]]]) if titles[0] < kept[-1] else kept
     return kept
 
 
-def _is_content(block: Block) -> bool:
-    return block.link_share < _LINK_SHARE and len(block.text) >= _LONG
+def plain(text: bytes, block: np.ndarray) -> str:
+    """A block's text, entities resolved, white space single."""
+    piece = text[block[0] : block[1]].decode("utf-8", "replace")
+    return " ".join((entities.unescape(piece) if "&" in piece else piece).replace("\0", "").split())
+
+
+def probabilities(rows: np.ndarray) -> np.ndarray:
+    """(blocks, features) -> for each block the probability that it is content."""
+    weights = _weights()
+    hidden = np.maximum(0, (rows - weights["mean"]) / weights["scale"] @ weights["hidden"] + weights["hidden_bias"])
+    return 1 / (1 + np.exp(-(hidden @ weights["output"] + weights["output_bias"])))
+
+
+@cache
+def _weights() -> dict[str, np.ndarray]:
+    return {name: np.array(values, np.float32) for name, values in json.loads(WEIGHTS.read_text()).items()}
