@@ -15,27 +15,38 @@ from crawltalk.core.errors import UserError
 from crawltalk.core.execute import build
 from crawltalk.core.run import RunFolder
 from crawltalk.pipeline import STAGES
+from crawltalk.verbs.bench_data import data
 
 
 def bench(
     name: str = "journey",
     *,
     preset: str = "nano",
+    pages: Path = Path("runs/small/crawl"),
     runs: int = 3,
     json: Annotated[bool, Parameter(negative=(), help="Print one JSON line per figure.")] = False,
 ) -> None:
-    """Measure. `journey`: wall-clock seconds, CPU seconds and peak memory of each stage, medians over several runs."""
+    """Measure, medians over several runs. journey: time, CPU and memory of each stage; data: the parts against their peers.
+
+    Parameters
+    ----------
+    preset
+        Of the journey.
+    pages
+        HTML or WARC files to measure the data stage's parts on.
+    """
     if name not in BENCHES:
         raise UserError(f"no benchmark is called {name!r}; there are: {', '.join(BENCHES)}")
-    rows = BENCHES[name](preset, runs)
+    rows = journey(preset, runs) if name == "journey" else data(pages, runs)
     if json:
         for row in rows:
             print(jsonlib.dumps(row))
     else:
-        print_table(("name", "unit", "ours", "min", "max", "runs"), [[row[k] for k in _SHOWN] for row in rows])
+        print_table(_SHOWN, [["" if row[key] is None else row[key] for key in _SHOWN] for row in rows])
 
 
-_SHOWN = ("name", "unit", "ours", "min", "max", "runs")
+BENCHES = ("journey", "data")
+_SHOWN = ("name", "unit", "ours", "peer", "ratio", "min", "max", "runs")
 
 
 def journey(preset: str, runs: int) -> list[dict[str, Any]]:
@@ -71,6 +82,3 @@ def journey(preset: str, runs: int) -> list[dict[str, Any]]:
         }
         for (stage, unit), values in seen.items()
     ]
-
-
-BENCHES = {"journey": journey}
