@@ -23,6 +23,7 @@ from crawltalk.data import extract
 from crawltalk.data.dedup import band_hashes, clusters, shingles, survivors
 from crawltalk.data.language import identify
 from crawltalk.data.pii import EMAIL, IP, replace_pii
+from crawltalk.data.refine import load_extractor
 from crawltalk.data.stage import data
 from crawltalk.data.truth import jaccard
 from crawltalk.data.urls import blocked_url, read_blocklist
@@ -392,6 +393,13 @@ def test_extraction_copes_with_pages_that_name_nothing():
 @pytest.mark.parametrize("html", [b"", b"   ", b"<html></html>", b"<nav><a href=/>Home</a></nav>", b"\0\0"])
 def test_a_page_without_text_has_no_main_text(html: bytes):
     assert extract(html) is None
+
+
+def test_resiliparse_is_chosen_by_its_name():
+    html = page_html("Dysprosium", LEAD.split("\n")[2:])
+    found = load_extractor("resiliparse")(html)
+    assert found is not None
+    assert LEAD.split("\n")[2] in found
 
 
 @given(st.text(alphabet=st.sampled_from("<>/=\"'& abdivph1\n;#é\0"), max_size=200))

@@ -61,7 +61,7 @@ class Data:
     blocklist: str | None = None
     """A file with one blocked domain per line, added to the small built-in list."""
     extractor: str = "crawltalk"
-    """Main-text extractor: a built-in name, or "my_package.module:name"."""
+    """Main-text extractor: crawltalk, resiliparse, trafilatura (if installed), or "my_package.module:name"."""
     languages: tuple[str, ...] = ("en",)
     """ISO 639-1 codes to keep."""
     language_threshold: float = 0.65

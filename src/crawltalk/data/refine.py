@@ -21,7 +21,11 @@ from crawltalk.data.urls import blocked_url, read_blocklist
 from crawltalk.data.warc import Page, decode, read_pages, too_deep
 
 Extractor = Callable[[bytes], str | None]
-EXTRACTORS = {"crawltalk": "crawltalk.data.extraction:extract"}
+EXTRACTORS = {
+    "crawltalk": "crawltalk.data.extraction:extract",
+    "resiliparse": "crawltalk.data.by_resiliparse:extract",
+    "trafilatura": "crawltalk.data.by_trafilatura:extract",
+}
 """Main-text extractors by name."""
 
 

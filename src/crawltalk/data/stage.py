@@ -26,7 +26,7 @@ from crawltalk.core.types import Document
 from crawltalk.data.dedup import clusters, survivors
 from crawltalk.data.funnel import REMOVED_COLUMNS, STEPS, Removed, Tally, summary
 from crawltalk.data.pii import replace_pii
-from crawltalk.data.refine import EXTRACTORS, Task, load_extractor, refine
+from crawltalk.data.refine import Task, load_extractor, refine
 from crawltalk.data.truth import Scores, Truth
 from crawltalk.data.urls import read_blocklist
 
@@ -50,7 +50,7 @@ def data(job: Job[Data]) -> Metrics:
     result, parts = job.out / "funnel.json", job.out / STATE
     if not result.exists():
         extractor = load_extractor(job.config.extractor)  # before any work: a typing error should not cost an hour
-        if job.config.extractor in EXTRACTORS:
+        if job.config.extractor == "crawltalk":
             extractor(b"<p>.</p>")  # compiled here once (ten seconds on a new machine), found by all workers
         read_blocklist(job.config.blocklist)
         parts.mkdir(exist_ok=True)

@@ -20,11 +20,12 @@ def data(pages: Path, runs: int) -> list[dict[str, Any]]:
     `pages`: a folder of HTML or WARC files. The embedded crawl's pages are short.
     """
     try:
-        import trafilatura
         from datatrove.data import Document as PeerDocument
         from datatrove.pipeline import filters as peer_filters
         from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupSignature
         from datatrove.pipeline.formatters import PIIFormatter
+
+        from crawltalk.data.by_trafilatura import extract as by_trafilatura
     except ImportError as error:
         raise UserError(f"this benchmark needs its peers ({error}): pip install --group peers") from None
     from crawltalk.core.recipe import Data, Quality
@@ -74,9 +75,7 @@ def data(pages: Path, runs: int) -> list[dict[str, Any]]:
             "data.extract",
             len(html),
             lambda: [extract(page) for page in html],
-            lambda: [
-                trafilatura.extract(page, favor_precision=True, include_comments=False, deduplicate=True) for page in html
-            ],
+            lambda: [by_trafilatura(page) for page in html],
             "trafilatura, FineWeb's arguments",
             runs,
         ),
