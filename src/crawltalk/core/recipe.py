@@ -26,7 +26,7 @@ class Crawl:
     """Where the raw pages come from."""
 
     source: str = "sample"
-    """`sample`: the embedded crawl with known ground truth; otherwise a path or glob of *.warc.gz files."""
+    """`sample`: the embedded crawl with known ground truth; otherwise a path or glob of WARC, WET, JSONL or Parquet files."""
     articles: int | None = None
     """Of the sample: at most this many articles per language (all 10,033 / 9,955 / 6,239 if absent)."""
     topics: tuple[str, ...] = ()

@@ -9,10 +9,12 @@ from crawltalk.core.recipe import Crawl
 
 
 def source_files(source: str) -> list[Path]:
-    """The WARC files that a path or glob names, sorted. Raises MissingInput if there is none."""
+    """The files that a path or glob names, sorted. Raises MissingInput if there is none."""
     paths = sorted(Path(name).resolve() for name in glob.glob(source, recursive=True) if Path(name).is_file())
     if not paths:
-        raise MissingInput(f"no file matches crawl.source = {source!r}; give a path or glob of *.warc.gz files, or 'sample'")
+        raise MissingInput(
+            f"no file matches crawl.source = {source!r}; give a path or glob of WARC, WET, JSONL or Parquet files, or 'sample'"
+        )
     return paths
 
 

@@ -1,4 +1,4 @@
-"""One WARC file -> one part: its documents with their MinHash bands, its dropped pages, its counts."""
+"""One input file -> one part: its documents with their MinHash bands, its dropped pages, its counts."""
 
 import io
 from collections.abc import Callable
@@ -15,10 +15,11 @@ from crawltalk.core.stage import load_object, write_atomically
 from crawltalk.core.types import Document
 from crawltalk.data.dedup import band_hashes
 from crawltalk.data.funnel import REMOVED_COLUMNS, Removed, Tally
+from crawltalk.data.inputs import dump_name, read_input
 from crawltalk.data.language import identify
 from crawltalk.data.quality import filters
 from crawltalk.data.urls import blocked_url, read_blocklist
-from crawltalk.data.warc import Page, decode, read_pages, too_deep
+from crawltalk.data.warc import Page, decode, too_deep
 
 Extractor = Callable[[bytes], str | None]
 EXTRACTORS = {
@@ -30,7 +31,7 @@ EXTRACTORS = {
 
 
 class Task(msgspec.Struct, kw_only=True):
-    """One WARC file to refine."""
+    """One input file to refine."""
 
     number: int
     path: Path
@@ -53,7 +54,7 @@ def load_extractor(name: str) -> Extractor:
 
 
 def refine(task: Task, report: Callable[[int], Any] = lambda pages: None) -> None:
-    """Write the part of one WARC file; nothing if it is there already. `report` hears the number of pages now and then."""
+    """Write the part of one file; nothing if it is there already. `report` hears the number of pages now and then."""
     if task.part("tally.json").exists():
         return
     config = task.config
@@ -66,7 +67,7 @@ def refine(task: Task, report: Callable[[int], Any] = lambda pages: None) -> Non
         row = Removed(
             id=page.id,
             url=page.url,
-            dump=_dump(task.path),
+            dump=dump_name(task.path),
             file_path=task.path.name,
             step=step,
             reason=reason,
@@ -76,8 +77,8 @@ def refine(task: Task, report: Callable[[int], Any] = lambda pages: None) -> Non
         removed.append(row)
         tally.drop(row)
 
-    for page in read_pages(task.path, config.max_page_bytes, tally.warnings.append):
-        size = len(page.body)
+    for page in read_input(task.path, config.max_page_bytes, tally.warnings.append):
+        size = len(page.body) or len((page.text or "").encode("utf-8", "replace"))
         tally.pages += 1
         tally.bytes += size
         if tally.pages % 200 == 0:
@@ -85,7 +86,7 @@ def refine(task: Task, report: Callable[[int], Any] = lambda pages: None) -> Non
         if page.fault:
             drop(page, "broken", page.fault)
             continue
-        html = decode(page.body, page.charset)
+        html = decode(page.body, page.charset) if page.text is None else ""
         if too_deep(html):
             drop(page, "broken", "elements nested too deeply")
             continue
@@ -94,7 +95,7 @@ def refine(task: Task, report: Callable[[int], Any] = lambda pages: None) -> Non
             drop(page, "url", blocked)
             continue
         tally.keep("url", size)
-        text = extractor(html.encode("utf-8", "replace"))
+        text = extractor(html.encode("utf-8", "replace")) if page.text is None else page.text
         if not text or not text.strip():
             drop(page, "extraction", "no main text")
             continue
@@ -110,7 +111,7 @@ def refine(task: Task, report: Callable[[int], Any] = lambda pages: None) -> Non
             id=page.id,
             url=page.url,
             text=text,
-            dump=_dump(task.path),
+            dump=dump_name(task.path),
             date=page.date,
             file_path=task.path.name,
             language=language,
@@ -132,8 +133,3 @@ def refine(task: Task, report: Callable[[int], Any] = lambda pages: None) -> Non
     write_atomically(task.part("bands.npy"), buffer.getvalue())
     write_atomically(task.part("tally.json"), msgspec.json.encode(tally))
     task.part("working").unlink()
-
-
-def _dump(path: Path) -> str:
-    """The WARC file's name without extensions."""
-    return path.name.split(".warc")[0]

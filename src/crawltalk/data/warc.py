@@ -14,7 +14,7 @@ import msgspec
 from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 from resiliparse.parse.encoding import bytes_to_str, detect_encoding, map_encoding_to_html5
 
-_PAGES: Any = WarcRecordType.response | WarcRecordType.resource
+_PAGES: Any = WarcRecordType.response | WarcRecordType.resource | WarcRecordType.conversion
 _HTML = {"text/html", "application/xhtml+xml"}
 _MAGIC = (
     b"\x89PNG",
@@ -52,6 +52,8 @@ class Page(msgspec.Struct, kw_only=True):
     """What the HTTP header says."""
     fault: str | None
     """Why this page cannot be used, or None."""
+    text: str | None = None
+    """Its main text, where the source has extracted it already (WET, JSONL, Parquet)."""
 
 
 def read_pages(path: Path, max_page_bytes: int, warn: Callable[[str], None]) -> Iterator[Page]:
@@ -98,7 +100,7 @@ def _page(record: WarcRecord, max_page_bytes: int) -> Page:
         page.fault = "no URL"
     elif record.is_http and status != 200:
         page.fault = f"HTTP status {status}"
-    elif kind and kind not in _HTML:
+    elif kind and kind not in _HTML and not (record.record_type == WarcRecordType.conversion and kind == "text/plain"):
         page.fault = f"{kind[:60]} is not HTML"
     else:
         try:
@@ -107,6 +109,8 @@ def _page(record: WarcRecord, max_page_bytes: int) -> Page:
             page.fault = f"unreadable body: {error}"
         else:
             page.fault = _fault(page.body, max_page_bytes)
+    if record.record_type == WarcRecordType.conversion and not page.fault:
+        page.text = page.body.decode("utf-8", "replace").replace("\0", "")
     if page.fault:
         page.body = b""
     return page
