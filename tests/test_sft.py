@@ -1,5 +1,6 @@
 """Conversations, problems, batches and scores."""
 
+import operator
 import random
 from collections import Counter
 
@@ -18,6 +19,9 @@ from crawltalk.sft.stage import padded_batches
 WORDS = [
     "".join(letters) for letters in ("abc", "bcd", "cde", "def", "efg", "fgh", "ghi", "hij", "ijk", "jkl", "klm", "lmn")
 ]
+
+
+SIGNS = {"+": operator.add, "-": operator.sub, "x": operator.mul}
 
 
 def placements() -> list[Placement]:
@@ -66,7 +70,8 @@ def test_sums_are_right_and_spelled_words_are_spelled_right():
         question, reply = row.messages[0].content, row.messages[1].content
         if row.source == "arithmetic":
             sum_, result = reply.split(" = ")
-            assert eval(sum_.replace("x", "*")) == int(result)
+            left, sign, right = sum_.split()
+            assert SIGNS[sign](int(left), int(right)) == int(result)
             assert sum_ in question
         if row.source == "spelling":
             word = reply.split(":")[0].replace("-", "")
