@@ -17,26 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crawltalk.core.recipe import Quality
-from crawltalk.core.types import Document
 from crawltalk.crawl.sample import read_articles
 from crawltalk.data.quality import c4, filters, fineweb, gopher_quality, gopher_repetition
 from crawltalk.data.words import count_sentences, split_words
-
-LEAD = (
-    "Dysprosium\n"
-    "Chemical element with atomic number 66\n"
-    "Dysprosium is a chemical element; it has symbol Dy and atomic number 66. It is a rare-earth element in the lanthanide"
-    " series with a metallic silver luster. Dysprosium is never found in nature as a free element, though, like other"
-    " lanthanides, it is found in various minerals, such as xenotime. Naturally occurring dysprosium is composed of seven"
-    " isotopes, the most abundant of which is the isotope with mass number 164.\n"
-    "Dysprosium was first identified in 1886 by Paul Emile Lecoq de Boisbaudran, but it was not isolated in pure form until"
-    " the development of ion-exchange techniques in the 1950s."
-)
-
-
-def document(text: str) -> Document:
-    values = {"id": "1", "dump": "d", "url": "http://a.example/", "date": "", "file_path": "f", "language": "en"}
-    return Document(**values, language_score=1.0, token_count=0, text=text)
+from test_data import LEAD, document
 
 
 def test_a_good_text_passes_every_filter():

@@ -61,7 +61,7 @@ def main() -> int:
         except UserError as error:
             progress.send("error", text=str(error))
             return 2
-        except Exception as error:
+        except Exception as error:  # libraries report a full disk by exceptions of their own
             if not disk_is_full(error):
                 raise
             progress.send("error", text=f"the disk of {order.out} is full; free some space and run again")
