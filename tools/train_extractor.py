@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from crawltalk.core.jsonl import read_jsonl
 from crawltalk.data.blocks import features
-from crawltalk.data.extraction import THRESHOLD, WEIGHTS, choose, plain
+from crawltalk.data.extraction import THRESHOLD, WEIGHTS, as_weights, choose, plain, probabilities
 from crawltalk.data.scan import scan
 from crawltalk.data.warc import decode, read_pages
 
@@ -120,10 +120,7 @@ def judge(weights: dict[str, np.ndarray], examples: list[Example]) -> tuple[np.n
     """(kept and lost passages to keep, kept and lost passages to drop; blocks right and wrong, by weight)."""
     marks, blocks = np.zeros(4), np.zeros(2)
     for example in examples:
-        hidden = np.maximum(
-            0, (example.rows - weights["mean"]) / weights["scale"] @ weights["hidden"] + weights["hidden_bias"]
-        )
-        content = 1 / (1 + np.exp(-(hidden @ weights["output"] + weights["output_bias"]))) > THRESHOLD
+        content = probabilities(example.rows, as_weights(weights)) > THRESHOLD
         lines = [plain(example.text, example.blocks[place]) for place in choose(example.text, example.blocks, content)]
         text = "\n".join(lines)
         for passage in example.keep:

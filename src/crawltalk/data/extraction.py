@@ -7,8 +7,10 @@ classifier says which are content: a network of one hidden layer whose weights s
 
 import html as entities
 import json
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -60,9 +62,9 @@ def plain(text: bytes, block: np.ndarray) -> str:
     return " ".join((entities.unescape(piece) if "&" in piece else piece).replace("\0", "").split())
 
 
-def probabilities(rows: np.ndarray) -> np.ndarray:
-    """(blocks, features) -> for each block the probability that it is content."""
-    return _network(rows, *_weights())
+def probabilities(rows: np.ndarray, weights: tuple[np.ndarray, ...] | None = None) -> np.ndarray:
+    """(blocks, features) -> for each block the probability that it is content, by the weights of `extraction.json` or others."""
+    return _network(rows, *(weights or _weights()))
 
 
 @njit(cache=True)
@@ -83,8 +85,12 @@ def _network(rows, mean, scale, hidden, hidden_bias, output, output_bias):
     return found
 
 
-@cache
-def _weights() -> tuple[np.ndarray, ...]:
-    table = json.loads(WEIGHTS.read_text(encoding="utf-8"))
+def as_weights(table: Mapping[str, Any]) -> tuple[np.ndarray, ...]:
+    """The network's arrays from what `extraction.json` holds."""
     names = ("mean", "scale", "hidden", "hidden_bias", "output", "output_bias")
     return tuple(np.array(table[name], np.float32).reshape(np.shape(table[name]) or 1) for name in names)
+
+
+@cache
+def _weights() -> tuple[np.ndarray, ...]:
+    return as_weights(json.loads(WEIGHTS.read_text(encoding="utf-8")))

@@ -56,7 +56,10 @@ def gopher_repetition(config: Quality) -> Filter:
 
 
 def _repeated_ngrams(words: Sequence[str], size: float) -> str | None:
-    """The rules on n-grams of words in a text of `size` characters."""
+    """The rules on n-grams of words in a text of `size` characters.
+
+    Python's hashes differ from process to process; only their equality is used, so the decision does not.
+    """
     hashes = np.fromiter(map(hash, words), np.int64, len(words)).view(np.uint64)
     ends = np.zeros(len(words) + 1, np.int64)
     np.cumsum(np.fromiter(map(len, words), np.int64, len(words)), out=ends[1:])

@@ -1,6 +1,6 @@
-"""The `data` stage: WARC -> URL filter -> main text -> language -> quality -> deduplication -> personal data -> Parquet.
+"""The `data` stage: pages -> URL filter -> main text -> language -> quality -> deduplication -> personal data -> Parquet.
 
-FineWeb's order (Penedo et al. 2024, section 3). Each WARC file is one task that leaves one finished part behind, so that a
+FineWeb's order (Penedo et al. 2024, section 3). Each file is one task that leaves one finished part behind, so that a
 killed run continues with the next file; deduplication then sees all parts together.
 """
 

@@ -2,7 +2,6 @@
 
 import json as jsonlib
 import os
-import statistics
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +14,7 @@ from crawltalk.core.errors import UserError
 from crawltalk.core.execute import build
 from crawltalk.core.run import RunFolder
 from crawltalk.pipeline import STAGES
-from crawltalk.verbs.bench_data import data
+from crawltalk.verbs.bench_data import data, figure
 
 
 def bench(
@@ -67,18 +66,5 @@ def journey(preset: str, runs: int) -> list[dict[str, Any]]:
                     totals[unit] = max(totals[unit], value) if unit == "MB" else totals[unit] + value
             for unit, value in totals.items():
                 seen.setdefault(("all", unit), []).append(value)
-    return [
-        {
-            "name": f"journey.{preset}.{stage}",
-            "unit": unit,
-            "ours": round(statistics.median(values), 3),
-            "peer": None,
-            "peer_name": None,
-            "ratio": None,
-            "runs": len(values),
-            "min": round(min(values), 3),
-            "max": round(max(values), 3),
-            "cores": os.cpu_count(),
-        }
-        for (stage, unit), values in seen.items()
-    ]
+    cores = os.cpu_count()
+    return [figure(f"journey.{preset}.{stage}", unit, values, None, None, cores) for (stage, unit), values in seen.items()]

@@ -94,7 +94,7 @@ def data(pages: Path, runs: int) -> list[dict[str, Any]]:
             (check(document(text)) is None) == (theirs[name].filter(PeerDocument(text=text, id="")) is True)
             for text in texts
         )
-        rows.append(_row(f"data.agreement.{name}", "share", [same / len(texts)], None, "datatrove"))
+        rows.append(figure(f"data.agreement.{name}", "share", [same / len(texts)], None, "datatrove"))
     return rows
 
 
@@ -121,10 +121,13 @@ def _compare(
             work()
             if turn:
                 rates[side].append(count / (time.perf_counter() - began))
-    return _row(name, "docs/s", rates[0], rates[1], peer_name)
+    return figure(name, "docs/s", rates[0], rates[1], peer_name)
 
 
-def _row(name: str, unit: str, ours: Sequence[float], peer: Sequence[float] | None, peer_name: str) -> dict[str, Any]:
+def figure(
+    name: str, unit: str, ours: Sequence[float], peer: Sequence[float] | None, peer_name: str | None, cores: int | None = 1
+) -> dict[str, Any]:
+    """One line of a benchmark: medians over the runs; a ratio above 1 means that we are better."""
     theirs = None if peer is None else statistics.median(peer)
     median = statistics.median(ours)
     return {
@@ -137,5 +140,5 @@ def _row(name: str, unit: str, ours: Sequence[float], peer: Sequence[float] | No
         "runs": len(ours),
         "min": round(min(ours), 4),
         "max": round(max(ours), 4),
-        "cores": 1,
+        "cores": cores,
     }
