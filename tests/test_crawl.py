@@ -337,7 +337,7 @@ def test_the_list_of_the_samples_files_is_relative_and_right(folder: Path) -> No
 
 @pytest.mark.parametrize("source", ["nowhere/*.warc.gz", "nowhere.warc.gz"])
 def test_a_source_that_matches_nothing_is_missing_input_with_the_way_out(tmp_path: Path, source: str) -> None:
-    with pytest.raises(MissingInput, match=r"glob of WARC, WET, JSONL or Parquet files, or 'sample'"):
+    with pytest.raises(MissingInput, match=r"glob of WARC, WET, JSONL or Parquet files, a folder"):
         make(tmp_path / "out", Crawl(source=str(tmp_path / source)))
 
 

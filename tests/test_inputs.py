@@ -110,7 +110,7 @@ def test_wet_records_are_texts(tmp_path):
     ("name", "dump"), [("a.warc.gz", "a"), ("a.b.warc", "a.b"), ("a.jsonl", "a"), ("x.parquet", "x"), ("odd", "odd")]
 )
 def test_a_dump_is_named_after_its_file(name, dump):
-    assert dump_name(Path(name)) == dump
+    assert dump_name(name) == dump
 
 
 def test_pages_and_texts_may_come_together(tmp_path):

@@ -179,7 +179,7 @@ def artifacts(path: Path) -> dict[str, str]:
         f"{name}/{file.name}": file.sha256
         for name, manifest in Run(path).manifests().items()
         for file in manifest.files
-        if name != "report" and file.name != "log.jsonl"
+        if name != "report" and file.name not in ("log.jsonl", "costs.json")
     }
 
 

@@ -4,14 +4,15 @@ from crawltalk.core.stage import Stage
 
 STAGES = (
     Stage(
-        "crawl", (), "crawltalk.crawl.stage:crawl", "raw web pages, as WARC", facts="crawltalk.crawl.facts:facts", version=2
+        "crawl", (), "crawltalk.crawl.stage:crawl", "raw web pages, as WARC", facts="crawltalk.crawl.facts:facts", version=3
     ),
     Stage(
         "data",
         ("crawl",),
         "crawltalk.data.stage:data",
         "clean, deduplicated documents, and why the others were dropped",
-        version=2,
+        version=3,
+        facts="crawltalk.data.facts:facts",
     ),
     Stage("tokenizer", ("data",), "crawltalk.tokenizer.stage:tokenizer", "byte-level BPE learned from the documents"),
     Stage("tokens", ("data", "tokenizer"), "crawltalk.tokens:tokens", "the mixture as token shards"),

@@ -17,6 +17,10 @@ class Machine:
     """cpu or cuda; cuda if absent and there is one."""
     dtype: str | None = None
     """Compute type of matrix products: float32 or bfloat16; the faster one, by a start-up probe, if absent."""
+    engine: str = "local"
+    """What the data stage runs on: local (processes of this machine) or ray (a Ray cluster; pip install ray)."""
+    ray_address: str | None = None
+    """Address of the Ray cluster; a cluster of this machine alone if absent. Its machines must share the run's folder."""
     force: bool = False
     """Start even if the machine is estimated to be too small or too slow."""
 
@@ -26,7 +30,10 @@ class Crawl:
     """Where the raw pages come from."""
 
     source: str = "sample"
-    """`sample`: the embedded crawl with known ground truth; otherwise a path or glob of WARC, WET, JSONL or Parquet files."""
+    """`sample`: the embedded crawl with known ground truth; otherwise a path, glob or URL (https, s3, ...) of WARC, WET, JSONL or
+    Parquet files, of a list of such (`*.paths`, `*.paths.gz`, as Common Crawl has them), or a folder of HTML and text files."""
+    files: int | None = None
+    """At most this many files of the source."""
     articles: int | None = None
     """Of the sample: at most this many articles per language (all 10,033 / 9,955 / 6,239 if absent)."""
     topics: tuple[str, ...] = ()
@@ -59,7 +66,10 @@ class Data:
     """From WARC to clean documents, in FineWeb's order (Penedo et al. 2024, section 3)."""
 
     blocklist: str | None = None
-    """A file with one blocked domain per line, added to the small built-in list."""
+    """Blocked domains and URLs besides the small built-in list: a file with one a line, or a folder in UT1's form."""
+    early_language: float = 0.0
+    """Pages whose visible text has a lower probability of the languages to keep are not extracted at all; 0: no early check.
+    0.2 loses nothing that the later check keeps, and pays with a slow extractor only."""
     extractor: str = "crawltalk"
     """Main-text extractor: crawltalk, resiliparse, trafilatura (if installed), or "my_package.module:name"."""
     languages: tuple[str, ...] = ("en",)
@@ -67,13 +77,30 @@ class Data:
     language_threshold: float = 0.65
     """Least probability of the language (FineWeb 3.2)."""
     quality: Quality = field(default_factory=Quality)
+    classifier: str | None = None
+    """A quality classifier of your own, made by `crawltalk classifier`: documents below the threshold are dropped."""
+    classifier_threshold: float = 0.5
+    benchmarks: tuple[str, ...] = ()
+    """Files of evaluation sets (JSONL, JSON, Parquet, text): documents that hold an n-gram of theirs are dropped."""
+    benchmark_ngram: int = 13
+    """Words of such an n-gram (Brown et al. 2020, appendix C)."""
     max_page_bytes: int = 10_000_000
     """Pages with a longer body are set aside unparsed."""
+    page_seconds: float = 30.0
+    """CPU seconds after which a page is given up: a guard against hangs, no filter."""
     ngram: int = 5
     """Words in a MinHash shingle (FineWeb 3.4)."""
     bands: int = 14
     rows: int = 8
     """14 bands of 8 rows: a pair with similarity s is found with probability 1 - (1 - s^8)^14."""
+    keep: str = "longest"
+    """Which document of a cluster of near-duplicates stays: longest, newest, or classifier (the highest score)."""
+    earlier: tuple[str, ...] = ()
+    """Earlier runs: documents that are near-duplicates of theirs are dropped."""
+    site_lines: int = 0
+    """Lines that occur in so many documents of one host are dropped as boilerplate; 0: none (CCNet, Wenzek et al. 2020)."""
+    substrings: int = 0
+    """Later occurrences of any text of so many bytes are cut out (Lee et al. 2022); 0: none. Needs memory of 10 x the corpus."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ returns, the engine writes the manifest, drops STATE and renames the folder.
 """
 
 import importlib
+import io
 import json
 import os
 import time
@@ -111,3 +112,12 @@ def write_atomically(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def write_array(path: Path, array: Any) -> None:
+    """Write a numpy array (.npy, no pickle) in the same way."""
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    write_atomically(path, buffer.getvalue())

@@ -1,20 +1,27 @@
-"""The crawl stage: renders the embedded sample as WARC, or takes stock of the user's files. Downloads nothing."""
+"""The crawl stage: renders the embedded sample as WARC, or takes stock of the user's files. What lies behind a URL is
+fetched later, file by file, by the stage that reads it."""
 
 import hashlib
+import os
 import uuid
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
+from crawltalk.core.errors import MissingInput
 from crawltalk.core.jsonl import write_jsonl
 from crawltalk.core.processes import pool
 from crawltalk.core.recipe import Crawl
 from crawltalk.core.stage import Job, Metrics, Progress, write_atomically
 from crawltalk.crawl import sample
-from crawltalk.crawl.facts import source_files
+from crawltalk.crawl.facts import LOOSE, is_listing, is_url, read_listing, source_files
 
 PAGES_PER_FILE = 2000
 CREDITS = """The text of the encyclopedia pages in this folder comes from Wikipedia (https://www.wikipedia.org), by its
@@ -74,12 +81,96 @@ def _render_file(argument: tuple[Crawl, int, int, int, Path]) -> None:
 
 
 def _take_stock(job: Job[Crawl]) -> Metrics:
-    files = source_files(job.config.source)
-    size = _write_files(job.out, [(str(path), path) for path in files], job.progress)
-    return {"files": len(files), "bytes": size}
+    source = job.config.source
+    if is_listing(source):
+        content = Path(source).read_bytes() if not is_url(source) else _fetch(source)
+        sources = read_listing(content, source)
+    elif is_url(source):
+        sources = _remote_names(source)
+    else:
+        sources = [str(path) for path in source_files(source)]
+    sources = sources[: job.config.files]
+    if all(path.lower().endswith(LOOSE) for path in sources):
+        return _pack(job, [Path(path) for path in sources])
+    local = [(path, Path(path)) for path in sources if not is_url(path)]
+    remote = [{"path": path, "bytes": _remote_size(path), "sha256": ""} for path in sources if is_url(path)]
+    for path, place in local:
+        if not place.is_file():
+            raise MissingInput(f"{path}, named in {source}, is not there")
+    size = _write_files(job.out, local, job.progress, remote)
+    return {"files": len(sources), "bytes": size}
 
 
-def _write_files(out: Path, files: list[tuple[str, Path]], progress: Progress) -> int:
+def _pack(job: Job[Crawl], paths: list[Path]) -> Metrics:
+    """Put single pages and texts into WARC files, so that all that follows reads one format."""
+    root = Path(job.config.source).resolve()
+    root = root if root.is_dir() else Path(os.path.commonpath([path.parent for path in paths]))
+    names = []
+    for start in range(0, len(paths), PAGES_PER_FILE):
+        names.append(f"pages-{start // PAGES_PER_FILE:05d}.warc.gz")
+        if not (job.out / names[-1]).exists():
+            records = [_loose_record(path, root) for path in paths[start : start + PAGES_PER_FILE]]
+            write_atomically(job.out / names[-1], b"".join(records))
+        job.progress.update(min(start + PAGES_PER_FILE, len(paths)), len(paths), "pages")
+    size = _write_files(job.out, [(name, job.out / name) for name in names], job.progress)
+    return {"pages": len(paths), "bytes": size, "files": len(names)}
+
+
+def _loose_record(path: Path, root: Path) -> bytes:
+    """An HTML file as a resource, a text as a conversion (ISO 28500, 6.3 and 6.8); its URL has no host."""
+    body = path.read_bytes()
+    url = f"file:///{quote(path.relative_to(root).as_posix())}"
+    text = path.suffix.lower() in (".txt", ".md")
+    head = {
+        "WARC-Type": "conversion" if text else "resource",
+        "WARC-Record-ID": f"<urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, url)}>",
+        "WARC-Target-URI": url,
+        "WARC-Date": datetime.fromtimestamp(path.stat().st_mtime, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "Content-Type": "text/plain" if text else "text/html",
+        "Content-Length": str(len(body)),
+    }
+    return sample.gzip_record(head, body)
+
+
+def _fetch(url: str) -> bytes:
+    with _remote_files(url) as fsspec, fsspec.open(url, "rb") as file:
+        return file.read()
+
+
+def _remote_names(url: str) -> list[str]:
+    """The files that a URL or, where the system can list, a glob names."""
+    if "*" not in url:
+        return [url]
+    with _remote_files(url) as fsspec:
+        system, path = fsspec.core.url_to_fs(url)
+        names = sorted(system.unstrip_protocol(name) for name in system.glob(path))
+    if not names:
+        raise MissingInput(f"no file matches crawl.source = {url!r}")
+    return names
+
+
+def _remote_size(url: str) -> int:
+    with _remote_files(url) as fsspec:
+        system, path = fsspec.core.url_to_fs(url)
+        return int(system.size(path) or 0)
+
+
+@contextmanager
+def _remote_files(url: str) -> Iterator[Any]:
+    """fsspec, whose errors become one line. Raises MissingInput."""
+    import fsspec
+
+    try:
+        yield fsspec
+    except ImportError as error:
+        raise MissingInput(f"{url} needs a package more ({error})") from None
+    except MissingInput:
+        raise
+    except Exception as error:  # each file system has exceptions of its own
+        raise MissingInput(f"{url} cannot be read ({type(error).__name__}: {error})") from None
+
+
+def _write_files(out: Path, files: list[tuple[str, Path]], progress: Progress, remote: Sequence[dict[str, Any]] = ()) -> int:
     """Write files.json; bytes in all."""
     rows: list[dict[str, Any]] = []
     total = sum(path.stat().st_size for _, path in files)
@@ -92,5 +183,5 @@ def _write_files(out: Path, files: list[tuple[str, Path]], progress: Progress) -
                 done += len(block)
                 progress.update(done, total, "bytes")
         rows.append({"path": name, "bytes": done - start, "sha256": digest.hexdigest()})
-    write_atomically(out / "files.json", msgspec.json.format(msgspec.json.encode(rows)))
-    return done
+    write_atomically(out / "files.json", msgspec.json.format(msgspec.json.encode([*rows, *remote])))
+    return done + sum(row["bytes"] for row in remote)

@@ -1,31 +1,27 @@
 """Near-duplicates by MinHash and locality-sensitive hashing (Broder 1997; FineWeb 3.4: 5-grams, 14 bands x 8 rows, 64 bits).
 
 Two documents are candidates if all rows of at least one band agree; candidates are joined into clusters, and of each
-cluster the longest document stays. FineWeb's simplification of numbers to "0" is left out: pages that differ in their
+cluster the best document stays. FineWeb's simplification of numbers to "0" is left out: pages that differ in their
 figures only (asteroids, villages) say different things.
+
+Signatures lie on disk, one file a part with a row a band, and everything that grows with the corpus is a memory-mapped file:
+a band is sorted slice by slice of its values, so that memory stays what `SLICE` says.
 """
 
 import re
-from collections.abc import Sequence
-from functools import cache, lru_cache
-from hashlib import blake2b
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numba import njit
 
-_WORD = re.compile(r"\w+")
-_SIGNATURE_CHUNK = 512  # shingles hashed at once: 112 x 512 x 8 bytes stay in the cache
+SLICE = 4_000_000
+"""Documents of a band sorted at once; 40 bytes each."""
 
-
-@lru_cache(maxsize=1 << 18)
-def _word_hash(word: str) -> int:
-    return int.from_bytes(blake2b(word.encode("utf-8", "ignore"), digest_size=8).digest(), "little")
-
-
-def _mix(values: np.ndarray) -> np.ndarray:
-    """The finalizer of MurmurHash3: every input bit reaches every output bit."""
-    values = (values ^ (values >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
-    values = (values ^ (values >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
-    return values ^ (values >> np.uint64(33))
+Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
 @cache
@@ -35,54 +31,166 @@ def _permutations(count: int) -> tuple[np.ndarray, np.ndarray]:
     return draw[0] | np.uint64(1), draw[1]
 
 
+@cache
+def _word_characters() -> np.ndarray:
+    """Whether a code point is part of a word, as the regular expression `\\w` has it."""
+    table = np.zeros(sys.maxunicode + 1, np.bool_)
+    for match in re.finditer(r"\w+", "".join(map(chr, range(sys.maxunicode + 1)))):
+        table[match.start() : match.end()] = True
+    return table
+
+
+def _code_points(text: str) -> np.ndarray:
+    return np.frombuffer(text.lower().encode("utf-32-le", "surrogatepass"), np.uint32)
+
+
+@njit(cache=True)
+def _mix(value):
+    """The finalizer of MurmurHash3: every input bit reaches every output bit."""
+    value = (value ^ (value >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
+    value = (value ^ (value >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
+    return value ^ (value >> np.uint64(33))
+
+
+@njit(cache=True)
+def _hash_words(points, is_word):
+    """A hash for each word, in order."""
+    hashes = np.empty(len(points) // 2 + 1, np.uint64)
+    count, state, inside = 0, np.uint64(0), False
+    for point in points:
+        if is_word[point]:
+            state = (state ^ np.uint64(point)) * np.uint64(0x100000001B3) + np.uint64(0x9E3779B97F4A7C15)
+            inside = True
+        elif inside:
+            hashes[count] = _mix(state)
+            count, state, inside = count + 1, np.uint64(0), False
+    if inside:
+        hashes[count] = _mix(state)
+        count += 1
+    return hashes[:count]
+
+
+@njit(cache=True)
+def _hash_ngrams(words, ngram):
+    """A hash for each run of `ngram` words; a shorter text is one run."""
+    found = np.empty(max(1, len(words) - ngram + 1), np.uint64)
+    for start in range(len(found)):
+        state = np.uint64(0)
+        for place in range(start, min(start + ngram, len(words))):
+            state = _mix(state) + words[place]
+        found[start] = _mix(state)
+    return found
+
+
+@njit(cache=True)
+def _band_hashes(shingles, factors, offsets, bands):
+    signature = np.full(len(factors), np.uint64(0xFFFFFFFFFFFFFFFF))
+    for shingle in shingles:
+        for row in range(len(factors)):
+            value = shingle * factors[row] + offsets[row]
+            signature[row] = min(signature[row], value ^ (value >> np.uint64(32)))
+    combined = np.zeros(bands, np.uint64)
+    rows = len(factors) // bands
+    for band in range(bands):
+        for row in range(band * rows, (band + 1) * rows):
+            combined[band] = _mix(combined[band] ^ signature[row])
+    return combined
+
+
+def ngram_hashes(text: str, ngram: int) -> np.ndarray:
+    """64-bit hashes of all runs of `ngram` words, in order; lower case, no punctuation; a shorter text is one run."""
+    return _hash_ngrams(_hash_words(_code_points(text), _word_characters()), ngram)
+
+
 def shingles(text: str, ngram: int) -> np.ndarray:
-    """Distinct 64-bit hashes of all runs of `ngram` words, lower case, no punctuation; a shorter text is one shingle."""
-    words = np.array([_word_hash(word) for word in _WORD.findall(text.lower())], np.uint64)
-    if len(words) < ngram:
-        words = np.concatenate([words, np.zeros(ngram - len(words), np.uint64)])
-    windows = np.zeros(len(words) - ngram + 1, np.uint64)
-    for place in range(ngram):
-        windows = _mix(windows) + words[place : place + len(windows)]
-    return np.unique(_mix(windows))
+    """The set of a text's n-grams of words: distinct hashes, sorted."""
+    return np.unique(ngram_hashes(text, ngram))
 
 
 def band_hashes(text: str, ngram: int = 5, bands: int = 14, rows: int = 8) -> np.ndarray:
     """One 64-bit hash per band: the combined minima of `rows` random permutations of the shingles. Shape (bands,)."""
-    factors, offsets = _permutations(bands * rows)
-    signature = np.full(bands * rows, np.iinfo(np.uint64).max, np.uint64)
-    found = shingles(text, ngram)
-    for start in range(0, len(found), _SIGNATURE_CHUNK):
-        part = found[start : start + _SIGNATURE_CHUNK, None] * factors + offsets
-        signature = np.minimum(signature, (part ^ (part >> np.uint64(32))).min(0))
-    combined = np.zeros(bands, np.uint64)
-    for column in signature.reshape(bands, rows).T:
-        combined = _mix(combined ^ column)
-    return combined
+    return _band_hashes(ngram_hashes(text, ngram), *_permutations(bands * rows), bands)
 
 
-def clusters(hashes: np.ndarray) -> np.ndarray:
-    """Join documents that share a band: (documents, bands) hashes -> for each document the lowest index of its cluster."""
-    parent = np.arange(len(hashes))
-
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
-    for band in hashes.T:
-        order = np.argsort(band, kind="stable")
-        same = np.flatnonzero(band[order[1:]] == band[order[:-1]])
-        for left, right in zip(order[same], order[same + 1], strict=True):
-            low, high = sorted((root(left), root(right)))
-            parent[high] = low
-    return np.array([root(index) for index in range(len(parent))], np.int64)
+def jaccard(left: str, right: str, ngram: int = 5) -> float:
+    """Exact similarity of the sets of n-grams of two texts."""
+    a, b = shingles(left, ngram), shingles(right, ngram)
+    both = len(np.intersect1d(a, b, assume_unique=True))
+    return both / (len(a) + len(b) - both)
 
 
-def survivors(cluster: np.ndarray, keys: Sequence[tuple[int, str, str]]) -> np.ndarray:
-    """For each document the index of the one that stays for its cluster: the lowest of `keys` (-length, URL, id)."""
-    best: dict[int, int] = {}
-    for index, label in enumerate(cluster.tolist()):
-        if label not in best or keys[index] < keys[best[label]]:
-            best[label] = index
-    return np.array([best[label] for label in cluster.tolist()], np.int64)
+def deduplicate(
+    signatures: Sequence[Path], ranks: np.ndarray, folder: Path, map_: Map = map
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cluster all documents and elect one of each cluster.
+
+    `signatures`: files of shape (bands, documents), one after the other all documents. `ranks`: (documents,) with fields
+    `rank` and `tie`; the highest rank stays, the lowest tie among equals, the first document if all is equal. Returns two
+    int64 arrays (documents,), files in `folder`: the survivor of each document's cluster, and the cluster's size at the
+    survivor. `map_` may spread the work: sorting and grouping a slice of a band is one item.
+    """
+    count = len(ranks)
+    bands = len(np.load(signatures[0], mmap_mode="r")) if signatures else 0
+    slices = 1 << max(0, (count - 1) // SLICE).bit_length()
+    parent = _on_disk(folder / "parent.npy", count)
+    parent[:] = np.arange(count)
+    for pairs in map_(_same_band, [(signatures, band, part, slices) for band in range(bands) for part in range(slices)]):
+        _join(parent, pairs)
+    sizes = _on_disk(folder / "sizes.npy", count)
+    best = _on_disk(folder / "best.npy", count)
+    best[:] = -1
+    _elect(parent, ranks["rank"], ranks["tie"], best, sizes)
+    return parent, sizes
+
+
+def _on_disk(path: Path, count: int) -> np.ndarray:
+    """An int64 array of zeros in a file (an empty one in memory: files cannot be mapped empty)."""
+    if not count:
+        return np.zeros(0, np.int64)
+    return np.lib.format.open_memmap(path, "w+", np.int64, (count,))
+
+
+def _same_band(item: tuple[Sequence[Path], int, int, int]) -> np.ndarray:
+    """Pairs of neighbours with the same hash in one slice of one band: (pairs, 2) numbers of documents."""
+    signatures, band, part, slices = item
+    hashes, places, start = [], [], 0
+    shift = np.uint64(64 - slices.bit_length() + 1) if slices > 1 else np.uint64(0)
+    for path in signatures:
+        row = np.load(path, mmap_mode="r")[band]
+        here = np.flatnonzero(row >> shift == part) if slices > 1 else np.arange(len(row))
+        hashes.append(row[here])
+        places.append(here + start)
+        start += len(row)
+    values, numbers = np.concatenate(hashes), np.concatenate(places)
+    order = np.argsort(values, kind="stable")
+    same = np.flatnonzero(values[order[1:]] == values[order[:-1]])
+    return np.stack([numbers[order[same]], numbers[order[same + 1]]], 1)
+
+
+@njit(cache=True)
+def _root(parent, index):
+    while parent[index] != index:
+        parent[index] = parent[parent[index]]
+        index = parent[index]
+    return index
+
+
+@njit(cache=True)
+def _join(parent, pairs):
+    for row in range(len(pairs)):
+        left, right = _root(parent, pairs[row, 0]), _root(parent, pairs[row, 1])
+        parent[max(left, right)] = min(left, right)
+
+
+@njit(cache=True)
+def _elect(parent, rank, tie, best, sizes):
+    """Make `parent` the survivor of each document's cluster, `sizes` the size of the cluster at its survivor."""
+    for index in range(len(parent)):
+        root = _root(parent, index)
+        parent[index] = root
+        other = best[root]
+        if other < 0 or rank[index] > rank[other] or (rank[index] == rank[other] and tie[index] < tie[other]):
+            best[root] = index
+    for index in range(len(parent)):
+        parent[index] = best[parent[index]]
+        sizes[parent[index]] += 1

@@ -44,6 +44,18 @@ def extract_text(html: str) -> str | None:
     return "\n".join(line for place, line in enumerate(lines) if line and line not in lines[place - 1 : place]) or None
 
 
+def visible_text(html: str, characters: int = 2000) -> str:
+    """The text of all blocks, boilerplate and all, up to about so many characters."""
+    text, blocks = scan(html.encode("utf-8", "replace"))
+    lines: list[str] = []
+    for block in blocks:
+        lines.append(plain(text, block))
+        characters -= len(lines[-1])
+        if characters < 0:
+            break
+    return "\n".join(lines)
+
+
 def choose(text: bytes, blocks: np.ndarray, content: np.ndarray) -> np.ndarray:
     """Numbers of the blocks to keep: those that are content, and the title before them, if anything is content at all."""
     kept = np.flatnonzero(content)

@@ -23,10 +23,15 @@ def _model() -> Any:
     return fasttext.load_model(str(path))
 
 
-def identify(text: str) -> tuple[str, float]:
-    """ISO 639-1 code (639-3 where there is none) and its probability, from the beginning of the text."""
+def likely(text: str, count: int = 5) -> dict[str, float]:
+    """The most probable languages, the best first: ISO 639-1 code (639-3 where there is none) -> probability."""
     line = text[:CHARACTERS].replace("\n", " ").encode("utf-8", "ignore").decode()  # lone surrogates stop fastText
-    labels, probabilities = _model().predict(line)
-    if not labels:
-        return "und", 0.0
-    return labels[0].removeprefix("__label__"), min(1.0, float(probabilities[0]))
+    labels, probabilities = _model().predict(line, k=count)
+    return {
+        label.removeprefix("__label__"): min(1.0, float(score)) for label, score in zip(labels, probabilities, strict=True)
+    }
+
+
+def identify(text: str) -> tuple[str, float]:
+    """The most probable language and its probability, from the beginning of the text."""
+    return next(iter(likely(text, 1).items()), ("und", 0.0))

@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 from crawltalk.core.types import Document
-from crawltalk.data.dedup import shingles
+from crawltalk.data.dedup import jaccard
 from crawltalk.data.funnel import Removed
-from crawltalk.data.pii import public_ip
+from crawltalk.data.pii import public_ip, replace_pii
 
 SAME = 0.75
 STEPS = ("broken", "url", "language", "quality")
@@ -46,12 +46,6 @@ def word_f1(found: str, wanted: str) -> float:
     return 2 * (left & right).total() / max(1, left.total() + right.total())
 
 
-def jaccard(left: str, right: str, ngram: int = 5) -> float:
-    """Exact similarity of the sets of n-grams of two texts."""
-    a, b = set(shingles(left, ngram).tolist()), set(shingles(right, ngram).tolist())
-    return len(a & b) / max(1, len(a | b))
-
-
 class Scores:
     """Collects the verdicts of a run page by page and compares them with the truth."""
 
@@ -69,13 +63,13 @@ class Scores:
         if twin is not None:
             self.twins[page.id] = twin
 
-    def kept(self, document: Document, extracted: str) -> None:
-        """A document that stayed, and its text before personal data was replaced."""
+    def kept(self, document: Document) -> None:
+        """A document that stayed."""
         row = self.truth.get(document.id)
         if row is None:
             return
         if row.main_text:
-            self.f1.append(word_f1(extracted, row.main_text))
+            self.f1.append(word_f1(document.text, replace_pii(row.main_text)[0]))
         planted = [*row.emails, *(ip for ip in row.ips if public_ip(ip))]
         self.leaks += [item for item in planted if item in document.text]
 

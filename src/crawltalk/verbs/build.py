@@ -8,11 +8,12 @@ from cyclopts import Parameter
 
 from crawltalk.core.config import load_recipe
 from crawltalk.core.console import StageBoard, console
-from crawltalk.core.errors import BadRecipe
+from crawltalk.core.errors import BadRecipe, UserError
 from crawltalk.core.execute import build
 from crawltalk.core.machine import check_fit
 from crawltalk.core.run import RunFolder
 from crawltalk.pipeline import STAGES
+from crawltalk.verbs.corpus import diff_data
 
 ALL = tuple(stage.name for stage in STAGES)
 
@@ -22,10 +23,19 @@ Out = Annotated[Path | None, Parameter(help="The run's folder; runs/PRESET if ab
 Borrow = Annotated[Path | None, Parameter(name="--from", help="A run to use finished stages of, where they are the same.")]
 Set = Annotated[tuple[str, ...], Parameter(negative=(), help="One value of the recipe, KEY=VALUE; --KEY VALUE is the same.")]
 
+Engine = Annotated[str | None, Parameter(help="What the data stage runs on: local or ray.")]
 
-def run(target: Target = "small", *overlays: Overlay, out: Out = None, borrow: Borrow = None, set: Set = ()) -> None:
+
+def run(
+    target: Target = "small",
+    *overlays: Overlay,
+    out: Out = None,
+    borrow: Borrow = None,
+    engine: Engine = None,
+    set: Set = (),
+) -> None:
     """Build every stage that is not fresh, to the report."""
-    _build(ALL, target, overlays, out, borrow, set)
+    _build(ALL, target, overlays, out, borrow, _with_engine(engine, set))
 
 
 def crawl(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set = ()) -> None:
@@ -33,9 +43,23 @@ def crawl(target: Target = "small", *overlays: Overlay, out: Out = None, set: Se
     _build(("crawl",), target, overlays, out, None, set)
 
 
-def data(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set = ()) -> None:
-    """Turn raw pages into clean documents: FineWeb's steps, with the reason for every dropped page."""
-    _build(("data",), target, overlays, out, None, set)
+def data(
+    target: Target = "small", *overlays: Overlay, out: Out = None, engine: Engine = None, rows: int = 10, set: Set = ()
+) -> None:
+    """Turn raw pages into clean documents: FineWeb's steps, with the reason for every dropped page.
+
+    `crawltalk data diff RUN RUN` compares two runs document by document; it shows at most `rows` fates.
+    """
+    if target == "diff":
+        if len(overlays) != 2:
+            raise UserError("crawltalk data diff takes two runs, such as: crawltalk data diff runs/small runs/other")
+        diff_data(*overlays, rows=rows)
+        return
+    _build(("data",), target, overlays, out, None, _with_engine(engine, set))
+
+
+def _with_engine(engine: str | None, settings: Sequence[str]) -> tuple[str, ...]:
+    return (*settings, f"machine.engine={engine}") if engine else tuple(settings)
 
 
 def tokenizer(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set = ()) -> None:

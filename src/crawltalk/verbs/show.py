@@ -8,13 +8,24 @@ import msgspec
 
 from crawltalk.core.console import console, print_table, size
 from crawltalk.core.errors import MissingInput
+from crawltalk.verbs.corpus import show_page
 
 
-def show(path: Path, *, rows: int = 3, find: str | None = None) -> None:
-    """Any artifact, readable: Parquet, JSONL, JSON, TOML, token shards, safetensors, WARC, text, or a folder."""
+def show(path: Path, *, rows: int = 3, find: str | None = None, page: str | None = None) -> None:
+    """Any artifact, readable: Parquet, JSONL, JSON, TOML, token shards, safetensors, WARC, text, or a folder.
+
+    Parameters
+    ----------
+    find
+        Only rows that contain this.
+    page
+        Of a data folder: one page by its URL or id, and every filter's decision on it.
+    """
     if not path.exists():
         raise MissingInput(f"{path} is not there; what a run holds: crawltalk show runs/small")
-    if path.is_dir():
+    if page is not None:
+        show_page(path, page)
+    elif path.is_dir():
         _show_folder(path)
     elif path.suffix == ".parquet":
         from pyarrow import parquet

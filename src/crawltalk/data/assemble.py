@@ -1,0 +1,298 @@
+"""All parts -> the corpus: near-duplicates go, then, if asked for, repeated lines and substrings; documents, dropped pages,
+clusters and signatures are written, and the record of it all.
+
+What grows with the corpus stays on disk: texts pass through part by part, ranks and clusters are memory-mapped.
+"""
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from crawltalk.core.documents import COLUMNS, TableFiles, read_table
+from crawltalk.core.errors import BadInput
+from crawltalk.core.jsonl import read_jsonl
+from crawltalk.core.recipe import Data
+from crawltalk.core.stage import Job, Metrics
+from crawltalk.core.types import Document
+from crawltalk.data.dedup import Map, deduplicate
+from crawltalk.data.funnel import REMOVED_COLUMNS, STEPS, Removed, Tally, summary
+from crawltalk.data.parts import FACTS, Names, Task, names_of
+from crawltalk.data.refine import Clock
+from crawltalk.data.truth import Scores, Truth
+from crawltalk.data.urls import host_of
+
+CLUSTER_COLUMNS = {"cluster": "int64", "id": "string", "url": "string", "characters": "int64", "kept": "bool"}
+"""Rows of clusters-*.parquet: every document that has near-duplicates; `cluster` is the number of the one that stays."""
+
+
+class Corpus:
+    """All documents that the parts hold, one after the other, behind those of earlier crawls."""
+
+    def __init__(self, tasks: Sequence[Task], earlier: Sequence[Path], folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        self.folder = folder
+        self.parts = [(task, number) for task in tasks for number in range(_parts(task))]
+        counts = [len(np.load(task.part(number, "facts.npy"))) for task, number in self.parts]
+        before = [np.load(run / "signatures.npy", mmap_mode="r").shape[1] for run in earlier]
+        self.earlier = sum(before)
+        """Documents of earlier crawls: they come first, and always stay."""
+        self.starts = list(accumulate(counts, initial=self.earlier))
+        names = [
+            names_of(sorted(run.glob("documents-*.parquet")), folder / f"names-{n}.bin") for n, run in enumerate(earlier)
+        ]
+        self.names = Names([*names, *(task.part(number, "names.bin") for task, number in self.parts)])
+        files = [
+            *(run / "signatures.npy" for run in earlier),
+            *(task.part(number, "bands.npy") for task, number in self.parts),
+        ]
+        self.signatures = [file for file, count in zip(files, [*before, *counts], strict=True) if count]
+        self.facts = np.zeros(0, FACTS)
+        if self.starts[-1]:
+            self.facts = np.lib.format.open_memmap(folder / "facts.npy", "w+", FACTS, (self.starts[-1],))
+            self.facts["rank"][: self.earlier] = np.inf
+            self.facts["tie"][: self.earlier] = np.arange(self.earlier)
+            for (task, number), start, count in zip(self.parts, self.starts, counts, strict=False):
+                self.facts[start : start + count] = np.load(task.part(number, "facts.npy"))
+
+    def cluster(self, map_: Map) -> None:
+        """Find the survivor of each document's cluster, and the clusters' sizes."""
+        self.survivor, self.sizes = deduplicate(self.signatures, self.facts, self.folder, map_)
+
+    def tables(self) -> Iterator[tuple[int, pa.Table, pa.Table]]:
+        """For each part: number of its first document, its documents, its removed pages."""
+        for (task, number), start in zip(self.parts, self.starts, strict=False):
+            documents = pq.read_table(task.part(number, "documents.parquet"))
+            yield start, documents, pq.read_table(task.part(number, "removed.parquet"))
+
+
+def _parts(task: Task) -> int:
+    done = task.done()
+    assert done is not None, task.source
+    return done.parts
+
+
+def assemble(tasks: Sequence[Task], job: Job[Data], map_: Map) -> tuple[dict[str, Any], dict[str, list[float]]]:
+    """Write all files but the record, which is returned, with the CPU seconds of each step."""
+    tally, warnings = Tally(), []
+    for task in tasks:
+        done = task.done()
+        assert done is not None, task.source
+        warnings += done.warnings
+        for part in range(done.parts):
+            tally.add(msgspec.json.decode(task.part(part, "tally.json").read_bytes(), type=Tally))
+    for warning in warnings:
+        job.progress.warn(warning)
+    if not tally.pages:
+        names = ", ".join(f"{task.name} ({task.size:,} bytes)" for task in tasks[:3]) or "no file at all"
+        raise BadInput(f"the crawl holds no web page: {names}; give other files with --crawl.source 'FOLDER/*.warc.gz'")
+
+    clock = Clock(tally.costs)
+    corpus = Corpus(tasks, [Path(run) / "data" for run in job.config.earlier], tasks[0].folder / "corpus")
+    corpus.cluster(map_)
+    clock.lap("cluster")
+    rewrite = _rewriter(corpus, job.config)
+    truth = job.inputs["crawl"] / "truth.jsonl"
+    scores = Scores(read_jsonl(truth, Truth), job.config.ngram) if truth.exists() else None
+    outcome = _write(corpus, job.out, tally, rewrite, scores)
+    clock.lap("write")
+
+    found = summary(tally, warnings, outcome.hosts, outcome.lengths, outcome.cluster_sizes)
+    found["pii"] = {"replaced": outcome.replaced}
+    documents = outcome.lengths.total()
+    metrics: Metrics = {"pages": tally.pages, "documents": documents, "characters": tally.left.get("pii", [0, 0])[1]}
+    metrics |= {f"removed_{row['step']}": 0 for row in found["steps"] if row["step"] in STEPS}
+    metrics |= {f"removed_{step}": sum(reasons.values()) for step, reasons in tally.reasons.items()}
+    metrics["warnings"] = len(warnings)
+    if scores:
+        report = scores.report()
+        found["truth"] = report
+        for step, row in report["steps"].items():
+            metrics |= {f"precision_{step}": row["precision"], f"recall_{step}": row["recall"]}
+        metrics |= {"pii_left": report["pii_left"], "extract_f1": report["extract_f1"]}
+    return {"metrics": metrics} | found, tally.costs
+
+
+class Outcome(msgspec.Struct):
+    """What was counted while the corpus was written."""
+
+    hosts: Counter[str]
+    lengths: Counter[int]
+    cluster_sizes: Counter[int]
+    replaced: int = 0
+
+
+Rewrite = Callable[[int, Document], Document]
+
+
+def _write(corpus: Corpus, out: Path, tally: Tally, rewrite: Rewrite | None, scores: Scores | None) -> Outcome:
+    outcome = Outcome(Counter(), Counter(), Counter())
+    outcome.cluster_sizes.update(corpus.sizes[corpus.sizes > 1].tolist())
+    kept_numbers: list[np.ndarray] = []
+    with (
+        TableFiles(out, "documents", COLUMNS) as documents,
+        TableFiles(out, "removed", REMOVED_COLUMNS) as removed,
+        TableFiles(out, "clusters", CLUSTER_COLUMNS) as clusters,
+    ):
+        for start, table, gone in corpus.tables():
+            numbers = np.arange(start, start + table.num_rows)
+            survivors = np.asarray(corpus.survivor[start : start + table.num_rows])
+            stays = survivors == numbers
+            kept, drops = table.filter(pa.array(stays)), []
+            for row, twin in zip(table.filter(pa.array(~stays)).to_pylist(), survivors[~stays], strict=True):
+                drops.append(_duplicate(row, corpus.names[int(twin)], int(twin) < corpus.earlier))
+                if scores:
+                    scores.removed(drops[-1], corpus.names[int(twin)][0])
+            for size in corpus.facts["extracted"][numbers[stays]].tolist():
+                tally.keep("duplicate", size)
+            if rewrite is not None:
+                kept, emptied, stays_still = _rewritten(kept, numbers[stays], rewrite)
+                drops += emptied
+                stays[stays] = stays_still
+            for page in drops:
+                tally.drop(page)
+            clusters.write(_cluster_rows(corpus, numbers, survivors, stays))
+            if scores:
+                for row in gone.to_pylist():
+                    scores.removed(Removed(**row))
+                for row in kept.to_pylist():
+                    scores.kept(Document(**row))
+            removed.write(gone)
+            removed.write(pa.Table.from_pylist([msgspec.structs.asdict(page) for page in drops], removed.schema))
+            documents.write(kept)
+            kept_numbers.append(numbers[stays])
+            lengths = [len(text) for text in kept["text"].to_pylist()]
+            for length in lengths:
+                tally.keep("pii", length)
+            outcome.lengths.update(lengths)
+            outcome.hosts.update(host_of(url) for url in kept["url"].to_pylist())
+            outcome.replaced += int(corpus.facts["replaced"][numbers[stays]].sum())
+    _write_signatures(corpus, out / "signatures.npy", np.concatenate([np.zeros(0, np.int64), *kept_numbers]))
+    return outcome
+
+
+def _duplicate(row: dict[str, Any], twin: tuple[str, str], earlier: bool) -> Removed:
+    return Removed(
+        id=row["id"],
+        url=row["url"],
+        dump=row["dump"],
+        file_path=row["file_path"],
+        step="duplicate",
+        reason="near-duplicate of an earlier crawl's" if earlier else "near-duplicate",
+        detail=twin[1],
+        text=row["text"],
+    )
+
+
+def _cluster_rows(corpus: Corpus, numbers: np.ndarray, survivors: np.ndarray, stays: np.ndarray) -> pa.Table:
+    here = np.flatnonzero(np.asarray(corpus.sizes)[survivors] > 1)
+    names = [corpus.names[int(number)] for number in numbers[here]]
+    columns = {
+        "cluster": survivors[here],
+        "id": [name[0] for name in names],
+        "url": [name[1] for name in names],
+        "characters": corpus.facts["characters"][numbers[here]],
+        "kept": stays[here],
+    }
+    return pa.table(columns, pa.schema([(name, pa.type_for_alias(kind)) for name, kind in CLUSTER_COLUMNS.items()]))
+
+
+def _write_signatures(corpus: Corpus, path: Path, numbers: np.ndarray) -> None:
+    """The bands of the documents that stay, (bands, documents): what a later crawl compares its pages with."""
+    bands = len(np.load(corpus.signatures[0], mmap_mode="r")) if corpus.signatures else 0
+    with open(path, "wb") as file:
+        header = {"descr": "<u8", "fortran_order": False, "shape": (bands, len(numbers))}
+        np.lib.format.write_array_header_1_0(file, header)
+        for band in range(bands):
+            start = 0
+            for signatures in corpus.signatures:
+                row = np.load(signatures, mmap_mode="r")[band]
+                low, high = np.searchsorted(numbers, [start, start + len(row)])
+                file.write(row[numbers[low:high] - start].tobytes())
+                start += len(row)
+
+
+def _rewriter(corpus: Corpus, config: Data) -> Rewrite | None:
+    """What shortens the documents that stay, if the recipe asks for it."""
+    steps: list[Rewrite] = []
+    if config.site_lines:
+        from crawltalk.data import boilerplate
+
+        hashes = [np.load(task.part(number, "lines.npy")) for task, number in corpus.parts]
+        frequent = boilerplate.frequent(np.concatenate([np.zeros(0, np.uint64), *hashes]), config.site_lines)
+
+        def without_lines(number: int, document: Document) -> Document:
+            text = boilerplate.drop_lines(host_of(document.url), document.text, frequent)
+            return msgspec.structs.replace(document, text=text)
+
+        steps.append(without_lines)
+    if config.substrings:
+        spans = _repeated(corpus, config.substrings, steps[:])
+
+        def without_substrings(number: int, document: Document) -> Document:
+            data, place, pieces = document.text.encode("utf-8", "replace"), 0, []
+            for start, end in spans.get(number, []):
+                pieces.append(data[place:start])
+                place = end
+            return msgspec.structs.replace(
+                document, text=b"".join([*pieces, data[place:]]).decode("utf-8", "replace").strip()
+            )
+
+        steps.append(without_substrings)
+    if not steps:
+        return None
+
+    def rewrite(number: int, document: Document) -> Document:
+        for step in steps:
+            document = step(number, document)
+        document.token_count = (len(document.text.encode("utf-8", "ignore")) + 3) // 4
+        return document
+
+    return rewrite
+
+
+def _repeated(corpus: Corpus, length: int, before: Sequence[Rewrite]) -> dict[int, list[tuple[int, int]]]:
+    """Spans of bytes, by document, that an earlier document (or an earlier place of the same) has already."""
+    from crawltalk.retrieval.suffixes import repeated_spans
+
+    numbers, texts = [], []
+    for start, table, _ in corpus.tables():
+        for offset, row in enumerate(table.to_pylist()):
+            if corpus.survivor[start + offset] == start + offset:
+                document = Document(**row)
+                for step in before:
+                    document = step(start + offset, document)
+                numbers.append(start + offset)
+                texts.append(document.text.encode("utf-8", "replace"))
+    return {number: spans for number, spans in zip(numbers, repeated_spans(texts, length), strict=True) if spans}
+
+
+def _rewritten(table: pa.Table, numbers: np.ndarray, rewrite: Rewrite) -> tuple[pa.Table, list[Removed], np.ndarray]:
+    """The table with shorter texts, the documents of which nothing is left, and which rows are still there."""
+    kept, emptied = [], []
+    still = np.ones(len(numbers), bool)
+    for place, row in enumerate(table.to_pylist()):
+        document = rewrite(int(numbers[place]), Document(**row))
+        if document.text.strip():
+            kept.append(msgspec.structs.asdict(document))
+            continue
+        still[place] = False
+        page = _duplicate(row, ("", ""), False)
+        page.reason = "nothing but repeated text"
+        emptied.append(page)
+    return pa.Table.from_pylist(kept, table.schema), emptied, still
+
+
+def removed_rows(folder: Path) -> Iterator[Removed]:
+    """The dropped pages of a finished data folder."""
+    for path in sorted(folder.glob("removed-*.parquet")):
+        for row in read_table(path, list(REMOVED_COLUMNS)):
+            yield Removed(**row)

@@ -1,0 +1,133 @@
+"""The processes of this machine: each refines one file at a time; one that dies is replaced, and its file taken up again."""
+
+import signal
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from crawltalk.core.errors import UserError
+from crawltalk.core.machine import memory_bytes
+from crawltalk.core.processes import limit_memory, start_worker
+from crawltalk.core.recipe import Machine
+from crawltalk.data.parts import Task
+from crawltalk.data.refine import refine
+
+PATIENCE = 3
+"""Deaths in a row without a single page read, after which the machine is at fault and not a page."""
+_SPARE = 0.2  # of the memory, for the system and this process
+
+
+def map_items(machine: Machine, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+    """Apply a function to each item, in order: here, one after the other."""
+    return map(function, items)
+
+
+def refine_all(tasks: Sequence[Task], machine: Machine, report: Callable[[Task, int], Any]) -> None:
+    """Refine all files, the largest first; `report` hears how many pages of a file are done, and -1 when all are.
+
+    No file is handed out before a process is free for it, so nothing piles up. Raises the UserError of a file, or UserError
+    if processes die for no page's fault.
+    """
+    waiting = sorted(tasks, key=lambda task: task.size)
+    count = min(machine.workers or 1, len(tasks))
+    limit = max(2 << 30, int(memory_bytes() * (1 - _SPARE) / max(1, count)))
+    workers: dict[Connection, _Worker] = {}
+    try:
+        while waiting or workers:
+            while waiting and len(workers) < count:
+                worker = _Worker(limit)
+                workers[worker.pipe] = worker
+                worker.take(waiting.pop())
+            for pipe in wait(list(workers)):
+                worker = workers[pipe]  # type: ignore[index] - wait returns what it was given
+                finished = worker.hear(report)
+                if finished and waiting:
+                    worker.take(waiting.pop())
+                elif finished:
+                    workers.pop(worker.pipe).stop()
+                elif worker.dead:
+                    del workers[worker.pipe]
+                    waiting.append(worker.task)
+                    _check_patience(worker.task, worker.ended)
+    finally:
+        for worker in workers.values():
+            worker.kill()
+
+
+def _check_patience(task: Task, ended: str) -> None:
+    """Count deaths without a page; a note beside the file, since each process is a new one."""
+    task.ended = ended
+    task.fruitless = 0 if task.page_at_work() else task.fruitless + 1
+    if task.fruitless >= PATIENCE:
+        raise UserError(
+            f"worker processes end ({ended}) before they read a page of {task.name}; the finished files are kept: free some"
+            " memory, or run again with --machine.workers 1"
+        )
+
+
+class _Worker:
+    """A process and the file that it is at."""
+
+    def __init__(self, limit: int) -> None:
+        context = get_context("spawn")  # no inherited threads, no inherited locks
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(theirs, limit), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.task: Task
+        self.dead = False
+        self.ended = ""
+
+    def take(self, task: Task) -> None:
+        """Hand over a file."""
+        self.task = task
+        self.pipe.send(task)
+
+    def hear(self, report: Callable[[Task, int], Any]) -> bool:
+        """Take one message; True if the file is finished. Raises what the process raised."""
+        try:
+            message = self.pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self.process.join()
+            self.dead, code = True, self.process.exitcode or 0
+            self.ended = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            self.pipe.close()
+            return False
+        if isinstance(message, UserError):
+            raise message
+        if isinstance(message, str):
+            raise RuntimeError(f"{self.task.name}: {message}")
+        report(self.task, message)
+        return message < 0
+
+    def stop(self) -> None:
+        """There is no more to do."""
+        self.pipe.close()
+        self.process.join()
+
+    def kill(self) -> None:
+        """End it at once; parts that are not finished are done again."""
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+def _work(pipe: Connection, limit: int) -> None:
+    """What a worker process does: files, until there are no more."""
+    start_worker()
+    limit_memory(limit)
+    while True:
+        try:
+            task = pipe.recv()
+        except EOFError:
+            return
+        try:
+            refine(task, pipe.send, task.ended)
+        except UserError as error:
+            pipe.send(error)
+        except Exception:
+            pipe.send(traceback.format_exc())
+        else:
+            pipe.send(-1)

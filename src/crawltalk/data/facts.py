@@ -1,0 +1,28 @@
+"""What decides the documents besides the recipe: the user's lists, models and earlier runs. Light, since `status` asks for it."""
+
+from pathlib import Path
+from typing import Any
+
+from crawltalk.core.recipe import Data
+from crawltalk.core.run import read_manifest
+
+
+def facts(config: Data) -> dict[str, Any]:
+    """Path, size and modification time (ns) of each file that the recipe names, and the fingerprints of the earlier runs."""
+    found: dict[str, Any] = {}
+    named = [path for path in (config.blocklist, config.classifier, *config.benchmarks) if path is not None]
+    if files := [_stamp(file) for path in named for file in _files(Path(path))]:
+        found["files"] = files
+    if config.earlier:
+        manifests = [read_manifest(Path(run) / "data") for run in config.earlier]
+        found["earlier_runs"] = [manifest and manifest.fingerprint for manifest in manifests]
+    return found
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+
+
+def _stamp(path: Path) -> list[Any]:
+    """A missing file has its name alone; the stage says what is wrong with it."""
+    return [str(path), path.stat().st_size, path.stat().st_mtime_ns] if path.exists() else [str(path)]

@@ -1,0 +1,151 @@
+"""What refining leaves behind: for each input file a row of parts, each with the outcome of up to `PART_PAGES` pages.
+
+A part is the unit of work that is never lost or done twice: memory is bounded by one part, a killed run goes on behind
+the last finished one, and a page that kills its process costs one part's work. The files of part 2 of input file 7:
+
+    00007-00002.documents.parquet   what passed all filters, with personal data replaced
+    00007-00002.removed.parquet     the other pages, with step and reason
+    00007-00002.bands.npy           MinHash bands, (bands, documents)
+    00007-00002.facts.npy           `FACTS` of each document
+    00007-00002.names.bin           ids and URLs (`Names`)
+    00007-00002.lines.npy           hashes of lines, if repeated lines of a site are to go
+    00007-00002.tally.json          counts; written last
+    00007.done                      number of parts and warnings; written when the file has been read to its end
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from crawltalk.core.documents import read_table, write_documents, write_table
+from crawltalk.core.recipe import Data
+from crawltalk.core.stage import write_array, write_atomically
+from crawltalk.core.types import Document
+from crawltalk.data.funnel import REMOVED_COLUMNS, Removed, Tally
+
+PART_PAGES = 4000
+FACTS = np.dtype(
+    [
+        ("rank", np.float64),  # the highest of a cluster stays
+        ("tie", np.uint64),  # the lowest among equals
+        ("extracted", np.int64),  # characters before personal data was replaced
+        ("characters", np.int64),
+        ("replaced", np.int64),  # pieces of personal data
+    ]
+)
+
+
+class Done(msgspec.Struct):
+    """Says that a file has been read to its end."""
+
+    parts: int
+    warnings: list[str]
+
+
+class Task(msgspec.Struct, kw_only=True):
+    """One input file to refine."""
+
+    number: int
+    source: str
+    """A path, or a URL that fsspec knows."""
+    size: int
+    """Bytes; the largest files come first."""
+    folder: Path
+    """For the parts."""
+    config: Data
+    ended: str = ""
+    """How the process that had this file before ended, if it died: a signal's name."""
+    fruitless: int = 0
+    """Processes in a row that died before they read a page of it."""
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.source.rstrip("/").rsplit("/", 1)[-1]
+
+    def file(self, name: str) -> Path:
+        """A file about the whole input file: `done`, `working`, `deaths`."""
+        return self.folder / f"{self.number:05d}.{name}"
+
+    def part(self, part: int, name: str) -> Path:
+        """A file of one part."""
+        return self.folder / f"{self.number:05d}-{part:05d}.{name}"
+
+    def done(self) -> Done | None:
+        """What the end of the file left behind, or None if it is not reached."""
+        path = self.file("done")
+        return msgspec.json.decode(path.read_bytes(), type=Done) if path.exists() else None
+
+    def page_at_work(self) -> int:
+        """Number of the page that a process is at, or died at; 0 if there is none."""
+        path = self.file("working")
+        return int(np.fromfile(path, np.int64)[0]) if path.exists() else 0
+
+    def finished_parts(self) -> int:
+        """How many parts are complete."""
+        count = 0
+        while self.part(count, "tally.json").exists():
+            count += 1
+        return count
+
+
+class Part:
+    """A part in the making, in memory."""
+
+    def __init__(self, task: Task, number: int) -> None:
+        self.task, self.number = task, number
+        self.tally = Tally()
+        self.documents: list[Document] = []
+        self.removed: list[Removed] = []
+        self.bands: list[np.ndarray] = []
+        self.facts: list[tuple[float, int, int, int, int]] = []
+        self.lines: list[np.ndarray] = []
+
+    def write(self) -> None:
+        """Write all files, the tally last."""
+        config, file = self.task.config, lambda name: self.task.part(self.number, name)
+        write_documents(file("documents.parquet"), self.documents)
+        write_table(file("removed.parquet"), self.removed, REMOVED_COLUMNS)
+        write_array(file("bands.npy"), np.array(self.bands, np.uint64).reshape(len(self.bands), config.bands).T.copy())
+        write_array(file("facts.npy"), np.array(self.facts, FACTS))
+        write_names(file("names.bin"), ((page.id, page.url) for page in self.documents))
+        if config.site_lines:
+            write_array(file("lines.npy"), np.concatenate([np.zeros(0, np.uint64), *self.lines]))
+        write_atomically(file("tally.json"), msgspec.json.encode(self.tally))
+
+
+def write_names(path: Path, names: Iterable[tuple[str, str]]) -> None:
+    """Ids and URLs of documents as one file: their number, the end of each string, then the strings in UTF-8."""
+    pieces = [piece.encode("utf-8", "replace") for pair in names for piece in pair]
+    ends = np.fromiter(accumulate(map(len, pieces)), np.int64, len(pieces))
+    write_atomically(path, b"".join([np.int64(len(pieces)).tobytes(), ends.tobytes(), *pieces]))
+
+
+class Names:
+    """Ids and URLs of all documents of several files by their number, read from disk one by one."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.files = [np.memmap(path, np.uint8, "r") for path in paths]
+        counts = [int(file[:8].view(np.int64)[0]) // 2 for file in self.files]
+        self.starts = [0, *accumulate(counts)]
+
+    def __getitem__(self, number: int) -> tuple[str, str]:
+        place = bisect_right(self.starts, number) - 1
+        file, row = self.files[place], 2 * (number - self.starts[place])
+        pieces = int(file[:8].view(np.int64)[0])
+        ends = file[8 : 8 + 8 * pieces].view(np.int64)
+        first = 8 + 8 * pieces
+        start = int(ends[row - 1]) if row else 0
+        id_ = file[first + start : first + int(ends[row])].tobytes().decode()
+        return id_, file[first + int(ends[row]) : first + int(ends[row + 1])].tobytes().decode()
+
+
+def names_of(documents: Iterable[Path], path: Path) -> Path:
+    """The `Names` file of documents that lie in Parquet files, such as an earlier crawl's."""
+    rows = (row for file in documents for row in read_table(file, ["id", "url"]))
+    write_names(path, ((row["id"], row["url"]) for row in rows))
+    return path

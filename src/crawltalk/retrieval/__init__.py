@@ -1,0 +1,1 @@
+"""Finding text: suffix arrays over a corpus."""

@@ -1,0 +1,104 @@
+"""Suffix arrays: every place of every substring of a text, found in logarithmic time (Manber and Myers 1990).
+
+Used to cut out text that the corpus has already (Lee et al. 2022, 4.1). The array is made by libdivsufsort (pydivsufsort).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numba import njit
+from pydivsufsort import divsufsort, sa_search
+
+SEPARATOR = 0xFF
+"""Between documents: no byte of UTF-8."""
+
+
+def suffix_array(text: np.ndarray) -> np.ndarray:
+    """Places of all suffixes in order, int32 (int64 from 2 GiB on). `text`: (bytes,) uint8. Needs about 5 (9) bytes a byte."""
+    return divsufsort(np.require(text, requirements="W")) if len(text) else np.zeros(0, np.int32)
+
+
+def find(text: np.ndarray, suffixes: np.ndarray, pattern: bytes) -> np.ndarray:
+    """The places of a pattern, sorted."""
+    if not len(text) or not pattern:
+        return suffixes[:0]
+    writable = np.require(text, requirements="W")  # the library asks for it
+    count, first = sa_search(writable, suffixes, np.frombuffer(bytearray(pattern), np.uint8))
+    return np.sort(suffixes[first : first + count]) if count else suffixes[:0]
+
+
+def repeated_spans(documents: Sequence[bytes], length: int) -> list[list[tuple[int, int]]]:
+    """For each document (UTF-8) the spans of at least about `length` bytes that occur earlier, in it or in one before it.
+
+    Spans are (start, end) in bytes, apart from each other, and shrunk to whole characters.
+    """
+    joined = bytearray().join(piece for document in documents for piece in (document, bytes([SEPARATOR])))
+    text = np.frombuffer(joined, np.uint8)
+    cover = _cover(text, suffix_array(text), length)
+    found, start = [], 0
+    for document in documents:
+        found.append(_spans(document, cover[start : start + len(document)]))
+        start += len(document) + 1
+    return found
+
+
+def _spans(document: bytes, cover: np.ndarray) -> list[tuple[int, int]]:
+    edges = np.flatnonzero(np.diff(cover.astype(np.int8), prepend=0, append=0)).tolist()
+    spans = []
+    for first, last in zip(edges[::2], edges[1::2], strict=True):
+        start, end = first, last
+        while start < end and document[start] & 0xC0 == 0x80:
+            start += 1
+        while end > start and end < len(document) and document[end] & 0xC0 == 0x80:
+            end -= 1
+        if start < end:
+            spans.append((start, end))
+    return spans
+
+
+@njit(cache=True)
+def _smaller_neighbours(suffixes):
+    """For each place the next smaller place before and behind it in the array (-1: none)."""
+    before = np.full(len(suffixes), -1, suffixes.dtype)
+    behind = np.full(len(suffixes), -1, suffixes.dtype)
+    stack = np.empty(len(suffixes), suffixes.dtype)
+    top = 0
+    for place in suffixes:
+        while top and stack[top - 1] > place:
+            behind[stack[top - 1]] = place
+            top -= 1
+        if top:
+            before[place] = stack[top - 1]
+        stack[top] = place
+        top += 1
+    return before, behind
+
+
+@njit(cache=True)
+def _mark(text, earlier, length, cover):
+    """Mark what matches from `earlier[place]` on; a match shrinks by one byte at most from place to place."""
+    size = 0
+    for place in range(len(text)):
+        other = earlier[place]
+        size = max(0, size - 1)
+        if other < 0:
+            size = 0
+            continue
+        while text[place + size] != SEPARATOR and text[place + size] == text[other + size]:
+            size += 1
+        if size >= length:
+            cover[place : place + size] = True
+
+
+@njit(cache=True)
+def _cover(text, suffixes, length):
+    """Which bytes are part of a match of at least `length` bytes with an earlier place.
+
+    The longest earlier match of a place is with one of its two smaller neighbours in the suffix array (Crochemore and Ilie
+    2008).
+    """
+    before, behind = _smaller_neighbours(suffixes)
+    found = np.zeros(len(text), np.bool_)
+    _mark(text, before, length, found)
+    _mark(text, behind, length, found)
+    return found
