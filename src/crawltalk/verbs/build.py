@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from cyclopts import Parameter
 
 from crawltalk.core.config import load_recipe
-from crawltalk.core.console import StageBoard, console
+from crawltalk.core.console import StageBoard, console, print_table
 from crawltalk.core.errors import BadRecipe, UserError
 from crawltalk.core.execute import build
 from crawltalk.core.machine import check_fit
@@ -38,9 +39,47 @@ def run(
     _build(ALL, target, overlays, out, borrow, _with_engine(engine, set))
 
 
-def crawl(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set = ()) -> None:
-    """Render the embedded crawl with known ground truth, or take stock of your own WARC files (--crawl.source)."""
-    _build(("crawl",), target, overlays, out, None, set)
+def crawl(
+    target: str = "small",
+    *more: str,
+    out: Out = None,
+    depth: int = 2,
+    pages: int = 1000,
+    delay: float = 1.0,
+    any_site: Annotated[bool, Parameter(negative=())] = False,
+    set: Set = (),
+) -> None:
+    """Render the embedded crawl with known ground truth, take stock of your own files (--crawl.source), or fetch a web site.
+
+    Parameters
+    ----------
+    target
+        A preset, the folder of a run, or the address of a web page to start from.
+    more
+        TOML files laid over the preset; or further addresses.
+    depth
+        Of a web crawl: links away from the start.
+    pages
+        Of a web crawl: at most so many are stored.
+    delay
+        Of a web crawl: seconds between two requests to one host; more if its robots.txt asks for it.
+    any_site
+        Of a web crawl: follow links to other hosts, too.
+    """
+    if "://" not in target:
+        _build(("crawl",), target, [Path(word) for word in more], out, None, set)
+        return
+    from crawltalk.crawl.web import WebCrawl, crawl_web
+
+    folder = out or Path("crawls") / (urlsplit(target).hostname or "web")
+    settings = WebCrawl(depth=depth, pages=pages, delay=delay, same_site=not any_site)
+    counts = crawl_web(
+        [target, *more], folder, settings, lambda stored, url: console.print(f"{stored:,} {url}", markup=False)
+    )
+    print_table(("what became of it", "URLs"), [(state, f"{count:,}") for state, count in counts.items()])
+    console.print(
+        f"crawl: {folder}\nnext: crawltalk run small --crawl.source '{folder}/*.warc.gz'", soft_wrap=True, markup=False
+    )
 
 
 def data(

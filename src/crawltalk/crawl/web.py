@@ -1,0 +1,393 @@
+"""A polite web crawler: `crawltalk crawl URL...` fetches pages and writes WARC.
+
+It obeys robots.txt (RFC 9309, by Scrapy's parser), asks a host for one page at a time with a pause in between, follows links
+breadth first up to a depth, and stays on the sites it was given. What it knows lies in `frontier.sqlite` beside the WARC files.
+"""
+
+import hashlib
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urljoin, urlsplit, urlunsplit
+
+from crawltalk import __version__
+from crawltalk.core.errors import BadInput, UserError
+from crawltalk.crawl.frontier import Entry, Frontier
+from crawltalk.crawl.records import gzip_record
+
+TOKEN = "crawltalk"
+"""What robots.txt may call this crawler."""
+TRIES = 3
+_HOPS = 10
+_LONGEST = 2000  # characters of a URL
+_REPEATS = 3  # of one segment in a path; more is a trap
+_LONGEST_WAIT = 3600.0
+_ROBOTS_BYTES = 500 << 10  # RFC 9309, 2.5
+_HTML = ("text/html", "application/xhtml+xml")
+_REVISIT = "http://netpreserve.org/warc/1.1/revisit/identical-payload-digest"
+
+Report = Callable[[int, str], Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebCrawl:
+    """How far to go, and how politely."""
+
+    depth: int = 2
+    """Links away from the start."""
+    pages: int = 1000
+    """At most so many pages are stored."""
+    delay: float = 1.0
+    """Seconds between two requests to one host; more if its robots.txt asks for it."""
+    same_site: bool = True
+    """Only the hosts of the start URLs; a leading www. makes no difference."""
+    agent: str = f"Mozilla/5.0 (compatible; {TOKEN}/{__version__})"
+    """The User-Agent header."""
+    max_page_bytes: int = 10_000_000
+    """A longer body is cut."""
+    timeout: float = 30.0
+    """Seconds to wait for a host."""
+    pages_per_file: int = 1000
+
+
+def crawl_web(
+    urls: Sequence[str], out: Path, settings: WebCrawl | None = None, report: Report = lambda stored, url: None
+) -> dict[str, int]:
+    """Crawl from the start URLs into `out/crawl-*.warc.gz`, going on where an earlier call ended.
+
+    `report` hears the number of stored pages and the URL at hand. Returns the number of URLs by what became of them. Raises
+    BadInput for what is no URL, UserError if nothing could be fetched or `out` belongs to another crawl.
+    """
+    settings = settings or WebCrawl()
+    starts = [_start(url) for url in urls]
+    out.mkdir(parents=True, exist_ok=True)
+    frontier = Frontier(out / "frontier.sqlite")
+    try:
+        if frontier.fact("starts") not in (None, starts):
+            raise UserError(f"{out} holds a crawl of {' '.join(frontier.fact('starts'))}; give another folder with --out")
+        frontier.set_fact("starts", starts)
+        frontier.add([(url, host_of(url)) for url in starts], 0)
+        frontier.commit()
+        Crawler(starts, out, settings, frontier, report).run()
+        counts = frontier.counts()
+        if not counts.get("stored"):
+            note = frontier.base.execute("SELECT url, state, note FROM pages WHERE state != 'waiting'").fetchone()
+            raise UserError(f"nothing was stored: {': '.join(filter(None, note or starts[:1]))}")
+        return counts
+    finally:
+        frontier.close()
+
+
+def host_of(url: str) -> str:
+    """Host, with the port if it is not the scheme's own."""
+    return urlsplit(url).netloc
+
+
+def normalize(url: str, base: str = "") -> str | None:
+    """The one form of a URL that the frontier knows, or None if it is not to be fetched."""
+    try:
+        parts = urlsplit(urljoin(base, url.strip()))
+        host = (parts.hostname or "").encode("idna").decode().lower()
+        port = parts.port
+    except ValueError:  # a port that is none, a host that IDNA refuses
+        return None
+    segments = _without_dots(parts.path.split("/"))
+    if (
+        parts.scheme not in ("http", "https")
+        or not host
+        or any(segments.count(one) > _REPEATS for one in set(segments) - {""})
+    ):
+        return None
+    netloc = host if port in (None, {"http": 80, "https": 443}[parts.scheme]) else f"{host}:{port}"
+    safe = "%/:=&?~+!$,;'@()*[]"
+    found = urlunsplit((parts.scheme, netloc, quote("/".join(segments) or "/", safe), quote(parts.query, safe), ""))
+    return found if len(found) <= _LONGEST else None
+
+
+def _without_dots(segments: Sequence[str]) -> list[str]:
+    """Resolve . and .. in the segments of an absolute path (RFC 3986, 5.2.4)."""
+    found: list[str] = []
+    for segment in segments:
+        if segment == "..":
+            del found[max(1, len(found) - 1) :]
+        elif segment != ".":
+            found.append(segment)
+    return [*found, ""] if segments[-1] in (".", "..") else found
+
+
+def _start(url: str) -> str:
+    found = normalize(url) if "://" in url else None
+    if found is None:
+        raise BadInput(f"{url!r} is no web address; give one such as https://www.example.org/")
+    return found
+
+
+@dataclass
+class _Fetched:
+    """A response, its body as it came but for the transfer encoding."""
+
+    response: Any
+    body: bytes
+    truncated: bool
+    address: str
+    """Of the host that answered."""
+    date: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
+
+    @property
+    def kind(self) -> str:
+        return self.response.headers.get("content-type", "").split(";")[0].strip().lower()
+
+
+class Crawler:
+    """One process's share of a crawl: the client, the robots.txt files that it has read, and when each host may be asked again."""
+
+    def __init__(self, starts: Sequence[str], out: Path, settings: WebCrawl, frontier: Frontier, report: Report) -> None:
+        self.settings, self.frontier, self.report = settings, frontier, report
+        self.sites = {host_of(url).removeprefix("www.") for url in starts}
+        self.writer = _Writer(out, settings.pages_per_file, frontier)
+        self.ready: dict[str, float] = {}
+        self.robots: dict[str, Any] = {}
+
+    def run(self) -> None:
+        """Fetch until nothing waits or enough is stored."""
+        import httpx
+
+        headers = {"User-Agent": self.settings.agent, "Accept": "text/html,application/xhtml+xml", "Accept-Encoding": "gzip"}
+        with httpx.Client(headers=headers, timeout=self.settings.timeout, max_redirects=5) as client:
+            self.client = client
+            while self.frontier.counts().get("stored", 0) < self.settings.pages:
+                hosts = self.frontier.waiting_hosts(self.settings.depth)
+                if not hosts:
+                    break
+                host = min(hosts, key=lambda name: self.ready.get(name, 0.0))
+                time.sleep(max(0.0, self.ready.get(host, 0.0) - time.monotonic()))
+                entry = self.frontier.next_of(host, self.settings.depth)
+                assert entry is not None, host
+                self._visit(entry)
+                self.frontier.commit()
+        self.writer.finish()
+
+    def _visit(self, entry: Entry) -> None:
+        """Fetch one URL, if that is allowed, and settle what became of it."""
+        import httpx
+
+        robots = self._robots(entry)
+        if robots is None:
+            return self._later(entry, 0.0, "robots.txt cannot be read")
+        if not robots.can_fetch(entry.url, TOKEN):
+            return self.frontier.settle(entry.url, "forbidden", "robots.txt")
+        pause = max(self.settings.delay, robots.crawl_delay(TOKEN) or 0.0)
+        try:
+            fetched = self._fetch(entry.url)
+        except httpx.HTTPError as error:
+            self.ready[entry.host] = time.monotonic() + pause
+            return self._later(entry, 0.0, str(error) or type(error).__name__)
+        self.ready[entry.host] = time.monotonic() + pause
+        if fetched is None:
+            return self.frontier.settle(entry.url, "not HTML")
+        status = fetched.response.status_code
+        if status in (429, 503):
+            return self._later(entry, _retry_after(fetched.response.headers.get("retry-after", "")), f"HTTP status {status}")
+        return self._keep(entry, fetched)
+
+    def _keep(self, entry: Entry, fetched: _Fetched) -> None:
+        """Store a response and follow where it leads."""
+        status, rules = fetched.response.status_code, fetched.response.headers.get("x-robots-tag", "").lower()
+        state = "stored" if status == 200 else f"HTTP status {status}"
+        if status == 200:
+            tree = _tree(fetched)
+            rules += "," + ",".join(_meta(tree)) if tree else ""
+            if tree and "nofollow" not in rules and "none" not in rules:
+                self._add(_links(tree, entry.url), entry.depth + 1)
+        elif 300 <= status < 400 and entry.hops < _HOPS and (target := fetched.response.headers.get("location")):
+            self._add([normalize(target, entry.url)], entry.depth, entry.hops + 1)
+        if "noindex" in rules or "none" in rules:
+            return self.frontier.settle(entry.url, "noindex")
+        first = None
+        if status == 200:
+            digest = hashlib.sha256(fetched.body).hexdigest()
+            first = self.frontier.first_with(digest, entry.url, fetched.date)
+        self.writer.write(entry.url, fetched, first)
+        self.frontier.settle(entry.url, "duplicate" if first else state)
+        self.report(self.frontier.counts().get("stored", 0), entry.url)
+        return None
+
+    def _add(self, urls: Any, depth: int, hops: int = 0) -> None:
+        found = [(url, host_of(url)) for url in dict.fromkeys(filter(None, urls))]
+        if self.settings.same_site:
+            found = [(url, host) for url, host in found if host.removeprefix("www.") in self.sites]
+        self.frontier.add(found, depth, hops)
+
+    def _fetch(self, url: str) -> _Fetched | None:
+        """The response; None, its body unread, if it is a page of another kind than HTML."""
+        with self.client.stream("GET", url) as response:
+            fetched = _Fetched(response, b"", False, response.extensions["network_stream"].get_extra_info("server_addr")[0])
+            if response.status_code == 200 and fetched.kind not in _HTML:
+                return None
+            pieces, size = [], 0
+            for piece in response.iter_raw():
+                pieces.append(piece)
+                size += len(piece)
+                if size > self.settings.max_page_bytes:
+                    break
+            fetched.body = b"".join(pieces)[: self.settings.max_page_bytes]
+            fetched.truncated = size > self.settings.max_page_bytes
+            return fetched
+
+    def _robots(self, entry: Entry) -> Any:
+        """The rules of a host; None while they cannot be read, which forbids all (RFC 9309, 2.3.1)."""
+        import httpx
+        from protego import Protego
+
+        scheme = urlsplit(entry.url).scheme
+        key = f"{scheme}://{entry.host}"
+        if self.robots.get(key) is None:
+            text: str | None = None
+            try:
+                with self.client.stream("GET", f"{key}/robots.txt", follow_redirects=True) as response:
+                    if response.status_code < 400:
+                        content = b""
+                        for piece in response.iter_bytes():
+                            content += piece
+                            if len(content) > _ROBOTS_BYTES:
+                                break
+                        text = content[:_ROBOTS_BYTES].decode("utf-8", "replace")
+                    elif response.status_code < 500:
+                        text = ""
+            except httpx.HTTPError as error:
+                self.frontier.base.execute("UPDATE pages SET note = ? WHERE url = ?", (str(error), entry.url))
+            self.robots[key] = None if text is None else Protego.parse(text)
+        return self.robots[key]
+
+    def _later(self, entry: Entry, seconds: float, why: str) -> None:
+        """Try again after a pause that doubles, or give the URL up."""
+        if entry.tries + 1 >= TRIES:
+            return self.frontier.settle(entry.url, "failed", why)
+        pause = max(seconds, self.settings.delay * 2 ** (entry.tries + 1))
+        self.ready[entry.host] = time.monotonic() + min(pause, _LONGEST_WAIT)
+        return self.frontier.retry(entry.url)
+
+
+def _retry_after(value: str) -> float:
+    """Seconds that a Retry-After header asks for: a number or a date (RFC 9110, 10.2.3)."""
+    if value.strip().isdigit():
+        return float(value)
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return 0.0
+
+
+def _tree(fetched: _Fetched) -> Any:
+    """The page, parsed; None if its body cannot be read."""
+    import httpx
+    from resiliparse.parse.encoding import detect_encoding
+    from resiliparse.parse.html import HTMLTree
+
+    try:
+        body = httpx.Response(200, headers=fetched.response.headers, content=fetched.body).content
+    except httpx.DecodingError:  # a cut gzip body
+        return None
+    if body.count(b"<") > 200_000:  # nesting of that depth hangs the parser
+        return None
+    return HTMLTree.parse_from_bytes(body, fetched.response.charset_encoding or detect_encoding(body) or "utf-8")
+
+
+def _meta(tree: Any) -> Iterator[str]:
+    """What the page's own meta tags tell robots."""
+    for element in tree.document.query_selector_all("meta[name]"):
+        if element.getattr("name", "").lower() in ("robots", TOKEN):
+            yield element.getattr("content", "").lower()
+
+
+def _links(tree: Any, url: str) -> Iterator[str | None]:
+    """Where the page's links lead, those marked nofollow left out."""
+    base = tree.document.query_selector("base[href]")
+    root = urljoin(url, base.getattr("href", "")) if base else url
+    for element in tree.document.query_selector_all("a[href]"):
+        if "nofollow" not in element.getattr("rel", "").lower().split():
+            yield normalize(element.getattr("href", ""), root)
+
+
+class _Writer:
+    """WARC files one after the other; the one in the making ends in .open, and what is not committed is cut off at the start."""
+
+    def __init__(self, out: Path, pages_per_file: int, frontier: Frontier) -> None:
+        self.out, self.pages_per_file, self.frontier = out, pages_per_file, frontier
+        self.number, self.length, self.pages = frontier.fact("file") or (0, 0, 0)
+        for path in out.glob("crawl-*.warc.gz.open"):
+            if path != self._path():
+                path.rename(path.with_suffix(""))  # complete, and killed before it was named
+        if self._path().exists():
+            os.truncate(self._path(), self.length)
+
+    def _path(self) -> Path:
+        return self.out / f"crawl-{self.number:05d}.warc.gz.open"
+
+    def write(self, url: str, fetched: _Fetched, first: tuple[str, str] | None) -> None:
+        """Append request and response; a body that another URL had before is only referred to. The caller commits."""
+        if self.pages >= self.pages_per_file:
+            self.finish()
+        with open(self._path(), "ab") as file:
+            if not self.length:
+                file.write(_info(self._path().stem))
+            file.write(_exchange(url, fetched, first))
+            file.flush()
+            os.fsync(file.fileno())
+            self.length = file.tell()
+        self.pages += 1
+        self.frontier.set_fact("file", (self.number, self.length, self.pages))
+
+    def finish(self) -> None:
+        """Give the file in the making its name."""
+        path = self._path()
+        if path.exists():
+            self.number, self.length, self.pages = self.number + 1, 0, 0
+            self.frontier.set_fact("file", (self.number, 0, 0))
+            self.frontier.commit()
+            path.rename(path.with_suffix(""))
+
+
+def _info(name: str) -> bytes:
+    block = f"software: {TOKEN} {__version__}\r\nformat: WARC File Format 1.1\r\nrobots: obey\r\n".encode()
+    return gzip_record(_head("warcinfo", block, {"WARC-Filename": name, "Content-Type": "application/warc-fields"}), block)
+
+
+def _exchange(url: str, fetched: _Fetched, first: tuple[str, str] | None) -> bytes:
+    """Request and response as two records."""
+    response, request = fetched.response, fetched.response.request
+    asked = _http_head(f"{request.method} {request.url.raw_path.decode()} HTTP/1.1", request.headers.raw)
+    kept = [
+        (name, value)
+        for name, value in response.headers.raw
+        if name.lower() not in (b"transfer-encoding", b"content-length")
+    ]
+    kept.append((b"Content-Length", str(len(fetched.body)).encode()))
+    answered = _http_head(f"{response.http_version} {response.status_code} {response.reason_phrase}", kept)
+    common = {"WARC-Target-URI": url, "WARC-Date": fetched.date, "WARC-IP-Address": fetched.address}
+    own = {"Content-Type": "application/http;msgtype=response"}
+    own["WARC-Payload-Digest"] = f"sha256:{hashlib.sha256(fetched.body).hexdigest()}"
+    if fetched.truncated:
+        own["WARC-Truncated"] = "length"
+    if first:
+        own |= {"WARC-Profile": _REVISIT, "WARC-Refers-To-Target-URI": first[0], "WARC-Refers-To-Date": first[1]}
+    block = answered if first else answered + fetched.body
+    head = _head("revisit" if first else "response", block, common | own)
+    about = {"Content-Type": "application/http;msgtype=request", "WARC-Concurrent-To": head["WARC-Record-ID"]}
+    return gzip_record(head, block) + gzip_record(_head("request", asked, common | about), asked)
+
+
+def _http_head(first: str, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    return b"".join([first.encode(), b"\r\n", *(b"%s: %s\r\n" % pair for pair in headers), b"\r\n"])
+
+
+def _head(kind: str, block: bytes, fields: dict[str, str]) -> dict[str, str]:
+    date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    head = {"WARC-Type": kind, "WARC-Record-ID": f"<urn:uuid:{uuid.uuid4()}>", "WARC-Date": date}
+    return head | fields | {"Content-Length": str(len(block))}
