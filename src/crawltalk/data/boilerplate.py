@@ -4,9 +4,12 @@ CCNet (Wenzek et al. 2020, 3.2) drops paragraphs that occur before anywhere; her
 own host, so that a proverb may stand on many sites.
 """
 
+from collections.abc import Callable
 from hashlib import blake2b
 
 import numpy as np
+
+from crawltalk.data.dedup import distinct
 
 
 def line_hashes(host: str, text: str) -> np.ndarray:
@@ -15,7 +18,7 @@ def line_hashes(host: str, text: str) -> np.ndarray:
     return np.fromiter(map(_hasher(host), sorted(lines)), np.uint64, len(lines))
 
 
-def _hasher(host: str):
+def _hasher(host: str) -> Callable[[str], int]:
     key = blake2b(host.encode("utf-8", "replace"), digest_size=32).digest()
 
     def hash_line(line: str) -> int:
@@ -29,7 +32,7 @@ def frequent(hashes: np.ndarray, at_least: int) -> np.ndarray:
     ordered = np.sort(hashes)
     if len(ordered) < at_least:
         return ordered[:0]
-    return np.unique(
+    return distinct(
         ordered[: len(ordered) - at_least + 1][ordered[: len(ordered) - at_least + 1] == ordered[at_least - 1 :]]
     )
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from crawltalk.core.errors import BadInput, MissingInput
 from crawltalk.core.types import Document
-from crawltalk.data.dedup import ngram_hashes
+from crawltalk.data.dedup import distinct, ngram_hashes
 from crawltalk.data.quality import Filter
 
 _WORD = re.compile(r"\w+")
@@ -31,7 +31,7 @@ def read_benchmarks(paths: Sequence[str], ngram: int) -> np.ndarray:
         for text in _texts(Path(name)):
             if len(_WORD.findall(text)) >= ngram:
                 found.append(ngram_hashes(text, ngram))
-    return np.unique(np.concatenate(found))
+    return distinct(np.concatenate(found))
 
 
 def _texts(path: Path) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """The processes of this machine: each refines one file at a time; one that dies is replaced, and its file taken up again."""
 
+import contextlib
 import signal
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,48 +13,54 @@ from crawltalk.core.machine import memory_bytes
 from crawltalk.core.processes import limit_memory, start_worker
 from crawltalk.core.recipe import Machine
 from crawltalk.data.parts import Task
-from crawltalk.data.refine import refine
+from crawltalk.data.refine import refine, warm_up
 
 PATIENCE = 3
 """Deaths in a row without a single page read, after which the machine is at fault and not a page."""
 _SPARE = 0.2  # of the memory, for the system and this process
 
 
-def map_items(machine: Machine, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-    """Apply a function to each item, in order: here, one after the other."""
-    return map(function, items)
+class Engine:
+    """Processes that start at once and load their models while the caller still prepares; to be used in a `with`."""
 
+    def __init__(self, machine: Machine, files: int) -> None:
+        count = min(machine.workers or 1, max(1, files))
+        self.limit = max(2 << 30, int(memory_bytes() * (1 - _SPARE) / count))
+        self.idle = [_Worker(self.limit) for _ in range(count)]
+        self.busy: dict[Connection, _Worker] = {}
 
-def refine_all(tasks: Sequence[Task], machine: Machine, report: Callable[[Task, int], Any]) -> None:
-    """Refine all files, the largest first; `report` hears how many pages of a file are done, and -1 when all are.
+    def __enter__(self) -> "Engine":
+        return self
 
-    No file is handed out before a process is free for it, so nothing piles up. Raises the UserError of a file, or UserError
-    if processes die for no page's fault.
-    """
-    waiting = sorted(tasks, key=lambda task: task.size)
-    count = min(machine.workers or 1, len(tasks))
-    limit = max(2 << 30, int(memory_bytes() * (1 - _SPARE) / max(1, count)))
-    workers: dict[Connection, _Worker] = {}
-    try:
-        while waiting or workers:
-            while waiting and len(workers) < count:
-                worker = _Worker(limit)
-                workers[worker.pipe] = worker
+    def __exit__(self, *error: object) -> None:
+        for worker in (*self.idle, *self.busy.values()):
+            worker.kill()
+
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        """Apply a function to each item, in order: here, one after the other."""
+        return map(function, items)
+
+    def refine_all(self, tasks: Sequence[Task], report: Callable[[Task, int], Any]) -> None:
+        """Refine all files, the largest first; `report` hears how many pages of a file are done, and -1 when all are.
+
+        No file is handed out before a process is free for it, so nothing piles up. Raises the UserError of a file, or UserError
+        if processes die for no page's fault.
+        """
+        waiting = sorted(tasks, key=lambda task: task.size)
+        while waiting or self.busy:
+            while waiting and self.idle:
+                worker = self.idle.pop()
+                self.busy[worker.pipe] = worker
                 worker.take(waiting.pop())
-            for pipe in wait(list(workers)):
-                worker = workers[pipe]  # type: ignore[index] - wait returns what it was given
-                finished = worker.hear(report)
-                if finished and waiting:
-                    worker.take(waiting.pop())
-                elif finished:
-                    workers.pop(worker.pipe).stop()
+            for pipe in wait(list(self.busy)):
+                worker = self.busy[pipe]  # type: ignore[index] - wait returns what it was given
+                if worker.hear(report):
+                    self.idle.append(self.busy.pop(worker.pipe))
                 elif worker.dead:
-                    del workers[worker.pipe]
+                    del self.busy[worker.pipe]
                     waiting.append(worker.task)
                     _check_patience(worker.task, worker.ended)
-    finally:
-        for worker in workers.values():
-            worker.kill()
+                    self.idle.append(_Worker(self.limit))
 
 
 def _check_patience(task: Task, ended: str) -> None:
@@ -83,7 +90,8 @@ class _Worker:
     def take(self, task: Task) -> None:
         """Hand over a file."""
         self.task = task
-        self.pipe.send(task)
+        with contextlib.suppress(BrokenPipeError):  # it is dead already, which the next message says
+            self.pipe.send(task)
 
     def hear(self, report: Callable[[Task, int], Any]) -> bool:
         """Take one message; True if the file is finished. Raises what the process raised."""
@@ -102,11 +110,6 @@ class _Worker:
         report(self.task, message)
         return message < 0
 
-    def stop(self) -> None:
-        """There is no more to do."""
-        self.pipe.close()
-        self.process.join()
-
     def kill(self) -> None:
         """End it at once; parts that are not finished are done again."""
         self.process.kill()
@@ -118,6 +121,7 @@ def _work(pipe: Connection, limit: int) -> None:
     """What a worker process does: files, until there are no more."""
     start_worker()
     limit_memory(limit)
+    warm_up()
     while True:
         try:
             task = pipe.recv()

@@ -19,38 +19,47 @@ RETRIES = 100
 _AHEAD = 2  # tasks handed to Ray per core, so that a list of 90,000 files does not pile up there
 
 
-def map_items(machine: Machine, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-    """Apply a function to each item as Ray tasks; results in order."""
-    ray = _ray(machine)
-    remote = ray.remote(function)
-    left = iter(items)
-    running = [remote.remote(item) for item in islice(left, _window(ray))]
-    while running:
-        yield ray.get(running.pop(0))
-        running += [remote.remote(item) for item in islice(left, 1)]
+class Engine:
+    """A connection to the cluster; to be used in a `with`."""
 
+    def __init__(self, machine: Machine, files: int) -> None:
+        self.ray = _ray(machine)
 
-def refine_all(tasks: Sequence[Task], machine: Machine, report: Callable[[Task, int], Any]) -> None:
-    """Refine all files, the largest first; `report` hears -1 when one is done. Raises the UserError of a file."""
-    ray = _ray(machine)
-    remote = ray.remote(max_retries=RETRIES)(refine)
-    left = iter(sorted(tasks, key=lambda task: -task.size))
-    running = {remote.remote(task): task for task in islice(left, _window(ray))}
-    while running:
-        for finished in ray.wait(list(running))[0]:
-            task = running.pop(finished)
-            try:
-                ray.get(finished)
-            except ray.exceptions.RayTaskError as error:
-                if isinstance(error.cause, UserError):
-                    raise error.cause from None
-                raise
-            except ray.exceptions.RayError as error:
-                raise UserError(
-                    f"Ray gave up {task.name} ({type(error).__name__}); the finished parts are kept: run again"
-                ) from None
-            report(task, -1)
-            running |= {remote.remote(task): task for task in islice(left, 1)}
+    def __enter__(self) -> "Engine":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.ray.shutdown()
+
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        """Apply a function to each item as Ray tasks; results in order."""
+        remote = self.ray.remote(function)
+        left = iter(items)
+        running = [remote.remote(item) for item in islice(left, _window(self.ray))]
+        while running:
+            yield self.ray.get(running.pop(0))
+            running += [remote.remote(item) for item in islice(left, 1)]
+
+    def refine_all(self, tasks: Sequence[Task], report: Callable[[Task, int], Any]) -> None:
+        """Refine all files, the largest first; `report` hears -1 when one is done. Raises the UserError of a file."""
+        remote = self.ray.remote(max_retries=RETRIES)(refine)
+        left = iter(sorted(tasks, key=lambda task: -task.size))
+        running = {remote.remote(task): task for task in islice(left, _window(self.ray))}
+        while running:
+            for finished in self.ray.wait(list(running))[0]:
+                task = running.pop(finished)
+                try:
+                    self.ray.get(finished)
+                except self.ray.exceptions.RayTaskError as error:
+                    if isinstance(error.cause, UserError):
+                        raise error.cause from None
+                    raise
+                except self.ray.exceptions.RayError as error:
+                    raise UserError(
+                        f"Ray gave up {task.name} ({type(error).__name__}); the finished parts are kept: run again"
+                    ) from None
+                report(task, -1)
+                running |= {remote.remote(task): task for task in islice(left, 1)}
 
 
 def _window(ray: Any) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
+from numba import njit
 
 from crawltalk.core.recipe import Quality
 from crawltalk.core.types import Document
@@ -63,42 +64,66 @@ def _repeated_ngrams(words: Sequence[str], size: float) -> str | None:
     hashes = np.fromiter(map(hash, words), np.int64, len(words)).view(np.uint64)
     ends = np.zeros(len(words) + 1, np.int64)
     np.cumsum(np.fromiter(map(len, words), np.int64, len(words)), out=ends[1:])
-    limits = dict(TOP_NGRAMS + DUPLICATE_NGRAMS)
-    grams = hashes
-    for n in range(2, min(10, len(words)) + 1):
-        grams = grams[:-1] * np.uint64(0x9E3779B97F4A7C15) + hashes[n - 1 :]
-        order = np.argsort(grams, kind="stable")  # stable: the first of equal n-grams is the earliest
-        starts = np.flatnonzero(np.concatenate(([True], grams[order[1:]] != grams[order[:-1]])))
-        if n <= TOP_NGRAMS[-1][0]:
-            counts = np.diff(np.append(starts, len(grams)))
-            first = order[starts[counts == counts.max()]].min()
-            if int(counts.max()) * (int(ends[first + n] - ends[first]) + n - 1) > limits[n] * size:
-                return f"top {n}-gram"
+    n = _first_broken_limit(hashes, ends, _LIMITS * size, TOP_NGRAMS[-1][0])
+    if not n:
+        return None
+    return f"top {n}-gram" if n <= TOP_NGRAMS[-1][0] else f"duplicate {n}-grams"
+
+
+_LIMITS = np.array([1.0, 1.0, *(share for _, share in TOP_NGRAMS + DUPLICATE_NGRAMS)])
+"""By n: the largest share of the characters."""
+
+
+@njit(cache=True)
+def _first_broken_limit(hashes, ends, limits, longest_top):
+    """The smallest n whose n-grams take more than `limits[n]` characters, or 0."""
+    slots = 16
+    while slots < 2 * len(hashes):
+        slots *= 2
+    grams = hashes.copy()
+    first = np.empty(slots, np.int32)  # a hash table: where each n-gram occurs first
+    counts = np.empty(len(hashes), np.int32)
+    for n in range(2, min(len(limits) - 1, len(hashes)) + 1):
+        count = len(hashes) - n + 1
+        for place in range(count):
+            grams[place] = grams[place] * np.uint64(0x9E3779B97F4A7C15) + hashes[place + n - 1]
+        first[:] = -1
+        if n <= longest_top:
+            counts[:] = 0
+            best = 0
+            for place in range(count):
+                slot = _slot(first, grams, place)
+                if first[slot] < 0:
+                    first[slot] = place
+                origin = first[slot]
+                counts[origin] += 1
+            for place in range(count):
+                if counts[place] > counts[best]:
+                    best = place
+            if counts[best] * (ends[best + n] - ends[best] + n - 1) > limits[n]:
+                return n
             continue
-        later = np.ones(len(grams), bool)
-        later[order[starts]] = False
-        places = np.flatnonzero(later)
-        if not len(places):
-            return None  # where no n-gram is repeated, no longer one is
-        # An upper bound, mostly enough: the characters of all repeats, overlaps counted as often as they occur.
-        bound = int((ends[places + n] - ends[places]).sum())
-        if bound > limits[n] * size and _characters_without_overlap(grams.tolist(), ends.tolist(), n) > limits[n] * size:
-            return f"duplicate {n}-grams"
-    return None
+        total = place = 0
+        while place < count:
+            slot = _slot(first, grams, place)
+            if first[slot] < 0:
+                first[slot] = place
+                place += 1
+            else:  # what is counted is not counted again
+                total += ends[place + n] - ends[place]
+                place += n
+        if total > limits[n]:
+            return n
+    return 0
 
 
-def _characters_without_overlap(grams: Sequence[int], ends: Sequence[int], n: int) -> int:
-    """Characters in repeated n-grams, going on behind each one that is found."""
-    seen: set[int] = set()
-    total = place = 0
-    while place < len(grams):
-        if grams[place] in seen:
-            total += ends[place + n] - ends[place]
-            place += n
-        else:
-            seen.add(grams[place])
-            place += 1
-    return total
+@njit(cache=True)
+def _slot(first, grams, place):
+    """The slot that holds an equal n-gram, or the empty one where it belongs."""
+    slot = (grams[place] ^ (grams[place] >> np.uint64(32))) & np.uint64(len(first) - 1)
+    while first[slot] >= 0 and grams[first[slot]] != grams[place]:
+        slot = (slot + np.uint64(1)) & np.uint64(len(first) - 1)
+    return slot
 
 
 @lru_cache(maxsize=1 << 18)

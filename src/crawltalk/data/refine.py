@@ -15,17 +15,17 @@ import numpy as np
 
 from crawltalk.core.errors import BadRecipe, UserError
 from crawltalk.core.processes import limit_time
-from crawltalk.core.recipe import Data
+from crawltalk.core.recipe import Data, Quality
 from crawltalk.core.stage import load_object, write_atomically
 from crawltalk.core.types import Document
 from crawltalk.data.dedup import band_hashes
-from crawltalk.data.extraction import visible_text
+from crawltalk.data.extraction import extract, visible_text
 from crawltalk.data.funnel import Removed
 from crawltalk.data.inputs import dump_name, local_copy, read_input
 from crawltalk.data.language import identify, likely
 from crawltalk.data.parts import PART_PAGES, Done, Part, Task
 from crawltalk.data.pii import replace_pii
-from crawltalk.data.quality import Filter, filters
+from crawltalk.data.quality import Filter, filters, gopher_repetition
 from crawltalk.data.urls import blocked_url, host_of
 from crawltalk.data.warc import Page, decode, too_deep
 
@@ -76,6 +76,17 @@ def load_rank(config: Data) -> Callable[[Document], float]:
         model = Classifier.load(config.classifier)
         return lambda document: model.score(document.text)
     raise BadRecipe(f"data.keep = {config.keep!r} is neither longest, newest nor classifier (with data.classifier)")
+
+
+def warm_up(extractor: Extractor = extract) -> None:
+    """Load what is loaded at first use (models, compiled code): it should not count as the first page's time."""
+    extractor(b"<p>A page.</p>")
+    identify("A page.")
+    band_hashes("A page.")
+    gopher_repetition(Quality())(Document(text="A page.", **dict.fromkeys(_TEXTS, ""), language_score=1.0, token_count=0))
+
+
+_TEXTS = ("id", "dump", "url", "date", "file_path", "language")
 
 
 class Guard:
@@ -196,9 +207,7 @@ class Sieve:
         self.blocklist = np.load(task.folder / "blocklist.npy", mmap_mode="r")
         self.filters = load_filters(task.config)
         self.rank = load_rank(task.config)
-        self.extractor(b"<p>A page.</p>")  # loads what is loaded at first use: it should not count as the first page's time
-        identify("A page.")
-        band_hashes("A page.", task.config.ngram, task.config.bands, task.config.rows)
+        warm_up(self.extractor)
 
     def sift(self, page: Page, part: Part, clock: Clock) -> None:  # noqa: PLR0911 - one return per step
         """Put a page among the part's documents, or among its removed pages with step and reason."""

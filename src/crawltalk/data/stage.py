@@ -5,16 +5,15 @@ on a Ray cluster, and leaves finished parts behind, so that a killed run goes on
 sees all parts together (`assemble`).
 """
 
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import msgspec
 
 from crawltalk.core.errors import BadInput, BadRecipe, MissingInput
 from crawltalk.core.recipe import Data
 from crawltalk.core.run import read_manifest
-from crawltalk.core.stage import STATE, Job, Metrics, write_atomically
+from crawltalk.core.stage import STATE, Job, Metrics, Progress, write_atomically
 from crawltalk.data import engine_local, engine_ray
 from crawltalk.data.assemble import assemble
 from crawltalk.data.card import dataset_card
@@ -23,7 +22,7 @@ from crawltalk.data.refine import load_extractor, load_filters, load_rank
 from crawltalk.data.urls import write_blocklist
 
 ENGINES = {"local": engine_local, "ray": engine_ray}
-"""What spreads the work: modules with `refine_all` and `map_items`."""
+"""What spreads the work: each has an `Engine` with `refine_all` and `map`."""
 
 
 class Source(msgspec.Struct, kw_only=True):
@@ -43,25 +42,26 @@ def data(job: Job[Data]) -> Metrics:
     """
     result, parts = job.out / "funnel.json", job.out / STATE
     if not result.exists():
-        engine = _engine(job.machine.engine)
         _check(job.config)
+        tasks = _tasks(job, parts)
         parts.mkdir(exist_ok=True)
         for mark in parts.glob("*.working"):  # of a run that was killed: no page's fault
             mark.unlink()
-        write_blocklist(job.config.blocklist, parts / "blocklist.npy")
-        tasks = _tasks(job, parts)
-        _refine_all(engine, tasks, job)
-        record, costs = assemble(tasks, job, partial(engine.map_items, job.machine))
+        todo = [task for task in tasks if not task.done()]
+        with _engine(job.machine.engine)(job.machine, len(todo)) as engine:
+            write_blocklist(job.config.blocklist, parts / "blocklist.npy")
+            engine.refine_all(todo, _reporter(tasks, todo, job.progress))
+            record, costs = assemble(tasks, job, engine.map)
         write_atomically(job.out / "costs.json", msgspec.json.format(msgspec.json.encode(costs)))
         write_atomically(job.out / "README.md", dataset_card(record, job.config).encode())
         write_atomically(result, msgspec.json.format(msgspec.json.encode(record)))
     return msgspec.json.decode(result.read_bytes())["metrics"]
 
 
-def _engine(name: str) -> ModuleType:
+def _engine(name: str) -> type[engine_local.Engine] | type[engine_ray.Engine]:
     if name not in ENGINES:
         raise BadRecipe(f"machine.engine = {name!r} is neither {' nor '.join(ENGINES)}")
-    return ENGINES[name]
+    return ENGINES[name].Engine
 
 
 def _check(config: Data) -> None:
@@ -104,9 +104,8 @@ def _tasks(job: Job[Data], parts: Path) -> list[Task]:
     return tasks
 
 
-def _refine_all(engine: ModuleType, tasks: list[Task], job: Job[Data]) -> None:
-    """Refine every file that is not finished, and say how far it is."""
-    todo = [task for task in tasks if not task.done()]
+def _reporter(tasks: list[Task], todo: list[Task], progress: Progress) -> Callable[[Task, int], None]:
+    """Says how far the work is, in bytes of the files, since nobody knows the number of pages."""
     total = sum(task.size for task in tasks)
     done = total - sum(task.size for task in todo)
 
@@ -114,9 +113,8 @@ def _refine_all(engine: ModuleType, tasks: list[Task], job: Job[Data]) -> None:
         nonlocal done
         if pages < 0:
             done += task.size
-            job.progress.update(done, total, "bytes")
+            progress.update(done, total, "bytes")
         else:
-            job.progress.update(done, total, "bytes", file=task.name, pages=pages)
+            progress.update(done, total, "bytes", file=task.name, pages=pages)
 
-    if todo:
-        engine.refine_all(todo, job.machine, report)
+    return report

@@ -4,7 +4,9 @@ of each piece; then what is left is cut at hyphens, slashes and the like. FineWe
 Pieces recur, so that each is cut once per process and looked up after that.
 """
 
+import string
 from functools import lru_cache
+from itertools import chain
 
 import regex
 
@@ -27,18 +29,19 @@ _SPECIAL = frozenset(
     a.m. p.m. Jan. Feb. Mar. Apr. Jun. Jul. Aug. Sep. Sept. Oct. Nov. Dec. Ph.D. No. C++ :) :( ;) :-) :-( ;-) :D :P <3 ): (:
     """.split()  # noqa: SIM905 - a list of words is read as words
 )
+_LETTERS = frozenset(string.ascii_letters + string.digits)
 _ENDS_SENTENCE = regex.compile(r"\p{Sentence_Terminal}")
 
 
 @lru_cache(maxsize=4)
 def split_words(text: str) -> tuple[str, ...]:
     """Words and marks, in order."""
-    return tuple(word for piece in text.split() for word in _cut(piece))
+    return tuple(chain.from_iterable(map(_cut, text.split())))
 
 
 def count_sentences(text: str) -> int:
     """One for the beginning, and one for every word behind a mark that ends a sentence."""
-    words = [word for piece in text.split() for word in _cut(piece)]
+    words = list(chain.from_iterable(map(_cut, text.split())))
     count, ended = min(1, len(words)), False
     for word in words:
         if len(word) == 1 and _ENDS_SENTENCE.match(word):
@@ -63,26 +66,38 @@ def is_symbol(word: str) -> bool:
 def _cut(piece: str) -> tuple[str, ...]:
     if piece.isalpha():
         return _contracted(piece)
+    stem, mark = piece[:-1], piece[-1]
+    plain = mark in ",;:!?" or (mark == "." and len(stem) > 1 and stem[-1].islower())
+    if plain and stem.isascii() and stem.isalpha() and piece not in _SPECIAL:  # the most frequent case, told quickly
+        return (*_contracted(stem), mark)
     if len(piece) > 1000:  # no word; the rules would look at each end a thousand times
         return (piece,)
     before: list[str] = []
     after: list[str] = []
     while piece and not _is_whole(piece):
-        if found := _PREFIX.match(piece):
+        if found := _PREFIX.match(piece) if piece[0] not in _LETTERS else None:
             before.append(found[0])
             piece = piece[found.end() :]
-        elif found := _SUFFIX.search(piece):
+        elif found := _SUFFIX.search(piece) if _may_end(piece) else None:
             after.append(found[0])
             piece = piece[: found.start()]
         else:
             break
-    if piece and not _is_whole(piece) and not _URL.fullmatch(piece):
+    if piece and not piece.isalnum() and not _is_whole(piece) and not ("." in piece and _URL.fullmatch(piece)):
         place = 0
         for found in _INFIX.finditer(piece):
             before += [*_contracted(piece[place : found.start()]), found[0]]
             place = found.end()
         piece = piece[place:]
     return (*before, *_contracted(piece), *reversed(after))
+
+
+def _may_end(piece: str) -> bool:
+    """Whether something may come off the end: told from the last characters, since the rules themselves try every place."""
+    last = piece[-1]
+    if last not in _LETTERS:
+        return True
+    return not last.isdigit() and (piece[-2:-1] in "'’" or any(map(str.isdigit, piece)))
 
 
 def _is_whole(piece: str) -> bool:

@@ -1,29 +1,48 @@
-"""The data stage's parts against their peers, on the same pages in the same run; one process, one thread each."""
+"""The data stage against its peers, on the same pages in the same run: its parts on one process, the whole on two."""
 
+import json as jsonlib
 import logging
+import random
 import statistics
+import subprocess
+import sys
+import tarfile
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from crawltalk.core.config import load_recipe
 from crawltalk.core.errors import MissingInput, UserError
+from crawltalk.core.execute import build
+from crawltalk.core.run import Manifest, RunFolder
+from crawltalk.crawl.records import gzip_record
+from crawltalk.pipeline import STAGES
 
 PAGES = 300
 """Pages to measure on; trafilatura and datatrove together take about a tenth of a second for each."""
 
 
 def data(pages: Path, runs: int) -> list[dict[str, Any]]:
-    """Extraction, everything after it, signatures, and whether the filters decide as datatrove's do.
+    """All comparisons. `pages`: a folder of HTML or WARC files; the embedded crawl's pages are short.
 
-    `pages`: a folder of HTML or WARC files. The embedded crawl's pages are short.
+    With trafilatura's evaluation data in the folder (evaldata.json), the extractors are judged on its marked passages, too.
     """
+    with tempfile.TemporaryDirectory(prefix="crawltalk-bench-") as name:
+        return [*parts(pages, runs), *_marked(pages), *_memory(pages, Path(name)), *_whole(pages, runs, Path(name))]
+
+
+def parts(pages: Path, runs: int) -> list[dict[str, Any]]:
+    """Extraction, everything after it, signatures, and whether the filters decide as datatrove's do."""
     try:
         from datatrove.data import Document as PeerDocument
         from datatrove.pipeline import filters as peer_filters
         from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupSignature
         from datatrove.pipeline.formatters import PIIFormatter
+        from rensa import RMinHash
 
         from crawltalk.data.by_trafilatura import extract as by_trafilatura
     except ImportError as error:
@@ -53,6 +72,14 @@ def data(pages: Path, runs: int) -> list[dict[str, Any]]:
     def document(text: str) -> Document:
         fields = {"id": "", "dump": "", "url": "", "date": "", "file_path": "", "language": "en"}
         return Document(text=text, language_score=1.0, token_count=0, **fields)
+
+    def rensa_bands(text: str) -> list[int]:
+        words = text.lower().split()
+        mine = RMinHash(num_perm=config.bands * config.rows, seed=1)
+        mine.update(
+            [" ".join(words[place : place + config.ngram]) for place in range(max(1, len(words) - config.ngram + 1))]
+        )
+        return mine.digest()
 
     def our_rest() -> None:
         for text in texts:
@@ -88,6 +115,14 @@ def data(pages: Path, runs: int) -> list[dict[str, Any]]:
             "datatrove, signatures",
             runs,
         ),
+        _compare(
+            "data.dedup",
+            len(texts),
+            lambda: [band_hashes(text, config.ngram, config.bands, config.rows) for text in texts],
+            lambda: [rensa_bands(text) for text in texts],
+            "rensa, signatures",
+            runs,
+        ),
     ]
     for name, check in ours.items():
         same = sum(
@@ -98,8 +133,110 @@ def data(pages: Path, runs: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _pages(folder: Path) -> list[bytes]:
-    """Bodies of about `PAGES` pages, spread over the folder: HTML files, or the sound pages of WARC files."""
+def _marked(folder: Path) -> list[dict[str, Any]]:
+    """F1 of the extractors on passages that people marked to keep or to drop, if the folder has trafilatura's evaldata.json.
+
+    The weights of ours were trained on these pages; `tools/train_extractor.py` prints the F1 in cross-validation.
+    """
+    from crawltalk.data.by_trafilatura import extract as by_trafilatura
+    from crawltalk.data.extraction import extract
+
+    gold = next(iter(sorted(folder.rglob("evaldata.json"))), None)
+    if gold is None:
+        return []
+    files = {path.name: path for path in gold.parent.rglob("*.html")}
+    entries = list(jsonlib.loads(gold.read_text(encoding="utf-8")).values())
+
+    def score(extractor: Callable[[bytes], str | None]) -> float:
+        kept = lost = wrong = 0
+        for entry in entries:
+            text = extractor(files[entry["file"]].read_bytes()) or ""
+            hits = sum(passage in text for passage in entry["with"])
+            kept, lost = kept + hits, lost + len(entry["with"]) - hits
+            wrong += sum(passage in text for passage in entry["without"])
+        return 2 * kept / (2 * kept + lost + wrong)
+
+    return [figure("data.extract_f1", "F1", [score(extract)], [score(by_trafilatura)], "trafilatura, FineWeb's arguments")]
+
+
+def _whole(pages: Path, runs: int, folder: Path) -> list[dict[str, Any]]:
+    """WARC to final Parquet: ours on two processes, on one, and datatrove's executor with two tasks; the same blocklist."""
+    warcs, blocklist = folder / "warcs", folder / "blocklist"
+    count = _write_warcs(_bodies(pages), warcs)
+    with tarfile.open(Path(str(files("datatrove"))) / "assets" / "url_filterblacklistsv0_3_0.tar.gz") as archive:
+        archive.extractall(blocklist, filter="data")
+    rates: dict[str, list[float]] = {"two": [], "one": [], "peer": []}
+    for turn in range(runs):
+        for side, workers in (("two", 2), ("one", 1)):
+            began = time.perf_counter()
+            _run_ours(folder / f"{side}{turn}", f"{warcs}/*.warc.gz", workers, {"data.blocklist": str(blocklist)})
+            rates[side].append(count / (time.perf_counter() - began))
+        words = [sys.executable, "-m", "crawltalk.verbs.bench_datatrove", str(warcs), str(folder / f"peer{turn}"), "2"]
+        began = time.perf_counter()
+        subprocess.run(words, check=True, capture_output=True)
+        rates["peer"].append(count / (time.perf_counter() - began))
+    return [
+        figure("data.end_to_end", "docs/s", rates["two"], rates["peer"], f"datatrove, 2 tasks, {count:,} pages", 2),
+        figure("data.scaling_2", "docs/s", rates["two"], rates["one"], "ours on one process", 2),
+    ]
+
+
+def _memory(pages: Path, folder: Path) -> list[dict[str, Any]]:
+    """Peak memory of the stage's largest process on ten times the documents; a ratio of 1 would be ten times the memory."""
+    from crawltalk.data.extraction import extract
+
+    texts = [text for body in _bodies(pages)[:1000] if (text := extract(body))]
+    peaks = []
+    for times in (2, 20):
+        path = folder / f"texts-{times}.jsonl"
+        with open(path, "w", encoding="utf-8") as file:
+            for copy in range(times):
+                for number, text in enumerate(texts):
+                    row = {
+                        "text": f"{text}\nCopy {copy} of {number}.",
+                        "url": f"http://{copy}.example/{number}",
+                        "id": f"{copy}-{number}",
+                    }
+                    file.write(jsonlib.dumps(row) + "\n")
+        peaks.append(_run_ours(folder / f"memory{times}", str(path), 1, {}).peak_memory_bytes / 1e6)
+    return [
+        figure("data.memory_10x", "MB", [peaks[1]], [peaks[0]], f"itself, {2 * len(texts):,} documents instead of ten times")
+    ]
+
+
+def _run_ours(out: Path, source: str, workers: int, settings: dict[str, str]) -> Manifest:
+    flags = {"crawl.source": source, "machine.workers": str(workers), **settings}
+    run = RunFolder(out)
+    build(run, STAGES, ["crawl", "data"], load_recipe("gpt2", (), flags), lambda event: None)
+    manifest = run.manifest("data")
+    assert manifest is not None
+    return manifest
+
+
+def _write_warcs(bodies: list[bytes], folder: Path, count: int = 4) -> int:
+    """Responses, dealt out over a few files; the number of pages."""
+    folder.mkdir()
+    places = list(range(len(bodies)))
+    random.Random(0).shuffle(places)
+    for number in range(count):
+        with open(folder / f"pages-{number}.warc.gz", "wb") as file:
+            for place in places[number::count]:
+                block = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n" + bodies[place]
+                head = {
+                    "WARC-Type": "response",
+                    "WARC-Record-ID": f"<urn:uuid:{uuid.UUID(int=place)}>",
+                    "WARC-Target-URI": f"https://site-{place % 97}.example/{place}.html",
+                    "WARC-Date": "2024-05-01T00:00:00Z",
+                    "WARC-Identified-Payload-Type": "text/html",
+                    "Content-Type": "application/http; msgtype=response",
+                    "Content-Length": str(len(block)),
+                }
+                file.write(gzip_record(head, block))
+    return len(bodies)
+
+
+def _bodies(folder: Path) -> list[bytes]:
+    """All pages: HTML files, or the sound pages of WARC files."""
     from crawltalk.data.warc import read_pages
 
     bodies = [path.read_bytes() for path in sorted(folder.rglob("*.html"))]
@@ -107,6 +244,12 @@ def _pages(folder: Path) -> list[bytes]:
         bodies += [page.body for page in read_pages(path, 10_000_000, lambda warning: None) if not page.fault]
     if not bodies:
         raise MissingInput(f"{folder} holds neither *.html nor *.warc.gz; make a crawl with: crawltalk crawl small")
+    return bodies
+
+
+def _pages(folder: Path) -> list[bytes]:
+    """About `PAGES` pages, spread over the folder."""
+    bodies = _bodies(folder)
     return bodies[:: max(1, len(bodies) // PAGES)]
 
 
