@@ -22,7 +22,7 @@ from crawltalk.core.jsonl import read_jsonl
 from crawltalk.core.recipe import Data
 from crawltalk.core.stage import Job, Metrics
 from crawltalk.core.types import Document
-from crawltalk.data.dedup import Map, deduplicate
+from crawltalk.data.dedup import Map, deduplicate, jaccard
 from crawltalk.data.funnel import REMOVED_COLUMNS, STEPS, Removed, Tally, summary
 from crawltalk.data.parts import FACTS, Names, Task, names_of
 from crawltalk.data.refine import Clock
@@ -31,6 +31,10 @@ from crawltalk.data.urls import host_of
 
 CLUSTER_COLUMNS = {"cluster": "int64", "id": "string", "url": "string", "characters": "int64", "kept": "bool"}
 """Rows of clusters-*.parquet: every document that has near-duplicates; `cluster` is the number of the one that stays."""
+
+
+PAIRS = 500
+"""Duplicates whose exact similarity is looked up for the record."""
 
 
 class Corpus:
@@ -107,6 +111,7 @@ def assemble(tasks: Sequence[Task], job: Job[Data], map_: Map) -> tuple[dict[str
 
     found = summary(tally, warnings, outcome.hosts, outcome.lengths, outcome.cluster_sizes)
     found["pii"] = {"replaced": outcome.replaced}
+    found["duplicates"]["similarities"] = _similarities(corpus, outcome.pairs, job.config.ngram)
     documents = outcome.lengths.total()
     metrics: Metrics = {"pages": tally.pages, "documents": documents, "characters": tally.left.get("pii", [0, 0])[1]}
     metrics |= {f"removed_{row['step']}": 0 for row in found["steps"] if row["step"] in STEPS}
@@ -128,6 +133,8 @@ class Outcome(msgspec.Struct):
     lengths: Counter[int]
     cluster_sizes: Counter[int]
     replaced: int = 0
+    pairs: list[tuple[str, int]] = []
+    """Texts of the first dropped duplicates, and the numbers of their twins."""
 
 
 Rewrite = Callable[[int, Document], Document]
@@ -149,6 +156,8 @@ def _write(corpus: Corpus, out: Path, tally: Tally, rewrite: Rewrite | None, sco
             kept, drops = table.filter(pa.array(stays)), []
             for row, twin in zip(table.filter(pa.array(~stays)).to_pylist(), survivors[~stays], strict=True):
                 drops.append(_duplicate(row, corpus.names[int(twin)], int(twin) < corpus.earlier))
+                if len(outcome.pairs) < PAIRS and twin >= corpus.earlier:
+                    outcome.pairs.append((row["text"], int(twin)))
                 if scores:
                     scores.removed(drops[-1], corpus.names[int(twin)][0])
             for size in corpus.facts["extracted"][numbers[stays]].tolist():
@@ -177,6 +186,19 @@ def _write(corpus: Corpus, out: Path, tally: Tally, rewrite: Rewrite | None, sco
             outcome.replaced += int(corpus.facts["replaced"][numbers[stays]].sum())
     _write_signatures(corpus, out / "signatures.npy", np.concatenate([np.zeros(0, np.int64), *kept_numbers]))
     return outcome
+
+
+def _similarities(corpus: Corpus, pairs: list[tuple[str, int]], ngram: int) -> dict[str, int]:
+    """Exact similarity of dropped duplicates to the documents that stay for them, in steps of 0.05 -> how many."""
+    texts: dict[int, str] = {}
+    wanted = {twin for _, twin in pairs}
+    for (task, number), start in zip(corpus.parts, corpus.starts, strict=False):
+        here = [twin for twin in wanted if start <= twin < start + len(np.load(task.part(number, "facts.npy")))]
+        if here:
+            column = pq.read_table(task.part(number, "documents.parquet"), columns=["text"])["text"]
+            texts |= {twin: column[twin - start].as_py() for twin in here}
+    steps = Counter(int(20 * jaccard(text, texts[twin], ngram)) for text, twin in pairs)
+    return {f"{step / 20:.2f}": count for step, count in sorted(steps.items())}
 
 
 def _duplicate(row: dict[str, Any], twin: tuple[str, str], earlier: bool) -> Removed:

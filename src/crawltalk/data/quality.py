@@ -137,7 +137,7 @@ def gopher_quality(config: Quality) -> Filter:
     def filter_document(document: Document) -> str | None:  # noqa: PLR0911 - one return per rule
         text = document.text
         words = split_words(text)
-        spoken = [word for word in words if not is_symbol(word)]
+        spoken = [word for word in words if word.isalnum() or not is_symbol(word)]
         if not config.min_words <= len(spoken) <= config.max_words:
             return "too few words" if len(spoken) < config.min_words else "too many words"
         if not 3 <= sum(map(len, spoken)) / max(1, len(spoken)) <= 10:

@@ -19,7 +19,7 @@ from crawltalk.core.recipe import Data, Quality
 from crawltalk.core.stage import load_object, write_atomically
 from crawltalk.core.types import Document
 from crawltalk.data.dedup import band_hashes
-from crawltalk.data.extraction import extract, visible_text
+from crawltalk.data.extraction import extract, extract_text, visible_text
 from crawltalk.data.funnel import Removed
 from crawltalk.data.inputs import dump_name, local_copy, read_input
 from crawltalk.data.language import identify, likely
@@ -203,11 +203,14 @@ class Sieve:
     def __init__(self, task: Task) -> None:
         self.config = task.config
         self.origin = {"dump": dump_name(task.name), "file_path": task.name}
-        self.extractor = load_extractor(task.config.extractor)
+        extractor = load_extractor(task.config.extractor)
+        self.extract: Callable[[str], str | None] = lambda html: extractor(html.encode("utf-8", "replace"))
+        if extractor is extract:
+            self.extract = extract_text  # the page is decoded already
         self.blocklist = np.load(task.folder / "blocklist.npy", mmap_mode="r")
         self.filters = load_filters(task.config)
         self.rank = load_rank(task.config)
-        warm_up(self.extractor)
+        warm_up(extractor)
 
     def sift(self, page: Page, part: Part, clock: Clock) -> None:  # noqa: PLR0911 - one return per step
         """Put a page among the part's documents, or among its removed pages with step and reason."""
@@ -248,7 +251,7 @@ class Sieve:
                     return drop("early_language", next(iter(seen), "und"))
                 keep("early_language", size)
 
-            text = self.extractor(html.encode("utf-8", "replace")) if page.text is None else page.text
+            text = self.extract(html) if page.text is None else page.text
             if not text or not text.strip():
                 return drop("extraction", "no main text")
             keep("extraction", len(text))

@@ -44,8 +44,8 @@ def write_blocklist(path: str | None, target: Path) -> None:
     """Write the sorted hashes of the built-in list and the user's. Raises MissingInput, or BadInput with the line's number."""
     found = []
     for file in (_BUILT_IN, *blocklist_files(path)):
-        text = np.fromfile(file, np.uint8)
-        hashes, bad_line = _hash_lines(text if len(text) and text[-1] == _FEED else np.append(text, np.uint8(_FEED)))
+        text = np.memmap(file, np.uint8, "r") if file.stat().st_size else np.zeros(0, np.uint8)
+        hashes, bad_line = _hash_lines(text)
         if bad_line:
             line = file.read_bytes().splitlines()[bad_line - 1].decode(errors="replace")
             raise BadInput(f"{file}, line {bad_line}: {line[:40]!r} is neither a domain such as pills.example nor a URL")
@@ -58,11 +58,16 @@ def _hash(entry: str) -> int:
 
 
 @njit(cache=True)
+def _lower(byte):
+    return byte + 32 if 65 <= byte <= 90 else byte
+
+
+@njit(cache=True)
 def _hash_bytes(data):
-    """FNV-1a with 64 bits and the finalizer of MurmurHash3."""
+    """FNV-1a with 64 bits of the text in lower case, and the finalizer of MurmurHash3."""
     state = np.uint64(0xCBF29CE484222325)
     for byte in data:
-        state = (state ^ np.uint64(byte)) * np.uint64(0x100000001B3)
+        state = (state ^ np.uint64(_lower(byte))) * np.uint64(0x100000001B3)
     state = (state ^ (state >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
     return state ^ (state >> np.uint64(33))
 
@@ -73,26 +78,24 @@ def _skip(data, start, end, word):
     if end - start < len(word):
         return start
     for place in range(len(word)):
-        if data[start + place] != word[place]:
+        if _lower(data[start + place]) != word[place]:
             return start
     return start + len(word)
 
 
 @njit(cache=True)
 def _hash_lines(data):
-    """Hashes of a list's entries: lower case, no comment, scheme, www. or slash at the end; number of the first bad line or 0.
+    """Hashes of a list's entries, without comments, scheme, www. and slash at the end; number of the first bad line or 0.
 
-    Compiled, since lists have millions of lines. The text, which ends in a line feed, is changed in place.
+    Compiled, since lists have millions of lines.
     """
     hashes = np.empty(len(data) // 2 + 1, np.uint64)
-    count = number = begin = 0
-    for stop in range(len(data)):
-        if data[stop] != _FEED:
-            if 65 <= data[stop] <= 90:
-                data[stop] += 32
-            continue
-        number += 1
-        start, end, begin = begin, stop, stop + 1
+    count = number = stop = 0
+    while stop < len(data):
+        start, number = stop, number + 1
+        while stop < len(data) and data[stop] != _FEED:
+            stop += 1
+        end, stop = stop, stop + 1
         for place in range(start, end):
             if data[place] == 35:  # a comment
                 end = place
@@ -107,7 +110,7 @@ def _hash_lines(data):
         if start == end:
             continue
         for place in range(start, end):
-            byte = data[place]
+            byte = _lower(data[place])
             if byte == 47:
                 break
             letter = 97 <= byte <= 122 or 48 <= byte <= 57 or byte >= 128

@@ -29,6 +29,8 @@ _MAGIC = (
     b"OggS",
     b"ID3",
 )
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_ZSTD_BLOCK = 1 << 18  # a block of a frame has 128 KiB at most, and is decoded as a whole
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")  # "binary data bytes" of the WHATWG's MIME sniffing, section 3
 _META_CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w:.-]{2,40})", re.I)
 _MAX_TAGS = 20_000  # below it, even a page that only opens tags is parsed within 0.1 s
@@ -130,7 +132,7 @@ def _fault(body: bytes, max_page_bytes: int) -> str | None:
 
 
 def _next_record(data: mmap.mmap, start: int) -> int | None:
-    """Where the next record begins, at or after `start`: in plain text, or at the head of a gzip member."""
+    """Where the next record begins, at or after `start`: in plain text, or at the head of a gzip member or zstd frame."""
     if data[:2] == b"\x1f\x8b":
         while (start := data.find(b"\x1f\x8b\x08", start)) >= 0:
             try:
@@ -140,8 +142,23 @@ def _next_record(data: mmap.mmap, start: int) -> int | None:
                 pass  # these three bytes are not a header, just data
             start += 1
         return None
+    if data[:4] == _ZSTD:
+        while (start := data.find(_ZSTD, start)) >= 0 and not _opens_record(data[start : start + _ZSTD_BLOCK]):
+            start += 1
+        return None if start < 0 else start
     start = data.find(b"\nWARC/1.", start - 1)
     return None if start < 0 else start + 1
+
+
+def _opens_record(frame: bytes) -> bool:
+    """Whether a zstd frame begins with a record."""
+    import pyarrow as pa
+
+    try:
+        with pa.CompressedInputStream(pa.BufferReader(frame), "zstd") as stream:
+            return stream.read(5) == b"WARC/"
+    except OSError:
+        return False
 
 
 def _cut_short(data: mmap.mmap, start: int) -> bool:

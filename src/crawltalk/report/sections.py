@@ -168,10 +168,12 @@ def funnel(inputs: Inputs, config: recipe.Report) -> str:
     first = max(1, data["steps"][0]["pages"])
     bars = "".join(
         f"<tr><td>{text(row['step'])}</td><td class='number'>{text(row['pages'])}</td>"
-        f"<td style='width:55%'><div class='bar' style='width:{100 * row['pages'] / first:.1f}%'></div></td></tr>"
+        f"<td class='number'>{text(row.get('bytes', row.get('characters')))} {'bytes' if 'bytes' in row else 'characters'}</td>"
+        f"<td style='width:45%'><div class='bar' style='width:{100 * row['pages'] / first:.1f}%'></div></td></tr>"
         for row in data["steps"]
     )
-    html = f'<div class="wide"><table><tr><th>after</th><th class="number">pages</th><th></th></tr>{bars}</table></div>'
+    head = '<tr><th>after</th><th class="number">pages</th><th class="number">left</th><th></th></tr>'
+    html = f'<div class="wide"><table>{head}{bars}</table></div>'
     reasons = sorted(data["removed"], key=lambda row: -row["pages"])[:24]
     rows = [(row["step"], row["reason"], row["pages"], row["examples"][0] if row["examples"] else "") for row in reasons]
     html += "<h3>Why pages went</h3>" + table(("step", "reason", "pages", "example"), rows)
@@ -185,6 +187,46 @@ def funnel(inputs: Inputs, config: recipe.Report) -> str:
     run = _run(inputs)
     return (
         html
-        + command(f"crawltalk data {run}")
+        + _counts(data)
+        + _duplicates(inputs, data["duplicates"])
+        + command(f"crawltalk funnel {run}")
         + command(f"crawltalk show {run}/data/removed-00000.parquet --find duplicate")
     )
+
+
+def _counts(data: dict[str, Any]) -> str:
+    """Languages, hosts and lengths, the first ones."""
+    columns = {
+        "language": data["languages"],
+        "host in the crawl": data["hosts"]["crawl"],
+        "host of documents": data["hosts"]["documents"],
+        "characters of a document": data["characters"],
+    }
+    html = "<h3>Languages, hosts, lengths</h3>"
+    for name, counts in columns.items():
+        html += table((name, "" if name.startswith("characters") else "pages"), list(counts.items())[:8])
+    return html
+
+
+def _duplicates(inputs: Inputs, duplicates: dict[str, Any]) -> str:
+    """Sizes of the clusters; how alike dropped pages are to those that stay; the curve that decides which pairs are found."""
+    config = _manifest(inputs["data"]).config
+    bands, rows = config["bands"], config["rows"]
+    steps = [place / 50 for place in range(51)]
+    seen = duplicates["similarities"]
+    most = max(seen.values(), default=1)
+    curve = lines_figure(
+        [
+            ("probability that a pair is found", steps, [1 - (1 - step**rows) ** bands for step in steps]),
+            (
+                "dropped pages (of the most frequent)",
+                [float(step) for step in seen],
+                [count / most for count in seen.values()],
+            ),
+        ],
+        "exact Jaccard similarity",
+        "",
+        f"{bands} bands of {rows} rows; and how alike dropped pages really are to the page that stays.",
+    )
+    sizes = table(("documents alike", "clusters"), list(duplicates["sizes"].items())[:12])
+    return f"<h3>Near-duplicates</h3>{sizes}{curve}"
