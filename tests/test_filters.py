@@ -205,7 +205,10 @@ def test_an_earlier_crawls_documents_are_not_taken_again(tmp_path: Path):
     metrics = run(crawl("new", [3, 4, 1, 5]), tmp_path / "out", config=Data(earlier=(str(tmp_path / "first"),)))
     assert {page.url for page in read_documents(tmp_path / "out")} == {"http://new.example/4", "http://new.example/5"}
     assert metrics["removed_duplicate"] == 2
-    assert removed_rows(tmp_path / "out")["http://new.example/3"] == ("duplicate", "near-duplicate of an earlier crawl's")
-    assert np.load(tmp_path / "out" / "signatures.npy").shape == (14, 2)
+    assert removed_rows(tmp_path / "out")["http://new.example/3"] == (
+        "duplicate",
+        "near-duplicate of a document of an earlier crawl",
+    )
+    assert np.load(tmp_path / "out" / "signatures.npy").shape == (15, 2)
     with pytest.raises(MissingInput, match="no finished data stage"):
         run(tmp_path / "crawl-new", tmp_path / "out2", config=Data(earlier=(str(tmp_path / "nothing"),)))

@@ -208,7 +208,8 @@ def _duplicate(row: dict[str, Any], twin: tuple[str, str], earlier: bool) -> Rem
         dump=row["dump"],
         file_path=row["file_path"],
         step="duplicate",
-        reason="near-duplicate of an earlier crawl's" if earlier else "near-duplicate",
+        reason=("same URL as" if row["url"] and row["url"] == twin[1] else "near-duplicate of")
+        + (" a document of an earlier crawl" if earlier else " another document"),
         detail=twin[1],
         text=row["text"],
     )
@@ -228,7 +229,7 @@ def _cluster_rows(corpus: Corpus, numbers: np.ndarray, survivors: np.ndarray, st
 
 
 def _write_signatures(corpus: Corpus, path: Path, numbers: np.ndarray) -> None:
-    """The bands of the documents that stay, (bands, documents): what a later crawl compares its pages with."""
+    """The bands of the documents that stay, (bands + 1, documents): what a later crawl compares its pages with."""
     bands = len(np.load(corpus.signatures[0], mmap_mode="r")) if corpus.signatures else 0
     with open(path, "wb") as file:
         header = {"descr": "<u8", "fortran_order": False, "shape": (bands, len(numbers))}

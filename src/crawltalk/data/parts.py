@@ -5,7 +5,7 @@ the last finished one, and a page that kills its process costs one part's work. 
 
     00007-00002.documents.parquet   what passed all filters, with personal data replaced
     00007-00002.removed.parquet     the other pages, with step and reason
-    00007-00002.bands.npy           MinHash bands, (bands, documents)
+    00007-00002.bands.npy           MinHash bands, and a hash of the URL as the last: (bands + 1, documents)
     00007-00002.facts.npy           `FACTS` of each document
     00007-00002.names.bin           ids and URLs (`Names`)
     00007-00002.lines.npy           hashes of lines, if repeated lines of a site are to go
@@ -110,7 +110,7 @@ class Part:
         config, file = self.task.config, lambda name: self.task.part(self.number, name)
         write_documents(file("documents.parquet"), self.documents)
         write_table(file("removed.parquet"), self.removed, REMOVED_COLUMNS)
-        write_array(file("bands.npy"), np.array(self.bands, np.uint64).reshape(len(self.bands), config.bands).T.copy())
+        write_array(file("bands.npy"), np.array(self.bands, np.uint64).reshape(len(self.bands), config.bands + 1).T.copy())
         write_array(file("facts.npy"), np.array(self.facts, FACTS))
         write_names(file("names.bin"), ((page.id, page.url) for page in self.documents))
         if config.site_lines:

@@ -197,6 +197,10 @@ class Clock:
         self.last = now
 
 
+def _hash(text: str) -> np.uint64:
+    return np.uint64(int.from_bytes(blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "big"))
+
+
 class Sieve:
     """All that a page goes through, loaded once per file."""
 
@@ -286,16 +290,17 @@ class Sieve:
         return None
 
     def _accept(self, document: Document, part: Part) -> None:
-        """Sign the text, then replace personal data in it, as FineWeb does last."""
+        """Sign the text, then replace personal data in it, as FineWeb does last.
+
+        The URL is one band more: pages of the same URL are one page, fetched twice.
+        """
         config, extracted = self.config, document.text
         bands = band_hashes(extracted, config.ngram, config.bands, config.rows)
         rank = self.rank(document)
         document.text, replaced = replace_pii(extracted)
         document.token_count = (len(document.text.encode("utf-8", "ignore")) + 3) // 4
-        tie = int.from_bytes(
-            blake2b(f"{document.url}\0{document.id}".encode("utf-8", "replace"), digest_size=8).digest(), "big"
-        )
-        part.bands.append(bands)
+        tie = _hash(f"{document.url}\0{document.id}")
+        part.bands.append(np.append(bands, _hash(document.url or f"{self.origin} {document.id}")))
         part.facts.append((rank, tie, len(extracted), len(document.text), replaced))
         if config.site_lines:
             from crawltalk.data.boilerplate import line_hashes

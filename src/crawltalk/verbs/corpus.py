@@ -61,6 +61,7 @@ def show_page(folder: Path, page: str) -> None:
     from crawltalk.data.refine import load_filters
 
     row, step = _find(folder, page)
+    config = RunFolder(folder.parent).recipe().data
     fields = ("url", "id", "dump", "file_path", "date", "language", "language_score", "token_count", "detail")
     for name in fields:
         if row.get(name) not in (None, ""):
@@ -70,9 +71,10 @@ def show_page(folder: Path, page: str) -> None:
         if name == step:
             table.append((name, f"dropped: {row['reason']}"))
             break
-        table.append((name, "passed"))
+        if name != "early_language" or config.early_language:
+            table.append((name, "passed"))
     if row["text"]:
-        filters = load_filters(RunFolder(folder.parent).recipe().data)
+        filters = load_filters(config)
         text = {
             "text": row["text"],
             "language": row.get("language") or "",
