@@ -160,7 +160,10 @@ COMMANDS = [
     for path in DOCS
     for block in re.findall(r"^```\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
     for line in block.splitlines()
-    if line.startswith("crawltalk ") and not line.startswith("crawltalk run ") and "smollm2" not in line
+    if line.startswith("crawltalk ")
+    and not line.startswith("crawltalk run ")
+    and "smollm2" not in line
+    and "://" not in line
 ]
 
 

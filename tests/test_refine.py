@@ -52,11 +52,11 @@ def test_each_bad_page_is_set_aside_alone_with_its_reason(tmp_path: Path):
     config = Data(extractor=f"{__name__}:bad_extract", page_seconds=0.3)
     metrics = run(crawl_folder(tmp_path / "crawl", [tmp_path / "a.warc.gz"]), tmp_path / "out", config=config)
     rows = {url.rsplit("/", 1)[1]: row for url, row in removed_rows(tmp_path / "out").items() if "bad" in url}
-    assert {row[0] for row in rows.values()} == {"broken"} and metrics["removed_broken"] == len(kinds) == len(rows)
+    assert len(rows) == len(kinds) and metrics["removed_broken"] == 3 and metrics["removed_extraction"] == 2
     assert rows["hang"][1].startswith("more than 0.3 CPU seconds (a guard")
     assert rows["sleep"][1] == "no result within 3 s"
     assert rows["abort"][1] == "ended its process twice (SIGABRT)"
-    assert rows["memory"][1] == "failed: MemoryError" and rows["raise"][1] == "failed: ValueError"
+    assert rows["memory"] == ("extraction", "failed: MemoryError") and rows["raise"] == ("extraction", "failed: ValueError")
     assert metrics["documents"] == 6 and metrics["pages"] == 11
 
 

@@ -25,8 +25,8 @@ Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
 @cache
-def _permutations(count: int) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.Generator(np.random.PCG64(1))  # fixed: signatures of different files must be comparable
+def _permutations(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.Generator(np.random.PCG64(seed))
     draw = rng.integers(0, 1 << 64, (2, count), dtype=np.uint64, endpoint=False)
     return draw[0] | np.uint64(1), draw[1]
 
@@ -113,9 +113,12 @@ def shingles(text: str, ngram: int) -> np.ndarray:
     return distinct(ngram_hashes(text, ngram))
 
 
-def band_hashes(text: str, ngram: int = 5, bands: int = 14, rows: int = 8) -> np.ndarray:
-    """One 64-bit hash per band: the combined minima of `rows` random permutations of the shingles. Shape (bands,)."""
-    return _band_hashes(ngram_hashes(text, ngram), *_permutations(bands * rows), bands)
+def band_hashes(text: str, ngram: int = 5, bands: int = 14, rows: int = 8, seed: int = 1) -> np.ndarray:
+    """One 64-bit hash per band: the combined minima of `rows` random permutations of the shingles. Shape (bands,).
+
+    Only signatures of the same seed can be compared.
+    """
+    return _band_hashes(ngram_hashes(text, ngram), *_permutations(bands * rows, seed), bands)
 
 
 def jaccard(left: str, right: str, ngram: int = 5) -> float:

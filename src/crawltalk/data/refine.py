@@ -201,6 +201,10 @@ def _hash(text: str) -> np.uint64:
     return np.uint64(int.from_bytes(blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "big"))
 
 
+_NEXT = {"": "broken", "broken": "url", "url": "extraction", "early_language": "extraction", "extraction": "language"}
+_NEXT |= dict.fromkeys(("language", "quality"), "quality")
+
+
 class Sieve:
     """All that a page goes through, loaded once per file."""
 
@@ -219,6 +223,7 @@ class Sieve:
     def sift(self, page: Page, part: Part, clock: Clock) -> None:  # noqa: PLR0911 - one return per step
         """Put a page among the part's documents, or among its removed pages with step and reason."""
         text: str | None = None
+        passed = ""
         size = len(page.body) or len((page.text or "").encode("utf-8", "replace"))
         part.tally.pages += 1
         part.tally.bytes += size
@@ -231,8 +236,10 @@ class Sieve:
             part.tally.drop(row)
 
         def keep(step: str, left: int) -> None:
+            nonlocal passed
             clock.lap(step)
             part.tally.keep(step, left)
+            passed = step
 
         if page.fault:
             return drop("broken", page.fault)
@@ -286,7 +293,7 @@ class Sieve:
         except UserError:
             raise
         except Exception as error:  # whatever an extractor or a filter of the user's does on this page, the others go on
-            return drop("broken", f"failed: {type(error).__name__}", str(error)[:200])
+            return drop(_NEXT[passed], f"failed: {type(error).__name__}", str(error)[:200])
         return None
 
     def _accept(self, document: Document, part: Part) -> None:
