@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from html import escape
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def journey(inputs: Inputs, config: recipe.Report) -> str:
     ]
     head = tiles(
         [
-            (metrics["crawl"].get("pages", 0), "raw pages"),
+            (metrics["data"].get("pages", 0), "raw pages"),
             (metrics["data"].get("documents", 0), "clean documents"),
             (metrics["pretrain"].get("parameters", 0), "parameters"),
             (metrics["pretrain"].get("tokens", 0), "training tokens"),
@@ -195,17 +196,16 @@ def funnel(inputs: Inputs, config: recipe.Report) -> str:
 
 
 def _counts(data: dict[str, Any]) -> str:
-    """Languages, hosts and lengths, the first ones."""
+    """Languages, hosts and lengths side by side, the first ones."""
     columns = {
-        "language": data["languages"],
-        "host in the crawl": data["hosts"]["crawl"],
-        "host of documents": data["hosts"]["documents"],
-        "characters of a document": data["characters"],
+        ("language", "pages"): data["languages"],
+        ("host in the crawl", "pages"): data["hosts"]["crawl"],
+        ("host of documents", "documents"): data["hosts"]["documents"],
+        ("share of documents", "characters at most"): {f"{name[1:]} %": count for name, count in data["characters"].items()},
     }
-    html = "<h3>Languages, hosts, lengths</h3>"
-    for name, counts in columns.items():
-        html += table((name, "" if name.startswith("characters") else "pages"), list(counts.items())[:8])
-    return html
+    pairs = [list(counts.items())[:8] for counts in columns.values()]
+    rows = [sum(row, ()) for row in zip_longest(*pairs, fillvalue=("", ""))]
+    return "<h3>Languages, hosts, lengths</h3>" + table([name for pair in columns for name in pair], rows)
 
 
 def _duplicates(inputs: Inputs, duplicates: dict[str, Any]) -> str:

@@ -45,7 +45,7 @@ def parts(pages: Path, runs: int) -> list[dict[str, Any]]:
         from datatrove.pipeline import filters as peer_filters
         from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupSignature
         from datatrove.pipeline.formatters import PIIFormatter
-        from rensa import RMinHash
+        from rensa import RMinHash  # pyrefly: ignore[missing-module-attribute]
 
         from crawltalk.data.by_trafilatura import extract as by_trafilatura
     except ImportError as error:
