@@ -308,7 +308,7 @@ class Sieve:
         document.token_count = (len(document.text.encode("utf-8", "ignore")) + 3) // 4
         tie = _hash(f"{document.url}\0{document.id}")
         part.bands.append(np.append(bands, _hash(document.url or f"{self.origin} {document.id}")))
-        part.facts.append((rank, tie, len(extracted), len(document.text), replaced))
+        part.facts.append((rank, int(tie), len(extracted), len(document.text), replaced))
         if config.site_lines:
             from crawltalk.data.boilerplate import line_hashes
 
