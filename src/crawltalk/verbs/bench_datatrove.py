@@ -50,10 +50,11 @@ class English(BaseFilter):
 def main(warcs: Path, out: Path, tasks: int) -> None:
     """Run all steps; prints one JSON line with the wall-clock seconds of each."""
     logging.disable(logging.WARNING)
-    language.CHARACTERS = sys.maxsize  # datatrove looks at whole texts
     urls = URLFilter()
     urls.tldextractor = TLDExtract(suffix_list_urls=())
-    config = MinhashConfig(hash_config=HashConfig(precision=64), num_buckets=14, hashes_per_bucket=8, n_grams=5)
+    config = MinhashConfig(
+        hash_config=HashConfig(hash_fc="sha1", precision=64), num_buckets=14, hashes_per_bucket=8, n_grams=5
+    )
     kept, signatures, buckets, removed = (str(out / name) for name in ("kept", "signatures", "buckets", "removed"))
     steps: dict[str, tuple[int, list[Any]]] = {
         "filters": (
