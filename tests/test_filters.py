@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crawltalk.core.documents import read_documents
-from crawltalk.core.errors import BadInput, MissingInput
+from crawltalk.core.errors import BadInput, BadRecipe, MissingInput
 from crawltalk.core.recipe import Data
+from crawltalk.core.types import Document
 from crawltalk.data import boilerplate, classifier, decontamination
 from crawltalk.retrieval.suffixes import find, repeated_spans, suffix_array
 from test_data import LEAD, crawl_folder, document, removed_rows, run, sentences
@@ -177,6 +178,24 @@ def test_the_recipe_adds_these_filters(tmp_path: Path):
     assert [left[str(n)] for n in range(5)] == [sentences(n) for n in range(5)]
     assert left["6"] == sentences(51) + "\n" + element
     assert left["7"] == sentences(52).rstrip(".")  # the full stop is part of what is repeated
+
+
+def no_rivers(page: Document) -> str | None:
+    """A filter of the user's."""
+    return "rivers" if "river" in page.text else None
+
+
+def test_the_users_filters_come_last_and_give_their_own_reasons(tmp_path: Path):
+    path = tmp_path / "texts.jsonl"
+    rows = [{"text": sentences(n), "url": f"http://a.example/{n}", "id": str(n)} for n in range(12)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    crawl = crawl_folder(tmp_path / "crawl", [path])
+    run(crawl, tmp_path / "out", config=Data(filters=(f"{__name__}:no_rivers",)))
+    kept = [page.text for page in read_documents(tmp_path / "out")]
+    assert 0 < len(kept) < 12 and not any("river" in text for text in kept)
+    assert set(removed_rows(tmp_path / "out").values()) == {("quality", f"{__name__}:no_rivers: rivers")}
+    with pytest.raises(BadRecipe, match=r"data\.filters"):
+        run(crawl, tmp_path / "bad", config=Data(filters=("no_such:thing",)))
 
 
 def test_an_earlier_crawls_documents_are_not_taken_again(tmp_path: Path):

@@ -77,6 +77,8 @@ class Data:
     language_threshold: float = 0.65
     """Least probability of the language (FineWeb 3.2)."""
     quality: Quality = field(default_factory=Quality)
+    filters: tuple[str, ...] = ()
+    """Further filters of your own: "my_package.module:name", (Document) -> the reason to drop it or None."""
     classifier: str | None = None
     """A quality classifier of your own, made by `crawltalk classifier`: documents below the threshold are dropped."""
     classifier_threshold: float = 0.5

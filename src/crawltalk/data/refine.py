@@ -50,8 +50,13 @@ def load_extractor(name: str) -> Extractor:
 
 
 def load_filters(config: Data) -> dict[str, Filter]:
-    """All filters on documents by name, in order: FineWeb's, then those that the recipe adds."""
+    """All filters on documents by name, in order: FineWeb's, then those that the recipe adds. Raises BadRecipe."""
     found = filters(config.quality)
+    for name in config.filters:
+        try:
+            found[name] = load_object(name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise BadRecipe(f"data.filters: {name!r} is no module:name that loads ({error})") from None
     if config.classifier is not None:
         from crawltalk.data import classifier
 

@@ -18,7 +18,7 @@ from crawltalk.data import engine_local, engine_ray
 from crawltalk.data.assemble import assemble
 from crawltalk.data.card import dataset_card
 from crawltalk.data.parts import Task
-from crawltalk.data.refine import load_extractor, load_filters, load_rank
+from crawltalk.data.refine import load_extractor, load_filters, load_rank, warm_up
 from crawltalk.data.urls import write_blocklist
 
 ENGINES = {"local": engine_local, "ray": engine_ray}
@@ -66,10 +66,8 @@ def _engine(name: str) -> type[engine_local.Engine] | type[engine_ray.Engine]:
 
 def _check(config: Data) -> None:
     """Load all that a recipe names before any work: a typing error should not cost an hour."""
-    extractor = load_extractor(config.extractor)
-    if config.extractor == "crawltalk":
-        extractor(b"<p>.</p>")  # compiled here once (ten seconds on a new machine), found by all workers
     load_filters(config)
+    warm_up(load_extractor(config.extractor))  # compiled here once (ten seconds on a new machine), found by all workers
     load_rank(config)
     for run in config.earlier:
         manifest = read_manifest(Path(run) / "data")
