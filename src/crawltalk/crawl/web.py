@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
-from crawltalk import __version__
 from crawltalk.core.errors import BadInput, UserError
 from crawltalk.crawl.frontier import Entry, Frontier
 from crawltalk.crawl.records import gzip_record
@@ -47,7 +47,7 @@ class WebCrawl:
     """Seconds between two requests to one host; more if its robots.txt asks for it."""
     same_site: bool = True
     """Only the hosts of the start URLs; a leading www. makes no difference."""
-    agent: str = f"Mozilla/5.0 (compatible; {TOKEN}/{__version__})"
+    agent: str = field(default_factory=lambda: f"Mozilla/5.0 (compatible; {TOKEN}/{version('crawltalk')})")
     """The User-Agent header."""
     max_page_bytes: int = 10_000_000
     """A longer body is cut."""
@@ -355,7 +355,7 @@ class _Writer:
 
 
 def _info(name: str) -> bytes:
-    block = f"software: {TOKEN} {__version__}\r\nformat: WARC File Format 1.1\r\nrobots: obey\r\n".encode()
+    block = f"software: {TOKEN} {version('crawltalk')}\r\nformat: WARC File Format 1.1\r\nrobots: obey\r\n".encode()
     return gzip_record(_head("warcinfo", block, {"WARC-Filename": name, "Content-Type": "application/warc-fields"}), block)
 
 
