@@ -97,6 +97,9 @@ def test_the_reason_quotes_what_was_found(tmp_path: Path):
     )
     with pytest.raises(MissingInput, match="benchmarks"):
         decontamination.read_benchmarks([str(tmp_path / "absent.json")], 5)
+    (tmp_path / "set.jsonl.gz").write_bytes(b"")
+    with pytest.raises(BadInput, match="is none of"):
+        decontamination.read_benchmarks([str(tmp_path / "set.jsonl.gz")], 5)
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(BadInput, match=r"bad\.json"):
         decontamination.read_benchmarks([str(tmp_path / "bad.json")], 5)
@@ -145,6 +148,10 @@ def test_repeated_spans_are_those_of_a_plain_search(texts: list[str], length: in
         assert all(content[place] & 0x80 for place in covered - mine)  # parts of characters at the edges
         for start, end in spans:
             content[start:end].decode()
+
+
+def test_a_document_that_repeats_itself_millions_of_times_is_read_in_linear_time():
+    assert repeated_spans([b"a" * 10_000_000], 50) == [[(1, 10_000_000)]]  # ten minutes if it were quadratic
 
 
 # --- in the stage ---

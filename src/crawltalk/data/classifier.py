@@ -66,8 +66,8 @@ class Classifier:
                 weights = file.get_tensor("weights")
         except SafetensorError as error:
             raise BadInput(f"data.classifier: {path} is no classifier: {error}") from None
-        if weights.shape != (BUCKETS + 1,):
-            raise BadInput(f"data.classifier: {path} is no classifier: weights of shape {weights.shape}")
+        if weights.shape != (BUCKETS + 1,) or weights.dtype != np.float32 or not np.isfinite(weights).all():
+            raise BadInput(f"data.classifier: {path} is no classifier: {BUCKETS + 1} finite float32 weights are expected")
         return cls(weights)
 
 
@@ -108,8 +108,16 @@ def evaluate(rows: Sequence[tuple[str, float]], share: float = 0.1, seed: int = 
     model = train([rows[place] for place in order[cut:]], seed=seed)
     scores = np.array([model.score(rows[place][0]) for place in order[:cut]])
     good = np.array([rows[place][1] >= 0.5 for place in order[:cut]])
-    wins = (scores[good][:, None] > scores[~good][None]) + 0.5 * (scores[good][:, None] == scores[~good][None])
-    return Quality(cut, float(((scores >= 0.5) == good).mean()), float(wins.mean()) if wins.size else float("nan"))
+    return Quality(cut, float(((scores >= 0.5) == good).mean()), _auc(scores[good], scores[~good]))
+
+
+def _auc(good: np.ndarray, bad: np.ndarray) -> float:
+    """Area under the ROC curve by ranks (Mann and Whitney 1947), equal scores counted half; nan if a kind is missing."""
+    if not len(good) or not len(bad):
+        return float("nan")
+    _, place, count = np.unique(np.concatenate([good, bad]), return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(count) - (count - 1) / 2)[place]
+    return float((ranks[: len(good)].sum() - len(good) * (len(good) + 1) / 2) / (len(good) * len(bad)))
 
 
 def filter_by(path: str, threshold: float) -> Filter:

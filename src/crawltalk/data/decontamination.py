@@ -17,12 +17,14 @@ from crawltalk.data.dedup import distinct, ngram_hashes
 from crawltalk.data.quality import Filter
 
 _WORD = re.compile(r"\w+")
+_ENDINGS = (".jsonl", ".ndjson", ".json", ".parquet", ".txt")
 
 
 def read_benchmarks(paths: Sequence[str], ngram: int) -> np.ndarray:
     """Sorted hashes of all n-grams of words in all texts of the files: JSONL, JSON, Parquet, or plain text.
 
-    Texts of fewer words are left out: "yes" is no sign of anything. Raises MissingInput, or BadInput for a file that cannot be read.
+    Texts of fewer words are left out: "yes" is no sign of anything; for sets of short questions take a smaller n (8 to 13).
+    Raises MissingInput, or BadInput for a file that cannot be read.
     """
     found = [np.zeros(0, np.uint64)]
     for name in paths:
@@ -35,6 +37,8 @@ def read_benchmarks(paths: Sequence[str], ngram: int) -> np.ndarray:
 
 
 def _texts(path: Path) -> Iterator[str]:
+    if path.suffix not in _ENDINGS:
+        raise BadInput(f"data.benchmarks: {path} is none of {', '.join(_ENDINGS)}")
     try:
         if path.suffix == ".parquet":
             from pyarrow import parquet
@@ -48,7 +52,7 @@ def _texts(path: Path) -> Iterator[str]:
                 yield from _strings(msgspec.json.decode(line)) if line.strip() else ()
         else:
             yield path.read_text(encoding="utf-8", errors="replace")
-    except (msgspec.DecodeError, ValueError) as error:  # pyarrow's errors are ValueErrors
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:  # pyarrow's errors are ValueErrors
         raise BadInput(f"data.benchmarks: {path} cannot be read: {error}") from None
 
 

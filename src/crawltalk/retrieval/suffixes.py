@@ -3,11 +3,12 @@
 Used to cut out text that the corpus has already (Lee et al. 2022, 4.1). The array is made by libdivsufsort (pydivsufsort).
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 import numpy as np
 from numba import njit
-from pydivsufsort import divsufsort, sa_search
+from pydivsufsort import divsufsort
 
 SEPARATOR = 0xFF
 """Between documents: no byte of UTF-8."""
@@ -19,12 +20,15 @@ def suffix_array(text: np.ndarray) -> np.ndarray:
 
 
 def find(text: np.ndarray, suffixes: np.ndarray, pattern: bytes) -> np.ndarray:
-    """The places of a pattern, sorted."""
+    """The places of a pattern, sorted. Text and array may be read-only files in memory."""
     if not len(text) or not pattern:
         return suffixes[:0]
-    writable = np.require(text, requirements="W")  # the library asks for it
-    count, first = sa_search(writable, suffixes, np.frombuffer(bytearray(pattern), np.uint8))
-    return np.sort(suffixes[first : first + count]) if count else suffixes[:0]
+
+    def start(place: int) -> bytes:
+        return text[place : place + len(pattern)].tobytes()
+
+    low, high = bisect_left(suffixes, pattern, key=start), bisect_right(suffixes, pattern, key=start)
+    return np.sort(suffixes[low:high])
 
 
 def repeated_spans(documents: Sequence[bytes], length: int) -> list[list[tuple[int, int]]]:
@@ -77,7 +81,7 @@ def _smaller_neighbours(suffixes):
 @njit(cache=True)
 def _mark(text, earlier, length, cover):
     """Mark what matches from `earlier[place]` on; a match shrinks by one byte at most from place to place."""
-    size = 0
+    size = done = 0
     for place in range(len(text)):
         other = earlier[place]
         size = max(0, size - 1)
@@ -87,7 +91,8 @@ def _mark(text, earlier, length, cover):
         while text[place + size] != SEPARATOR and text[place + size] == text[other + size]:
             size += 1
         if size >= length:
-            cover[place : place + size] = True
+            cover[max(place, done) : place + size] = True  # each byte once: a long match is one at every place in it
+            done = place + size
 
 
 @njit(cache=True)
