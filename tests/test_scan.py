@@ -7,12 +7,14 @@ from hypothesis import strategies as st
 
 from crawltalk.data.blocks import FEATURES, features
 from crawltalk.data.extraction import plain
-from crawltalk.data.scan import ANNOUNCED, ARTICLE, ASIDE, BR, COLUMNS, LIST, PRE, TABLE, scan
+from crawltalk.data.scan import ANNOUNCED, ARTICLE, ASIDE, BR, COLUMNS, LIST, PRE, TABLE, scan, word_hash
+
+NAMES = (np.array(sorted([word_hash(b"nav"), word_hash(b"story")]), np.uint64), np.array([-1.5, 2.0], np.float32))
 
 
 def read(html: str) -> list[tuple[str, dict[str, int]]]:
-    text, blocks = scan(html.encode())
-    return [(plain(text, block), dict(zip(COLUMNS, block.tolist(), strict=True))) for block in blocks]
+    page = scan(html.encode())
+    return [(plain(page.text, block), dict(zip(COLUMNS, block.tolist(), strict=True))) for block in page.blocks]
 
 
 def texts(html: str) -> list[str]:
@@ -70,6 +72,16 @@ def test_a_link_may_hold_several_blocks():
     assert [(text, row["linked"] > 0) for text, row in rows] == [("Title", True), ("More", True), ("text", False)]
 
 
+def test_elements_carry_the_words_of_their_classes_and_ids():
+    page = scan(
+        b"<div id=story-Body class='x mainText'><hr class=no><p>one</p><span class=by>two</span></div><p class=y2>three"
+    )
+    words = [word_hash(word) for word in (b"story", b"body", b"main", b"text", b"by")]
+    assert page.words.tolist() == words
+    assert page.elements[:, 0].tolist() == [0, 0, 1, 1, 0] and page.elements[:, 3].tolist() == [0, 4, 4, 5, 5]
+    assert page.blocks[:, COLUMNS.index("within")].tolist() == [2, 1, 4]
+
+
 PIECES = st.sampled_from(
     (
         *("<p>", "</p>", "<div class=nav>", "</div>", "<a href='x'>", "</a>", "<li>", "<ul>", "</ul>", "<br>", "<h1>"),
@@ -82,7 +94,8 @@ PIECES = st.sampled_from(
 @given(st.lists(PIECES, max_size=60))
 def test_no_page_is_misread_badly(pieces):
     html = "".join(pieces)
-    text, blocks = scan(html.encode())
+    page = scan(html.encode())
+    text, blocks = page.text, page.blocks
     assert len(text) <= len(html.encode())
     place = 0
     for block in blocks:
@@ -90,7 +103,7 @@ def test_no_page_is_misread_badly(pieces):
         assert 0 <= block[2] <= block[1] - block[0]
         place = block[1]
     if len(blocks):
-        rows = features(text, blocks)
+        rows = features(page, NAMES)
         assert rows.shape == (len(blocks), FEATURES) and np.isfinite(rows).all()
 
 
@@ -98,6 +111,7 @@ def test_no_page_is_misread_badly(pieces):
     "html", [b"<div>" * 200_000 + b"deep", b"<table>" + b"<tr><td>1" * 150_000, b"<" * 1_000_000, b"<a " * 300_000]
 )
 def test_monstrous_pages_take_no_longer_than_their_size(html):
-    text, blocks = scan(html)
-    assert len(text) <= len(html)
-    assert len(blocks) <= 150_000
+    page = scan(html)
+    assert len(page.text) <= len(html)
+    assert len(page.blocks) <= 150_000
+    assert len(features(page, NAMES)) == len(page.blocks)

@@ -6,6 +6,7 @@ forward in the page.
 """
 
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -55,9 +56,14 @@ widget meta author date caption footnotes references
 
 BR = 7
 """The kind of a block that ends at a line break only; 1 to 6 are headings, 0 is any other element."""
-COLUMNS = ("start", "end", "linked", "flags", "kind", "tags", "region", "content", "element")
+COLUMNS = ("start", "end", "linked", "flags", "kind", "tags", "region", "content", "element", "within")
 """Of a block: its bytes in the text, how many of them are in links, `INHERITED` bits, heading level or BR, inline tags, the
-announced element and the content element (0: none) that it stands in, and a number for its own element's name."""
+announced element and the content element (0: none) that it stands in, a number for its own element's name, and the element
+that it stands in, a row of the elements."""
+ELEMENT_COLUMNS = ("parent", "name", "path", "word")
+"""Of an element that may hold text: the element that it stands in (the first is the page itself, and its own parent), a number
+for its name (-1: unknown), a hash of the names from the page down to it, and the end of its words (they begin where those of
+the element before it end)."""
 
 
 def _pack(name: bytes) -> int:
@@ -65,7 +71,8 @@ def _pack(name: bytes) -> int:
     return int.from_bytes(name[:8].ljust(8, b"\0"), "big")
 
 
-def _hash(word: bytes) -> int:
+def word_hash(word: bytes) -> int:
+    """FNV-1a of a word in lower case."""
     value = 0xCBF29CE484222325
     for letter in word:
         value = ((value ^ letter) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
@@ -78,7 +85,7 @@ def _tables() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     found = sorted((_pack(name.encode()), kind) for names, kind in _ELEMENTS.items() for name in names.split())
     names = np.array([name for name, _ in found], np.uint64)
     kinds = np.array([kind for _, kind in found], np.int64)
-    return names, kinds, np.array(sorted(_hash(word.encode()) for word in _NAMES.split()), np.uint64)
+    return names, kinds, np.array(sorted(word_hash(word.encode()) for word in _NAMES.split()), np.uint64)
 
 
 @cache
@@ -87,16 +94,28 @@ def element_number(name: str) -> int:
     return int(np.searchsorted(_tables()[0], np.uint64(_pack(name.encode()))))
 
 
-def scan(html: bytes) -> tuple[bytes, np.ndarray]:
-    """(text, blocks): the visible text, entities untouched, and a row of `COLUMNS` for each block. UTF-8 in and out."""
-    if not html:
-        return b"", np.zeros((0, len(COLUMNS)), np.int64)
-    text, blocks = _scan(np.frombuffer(html, np.uint8), *_tables())
-    return text.tobytes(), blocks
+class Scan(NamedTuple):
+    """What a page holds."""
+
+    text: bytes
+    """The visible text in UTF-8, entities untouched."""
+    blocks: np.ndarray
+    """A row of `COLUMNS` for each block."""
+    elements: np.ndarray
+    """A row of `ELEMENT_COLUMNS` for each element."""
+    words: np.ndarray
+    """Hashes (`word_hash`) of the words of the elements' classes and ids."""
+
+
+def scan(html: bytes) -> Scan:
+    """Read a page, in UTF-8."""
+    text, *found = _scan(np.frombuffer(html, np.uint8), *_tables())
+    return Scan(text.tobytes(), *found)
 
 
 @njit(cache=True)
-def _find(table, value):
+def find(table, value):
+    """Where a value stands in a sorted table, or -1."""
     low, high = 0, len(table)
     while low < high:
         middle = (low + high) >> 1
@@ -141,21 +160,26 @@ def _contains(html, start, end, word):
 
 
 @njit(cache=True)
-def _announces(html, start, end, words):
-    """Whether one of the words of a class name, id or role (cut at capitals too) is in the table."""
-    value, length = np.uint64(0xCBF29CE484222325), 0
+def _announces(html, start, end, words, said, count):
+    """(whether one of the words of a class name, id or role is in the table, how many words are said now).
+
+    Words are runs of letters, cut at capitals too; they are added to `said`, as many as there is room for.
+    """
+    value, length, found = np.uint64(0xCBF29CE484222325), 0, False
     for place in range(start, end + 1):
         letter = html[place] if place < end else np.uint8(0)
         is_letter = 97 <= letter <= 122 or 65 <= letter <= 90
         capital = 65 <= letter <= 90 and place > start and 97 <= html[place - 1] <= 122
         if (not is_letter or capital) and length:
-            if _find(words, value) >= 0:
-                return True
+            found = found or find(words, value) >= 0
+            if length > 1 and count < len(said):
+                said[count] = value
+                count += 1
             value, length = np.uint64(0xCBF29CE484222325), 0
         if is_letter:
             value = (value ^ np.uint64(_letter(letter))) * np.uint64(0x100000001B3)
             length += 1
-    return False
+    return found, count
 
 
 _CLASS, _ID, _ROLE, _STYLE, _ITEMPROP, _HIDDEN_NAME, _ARIA = (
@@ -168,16 +192,23 @@ _NONE, _INVISIBLE, _TRUE, _MAIN, _BODY, _NAVIGATION, _BANNER = (
 
 
 @njit(cache=True)
-def _attribute(html, name, name_end, start, end, words):
-    """What an attribute says of its element, as inherited bits."""
-    if _equals(html, name, name_end, _CLASS) or _equals(html, name, name_end, _ID):
-        return ANNOUNCED if _announces(html, start, end, words) else 0
-    if _equals(html, name, name_end, _ROLE):
+def _attribute(html, name, name_end, start, end, words, said, count):
+    """(what an attribute says of its element, as inherited bits; how many words are said now)."""
+    is_role = _equals(html, name, name_end, _ROLE)
+    if is_role or _equals(html, name, name_end, _CLASS) or _equals(html, name, name_end, _ID):
+        announces, count = _announces(html, start, end, words, said, count)
+        if not is_role:
+            return ANNOUNCED if announces else 0, count
         if _equals(html, start, end, _MAIN):
-            return MAIN
-        if _equals(html, start, end, _NAVIGATION) or _equals(html, start, end, _BANNER):
-            return ASIDE
-        return ASIDE if _announces(html, start, end, words) else 0
+            return MAIN, count
+        nav = _equals(html, start, end, _NAVIGATION) or _equals(html, start, end, _BANNER)
+        return ASIDE if announces or nav else 0, count
+    return _other_attribute(html, name, name_end, start, end), count
+
+
+@njit(cache=True)
+def _other_attribute(html, name, name_end, start, end):
+    """What hides an element, or makes it an article."""
     if _equals(html, name, name_end, _STYLE):
         hidden = _contains(html, start, end, _NONE) or _contains(html, start, end, _INVISIBLE)
         return HIDDEN if hidden else 0
@@ -194,13 +225,21 @@ def _attribute(html, name, name_end, start, end, words):
 def _scan(html, names, kinds, words):  # one state machine, kept in one place for its speed
     size = len(html)
     text = np.empty(size + 1, np.uint8)
-    rows = np.empty((1024, 9), np.int64)
+    rows = np.empty((1024, 10), np.int64)
+    elements = np.zeros((1024, 4), np.int64)
+    said = np.empty(
+        min(size // 3, 1 << 20) + 1, np.uint64
+    )  # a word is two letters and what parts it from the next, at least
     depth_limit = 512
     stack_name = np.zeros(depth_limit, np.uint64)
     stack_kind = np.zeros(depth_limit, np.int64)
     stack_flags = np.zeros(depth_limit, np.int64)
     stack_region = np.zeros(depth_limit, np.int64)
     stack_content = np.zeros(depth_limit, np.int64)
+    stack_element = np.zeros(depth_limit, np.int64)
+    element_count = 1
+    elements[0, 1] = -1
+    words_kept = words_said = 0
     depth = 0  # stack[0] is the page itself
     written = count = linked = tags = start = 0
     heading = regions = contents = 0
@@ -263,9 +302,9 @@ def _scan(html, names, kinds, words):  # one state machine, kept in one place fo
             place += 1
         for _ in range(length, 8):
             packed = packed << np.uint64(8)
-        found = _find(names, packed)
+        found = find(names, packed)
         kind = kinds[found] if found >= 0 else 0
-        extra = 0
+        extra, words_said = 0, words_kept
         while place < size and html[place] != 62:  # attributes
             if html[place] <= 32 or html[place] == 47:
                 place += 1
@@ -298,14 +337,15 @@ def _scan(html, names, kinds, words):  # one state machine, kept in one place fo
                         place += 1
                     value_end = place
             if not closing:
-                extra |= _attribute(html, name, name_end, value, value_end, words)
+                bits, words_said = _attribute(html, name, name_end, value, value_end, words, said, words_said)
+                extra |= bits
         self_closing = html[min(place, size) - 1] == 47
         place += 1
         is_break = kind & VOID and packed == np.uint64(0x6272000000000000)  # br
         if kind & BLOCK or is_break:  # the end of a block
             if written > start:
                 if count == len(rows):
-                    grown = np.empty((2 * count, 9), np.int64)
+                    grown = np.empty((2 * count, 10), np.int64)
                     grown[:count] = rows
                     rows = grown
                 owner = depth
@@ -315,7 +355,8 @@ def _scan(html, names, kinds, words):  # one state machine, kept in one place fo
                 rows[count, 3], rows[count, 5] = stack_flags[depth], tags
                 rows[count, 4] = heading if heading else (BR if is_break else 0)
                 rows[count, 6], rows[count, 7] = stack_region[depth], stack_content[depth]
-                rows[count, 8] = _find(names, stack_name[owner]) if owner else -1
+                rows[count, 8] = find(names, stack_name[owner]) if owner else -1
+                rows[count, 9] = stack_element[depth]
                 count += 1
             start, linked, tags, blank = written, 0, 0, True
             heading = 0
@@ -383,16 +424,29 @@ def _scan(html, names, kinds, words):  # one state machine, kept in one place fo
             depth += 1
         stack_name[depth], stack_kind[depth], stack_flags[depth] = packed, kind, flags
         stack_region[depth], stack_content[depth] = region, content
+        if not flags & HIDDEN:
+            if element_count == len(elements):
+                grown = np.empty((2 * element_count, 4), np.int64)
+                grown[:element_count] = elements
+                elements = grown
+            words_kept = words_said
+            parent = stack_element[depth - 1]
+            elements[element_count, 0], elements[element_count, 1] = parent, found
+            elements[element_count, 2] = (elements[parent, 2] * 1_000_003) ^ (found + 2)
+            elements[element_count, 3] = words_kept
+            stack_element[depth] = element_count
+            element_count += 1
         if kind & HEADING:
             heading = np.int64((packed >> np.uint64(48)) & np.uint64(255)) - 48
     if written > start:
         if count == len(rows):
-            grown = np.empty((count + 1, 9), np.int64)
+            grown = np.empty((count + 1, 10), np.int64)
             grown[:count] = rows
             rows = grown
         rows[count] = 0
         rows[count, 0], rows[count, 1], rows[count, 2] = start, written, linked
         rows[count, 3], rows[count, 5], rows[count, 8] = stack_flags[depth], tags, -1
         rows[count, 6], rows[count, 7] = stack_region[depth], stack_content[depth]
+        rows[count, 9] = stack_element[depth]
         count += 1
-    return text[:written].copy(), rows[:count].copy()
+    return text[:written].copy(), rows[:count].copy(), elements[:element_count].copy(), said[:words_kept].copy()

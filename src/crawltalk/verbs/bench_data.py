@@ -32,10 +32,10 @@ SCALING = 3
 def data(pages: Path, runs: int) -> list[dict[str, Any]]:
     """All comparisons. `pages`: a folder of HTML or WARC files; the embedded crawl's pages are short.
 
-    With trafilatura's evaluation data in the folder (evaldata.json), the extractors are judged on its marked passages, too.
+    The extractors are judged on the gold sets that lie in the folder (`crawltalk.data.gold`).
     """
     with tempfile.TemporaryDirectory(prefix="crawltalk-bench-") as name:
-        return [*parts(pages, runs), *_marked(pages), *_memory(pages, Path(name)), *_whole(pages, runs, Path(name))]
+        return [*parts(pages, runs), *_gold(pages), *_memory(pages, Path(name)), *_whole(pages, runs, Path(name))]
 
 
 def parts(pages: Path, runs: int) -> list[dict[str, Any]]:
@@ -136,30 +136,22 @@ def parts(pages: Path, runs: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _marked(folder: Path) -> list[dict[str, Any]]:
-    """F1 of the extractors on passages that people marked to keep or to drop, if the folder has trafilatura's evaldata.json.
-
-    The weights of ours were trained on these pages; `tools/train_extractor.py` prints the F1 in cross-validation.
-    """
+def _gold(folder: Path) -> list[dict[str, Any]]:
+    """F1 of the extractors on each gold set that lies in the folder; pages that taught ours are left out."""
     from crawltalk.data.by_trafilatura import extract as by_trafilatura
     from crawltalk.data.extraction import extract
+    from crawltalk.data.gold import gold_sets
 
-    gold = next(iter(sorted(folder.rglob("evaldata.json"))), None)
-    if gold is None:
-        return []
-    files = {path.name: path for path in gold.parent.rglob("*.html")}
-    entries = list(jsonlib.loads(gold.read_text(encoding="utf-8")).values())
-
-    def score(extractor: Callable[[bytes], str | None]) -> float:
-        kept = lost = wrong = 0
-        for entry in entries:
-            text = extractor(files[entry["file"]].read_bytes()) or ""
-            hits = sum(passage in text for passage in entry["with"])
-            kept, lost = kept + hits, lost + len(entry["with"]) - hits
-            wrong += sum(passage in text for passage in entry["without"])
-        return 2 * kept / (2 * kept + lost + wrong)
-
-    return [figure("data.extract_f1", "F1", [score(extract)], [score(by_trafilatura)], "trafilatura, FineWeb's arguments")]
+    return [
+        figure(
+            "data.extract_f1",
+            "F1",
+            [known.score(extract)],
+            [known.score(by_trafilatura)],
+            f"trafilatura, FineWeb's arguments, {known.name} ({len(known.pages)} pages)",
+        )
+        for known in gold_sets(folder)
+    ]
 
 
 def _whole(pages: Path, runs: int, folder: Path) -> list[dict[str, Any]]:
