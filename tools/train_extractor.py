@@ -37,7 +37,7 @@ TEACHERS = 6
 """Networks whose mean the one that is kept learns: from one start to the next, F1 differs by 0.004."""
 FALSE = 1.25
 """Weight of text that is not content: too much is worse than too little."""
-SAMPLE = 300
+SAMPLE = 900
 """Pages of the embedded crawl: they are all alike."""
 NAMES, LEAST_PAGES, PRIOR = 3000, 8, 4.0
 """Most words in class names; on how many pages each has to occur; pages' worth of belief that a word says nothing."""

@@ -11,7 +11,7 @@ STAGES = (
         ("crawl",),
         "crawltalk.data.stage:data",
         "clean, deduplicated documents, and why the others were dropped",
-        version=3,
+        version=4,
         facts="crawltalk.data.facts:facts",
     ),
     Stage("tokenizer", ("data",), "crawltalk.tokenizer.stage:tokenizer", "byte-level BPE learned from the documents"),

@@ -21,7 +21,7 @@ _SPARE = 0.2  # of the memory, for the system and this process
 
 
 class Engine:
-    """Processes that start at once and load their models while the caller still prepares; to be used in a `with`."""
+    """Processes that start at once, while the caller still prepares; to be used in a `with`."""
 
     def __init__(self, machine: Machine, files: int) -> None:
         count = min(machine.workers or 1, max(1, files))
@@ -31,6 +31,12 @@ class Engine:
 
     def __enter__(self) -> "Engine":
         return self
+
+    def warm_up(self) -> None:
+        """Have the processes load their models and compiled code; to be called when nothing is left to compile."""
+        for worker in self.idle:
+            with contextlib.suppress(BrokenPipeError):  # it is dead already, which its first file will say
+                worker.pipe.send(None)
 
     def __exit__(self, *error: object) -> None:
         for worker in (*self.idle, *self.busy.values()):
@@ -121,13 +127,15 @@ def _work(pipe: Connection, limit: int) -> None:
     """What a worker process does: files, until there are no more."""
     start_worker()
     limit_memory(limit)
-    warm_up()
     while True:
         try:
             task = pipe.recv()
         except EOFError:
             return
         try:
+            if task is None:
+                warm_up()
+                continue
             refine(task, pipe.send, task.ended)
         except UserError as error:
             pipe.send(error)

@@ -28,6 +28,9 @@ class Engine:
     def __enter__(self) -> "Engine":
         return self
 
+    def warm_up(self) -> None:
+        """Each task does it for itself."""
+
     def __exit__(self, *error: object) -> None:
         self.ray.shutdown()
 

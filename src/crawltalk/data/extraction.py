@@ -20,7 +20,7 @@ from crawltalk.data.scan import Scan, scan, word_hash
 from crawltalk.data.warc import decode
 
 WEIGHTS = Path(__file__).with_name("extraction.json")
-THRESHOLD = 0.65
+THRESHOLD = 0.68
 """Least probability of a block to be content: best for articles; for lists and forums 0.45 would be."""
 FARTHEST = 8
 """Standard deviations: a number farther from its mean counts as so far."""

@@ -42,13 +42,14 @@ def data(job: Job[Data]) -> Metrics:
     """
     result, parts = job.out / "funnel.json", job.out / STATE
     if not result.exists():
-        _check(job.config)
         tasks = _tasks(job, parts)
         parts.mkdir(exist_ok=True)
         for mark in parts.glob("*.working"):  # of a run that was killed: no page's fault
             mark.unlink()
         todo = [task for task in tasks if not task.done()]
         with _engine(job.machine.engine)(job.machine, len(todo)) as engine:
+            _check(job.config)
+            engine.warm_up()
             write_blocklist(job.config.blocklist, parts / "blocklist.npy")
             engine.refine_all(todo, _reporter(tasks, todo, job.progress))
             record, costs = assemble(tasks, job, engine.map)

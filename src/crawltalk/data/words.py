@@ -78,7 +78,7 @@ def _cut(piece: str) -> tuple[str, ...]:
         if found := _PREFIX.match(piece) if piece[0] not in _LETTERS else None:
             before.append(found[0])
             piece = piece[found.end() :]
-        elif found := _SUFFIX.search(piece) if _may_end(piece) else None:
+        elif found := _SUFFIX.search(piece, _last(piece)) if _may_end(piece) else None:
             after.append(found[0])
             piece = piece[: found.start()]
         else:
@@ -90,6 +90,11 @@ def _cut(piece: str) -> tuple[str, ...]:
             place = found.end()
         piece = piece[place:]
     return (*before, *_contracted(piece), *reversed(after))
+
+
+def _last(piece: str) -> int:
+    """Where the earliest end may begin: ends are at most four characters, or dots. The rules would try every place."""
+    return max(0, len(piece.rstrip(".")) - 4)
 
 
 def _may_end(piece: str) -> bool:
