@@ -39,7 +39,7 @@ def bench(
     rows = journey(preset, runs) if name == "journey" else data(pages, runs)
     if json:
         for row in rows:
-            print(jsonlib.dumps(row))
+            print(jsonlib.dumps(row), flush=True)
     else:
         print_table(_SHOWN, [["" if row[key] is None else row[key] for key in _SHOWN] for row in rows])
 
