@@ -11,7 +11,7 @@ from itertools import chain
 import regex
 
 _MARKS = r"\.{2,}|…|[,:;!?¿؟¡(){}\[\]<>_#*&。？！，、；：～·।،۔؛٪]|['\"”“`‘´’‚„»«「」『』（）〔〕【】《》〈〉]|\p{So}"
-_UNITS = r"km²?³?|m²|m³|dm|cm|mm|nm|ha|kg|mg|g|t|lb|oz|m/s|km/h|mph|kPa|Pa|mbar|mb|MB|kb|KB|gb|GB|tb|TB|T|G|M|K|%"
+_UNITS = r"km²?³?|m²?³?|dm|cm|mm|nm|ha|kg|mg|g|t|lb|oz|m/s|km/h|mph|kPa|Pa|mbar|mb|MB|kb|KB|gb|GB|tb|TB|T|G|M|K|%"
 _PREFIX = regex.compile(rf"§|%|=|—|–|\+(?!\d)|{_MARKS}|\p{{Sc}}")
 _SUFFIX = regex.compile(
     rf"(?:{_MARKS}|['’][sS]|—|–|(?<=\d)\+|(?<=°[FfCcKk])\.|(?<=\d)(?:\p{{Sc}}|{_UNITS})"
@@ -21,12 +21,14 @@ _INFIX = regex.compile(
     r"\.{2,}|…|\p{So}|(?<=\d)[+\-*^](?=[\d-])|(?<=[\p{Ll}'\"”’])\.(?=[\p{Lu}'\"“‘])|(?<=\p{L}),(?=\p{L})"
     r"|(?<=[\p{L}\d])(?:---?|——|[-–—~])(?=\p{L})|(?<=[\p{L}\d])[:<>=/](?=\p{L})"
 )
-_URL = regex.compile(r"(?:https?://|www\.)[^\s/]+\.[^\s]+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+", regex.I)
+_HOST = r"(?:[^\W_](?:[\w-]{0,62}[^\W_])?\.)+\p{Ll}{2,63}"
+_URL = regex.compile(rf"(?:[\w+.-]{{2,}}://)?(?:\S+@)?{_HOST}(?::\d{{2,5}})?(?:[/?#]\S*)?")
+"""Anything that ends like a host: example.org, README.txt, a.b@c.org, https://x.org/y."""
 _CONTRACTION = regex.compile(r"(?i)(.+)(n['’]t|['’](?:re|ve|ll|d|m))")
 _SPECIAL = frozenset(
     """
     Dr. St. Mr. Mrs. Ms. Prof. Co. Inc. Jr. Sr. Ltd. Corp. Bros. Gen. Gov. Sen. Rep. Rev. Mt. Messrs. vs. v.s. e.g. i.e.
-    a.m. p.m. Jan. Feb. Mar. Apr. Jun. Jul. Aug. Sep. Sept. Oct. Nov. Dec. Ph.D. No. C++ :) :( ;) :-) :-( ;-) :D :P <3 ): (:
+    a.m. p.m. and/or Jan. Feb. Mar. Apr. Jun. Jul. Aug. Sep. Sept. Oct. Nov. Dec. Ph.D. No. C++ :) :( ;) :-) :-( ;-) :D :P <3 ): (:
     """.split()  # noqa: SIM905 - a list of words is read as words
 )
 _LETTERS = frozenset(string.ascii_letters + string.digits)
@@ -89,7 +91,19 @@ def _cut(piece: str) -> tuple[str, ...]:
             before += [*_contracted(piece[place : found.start()]), found[0]]
             place = found.end()
         piece = piece[place:]
-    return (*before, *_contracted(piece), *reversed(after))
+    words = (*before, *_contracted(piece), *reversed(after))
+    return _with_faces(words) if ")" in words and ":" in words else words
+
+
+def _with_faces(words: tuple[str, ...]) -> tuple[str, ...]:
+    """")" and ":" side by side are a face, "):", wherever they stand."""
+    joined: list[str] = []
+    for word in words:
+        if word == ":" and joined and joined[-1] == ")":
+            joined[-1] = "):"
+        else:
+            joined.append(word)
+    return tuple(joined)
 
 
 def _last(piece: str) -> int:
@@ -116,4 +130,6 @@ def _contracted(word: str) -> tuple[str, ...]:
         return (found[1], found[2])
     if word in ("im", "Im"):
         return (word[0], "m")
+    if word in ("cannot", "Cannot"):
+        return (word[:3], "not")
     return (word,) if word else ()
