@@ -96,7 +96,7 @@ def _cut(piece: str) -> tuple[str, ...]:
 
 
 def _with_faces(words: tuple[str, ...]) -> tuple[str, ...]:
-    """")" and ":" side by side are a face, "):", wherever they stand."""
+    """The words, with a mouth and eyes side by side made one face: "):", wherever it stands."""
     joined: list[str] = []
     for word in words:
         if word == ":" and joined and joined[-1] == ")":
