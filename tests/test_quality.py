@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from crawltalk.core.recipe import Quality
 from crawltalk.crawl.sample import read_articles
+from crawltalk.data import words
 from crawltalk.data.quality import c4, filters, fineweb, gopher_quality, gopher_repetition
-from crawltalk.data.words import count_sentences, split_words
+from crawltalk.data.words import END, LETTER, SYMBOL, count_sentences, cut, words_of
 from test_data import LEAD, document
 
 
@@ -143,6 +144,10 @@ def test_datatrove_takes_the_same_decisions():
         assert same >= 0.99 * len(samples), name
 
 
+def split_words(text: str) -> list[str]:
+    return [word for piece in text.split() for word in cut(piece)]
+
+
 def test_words_of_real_prose_are_those_of_spacy():
     wrong = total = 0
     for article in read_articles("en")[::20]:
@@ -155,6 +160,21 @@ def test_words_of_real_prose_are_those_of_spacy():
 @given(st.text(max_size=200))
 def test_cutting_loses_nothing_but_white_space(text):
     assert "".join(split_words(text)) == "".join(text.split())
+
+
+@pytest.mark.parametrize("most", [words._MOST_PIECES, 0])
+@given(text=st.text(st.sampled_from("ab. ,!?'-7é।\n") | st.characters(), max_size=80))
+def test_what_is_counted_of_words_is_true_of_each_whatever_is_remembered(most, text):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(words, "_MOST_PIECES", most)
+        found = words_of(text)
+    pieces = split_words(text)
+    assert found.hashes.view("i8").tolist() == [hash(word) for word in pieces]
+    assert found.lengths.tolist() == [len(word) for word in pieces]
+    for word, kind in zip(pieces, found.kinds, strict=True):
+        assert bool(kind & LETTER) == any(map(str.isalpha, word))
+        assert bool(kind & SYMBOL) == (not any(map(str.isalnum, word)))
+        assert not kind & END or len(word) == 1
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from crawltalk.core.errors import BadInput, MissingInput
 
 CHARACTERS: int = 100_000
 """Characters looked at."""
+_SLOTS = 1 << 15
+"""Words whose sums are remembered: few enough to stay in the processor's cache."""
 _MAGIC, _VERSION = 793712314, 12
 _HIERARCHICAL = 1  # fastText's loss_name::hs
 
@@ -76,19 +78,23 @@ class LanguageModel:
         if not reader.value(np.bool_):
             raise BadInput(f"{path} is not compressed; give the .ftz")
         self.rows = _read_quantized(reader)
+        keys, sums = np.zeros((_SLOTS, 2), np.uint64), np.zeros((_SLOTS, self.rows.shape[1]), np.float32)
+        self.seen = (keys, sums, np.zeros(_SLOTS, np.int32))
+        """Words met before, each where its bytes lead: its bytes, the sum of its rows, and how many they are."""
         reader.value(np.bool_)
         shape = reader.array(np.int64, 2).tolist()
         self.output = reader.array(np.float32, shape[0] * shape[1]).reshape(shape)
-        self.nodes, self.signs = _paths(counts)
+        self.paths = _paths(counts)
         self.end = vocabulary.index(b"</s>")
 
     def probabilities(self, text: str) -> np.ndarray:
         """Of each of `labels`, for the words of a text. Shape (labels,), float32."""
         data = np.frombuffer(b"%s " % text.encode("utf-8", "replace"), np.int8)
-        mean = _mean(data, *self.words, *self.ngrams, self.rows, self.end, *self.lengths)
+        mean = _mean(data, *self.words, *self.ngrams, self.rows, self.end, *self.lengths, *self.seen)
         scores = self.output @ mean
-        steps = np.logaddexp(0, -scores[self.nodes] * self.signs)  # -log of the probability to turn to the label's side
-        return np.exp(-np.where(self.signs == 0, 0, steps).sum(1))
+        turns = np.zeros((3, len(scores)), np.float32)  # log of the probability to turn to either side, and to go on
+        turns[:2] = -np.logaddexp(0, [scores, -scores])
+        return np.exp(turns.ravel()[self.paths].sum(1))
 
 
 def _read_quantized(reader: _Reader) -> np.ndarray:
@@ -113,11 +119,13 @@ def _decode(codes: np.ndarray, reader: _Reader) -> np.ndarray:
     return np.concatenate(pieces, 1)
 
 
-def _paths(counts: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """The Huffman tree of the labels (most frequent first): for each the nodes on its path and on which side it goes (1, -1)."""
+def _paths(counts: list[int]) -> np.ndarray:
+    """The Huffman tree of the labels (most frequent first): for each the turns on its path, as places in a table of
+    (sides, labels), of which each inner node has a column: left, right, and a third side to fill short paths with.
+    """
     leaves = len(counts)
     weight = [*counts, *[10**15] * (leaves - 1)]
-    parent, side = [-1] * len(weight), [-1] * len(weight)
+    parent, side = [-1] * len(weight), [0] * len(weight)
     leaf, node = leaves - 1, leaves
     for new in range(leaves, len(weight)):
         chosen = []
@@ -135,12 +143,11 @@ def _paths(counts: list[int]) -> tuple[np.ndarray, np.ndarray]:
     for label in range(leaves):
         path, place = [], label
         while parent[place] >= 0:
-            path.append((parent[place] - leaves, side[place]))
+            path.append(side[place] * leaves + parent[place] - leaves)
             place = parent[place]
         paths.append(path)
     longest = max(map(len, paths))
-    table = np.array([path + [(0, 0)] * (longest - len(path)) for path in paths])
-    return table[:, :, 0], table[:, :, 1].astype(np.float32)
+    return np.array([path + [2 * leaves] * (longest - len(path)) for path in paths])
 
 
 @njit(cache=True)
@@ -153,27 +160,59 @@ def _fnv(data):
 
 
 @njit(cache=True)
-def _mean(data, hashes, numbers, kept, row_of, rows, end, shortest, longest):
-    """The mean row of all words of a text that ends in a blank, of their n-grams of characters, and of the end of the line."""
+def _mean(data, hashes, numbers, kept, row_of, rows, end, shortest, longest, seen, sums, counts):
+    """The mean row of all words of a text that ends in a blank, of their n-grams of characters, and of the end of the line.
+
+    Words recur: the rows of a short one are added up once. The sum does not depend on what was met before.
+    """
     total, count = rows[end].copy(), 1
-    word = np.empty(len(data) + 2, np.int8)
-    begin = 0
+    word, own = np.empty(len(data) + 2, np.int8), np.empty(len(total), np.float32)
+    size, first, second = 0, np.uint64(0), np.uint64(0)  # the word's length and, as numbers, its bytes: none of them is 0
     for stop in range(len(data)):
         byte = data[stop]
         if not (byte == 32 or 9 <= byte <= 13 or byte == 0):
+            if size < 8:
+                first = first << np.uint64(8) | np.uint64(np.uint8(byte))
+            elif size < 16:
+                second = second << np.uint64(8) | np.uint64(np.uint8(byte))
+            size += 1
             continue
-        size = stop - begin
-        if size:
+        if not size:
+            continue
+        slot = _slot(first, second, len(seen))
+        if size <= 16 and seen[slot, 0] == first and seen[slot, 1] == second:
+            for place in range(len(total)):
+                total[place] += sums[slot, place]
+            count += counts[slot]
+        else:
             word[0], word[size + 1] = 60, 62  # <word>
-            word[1 : size + 1] = data[begin:stop]
-            hashed = _fnv(data[begin:stop])
-            place = np.searchsorted(hashes, hashed)
-            if place < len(hashes) and hashes[place] == hashed:
-                total += rows[numbers[place]]
-                count += 1
-            count += _add_ngrams(word[: size + 2], kept, row_of, rows, shortest, longest, total)
-        begin = stop + 1
+            word[1 : size + 1] = data[stop - size : stop]
+            own[:] = 0
+            found = _add_word(word[: size + 2], hashes, numbers, rows, own)
+            found += _add_ngrams(word[: size + 2], kept, row_of, rows, shortest, longest, own)
+            total += own
+            count += found
+            if size <= 16:
+                seen[slot, 0], seen[slot, 1], sums[slot], counts[slot] = first, second, own, found
+        size, first, second = 0, np.uint64(0), np.uint64(0)
     return total / np.float32(count)
+
+
+@njit(cache=True)
+def _slot(first, second, slots):
+    mixed = (first ^ second * np.uint64(0xFF51AFD7ED558CCD)) * np.uint64(0x9E3779B97F4A7C15)
+    return np.int64(mixed >> np.uint64(32)) % slots
+
+
+@njit(cache=True)
+def _add_word(word, hashes, numbers, rows, total):
+    """Add the row of the word itself, if it has one, and return how many were added."""
+    hashed = _fnv(word[1:-1])
+    place = np.searchsorted(hashes, hashed)
+    if place == len(hashes) or hashes[place] != hashed:
+        return 0
+    total += rows[numbers[place]]
+    return 1
 
 
 @njit(cache=True)

@@ -6,18 +6,18 @@ that every line ends in punctuation is left out, as FineWeb left it out.
 
 import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 
 import numpy as np
 from numba import njit
 
 from crawltalk.core.recipe import Quality
 from crawltalk.core.types import Document
-from crawltalk.data.words import count_sentences, ends_sentence, is_symbol, split_words
+from crawltalk.data.words import LETTER, SYMBOL, Words, count_sentences, ends_sentence, words_of
 
 Filter = Callable[[Document], str | None]
 
 STOP_WORDS = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})
+_STOP_HASHES = np.array([hash(word) for word in STOP_WORDS]).view(np.uint64)
 POLICY = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
 LONGEST_WORD = 1000
 """Lines with a longer one are dropped (C4's code)."""
@@ -45,26 +45,24 @@ def gopher_repetition(config: Quality) -> Filter:
 
     def filter_document(document: Document) -> str | None:
         text = document.text
-        for name, items in (("paragraphs", _PARAGRAPH.split(text.strip())), ("lines", _LINES.split(text))):
+        paragraphs, lines = [text.strip()], text.split("\n")
+        if "\n\n" in text:
+            paragraphs, lines = _PARAGRAPH.split(text.strip()), _LINES.split(text)
+        for name, items in (("paragraphs", paragraphs), ("lines", lines)):
             count, characters = _repeated(items)
             if count > 0.3 * len(items):
                 return f"duplicate {name}"
             if characters > 0.2 * len(text):
                 return f"characters in duplicate {name}"
-        return _repeated_ngrams(split_words(text), config.repetition * len(text))
+        return _repeated_ngrams(words_of(text), config.repetition * len(text))
 
     return filter_document
 
 
-def _repeated_ngrams(words: Sequence[str], size: float) -> str | None:
-    """The rules on n-grams of words in a text of `size` characters.
-
-    Python's hashes differ from process to process; only their equality is used, so the decision does not.
-    """
-    hashes = np.fromiter(map(hash, words), np.int64, len(words)).view(np.uint64)
-    ends = np.zeros(len(words) + 1, np.int64)
-    np.cumsum(np.fromiter(map(len, words), np.int64, len(words)), out=ends[1:])
-    n = _first_broken_limit(hashes, ends, _LIMITS * size, TOP_NGRAMS[-1][0])
+def _repeated_ngrams(words: Words, size: float) -> str | None:
+    """The rules on n-grams of words in a text of `size` characters."""
+    ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(words.lengths, dtype=np.int64)])
+    n = _first_broken_limit(words.hashes, ends, _LIMITS * size, TOP_NGRAMS[-1][0])
     if not n:
         return None
     return f"top {n}-gram" if n <= TOP_NGRAMS[-1][0] else f"duplicate {n}-grams"
@@ -126,32 +124,27 @@ def _slot(first, grams, place):
     return slot
 
 
-@lru_cache(maxsize=1 << 18)
-def _has_letter(word: str) -> bool:
-    return any(map(str.isalpha, word))
-
-
 def gopher_quality(config: Quality) -> Filter:
     """Gopher's quality rules (Rae et al. 2021, A1.1)."""
 
     def filter_document(document: Document) -> str | None:  # noqa: PLR0911 - one return per rule
         text = document.text
-        words = split_words(text)
-        spoken = [word for word in words if word.isalnum() or not is_symbol(word)]
+        words = words_of(text)
+        count, spoken = len(words.hashes), words.lengths[words.kinds & SYMBOL == 0]
         if not config.min_words <= len(spoken) <= config.max_words:
             return "too few words" if len(spoken) < config.min_words else "too many words"
-        if not 3 <= sum(map(len, spoken)) / max(1, len(spoken)) <= 10:
+        if not 3 <= spoken.sum() / max(1, len(spoken)) <= 10:
             return "mean word length"
-        if max(text.count("#"), text.count("...") + text.count("…")) > 0.1 * len(words):
+        if max(text.count("#"), text.count("...") + text.count("…")) > 0.1 * count:
             return "symbols per word"
         lines = text.splitlines()
         if sum(line.lstrip().startswith(("•", "-")) for line in lines) > 0.9 * len(lines):
             return "bullet lines"
         if sum(line.rstrip().endswith(("...", "…")) for line in lines) > 0.3 * len(lines):
             return "lines that end in an ellipsis"
-        if sum(map(_has_letter, words)) < config.letter_share * len(words):
+        if np.count_nonzero(words.kinds & LETTER) < config.letter_share * count:
             return "words without a letter"
-        if len(STOP_WORDS.intersection(words)) < 2:
+        if np.isin(_STOP_HASHES, words.hashes).sum() < 2:
             return "too few stop words"
         return None
 
@@ -205,7 +198,7 @@ def fineweb(config: Quality) -> Filter:
             return "short lines"
         if _repeated(lines)[1] > 0.01 * (len(text) - text.count("\n")):
             return "characters in duplicate lines"
-        if text.count("\n") > 0.3 * len(split_words(text)):
+        if text.count("\n") > 0.3 * len(words_of(text).hashes):
             return "newlines per word"
         return None
 

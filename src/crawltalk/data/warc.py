@@ -7,6 +7,7 @@ import mmap
 import re
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ _ZSTD_BLOCK = 1 << 18  # a block of a frame has 128 KiB at most, and is decoded 
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")  # "binary data bytes" of the WHATWG's MIME sniffing, section 3
 _META_CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w:.-]{2,40})", re.I)
 _MAX_TAGS = 20_000  # below it, even a page that only opens tags is parsed within 0.1 s
+_SHORTEST_TAG = 3
 _MAX_DEPTH = 2_000  # browsers stop nesting at 512
 _NESTING = re.compile(
     r"<(/?)(?:div|span|section|article|main|header|footer|aside|nav|ul|ol|dl|table|blockquote|center|font|small|big|form|figure"
@@ -189,6 +191,9 @@ def decode(body: bytes, charset: str | None = None) -> str:
     """
     if body.startswith((b"\xff\xfe", b"\xfe\xff")):
         return body.decode("utf-16", "replace").replace("\0", "")
+    with suppress(UnicodeDecodeError):
+        text = body.decode("utf-8-sig")
+        return text.replace("\0", "") if b"\0" in body else text  # bytes are searched faster
     text = body.decode("utf-8-sig", "replace")
     damaged = text.count("\ufffd")
     if damaged > len(text) // 1000 + 1:  # a page cut in the middle of a character, or with a byte gone wrong, is still UTF-8
@@ -202,7 +207,7 @@ def decode(body: bytes, charset: str | None = None) -> str:
 
 def too_deep(html: str) -> bool:
     """Whether elements are nested so deeply that parsers hang or overflow; costs nothing on ordinary pages."""
-    if html.count("<") < _MAX_TAGS:
+    if len(html) < _SHORTEST_TAG * _MAX_TAGS or html.count("<") < _MAX_TAGS:
         return False
     depth = 0
     for match in _NESTING.finditer(html):

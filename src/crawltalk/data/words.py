@@ -1,16 +1,22 @@
 """Words and sentences, as spaCy's rules for English cut them: a text is cut at white space; then marks come off both ends
 of each piece; then what is left is cut at hyphens, slashes and the like. FineWeb's filters count these words.
 
-Pieces recur, so that each is cut once per process and looked up after that.
+Pieces recur, so that each is cut once per process and looked up after that; and what the filters count of a text's words
+stands in arrays.
 """
 
 import string
+from array import array
 from functools import lru_cache
-from itertools import chain
+from typing import NamedTuple
 
+import numpy as np
 import regex
+from numba import njit
 
-_MARKS = r"\.{2,}|…|[,:;!?¿؟¡(){}\[\]<>_#*&。？！，、；：～·।،۔؛٪]|['\"”“`‘´’‚„»«「」『』（）〔〕【】《》〈〉]|\p{So}"
+_SINGLE = frozenset(",:;!?¿؟¡(){}[]<>_#*&。？！，、；：～·।،۔؛٪'\"”“`‘´’‚„»«「」『』（）〔〕【】《》〈〉")
+"""Marks that come off either end, one by one."""
+_MARKS = rf"\.{{2,}}|…|[{regex.escape(''.join(sorted(_SINGLE)))}]|\p{{So}}"
 _UNITS = r"km²?³?|m²?³?|dm|cm|mm|nm|ha|kg|mg|g|t|lb|oz|m/s|km/h|mph|kPa|Pa|mbar|mb|MB|kb|KB|gb|GB|tb|TB|T|G|M|K|%"
 _PREFIX = regex.compile(rf"§|%|=|—|–|\+(?!\d)|{_MARKS}|\p{{Sc}}")
 _SUFFIX = regex.compile(
@@ -35,20 +41,98 @@ _LETTERS = frozenset(string.ascii_letters + string.digits)
 _ENDS_SENTENCE = regex.compile(r"\p{Sentence_Terminal}")
 
 
-@lru_cache(maxsize=4)
-def split_words(text: str) -> tuple[str, ...]:
-    """Words and marks, in order."""
-    return tuple(chain.from_iterable(map(_cut, text.split())))
+SYMBOL, LETTER, END = 1, 2, 4
+"""Kinds of words, as bits: neither letter nor digit in it; some letter in it; a mark that ends sentences, in any script."""
+_MOST_PIECES = 1 << 18
+
+
+class Words(NamedTuple):
+    """The words and marks of a text, in order, as arrays of shape (words,)."""
+
+    hashes: np.ndarray
+    """Python's, uint64: they differ from process to process, and equal words have equal ones."""
+    lengths: np.ndarray
+    """Characters, int32."""
+    kinds: np.ndarray
+    """`SYMBOL`, `LETTER` and `END`, int8."""
+
+
+class _Vocabulary(dict[str, int]):
+    """Word -> its number; what is counted of it stands in the arrays."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hashes, self.lengths, self.kinds = array("q"), array("i"), array("b")
+
+    def __missing__(self, word: str) -> int:
+        self.hashes.append(hash(word))
+        self.lengths.append(len(word))
+        self.kinds.append(_kind(word))
+        self[word] = number = len(self)
+        return number
+
+
+class _Pieces(dict[str, int]):
+    """Piece -> its number, cut when first asked for. The words of piece n are `numbers[ends[n] : ends[n + 1]]`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vocabulary, self.numbers, self.ends = _Vocabulary(), array("i"), array("q", [0])
+
+    def __missing__(self, piece: str) -> int:
+        self.numbers.extend(map(self.vocabulary.__getitem__, cut(piece)))
+        self.ends.append(len(self.numbers))
+        self[piece] = number = len(self)
+        return number
+
+
+_pieces = _Pieces()
+
+
+@lru_cache(maxsize=4)  # the filters ask for the same text in turn
+def words_of(text: str) -> Words:
+    """The words and marks of a text."""
+    global _pieces  # noqa: PLW0603 - the pieces of this process
+    if len(_pieces) > _MOST_PIECES:
+        _pieces = _Pieces()
+    found = text.split()
+    chosen = np.fromiter(map(_pieces.__getitem__, found), np.int64, len(found))
+    numbers = _gather(chosen, np.frombuffer(_pieces.ends, np.int64), np.frombuffer(_pieces.numbers, np.int32))
+    words = _pieces.vocabulary
+    return Words(
+        np.frombuffer(words.hashes, np.uint64)[numbers],
+        np.frombuffer(words.lengths, np.int32)[numbers],
+        np.frombuffer(words.kinds, np.int8)[numbers],
+    )
+
+
+@njit(cache=True)
+def _gather(pieces, ends, numbers):
+    """The words of all pieces, in order."""
+    count = 0
+    for piece in pieces:
+        count += ends[piece + 1] - ends[piece]
+    found = np.empty(count, np.int64)
+    row = 0
+    for piece in pieces:
+        for place in range(ends[piece], ends[piece + 1]):
+            found[row] = numbers[place]
+            row += 1
+    return found
 
 
 def count_sentences(text: str) -> int:
     """One for the beginning, and one for every word behind a mark that ends a sentence."""
-    words = list(chain.from_iterable(map(_cut, text.split())))
-    count, ended = min(1, len(words)), False
-    for word in words:
-        if len(word) == 1 and _ENDS_SENTENCE.match(word):
+    return _count_sentences(words_of(text).kinds)
+
+
+@njit(cache=True)
+def _count_sentences(kinds):
+    count, ended = min(1, len(kinds)), False
+    for kind in kinds:
+        if kind & END:
             ended = True
-        elif ended and not is_symbol(word):
+        elif ended and not kind & SYMBOL:
             count, ended = count + 1, False
     return count
 
@@ -58,14 +142,15 @@ def ends_sentence(line: str) -> bool:
     return _ENDS_SENTENCE.match(line[-1:]) is not None
 
 
-@lru_cache(maxsize=1 << 18)
-def is_symbol(word: str) -> bool:
-    """Whether a word holds neither letter nor digit."""
-    return not any(map(str.isalnum, word))
+def _kind(word: str) -> int:
+    if word.isalpha():
+        return LETTER
+    letter, symbol = any(map(str.isalpha, word)), not any(map(str.isalnum, word))
+    return SYMBOL * symbol + LETTER * letter + END * (len(word) == 1 and ends_sentence(word))
 
 
-@lru_cache(maxsize=1 << 18)
-def _cut(piece: str) -> tuple[str, ...]:
+def cut(piece: str) -> tuple[str, ...]:
+    """The words and marks of a piece of text without white space."""
     if piece.isalpha():
         return _contracted(piece)
     stem, mark = piece[:-1], piece[-1]
@@ -77,9 +162,15 @@ def _cut(piece: str) -> tuple[str, ...]:
     before: list[str] = []
     after: list[str] = []
     while piece and not _is_whole(piece):
-        if found := _PREFIX.match(piece) if piece[0] not in _LETTERS else None:
+        if piece[0] in _SINGLE:
+            before.append(piece[0])
+            piece = piece[1:]
+        elif found := _PREFIX.match(piece) if piece[0] not in _LETTERS else None:
             before.append(found[0])
             piece = piece[found.end() :]
+        elif piece[-1] in _SINGLE:
+            after.append(piece[-1])
+            piece = piece[:-1]
         elif found := _SUFFIX.search(piece, _last(piece)) if _may_end(piece) else None:
             after.append(found[0])
             piece = piece[: found.start()]
