@@ -137,10 +137,11 @@ def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest():
     assert any(weight is model.embedding.weight for weight in rest)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("size", [(48, 32), (32, 48), (64, 16)])
-def test_an_orthogonalized_matrix_keeps_its_directions_and_has_singular_values_near_one(size):
+def test_an_orthogonalized_matrix_keeps_its_directions_and_has_singular_values_near_one(size, dtype):
     matrix = torch.randn(2, *size, generator=torch.Generator().manual_seed(0))
-    result = orthogonalize(matrix).float()
+    result = orthogonalize(matrix.to(dtype)).float()
     values = torch.linalg.svdvals(result)
     assert float(values.min()) > 0.6
     assert float(values.max()) < 1.3

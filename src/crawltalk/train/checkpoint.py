@@ -1,6 +1,7 @@
 """Checkpoints: all state of a training run in one safetensors file, its step and dtype in the header. No pickle."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from crawltalk.core.errors import BadInput
 
 
-def save(path: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer], step: int, dtype: str) -> None:
+def save(path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], step: int, dtype: str) -> None:
     """Write the state after `step` steps, atomically. `dtype` is what matrix products are computed in."""
     tensors: dict[str, Tensor] = {f"model.{name}": weight.detach() for name, weight in model.named_parameters()}
     for index, optimizer in enumerate(optimizers):
@@ -27,7 +28,7 @@ def save(path: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer], 
     temporary.replace(path)
 
 
-def load(path: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> tuple[int, str]:
+def load(path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> tuple[int, str]:
     """Put the state back; (steps done, dtype of matrix products). Raises BadInput for a file of another model."""
     with safe_open(path, "pt") as file:
         names = list(file.keys())

@@ -65,6 +65,7 @@ def fit(
         dtype = getattr(torch, name)  # not what a new probe finds: the run must go on as it began
     else:
         first, dtype = 0, compute_dtype(machine)
+    optimizers[0].dtype = dtype
     log = Log(out / "log.jsonl", first)
     worker = model if dtype == torch.float32 else copy.deepcopy(model).to(dtype)
     trained, loss, began = 0, math.nan, time.monotonic()
