@@ -21,12 +21,13 @@ from crawltalk.core.documents import write_documents
 from crawltalk.core.errors import BadInput, MissingInput
 from crawltalk.core.stage import Job, Progress
 from crawltalk.core.types import Document, Message
-from crawltalk.tokenizer import Tokenizer
+from crawltalk.tokenizer import Tokenizer, patterns
+from crawltalk.tokenizer.bpe import learn_merges
 from crawltalk.tokenizer.chat import CHATML, LLAMA3
+from crawltalk.tokenizer.count import Chunks, count_chunks
 from crawltalk.tokenizer.stage import spread
 from crawltalk.tokenizer.stage import tokenizer as train_stage
-from crawltalk.tokenizer.tokenizer import GPT4_PATTERN, SPECIALS, to_bytes, to_text
-from crawltalk.tokenizer.train import count_chunks, learn_merges
+from crawltalk.tokenizer.tokenizer import SPECIALS, to_bytes, to_text
 from crawltalk.verbs.tokens import tokens as show_tokens
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -41,7 +42,7 @@ tricky = st.one_of(
 
 @cache
 def tokenizer() -> Tokenizer:
-    return Tokenizer.trained(learn_merges(count_chunks([TEXT], GPT4_PATTERN), 400))
+    return Tokenizer.trained(learn_merges(count_chunks([TEXT]), 400))
 
 
 def naive_merges(chunks: Counter[bytes], merges: int) -> list[tuple[int, int]]:
@@ -54,11 +55,11 @@ def naive_merges(chunks: Counter[bytes], merges: int) -> list[tuple[int, int]]:
         for sequence, count in sequences:
             for pair in pairwise(sequence):
                 counts[pair] += count
-        known = set(words)
-        best = [(-n, pair) for pair, n in counts.items() if n > 1 and words[pair[0]] + words[pair[1]] not in known]
+        best = [(-n, pair) for pair, n in counts.items() if n > 1]
         if not best:
             break
         pair = min(best)[1]
+        assert words[pair[0]] + words[pair[1]] not in words
         words.append(words[pair[0]] + words[pair[1]])
         learned.append(pair)
         for sequence, _ in sequences:
@@ -74,12 +75,12 @@ def naive_merges(chunks: Counter[bytes], merges: int) -> list[tuple[int, int]]:
 @settings(deadline=None)
 def test_merges_are_those_of_a_naive_trainer(chunks):
     counts = Counter(chunks)
-    assert learn_merges(counts, 40) == naive_merges(counts, 40)
+    assert learn_merges(Chunks.of(counts), 40) == naive_merges(counts, 40)
 
 
 def test_merges_of_real_text_are_those_of_a_naive_trainer():
-    chunks = count_chunks([TEXT], GPT4_PATTERN)
-    assert learn_merges(chunks, 150) == naive_merges(chunks, 150)
+    chunks = count_chunks([TEXT])
+    assert learn_merges(chunks, 150) == naive_merges(chunks.counter(), 150)
 
 
 @given(tricky)
@@ -143,10 +144,10 @@ def test_conversations_render_as_transformers_renders_them(kind, turns, reply, t
 
         chat = dataclasses.replace(CHATML, default_system="You help.\nAlways.")
         specials = {"<|endoftext|>": len(words), "<|im_start|>": len(words) + 1, "<|im_end|>": len(words) + 2}
-        base = Tokenizer(words, base.merges, GPT4_PATTERN, specials, chat=chat)
+        base = Tokenizer(words, base.merges, patterns.GPT4, specials, chat=chat)
     if kind == "llama3":
         names = ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
-        base = Tokenizer(words, base.merges, GPT4_PATTERN, {name: len(words) + i for i, name in enumerate(names)})
+        base = Tokenizer(words, base.merges, patterns.GPT4, {name: len(words) + i for i, name in enumerate(names)})
         assert base.chat == LLAMA3
     base.save(tmp_path)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
@@ -185,7 +186,7 @@ def test_folders_without_a_byte_level_bpe_are_refused(tmp_path):
 
 
 def test_too_little_text_gives_fewer_merges():
-    assert len(learn_merges(count_chunks(["ab ab"], GPT4_PATTERN), 50)) < 5
+    assert len(learn_merges(count_chunks(["ab ab"]), 50)) < 5
 
 
 def test_gpt2s_real_vocabulary_encodes_as_tiktoken_does():
@@ -195,12 +196,10 @@ def test_gpt2s_real_vocabulary_encodes_as_tiktoken_does():
     vocab = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
     lines = (folder / "vocab.bpe").read_text(encoding="utf-8").splitlines()
     merges = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
-    from crawltalk.tokenizer.tokenizer import GPT2_PATTERN
-
     order = sorted(vocab, key=vocab.__getitem__)
-    ours = Tokenizer.from_parts(order, merges, GPT2_PATTERN, {"<|endoftext|>": vocab["<|endoftext|>"]})
+    ours = Tokenizer.from_parts(order, merges, patterns.GPT2, {"<|endoftext|>": vocab["<|endoftext|>"]})
     ranks = {to_bytes(text): index for text, index in vocab.items() if text != "<|endoftext|>"}
-    theirs = tiktoken.Encoding("gpt2", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens={})
+    theirs = tiktoken.Encoding("gpt2", pat_str=patterns.GPT2, mergeable_ranks=ranks, special_tokens={})
     assert ours.encode(TEXT) == theirs.encode_ordinary(TEXT)
     assert ours.encode("Hello world") == [15496, 995]
 
@@ -218,11 +217,11 @@ def test_llama_3s_real_vocabulary_encodes_as_tiktoken_and_tokenizers_do(tmp_path
         )
     names = ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
     specials = {name: len(ranks) + index for index, name in enumerate(names)}
-    Tokenizer(ranks, merges, GPT4_PATTERN, specials).save(tmp_path)
+    Tokenizer(ranks, merges, patterns.GPT4, specials).save(tmp_path)
     ours = Tokenizer.load(tmp_path)
     assert ours.chat == LLAMA3
     assert ours.stop_ids == {specials["<|end_of_text|>"], specials["<|eot_id|>"]}
-    tik = tiktoken.Encoding("llama3", pat_str=GPT4_PATTERN, mergeable_ranks=ranks, special_tokens={})
+    tik = tiktoken.Encoding("llama3", pat_str=patterns.GPT4, mergeable_ranks=ranks, special_tokens={})
     hf = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     for text in (TEXT, "<|eot_id|> Straße, naïve 東京 🙂🙂   \n\n\t don't WE'LL 1234567", " antidisestablishmentarianism"):
         assert ours.encode(text) == tik.encode_ordinary(text)
@@ -243,7 +242,7 @@ def test_very_long_runs_encode_and_decode(text):
 
 def test_bytes_without_a_token_are_left_out_and_the_rest_is_kept():
     words = {word: index for word, index in tokenizer().words.items() if word != b"\x04"}
-    poor = Tokenizer(words, tokenizer().merges, GPT4_PATTERN, tokenizer().specials)
+    poor = Tokenizer(words, tokenizer().merges, patterns.GPT4, tokenizer().specials)
     assert poor.decode(poor.encode("the \x04thing\x04")) == "the thing"
     assert poor.encode("the thing") == tokenizer().encode("the thing")
 
@@ -252,7 +251,7 @@ def test_bytes_without_a_token_are_left_out_and_the_rest_is_kept():
 def test_the_default_system_message_is_read_from_a_models_own_template(where, tmp_path):
     words = tokenizer().words
     specials = {name: len(words) + index for index, name in enumerate(("<|endoftext|>", "<|im_start|>", "<|im_end|>"))}
-    Tokenizer(words, tokenizer().merges, GPT4_PATTERN, specials).save(tmp_path)
+    Tokenizer(words, tokenizer().merges, patterns.GPT4, specials).save(tmp_path)
     template = (
         "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
         "{{ '<|im_start|>system\nYou are a helpful model.<|im_end|>\n' }}{% endif %}"
@@ -301,7 +300,7 @@ PAGES = [f"{start} {TEXT[start : start + 500]}" for start in range(0, 8000, 200)
 def test_the_stage_learns_a_vocabulary_of_the_asked_size(tmp_path):
     metrics = train_stage(job(tmp_path, PAGES, recipe.Tokenizer(vocab_size=400)))
     result = Tokenizer.load(tmp_path / "out")
-    assert metrics["vocab_size"] == result.vocab_size == 400
+    assert metrics["vocab_size"] == result.size == 400
     assert metrics["merges"] == len(result.merges) == 400 - 256 - len(SPECIALS)
     assert [result.specials[name] for name in SPECIALS] == list(range(400 - len(SPECIALS), 400))
     held_out = PAGES[::20]
@@ -333,15 +332,13 @@ def test_the_stage_refuses_what_it_cannot_do_by_the_fields_name(config, message,
         train_stage(job(tmp_path, PAGES, config))
 
 
-@given(st.lists(st.text(max_size=20), max_size=30), st.integers(1, 300))
-def test_a_share_of_the_texts_is_spread_evenly_and_never_above_the_limit(texts, limit):
-    chosen = spread(texts, limit)
-    taken = sum(len(text.encode()) for text in chosen)
-    whole = sum(len(text.encode()) for text in texts)
+@given(st.lists(st.integers(0, 80), max_size=30), st.integers(1, 300))
+def test_a_share_of_the_documents_is_spread_evenly_and_never_above_the_limit(sizes, limit):
+    chosen = spread(sizes, limit)
+    taken = sum(sizes[number] for number in chosen)
     assert taken <= limit
-    assert taken > min(limit, whole) - 81 or chosen == texts  # a text has at most 80 bytes
-    rest = iter(texts)
-    assert all(text in rest for text in chosen)
+    assert taken > min(limit, sum(sizes)) - 81 or sum(sizes) == taken
+    assert all(sizes[number] for number in chosen)
 
 
 def test_only_documents_whose_url_matches_are_learned_from(tmp_path):

@@ -20,8 +20,8 @@ from crawltalk.core.shards import TokenShards, write_index, write_split
 from crawltalk.core.stage import Job, Metrics, Progress
 from crawltalk.core.types import Document, Placement
 from crawltalk.tokenizer import Tokenizer
-from crawltalk.tokenizer.tokenizer import GPT4_PATTERN
-from crawltalk.tokenizer.train import count_chunks, learn_merges
+from crawltalk.tokenizer.bpe import learn_merges
+from crawltalk.tokenizer.count import count_chunks
 from crawltalk.tokens import card, place, tokens, topic
 
 METALS = ("Iron", "Zinc", "Dysprosium", "Gold", "Tin", "Lead", "Silver", "Copper", "Nickel", "Cobalt")
@@ -58,7 +58,7 @@ def corpus() -> list[Document]:
 @cache
 def vocabulary() -> Tokenizer:
     texts = [page.text for page in corpus()]
-    return Tokenizer.trained(learn_merges(count_chunks(texts, GPT4_PATTERN), 150))
+    return Tokenizer.trained(learn_merges(count_chunks(texts), 150))
 
 
 CONFIG = recipe.Tokens(
@@ -304,7 +304,7 @@ def test_missing_and_damaged_shards_are_refused(built, tmp_path):
 
 def test_the_index_says_what_it_must(built):
     index = json.loads((built[0] / "index.json").read_text())
-    assert (index["dtype"], index["vocab_size"], index["eot"]) == ("uint16", vocabulary().vocab_size, vocabulary().eot)
+    assert (index["dtype"], index["vocab_size"], index["eot"]) == ("uint16", vocabulary().size, vocabulary().eot)
     assert index["train"]["files"][0]["name"] == "train-00000.bin"
     assert index["val"]["bytes"] > 0
     assert math.isclose(

@@ -35,7 +35,7 @@ def pretrain(job: Job[recipe.Pretrain]) -> Metrics:
             f"{job.inputs['tokens']} has {len(train)} training tokens, fewer than one window of {config.model.context}; "
             "give more documents (--tokens.include, --crawl.source) or a shorter --pretrain.model.context"
         )
-    model = Transformer(shape_of(config.model, tokenizer.vocab_size))
+    model = Transformer(shape_of(config.model, tokenizer.size))
     model.initialize(job.seed)
     rows = max(1, config.batch_tokens // config.model.context)
     assert config.tokens is not None

@@ -113,6 +113,12 @@ class Tokenizer:
     """Tokens in all: 256 bytes, merges, special tokens."""
     train_bytes: int = 50_000_000
     """Text to learn merges from, at most."""
+    pattern: str = "gpt4"
+    """How text is cut before merging: gpt2, gpt4, gpt4-digits (each digit by itself), or a regular expression."""
+    min_frequency: int = 2
+    """How often a pair must occur to be merged."""
+    max_chunks: int = 20_000_000
+    """Different words that each thread holds, at some 40 bytes each, before it gives up rare ones."""
     include: str = ""
     """Regular expression on the URL of the documents to learn from. Empty: all."""
 
@@ -234,6 +240,8 @@ class Report:
 
     conversations: int = 24
     """Sample conversations to show."""
+    vocabularies: tuple[str, ...] = ()
+    """Tokenizers to compare with on the page of tokens: .tiktoken files, tokenizer.json files or folders."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,11 +15,10 @@ from crawltalk.core.errors import BadInput
 from crawltalk.model.hf import load_hf, save_model
 from crawltalk.model.shape import Shape
 from crawltalk.model.transformer import Transformer
-from crawltalk.tokenizer import ChatFormat, Tokenizer
+from crawltalk.tokenizer import ChatFormat, Tokenizer, patterns
 from crawltalk.tokenizer.chat import detect
-from crawltalk.tokenizer.tokenizer import DIGITS_PATTERN, GPT2_PATTERN
 
-PATTERNS = {"smollm": DIGITS_PATTERN, "gpt-2": GPT2_PATTERN, "default": GPT2_PATTERN}
+PATTERNS = {"smollm": patterns.SMOLLM, "gpt-2": patterns.GPT2, "default": patterns.GPT2}
 """llama.cpp's names of split patterns."""
 CONTROL = 3
 """Token type of control tokens (gguf.TokenType)."""

@@ -66,6 +66,7 @@ def tokenizer(inputs: Inputs, config: recipe.Report) -> str:
     return (
         table(("figure", "value"), [*metrics.items(), *((f"mixture: {name}", value) for name, value in mixture.items())])
         + f"<h3>How it cuts a text</h3><pre>{pieces}</pre>"
+        + '<p><a href="tokens.html">Type your own text, and watch words being built</a></p>'
         + command(f'crawltalk tokens "..." --model {_run(inputs)}')
     )
 

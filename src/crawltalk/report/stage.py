@@ -11,6 +11,7 @@ from crawltalk.core import recipe
 from crawltalk.core.stage import Job, Metrics, write_atomically
 from crawltalk.report import sections
 from crawltalk.report.html import text
+from crawltalk.report.tokens_page import tokens_page
 
 Section = Callable[[Mapping[str, Path], recipe.Report], str | None]
 
@@ -27,7 +28,7 @@ SECTIONS: dict[str, Section] = {
 
 
 def report(job: Job[recipe.Report]) -> Metrics:
-    """Write report.html."""
+    """Write report.html and tokens.html."""
     parts, links = [], []
     for index, (title, section) in enumerate(SECTIONS.items()):
         job.progress.update(index + 1, len(SECTIONS), "sections")
@@ -45,4 +46,5 @@ def report(job: Job[recipe.Report]) -> Metrics:
         f"<nav>{''.join(links)}</nav>{''.join(parts)}</main></body></html>\n"
     )
     write_atomically(job.out / "report.html", page.encode())
+    write_atomically(job.out / "tokens.html", tokens_page(job.inputs, job.config).encode())
     return {"sections": len(parts), "bytes": len(page.encode())}

@@ -1,6 +1,19 @@
-"""Text to tokens and back: byte-level BPE, and the chat format. Training is in `crawltalk.tokenizer.train`."""
+"""Text to tokens and back: byte-level BPE, and the chat format.
+
+from crawltalk.tokenizer import Tokenizer, train
+"""
+
+from typing import Any
 
 from crawltalk.tokenizer.chat import ChatFormat
 from crawltalk.tokenizer.tokenizer import Tokenizer
 
-__all__ = ["ChatFormat", "Tokenizer"]
+__all__ = ["ChatFormat", "Tokenizer", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "train":  # loads a compiler, which those who only encode need not wait for
+        from crawltalk.tokenizer.bpe import train
+
+        return train
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

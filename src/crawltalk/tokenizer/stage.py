@@ -1,61 +1,83 @@
 """The tokenizer stage: learns byte-level BPE from the documents of the run."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from crawltalk.core import recipe
 from crawltalk.core.documents import read_documents
 from crawltalk.core.errors import BadInput
 from crawltalk.core.patterns import compile_pattern
 from crawltalk.core.stage import Job, Metrics
-from crawltalk.tokenizer.tokenizer import GPT4_PATTERN, SPECIALS, Tokenizer
-from crawltalk.tokenizer.train import count_chunks, learn_merges
+from crawltalk.tokenizer.bpe import learn_merges, merges_for
+from crawltalk.tokenizer.count import count_chunks
+from crawltalk.tokenizer.patterns import splitter
+from crawltalk.tokenizer.tokenizer import Tokenizer
 
 HELD_OUT = 20
 """Every 20th document is not learned from: it measures the compression."""
+_BATCH = 1000
 
 
 def tokenizer(job: Job[recipe.Tokenizer]) -> Metrics:
-    """Learn the merges; writes tokenizer.json, tokenizer_config.json and merges.txt."""
+    """Learn the merges; writes tokenizer.json, tokenizer_config.json and merges.txt.
+
+    The documents are read three times, one by one: for their sizes, to learn from some, and to measure on others.
+    """
     config = job.config
-    merges = config.vocab_size - 256 - len(SPECIALS)
-    if merges < 0:
-        raise BadInput(
-            f"tokenizer.vocab_size is {config.vocab_size}; 256 bytes and the control tokens need {256 + len(SPECIALS)}"
-        )
-    wanted = compile_pattern("tokenizer.include", config.include)
-    texts = [document.text for document in read_documents(job.inputs["data"]) if wanted.search(document.url)]
-    if not texts:
+    merges = merges_for(config.vocab_size)
+    sizes = [len(text.encode()) for text in _texts(job)]
+    if not sizes:
         raise BadInput(f"no document's URL matches tokenizer.include = {config.include!r}; give another --tokenizer.include")
-    held_out = texts[::HELD_OUT]
-    training = [text for index, text in enumerate(texts) if index % HELD_OUT] or texts
-    training = spread(training, config.train_bytes)
-    if not training:
+    learn = [number % HELD_OUT > 0 or len(sizes) == 1 for number in range(len(sizes))]
+    chosen = spread([size if wanted else 0 for size, wanted in zip(sizes, learn, strict=True)], config.train_bytes)
+    bytes_ = sum(sizes[number] for number in chosen)
+    if not bytes_:
         raise BadInput(f"no document fits tokenizer.train_bytes = {config.train_bytes}; give more --tokenizer.train_bytes")
-    learned = learn_merges(count_chunks(training, GPT4_PATTERN), merges, job.progress)
+    threads = job.machine.workers or 1
+    training = (text for number, text in enumerate(_texts(job)) if number in chosen)
+    chunks = count_chunks(training, config.pattern, threads=threads, max_chunks=config.max_chunks)
+    if chunks.error:
+        job.progress.warn(
+            f"more than tokenizer.max_chunks = {config.max_chunks:,} different words: rare ones were given up, and the counts"
+            f" of others may be too low by {chunks.error:,}"
+        )
+    known = splitter(config.pattern)
+    learned = learn_merges(chunks, merges, config.min_frequency, lambda count: job.progress.update(count, merges, "merges"))
     if len(learned) < merges:
         job.progress.warn(
-            f"the text has only {len(learned)} merges that occur twice, not {merges}: the vocabulary is smaller"
+            f"the text has only {len(learned)} merges that occur {config.min_frequency} times, not {merges}: the vocabulary is"
+            " smaller"
         )
-    result = Tokenizer.trained(learned)
+    result = Tokenizer.trained(learned, known.pattern if known else config.pattern)
     result.save(job.out)
-    encoded = sum(len(ids) for ids in result.encode_batch(held_out))
+    held_out = (text for number, text in enumerate(_texts(job)) if number % HELD_OUT == 0)
+    encoded = measured = 0
+    while batch := list(islice(held_out, _BATCH)):
+        measured += sum(len(text.encode()) for text in batch)
+        encoded += sum(map(len, result.encode_batch(batch, threads)))
     return {
-        "vocab_size": result.vocab_size,
+        "vocab_size": result.size,
         "merges": len(learned),
-        "train_bytes": sum(len(text.encode()) for text in training),
-        "bytes_per_token": round(sum(len(text.encode()) for text in held_out) / max(encoded, 1), 3),
+        "chunks": len(chunks.counts),
+        "train_bytes": bytes_,
+        "bytes_per_token": round(measured / max(encoded, 1), 3),
     }
 
 
-def spread(texts: Sequence[str], limit: int) -> list[str]:
-    """Texts of at most `limit` UTF-8 bytes in all, evenly spread over `texts`."""
-    sizes = [len(text.encode()) for text in texts]
+def _texts(job: Job[recipe.Tokenizer]) -> Iterator[str]:
+    """The texts of the documents to learn from and to measure on."""
+    wanted = compile_pattern("tokenizer.include", job.config.include)
+    return (document.text for document in read_documents(job.inputs["data"]) if wanted.search(document.url))
+
+
+def spread(sizes: Sequence[int], limit: int) -> set[int]:
+    """Numbers of documents, evenly spread, whose sizes together are at most `limit`."""
     share = min(1.0, limit / max(1, sum(sizes)))
-    chosen: list[str] = []
+    chosen: set[int] = set()
     seen = taken = 0
-    for text, size in zip(texts, sizes, strict=True):
+    for number, size in enumerate(sizes):
         seen += size
-        if taken + size <= seen * share:
-            chosen.append(text)
+        if size and taken + size <= seen * share:
+            chosen.add(number)
             taken += size
     return chosen

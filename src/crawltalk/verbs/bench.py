@@ -15,6 +15,7 @@ from crawltalk.core.execute import build
 from crawltalk.core.run import RunFolder
 from crawltalk.pipeline import STAGES
 from crawltalk.verbs.bench_data import data, figure
+from crawltalk.verbs.bench_tokenizer import tokenizer
 
 
 def bench(
@@ -22,10 +23,12 @@ def bench(
     *,
     preset: str = "nano",
     pages: Path = Path("runs/small/crawl"),
+    text: Path = Path("novels.tar.gz"),
+    vocabulary: Path = Path("cl100k_base.tiktoken"),
     runs: int = 3,
     json: Annotated[bool, Parameter(negative=(), help="Print one JSON line per figure.")] = False,
 ) -> None:
-    """Measure, medians over several runs. journey: time, CPU and memory of each stage; data: the parts against their peers.
+    """Measure, medians over several runs. journey: time, CPU and memory of each stage; data, tokenizer: the parts against their peers.
 
     Parameters
     ----------
@@ -33,10 +36,18 @@ def bench(
         Of the journey.
     pages
         HTML or WARC files to measure the data stage's parts on.
+    text
+        A folder of .txt files, or a .tar.gz of such, to train tokenizers on and to encode.
+    vocabulary
+        A .tiktoken file or tokenizer.json to encode with.
     """
     if name not in BENCHES:
         raise UserError(f"no benchmark is called {name!r}; there are: {', '.join(BENCHES)}")
-    rows = journey(preset, runs) if name == "journey" else data(pages, runs)
+    rows = {
+        "journey": lambda: journey(preset, runs),
+        "data": lambda: data(pages, runs),
+        "tokenizer": lambda: tokenizer(text, vocabulary, runs),
+    }[name]()
     if json:
         for row in rows:
             print(jsonlib.dumps(row), flush=True)
@@ -44,7 +55,7 @@ def bench(
         print_table(_SHOWN, [["" if row[key] is None else row[key] for key in _SHOWN] for row in rows])
 
 
-BENCHES = ("journey", "data")
+BENCHES = ("journey", "data", "tokenizer")
 _SHOWN = ("name", "unit", "ours", "peer", "ratio", "min", "max", "runs")
 
 

@@ -1,23 +1,47 @@
 """The verb that shows how a text is cut."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from crawltalk.core.console import console, number
 from crawltalk.core.names import model_folder
 
+if TYPE_CHECKING:
+    from crawltalk.tokenizer import Tokenizer
 
-def tokens(text: str, *, model: str = "runs/small") -> None:
-    """Show the tokens of a text: coloured on a terminal, `id TAB piece` lines elsewhere."""
-    from rich.text import Text
 
+def tokens(text: str, *, model: str = "runs/small", compare: tuple[Path, ...] = (), steps: bool = False) -> None:
+    """Show the tokens of a text: coloured on a terminal, `id TAB piece` lines elsewhere.
+
+    Parameters
+    ----------
+    compare
+        Other vocabularies to cut it with: .tiktoken files, tokenizer.json files or folders.
+    steps
+        Show how the first word is built from bytes, merge by merge.
+    """
     from crawltalk.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.load(_folder(model))
+    if steps:
+        for parts in tokenizer.steps(text):
+            print(" ".join(part.decode("utf-8", "backslashreplace").replace(" ", "·") for part in parts))
+        return
+    _show(tokenizer, text)
+    for path in compare:
+        other = Tokenizer.load(path)
+        console.print(f"\n{path.name}: {other.size:,} tokens", style="bold")
+        _show(other, text)
+
+
+def _show(tokenizer: "Tokenizer", text: str) -> None:
     ids = tokenizer.encode(text)
     if not console.is_terminal:
         for index in ids:
             print(f"{index}\t{tokenizer.decode([index])!r}")
         return
+    from rich.text import Text
+
     line = Text()
     for place, index in enumerate(ids):
         line.append(
