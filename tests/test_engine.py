@@ -15,7 +15,7 @@ from crawltalk.tokenizer import Tokenizer
 from test_model import QWEN, random_model
 
 TOKENIZER = Tokenizer.trained([(116, 104), (256, 101)])
-SHAPE = Shape(vocab_size=TOKENIZER.vocab_size, layers=2, width=32, heads=2, kv_heads=1, head_dim=16, mlp=48, context=48)
+SHAPE = Shape(vocab_size=TOKENIZER.size, layers=2, width=32, heads=2, kv_heads=1, head_dim=16, mlp=48, context=48)
 ENGINE = Engine(random_model(SHAPE), TOKENIZER)
 NEVER = frozenset[int]()
 

@@ -111,9 +111,8 @@ class _State:
     def _advance(self, until: int) -> int:
         corpus = (self.tokens, self.chunk_of, self.counts, self.lengths, self.places)
         pairs = (self.keys, self.amounts, self.slices, self.slots)
-        return _advance(
-            until, self.least, self.learned, corpus, pairs, (self.heap, self.heap_amounts), self.beside, self.met, self.used
-        )
+        heaps = (self.heap, self.heap_amounts)
+        return _advance(until, self.least, self.learned, corpus, pairs, heaps, self.beside, self.met, self.used)
 
     def _make_room(self, pairs: int) -> None:
         self.keys, self.amounts, self.slices = (_grown(x, pairs) for x in (self.keys, self.amounts, self.slices))
@@ -357,7 +356,7 @@ def _write_places(token, start, end, tokens, lengths, places, beside):
         if before != GAP and beside[0, before, 0] >= 0:
             places[beside[0, before, 1]] = place - lengths[before]
             beside[0, before, 1] += 1
-        if after != GAP and after != token and beside[1, after, 0] >= 0:
+        if after < GAP and after != token and beside[1, after, 0] >= 0:
             places[beside[1, after, 1]] = place
             beside[1, after, 1] += 1
 

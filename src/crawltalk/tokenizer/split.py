@@ -3,6 +3,7 @@ over bytes of UTF-8 and a table of character classes.
 """
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import regex
@@ -58,7 +59,7 @@ def chunk_end(data, place, stop, table, digits):
 
 
 @njit(cache=True, nogil=True)
-def _gpt4(data, place, stop, table, digits):
+def _gpt4(data, place, stop, table, digits):  # noqa: PLR0911 - one return per alternative of the pattern
     kind, after = _look(data, place, stop, table)
     if kind == LETTER:
         return _run(data, after, stop, table, LETTER)
@@ -171,7 +172,7 @@ def _contraction(data, place, stop, any_case):
     first = data[place]
     if any_case and 65 <= first <= 90:
         first += 32
-    if first == 115 or first == 116 or first == 109 or first == 100:  # s t m d
+    if first in (115, 116, 109, 100):  # s t m d
         return 1
     if place + 1 >= stop:
         return 0
@@ -180,13 +181,13 @@ def _contraction(data, place, stop, any_case):
         return 2
     if any_case and 65 <= second <= 90:
         second += 32
-    if (first == 108 and second == 108) or ((first == 114 or first == 118) and second == 101):  # ll re ve
+    if (first == 108 and second == 108) or (first in (114, 118) and second == 101):  # ll re ve
         return 2
     return 0
 
 
 @intrinsic
-def _load(typing_context, data, place):
+def _load(typing_context: Any, data: Any, place: Any) -> Any:
     """The eight bytes at `place` as one number, the first one lowest; wherever they lie."""
 
     def generate(context, builder, signature, arguments):
@@ -219,7 +220,7 @@ def next_chunk(data, place, stop, table, digits):
     time, or a mark before a blank, or a line break before something else.
     """
     if place + 16 < stop:
-        first, second = _load(data, place), np.uint64(0)
+        first, second = _load(data, place), np.uint64(0)  # pyrefly: ignore[missing-argument]
         byte, following = first & np.uint64(255), (first >> np.uint64(8)) & np.uint64(255)
         marks = _not_letters(first)
         if not marks & np.uint64(1 << 7) or (byte == 32 and not marks & np.uint64(1 << 15)):
@@ -227,7 +228,7 @@ def next_chunk(data, place, stop, table, digits):
             if marks:
                 size, first, plain = _until(first, marks)
             else:
-                second = _load(data, place + 8)
+                second = _load(data, place + 8)  # pyrefly: ignore[missing-argument]
                 marks = _not_letters(second)
                 size, second, plain = _until(second, marks)
                 size += np.uint64(8)
@@ -270,9 +271,9 @@ def find_chunk(data, start, end, first, second, slots, entries, text):
     slot = (mixed ^ (mixed >> np.uint64(32))) & mask
     number = np.int64(slots[slot]) - 1
     while number >= 0:
-        if entries[number, 0] == first and entries[number, 1] == second:
-            if second < LONG or _equal(data, start, end, text, entries[number, 3]):
-                break
+        same = entries[number, 0] == first and entries[number, 1] == second
+        if same and (second < LONG or _equal(data, start, end, text, entries[number, 3])):
+            break
         slot = (slot + np.uint64(1)) & mask
         number = np.int64(slots[slot]) - 1
     return number, slot
@@ -283,7 +284,7 @@ def _equal(data, start, end, text, copy):
     place, size = np.int64(copy >> np.uint64(32)), np.int64(copy & np.uint64(0xFFFFFFFF))
     if end - start != size:
         return False
-    for step in range(size):
+    for step in range(size):  # noqa: SIM110 - compiled: no generator
         if data[start + step] != text[place + step]:
             return False
     return True

@@ -91,9 +91,8 @@ class Tokenizer:
         ranks = {bytes([value]): value for value in range(256)}
         for left, right in merges or ():
             ranks.setdefault(left + right, len(ranks))
-        for word in (
-            self.words if merges is not None else sorted(words, key=words.__getitem__)
-        ):  # tokens that no merge makes stand for whole chunks
+        rest = self.words if merges is not None else sorted(words, key=words.__getitem__)
+        for word in rest:  # where there are merges, these are tokens that none makes: they stand for whole chunks
             ranks.setdefault(word, len(ranks))
         self._ids = np.array([self.words.get(word, ABSENT) for word in ranks], dtype=np.uint32)  # rank -> id
         self._has_all_bytes = bool((self._ids != ABSENT).all())

@@ -1,7 +1,7 @@
 """bench tokenizer: training, encoding and decoding against their peers on the same text, each call cold in a process of its own.
 
-`python -m crawltalk.verbs.bench_tokenizer TASK SIDE TEXT WHAT...` is such a process. It prints one JSON object: the seconds of the call,
-the memory that it took beyond the text, and a hash of what came out.
+`python -m crawltalk.verbs.bench_tokenizer TASK SIDE TEXT WHAT...` is such a process. It prints one JSON object: the seconds of
+the call, the memory that it took beyond the text, and a hash of what came out.
 """
 
 import json
@@ -42,8 +42,8 @@ def _training(text: Path, runs: int) -> Iterator[dict[str, Any]]:
     sides = [("ours", "gpt4"), ("rustbpe", "gpt4"), ("hf", "gpt4"), ("ours", "gpt2"), ("gigabpe", "gpt2")]
     rounds = [{side: _cold("train", side[0], text, SIZE, side[1], 1) for side in sides} for _ in range(runs)]
 
-    def speeds(*side: str) -> list[float]:
-        return [size / row[side]["seconds"] for row in rounds]
+    def speeds(peer: str, pattern: str) -> list[float]:
+        return [size / row[peer, pattern]["seconds"] for row in rounds]
 
     for peer, name in (("rustbpe", "train_rustbpe"), ("hf", "train_hf")):
         same = all(row[peer, "gpt4"]["hash"] == row["ours", "gpt4"]["hash"] for row in rounds)
@@ -113,7 +113,7 @@ def _train(side: str, texts: list[bytes], size: int, pattern: str, times: int) -
     if side == "rustbpe":
         import rustbpe
 
-        made = rustbpe.Tokenizer()
+        made = rustbpe.Tokenizer()  # pyrefly: ignore[missing-attribute]
 
         def by_rustbpe() -> list[bytes]:
             made.train_from_iterator(strings, size, pattern=known.pattern)
@@ -128,7 +128,8 @@ def _train(side: str, texts: list[bytes], size: int, pattern: str, times: int) -
         for path, text in zip(paths, texts, strict=True):
             path.write_bytes(text)
         names = [str(path) for path in paths]
-        return lambda: [to_bytes(word) for word in gigabpe.train_bpe(names, size, special_tokens=[], threads=THREADS)[0]]
+        learn = gigabpe.train_bpe  # pyrefly: ignore[missing-attribute]
+        return lambda: learn(names, size, special_tokens=[], threads=THREADS)[1]  # its merges, in an alphabet of its own
     from tokenizers import Regex, models, pre_tokenizers, trainers
     from tokenizers import Tokenizer as Peer
 
@@ -174,10 +175,8 @@ def _memory(name: str) -> float:
 def main(task: str, side: str, text: str, *rest: str) -> None:
     """One call."""
     texts = _texts(Path(text))
-    if task == "train":
-        call = _train(side, texts, int(rest[0]), rest[1], int(rest[2]))
-    else:
-        call = _code(task, side, texts, Path(rest[0]))
+    train = task == "train"
+    call = _train(side, texts, int(rest[0]), rest[1], int(rest[2])) if train else _code(task, side, texts, Path(rest[0]))
     before = _memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak from here on
     began = time.perf_counter()
