@@ -136,6 +136,16 @@ def test_the_report_stands_alone_and_shows_every_part(nano):
     assert "prefers-color-scheme: dark" in page
 
 
+def test_the_page_of_tokens_stands_alone_and_holds_the_vocabulary(nano):
+    page = (nano / "report" / "tokens.html").read_text()
+    assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", page)
+    for title in ("Type a text", "Watch a word being built", "Why spelling is hard", "Bytes per token", "Glitch tokens"):
+        assert f"<h2>{title}</h2>" in page
+    held = json.loads(page[page.index("\nstart(document, ") + len("\nstart(document, ") : page.rindex(");</script>")])
+    assert len(held["vocabularies"][0]["words"]) == Tokenizer.load(nano / "tokenizer").size - 8
+    assert page.count("</script>") == 1
+
+
 def test_a_run_answers_from_python(nano):
     run = Run(nano)
     reply = run.chat("What is dysprosium?")

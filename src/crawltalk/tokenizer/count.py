@@ -4,9 +4,11 @@ Threads take blocks of text in turn, each with a hash table of its own. Where me
 lossy counting (Manku and Motwani 2002): no count is too high, and none is too low by more than `Chunks.error`.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +20,8 @@ from crawltalk.tokenizer.split import LONG, chunk_key, classes, find_chunk, keep
 
 BLOCK = 1 << 20
 """Bytes of text that a thread takes at a time."""
+_AHEAD = 2
+"""Blocks that lie ready for each thread."""
 _SLOTS = 1 << 18
 
 
@@ -107,16 +111,16 @@ def count_chunks(
         return Chunks.of(_count_by_regex(texts, pattern))
     classes()  # made once, before the threads ask for it
     tables = [_Table(max_chunks) for _ in range(threads)]
-    waiting: list[Future[None] | None] = [None] * threads
-    with ThreadPoolExecutor(threads) as pool:
+    waiting: list[deque[Future[None]]] = [deque() for _ in tables]
+    with ExitStack() as stack:
+        pools = [stack.enter_context(ThreadPoolExecutor(1)) for _ in tables]
         for number, (block, ends) in enumerate(_blocks(texts)):
             turn = number % threads  # not whichever is free: what is given up should not depend on chance
-            if (before := waiting[turn]) is not None:
-                before.result()
-            waiting[turn] = pool.submit(tables[turn].count, block, ends, by)
-        for last in waiting:
-            if last is not None:
-                last.result()
+            if len(waiting[turn]) == _AHEAD:
+                waiting[turn].popleft().result()
+            waiting[turn].append(pools[turn].submit(tables[turn].count, block, ends, by))
+        for last in chain(*waiting):
+            last.result()
     for table in tables[1:]:
         tables[0].add(table)
     return tables[0].chunks()

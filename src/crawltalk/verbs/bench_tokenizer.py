@@ -103,20 +103,19 @@ def _train(side: str, texts: list[bytes], size: int, pattern: str, times: int) -
 
     known = splitter(pattern)
     assert known is not None
-    source = ((f"{copy} " * (times > 1)).encode() + text for copy in range(times) for text in texts)
+    strings = [f"{copy} " * (times > 1) + text.decode() for copy in range(times) for text in texts]
     if side == "ours":
         from crawltalk.tokenizer.bpe import train
         from crawltalk.tokenizer.tokenizer import SPECIALS
 
-        return lambda: list(train(source, size + len(SPECIALS), pattern, threads=THREADS).words)
-    strings = (text.decode() for text in source)
+        return lambda: list(train(strings, size + len(SPECIALS), pattern, threads=THREADS).words)
     if side == "rustbpe":
         import rustbpe
 
         made = rustbpe.Tokenizer()  # pyrefly: ignore[missing-attribute]
 
         def by_rustbpe() -> list[bytes]:
-            made.train_from_iterator(strings, size, pattern=known.pattern)
+            made.train_from_iterator(iter(strings), size, pattern=known.pattern)
             return [bytes(word) for word, _ in sorted(made.get_mergeable_ranks(), key=lambda row: row[1])]
 
         return by_rustbpe
