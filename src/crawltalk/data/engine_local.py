@@ -139,7 +139,7 @@ def _work(pipe: Connection, limit: int) -> None:
             refine(task, pipe.send, task.ended)
         except UserError as error:
             pipe.send(error)
-        except Exception:
+        except Exception:  # a fault of ours: the parent shows it and stops, where a dead worker would only be replaced
             pipe.send(traceback.format_exc())
         else:
             pipe.send(-1)

@@ -15,6 +15,7 @@ import numpy as np
 import regex
 from numba import njit
 
+from crawltalk.core.errors import BadInput
 from crawltalk.tokenizer.patterns import Splitter, splitter
 from crawltalk.tokenizer.split import LONG, chunk_key, classes, find_chunk, keep_chunk, next_chunk
 
@@ -127,7 +128,14 @@ def count_chunks(
 
 
 def _count_by_regex(texts: Iterable[str | bytes], pattern: str) -> Counter[bytes]:
-    find: Callable[[str], list[str]] = regex.compile(pattern).findall
+    if pattern.replace("-", "").isalnum():
+        raise BadInput(f"no split pattern is called {pattern!r}; give gpt4, gpt2, gpt4-digits or a regular expression")
+    try:
+        find: Callable[[str], list[str]] = regex.compile(pattern).findall
+    except regex.error as error:
+        raise BadInput(
+            f"the split pattern {pattern!r} is no regular expression ({error}); give gpt4, gpt2 or a valid one"
+        ) from None
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(find(text if isinstance(text, str) else text.decode("utf-8", "surrogatepass")))

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from crawltalk.core.errors import MissingInput, UserError
+from crawltalk.tokenizer import Tokenizer
 from crawltalk.verbs.bench_data import figure
 
 THREADS = 2
@@ -33,6 +34,7 @@ Call = Callable[[], Any]
 
 def tokenizer(text: Path, vocabulary: Path, runs: int) -> Iterator[dict[str, Any]]:
     """One figure per comparison, as soon as it is known."""
+    Tokenizer.load(vocabulary)  # what is missing should be said before minutes of work
     yield from _training(text, runs)
     yield from _coding(text, vocabulary, runs)
 
@@ -148,8 +150,6 @@ def _train(side: str, texts: list[bytes], size: int, pattern: str, times: int) -
 
 def _code(task: str, side: str, texts: list[bytes], vocabulary: Path) -> Call:
     """What encodes or decodes all texts on one thread; it returns a hash of each."""
-    from crawltalk.tokenizer import Tokenizer
-
     made = Tokenizer.load(vocabulary)
     strings = [text.decode() for text in texts]
     if side == "tiktoken":

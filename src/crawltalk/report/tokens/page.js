@@ -17,7 +17,6 @@ export class Vocabulary {
     Object.assign(this, { name, words, ids, specials });
     this.pattern = new RegExp(pattern, "gu");
     this.ranks = new Map(words.map((word, rank) => [word, rank]));
-    this.names = new Map(Object.entries(specials).map(([special, id]) => [id, special]));
   }
   id(rank) { return this.ids ? this.ids[rank] : rank; }
   /* The steps in which a chunk is merged: lists of parts, each with the rank of what the step made; the first has none. */
