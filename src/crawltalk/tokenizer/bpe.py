@@ -67,7 +67,7 @@ def learn_merges(
     state = _State(chunks, merges, max(1, min_frequency))
     while state.advance(_BATCH):
         report(state.count)
-    return [(int(key) >> 32, int(key) & 0xFFFFFFFF) for key in state.learned[: state.count]]
+    return [(key >> 32, key & 0xFFFFFFFF) for key in state.learned[: state.count].tolist()]
 
 
 class _State:

@@ -13,7 +13,7 @@ import regex
 from numba import njit
 
 from crawltalk.tokenizer.patterns import splitter
-from crawltalk.tokenizer.split import chunk_key, classes, find_chunk, keep_chunk, next_chunk
+from crawltalk.tokenizer.split import LONG, chunk_key, classes, find_chunk, first_slot, keep_chunk, next_chunk
 
 _NONE = np.uint32(2**32 - 1)
 _SLOTS = 1 << 20
@@ -21,6 +21,8 @@ _FEW = 100
 """Bytes of a chunk in which the lowest rank is found by looking at all; in longer ones, by a heap."""
 _LONGEST = 255
 """Bytes of a chunk that is remembered."""
+_RANK = 28
+"""Bits of a rank."""
 _BLOCK = 1 << 20
 """Bytes of text that a thread takes at a time."""
 
@@ -34,18 +36,20 @@ class BulkEncoder:
         """
         self.by = splitter(pattern)
         self.find = regex.compile(pattern)
-        data, ends = np.frombuffer(b"".join(ranks), np.uint8), np.cumsum([len(word) for word in ranks])
+        self.ids = None if np.array_equal(ids, np.arange(len(ids))) else ids
+        sizes = np.fromiter(map(len, ranks), np.int64, len(ranks))
+        memory = _new_memory(len(ranks))
+        _learn_words(np.frombuffer(b"".join(ranks), np.uint8), np.cumsum(sizes), memory)
         bytes_ = np.array([ranks[bytes([value])] for value in range(256)], np.uint32)
-        memory = _new_memory(ids)
-        _learn_words(data, ends, memory)
-        self.vocabulary = (bytes_, *_pairs(data, ends, memory), ids)
+        self.vocabulary = bytes_, int(sizes.max())
         self._spare: SimpleQueue[tuple[np.ndarray, ...]] = SimpleQueue()
         self._spare.put(memory)
         self._memories = [memory]
 
     def encode(self, texts: Sequence[bytes], threads: int = 1) -> list[np.ndarray]:
         """Ids of each text, uint32. Bytes that are no UTF-8 are encoded as they are."""
-        classes()  # made once, before the threads ask for it
+        if self.by:
+            classes(self.by)
         while len(self._memories) < threads:
             self._memories.append(tuple(array.copy() for array in self._memories[0]))
             self._spare.put(self._memories[-1])
@@ -58,13 +62,15 @@ class BulkEncoder:
         data = np.frombuffer(b"".join(texts), np.uint8)
         ends = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)))
         cuts = np.empty(0, np.int64) if self.by else self._cut(texts)
-        ids, id_ends = np.empty(len(data), np.uint32), np.empty(len(ends), np.int64)
+        table, rule = (classes(self.by), self.by.rule) if self.by else (np.empty(0, np.uint8), (0, 0))
+        found, id_ends = np.empty(len(data) + 1, np.uint32), np.empty(len(ends), np.int64)
         memory = self._spare.get()
         try:
-            _encode(data, ends, cuts, classes(), self.by.digits if self.by else 0, memory, self.vocabulary, ids, id_ends)
+            _encode(data, ends, cuts, table, rule, memory, self.vocabulary, found, id_ends)
         finally:
             self._spare.put(memory)
-        return np.split(ids[: id_ends[-1]].copy(), id_ends[:-1])
+        found = found[: id_ends[-1]]
+        return np.split(found.copy() if self.ids is None else self.ids[found], id_ends[:-1])
 
     def _cut(self, texts: list[bytes]) -> np.ndarray:
         """Where the chunks of all texts end, by the regular expression. A byte that is no UTF-8 is a mark to it."""
@@ -135,88 +141,55 @@ def _blocks(texts: Iterable[bytes]) -> Iterator[list[bytes]]:
         yield block
 
 
-def _new_memory(ids: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Slots and entries (`find_chunk`; the value says where a chunk's ids begin, and in 8 bits how many they are), room for the
-    copies of longer chunks, the ids (first those of all words), and how many entries, bytes and ids are used.
+def _new_memory(words: int) -> tuple[np.ndarray, ...]:
+    """Slots and entries (`find_chunk`), room for the copies of longer chunks, the ranks of chunks that have more than two, and how
+    many entries, bytes and ranks are used.
+
+    A chunk's value: in 8 bits how many ranks it has; above them two ranks, or else where its ranks begin.
     """
-    slots = max(_SLOTS, 1 << (4 * len(ids)).bit_length())
-    known = np.concatenate([ids, np.empty(2 * slots, np.uint32)])
-    table = np.zeros(slots, np.uint32), np.empty((slots // 2, 4), np.uint64)
-    return (*table, np.empty(8 * slots, np.uint8), known, np.array([0, 0, len(ids)]))
-
-
-@njit(cache=True, nogil=True)
-def _remember(data, start, end, first, second, slot, begin, count, memory):
-    """Note that the ids of a chunk begin at `begin`, if there is room."""
-    slots, entries, text, known, used = memory
-    full = used[0] == len(entries) or used[1] + end - start > len(text) or begin + count > len(known)
-    if full or end - start > _LONGEST:
-        return False
-    chunk = keep_chunk(data, start, end, first, second, slot, slots, entries, text, used)
-    entries[chunk, 2] = np.uint64(begin << 8 | count)
-    return True
+    slots = max(_SLOTS, 1 << (4 * words).bit_length())
+    entries = np.empty((slots // 2, 4), np.uint64)
+    entries[0] = 0
+    texts = np.empty(8 * slots, np.uint8), np.empty(2 * slots, np.uint32)
+    return (np.zeros(slots, np.uint32), entries, *texts, np.array([1, 0, 0]))
 
 
 @njit(cache=True, nogil=True)
 def _learn_words(data, ends, memory):
     """Remember the words of a vocabulary: their rank is their number."""
+    slots, entries, text, _, used = memory
     start = 0
     for number in range(len(ends)):
         end = ends[number]
         first, second = chunk_key(data, start, end)
-        _, slot = find_chunk(data, start, end, first, second, memory[0], memory[1], memory[2])
-        _remember(data, start, end, first, second, slot, number, 1, memory)
+        _, slot = find_chunk(data, start, end, first, second, slots, entries, text)
+        chunk = keep_chunk(data, start, end, first, second, slot, slots, entries, text, used)
+        entries[chunk, 2] = np.uint64(number << 8 | 1)
         start = end
 
 
 @njit(cache=True, nogil=True)
-def _word(data, start, end, memory):
-    """The rank of a word, -1 if it is none."""
-    first, second = chunk_key(data, start, end)
-    chunk, _ = find_chunk(data, start, end, first, second, memory[0], memory[1], memory[2])
-    return np.int64(memory[1][chunk, 2] >> np.uint64(8)) if chunk >= 0 else -1
-
-
-@njit(cache=True, nogil=True)
-def _pairs(data, ends, memory):
-    """A hash table of all pairs of words that together are one: keys and ranks."""
-    slots = 1024
-    while slots < 8 * len(ends):
-        slots *= 2
-    keys, ranks = np.zeros(slots, np.uint64), np.full(slots, _NONE, np.uint32)
-    start = 0
-    for number in range(len(ends)):
-        end = ends[number]
-        for cut in range(start + 1, end):
-            left = _word(data, start, cut, memory)
-            right = _word(data, cut, end, memory) if left >= 0 else -1
-            if right >= 0:
-                pair = np.uint64(left) << np.uint64(32) | np.uint64(right)
-                place = _pair_slot(pair, keys, ranks)
-                keys[place], ranks[place] = pair, number
-        start = end
-    return keys, ranks
-
-
-@njit(cache=True, nogil=True)
-def _pair_slot(pair, keys, ranks):
-    mask = np.uint64(len(keys) - 1)
-    slot = ((pair * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(24)) & mask
-    while ranks[slot] != _NONE and keys[slot] != pair:
-        slot = (slot + np.uint64(1)) & mask
-    return slot
-
-
-@njit(cache=True, nogil=True)
-def _rank(left, right, keys, ranks):
-    """The rank of what two tokens make together; _NONE if it is no token."""
-    return ranks[_pair_slot(np.uint64(left) << np.uint64(32) | np.uint64(right), keys, ranks)]
-
-
-@njit(cache=True, nogil=True)
-def _encode(data, ends, cuts, table, digits, memory, vocabulary, out, out_ends):
-    """Write the ids of all texts, and where those of each end; `cuts`: where chunks end, if that is known already."""
+def _remember(data, start, end, first, second, ranks, memory):
+    """Note the ranks of a chunk, if there is room."""
     slots, entries, text, known, used = memory
+    full = used[0] == len(entries) or used[1] + end - start > len(text) or used[2] + len(ranks) > len(known)
+    if full or end - start > _LONGEST:
+        return
+    _, slot = find_chunk(data, start, end, first, second, slots, entries, text)
+    chunk = keep_chunk(data, start, end, first, second, slot, slots, entries, text, used)
+    if len(ranks) <= 2:
+        value = np.int64(ranks[0]) | np.int64(ranks[-1]) << _RANK
+    else:
+        value = used[2]
+        known[value : value + len(ranks)] = ranks
+        used[2] += len(ranks)
+    entries[chunk, 2] = np.uint64(value << 8 | len(ranks))
+
+
+@njit(cache=True, nogil=True)
+def _encode(data, ends, cuts, table, rule, memory, vocabulary, out, out_ends):
+    """Write the ranks of all texts, and where those of each end; `cuts`: where chunks end, if that is known already."""
+    slots, entries = memory[:2]
     place = written = chunk = 0
     for number in range(len(ends)):
         stop = ends[number]
@@ -226,46 +199,72 @@ def _encode(data, ends, cuts, table, digits, memory, vocabulary, out, out_ends):
                 chunk += 1
                 first, second = chunk_key(data, place, end)
             else:
-                end, first, second = next_chunk(data, place, stop, table, digits)
-            found, slot = find_chunk(data, place, end, first, second, slots, entries, text)
-            if found >= 0:
-                value = entries[found, 2]
-                begin = np.int64(value >> np.uint64(8))
-                for step in range(np.int64(value & np.uint64(255))):
-                    out[written] = known[begin + step]
-                    written += 1
+                end, first, second = next_chunk(data, place, stop, table, rule)
+            found = slots[first_slot(first, second, slots)]
+            value, same = entries[found, 2], entries[found, 0] == first and entries[found, 1] == second and second < LONG
+            count = value & np.uint64(255)
+            if same and count <= 2:
+                value >>= np.uint64(8)
+                out[written] = value & np.uint64((1 << _RANK) - 1)
+                out[written + 1] = value >> np.uint64(_RANK)  # overwritten, if there is but one
+                written += np.int64(count)
             else:
-                count = _merged(data, place, end, vocabulary, out, written)
-                begin = used[2]
-                if _remember(data, place, end, first, second, slot, begin, count, memory):
-                    for step in range(count):
-                        known[begin + step] = out[written + step]
-                    used[2] += count
-                written += count
+                written += _encode_chunk(data, place, end, first, second, memory, vocabulary, out[written:])
             place = end
         out_ends[number] = written
 
 
 @njit(cache=True, nogil=True)
-def _merged(data, start, end, vocabulary, out, written):
-    """Write a chunk's ids behind `written`; returns their number."""
-    bytes_, keys, ranks, ids = vocabulary
-    count = end - start
-    for step in range(count):
-        out[written + step] = bytes_[data[start + step]]
-    tokens = out[written : written + count]
-    count = _merge_many(tokens, keys, ranks) if count > _FEW else _merge_few(tokens, keys, ranks)
-    for step in range(count):
-        tokens[step] = ids[tokens[step]]
+def _encode_chunk(data, start, end, first, second, memory, vocabulary, out):
+    """Write a chunk's ranks; returns their number."""
+    slots, entries, text, known, _ = memory
+    found, _ = find_chunk(data, start, end, first, second, slots, entries, text)
+    if not found:
+        count = _merge(data, start, end, memory, vocabulary, out)
+        _remember(data, start, end, first, second, out[:count], memory)
+        return count
+    value, count = np.int64(entries[found, 2] >> np.uint64(8)), np.int64(entries[found, 2] & np.uint64(255))
+    if count <= 2:
+        out[0] = value & ((1 << _RANK) - 1)
+        if count == 2:
+            out[1] = value >> _RANK
+    else:
+        out[:count] = known[value : value + count]
     return count
 
 
 @njit(cache=True, nogil=True)
-def _merge_few(tokens, keys, ranks):
-    count = len(tokens)
-    together = np.empty(_FEW, np.uint32)  # ranks of each token with the next one
+def _rank(data, start, end, memory, longest):
+    """The rank of some bytes; _NONE if they are no token."""
+    slots, entries, text, _, _ = memory
+    if end - start > longest:
+        return _NONE
+    first, second = chunk_key(data, start, end)
+    found, _ = find_chunk(data, start, end, first, second, slots, entries, text)
+    if found and entries[found, 2] & np.uint64(255) == 1:
+        return np.uint32(entries[found, 2] >> np.uint64(8))
+    return _NONE
+
+
+@njit(cache=True, nogil=True)
+def _merge(data, start, end, memory, vocabulary, out):
+    """Write the ranks of the parts that a chunk's bytes are merged into; returns their number."""
+    bytes_, longest = vocabulary
+    count = end - start
+    for step in range(count):
+        out[step] = bytes_[data[start + step]]
+    if count > _FEW:
+        return _merge_many(data, start, end, memory, longest, out)
+    return _merge_few(data, start, end, memory, longest, out)
+
+
+@njit(cache=True, nogil=True)
+def _merge_few(data, start, end, memory, longest, out):
+    count = end - start
+    begins = np.arange(start, end + 1)
+    together = np.full(count, _NONE, np.uint32)  # ranks of each part with the next one
     for place in range(count - 1):
-        together[place] = _rank(tokens[place], tokens[place + 1], keys, ranks)
+        together[place] = _rank(data, begins[place], begins[place + 2], memory, longest)
     while count > 1:
         best = 0
         for place in range(1, count - 1):
@@ -273,50 +272,54 @@ def _merge_few(tokens, keys, ranks):
                 best = place
         if together[best] == _NONE:
             break
-        tokens[best] = together[best]
+        out[best] = together[best]
         count -= 1
         for place in range(best + 1, count):
-            tokens[place] = tokens[place + 1]
+            out[place] = out[place + 1]
+            begins[place] = begins[place + 1]
             together[place - 1] = together[place]
+        begins[count] = end
         if best + 1 < count:
-            together[best] = _rank(tokens[best], tokens[best + 1], keys, ranks)
+            together[best] = _rank(data, begins[best], begins[best + 2], memory, longest)
         if best:
-            together[best - 1] = _rank(tokens[best - 1], tokens[best], keys, ranks)
+            together[best - 1] = _rank(data, begins[best - 1], begins[best + 1], memory, longest)
     return count
 
 
 @njit(cache=True, nogil=True)
-def _merge_many(tokens, keys, ranks):
+def _merge_many(data, start, end, memory, longest, out):
     """The same with a heap of ranks and places, where what is outdated is passed over."""
-    count = len(tokens)
-    after, before = np.arange(1, count + 1), np.arange(-1, count - 1)
+    count = end - start
+    after, before = np.arange(1, count + 2), np.arange(-1, count)  # where the next part begins, and the one before
     heap, size = np.empty(3 * count, np.uint64), 0
     for place in range(count - 1):
-        size = _push(heap, size, _rank(tokens[place], tokens[place + 1], keys, ranks), place)
+        size = _push(heap, size, _rank(data, start + place, start + place + 2, memory, longest), place)
     while size:
         top = heap[0]
         size = _pop(heap, size)
         place, rank = np.int64(top & np.uint64(0xFFFFFFFF)), np.uint32(top >> np.uint64(32))
-        right = after[place] if tokens[place] != _NONE else count
-        if right == count or _rank(tokens[place], tokens[right], keys, ranks) != rank:
+        right = after[place]
+        if out[place] == _NONE or right == count or _rank(data, start + place, start + after[right], memory, longest) != rank:
             continue
-        tokens[place], tokens[right] = rank, _NONE
+        out[place], out[right] = rank, _NONE
         after[place] = after[right]
+        before[after[place]] = place
         if after[place] < count:
-            before[after[place]] = place
-            size = _push(heap, size, _rank(rank, tokens[after[place]], keys, ranks), place)
-        if before[place] >= 0:
-            size = _push(heap, size, _rank(tokens[before[place]], rank, keys, ranks), before[place])
+            size = _push(heap, size, _rank(data, start + place, start + after[after[place]], memory, longest), place)
+        left = before[place]
+        if left >= 0:
+            size = _push(heap, size, _rank(data, start + left, start + after[place], memory, longest), left)
     written = 0
     for place in range(count):
-        if tokens[place] != _NONE:
-            tokens[written] = tokens[place]
+        if out[place] != _NONE:
+            out[written] = out[place]
             written += 1
     return written
 
 
 @njit(cache=True, nogil=True)
 def _push(heap, size, rank, place):
+    """Returns the new size."""
     if rank == _NONE:
         return size
     value, hole = np.uint64(rank) << np.uint64(32) | np.uint64(place), size

@@ -17,7 +17,7 @@ from numba import njit
 
 from crawltalk.core.errors import BadInput
 from crawltalk.tokenizer.patterns import Splitter, splitter
-from crawltalk.tokenizer.split import LONG, chunk_key, classes, find_chunk, keep_chunk, next_chunk
+from crawltalk.tokenizer.split import LONG, chunk_key, classes, find_chunk, first_slot, keep_chunk, next_chunk
 
 BLOCK = 1 << 20
 """Bytes of text that a thread takes at a time."""
@@ -60,11 +60,9 @@ class _Table:
 
     def count(self, block: bytes, ends: np.ndarray, by: Splitter) -> None:
         """Count the chunks of some texts, of which each ends where `ends` says."""
-        data, place = (
-            np.frombuffer(block, np.uint8),
-            np.zeros(2, np.int64),
-        )  # the text, and where in it the next chunk begins
-        while not _count(data, ends, place, classes(), by.digits, *self.arrays):
+        data = np.frombuffer(block, np.uint8)
+        place = np.zeros(2, np.int64)  # where the next chunk begins, and in which text
+        while not _count(data, ends, place, classes(by), by.rule, *self.arrays):
             self._make_room(len(block))
 
     def add(self, other: "_Table") -> None:
@@ -83,11 +81,11 @@ class _Table:
         if used[0] == len(entries):
             many *= 2
             if used[0] >= self.most:  # give up the rarer half
-                counts = entries[:, 2].astype(np.int64)
+                counts = entries[1:, 2].astype(np.int64)
                 floor, many = int(np.partition(counts, len(counts) // 2)[len(counts) // 2]), len(slots)
                 self.error += floor
         self.arrays = _empty(many, room)
-        _move(floor, entries[: used[0]], text, *self.arrays)
+        _move(floor, entries[1 : used[0]], text, *self.arrays)
 
     def chunks(self) -> Chunks:
         """All that was counted."""
@@ -96,7 +94,9 @@ class _Table:
 
 def _empty(slots: int, size: int = 1 << 16) -> tuple[np.ndarray, ...]:
     """Slots and entries (`find_chunk`; the value is the count), room for the copies of longer chunks, and what is used."""
-    return np.zeros(slots, np.uint32), np.empty((slots // 2, 4), np.uint64), np.empty(size, np.uint8), np.zeros(2, np.int64)
+    entries = np.empty((slots // 2, 4), np.uint64)
+    entries[0] = 0
+    return np.zeros(slots, np.uint32), entries, np.empty(size, np.uint8), np.array([1, 0])
 
 
 def count_chunks(
@@ -110,7 +110,7 @@ def count_chunks(
     by = splitter(pattern)
     if by is None:
         return Chunks.of(_count_by_regex(texts, pattern))
-    classes()  # made once, before the threads ask for it
+    classes(by)
     tables = [_Table(max_chunks) for _ in range(threads)]
     waiting: list[deque[Future[None]]] = [deque() for _ in tables]
     with ExitStack() as stack:
@@ -175,22 +175,33 @@ def _cut(data: bytes, start: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _count(data, ends, at, table, digits, slots, entries, text, used):
+def _count(data, ends, at, table, rule, slots, entries, text, used):
     """Count chunks from byte `at[0]`, in text `at[1]`, on; False when there is no room for another one."""
     place, number = at[0], at[1]
     while number < len(ends):
         stop = ends[number]
         while place < stop:
-            end, first, second = next_chunk(data, place, stop, table, digits)
-            chunk, slot = find_chunk(data, place, end, first, second, slots, entries, text)
-            if chunk < 0:
-                if used[0] == len(entries) or used[1] + end - place > len(text):
-                    at[0], at[1] = place, number
-                    return False
-                chunk = keep_chunk(data, place, end, first, second, slot, slots, entries, text, used)
-            entries[chunk, 2] += np.uint64(1)
+            end, first, second = next_chunk(data, place, stop, table, rule)
+            chunk = slots[first_slot(first, second, slots)]
+            if entries[chunk, 0] == first and entries[chunk, 1] == second and second < LONG:
+                entries[chunk, 2] += np.uint64(1)
+            elif not _add(data, place, end, first, second, 1, slots, entries, text, used):
+                at[0], at[1] = place, number
+                return False
             place = end
         number += 1
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _add(data, start, end, first, second, count, slots, entries, text, used):
+    """Count a chunk so many times; False when there is no room for it."""
+    chunk, slot = find_chunk(data, start, end, first, second, slots, entries, text)
+    if not chunk:
+        if used[0] == len(entries) or used[1] + end - start > len(text):
+            return False
+        chunk = keep_chunk(data, start, end, first, second, slot, slots, entries, text, used)
+    entries[chunk, 2] += np.uint64(count)
     return True
 
 
@@ -200,13 +211,9 @@ def _add_all(data, ends, counts, at, slots, entries, text, used):
     for number in range(at[0], len(ends)):
         start, end = ends[number - 1] if number else 0, ends[number]
         first, second = chunk_key(data, start, end)
-        chunk, slot = find_chunk(data, start, end, first, second, slots, entries, text)
-        if chunk < 0:
-            if used[0] == len(entries) or used[1] + end - start > len(text):
-                at[0] = number
-                return False
-            chunk = keep_chunk(data, start, end, first, second, slot, slots, entries, text, used)
-        entries[chunk, 2] += np.uint64(counts[number])
+        if not _add(data, start, end, first, second, counts[number], slots, entries, text, used):
+            at[0] = number
+            return False
     return True
 
 
@@ -226,10 +233,10 @@ def _move(floor, old, old_text, slots, entries, text, used):
 @njit(cache=True, nogil=True)
 def _unpack(slots, entries, text, used):
     """All chunks, their ends and their counts."""
-    ends, counts = np.empty(used[0], np.int64), np.empty(used[0], np.int64)
+    ends, counts = np.empty(used[0] - 1, np.int64), np.empty(used[0] - 1, np.int64)
     data = np.empty(used[0] * 15 + used[1], np.uint8)
     end = 0
-    for number in range(used[0]):
+    for number in range(1, used[0]):
         first, second = entries[number, 0], entries[number, 1]
         if second >= LONG:
             start = np.int64(entries[number, 3] >> np.uint64(32))
@@ -242,5 +249,5 @@ def _unpack(slots, entries, text, used):
                 word = first if step < 8 else second
                 data[end] = np.uint8(word >> np.uint64(8 * (step % 8)) & np.uint64(255))
                 end += 1
-        ends[number], counts[number] = end, np.int64(entries[number, 2])
+        ends[number - 1], counts[number - 1] = end, np.int64(entries[number, 2])
     return data[:end].copy(), ends, counts

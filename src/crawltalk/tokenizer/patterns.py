@@ -20,22 +20,35 @@ SMOLLM = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?=\p{N})|\
 """GPT-2's with every digit on its own."""
 
 
+GPT2_FAMILY, GPT4_FAMILY, O200K_FAMILY = 0, 1, 2
+
+
 class Splitter(NamedTuple):
     """A pattern that `split` follows without a regex engine."""
 
     pattern: str
+    family: int
     digits: int
-    """Most digits in a chunk of GPT-4's pattern; 0 stands for GPT-2's."""
+    """Most digits in a chunk; 0: any number, and a blank before them."""
+
+    @property
+    def rule(self) -> tuple[int, int]:
+        """What compiled code asks for."""
+        return self.family, self.digits
 
 
 def splitter(pattern: str) -> Splitter | None:
-    """By name ("gpt2", "gpt4", or "gpt4-digits", where each digit stands by itself) or by the expression; None for any other."""
+    """By name ("gpt2", "gpt4", "o200k"; with "-digits", where each digit stands by itself) or by the expression; None for any
+    other.
+    """
     return _KNOWN.get(pattern)
 
 
 _KNOWN = {
-    "gpt2": Splitter(GPT2, 0),
-    "gpt4": Splitter(GPT4, 3),
-    "gpt4-digits": Splitter(GPT4.replace("{1,3}", ""), 1),
+    "gpt2": Splitter(GPT2, GPT2_FAMILY, 0),
+    "gpt2-digits": Splitter(SMOLLM, GPT2_FAMILY, 1),
+    "gpt4": Splitter(GPT4, GPT4_FAMILY, 3),
+    "gpt4-digits": Splitter(GPT4.replace("{1,3}", ""), GPT4_FAMILY, 1),
+    "o200k": Splitter(O200K, O200K_FAMILY, 3),
 }
 _KNOWN |= {known.pattern: known for known in _KNOWN.values()}

@@ -156,12 +156,11 @@ class Tokenizer:
 
         Bytes need not be UTF-8: their bytes come back from `decode_bytes`, as do the three that stand for a lone surrogate.
         """
-        if isinstance(text, str) and self.normal_form:
-            text = unicodedata.normalize(self.normal_form, text)
-        if isinstance(text, str) and len(text) < SHORT_TEXT and not _SURROGATE.search(text):
-            ids = self._ids[self._encoding.encode_ordinary(text)]
-            return (ids if self._has_all_bytes else ids[ids != ABSENT]).tolist()
-        return self.encode_batch([text])[0].tolist()
+        is_short = isinstance(text, str) and len(text) < SHORT_TEXT and not _SURROGATE.search(text)
+        if not is_short or not patterns.splitter(self.pattern):  # where `regex` cuts, its Unicode should cut short texts, too
+            return self.encode_batch([text])[0].tolist()
+        ids = self._ids[self._encoding.encode_ordinary(self._normal(text))]
+        return (ids if self._has_all_bytes else ids[ids != ABSENT]).tolist()
 
     def encode_batch(self, texts: Sequence[str | bytes], threads: int = 1) -> list[np.ndarray]:
         """`encode` of each text, as uint32 arrays: quicker than tiktoken from some thousand words on."""
@@ -169,9 +168,10 @@ class Tokenizer:
         return found if self._has_all_bytes else [ids[ids != ABSENT] for ids in found]
 
     def _to_bytes(self, text: str | bytes) -> bytes:
-        if isinstance(text, bytes):
-            return text
-        return (unicodedata.normalize(self.normal_form, text) if self.normal_form else text).encode("utf-8", "surrogatepass")
+        return text if isinstance(text, bytes) else self._normal(text).encode("utf-8", "surrogatepass")
+
+    def _normal(self, text: str) -> str:
+        return unicodedata.normalize(self.normal_form, text) if self.normal_form else text
 
     @cached_property
     def _encoding(self) -> tiktoken.Encoding:
