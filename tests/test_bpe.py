@@ -18,6 +18,7 @@ from crawltalk.tokenizer.bpe import learn_merges
 from crawltalk.tokenizer.count import count_chunks
 from crawltalk.tokenizer.patterns import GPT2, splitter
 from crawltalk.tokenizer.split import split
+from crawltalk.tokenizer.table import ChunkTable
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 TEXT = Path(__file__).read_text(encoding="utf-8")
@@ -67,6 +68,8 @@ PIECES += [
     "/",
     "\U00032875",
 ]
+PIECES += ["/", "word", "Word", "-", " (", '"', ", ", ". ", "\n\n", "\n    ", "\n \n", " \n", "'t", "12", "345"]
+long = st.lists(st.sampled_from(PIECES), min_size=70, max_size=200).map("".join)
 tricky = st.one_of(st.text(max_size=50), st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
 NAMES = ["gpt2", "gpt2-digits", "gpt4", "gpt4-digits", "o200k"]
 UNKNOWN = r"\p{L}+|\p{N}+| ?[^\p{L}\p{N}]"
@@ -85,6 +88,21 @@ def test_chunks_are_those_of_the_regular_expression(name, text):
     known = splitter(name)
     assert known is not None
     assert [chunk.decode() for chunk in split(text.encode(), known)] == cut(known.pattern, text)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(texts=st.lists(long, min_size=1, max_size=4))
+@settings(max_examples=300, deadline=None)
+def test_chunks_of_longer_texts_are_those_of_the_regular_expression(name, texts):
+    known, table = splitter(name), ChunkTable()
+    assert known is not None
+    data = np.frombuffer("".join(texts).encode(), np.uint8)
+    numbers, ends = table.number(data, np.cumsum([len(text.encode()) for text in texts]), known)
+    packed = table.chunks()
+    chunks = [chunk.tobytes().decode() for chunk in np.split(packed.data, packed.ends[:-1])]
+    cuts = [cut(known.pattern, text) for text in texts]
+    assert [chunks[number - 1] for number in numbers] == [chunk for row in cuts for chunk in row]
+    assert np.diff(ends, prepend=0).tolist() == list(map(len, cuts))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -120,7 +138,7 @@ def test_a_text_longer_than_a_block_is_cut_where_chunks_begin(monkeypatch):
 
 
 def test_where_memory_is_short_no_count_is_wrong_by_more_than_is_said(monkeypatch):
-    monkeypatch.setattr(count, "_SLOTS", 1 << 10)
+    monkeypatch.setattr(count, "BLOCK", 1 << 14)
     drawn = np.random.default_rng(0).zipf(1.3, 200_000) % 100_000
     letters = str.maketrans("0123456789", "abcdefghij")
     texts = [" ".join(f"{number}" for number in row).translate(letters) for row in drawn.reshape(100, -1)]

@@ -26,8 +26,47 @@ from crawltalk.core.types import Message
 from crawltalk.tokenizer import Tokenizer
 
 ENDINGS = {".txt", ".tokens", ".md", ".py", ".js", ".c", ".json"}
-MARKS = ["'", "'s", "'S", "'ſ", "'ll", "'re", " ", "  ", "\n", "\r\n", "\t", "\x0b", "\x85", "\u2028", "\u3000", "/", "...", "_", "\0"]
-LETTERS = ["a", "Zebra", "ǅ", "ʰ", "é", "e\u0301", "ſ", "中文", "한국어", "ไทย", "🙂", "👩‍🚀", "7", "1234567", "٣", "Ⅷ", "\U0010ffff", "\ufeff"]
+MARKS = [
+    "'",
+    "'s",
+    "'S",
+    "'ſ",
+    "'ll",
+    "'re",
+    " ",
+    "  ",
+    "\n",
+    "\r\n",
+    "\t",
+    "\x0b",
+    "\x85",
+    "\u2028",
+    "\u3000",
+    "/",
+    "...",
+    "_",
+    "\0",
+]
+LETTERS = [
+    "a",
+    "Zebra",
+    "ǅ",
+    "ʰ",
+    "é",
+    "e\u0301",
+    "ſ",
+    "中文",
+    "한국어",
+    "ไทย",
+    "🙂",
+    "👩‍🚀",
+    "7",
+    "1234567",
+    "٣",
+    "Ⅷ",
+    "\U0010ffff",
+    "\ufeff",
+]
 Encode = Callable[[str], list[int]]
 
 

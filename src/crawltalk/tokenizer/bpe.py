@@ -85,13 +85,13 @@ class _State:
         pairs = len(self.keys)
         self.heap, self.heap_amounts = np.arange(pairs), self.amounts.copy()
         """Numbers of pairs, and their counts when they were put there."""
-        self.slots = np.zeros(0, np.int64)
+        self.slots = np.zeros(0, np.int32)
         self.beside, self.met = np.zeros((2, 256 + merges, 2), np.int64), np.zeros((2, 256 + merges), np.int64)
         """In one step, by side: of each neighbour the summed counts and the number of occurrences; the neighbours met."""
-        self.used = np.array([0, pairs, len(self.places), pairs])
+        self.used = np.array([0, pairs, self.slices[-1, 1] if pairs else 0, pairs])
         """Merges, pairs, cells of `places` and of the heap."""
         _heapify(self.heap, self.heap_amounts, self.keys, pairs)
-        self._make_room(1024 + 2 * pairs)
+        self._make_room(1024 + 2 * pairs + 4 * merges)
 
     @property
     def count(self) -> int:
@@ -160,7 +160,7 @@ def _first_pairs(tokens, chunk_of, counts, least):
         slices[row, 0] = cursors[pair] = total
         total += numbers[pair]
         slices[row, 1] = total
-    places = np.empty(total, np.uint32)
+    places = np.empty(3 * total, np.uint32)  # room for those of later pairs
     for cell in range(len(tokens) - 1):
         if tokens[cell] != GAP and tokens[cell + 1] != GAP:
             pair = np.int64(tokens[cell]) << 8 | np.int64(tokens[cell + 1])
@@ -178,7 +178,7 @@ def _key(left, right):
 @njit(cache=True)
 def _indexed(keys, count, size):
     """A hash table of the pairs: their numbers, -1 in empty slots."""
-    slots = np.full(size, -1)
+    slots = np.full(size, -1, np.int32)
     for pair in range(count):
         slots[_slot(keys[pair], keys, slots)] = pair
     return slots

@@ -1,11 +1,12 @@
 """Encoding a corpus: chunks recur, so that each is merged once per thread and looked up after that.
 
 The merges are those of tiktoken: of all neighbours whose bytes together are a token, those of the lowest rank come first, the
-leftmost of equals. What is remembered is bounded; a chunk that comes when that is full is merged anew each time.
+leftmost of equals. What is remembered is bounded: a thread that knows too many chunks forgets all but the vocabulary.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 
 import numpy as np
@@ -13,18 +14,18 @@ import regex
 from numba import njit
 
 from crawltalk.tokenizer.patterns import splitter
-from crawltalk.tokenizer.split import LONG, chunk_key, classes, find_chunk, first_slot, keep_chunk, next_chunk
+from crawltalk.tokenizer.split import LONG, chunk_key, classes
+from crawltalk.tokenizer.table import ChunkTable, Packed, find_chunk, unpack_key
 
 _NONE = np.uint32(2**32 - 1)
-_SLOTS = 1 << 20
+_RANK = np.uint64(31)
+"""Bits of a rank."""
 _FEW = 100
 """Bytes of a chunk in which the lowest rank is found by looking at all; in longer ones, by a heap."""
-_LONGEST = 255
-"""Bytes of a chunk that is remembered."""
-_RANK = 28
-"""Bits of a rank."""
 _BLOCK = 1 << 20
 """Bytes of text that a thread takes at a time."""
+_MOST = 1 << 20
+"""Chunks that a thread remembers."""
 
 
 class BulkEncoder:
@@ -34,55 +35,104 @@ class BulkEncoder:
         """`ranks`: bytes -> rank, from 0 on in order; every byte is among them. `ids`: of each rank, uint32. An unknown `pattern`
         is left to `regex`.
         """
-        self.by = splitter(pattern)
-        self.find = regex.compile(pattern)
+        self.by, self.pattern = splitter(pattern), pattern
         self.ids = None if np.array_equal(ids, np.arange(len(ids))) else ids
         sizes = np.fromiter(map(len, ranks), np.int64, len(ranks))
-        memory = _new_memory(len(ranks))
-        _learn_words(np.frombuffer(b"".join(ranks), np.uint8), np.cumsum(sizes), memory)
+        self.words = Packed(np.frombuffer(b"".join(ranks), np.uint8), np.cumsum(sizes))
         bytes_ = np.array([ranks[bytes([value])] for value in range(256)], np.uint32)
-        self.vocabulary = bytes_, int(sizes.max())
-        self._spare: SimpleQueue[tuple[np.ndarray, ...]] = SimpleQueue()
-        self._spare.put(memory)
-        self._memories = [memory]
+        pairs = np.full((256, 256), _NONE, np.uint32)
+        for word, rank in ranks.items():
+            if len(word) == 2:
+                pairs[word[0], word[1]] = rank
+        self.vocabulary = bytes_, pairs, int(sizes.max()), len(ranks)
+        """Ranks of single bytes, of pairs of bytes, bytes of the longest word, number of words."""
+        self._memories: SimpleQueue[_Memory] = SimpleQueue()
+        self._threads = 0
 
-    def encode(self, texts: Sequence[bytes], threads: int = 1) -> list[np.ndarray]:
+    def encode(self, texts: Iterable[bytes], threads: int = 1) -> list[np.ndarray]:
         """Ids of each text, uint32. Bytes that are no UTF-8 are encoded as they are."""
         if self.by:
             classes(self.by)
-        while len(self._memories) < threads:
-            self._memories.append(tuple(array.copy() for array in self._memories[0]))
-            self._spare.put(self._memories[-1])
+        for _ in range(threads - self._threads):
+            self._memories.put(_Memory(self.words))
+            self._threads += 1
         if threads == 1:
             return [ids for block in _blocks(texts) for ids in self._encode_block(block)]
+        found: list[np.ndarray] = []
+        waiting: deque[Future[list[np.ndarray]]] = deque()
         with ThreadPoolExecutor(threads) as pool:
-            return [ids for block in pool.map(self._encode_block, _blocks(texts)) for ids in block]
+            for block in _blocks(texts):
+                waiting.append(pool.submit(self._encode_block, block))
+                if len(waiting) > 2 * threads:
+                    found += waiting.popleft().result()
+            for last in waiting:
+                found += last.result()
+        return found
 
     def _encode_block(self, texts: list[bytes]) -> list[np.ndarray]:
         data = np.frombuffer(b"".join(texts), np.uint8)
         ends = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)))
-        cuts = np.empty(0, np.int64) if self.by else self._cut(texts)
-        table, rule = (classes(self.by), self.by.rule) if self.by else (np.empty(0, np.uint8), (0, 0))
-        found, id_ends = np.empty(len(data) + 1, np.uint32), np.empty(len(ends), np.int64)
-        memory = self._spare.get()
+        memory = self._memories.get()
         try:
-            _encode(data, ends, cuts, table, rule, memory, self.vocabulary, found, id_ends)
+            if self.by:
+                numbers, chunk_ends = memory.table.number(data, ends, self.by)
+            else:
+                cuts = self._cut(texts)
+                numbers, chunk_ends = memory.table.number_cut(Packed(data, cuts)), np.searchsorted(cuts, ends, "right")
+            found, id_ends = memory.encode(numbers, chunk_ends, len(data), self.vocabulary)
+            ids = found.copy() if self.ids is None else self.ids[found]
         finally:
-            self._spare.put(memory)
-        found = found[: id_ends[-1]]
-        return np.split(found.copy() if self.ids is None else self.ids[found], id_ends[:-1])
+            self._memories.put(memory)
+        return np.split(ids, id_ends[:-1])
 
     def _cut(self, texts: list[bytes]) -> np.ndarray:
         """Where the chunks of all texts end, by the regular expression. A byte that is no UTF-8 is a mark to it."""
         sizes: list[int] = []
         for text in texts:
             decoded, place = text.decode("utf-8", "surrogateescape"), 0
-            for found in self.find.finditer(decoded):
+            for found in regex.finditer(self.pattern, decoded):
                 pieces = (decoded[place : found.start()], found[0])  # what the expression passes over is a chunk, too
                 sizes += [len(piece.encode("utf-8", "surrogateescape")) for piece in pieces if piece]
                 place = found.end()
             sizes += [len(decoded[place:].encode("utf-8", "surrogateescape"))] if place < len(decoded) else []
         return np.cumsum(sizes, dtype=np.int64)
+
+
+class _Memory:
+    """What a thread remembers: the words of a vocabulary, then chunks that it has met, and the ranks that they are merged into."""
+
+    def __init__(self, words: Packed) -> None:
+        count = len(words.ends)
+        self.table = ChunkTable(1 << (2 * count).bit_length())
+        self.table.number_cut(words)  # from 1 on: a word's rank is its number - 1
+        self.words = self.merged = 1 + count
+        """The first number that is no word's; and the first chunk that is not merged yet."""
+        self.values = np.arange(-1, count).astype(np.uint64) << np.uint64(2) | np.uint64(1)
+        """Of each chunk, in 2 bits, how many ranks it has, and above them these one or two; or 0, and where in `ranks` is written how
+        many they are, and behind that they.
+        """
+        self.ranks, self.used = np.empty(1 << 16, np.uint32), 0
+        self.out = np.empty(0, np.uint32)
+
+    def encode(
+        self, numbers: np.ndarray, chunk_ends: np.ndarray, size: int, vocabulary: tuple[np.ndarray, np.ndarray, int, int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Ranks of chunks of `size` bytes together, which hold until the next call, and where those of each text end."""
+        chunks = len(self.table)
+        if len(self.values) < chunks:
+            self.values = np.concatenate([self.values, np.empty(chunks, np.uint64)])
+        if len(self.ranks) < self.used + 2 * size:
+            self.ranks = np.concatenate([self.ranks, np.empty(len(self.ranks) + 2 * size, np.uint32)])
+        if len(self.out) <= size:
+            self.out = np.empty(2 * size + 1, np.uint32)
+        self.used = _merge_new(self.merged, chunks, *self.table.arrays[:4], vocabulary, self.values, self.ranks, self.used)
+        self.merged = chunks
+        ends = np.empty(len(chunk_ends), np.int64)
+        _write_ranks(numbers, chunk_ends, self.values, self.ranks, self.out, ends)
+        if chunks > self.words + _MOST:
+            self.table.forget(self.words)
+            self.merged, self.used = self.words, 0
+        return self.out[: ends[-1]], ends
 
 
 class BulkDecoder:
@@ -141,174 +191,137 @@ def _blocks(texts: Iterable[bytes]) -> Iterator[list[bytes]]:
         yield block
 
 
-def _new_memory(words: int) -> tuple[np.ndarray, ...]:
-    """Slots and entries (`find_chunk`), room for the copies of longer chunks, the ranks of chunks that have more than two, and how
-    many entries, bytes and ranks are used.
-
-    A chunk's value: in 8 bits how many ranks it has; above them two ranks, or else where its ranks begin.
-    """
-    slots = max(_SLOTS, 1 << (4 * words).bit_length())
-    entries = np.empty((slots // 2, 4), np.uint64)
-    entries[0] = 0
-    texts = np.empty(8 * slots, np.uint8), np.empty(2 * slots, np.uint32)
-    return (np.zeros(slots, np.uint32), entries, *texts, np.array([1, 0, 0]))
-
-
 @njit(cache=True, nogil=True)
-def _learn_words(data, ends, memory):
-    """Remember the words of a vocabulary: their rank is their number."""
-    slots, entries, text, _, used = memory
-    start = 0
-    for number in range(len(ends)):
-        end = ends[number]
-        first, second = chunk_key(data, start, end)
-        _, slot = find_chunk(data, start, end, first, second, slots, entries, text)
-        chunk = keep_chunk(data, start, end, first, second, slot, slots, entries, text, used)
-        entries[chunk, 2] = np.uint64(number << 8 | 1)
-        start = end
-
-
-@njit(cache=True, nogil=True)
-def _remember(data, start, end, first, second, ranks, memory):
-    """Note the ranks of a chunk, if there is room."""
-    slots, entries, text, known, used = memory
-    full = used[0] == len(entries) or used[1] + end - start > len(text) or used[2] + len(ranks) > len(known)
-    if full or end - start > _LONGEST:
-        return
-    _, slot = find_chunk(data, start, end, first, second, slots, entries, text)
-    chunk = keep_chunk(data, start, end, first, second, slot, slots, entries, text, used)
-    if len(ranks) <= 2:
-        value = np.int64(ranks[0]) | np.int64(ranks[-1]) << _RANK
-    else:
-        value = used[2]
-        known[value : value + len(ranks)] = ranks
-        used[2] += len(ranks)
-    entries[chunk, 2] = np.uint64(value << 8 | len(ranks))
-
-
-@njit(cache=True, nogil=True)
-def _encode(data, ends, cuts, table, rule, memory, vocabulary, out, out_ends):
-    """Write the ranks of all texts, and where those of each end; `cuts`: where chunks end, if that is known already."""
-    slots, entries = memory[:2]
-    place = written = chunk = 0
-    for number in range(len(ends)):
-        stop = ends[number]
-        while place < stop:
-            if len(cuts):
-                end = cuts[chunk]
-                chunk += 1
-                first, second = chunk_key(data, place, end)
+def _write_ranks(numbers, chunk_ends, values, ranks, out, ends):
+    """Write the ranks of all chunks, and where those of each text end."""
+    chunk = written = 0
+    for text in range(len(chunk_ends)):
+        for _ in range(chunk, chunk_ends[text]):
+            value = values[numbers[chunk]]
+            chunk += 1
+            count = np.int64(value & np.uint64(3))
+            value >>= np.uint64(2)
+            if count:
+                out[written] = value & ((np.uint64(1) << _RANK) - np.uint64(1))
+                out[written + 1] = value >> _RANK  # overwritten, if there is but one
             else:
-                end, first, second = next_chunk(data, place, stop, table, rule)
-            found = slots[first_slot(first, second, slots)]
-            value, same = entries[found, 2], entries[found, 0] == first and entries[found, 1] == second and second < LONG
-            count = value & np.uint64(255)
-            if same and count <= 2:
-                value >>= np.uint64(8)
-                out[written] = value & np.uint64((1 << _RANK) - 1)
-                out[written + 1] = value >> np.uint64(_RANK)  # overwritten, if there is but one
-                written += np.int64(count)
-            else:
-                written += _encode_chunk(data, place, end, first, second, memory, vocabulary, out[written:])
-            place = end
-        out_ends[number] = written
+                place = np.int64(value)
+                count = np.int64(ranks[place])
+                for step in range(count):
+                    out[written + step] = ranks[place + 1 + step]
+            written += count
+        ends[text] = written
 
 
 @njit(cache=True, nogil=True)
-def _encode_chunk(data, start, end, first, second, memory, vocabulary, out):
-    """Write a chunk's ranks; returns their number."""
-    slots, entries, text, known, _ = memory
-    found, _ = find_chunk(data, start, end, first, second, slots, entries, text)
-    if not found:
-        count = _merge(data, start, end, memory, vocabulary, out)
-        _remember(data, start, end, first, second, out[:count], memory)
-        return count
-    value, count = np.int64(entries[found, 2] >> np.uint64(8)), np.int64(entries[found, 2] & np.uint64(255))
-    if count <= 2:
-        out[0] = value & ((1 << _RANK) - 1)
-        if count == 2:
-            out[1] = value >> _RANK
-    else:
-        out[:count] = known[value : value + count]
-    return count
+def _merge_new(begin, end, slots, keys, copies, text, vocabulary, values, ranks, used):
+    """Merge the chunks with numbers from `begin` to `end`; returns how many of `ranks` are used then."""
+    bytes_, pairs, longest, words = vocabulary
+    short = np.zeros(32, np.uint8)
+    begins, together = np.empty(_FEW + 2, np.int64), np.empty(_FEW + 2, np.uint64)
+    for chunk in range(begin, end):
+        first, second = keys[chunk]
+        if second < LONG:
+            data, start, size = short, 0, np.int64(second >> np.uint64(56))
+            unpack_key(first, second, short, 0, size)
+        else:
+            data, start = text, np.int64(copies[chunk] >> np.uint64(32))
+            size = np.int64(copies[chunk] & np.uint64(0xFFFFFFFF))
+        out = ranks[used + 1 : used + 1 + size]
+        for step in range(size):
+            out[step] = bytes_[data[start + step]]
+        if size > _FEW:
+            count = _merge_many(data, start, start + size, slots, keys, copies, text, pairs, longest, words, out)
+        else:
+            count = _merge_few(
+                data, start, start + size, slots, keys, copies, text, pairs, longest, words, begins, together, out
+            )
+        if count <= 2:
+            value = np.uint64(out[0]) | (np.uint64(out[1]) << _RANK if count == 2 else np.uint64(0))
+            values[chunk] = value << np.uint64(2) | np.uint64(count)
+        else:
+            values[chunk], ranks[used] = np.uint64(used) << np.uint64(2), count
+            used += 1 + count
+    return used
 
 
 @njit(cache=True, nogil=True)
-def _rank(data, start, end, memory, longest):
+def _rank(data, start, end, slots, keys, copies, text, longest, words):
     """The rank of some bytes; _NONE if they are no token."""
-    slots, entries, text, _, _ = memory
     if end - start > longest:
         return _NONE
     first, second = chunk_key(data, start, end)
-    found, _ = find_chunk(data, start, end, first, second, slots, entries, text)
-    if found and entries[found, 2] & np.uint64(255) == 1:
-        return np.uint32(entries[found, 2] >> np.uint64(8))
-    return _NONE
+    found, _ = find_chunk(data, start, end, first, second, slots, keys, copies, text)
+    return np.uint32(found - 1) if 0 < found <= words else _NONE
 
 
 @njit(cache=True, nogil=True)
-def _merge(data, start, end, memory, vocabulary, out):
-    """Write the ranks of the parts that a chunk's bytes are merged into; returns their number."""
-    bytes_, longest = vocabulary
+def _merge_few(data, start, end, slots, keys, copies, text, pairs, longest, words, begins, together, out):
+    """Merge into `out`, where the ranks of all bytes stand; returns how many are left. `begins`: where parts begin; `together`:
+    of each with the next one the rank and, in 8 bits, its place.
+    """
     count = end - start
-    for step in range(count):
-        out[step] = bytes_[data[start + step]]
-    if count > _FEW:
-        return _merge_many(data, start, end, memory, longest, out)
-    return _merge_few(data, start, end, memory, longest, out)
-
-
-@njit(cache=True, nogil=True)
-def _merge_few(data, start, end, memory, longest, out):
-    count = end - start
-    begins = np.arange(start, end + 1)
-    together = np.full(count, _NONE, np.uint32)  # ranks of each part with the next one
     for place in range(count - 1):
-        together[place] = _rank(data, begins[place], begins[place + 2], memory, longest)
+        begins[place] = start + place
+        together[place] = np.uint64(pairs[data[start + place], data[start + place + 1]]) << np.uint64(8) | np.uint64(place)
+    begins[count - 1], begins[count] = end - 1, end
     while count > 1:
-        best = 0
+        lowest = together[0]
         for place in range(1, count - 1):
-            if together[place] < together[best]:
-                best = place
-        if together[best] == _NONE:
+            lowest = min(lowest, together[place])
+        best, rank = np.int64(lowest & np.uint64(255)), np.uint32(lowest >> np.uint64(8))
+        if rank == _NONE:
             break
-        out[best] = together[best]
+        out[best] = rank
         count -= 1
         for place in range(best + 1, count):
             out[place] = out[place + 1]
             begins[place] = begins[place + 1]
-            together[place - 1] = together[place]
+            together[place - 1] = together[place] - np.uint64(1)
         begins[count] = end
         if best + 1 < count:
-            together[best] = _rank(data, begins[best], begins[best + 2], memory, longest)
+            rank = _rank(data, begins[best], begins[best + 2], slots, keys, copies, text, longest, words)
+            together[best] = np.uint64(rank) << np.uint64(8) | np.uint64(best)
         if best:
-            together[best - 1] = _rank(data, begins[best - 1], begins[best + 1], memory, longest)
+            rank = _rank(data, begins[best - 1], begins[best + 1], slots, keys, copies, text, longest, words)
+            together[best - 1] = np.uint64(rank) << np.uint64(8) | np.uint64(best - 1)
     return count
 
 
 @njit(cache=True, nogil=True)
-def _merge_many(data, start, end, memory, longest, out):
+def _merge_many(data, start, end, slots, keys, copies, text, pairs, longest, words, out):
     """The same with a heap of ranks and places, where what is outdated is passed over."""
     count = end - start
     after, before = np.arange(1, count + 2), np.arange(-1, count)  # where the next part begins, and the one before
     heap, size = np.empty(3 * count, np.uint64), 0
     for place in range(count - 1):
-        size = _push(heap, size, _rank(data, start + place, start + place + 2, memory, longest), place)
+        size = _push(heap, size, pairs[data[start + place], data[start + place + 1]], place)
     while size:
         top = heap[0]
         size = _pop(heap, size)
         place, rank = np.int64(top & np.uint64(0xFFFFFFFF)), np.uint32(top >> np.uint64(32))
         right = after[place]
-        if out[place] == _NONE or right == count or _rank(data, start + place, start + after[right], memory, longest) != rank:
+        if (
+            out[place] == _NONE
+            or right == count
+            or _rank(data, start + place, start + after[right], slots, keys, copies, text, longest, words) != rank
+        ):
             continue
         out[place], out[right] = rank, _NONE
         after[place] = after[right]
         before[after[place]] = place
         if after[place] < count:
-            size = _push(heap, size, _rank(data, start + place, start + after[after[place]], memory, longest), place)
+            size = _push(
+                heap,
+                size,
+                _rank(data, start + place, start + after[after[place]], slots, keys, copies, text, longest, words),
+                place,
+            )
         left = before[place]
         if left >= 0:
-            size = _push(heap, size, _rank(data, start + left, start + after[place], memory, longest), left)
+            size = _push(
+                heap, size, _rank(data, start + left, start + after[place], slots, keys, copies, text, longest, words), left
+            )
     written = 0
     for place in range(count):
         if out[place] != _NONE:

@@ -17,13 +17,13 @@ from numba import njit
 
 from crawltalk.core.errors import BadInput
 from crawltalk.tokenizer.patterns import Splitter, splitter
-from crawltalk.tokenizer.split import LONG, chunk_key, classes, find_chunk, first_slot, keep_chunk, next_chunk
+from crawltalk.tokenizer.table import ChunkTable, Packed
 
 BLOCK = 1 << 20
 """Bytes of text that a thread takes at a time."""
 _AHEAD = 2
 """Blocks that lie ready for each thread."""
-_SLOTS = 1 << 18
+_ROOM = 1 << 17
 
 
 class Chunks(NamedTuple):
@@ -51,52 +51,42 @@ class Chunks(NamedTuple):
         return Counter({data[a:b]: n for a, b, n in zip([0, *ends], ends, self.counts.tolist(), strict=False)})
 
 
-class _Table:
-    """A table of chunks, each with its count."""
+class _Counts:
+    """What one thread has counted."""
 
     def __init__(self, most: int) -> None:
         self.most, self.error = most, 0
-        self.arrays = _empty(_SLOTS)
+        self.table = ChunkTable(_ROOM)
+        self.counts = np.zeros(_ROOM, np.int64)
+        """By the numbers of chunks."""
 
     def count(self, block: bytes, ends: np.ndarray, by: Splitter) -> None:
         """Count the chunks of some texts, of which each ends where `ends` says."""
-        data = np.frombuffer(block, np.uint8)
-        place = np.zeros(2, np.int64)  # where the next chunk begins, and in which text
-        while not _count(data, ends, place, classes(by), by.rule, *self.arrays):
-            self._make_room(len(block))
+        numbers, _ = self.table.number(np.frombuffer(block, np.uint8), ends, by)
+        self._sum(numbers, None)
+        if len(self.table) > self.most:
+            self._give_up_half()
 
-    def add(self, other: "_Table") -> None:
-        """Count what another table has counted."""
-        self.error += other.error
-        data, ends, counts = _unpack(*other.arrays)
-        place = np.zeros(1, np.int64)
-        while not _add_all(data, ends, counts, place, *self.arrays):
-            self._make_room(len(data))
+    def add(self, chunks: Packed, counts: np.ndarray) -> None:
+        """Count chunks so many times."""
+        self._sum(self.table.number_cut(chunks), counts)
 
-    def _make_room(self, size: int) -> None:
-        slots, entries, text, used = self.arrays
-        room, floor, many = len(text), 0, len(slots)
-        if room < used[1] + size:
-            room += room + size
-        if used[0] == len(entries):
-            many *= 2
-            if used[0] >= self.most:  # give up the rarer half
-                counts = entries[1:, 2].astype(np.int64)
-                floor, many = int(np.partition(counts, len(counts) // 2)[len(counts) // 2]), len(slots)
-                self.error += floor
-        self.arrays = _empty(many, room)
-        _move(floor, entries[1 : used[0]], text, *self.arrays)
+    def _sum(self, numbers: np.ndarray, counts: np.ndarray | None) -> None:
+        if len(self.counts) < len(self.table):
+            self.counts = np.concatenate([self.counts, np.zeros(len(self.table), np.int64)])
+        _sum(numbers, counts, self.counts)
 
-    def chunks(self) -> Chunks:
-        """All that was counted."""
-        return Chunks(*_unpack(*self.arrays), self.error)
+    def _give_up_half(self) -> None:
+        (data, ends), counts = self.chunks()
+        floor = int(np.partition(counts, len(counts) // 2)[len(counts) // 2])
+        kept, sizes = counts > floor, np.diff(ends, prepend=0)
+        self.table, self.counts = ChunkTable(_ROOM), np.zeros(_ROOM, np.int64)
+        self.add(Packed(data[np.repeat(kept, sizes)], np.cumsum(sizes[kept])), counts[kept])
+        self.error += floor
 
-
-def _empty(slots: int, size: int = 1 << 16) -> tuple[np.ndarray, ...]:
-    """Slots and entries (`find_chunk`; the value is the count), room for the copies of longer chunks, and what is used."""
-    entries = np.empty((slots // 2, 4), np.uint64)
-    entries[0] = 0
-    return np.zeros(slots, np.uint32), entries, np.empty(size, np.uint8), np.array([1, 0])
+    def chunks(self) -> tuple[Packed, np.ndarray]:
+        """All chunks, and their counts."""
+        return self.table.chunks(), self.counts[1 : len(self.table)]
 
 
 def count_chunks(
@@ -110,21 +100,22 @@ def count_chunks(
     by = splitter(pattern)
     if by is None:
         return Chunks.of(_count_by_regex(texts, pattern))
-    classes(by)
-    tables = [_Table(max_chunks) for _ in range(threads)]
-    waiting: list[deque[Future[None]]] = [deque() for _ in tables]
+    counts = [_Counts(max_chunks) for _ in range(threads)]
+    counts[0].count(b"", np.zeros(0, np.int64), by)  # loads what is compiled, before the threads ask for it
+    waiting: list[deque[Future[None]]] = [deque() for _ in counts]
     with ExitStack() as stack:
-        pools = [stack.enter_context(ThreadPoolExecutor(1)) for _ in tables]
+        pools = [stack.enter_context(ThreadPoolExecutor(1)) for _ in counts]
         for number, (block, ends) in enumerate(_blocks(texts)):
             turn = number % threads  # not whichever is free: what is given up should not depend on chance
             if len(waiting[turn]) == _AHEAD:
                 waiting[turn].popleft().result()
-            waiting[turn].append(pools[turn].submit(tables[turn].count, block, ends, by))
+            waiting[turn].append(pools[turn].submit(counts[turn].count, block, ends, by))
         for last in chain(*waiting):
             last.result()
-    for table in tables[1:]:
-        tables[0].add(table)
-    return tables[0].chunks()
+    for other in counts[1:]:
+        counts[0].add(*other.chunks())
+    packed, sums = counts[0].chunks()
+    return Chunks(*packed, sums, sum(one.error for one in counts))
 
 
 def _count_by_regex(texts: Iterable[str | bytes], pattern: str) -> Counter[bytes]:
@@ -175,79 +166,6 @@ def _cut(data: bytes, start: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _count(data, ends, at, table, rule, slots, entries, text, used):
-    """Count chunks from byte `at[0]`, in text `at[1]`, on; False when there is no room for another one."""
-    place, number = at[0], at[1]
-    while number < len(ends):
-        stop = ends[number]
-        while place < stop:
-            end, first, second = next_chunk(data, place, stop, table, rule)
-            chunk = slots[first_slot(first, second, slots)]
-            if entries[chunk, 0] == first and entries[chunk, 1] == second and second < LONG:
-                entries[chunk, 2] += np.uint64(1)
-            elif not _add(data, place, end, first, second, 1, slots, entries, text, used):
-                at[0], at[1] = place, number
-                return False
-            place = end
-        number += 1
-    return True
-
-
-@njit(cache=True, nogil=True)
-def _add(data, start, end, first, second, count, slots, entries, text, used):
-    """Count a chunk so many times; False when there is no room for it."""
-    chunk, slot = find_chunk(data, start, end, first, second, slots, entries, text)
-    if not chunk:
-        if used[0] == len(entries) or used[1] + end - start > len(text):
-            return False
-        chunk = keep_chunk(data, start, end, first, second, slot, slots, entries, text, used)
-    entries[chunk, 2] += np.uint64(count)
-    return True
-
-
-@njit(cache=True, nogil=True)
-def _add_all(data, ends, counts, at, slots, entries, text, used):
-    """Count chunks from number `at[0]` on, each so many times; False when there is no room for another one."""
-    for number in range(at[0], len(ends)):
-        start, end = ends[number - 1] if number else 0, ends[number]
-        first, second = chunk_key(data, start, end)
-        if not _add(data, start, end, first, second, counts[number], slots, entries, text, used):
-            at[0] = number
-            return False
-    return True
-
-
-@njit(cache=True, nogil=True)
-def _move(floor, old, old_text, slots, entries, text, used):
-    """Put what is counted more than `floor` times into another table."""
-    for number in range(len(old)):
-        first, second = old[number, 0], old[number, 1]
-        if old[number, 2] > floor:
-            start = np.int64(old[number, 3] >> np.uint64(32)) if second >= LONG else 0
-            end = start + np.int64(old[number, 3] & np.uint64(0xFFFFFFFF)) if second >= LONG else 0
-            _, slot = find_chunk(old_text, start, end, first, second, slots, entries, text)
-            chunk = keep_chunk(old_text, start, end, first, second, slot, slots, entries, text, used)
-            entries[chunk, 2] = old[number, 2]
-
-
-@njit(cache=True, nogil=True)
-def _unpack(slots, entries, text, used):
-    """All chunks, their ends and their counts."""
-    ends, counts = np.empty(used[0] - 1, np.int64), np.empty(used[0] - 1, np.int64)
-    data = np.empty(used[0] * 15 + used[1], np.uint8)
-    end = 0
-    for number in range(1, used[0]):
-        first, second = entries[number, 0], entries[number, 1]
-        if second >= LONG:
-            start = np.int64(entries[number, 3] >> np.uint64(32))
-            for step in range(np.int64(entries[number, 3] & np.uint64(0xFFFFFFFF))):
-                data[end] = text[start + step]
-                end += 1
-        else:
-            size = np.int64(second >> np.uint64(56))
-            for step in range(size):
-                word = first if step < 8 else second
-                data[end] = np.uint8(word >> np.uint64(8 * (step % 8)) & np.uint64(255))
-                end += 1
-        ends[number - 1], counts[number - 1] = end, np.int64(entries[number, 2])
-    return data[:end].copy(), ends, counts
+def _sum(numbers, counts, sums):
+    for place in range(len(numbers)):
+        sums[numbers[place]] += 1 if counts is None else counts[place]

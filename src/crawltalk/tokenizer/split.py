@@ -18,10 +18,12 @@ OTHER, LETTER, NUMBER, MARK, UPPER, LOWER, SPACE, NEWLINE = range(8)
 _WITHOUT_CASE = np.array([OTHER, LETTER, NUMBER, OTHER, LETTER, LETTER, SPACE, NEWLINE], np.uint8)
 """What they are to the patterns of GPT-2 and GPT-4."""
 LONG = np.uint64(1 << 63)
-_FIRST, _SECOND = 8, 15
-_ONES, _HIGHEST = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
-_SMALL = np.uint64(0x2020202020202020)
-"""The bit that tells small letters from capitals."""
+_FIRST, SHORT = 8, 15
+"""Bytes of the first number of a key, and of both."""
+_FIRST_BYTES = np.array([(1 << 8 * min(size, 8)) - 1 for size in range(16)], np.uint64)
+_SECOND_BYTES = np.array([(1 << 8 * max(size - 8, 0)) - 1 for size in range(16)], np.uint64)
+WINDOW, STEP = 64, 61
+"""Bytes that `chunk_starts` looks at, and of which it says something."""
 
 
 def classes(by: Splitter) -> np.ndarray:
@@ -32,7 +34,15 @@ def classes(by: Splitter) -> np.ndarray:
 @cache
 def _classes(cases: bool) -> np.ndarray:
     table = np.zeros(0x110000, np.uint8)
-    names = {"LETTER": LETTER, "NUMBER": NUMBER, "MARK": MARK, "UPPER": UPPER, "LOWER": LOWER, "SPACE": SPACE, "NEWLINE": NEWLINE}
+    names = {
+        "LETTER": LETTER,
+        "NUMBER": NUMBER,
+        "MARK": MARK,
+        "UPPER": UPPER,
+        "LOWER": LOWER,
+        "SPACE": SPACE,
+        "NEWLINE": NEWLINE,
+    }
     for line in files("crawltalk.tokenizer").joinpath("classes.txt").read_text(encoding="ascii").splitlines()[1:]:
         name, *ranges = line.split()
         for edges in ranges:
@@ -52,14 +62,14 @@ def _ends(data, table, rule):
     ends = np.empty(len(data), np.int64)
     count = place = 0
     while place < len(data):
-        place, _, _ = next_chunk(data, place, len(data), table, rule)
+        place = chunk_end(data, place, len(data), table, rule)
         ends[count] = place
         count += 1
     return ends[:count]
 
 
 @njit(cache=True, nogil=True)
-def _chunk_end(data, place, stop, table, rule):
+def chunk_end(data, place, stop, table, rule):
     """Where the chunk ends that begins at `place`, in a text that ends at `stop`."""
     family, digits = rule
     if family == GPT4_FAMILY:
@@ -112,7 +122,7 @@ def _gpt2(data, place, stop, table, digits):
 
 
 @njit(cache=True, nogil=True)
-def _o200k(data, place, stop, table, digits):  # noqa: PLR0911 - one return per alternative of the pattern
+def _o200k(data, place, stop, table, digits):
     kind, after = _look(data, place, stop, table)
     if kind == NUMBER:
         return _digits(data, after, stop, table, digits)
@@ -255,123 +265,100 @@ def _load(typing_context: Any, data: Any, place: Any) -> Any:
     return types.uint64(data, types.int64), generate
 
 
-@njit(cache=True, nogil=True)
-def _not_letters(word):
-    """The highest bit of each of eight bytes that is no ASCII letter (several at once within a register: Lamport 1975)."""
-    low = (word | np.uint64(0x2020202020202020)) & np.uint64(0x7F7F7F7F7F7F7F7F)
-    from_a, beyond_z = low + np.uint64(0x1F1F1F1F1F1F1F1F), low + np.uint64(0x0505050505050505)
-    return (~from_a | beyond_z | word) & _HIGHEST
+@intrinsic
+def _among(typing_context: Any, data: Any, place: Any, first: Any, count: Any) -> Any:
+    """One bit for each of the 64 bytes from `place` on, the first one lowest: whether it is one of `count` bytes from `first` on."""
+
+    def generate(context, builder, signature, arguments):
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        vector = ir.VectorType(ir.IntType(8), WINDOW)
+        pointer = builder.bitcast(builder.gep(array.data, [arguments[1]]), vector.as_pointer())
+
+        def everywhere(number):
+            one = builder.insert_element(ir.Constant(vector, ir.Undefined), number, ir.Constant(ir.IntType(32), 0))
+            zeros = ir.Constant(ir.VectorType(ir.IntType(32), WINDOW), [0] * WINDOW)
+            return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
+
+        low, many = (everywhere(builder.trunc(number, ir.IntType(8))) for number in arguments[2:])
+        found = builder.icmp_unsigned("<", builder.sub(builder.load(pointer, align=1), low), many)
+        return builder.bitcast(found, ir.IntType(64))
+
+    return types.uint64(data, types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def lowest(typing_context: Any, bits: Any) -> Any:
+    """The number of the lowest bit that is set."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), generate
 
 
 @njit(cache=True, nogil=True)
-def _until(word, marks):
-    """How many bytes stand before the first one marked, these bytes, and whether the marked one is ASCII."""
-    mark = marks & (~marks + np.uint64(1))
-    kept = (mark >> np.uint64(7)) - np.uint64(1)
-    return ((kept & _ONES) * _ONES) >> np.uint64(56), word & kept, not word & mark
+def chunk_starts(data, place, rule):  # pyrefly: ignore[missing-argument]
+    """Of the 64 bytes from `place` on, one bit for each that begins a chunk, and one for each where that cannot be told, or where a
+    chunk may end that begins before it.
 
-
-@njit(cache=True, nogil=True, inline="always")
-def next_chunk(data, place, stop, table, rule):
-    """End and key of the chunk at `place`. Most are a word of ASCII letters, maybe behind a blank, which is read eight bytes at a
-    time, or a mark before a blank, or a line break before something else.
+    This looks one byte ahead and two back, so that it says nothing of the first two bytes and the last one. What it tells is what
+    the patterns say of ASCII, without contractions and, where digits stand in threes, long numbers.
     """
-    if place + 16 < stop:
-        first, second = _load(data, place), np.uint64(0)  # pyrefly: ignore[missing-argument]
-        byte, following = first & np.uint64(255), (first >> np.uint64(8)) & np.uint64(255)
-        marks = _not_letters(first)
-        if not marks & np.uint64(1 << 7) or (byte == 32 and not marks & np.uint64(1 << 15)):
-            marks &= ~np.uint64(1 << 7)  # the blank belongs to the word
-            if marks:
-                size, first, plain = _until(first, marks)
-            else:
-                second = _load(data, place + 8)  # pyrefly: ignore[missing-argument]
-                marks = _not_letters(second)
-                size, second, plain = _until(second, marks)
-                size += np.uint64(8)
-            end = place + np.int64(size)
-            if marks and plain and (rule[0] != O200K_FAMILY or _is_small(first, second, data[end])):
-                return end, first, second | size << np.uint64(56)
-        elif (following == 32 and table[byte] == OTHER) or (byte == 10 and following < 0x80 and table[following] < SPACE):
-            return place + 1, byte, np.uint64(1 << 56)
-    end = _chunk_end(data, place, stop, table, rule)
-    first, second = chunk_key(data, place, end)
-    return end, first, second
-
-
-@njit(cache=True, nogil=True)
-def _is_small(first, second, following):
-    """Whether only the first letter of a word may be a capital, and no apostrophe follows."""
-    letters = np.uint64(0x4040404040404040)
-    first &= ~np.uint64(0xFFFF) if first & np.uint64(255) == 32 else ~np.uint64(0xFF)
-    capitals = (first & letters & ~((first & _SMALL) << np.uint64(1))) | (second & letters & ~((second & _SMALL) << np.uint64(1)))
-    return not capitals and following != 39
+    family, digits = rule
+    upper, lower = _among(data, place, 65, 26), _among(data, place, 97, 26)
+    number, blank = _among(data, place, 48, 10), _among(data, place, 32, 1)
+    line = _among(data, place, 10, 1) | _among(data, place, 13, 1)
+    tab, far = _among(data, place, 9, 1) | _among(data, place, 11, 2), _among(data, place, 128, 128)
+    apostrophe = _among(data, place, 39, 1)
+    one, two = np.uint64(1), np.uint64(2)
+    letter, space = upper | lower, blank | tab | line
+    other = ~(letter | number | space | far)
+    unclear = apostrophe << one | far | far >> one | far << one | far << two
+    starts = other & ~((other | blank) << one)
+    if family == GPT2_FAMILY:
+        starts |= letter & ~((letter | blank) << one)
+        starts |= number if digits else number & ~((number | blank) << one)
+        starts |= space & ~(space << one & (space | number if digits else space) >> one)
+        return starts, unclear
+    joined = other & ~((other | blank) << one)  # marks that belong to a word behind them
+    starts |= letter & ~((letter | blank | tab | joined) << one)
+    starts |= number & ~(number << one) if digits > 1 else number
+    starts |= line & ~((other | space) << one)
+    starts |= (blank | tab) & ~((blank | tab) << one & space >> one)
+    if digits > 1:
+        unclear |= number >> one & number & number << one & number << two
+    if family == O200K_FAMILY:
+        starts |= upper & lower << one
+        unclear |= apostrophe | _among(data, place, 47, 1) & line << one
+    run = (blank | tab) & line << one  # white space behind a line break, and where it ends
+    end = (run + (blank | tab)) & ~(blank | tab)
+    if run and (end & (line | far) or (blank | tab) >> np.uint64(63)):
+        unclear = ~np.uint64(0)  # another line break, maybe, and all is one chunk
+    return starts, unclear
 
 
 @njit(cache=True, nogil=True)
 def chunk_key(data, start, end):
     """Two numbers: the bytes of a chunk of up to 15, and its length; of a longer one a hash (FNV-1a) with the highest bit set."""
+    size = np.uint64(end - start)
     first = second = np.uint64(0)
-    if end - start <= _SECOND:
-        for place in range(start, min(end, start + _FIRST)):
-            first |= np.uint64(data[place]) << np.uint64(8 * (place - start))
-        for place in range(start + _FIRST, end):
-            second |= np.uint64(data[place]) << np.uint64(8 * (place - start - _FIRST))
-        second |= np.uint64(end - start) << np.uint64(56)
-    else:
+    if size > SHORT:
         second = np.uint64(0xCBF29CE484222325)
         for place in range(start, end):
             second = (second ^ np.uint64(data[place])) * np.uint64(0x100000001B3)
-        second |= LONG
-    return first, second
+        return first, second | LONG
+    if start + 16 <= len(data):
+        return short_key(data, start, size)
+    for place in range(start, min(end, start + _FIRST)):
+        first |= np.uint64(data[place]) << np.uint64(8 * (place - start))
+    for place in range(start + _FIRST, end):
+        second |= np.uint64(data[place]) << np.uint64(8 * (place - start - _FIRST))
+    return first, second | size << np.uint64(56)
 
 
 @njit(cache=True, nogil=True, inline="always")
-def first_slot(first, second, slots):
-    """The slot where a chunk is looked for first, and nearly always found, if it is one that occurs often."""
-    mixed = first * np.uint64(0x9E3779B97F4A7C15) ^ second * np.uint64(0xC2B2AE3D27D4EB4F)
-    return (mixed ^ (mixed >> np.uint64(32))) & np.uint64(len(slots) - 1)
-
-
-@njit(cache=True, nogil=True)
-def find_chunk(data, start, end, first, second, slots, entries, text):
-    """Number of a chunk in a table, 0 if it is not there, and the slot that says so.
-
-    Entries lie in the order in which chunks came, so that the frequent ones lie side by side: the key, a value (the caller's), and of
-    a longer chunk where in `text` its copy begins (32 bits) and its length (32). The first entry is none: empty slots point to it.
-    """
-    slot = first_slot(first, second, slots)
-    number = np.int64(slots[slot])
-    while number:
-        same = entries[number, 0] == first and entries[number, 1] == second
-        if same and (second < LONG or _equal(data, start, end, text, entries[number, 3])):
-            break
-        slot = (slot + np.uint64(1)) & np.uint64(len(slots) - 1)
-        number = np.int64(slots[slot])
-    return number, slot
-
-
-@njit(cache=True, nogil=True)
-def _equal(data, start, end, text, copy):
-    place, size = np.int64(copy >> np.uint64(32)), np.int64(copy & np.uint64(0xFFFFFFFF))
-    if end - start != size:
-        return False
-    for step in range(size):  # noqa: SIM110 - compiled: no generator
-        if data[start + step] != text[place + step]:
-            return False
-    return True
-
-
-@njit(cache=True, nogil=True)
-def keep_chunk(data, start, end, first, second, slot, slots, entries, text, used):
-    """Enter a chunk that is not there, with a copy in `text` if it is a longer one. `used`: entries, bytes of `text`."""
-    number = used[0]
-    used[0] += 1
-    slots[slot] = number
-    entries[number, 0], entries[number, 1], entries[number, 2] = first, second, 0
-    if second >= LONG:
-        entries[number, 3] = np.uint64(used[1]) << np.uint64(32) | np.uint64(end - start)
-        for place in range(start, end):
-            text[used[1]] = data[place]
-            used[1] += 1
-    return number
+def short_key(data, start, size):
+    """The key of a chunk of up to 15 bytes, where there are 16 to read."""
+    first = _load(data, start) & _FIRST_BYTES[size]  # pyrefly: ignore[missing-argument]
+    second = _load(data, start + 8) & _SECOND_BYTES[size]  # pyrefly: ignore[missing-argument]
+    return first, second | size << np.uint64(56)

@@ -157,14 +157,16 @@ class Tokenizer:
         Bytes need not be UTF-8: their bytes come back from `decode_bytes`, as do the three that stand for a lone surrogate.
         """
         is_short = isinstance(text, str) and len(text) < SHORT_TEXT and not _SURROGATE.search(text)
-        if not is_short or not patterns.splitter(self.pattern):  # where `regex` cuts, its Unicode should cut short texts, too
+        if not is_short or not patterns.splitter(
+            self.pattern
+        ):  # where `regex` cuts, its Unicode should cut short texts, too
             return self.encode_batch([text])[0].tolist()
         ids = self._ids[self._encoding.encode_ordinary(self._normal(text))]
         return (ids if self._has_all_bytes else ids[ids != ABSENT]).tolist()
 
     def encode_batch(self, texts: Sequence[str | bytes], threads: int = 1) -> list[np.ndarray]:
         """`encode` of each text, as uint32 arrays: quicker than tiktoken from some thousand words on."""
-        found = self._bulk.encode([self._to_bytes(text) for text in texts], threads)
+        found = self._bulk.encode(map(self._to_bytes, texts), threads)
         return found if self._has_all_bytes else [ids[ids != ABSENT] for ids in found]
 
     def _to_bytes(self, text: str | bytes) -> bytes:

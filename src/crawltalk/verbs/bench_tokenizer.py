@@ -149,7 +149,9 @@ def _train(side: str, texts: list[bytes], size: int, pattern: str, times: int) -
 
 
 def _code(task: str, side: str, texts: list[bytes], vocabulary: Path) -> Call:
-    """What encodes or decodes all texts on one thread; it returns a hash of each."""
+    """What encodes or decodes all texts on one thread, with its library loaded; it returns a hash of each."""
+    from crawltalk.tokenizer import bulk  # noqa: F401 - as tiktoken is
+
     made = Tokenizer.load(vocabulary)
     strings = [text.decode() for text in texts]
     if side == "tiktoken":

@@ -1,0 +1,263 @@
+"""Chunks of text, numbered from 1 on in the order in which they are first met: what is counted in training, and what is merged but
+once in encoding, is then kept by number.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from crawltalk.tokenizer.patterns import Splitter
+from crawltalk.tokenizer.split import (
+    LONG,
+    SHORT,
+    STEP,
+    WINDOW,
+    chunk_end,
+    chunk_key,
+    chunk_starts,
+    classes,
+    lowest,
+    short_key,
+)
+
+_ROOM = 1 << 17
+"""Chunks that a new table has room for; a power of two."""
+
+
+_SAID = np.uint64((1 << 63) - 4)
+"""The bytes of a window of which `chunk_starts` says something."""
+_AHEAD = WINDOW + 16
+"""Bytes behind a window's first one that are looked at, those of a chunk's key among them."""
+
+
+class Packed(NamedTuple):
+    """Chunks of bytes, one behind the other."""
+
+    data: np.ndarray
+    """uint8."""
+    ends: np.ndarray
+    """Where each ends, int64."""
+
+
+class ChunkTable:
+    """An open-addressing hash table (Knuth vol. 3, 6.4) from chunks to their numbers.
+
+    The keys of frequent chunks lie side by side, since they are met early. A key is `chunk_key`; of chunks that it does not hold
+    there is a copy.
+    """
+
+    def __init__(self, room: int = _ROOM) -> None:
+        self.slots = np.zeros(2 * room, np.uint32)
+        """Numbers of chunks; 0: empty."""
+        self.keys = np.empty((room, 2), np.uint64)
+        self.keys[0] = 0  # that of no chunk
+        self.copies = np.empty(room, np.uint64)
+        """Of a longer chunk where its copy begins, in 32 bits, and in 32 bits its length."""
+        self.text = np.empty(1 << 16, np.uint8)
+        """The copies."""
+        self.used = np.array([1, 0])
+        """The next number, and bytes of `text`."""
+        self._found = np.empty(0, np.uint32)
+
+    def __len__(self) -> int:
+        """The number that the next new chunk gets."""
+        return int(self.used[0])
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """What compiled code works on."""
+        return self.slots, self.keys, self.copies, self.text, self.used
+
+    def number(self, data: np.ndarray, ends: np.ndarray, by: Splitter) -> tuple[np.ndarray, np.ndarray]:
+        """Cut texts, of which each ends where `ends` says. Returns the numbers of their chunks, uint32, which hold until the next
+        call, and how many there are up to the end of each text.
+        """
+        at, chunk_ends = np.zeros(3, np.int64), np.empty(len(ends), np.int64)
+        found = self._room_for(len(data))
+        while not _number(data, ends, at, classes(by), by.rule, *self.arrays, found, chunk_ends):
+            self._grow(len(data))
+        return found[: at[2]], chunk_ends
+
+    def number_cut(self, chunks: Packed) -> np.ndarray:
+        """The numbers of chunks that are cut already, uint32; they hold until the next call."""
+        at, found = np.zeros(1, np.int64), self._room_for(len(chunks.ends))
+        while not _number_cut(chunks.data, chunks.ends, at, *self.arrays, found):
+            self._grow(len(chunks.data))
+        return found[: len(chunks.ends)]
+
+    def chunks(self) -> Packed:
+        """All chunks, in the order of their numbers."""
+        return Packed(*_unpack(self.keys[1 : len(self)], self.copies[1 : len(self)], self.text, self.used[1]))
+
+    def forget(self, number: int) -> None:
+        """Forget the chunks from this number on."""
+        self.used[0] = number
+        self.slots[:] = 0
+        _enter(self.keys[:number], self.slots)
+
+    def _room_for(self, chunks: int) -> np.ndarray:
+        if len(self._found) < chunks:
+            self._found = np.empty(2 * chunks, np.uint32)
+        return self._found
+
+    def _grow(self, size: int) -> None:
+        """Make room for more chunks, or for copies of so many bytes."""
+        if len(self.text) < self.used[1] + size:
+            self.text = np.concatenate([self.text, np.empty(len(self.text) + size, np.uint8)])
+        if len(self) == len(self.keys):
+            self.keys = np.concatenate([self.keys, np.empty_like(self.keys)])
+            self.copies = np.concatenate([self.copies, np.empty_like(self.copies)])
+            self.slots = np.zeros(2 * len(self.keys), np.uint32)
+            _enter(self.keys[: len(self)], self.slots)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _first_slot(first, second, slots):
+    """The slot where a chunk is looked for first, and nearly always found, if it is one that occurs often."""
+    mixed = first * np.uint64(0x9E3779B97F4A7C15) ^ second * np.uint64(0xC2B2AE3D27D4EB4F)
+    return (mixed ^ (mixed >> np.uint64(32))) & np.uint64(len(slots) - 1)
+
+
+@njit(cache=True, nogil=True)
+def _number(data, ends, at, table, rule, slots, keys, copies, text, used, found, chunk_ends):
+    """Number chunks from byte `at[0]`, in text `at[1]`, on, of which `at[2]` have been before; False when there is no room for
+    another new one.
+
+    Where chunks begin is read off the bits of windows, from `window` on; where these are unclear, from the text.
+    """
+    place, written = at[0], at[2]
+    for number in range(at[1], len(ends)):
+        begin, stop = ends[number - 1] if number else 0, ends[number]
+        window, starts, unclear = place - 2 - STEP, np.uint64(0), np.uint64(0)
+        while place < stop:
+            while not starts and begin <= window + STEP <= stop - _AHEAD:
+                before = np.uint64(4) if unclear else np.uint64(0)  # counts for the chunk that goes on
+                window += STEP
+                starts, unclear = chunk_starts(data, window, rule)
+                starts, unclear = starts & _SAID, unclear & _SAID | before
+                starts, unclear = _from(starts, place + 1 - window), _from(unclear, place - window)
+            bit = starts & (~starts + np.uint64(1))
+            if starts and not unclear & (bit | (bit - np.uint64(1))):
+                end = window + lowest(starts)
+                starts ^= bit
+            else:
+                end = chunk_end(data, place, stop, table, rule)
+                if starts and end < window + WINDOW - 1:
+                    starts, unclear = _from(starts, end + 1 - window), _from(unclear, end - window)
+                else:
+                    window, starts, unclear = end - 2 - STEP, np.uint64(0), np.uint64(0)
+            if end - place <= SHORT and place + 16 <= len(data):
+                first, second = short_key(data, place, np.uint64(end - place))
+            else:
+                first, second = chunk_key(data, place, end)
+            chunk = slots[_first_slot(first, second, slots)]
+            if keys[chunk, 0] != first or keys[chunk, 1] != second or second >= LONG:
+                chunk = _find_or_keep(data, place, end, first, second, slots, keys, copies, text, used)
+                if not chunk:
+                    at[0], at[1], at[2] = place, number, written
+                    return False
+            found[written] = chunk
+            written += 1
+            place = end
+        chunk_ends[number] = written
+    at[2] = written
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _from(bits, number):
+    """The bits from a number on, which is at most 63; all, if it is negative."""
+    return bits >> np.uint64(max(number, 0)) << np.uint64(max(number, 0))
+
+
+@njit(cache=True, nogil=True)
+def _number_cut(data, ends, at, slots, keys, copies, text, used, found):
+    """The same for chunks that are cut already, from number `at[0]` on."""
+    for number in range(at[0], len(ends)):
+        start, end = ends[number - 1] if number else 0, ends[number]
+        first, second = chunk_key(data, start, end)
+        found[number] = _find_or_keep(data, start, end, first, second, slots, keys, copies, text, used)
+        if not found[number]:
+            at[0] = number
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _find_or_keep(data, start, end, first, second, slots, keys, copies, text, used):
+    """Number of a chunk, which may be a new one; 0 if there is no room for that."""
+    chunk, slot = find_chunk(data, start, end, first, second, slots, keys, copies, text)
+    if chunk or used[0] == len(keys):
+        return chunk
+    if second >= LONG:
+        if used[1] + end - start > len(text):
+            return 0
+        copies[used[0]] = np.uint64(used[1]) << np.uint64(32) | np.uint64(end - start)
+        for place in range(start, end):
+            text[used[1]] = data[place]
+            used[1] += 1
+    chunk = used[0]
+    used[0] += 1
+    slots[slot] = chunk
+    keys[chunk, 0], keys[chunk, 1] = first, second
+    return chunk
+
+
+@njit(cache=True, nogil=True)
+def find_chunk(data, start, end, first, second, slots, keys, copies, text):
+    """Number of a chunk, 0 if it is not there, and the slot that says so."""
+    slot = _first_slot(first, second, slots)
+    chunk = np.int64(slots[slot])
+    while chunk:
+        same = keys[chunk, 0] == first and keys[chunk, 1] == second
+        if same and (second < LONG or _equal(data, start, end, text, copies[chunk])):
+            break
+        slot = (slot + np.uint64(1)) & np.uint64(len(slots) - 1)
+        chunk = np.int64(slots[slot])
+    return chunk, slot
+
+
+@njit(cache=True, nogil=True)
+def _equal(data, start, end, text, copy):
+    place, size = np.int64(copy >> np.uint64(32)), np.int64(copy & np.uint64(0xFFFFFFFF))
+    if end - start != size:
+        return False
+    for step in range(size):  # noqa: SIM110 - compiled: no generator
+        if data[start + step] != text[place + step]:
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _enter(keys, slots):
+    """Enter all chunks, which are known to differ, into empty slots."""
+    for chunk in range(1, len(keys)):
+        slot = _first_slot(keys[chunk, 0], keys[chunk, 1], slots)
+        while slots[slot]:
+            slot = (slot + np.uint64(1)) & np.uint64(len(slots) - 1)
+        slots[slot] = chunk
+
+
+@njit(cache=True, nogil=True)
+def _unpack(keys, copies, text, size):
+    data, ends = np.empty(len(keys) * 15 + size, np.uint8), np.empty(len(keys), np.int64)
+    end = 0
+    for number in range(len(keys)):
+        start = end
+        if keys[number, 1] >= LONG:
+            place, end = np.int64(copies[number] >> np.uint64(32)), start + np.int64(copies[number] & np.uint64(0xFFFFFFFF))
+            data[start:end] = text[place : place + end - start]
+        else:
+            end = start + np.int64(keys[number, 1] >> np.uint64(56))
+            unpack_key(keys[number, 0], keys[number, 1], data, start, end)
+        ends[number] = end
+    return data[:end].copy(), ends
+
+
+@njit(cache=True, nogil=True)
+def unpack_key(first, second, data, start, end):
+    """Write the bytes of a short chunk out of its key."""
+    for place in range(start, end):
+        word = first if place < start + 8 else second
+        data[place] = np.uint8(word >> np.uint64(8 * ((place - start) % 8)) & np.uint64(255))
