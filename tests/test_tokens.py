@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crawltalk import tokens as stage
 from crawltalk.core import recipe, shards
 from crawltalk.core.documents import write_documents
-from crawltalk.core.errors import BadInput, MissingInput
+from crawltalk.core.errors import BadInput, MissingInput, UserError
 from crawltalk.core.jsonl import read_jsonl
 from crawltalk.core.shards import TokenShards, write_index, write_split
 from crawltalk.core.stage import Job, Metrics, Progress
@@ -163,7 +164,7 @@ def test_another_seed_draws_another_mixture(built, tmp_path):
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
 
 
 def test_partial_work_and_the_number_of_workers_change_nothing(built, tmp_path):
@@ -174,6 +175,33 @@ def test_partial_work_and_the_number_of_workers_change_nothing(built, tmp_path):
     (out / "train-00000.bin.tmp").write_bytes(whole["train-00000.bin"][:99])
     run(tmp_path, workers=3)
     assert content(out) == whole
+
+
+def test_what_was_encoded_before_an_interruption_is_not_encoded_again(built, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "BATCH", 7)
+    run(tmp_path)
+    whole = content(tmp_path / "tokens")
+    assert whole == content(built[0])
+    for name in ("train-00000.bin", "index.json", "state/encoded-00001.sizes"):
+        (tmp_path / "tokens" / name).unlink()
+    sizes: list[int] = []
+    encode = Tokenizer.encode_batch
+    monkeypatch.setattr(
+        Tokenizer, "encode_batch", lambda self, texts, *more: sizes.append(len(texts)) or encode(self, texts, *more)
+    )
+    monkeypatch.setattr(Tokenizer, "check_batches", lambda self, texts: None)
+    run(tmp_path)
+    assert sizes == [7]
+    assert content(tmp_path / "tokens") == whole
+
+
+def test_encoding_that_differs_from_tiktokens_is_refused(monkeypatch, tmp_path):
+    encode = Tokenizer.encode_batch
+    monkeypatch.setattr(
+        Tokenizer, "encode_batch", lambda self, texts, *more: [ids[:-1] for ids in encode(self, texts, *more)]
+    )
+    with pytest.raises(UserError, match="other ids than tiktoken"):
+        run(tmp_path)
 
 
 def test_the_order_of_the_documents_decides_no_part():
@@ -229,10 +257,11 @@ def test_two_documents_of_one_id_are_both_packed(tmp_path):
 def test_too_few_flagships_are_said(tmp_path):
     stream = io.StringIO()
     run(tmp_path)
+    (tmp_path / "again").mkdir()
     job = Job(
         recipe.Tokens(flagships=500),
         {"data": tmp_path / "data", "tokenizer": tmp_path / "tokenizer"},
-        tmp_path / "tokens",
+        tmp_path / "again",
         0,
         recipe.Machine(workers=1),
         Progress(stream, "tokens"),

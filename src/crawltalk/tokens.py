@@ -8,31 +8,37 @@ import hashlib
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from urllib.parse import urlsplit
 
 import numpy as np
+from msgspec.structs import replace
 
 from crawltalk.core import recipe
 from crawltalk.core.documents import read_documents
 from crawltalk.core.errors import BadInput
 from crawltalk.core.jsonl import write_jsonl
 from crawltalk.core.patterns import compile_pattern
-from crawltalk.core.shards import Index, write_index, write_split
-from crawltalk.core.stage import Job, Metrics
+from crawltalk.core.shards import EncodedPieces, Index, write_index, write_split
+from crawltalk.core.stage import STATE, Job, Metrics
 from crawltalk.core.types import Document, Part, Placement
 from crawltalk.tokenizer import Tokenizer
 
 TITLE = 100
 DESCRIPTION = 160
 """Longest title and description, in characters, that a page's first two lines may be."""
+_HEAD = TITLE + DESCRIPTION + 4
+"""Characters of a text that its card depends on."""
 BATCH = 1000
 """Documents encoded between two words of progress."""
+_CHECKED = 100
+"""Documents that are encoded by tiktoken, too, before all others are encoded in bulk."""
 
 
 def tokens(job: Job[recipe.Tokens]) -> Metrics:
-    """Place the documents and write the shards."""
+    """Place the documents and write the shards. The documents are read twice, one by one: to place them, and to encode them."""
     tokenizer = Tokenizer.load(job.inputs["tokenizer"])
-    documents = list(read_documents(job.inputs["data"]))
+    documents = [replace(document, text=document.text[:_HEAD]) for document in read_documents(job.inputs["data"])]
     placements = place(documents, job.config, job.seed)
     roles = Counter(placement.role for placement in placements)
     if roles["flagship"] < job.config.flagships:
@@ -43,19 +49,14 @@ def tokens(job: Job[recipe.Tokens]) -> Metrics:
     random.Random(job.seed).shuffle(training)
     validation = [index for index, placement in enumerate(placements) if placement.role == "validation"]
     wanted = sorted({*training, *validation})
-    encoded: dict[int, np.ndarray] = {}
-    for start in range(0, len(wanted), BATCH):
-        job.progress.update(start, len(wanted), "documents")
-        batch = wanted[start : start + BATCH]
-        texts = [documents[index].text for index in batch]
-        encoded |= zip(batch, tokenizer.encode_batch(texts, job.machine.workers or 1), strict=True)
+    encoded = _encode(job, tokenizer, wanted, dtype)
+    row = {index: number for number, index in enumerate(wanted)}
 
     def entries(indices: Sequence[int]) -> Iterator[tuple[str, np.ndarray, int]]:
-        return ((documents[index].id, encoded[index], len(documents[index].text.encode())) for index in indices)
+        return ((documents[index].id, *encoded[row[index]]) for index in indices)
 
     train = write_split(job.out, "train", entries(training), tokenizer.eot, dtype)
     val = write_split(job.out, "val", entries(validation), tokenizer.eot, dtype)
-    job.progress.update(len(wanted), len(wanted), "documents")
     write_index(job.out, Index(dtype=dtype, vocab_size=tokenizer.size, eot=tokenizer.eot, train=train, val=val))
     return {
         "train_tokens": sum(file.tokens for file in train.files),
@@ -65,6 +66,20 @@ def tokens(job: Job[recipe.Tokens]) -> Metrics:
         **{role: roles[role] for role in ("train", "heldout", "validation", "outside")},
         "bytes_per_token": round(train.bytes / max(1, sum(file.tokens for file in train.files)), 3),
     }
+
+
+def _encode(job: Job[recipe.Tokens], tokenizer: Tokenizer, wanted: list[int], dtype: str) -> EncodedPieces:
+    """The ids of the wanted documents, in order. What an earlier attempt has encoded is kept."""
+    numbers, pieces = set(wanted), EncodedPieces(job.out / STATE, dtype)
+    texts = (doc.text for number, doc in enumerate(read_documents(job.inputs["data"])) if number in numbers)
+    done = 0
+    while batch := list(islice(texts, BATCH)):
+        if not done:
+            tokenizer.check_batches(batch[:_CHECKED])
+        pieces.add(batch, lambda: tokenizer.encode_batch(batch, job.machine.workers or 1))
+        done += len(batch)
+        job.progress.update(done, len(wanted), "documents")
+    return pieces
 
 
 def place(documents: Sequence[Document], config: recipe.Tokens, seed: int) -> list[Placement]:

@@ -5,7 +5,7 @@ index.json        {"dtype", "vocab_size", "eot", "train": {"files", "documents",
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -43,6 +43,37 @@ class Index(msgspec.Struct, kw_only=True):
     eot: int
     train: Split
     val: Split
+
+
+class EncodedPieces:
+    """Ids of documents on the way to shards, in files that each are complete or not there, so that they outlive an interruption."""
+
+    def __init__(self, folder: Path, dtype: str) -> None:
+        self.folder, self.dtype = folder, dtype
+        folder.mkdir(exist_ok=True)
+        self._pieces: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self._ends: list[int] = []
+
+    def add(self, texts: Sequence[str], encode: Callable[[], Sequence[np.ndarray]]) -> None:
+        """The next documents; `encode` is called unless they are there."""
+        stem = f"encoded-{len(self._pieces):05d}"
+        path, sizes_path = self.folder / f"{stem}.bin", self.folder / f"{stem}.sizes"
+        if not sizes_path.exists():
+            found = encode()
+            write_atomically(path, np.concatenate(found).astype(self.dtype).tobytes())
+            sizes = np.array([list(map(len, found)), [len(text.encode()) for text in texts]])
+            write_atomically(sizes_path, sizes.tobytes())
+        sizes = np.fromfile(sizes_path, np.int64).reshape(2, -1)
+        ids = np.memmap(path, self.dtype, "r") if sizes[0].any() else np.empty(0, self.dtype)
+        self._pieces.append((ids, np.cumsum(sizes[0]), sizes[1]))
+        self._ends.append(len(sizes[1]) + (self._ends[-1] if self._ends else 0))
+
+    def __getitem__(self, row: int) -> tuple[np.ndarray, int]:
+        """Ids of a document, and the bytes of its text."""
+        number = bisect_right(self._ends, row)
+        ids, ends, sizes = self._pieces[number]
+        place = row - (self._ends[number - 1] if number else 0)
+        return ids[ends[place - 1] if place else 0 : ends[place]], int(sizes[place])
 
 
 def write_split(folder: Path, name: str, documents: Iterable[tuple[str, np.ndarray, int]], eot: int, dtype: str) -> Split:

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import extending, njit, types
 
 from crawltalk.tokenizer.patterns import GPT2_FAMILY, GPT4_FAMILY, O200K_FAMILY, Splitter
 
@@ -18,6 +17,8 @@ OTHER, LETTER, NUMBER, MARK, UPPER, LOWER, SPACE, NEWLINE = range(8)
 _WITHOUT_CASE = np.array([OTHER, LETTER, NUMBER, OTHER, LETTER, LETTER, SPACE, NEWLINE], np.uint8)
 """What they are to the patterns of GPT-2 and GPT-4."""
 LONG = np.uint64(1 << 63)
+intrinsic: Any = extending.intrinsic
+"""What it makes is called with the arguments behind the first one, which type checkers do not know."""
 _FIRST, SHORT = 8, 15
 """Bytes of the first number of a key, and of both."""
 _FIRST_BYTES = np.array([(1 << 8 * min(size, 8)) - 1 for size in range(16)], np.uint64)
@@ -297,7 +298,7 @@ def lowest(typing_context: Any, bits: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def chunk_starts(data, place, rule):  # pyrefly: ignore[missing-argument]
+def chunk_starts(data, place, rule):
     """Of the 64 bytes from `place` on, one bit for each that begins a chunk, and one for each where that cannot be told, or where a
     chunk may end that begins before it.
 
@@ -329,7 +330,9 @@ def chunk_starts(data, place, rule):  # pyrefly: ignore[missing-argument]
         unclear |= number >> one & number & number << one & number << two
     if family == O200K_FAMILY:
         starts |= upper & lower << one
-        unclear |= apostrophe | _among(data, place, 47, 1) & line << one
+        unclear |= apostrophe
+        if _among(data, place, 47, 1) & (line << one | one):  # slashes that belong to the marks before a line break, maybe
+            unclear = ~np.uint64(0)
     run = (blank | tab) & line << one  # white space behind a line break, and where it ends
     end = (run + (blank | tab)) & ~(blank | tab)
     if run and (end & (line | far) or (blank | tab) >> np.uint64(63)):
@@ -359,6 +362,6 @@ def chunk_key(data, start, end):
 @njit(cache=True, nogil=True, inline="always")
 def short_key(data, start, size):
     """The key of a chunk of up to 15 bytes, where there are 16 to read."""
-    first = _load(data, start) & _FIRST_BYTES[size]  # pyrefly: ignore[missing-argument]
-    second = _load(data, start + 8) & _SECOND_BYTES[size]  # pyrefly: ignore[missing-argument]
+    first = _load(data, start) & _FIRST_BYTES[size]
+    second = _load(data, start + 8) & _SECOND_BYTES[size]
     return first, second | size << np.uint64(56)

@@ -65,7 +65,7 @@ class ChunkTable:
         return int(self.used[0])
 
     @property
-    def arrays(self) -> tuple[np.ndarray, ...]:
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """What compiled code works on."""
         return self.slots, self.keys, self.copies, self.text, self.used
 

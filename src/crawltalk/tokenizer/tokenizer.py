@@ -16,7 +16,7 @@ import numpy as np
 import regex
 import tiktoken
 
-from crawltalk.core.errors import BadInput
+from crawltalk.core.errors import BadInput, UserError
 from crawltalk.core.types import Message
 from crawltalk.tokenizer import patterns
 from crawltalk.tokenizer.chat import ChatFormat, detect
@@ -168,6 +168,13 @@ class Tokenizer:
         """`encode` of each text, as uint32 arrays: quicker than tiktoken from some thousand words on."""
         found = self._bulk.encode(map(self._to_bytes, texts), threads)
         return found if self._has_all_bytes else [ids[ids != ABSENT] for ids in found]
+
+    def check_batches(self, texts: Iterable[str]) -> None:
+        """Raise UserError if `encode_batch` gives other ids than tiktoken for a text's beginning or a control token's name."""
+        strings = [text[: SHORT_TEXT - 1] for text in (*texts, *self.specials, " ".join(self.specials))]
+        for text, ids in zip(strings, self.encode_batch(strings), strict=True):
+            if ids.tolist() != self.encode(text):
+                raise UserError(f"encode_batch gives other ids than tiktoken for {text[:200]!r}; please report this")
 
     def _to_bytes(self, text: str | bytes) -> bytes:
         return text if isinstance(text, bytes) else self._normal(text).encode("utf-8", "surrogatepass")

@@ -40,7 +40,7 @@ def tokenizer(text: Path, vocabulary: Path, runs: int) -> Iterator[dict[str, Any
 
 
 def _training(text: Path, runs: int) -> Iterator[dict[str, Any]]:
-    size = sum(map(len, _texts(text))) / 1e6
+    size = sum(map(len, read_texts(text))) / 1e6
     sides = [("ours", "gpt4"), ("rustbpe", "gpt4"), ("hf", "gpt4"), ("ours", "gpt2"), ("gigabpe", "gpt2")]
     rounds = [{side: _cold("train", side[0], text, SIZE, side[1], 1) for side in sides} for _ in range(runs)]
 
@@ -63,7 +63,7 @@ def _training(text: Path, runs: int) -> Iterator[dict[str, Any]]:
 
 
 def _coding(text: Path, vocabulary: Path, runs: int) -> Iterator[dict[str, Any]]:
-    texts = _texts(text)
+    texts = read_texts(text)
     size = sum(map(len, texts)) / 1e6
     for task in ("encode", "decode"):
         rounds = [{side: _cold(task, side, text, vocabulary) for side in ("ours", "tiktoken")} for _ in range(runs)]
@@ -83,7 +83,7 @@ def _cold(*words: Any) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-def _texts(path: Path) -> list[bytes]:
+def read_texts(path: Path) -> list[bytes]:
     """Texts out of a folder of *.txt, a tar.gz of such, or one file."""
     if path.is_dir():
         texts = [file.read_bytes() for file in sorted(path.rglob("*.txt"))]
@@ -175,7 +175,7 @@ def _memory(name: str) -> float:
 
 def main(task: str, side: str, text: str, *rest: str) -> None:
     """One call."""
-    texts = _texts(Path(text))
+    texts = read_texts(Path(text))
     train = task == "train"
     call = _train(side, texts, int(rest[0]), rest[1], int(rest[2])) if train else _code(task, side, texts, Path(rest[0]))
     before = _memory("VmRSS")
