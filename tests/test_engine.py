@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from crawltalk.core.errors import BadInput
 from crawltalk.core.types import Message
 from crawltalk.engine import Engine, Sampling
-from crawltalk.engine.engine import _whole_characters
 from crawltalk.engine.sampling import choose, distribution
 from crawltalk.model.shape import Shape
 from crawltalk.tokenizer import Tokenizer
@@ -93,14 +92,6 @@ def test_sampling_follows_the_distribution():
     generators = [torch.Generator().manual_seed(seed) for seed in range(4000)]
     drawn = choose(logits, Sampling(), generators).bincount(minlength=3) / 4000
     torch.testing.assert_close(drawn, torch.softmax(logits[0], 0), atol=0.03, rtol=0)
-
-
-@given(st.text(max_size=6), st.integers(0, 20))
-def test_a_stream_never_cuts_a_character(text, cut):
-    data = text.encode()[:cut]
-    whole = _whole_characters(data)
-    assert len(data) - whole < 4
-    data[:whole].decode()
 
 
 def test_the_oldest_turns_are_dropped_and_counted_when_a_conversation_is_too_long():

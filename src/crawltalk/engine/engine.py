@@ -70,15 +70,7 @@ class Engine:
 
     def stream_reply(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[str]:
         """The reply in pieces of whole characters."""
-        kept = b""
-        for token in self.stream(self.prompt(messages)[0], sampling):
-            kept += self.tokenizer.decode_bytes([token])
-            whole = _whole_characters(kept)
-            if whole:
-                yield kept[:whole].decode(errors="replace")
-                kept = kept[whole:]
-        if kept:
-            yield kept.decode(errors="replace")
+        return self.tokenizer.decode_stream(self.stream(self.prompt(messages)[0], sampling))
 
     def prompt(self, messages: Sequence[Message]) -> tuple[list[int], int]:
         """A conversation with the assistant's turn opened, and how many of its oldest turns were left out to make it fit.
@@ -139,15 +131,3 @@ class Engine:
 
     def _logits(self, states_BD: Tensor) -> Tensor:
         return torch.nn.functional.linear(states_BD, self.model.head_weight)
-
-
-def _whole_characters(data: bytes) -> int:
-    """Length of the longest prefix that does not end within a UTF-8 character."""
-    for back in range(1, min(4, len(data)) + 1):
-        byte = data[-back]
-        if byte < 0x80:
-            break
-        if byte >= 0xC0:  # the first byte of a character says how long it is
-            need = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
-            return len(data) - back if need > back else len(data)
-    return len(data)

@@ -4,9 +4,10 @@
 tokens, where a conversation's structure asks for them.
 """
 
+import codecs
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -207,6 +208,15 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """The text of the tokens; bytes that are no UTF-8 become U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+    def decode_stream(self, ids: Iterable[int]) -> Iterator[str]:
+        """The text of tokens as they come, in pieces of whole characters."""
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        for index in ids:
+            if text := decoder.decode(self._bytes[index]):
+                yield text
+        if text := decoder.decode(b"", final=True):
+            yield text
 
     def encode_chat(self, messages: Sequence[Message], *, reply: bool = False) -> list[int]:
         """A conversation as ids: what `render` gives, without saying who speaks."""
