@@ -204,6 +204,8 @@ def _parse_flag(key: str, text: str) -> Any:
         raise BadRecipe(f"--{key} is a section; set one of its values, such as --{key}.{dataclasses.fields(hint)[0].name}")
     if str in kinds:
         return text
+    if hint == tuple[str, ...] and not text.startswith("["):
+        return [part for part in text.split(",") if part]
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

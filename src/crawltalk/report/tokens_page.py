@@ -16,6 +16,7 @@ from crawltalk.core.documents import read_documents
 from crawltalk.core.shards import TokenShards
 from crawltalk.report.html import table, text
 from crawltalk.tokenizer import Tokenizer
+from crawltalk.tokenizer.files import vocabulary_name
 from crawltalk.tokenizer.tokenizer import to_text
 
 _TEXTS = 2000
@@ -49,7 +50,7 @@ _INTRODUCTION = (
 def tokens_page(inputs: Mapping[str, Path], config: recipe.Report) -> str:
     """The page, with all that it needs inside."""
     own = Tokenizer.load(inputs["tokenizer"])
-    others = [(Path(path).name, Tokenizer.load(Path(path))) for path in config.vocabularies]
+    others = [(vocabulary_name(Path(path)), Tokenizer.load(Path(path))) for path in config.vocabularies]
     documents = list(islice(read_documents(inputs["data"]), _TEXTS))
     data = {
         "vocabularies": [as_json("this run", own), *(as_json(name, other) for name, other in others)],

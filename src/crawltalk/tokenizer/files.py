@@ -67,6 +67,11 @@ def load(path: Path) -> Tokenizer:
     return _from_json(path) if path.suffix == ".json" else _from_ranks(path)
 
 
+def vocabulary_name(path: Path) -> str:
+    """What to call a vocabulary by: that of the file, or of the folder where all files have the same names."""
+    return path.resolve().parent.name if path.name in ("tokenizer.json", "tokenizer.model") else path.stem
+
+
 def _from_ranks(path: Path) -> Tokenizer:
     words: dict[bytes, int] = {}
     for number, line in enumerate(path.read_bytes().splitlines(), 1):

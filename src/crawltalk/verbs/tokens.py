@@ -21,6 +21,7 @@ def tokens(text: str, *, model: str = "runs/small", compare: tuple[Path, ...] = 
         Show how the first word is built from bytes, merge by merge.
     """
     from crawltalk.tokenizer import Tokenizer
+    from crawltalk.tokenizer.files import vocabulary_name
 
     tokenizer = Tokenizer.load(_folder(model))
     if steps:
@@ -30,7 +31,7 @@ def tokens(text: str, *, model: str = "runs/small", compare: tuple[Path, ...] = 
     _show(tokenizer, text)
     for path in compare:
         other = Tokenizer.load(path)
-        console.print(f"\n{path.name}: {other.size:,} tokens", style="bold")
+        console.print(f"\n{vocabulary_name(path)}: {other.size:,} tokens", style="bold")
         _show(other, text)
 
 

@@ -57,7 +57,7 @@ export function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-const VISIBLE = { " ": "·", "\n": "⏎\n", "\t": "⇥", "\r": "␍" };
+const VISIBLE = { " ": "·", "\n": "⏎", "\t": "⇥", "\r": "␍" };
 function visible(word) {
   const bytes = toBytes(word);
   try {
@@ -68,12 +68,12 @@ function visible(word) {
 }
 
 export function chips(tokens, withIds) {
-  return make("div", { class: "chips" }, ...tokens.map(({ id, word, special }, place) => {
+  return make("div", { class: "chips" }, ...tokens.flatMap(({ id, word, special }, place) => {
     const label = special ?? visible(word);
     const title = special ? `control token ${special}, id ${id}` : `id ${id}, bytes ${hex(word)}`;
     const chip = make("span", { class: special ? "chip special" : `chip c${place % 5}`, title, tabindex: 0 }, label);
     if (withIds) chip.append(make("sub", {}, String(id)));
-    return chip;
+    return label.includes("⏎") ? [chip, make("br")] : [chip];
   }));
 }
 
@@ -157,8 +157,8 @@ function editor(vocabulary, chat, messages) {
 
 /* Section: what the model sees of a word's letters. */
 function letters(vocabulary, words) {
-  return words.map(word => make("div", { class: "step" }, make("span", { class: "soft" }, `${word}: ${[...word].length} letters`),
-    chips(vocabulary.encode(word), true)));
+  return words.map(word => make("div", { class: "step" },
+    make("span", { class: "soft" }, `${word.replace(" ", "·")}: ${[...word.trim()].length} letters`), chips(vocabulary.encode(word), true)));
 }
 
 export function start(root, data) {
