@@ -46,7 +46,7 @@ def test_a_preset_of_ones_own_extends_a_built_in_one(tmp_path):
         ({"pretrian.tokens": "1"}, "unknown flag --pretrian.tokens; did you mean 'pretrain.tokens'"),
         ({"pretrain.tokens": "many"}, "pretrain.tokens: expected int | null, got str"),
         ({"pretrain.optim": "1"}, "is a section; set one of its values"),
-        ({"data.languages": "en"}, "data.languages: expected array, got str"),
+        ({"data.languages": "[1]"}, "data.languages"),
     ],
 )
 def test_a_wrong_flag_is_named_with_the_way_out(flags, words):
@@ -120,3 +120,8 @@ def test_one_dial_derives_the_shape():
     assert load_recipe("nano", flags={"pretrain.model.depth": "6"}).pretrain.model == dataclasses.replace(
         Model(), depth=6, width=384, heads=6, kv_heads=6, mlp=1152
     )
+
+
+@pytest.mark.parametrize("text", ["en,de", '["en", "de"]'])
+def test_a_list_is_given_by_commas_or_as_toml(text):
+    assert load_recipe("small", flags={"data.languages": text}).data.languages == ("en", "de")

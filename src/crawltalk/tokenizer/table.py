@@ -116,7 +116,7 @@ class ChunkTable:
 def _first_slot(first, second, slots):
     """The slot where a chunk is looked for first, and nearly always found, if it is one that occurs often."""
     mixed = first * np.uint64(0x9E3779B97F4A7C15) ^ second * np.uint64(0xC2B2AE3D27D4EB4F)
-    return (mixed ^ (mixed >> np.uint64(32))) & np.uint64(len(slots) - 1)
+    return mixed >> np.uint64(64 - lowest(np.uint64(len(slots))))  # the high bits, for all that is below decides them
 
 
 @njit(cache=True, nogil=True)
