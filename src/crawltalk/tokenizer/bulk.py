@@ -28,6 +28,10 @@ _MOST = 1 << 20
 """Chunks that a thread remembers."""
 
 
+_Vocabulary = tuple[np.ndarray, np.ndarray, int, tuple[np.ndarray, ...]]
+"""Ranks of single bytes; of pairs of bytes; bytes of the longest word; a table of all words (`ChunkTable`)."""
+
+
 class BulkEncoder:
     """Encodes texts in UTF-8 into the ids of a vocabulary."""
 
@@ -38,14 +42,16 @@ class BulkEncoder:
         self.by, self.pattern = splitter(pattern), pattern
         self.ids = None if np.array_equal(ids, np.arange(len(ids))) else ids
         sizes = np.fromiter(map(len, ranks), np.int64, len(ranks))
-        self.words = Packed(np.frombuffer(b"".join(ranks), np.uint8), np.cumsum(sizes))
+        table = ChunkTable(1 << len(ranks).bit_length())
+        table.number_cut(
+            Packed(np.frombuffer(b"".join(ranks), np.uint8), np.cumsum(sizes))
+        )  # a word's rank is its number - 1
         bytes_ = np.array([ranks[bytes([value])] for value in range(256)], np.uint32)
         pairs = np.full((256, 256), _NONE, np.uint32)
         for word, rank in ranks.items():
             if len(word) == 2:
                 pairs[word[0], word[1]] = rank
-        self.vocabulary = bytes_, pairs, int(sizes.max()), len(ranks)
-        """Ranks of single bytes, of pairs of bytes, bytes of the longest word, number of words."""
+        self.vocabulary: _Vocabulary = bytes_, pairs, int(sizes.max()), table.arrays[:4]
         self._memories: SimpleQueue[_Memory] = SimpleQueue()
         self._threads = 0
 
@@ -54,7 +60,7 @@ class BulkEncoder:
         if self.by:
             classes(self.by)
         for _ in range(threads - self._threads):
-            self._memories.put(_Memory(self.words))
+            self._memories.put(_Memory())
             self._threads += 1
         if threads == 1:
             return [ids for block in _blocks(texts) for ids in self._encode_block(block)]
@@ -101,13 +107,11 @@ class BulkEncoder:
 class _Memory:
     """What a thread remembers: the words of a vocabulary, then chunks that it has met, and the ranks that they are merged into."""
 
-    def __init__(self, words: Packed) -> None:
-        count = len(words.ends)
-        self.table = ChunkTable(1 << (2 * count).bit_length())
-        self.table.number_cut(words)  # from 1 on: a word's rank is its number - 1
-        self.words = self.merged = 1 + count
-        """The first number that is no word's; and the first chunk that is not merged yet."""
-        self.values = np.arange(-1, count).astype(np.uint64) << np.uint64(2) | np.uint64(1)
+    def __init__(self) -> None:
+        self.table = ChunkTable()
+        self.merged = 1
+        """The first chunk that is not merged yet."""
+        self.values = np.empty(0, np.uint64)
         """Of each chunk, in 2 bits, how many ranks it has, and above them these one or two; or 0, and where in `ranks` is written how
         many they are, and behind that they.
         """
@@ -115,7 +119,7 @@ class _Memory:
         self.out = np.empty(0, np.uint32)
 
     def encode(
-        self, numbers: np.ndarray, chunk_ends: np.ndarray, size: int, vocabulary: tuple[np.ndarray, np.ndarray, int, int]
+        self, numbers: np.ndarray, chunk_ends: np.ndarray, size: int, vocabulary: "_Vocabulary"
     ) -> tuple[np.ndarray, np.ndarray]:
         """Ranks of chunks of `size` bytes together, which hold until the next call, and where those of each text end."""
         chunks = len(self.table)
@@ -125,13 +129,12 @@ class _Memory:
             self.ranks = np.concatenate([self.ranks, np.empty(len(self.ranks) + 2 * size, np.uint32)])
         if len(self.out) <= size:
             self.out = np.empty(2 * size + 1, np.uint32)
-        self.used = _merge_new(self.merged, chunks, *self.table.arrays[:4], vocabulary, self.values, self.ranks, self.used)
+        self.used = _merge_new(self.merged, chunks, *self.table.arrays[1:4], vocabulary, self.values, self.ranks, self.used)
         self.merged = chunks
         ends = np.empty(len(chunk_ends), np.int64)
         _write_ranks(numbers, chunk_ends, self.values, self.ranks, self.out, ends)
-        if chunks > self.words + _MOST:
-            self.table.forget(self.words)
-            self.merged, self.used = self.words, 0
+        if chunks > _MOST:
+            self.table, self.merged, self.used = ChunkTable(), 1, 0
         return self.out[: ends[-1]], ends
 
 
@@ -214,7 +217,7 @@ def _write_ranks(numbers, chunk_ends, values, ranks, out, ends):
 
 
 @njit(cache=True, nogil=True)
-def _merge_new(begin, end, slots, keys, copies, text, vocabulary, values, ranks, used):
+def _merge_new(begin, end, keys, copies, text, vocabulary, values, ranks, used):
     """Merge the chunks with numbers from `begin` to `end`; returns how many of `ranks` are used then."""
     bytes_, pairs, longest, words = vocabulary
     short = np.zeros(32, np.uint8)
@@ -227,15 +230,17 @@ def _merge_new(begin, end, slots, keys, copies, text, vocabulary, values, ranks,
         else:
             data, start = text, np.int64(copies[chunk] >> np.uint64(32))
             size = np.int64(copies[chunk] & np.uint64(0xFFFFFFFF))
+        whole = _rank(data, start, start + size, longest, words)
+        if whole != _NONE:
+            values[chunk] = np.uint64(whole) << np.uint64(2) | np.uint64(1)
+            continue
         out = ranks[used + 1 : used + 1 + size]
         for step in range(size):
             out[step] = bytes_[data[start + step]]
         if size > _FEW:
-            count = _merge_many(data, start, start + size, slots, keys, copies, text, pairs, longest, words, out)
+            count = _merge_many(data, start, start + size, pairs, longest, words, out)
         else:
-            count = _merge_few(
-                data, start, start + size, slots, keys, copies, text, pairs, longest, words, begins, together, out
-            )
+            count = _merge_few(data, start, start + size, pairs, longest, words, begins, together, out)
         if count <= 2:
             value = np.uint64(out[0]) | (np.uint64(out[1]) << _RANK if count == 2 else np.uint64(0))
             values[chunk] = value << np.uint64(2) | np.uint64(count)
@@ -245,18 +250,19 @@ def _merge_new(begin, end, slots, keys, copies, text, vocabulary, values, ranks,
     return used
 
 
-@njit(cache=True, nogil=True)
-def _rank(data, start, end, slots, keys, copies, text, longest, words):
+@njit(cache=True, nogil=True, inline="always")
+def _rank(data, start, end, longest, words):
     """The rank of some bytes; _NONE if they are no token."""
     if end - start > longest:
         return _NONE
+    slots, keys, copies, text = words
     first, second = chunk_key(data, start, end)
     found, _ = find_chunk(data, start, end, first, second, slots, keys, copies, text)
-    return np.uint32(found - 1) if 0 < found <= words else _NONE
+    return np.uint32(found - 1) if found else _NONE
 
 
 @njit(cache=True, nogil=True)
-def _merge_few(data, start, end, slots, keys, copies, text, pairs, longest, words, begins, together, out):
+def _merge_few(data, start, end, pairs, longest, words, begins, together, out):
     """Merge into `out`, where the ranks of all bytes stand; returns how many are left. `begins`: where parts begin; `together`:
     of each with the next one the rank and, in 8 bits, its place.
     """
@@ -280,16 +286,16 @@ def _merge_few(data, start, end, slots, keys, copies, text, pairs, longest, word
             together[place - 1] = together[place] - np.uint64(1)
         begins[count] = end
         if best + 1 < count:
-            rank = _rank(data, begins[best], begins[best + 2], slots, keys, copies, text, longest, words)
+            rank = _rank(data, begins[best], begins[best + 2], longest, words)
             together[best] = np.uint64(rank) << np.uint64(8) | np.uint64(best)
         if best:
-            rank = _rank(data, begins[best - 1], begins[best + 1], slots, keys, copies, text, longest, words)
+            rank = _rank(data, begins[best - 1], begins[best + 1], longest, words)
             together[best - 1] = np.uint64(rank) << np.uint64(8) | np.uint64(best - 1)
     return count
 
 
 @njit(cache=True, nogil=True)
-def _merge_many(data, start, end, slots, keys, copies, text, pairs, longest, words, out):
+def _merge_many(data, start, end, pairs, longest, words, out):
     """The same with a heap of ranks and places, where what is outdated is passed over."""
     count = end - start
     after, before = np.arange(1, count + 2), np.arange(-1, count)  # where the next part begins, and the one before
@@ -301,11 +307,7 @@ def _merge_many(data, start, end, slots, keys, copies, text, pairs, longest, wor
         size = _pop(heap, size)
         place, rank = np.int64(top & np.uint64(0xFFFFFFFF)), np.uint32(top >> np.uint64(32))
         right = after[place]
-        if (
-            out[place] == _NONE
-            or right == count
-            or _rank(data, start + place, start + after[right], slots, keys, copies, text, longest, words) != rank
-        ):
+        if out[place] == _NONE or right == count or _rank(data, start + place, start + after[right], longest, words) != rank:
             continue
         out[place], out[right] = rank, _NONE
         after[place] = after[right]
@@ -314,14 +316,12 @@ def _merge_many(data, start, end, slots, keys, copies, text, pairs, longest, wor
             size = _push(
                 heap,
                 size,
-                _rank(data, start + place, start + after[after[place]], slots, keys, copies, text, longest, words),
+                _rank(data, start + place, start + after[after[place]], longest, words),
                 place,
             )
         left = before[place]
         if left >= 0:
-            size = _push(
-                heap, size, _rank(data, start + left, start + after[place], slots, keys, copies, text, longest, words), left
-            )
+            size = _push(heap, size, _rank(data, start + left, start + after[place], longest, words), left)
     written = 0
     for place in range(count):
         if out[place] != _NONE:

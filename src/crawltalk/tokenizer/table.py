@@ -90,12 +90,6 @@ class ChunkTable:
         """All chunks, in the order of their numbers."""
         return Packed(*_unpack(self.keys[1 : len(self)], self.copies[1 : len(self)], self.text, self.used[1]))
 
-    def forget(self, number: int) -> None:
-        """Forget the chunks from this number on."""
-        self.used[0] = number
-        self.slots[:] = 0
-        _enter(self.keys[:number], self.slots)
-
     def _room_for(self, chunks: int) -> np.ndarray:
         if len(self._found) < chunks:
             self._found = np.empty(2 * chunks, np.uint32)
