@@ -20,6 +20,7 @@ from numba import njit
 from crawltalk.core.errors import BadInput
 from crawltalk.tokenizer.count import Chunks, count_chunks
 from crawltalk.tokenizer.patterns import splitter
+from crawltalk.tokenizer.table import grown
 from crawltalk.tokenizer.tokenizer import SPECIALS, Tokenizer
 
 GAP = np.uint32(2**32 - 1)
@@ -103,7 +104,7 @@ class _State:
         until = min(self.merges, self.count + steps)
         while needed := self._advance(until):
             if needed > 0:
-                self.places = _grown(self.places, max(needed, len(self.places) * 3 // 2))
+                self.places = grown(self.places, max(needed, len(self.places) * 3 // 2))
             else:
                 self._make_room(max(-needed, 2 * len(self.keys)))
         return self.count == until < self.merges
@@ -115,15 +116,9 @@ class _State:
         return _advance(until, self.least, self.learned, corpus, pairs, heaps, self.beside, self.met, self.used)
 
     def _make_room(self, pairs: int) -> None:
-        self.keys, self.amounts, self.slices = (_grown(x, pairs) for x in (self.keys, self.amounts, self.slices))
-        self.heap, self.heap_amounts = _grown(self.heap, pairs), _grown(self.heap_amounts, pairs)
+        self.keys, self.amounts, self.slices = (grown(x, pairs) for x in (self.keys, self.amounts, self.slices))
+        self.heap, self.heap_amounts = grown(self.heap, pairs), grown(self.heap_amounts, pairs)
         self.slots = _indexed(self.keys, int(self.used[1]), 1 << (2 * pairs - 1).bit_length())
-
-
-def _grown(array: np.ndarray, room: int) -> np.ndarray:
-    grown = np.empty((room, *array.shape[1:]), array.dtype)
-    grown[: len(array)] = array
-    return grown
 
 
 @njit(cache=True)

@@ -14,8 +14,8 @@ import regex
 from numba import njit
 
 from crawltalk.tokenizer.patterns import splitter
-from crawltalk.tokenizer.split import LONG, chunk_key, classes
-from crawltalk.tokenizer.table import ChunkTable, Packed, find_chunk, unpack_key
+from crawltalk.tokenizer.split import LONG, SHORT, chunk_key, classes
+from crawltalk.tokenizer.table import ChunkTable, Packed, find_chunk, grown, unpack_key
 
 _NONE = np.uint32(2**32 - 1)
 _RANK = np.uint64(31)
@@ -124,9 +124,10 @@ class _Memory:
         """Ranks of chunks of `size` bytes together, which hold until the next call, and where those of each text end."""
         chunks = len(self.table)
         if len(self.values) < chunks:
-            self.values = np.concatenate([self.values, np.empty(chunks, np.uint64)])
-        if len(self.ranks) < self.used + 2 * size:
-            self.ranks = np.concatenate([self.ranks, np.empty(len(self.ranks) + 2 * size, np.uint32)])
+            self.values = grown(self.values, 2 * chunks)
+        needed = self.used + (SHORT + 1) * (chunks - self.merged) + int(self.table.used[1])
+        if len(self.ranks) < needed:
+            self.ranks = grown(self.ranks, 2 * needed)
         if len(self.out) <= size:
             self.out = np.empty(2 * size + 1, np.uint32)
         self.used = _merge_new(self.merged, chunks, *self.table.arrays[1:4], vocabulary, self.values, self.ranks, self.used)

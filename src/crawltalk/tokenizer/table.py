@@ -98,12 +98,18 @@ class ChunkTable:
     def _grow(self, size: int) -> None:
         """Make room for more chunks, or for copies of so many bytes."""
         if len(self.text) < self.used[1] + size:
-            self.text = np.concatenate([self.text, np.empty(len(self.text) + size, np.uint8)])
+            self.text = grown(self.text, 2 * len(self.text) + size)
         if len(self) == len(self.keys):
-            self.keys = np.concatenate([self.keys, np.empty_like(self.keys)])
-            self.copies = np.concatenate([self.copies, np.empty_like(self.copies)])
+            self.keys, self.copies = grown(self.keys, 2 * len(self)), grown(self.copies, 2 * len(self))
             self.slots = np.zeros(2 * len(self.keys), np.uint32)
             _enter(self.keys[: len(self)], self.slots)
+
+
+def grown(array: np.ndarray, room: int) -> np.ndarray:
+    """An array with more room behind what it holds."""
+    larger = np.empty((room, *array.shape[1:]), array.dtype)
+    larger[: len(array)] = array
+    return larger
 
 
 @njit(cache=True, nogil=True, inline="always")
