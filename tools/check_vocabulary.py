@@ -5,7 +5,8 @@
 A vocabulary is a .tiktoken file, named as in tiktoken's registry (cl100k_base.tiktoken), whose patterns and control tokens then
 judge ours; or a tokenizer.json, which `tokenizers` reads. Texts are all files of the folders with a known ending. A fuzzed
 string mixes the vocabulary's control tokens, whole and cut in two, with pieces that patterns treat in a special way, words of
-the texts, and random characters. Prints one line of JSON for each vocabulary.
+the texts, and random characters. What `save` writes is read again, by us and by `tokenizers`. Prints one line of JSON for each
+vocabulary.
 """
 
 import argparse
@@ -118,6 +119,14 @@ def check(path: Path, texts: list[str], count: int) -> dict[str, Any]:
         row |= {kind: len(group), f"{kind}_mb": round(sum(len(text.encode()) for text in group) / 1e6, 2)}
         row |= {f"{kind}_differ": len(differ), f"{kind}_control_ids": sum(index in control for ids in bulk for index in ids)}
         row |= {f"{kind}_first": differ[0][:200]} if differ else {}
+    with tempfile.TemporaryDirectory() as folder:
+        made.save(Path(folder))
+        saved, again = tokenizers.Tokenizer.from_file(f"{folder}/tokenizer.json"), Tokenizer.load(Path(folder))
+        saved.encode_special_tokens = True
+        row["saved_differ"] = sum(
+            not made.encode(text) == again.encode(text) == saved.encode(text, add_special_tokens=False).ids
+            for text in strings
+        )
     if made.chat is not None:
         empty = len([index for index in made.encode_chat([Message("user", "")]) if index in control])
         chats = (made.encode_chat([Message("user", text)]) for text in strings)

@@ -21,6 +21,7 @@ import numpy as np
 
 from crawltalk.core.errors import MissingInput, UserError
 from crawltalk.tokenizer import Tokenizer
+from crawltalk.tokenizer.files import vocabulary_name
 from crawltalk.verbs.bench_data import figure
 
 THREADS = 2
@@ -67,9 +68,9 @@ def _coding(text: Path, vocabulary: Path, runs: int) -> Iterator[dict[str, Any]]
     size = sum(map(len, texts)) / 1e6
     for task in ("encode", "decode"):
         rounds = [{side: _cold(task, side, text, vocabulary) for side in ("ours", "tiktoken")} for _ in range(runs)]
-        differ = sum(a != b for row in rounds[:1] for a, b in zip(row["ours"]["hash"], row["tiktoken"]["hash"], strict=True))
+        differ = sum(a != b for a, b in zip(rounds[0]["ours"]["hash"], rounds[0]["tiktoken"]["hash"], strict=True))
         speeds = {side: [size / row[side]["seconds"] for row in rounds] for side in ("ours", "tiktoken")}
-        label = f"tiktoken, {vocabulary.name}, {differ} of {len(texts)} texts differ"
+        label = f"tiktoken, {vocabulary_name(vocabulary)}, {differ} of {len(texts)} texts differ"
         yield figure(f"tokenizer.{task}", "MB/s", speeds["ours"], speeds["tiktoken"], label)
 
 
