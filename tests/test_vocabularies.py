@@ -61,6 +61,15 @@ def test_our_own_list_of_ranks_gives_the_same_ids_in_tiktoken(tmp_path):
     assert peer.encode_ordinary(TEXT) == made.encode(TEXT)
 
 
+def test_control_tokens_may_leave_gaps_as_gpt4s_do(tmp_path):
+    made = train([TEXT], 500)
+    last = made.size + 20
+    Tokenizer(made.words, made.merges, made.pattern, {"<|endoftext|>": len(made.words) + 1, "<|last|>": last}).save(tmp_path)
+    again = Tokenizer.load(tmp_path)
+    assert again.size == last + 1
+    assert again.encode(TEXT) == made.encode(TEXT)
+
+
 def lines() -> list[bytes]:
     words = [bytes([value]) for value in range(256)] + [b"ab", b"abc"]
     return [b"%s %d" % (base64.b64encode(word), rank) for rank, word in enumerate(words)]

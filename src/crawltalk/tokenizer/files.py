@@ -126,13 +126,13 @@ def _from_json(path: Path) -> Tokenizer:
 
 
 def _check(path: Path, words: Mapping[bytes, int], merges: list[tuple[bytes, bytes]], added: Mapping[str, int]) -> None:
-    """Raises BadInput for an id that stands for two tokens or for none, and for a merge whose parts or outcome are no tokens."""
+    """Raises BadInput for an id that stands for two tokens, or for none among words, and for a merge of what are no tokens."""
     names = {index: word for word, index in words.items()}
     if len(names) < len(words):
         twice = next(word for word, index in words.items() if names[index] != word)
         raise BadInput(f"{path}: the tokens {twice!r} and {names[words[twice]]!r} have the same id {words[twice]}")
     ids = {*names, *added.values()}
-    if gap := next((index for index in range(len(ids)) if index not in ids), None):
+    if gap := next((index for index in range(max(names)) if index not in ids), None):  # control tokens may leave gaps
         raise BadInput(f"{path}: no token has the id {gap}, yet there are higher ones")
     for number, (left, right) in enumerate(merges, 1):
         for part in (left, right, left + right):

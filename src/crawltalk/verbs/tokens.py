@@ -26,7 +26,7 @@ def tokens(text: str, *, model: str = "runs/small", compare: tuple[Path, ...] = 
     tokenizer = Tokenizer.load(_folder(model))
     if steps:
         for parts in tokenizer.steps(text):
-            print(" ".join(part.decode("utf-8", "backslashreplace").replace(" ", "·") for part in parts))
+            print(" ".join(map(_visible, parts)))
         return
     _show(tokenizer, text)
     for path in compare:
@@ -45,12 +45,19 @@ def _show(tokenizer: "Tokenizer", text: str) -> None:
 
     line = Text()
     for place, index in enumerate(ids):
-        line.append(
-            tokenizer.decode([index]), style=f"black on {('bright_cyan', 'bright_yellow', 'bright_green')[place % 3]}"
-        )
+        colour = ("bright_cyan", "bright_yellow", "bright_green")[place % 3]
+        line.append(_visible(tokenizer.decode_bytes([index])).replace("⏎", "⏎\n"), style=f"black on {colour}")
     console.print(line)
     console.print(f"{' '.join(map(str, ids))}", style="dim")
     console.print(f"{len(ids)} tokens, {number(len(text.encode()) / max(1, len(ids)))} bytes per token")
+
+
+def _visible(word: bytes) -> str:
+    """A token with its white space visible; one that is no whole character, in bytes."""
+    try:
+        return word.decode().translate({32: "·", 10: "⏎", 9: "⇥", 13: "␍"})
+    except UnicodeDecodeError:
+        return "".join(f"‹{byte:02x}›" for byte in word)
 
 
 def _folder(name: str) -> Path:
