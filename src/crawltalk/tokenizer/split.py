@@ -342,14 +342,13 @@ def chunk_starts(data, place, rule):
 
 @njit(cache=True, nogil=True)
 def chunk_key(data, start, end):
-    """Two numbers: the bytes of a chunk of up to 15, and its length; of a longer one a hash (FNV-1a) with the highest bit set."""
+    """Two numbers: the bytes of a chunk of up to 15, and its length; of a longer one a hash with the highest bit set."""
     size = np.uint64(end - start)
     first = second = np.uint64(0)
     if size > SHORT:
-        second = np.uint64(0xCBF29CE484222325)
-        for place in range(start, end):
-            second = (second ^ np.uint64(data[place])) * np.uint64(0x100000001B3)
-        return first, second | LONG
+        for place in range(start, end - 7, 8):
+            second = _mixed(second ^ _load(data, place))
+        return first, _mixed(second ^ _load(data, end - 8) ^ size) | LONG
     if start + 16 <= len(data):
         return short_key(data, start, size)
     for place in range(start, min(end, start + _FIRST)):
@@ -357,6 +356,13 @@ def chunk_key(data, start, end):
     for place in range(start + _FIRST, end):
         second |= np.uint64(data[place]) << np.uint64(8 * (place - start - _FIRST))
     return first, second | size << np.uint64(56)
+
+
+@njit(cache=True, nogil=True)
+def _mixed(word):
+    """Every bit decides about half of the others (Steele et al. 2014, the finalizer of SplitMix64, first half)."""
+    word = (word ^ word >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    return word ^ word >> np.uint64(27)
 
 
 @njit(cache=True, nogil=True, inline="always")
