@@ -27,6 +27,7 @@ from test_model import random_model
 VOCAB = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *ALPHABET, "th", "the"]
 MERGES = ["t h", "th e"]
 SHAPE = Shape(
+    family="llama",
     vocab_size=len(VOCAB),
     layers=2,
     width=64,
@@ -35,7 +36,6 @@ SHAPE = Shape(
     head_dim=16,
     mlp=96,
     context=64,
-    qk_norm=False,
     rope_theta=50_000.0,
     norm_eps=1e-5,
 )

@@ -1,28 +1,33 @@
 """The Transformer, its cache, and the formats of its weights."""
 
 import dataclasses
+import json
 
 import pytest
 import torch
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
 
 from crawltalk.core import budget
-from crawltalk.core.errors import BadInput, MissingInput
+from crawltalk.core.errors import BadInput, MissingInput, TooBig
 from crawltalk.core.recipe import Model
 from crawltalk.model.cache import KVCache
-from crawltalk.model.hf import load_model, save_model
+from crawltalk.model.hf import load_model, save_model, to_hf
 from crawltalk.model.shape import RopeScaling, Shape
 from crawltalk.model.transformer import IGNORED, Transformer, causal_attention, normalize, rope_tables
 
 QWEN = Shape(vocab_size=97, layers=2, width=32, heads=4, kv_heads=2, head_dim=16, mlp=48, context=64)
-LLAMA = dataclasses.replace(QWEN, qk_norm=False, tie_embeddings=False, head_dim=8, rope_theta=500_000.0, norm_eps=1e-5)
+LLAMA = dataclasses.replace(QWEN, family="llama", tie_embeddings=False, head_dim=8, rope_theta=500_000.0, norm_eps=1e-5)
 SCALED = dataclasses.replace(
     LLAMA,
     rope_scaling=RopeScaling(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_context=16),
 )
+
+GPT2 = dataclasses.replace(QWEN, family="gpt2", kv_heads=4, head_dim=8, mlp=80, norm_eps=1e-5)
+FAMILIES = {"qwen3": QWEN, "llama": LLAMA, "llama3.1": SCALED, "gpt2": GPT2}
 
 
 def random_model(shape: Shape, seed: int = 0) -> Transformer:
@@ -34,19 +39,18 @@ def random_model(shape: Shape, seed: int = 0) -> Transformer:
     return model
 
 
-@pytest.mark.parametrize("shape", [QWEN, LLAMA, SCALED], ids=["qwen3", "llama", "llama3.1"])
-@torch.no_grad()
-def test_transformers_loads_our_folder_with_the_same_logits(shape, tmp_path):
-    model = random_model(shape)
-    save_model(model, tmp_path, eos=1)
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
-    tokens = torch.randint(0, shape.vocab_size, (2, 40))
-    torch.testing.assert_close(model(tokens), theirs(tokens).logits, atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.parametrize("shape", [QWEN, LLAMA, SCALED], ids=["qwen3", "llama", "llama3.1"])
-@torch.no_grad()
-def test_we_load_a_folder_of_transformers_with_the_same_logits(shape, tmp_path):
+def peer_config(shape: Shape) -> transformers.PretrainedConfig:
+    """The shape as transformers describes it."""
+    if shape.family == "gpt2":
+        return transformers.GPT2Config(
+            vocab_size=shape.vocab_size,
+            n_embd=shape.width,
+            n_layer=shape.layers,
+            n_head=shape.heads,
+            n_inner=shape.mlp,
+            n_positions=shape.context,
+            layer_norm_epsilon=shape.norm_eps,
+        )
     scaling = shape.rope_scaling
     rope = {"rope_type": "default", "rope_theta": shape.rope_theta}
     if scaling is not None:
@@ -58,7 +62,7 @@ def test_we_load_a_folder_of_transformers_with_the_same_logits(shape, tmp_path):
             "original_max_position_embeddings": scaling.original_context,
         }
     kind = transformers.Qwen3Config if shape.qk_norm else transformers.LlamaConfig
-    config = kind(
+    return kind(
         vocab_size=shape.vocab_size,
         hidden_size=shape.width,
         intermediate_size=shape.mlp,
@@ -72,6 +76,22 @@ def test_we_load_a_folder_of_transformers_with_the_same_logits(shape, tmp_path):
         tie_word_embeddings=shape.tie_embeddings,
         attention_bias=False,
     )
+
+
+@pytest.mark.parametrize("shape", FAMILIES.values(), ids=FAMILIES)
+@torch.no_grad()
+def test_transformers_loads_our_folder_with_the_same_logits(shape, tmp_path):
+    model = random_model(shape)
+    save_model(model, tmp_path, eos=1)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    tokens = torch.randint(0, shape.vocab_size, (2, 40))
+    torch.testing.assert_close(model(tokens), theirs(tokens).logits, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("shape", FAMILIES.values(), ids=FAMILIES)
+@torch.no_grad()
+def test_we_load_a_folder_of_transformers_with_the_same_logits(shape, tmp_path):
+    config = peer_config(shape)
     torch.manual_seed(1)
     theirs = transformers.AutoModelForCausalLM.from_config(config).eval()
     theirs.save_pretrained(tmp_path)
@@ -81,7 +101,7 @@ def test_we_load_a_folder_of_transformers_with_the_same_logits(shape, tmp_path):
     torch.testing.assert_close(ours(tokens), theirs(tokens).logits, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("shape", [QWEN, LLAMA], ids=["qwen3", "llama"])
+@pytest.mark.parametrize("shape", [QWEN, LLAMA, GPT2], ids=["qwen3", "llama", "gpt2"])
 @given(lengths=st.lists(st.integers(1, 12), min_size=1, max_size=4), more=st.integers(1, 6))
 @settings(max_examples=20, deadline=None)
 def test_cached_decoding_of_a_ragged_batch_equals_the_full_forward(shape, lengths, more):
@@ -100,6 +120,38 @@ def test_cached_decoding_of_a_ragged_batch_equals_the_full_forward(shape, length
             for row, length in enumerate(lengths):
                 whole = model(tokens[row : row + 1, : length + step + 1])[0, -1]
                 torch.testing.assert_close(logits[row, 0], whole, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("shape", FAMILIES.values(), ids=FAMILIES)
+@torch.no_grad()
+def test_large_models_are_saved_in_several_files(shape, tmp_path):
+    model = random_model(shape)
+    save_model(model, tmp_path, eos=1, shard_bytes=20_000)
+    assert len(list(tmp_path.glob("model-*-of-*.safetensors"))) > 2
+    assert not (tmp_path / "model.safetensors").exists()
+    tokens = torch.randint(0, shape.vocab_size, (2, 20))
+    assert torch.equal(load_model(tmp_path)(tokens), model(tokens))
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    torch.testing.assert_close(model(tokens), theirs(tokens).logits, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_gpt2_is_read_under_openais_own_names(tmp_path):
+    model = random_model(GPT2)
+    save_model(model, tmp_path, eos=1)
+    tensors = {name.removeprefix("transformer."): tensor.contiguous() for name, tensor in to_hf(model).items()}
+    tensors["h.0.attn.bias"] = torch.ones(1, 1, 64, 64).tril()
+    save_file(tensors, tmp_path / "model.safetensors")
+    tokens = torch.randint(0, GPT2.vocab_size, (1, 20))
+    assert torch.equal(load_model(tmp_path)(tokens), model(tokens))
+
+
+def test_a_model_larger_than_the_memory_is_refused_with_the_sum_before_it_is_read(tmp_path):
+    config = peer_config(LLAMA).to_dict() | {"hidden_size": 16_384, "intermediate_size": 53_248, "num_hidden_layers": 126}
+    config |= {"num_attention_heads": 128, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 128_256}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(TooBig, match=r"405,853,388,800 parameters of 4 bytes = 1,623.4 GB, and the memory has"):
+        load_model(tmp_path)
 
 
 @torch.no_grad()
@@ -146,12 +198,19 @@ def test_short_attention_equals_the_fused_kernel():
     torch.testing.assert_close(causal_attention(q, k, v), whole, atol=1e-5, rtol=1e-5)
 
 
-@given(depth=st.integers(1, 4), vocab=st.integers(16, 300), tied=st.booleans())
-@settings(max_examples=10, deadline=None)
-def test_the_budget_counts_the_parameters_that_exist(depth, vocab, tied):
+@given(
+    family=st.sampled_from(["qwen3", "llama", "gpt2"]),
+    depth=st.integers(1, 4),
+    vocab=st.integers(16, 300),
+    tied=st.booleans(),
+)
+@settings(max_examples=20, deadline=None)
+def test_the_budget_counts_the_parameters_that_exist(family, depth, vocab, tied):
     from crawltalk.pretrain import shape_of
 
-    model = Model(depth=depth, width=64 * depth, heads=depth, kv_heads=depth, mlp=192 * depth, tie_embeddings=tied)
+    model = Model(
+        family=family, depth=depth, width=64 * depth, heads=depth, kv_heads=depth, mlp=192 * depth, tie_embeddings=tied
+    )
     built = Transformer(shape_of(model, vocab))
     assert budget.parameters(model, vocab) == sum(weight.numel() for weight in built.parameters())
 

@@ -82,6 +82,7 @@ def shape_of(model: recipe.Model, vocab_size: int) -> Shape:
     assert model.kv_heads is not None
     assert model.mlp is not None
     return Shape(
+        family=model.family,
         vocab_size=vocab_size,
         layers=model.depth,
         width=model.width,
@@ -91,6 +92,7 @@ def shape_of(model: recipe.Model, vocab_size: int) -> Shape:
         mlp=model.mlp,
         context=model.context,
         rope_theta=model.rope_theta,
+        norm_eps=1e-6 if model.family == "qwen3" else 1e-5,
         tie_embeddings=model.tie_embeddings,
     )
 

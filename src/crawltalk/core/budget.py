@@ -6,15 +6,25 @@ from crawltalk.core.recipe import Model
 def _resolved(model: Model) -> tuple[int, int, int, int]:
     width = model.width or 64 * model.depth
     heads = model.heads or max(1, width // model.head_dim)
-    return width, heads, model.kv_heads or heads, model.mlp or 3 * width
+    return width, heads, model.kv_heads or heads, model.mlp or inner_size(model, width)
+
+
+def inner_size(model: Model, width: int) -> int:
+    """Inner size of the MLP, unless the recipe gives it: about as many weights for two matrices as for three."""
+    return 4 * width if model.family == "gpt2" else 3 * width
 
 
 def parameters(model: Model, vocab_size: int) -> int:
-    """Parameters of the Qwen3 shape, embeddings counted once if tied."""
+    """Parameters, embeddings counted once if tied."""
     width, heads, kv_heads, mlp = _resolved(model)
-    attention = width * model.head_dim * (2 * heads + 2 * kv_heads) + 2 * model.head_dim
-    block = attention + 3 * width * mlp + 2 * width
-    return model.depth * block + width + vocab_size * width * (1 if model.tie_embeddings else 2)
+    attention = width * model.head_dim * (2 * heads + 2 * kv_heads)
+    embeddings = vocab_size * width * (1 if model.tie_embeddings else 2)
+    if model.family == "gpt2":
+        biases = model.head_dim * (heads + 2 * kv_heads) + mlp + 2 * width
+        block = attention + 2 * width * mlp + biases + 4 * width
+        return model.depth * block + 2 * width + embeddings + model.context * width
+    block = attention + 3 * width * mlp + 2 * width + 2 * model.head_dim * (model.family == "qwen3")
+    return model.depth * block + width + embeddings
 
 
 def training_bytes(model: Model, vocab_size: int, batch_tokens: int) -> dict[str, int]:

@@ -58,7 +58,7 @@ def derive(recipe: Recipe) -> Recipe:
     width = model.width or 64 * model.depth
     heads = model.heads or max(1, width // model.head_dim)
     model = dataclasses.replace(
-        model, width=width, heads=heads, kv_heads=model.kv_heads or heads, mlp=model.mlp or 3 * width
+        model, width=width, heads=heads, kv_heads=model.kv_heads or heads, mlp=model.mlp or budget.inner_size(model, width)
     )
     tokens = recipe.pretrain.tokens or 20 * budget.parameters(model, recipe.tokenizer.vocab_size)
     pretrain = dataclasses.replace(

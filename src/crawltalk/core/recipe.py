@@ -5,6 +5,7 @@ spelled out in `runs/NAME/recipe.toml`. `machine` says where and how to compute;
 """
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,10 +144,17 @@ class Tokens:
     """Times a flagship occurs in one pass over the training shards."""
 
 
+Family = Literal["qwen3", "llama", "gpt2"]
+"""llama: RMSNorm, rotary positions, SwiGLU, no biases. qwen3: the same, and queries and keys are normalised. gpt2: LayerNorm, learned
+positions, GELU, biases.
+"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """The shape of the Transformer: Qwen3's (RMSNorm, RoPE, QK-norm, SwiGLU, tied embeddings). `depth` derives the rest."""
+    """The shape of the Transformer. `depth` derives the rest."""
 
+    family: Family = "qwen3"
     depth: int = 4
     """Layers: the one dial."""
     width: int | None = None
@@ -157,7 +165,7 @@ class Model:
     """Key/value heads; as many as query heads if absent."""
     head_dim: int = 64
     mlp: int | None = None
-    """Inner size of the SwiGLU; 3 x width if absent."""
+    """Inner size of the MLP; 3 x width (gpt2: 4 x width) if absent."""
     context: int = 256
     """Longest sequence, in tokens."""
     rope_theta: float = 10_000.0

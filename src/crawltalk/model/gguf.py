@@ -54,6 +54,7 @@ def import_gguf(path: Path, folder: Path) -> None:
     heads, kv_heads = fields["llama.attention.head_count"], fields["llama.attention.head_count_kv"]
     width = fields["llama.embedding_length"]
     shape = Shape(
+        family="llama",
         vocab_size=len(fields["tokenizer.ggml.tokens"]),
         layers=fields["llama.block_count"],
         width=width,
@@ -64,7 +65,6 @@ def import_gguf(path: Path, folder: Path) -> None:
         context=fields["llama.context_length"],
         rope_theta=fields.get("llama.rope.freq_base", 10_000.0),
         norm_eps=round(fields["llama.attention.layer_norm_rms_epsilon"], 9),  # stored as fp32
-        qk_norm=False,
         tie_embeddings="output.weight" not in tensors,
     )
     weights = {}

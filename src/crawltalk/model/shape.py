@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from crawltalk.core.recipe import Family
+
 
 @dataclass(frozen=True, kw_only=True)
 class RopeScaling:
@@ -17,6 +19,7 @@ class RopeScaling:
 class Shape:
     """All that decides the sizes of the weights and what is computed with them."""
 
+    family: Family = "qwen3"
     vocab_size: int
     layers: int
     width: int
@@ -28,5 +31,14 @@ class Shape:
     rope_theta: float = 10_000.0
     rope_scaling: RopeScaling | None = None
     norm_eps: float = 1e-6
-    qk_norm: bool = True
     tie_embeddings: bool = True
+
+    @property
+    def qk_norm(self) -> bool:
+        """Whether queries and keys are normalised."""
+        return self.family == "qwen3"
+
+    @property
+    def biases(self) -> bool:
+        """Whether linear layers have biases."""
+        return self.family == "gpt2"

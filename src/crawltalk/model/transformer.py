@@ -1,7 +1,7 @@
-"""A decoder-only Transformer of Qwen3's shape (RMSNorm, RoPE, QK-norm, SwiGLU, tied embeddings), or Llama's.
+"""A decoder-only Transformer of Qwen3's family (RMSNorm, RoPE, QK-norm, SwiGLU), Llama's, or GPT-2's.
 
 Shape suffixes: B batch, T positions in this call, S positions in the cache, D width, H query heads, K key/value heads,
-E head_dim, F inner size of the SwiGLU, V vocabulary, N = B x T.
+E head_dim, F inner size of the MLP, V vocabulary, N = B x T.
 """
 
 import math
@@ -65,18 +65,24 @@ class RMSNorm(nn.Module):
         return normalize(x_BTD, self.eps) * self.weight
 
 
+def make_norm(shape: Shape) -> nn.Module:
+    """The norm of a family (LayerNorm: Ba et al. 2016)."""
+    return nn.LayerNorm(shape.width, shape.norm_eps) if shape.family == "gpt2" else RMSNorm(shape.width, shape.norm_eps)
+
+
 class Attention(nn.Module):
     """Causal self-attention with grouped queries (Ainslie et al. 2023); Qwen3's shape normalises queries and keys."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.heads, self.kv_heads, self.head_dim, self.eps = shape.heads, shape.kv_heads, shape.head_dim, shape.norm_eps
-        self.qkv = nn.Linear(shape.width, (shape.heads + 2 * shape.kv_heads) * shape.head_dim, bias=False)
-        self.out = nn.Linear(shape.heads * shape.head_dim, shape.width, bias=False)
+        self.rotary = shape.family != "gpt2"
+        self.qkv = nn.Linear(shape.width, (shape.heads + 2 * shape.kv_heads) * shape.head_dim, bias=shape.biases)
+        self.out = nn.Linear(shape.heads * shape.head_dim, shape.width, bias=shape.biases)
         self.q_norm = nn.Parameter(torch.ones(shape.head_dim)) if shape.qk_norm else None
         self.k_norm = nn.Parameter(torch.ones(shape.head_dim)) if shape.qk_norm else None
 
-    def forward(self, x_BTD: Tensor, rope: "Rope", layer: int, cache: KVCache | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, places: "Places", layer: int, cache: KVCache | None) -> Tensor:
         """Mix positions."""
         batch, steps, _ = x_BTD.shape
         qkv = self.qkv(x_BTD).view(batch, steps, -1, self.head_dim)
@@ -84,9 +90,9 @@ class Attention(nn.Module):
         qk, v_BTKE = qkv.split((rotated, self.kv_heads), dim=2)  # split, not slices: its backward is one concatenation
         if self.q_norm is not None and self.k_norm is not None:
             weight = torch.cat((self.q_norm.expand(self.heads, -1), self.k_norm.expand(self.kv_heads, -1)))
-            qk = rope.rotate(normalize(qk, self.eps), weight)
-        else:
-            qk = rope.rotate(qk)
+            qk = places.rotate(normalize(qk, self.eps), weight)
+        elif self.rotary:
+            qk = places.rotate(qk)
         q_BTHE, k_BTKE = qk.split((self.heads, self.kv_heads), dim=2)
         q_BHTE, k_BKTE, v_BKTE = q_BTHE.transpose(1, 2), k_BTKE.transpose(1, 2), v_BTKE.transpose(1, 2)
         if cache is None:
@@ -94,7 +100,7 @@ class Attention(nn.Module):
         else:
             keys, values = cache.put(layer, k_BKTE, v_BKTE)
             y_BHTE = F.scaled_dot_product_attention(
-                q_BHTE, keys, values, attn_mask=rope.mask, enable_gqa=self.heads != self.kv_heads
+                q_BHTE, keys, values, attn_mask=places.mask, enable_gqa=self.heads != self.kv_heads
             )
         return self.out(y_BHTE.transpose(1, 2).reshape(batch, steps, -1))
 
@@ -125,38 +131,51 @@ class SwiGLU(nn.Module):
         return self.down(F.silu(gate_BTF) * up_BTF)
 
 
-class Block(nn.Module):
-    """Attention and SwiGLU, each behind a norm and around a residual."""
+class GELU(nn.Module):
+    """The inner layer of GPT-2 (Radford et al. 2019; Hendrycks and Gimpel 2016, section 2: the approximation by tanh)."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.attention_norm = RMSNorm(shape.width, shape.norm_eps)
-        self.attention = Attention(shape)
-        self.mlp_norm = RMSNorm(shape.width, shape.norm_eps)
-        self.mlp = SwiGLU(shape)
+        self.up = nn.Linear(shape.width, shape.mlp)
+        self.down = nn.Linear(shape.mlp, shape.width)
 
-    def forward(self, x_BTD: Tensor, rope: "Rope", layer: int, cache: KVCache | None) -> Tensor:
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """Think at each position."""
+        return self.down(F.gelu(self.up(x_BTD), approximate="tanh"))
+
+
+class Block(nn.Module):
+    """Attention and an MLP, each behind a norm and around a residual."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.attention_norm = make_norm(shape)
+        self.attention = Attention(shape)
+        self.mlp_norm = make_norm(shape)
+        self.mlp = GELU(shape) if shape.family == "gpt2" else SwiGLU(shape)
+
+    def forward(self, x_BTD: Tensor, places: "Places", layer: int, cache: KVCache | None) -> Tensor:
         """One layer."""
-        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), rope, layer, cache)
+        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), places, layer, cache)
         return x_BTD + self.mlp(self.mlp_norm(x_BTD))
 
 
-class Rope:
-    """The positions of one call: rotary angles (Su et al. 2021), and which cached keys each query may see."""
+class Places:
+    """The positions of one call: where they are, their rotary angles (Su et al. 2021), and which cached keys each query may see."""
 
     def __init__(self, cos: Tensor, sin: Tensor, steps: int, cache: KVCache | None) -> None:
         self.mask: Tensor | None = None
         if cache is None or cache.equal_length is not None:
             start = 0 if cache is None else cache.equal_length or 0
+            self.places = torch.arange(start, start + steps, device=cos.device)  # [T]
             self.cos, self.sin = cos[start : start + steps, None], sin[start : start + steps, None]  # [T, 1, E]
             if cache is not None and steps > 1:
-                places_S = torch.arange(start + steps, device=cos.device)
-                self.mask = places_S <= torch.arange(start, start + steps, device=cos.device)[:, None]
+                self.mask = torch.arange(start + steps, device=cos.device) <= self.places[:, None]
             return
-        places_BT = cache.lengths_B[:, None] + torch.arange(steps, device=cos.device)
-        self.cos, self.sin = cos[places_BT][:, :, None], sin[places_BT][:, :, None]  # [B, T, 1, E]
+        self.places = cache.lengths_B[:, None] + torch.arange(steps, device=cos.device)  # [B, T]
+        self.cos, self.sin = cos[self.places][:, :, None], sin[self.places][:, :, None]  # [B, T, 1, E]
         places_S = torch.arange(int(cache.lengths_B.max()) + steps, device=cos.device)
-        self.mask = (places_S <= places_BT[:, :, None])[:, None]  # [B, 1, T, S]
+        self.mask = (places_S <= self.places[:, :, None])[:, None]  # [B, 1, T, S]
 
     def rotate(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
         """Turn the pairs (i, i + E/2) of [B, T, heads, E], times `weight` ([heads, E]), by their position's angle."""
@@ -190,24 +209,31 @@ class Transformer(nn.Module):
         super().__init__()
         self.shape = shape
         self.embedding = nn.Embedding(shape.vocab_size, shape.width)
+        self.positions = nn.Embedding(shape.context, shape.width) if shape.family == "gpt2" else None
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
-        self.norm = RMSNorm(shape.width, shape.norm_eps)
+        self.norm = make_norm(shape)
         self.head = None if shape.tie_embeddings else nn.Linear(shape.width, shape.vocab_size, bias=False)
         cos, sin = rope_tables(shape)
         self.register_buffer("rope_cos", cos, persistent=False)
         self.register_buffer("rope_sin", sin, persistent=False)
 
     def initialize(self, seed: int) -> None:
-        """Draw the weights: normal with deviation 1/sqrt(fan-in), zero for what writes into the residual stream."""
+        """Draw the weights: normal with deviation 1/sqrt(fan-in), zero for what writes into the residual stream.
+
+        GPT-2's family as GPT-2: deviation 0.02, divided by sqrt(2 x layers) for what writes into the residual stream.
+        """
         generator = torch.Generator().manual_seed(seed)
+        gpt2 = self.shape.family == "gpt2"
         with torch.no_grad():
             for name, weight in self.named_parameters():
+                writes = name.endswith(("attention.out.weight", "mlp.down.weight"))
                 if weight.ndim < 2:
-                    weight.fill_(1.0)
-                elif name.endswith(("attention.out.weight", "mlp.down.weight")):
+                    weight.fill_(0.0 if name.endswith("bias") else 1.0)
+                elif writes and not gpt2:
                     weight.zero_()
-                elif name.startswith(("embedding", "head")):
-                    weight.normal_(0.0, 0.02, generator=generator)
+                elif gpt2 or name.startswith(("embedding", "head")):
+                    deviation = 0.02 * (2 * self.shape.layers) ** -0.5 if writes else 0.02
+                    weight.normal_(0.0, deviation, generator=generator)
                 else:
                     weight.normal_(0.0, weight.shape[1] ** -0.5, generator=generator)
 
@@ -219,9 +245,11 @@ class Transformer(nn.Module):
     def states(self, tokens_BT: Tensor, cache: KVCache | None = None) -> Tensor:
         """Final normalised states, [B, T, D]."""
         x_BTD = self.embedding(tokens_BT)
-        rope = Rope(self.rope_cos, self.rope_sin, tokens_BT.shape[1], cache)
+        places = Places(self.rope_cos, self.rope_sin, tokens_BT.shape[1], cache)
+        if self.positions is not None:
+            x_BTD = x_BTD + self.positions(places.places)
         for layer, block in enumerate(self.blocks):
-            x_BTD = block(x_BTD, rope, layer, cache)
+            x_BTD = block(x_BTD, places, layer, cache)
         return self.norm(x_BTD)
 
     def forward(self, tokens_BT: Tensor, cache: KVCache | None = None) -> Tensor:
