@@ -192,6 +192,41 @@ def test_a_failed_import_leaves_nothing_behind(tmp_path):
     assert list((tmp_path / "models").iterdir()) == []
 
 
+STORIES = Path(__file__).parents[2] / "shared" / "data" / "stories260K" / "stories260K.bin"
+needs_stories = pytest.mark.skipif(not STORIES.exists(), reason="shared/data/stories260K is not here")
+
+
+@needs_stories
+def test_a_model_of_llama2c_says_what_it_says_there(tmp_path):
+    import_model(str(STORIES), out=tmp_path)
+    engine = Engine.load(tmp_path / "stories260K")
+    [ids] = engine.generate([[engine.tokenizer.eot]], Sampling(temperature=0, max_tokens=199))
+    # what `run stories260K.bin -z tok512.bin -t 0 -n 200` prints, but for the blank in front and the last token
+    assert engine.tokenizer.decode(ids) == (
+        " Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she saw a big, red"
+        " ball. She wanted to play with it, but it was too high.\nLily's mom said, \"Lily, let's go to the park.\" Lily was sad and"
+        " didn't know what to do. She said, \"I want to play with your ball, but I can't find it.\"\nLily was sad and didn't know"
+        " what to do. She said, \"I'm sorry, Lily. I didn't know what to do.\"\nLily didn't want to help her mom, so"
+    )
+
+
+@needs_stories
+def test_damaged_models_of_llama2c_are_refused(tmp_path):
+    data = STORIES.read_bytes()
+    for content, message in (
+        (data[:20], "too short"),
+        (data[:-4], "its header says 1,056,540"),
+        (b"\0" * 40, "no model of llama2.c"),
+        (data, r"no tok\*\.bin"),
+    ):
+        (tmp_path / "x.bin").write_bytes(content)
+        with pytest.raises((BadInput, MissingInput), match=message):
+            import_model(str(tmp_path / "x.bin"), out=tmp_path / "models")
+    (tmp_path / "tok.bin").write_bytes((STORIES.parent / "tok512.bin").read_bytes()[:500])
+    with pytest.raises(BadInput, match="the model has 512"):
+        import_model(str(tmp_path / "x.bin"), out=tmp_path / "models")
+
+
 def smollm2() -> Path:
     if "CRAWLTALK_SMOLLM2" in os.environ:
         return Path(os.environ["CRAWLTALK_SMOLLM2"])

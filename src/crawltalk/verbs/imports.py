@@ -18,8 +18,10 @@ SMOLLM2_VERSION = "0.1.2"
 
 
 def import_model(source: str, *, out: Path = MODELS) -> None:
-    """Bring in weights under OUT: `smollm2` (SmolLM2-135M-Instruct), a GGUF file, or a folder in Hugging Face's layout."""
-    name = source if source == "smollm2" else Path(source).resolve().name.removesuffix(".gguf")
+    """Bring in weights under OUT: `smollm2` (SmolLM2-135M-Instruct), a GGUF file, a llama2.c file (.bin, with its tok*.bin beside
+    it), or a folder in Hugging Face's layout.
+    """
+    name = source if source == "smollm2" else Path(source).resolve().name.removesuffix(".gguf").removesuffix(".bin")
     target = out / name
     if (target / "config.json").exists():
         console.print(f"{target} is there already; talk to it with: crawltalk chat --model {name}")
@@ -38,11 +40,14 @@ def import_model(source: str, *, out: Path = MODELS) -> None:
 def _bring(source: str, work: Path) -> None:
     from crawltalk.model.gguf import import_gguf
     from crawltalk.model.hf import load_model, save_model
+    from crawltalk.model.llama2c import import_llama2c
     from crawltalk.tokenizer import Tokenizer
 
     if source == "smollm2":
         with tempfile.TemporaryDirectory() as folder:
             import_gguf(_find_smollm2(Path(folder)), work)
+    elif Path(source).suffix == ".bin" and Path(source).is_file():
+        import_llama2c(Path(source), work)
     elif Path(source).is_file():
         import_gguf(Path(source), work)
     elif Path(source).is_dir():
@@ -50,7 +55,9 @@ def _bring(source: str, work: Path) -> None:
         tokenizer.save(work)
         save_model(model, work, eos=min(tokenizer.stop_ids - {tokenizer.eot}, default=tokenizer.eot))
     else:
-        raise MissingInput(f"{source} is no file and no folder; give smollm2, a .gguf file or a Hugging Face folder")
+        raise MissingInput(
+            f"{source} is no file and no folder; give smollm2, a .gguf file, a llama2.c .bin file or a Hugging Face folder"
+        )
 
 
 def _find_smollm2(folder: Path) -> Path:
