@@ -209,7 +209,10 @@ def to_hf(model: Transformer) -> dict[str, Tensor]:
 def _llama_weights(model: Transformer) -> dict[str, Tensor]:
     shape, weights = model.shape, dict(model.named_parameters())
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    tensors = {"model.embed_tokens.weight": weights["embedding.weight"], "model.norm.weight": weights["norm.weight"]}
+    tensors: dict[str, Tensor] = {
+        "model.embed_tokens.weight": weights["embedding.weight"],
+        "model.norm.weight": weights["norm.weight"],
+    }
     for layer in range(shape.layers):
         ours, theirs = f"blocks.{layer}.", f"model.layers.{layer}."
         q, k, v = weights[ours + "attention.qkv.weight"].split((queries, keys, keys))
@@ -243,7 +246,7 @@ _GPT2_PARTS = {
 
 def _gpt2_weights(model: Transformer) -> dict[str, Tensor]:
     weights = dict(model.named_parameters())
-    tensors = {
+    tensors: dict[str, Tensor] = {
         "transformer.wte.weight": weights["embedding.weight"],
         "transformer.wpe.weight": weights["positions.weight"],
         "transformer.ln_f.weight": weights["norm.weight"],
