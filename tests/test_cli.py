@@ -86,3 +86,27 @@ def test_json_is_json_when_a_stage_is_missing(tmp_path, capsys):
     assert main(["status", str(tmp_path / "r"), "--json"]) == 0
     stages = json.loads(capsys.readouterr().out)["stages"]
     assert [row["state"] for row in stages] == ["absent"] * len(stages)
+
+
+def test_the_price_of_gpt2_is_what_its_reproduction_paid(capsys):
+    """llm.c, discussion 677: 24 hours on a node of eight H100 for 672 dollars."""
+    assert main(["plan", "gpt2-xl", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["parameters"] == 1_557_611_200 + 47 * 1600  # OpenAI's, and a vocabulary rounded up to 50,304
+    assert 22 < found["hours"] < 26
+    assert 600 < found["dollars"] < 740
+
+
+def test_the_work_of_llama_405b_is_that_of_its_paper(capsys):
+    """Llama Team 2024, section 1: 3.8e25 FLOP, which leaves attention out."""
+    assert main(["plan", "llama3.1-405b", "--gpus", "16000", "--utilization", "0.41", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["parameters"] == 405_853_388_800
+    assert 3.8e25 < found["flop"] < 4.0e25
+    assert found["gpus_to_hold"] > 80
+
+
+def test_a_plan_for_what_does_not_exist_is_refused(capsys):
+    for words in (["gpt2", "--hardware", "abacus"], ["gpt2", "--utilization", "2"], ["gtp2"]):
+        assert main(["plan", *words]) == 2
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1

@@ -1,6 +1,29 @@
 """Arithmetic of a model before it exists: parameters, memory and FLOPs. No torch."""
 
+from typing import NamedTuple
+
 from crawltalk.core.recipe import Model
+
+
+class Hardware(NamedTuple):
+    """A GPU."""
+
+    flops: float
+    """Peak of dense bf16 products a second, from its data sheet."""
+    memory: float
+    """Bytes."""
+    dollars: float
+    """For an hour, as one of a node of eight."""
+
+
+HARDWARE = {
+    "a100": Hardware(312e12, 80e9, 1.75),
+    "h100": Hardware(989e12, 80e9, 3.50),
+    "h200": Hardware(989e12, 141e9, 3.50),
+}
+"""Prices are those that llm.c's reproductions of GPT-2 paid in 2024 (124M: a node of A100 at 14 dollars an hour; 1.6B: one of H100 at
+28); that of the H200 is taken to be that of the H100.
+"""
 
 
 def _resolved(model: Model) -> tuple[int, int, int, int]:

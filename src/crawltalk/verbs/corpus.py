@@ -164,26 +164,10 @@ def classifier(labels: Path, *, out: Path = Path("classifier.safetensors")) -> N
     )
 
 
-def plan(
-    path: Path = Path("runs/small"),
-    *,
-    pages: float = 2.7e9,
-    cores: int = 1000,
-    dollars: float = 0.04,
-    json: Json = False,
-) -> None:
-    """What refining a crawl of so many pages would cost, from the cost per page that a run measured on this machine.
+def price_crawl(path: Path, pages: float, cores: int, dollars: float, *, json: bool) -> None:
+    """Print what refining a crawl of so many pages would cost, from the cost per page that a run measured on this machine.
 
-    Parameters
-    ----------
-    path
-        A run with a finished data stage; take one on pages like those that you have in mind.
-    pages
-        Of the crawl: a monthly snapshot of Common Crawl has about 2.7 billion.
-    cores
-        That would work at once.
-    dollars
-        For an hour of one core.
+    `cores` would work at once, each for `dollars` an hour.
     """
     record, costs = _record(path, "funnel.json"), _record(path, "costs.json")
     measured = record["metrics"]["pages"]
