@@ -17,7 +17,11 @@ STAGES = (
     Stage("tokenizer", ("data",), "crawltalk.tokenizer.stage:tokenizer", "byte-level BPE learned from the documents"),
     Stage("tokens", ("data", "tokenizer"), "crawltalk.tokens:tokens", "the mixture as token shards"),
     Stage(
-        "pretrain", ("tokens", "tokenizer"), "crawltalk.pretrain:pretrain", "the base model: an internet document simulator"
+        "pretrain",
+        ("tokens", "tokenizer"),
+        "crawltalk.pretrain:pretrain",
+        "the base model: an internet document simulator",
+        ranks=True,
     ),
     Stage(
         "sft", ("pretrain", "tokenizer", "tokens", "data"), "crawltalk.sft.stage:sft", "the assistant, from conversations"

@@ -20,6 +20,7 @@ from crawltalk.model.shape import Shape
 from crawltalk.model.transformer import Transformer
 from crawltalk.tokenizer import Tokenizer
 from crawltalk.train.loop import fit
+from crawltalk.train.ranks import Ranks
 from crawltalk.train.validate import bits_per_byte
 
 SAMPLE = Sampling(temperature=0.7, top_k=50, max_tokens=60)
@@ -27,7 +28,7 @@ SAMPLE = Sampling(temperature=0.7, top_k=50, max_tokens=60)
 
 def pretrain(job: Job[recipe.Pretrain]) -> Metrics:
     """Train the base model; writes an HF folder with log.jsonl and samples.jsonl."""
-    config = job.config
+    config, ranks = job.config, Ranks.join(job.machine)
     tokenizer = Tokenizer.load(job.inputs["tokenizer"])
     train, validation = TokenShards(job.inputs["tokens"], "train"), TokenShards(job.inputs["tokens"], "val")
     if len(train) < config.model.context + 1:
@@ -60,7 +61,11 @@ def pretrain(job: Job[recipe.Pretrain]) -> Metrics:
         machine=job.machine,
         look=look,
         look_every=config.eval_every,
+        ranks=ranks,
     )
+    ranks.leave()
+    if ranks.rank > 0:
+        return metrics
     looks = [row for line in (job.out / "log.jsonl").read_text().splitlines() if "samples" in (row := json.loads(line))]
     write_jsonl(job.out / "samples.jsonl", [sample for row in looks for sample in row["samples"]])
     tokenizer.save(job.out)

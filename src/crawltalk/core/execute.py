@@ -30,11 +30,18 @@ MALLOC = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "400
 """glibc: keep freed buffers, instead of handing large ones back and faulting them in again (training: 5 % faster)."""
 
 
-def build(run: RunFolder, stages: Sequence[Stage], names: Sequence[str], recipe: Recipe, listen: Listener) -> None:
+def build(
+    run: RunFolder,
+    stages: Sequence[Stage],
+    names: Sequence[str],
+    recipe: Recipe,
+    listen: Listener,
+    share: Callable[[dict[str, Any]], None] | None = None,
+) -> None:
     """Build the named stages, in order, where they are not fresh. Upstream stages outside `names` must be fresh.
 
-    `listen` gets one dict per event: plan, start, progress, note, warning, finish. Raises the stage's UserError, or
-    StageCrashed; finished stages and partial work are kept.
+    `listen` gets one dict per event: plan, start, progress, note, warning, finish; `share` the order of a stage that trains on
+    all ranks. Raises the stage's UserError, or StageCrashed; finished stages and partial work are kept.
     """
     with run.lock():
         run.recover()
@@ -53,7 +60,7 @@ def build(run: RunFolder, stages: Sequence[Stage], names: Sequence[str], recipe:
                         f"{upstream} of {run.path} is {states[upstream].state}{why}; build it with: crawltalk run {run.path}"
                     )
             listen({"event": "start", "stage": name, "state": state.state, "reasons": list(state.reasons)})
-            manifest = _build_one(run, state, recipe, listen)
+            manifest = _build_one(run, state, recipe, listen, share if state.stage.ranks else None)
             listen({"event": "finish", "stage": name, **_figures(manifest)})
 
 
@@ -63,7 +70,18 @@ def _figures(manifest: Manifest | None) -> dict[str, Any]:
     return {name: getattr(manifest, name) for name in names}
 
 
-def _build_one(run: RunFolder, state: StageState, recipe: Recipe, listen: Listener) -> Manifest:
+def perform_beside(order: dict[str, Any]) -> None:
+    """Perform an order that rank 0 shares, on another rank. What goes wrong there goes wrong on rank 0, too, which says so."""
+    _run_child(Path(os.devnull), order, lambda event: None)
+
+
+def _build_one(
+    run: RunFolder,
+    state: StageState,
+    recipe: Recipe,
+    listen: Listener,
+    share: Callable[[dict[str, Any]], None] | None,
+) -> Manifest:
     stage = state.stage
     work = run.open_work(state)
     spent = _read_spent(work)
@@ -77,6 +95,8 @@ def _build_one(run: RunFolder, state: StageState, recipe: Recipe, listen: Listen
         "machine": asdict(derive_machine(recipe.machine)),
     }
     started, clock = datetime.now(UTC), time.monotonic()
+    if share is not None:
+        share(order)
     last, returncode, usage = _run_child(run.path / WORK / f"{stage.name}.log", order, listen)
     spent = [
         spent[0] + time.monotonic() - clock,

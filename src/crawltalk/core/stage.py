@@ -86,6 +86,8 @@ class Stage:
     about: str
     version: int = 1
     """Raised when the code changes what the stage writes, so that older results go stale."""
+    ranks: bool = False
+    """Whether it trains on all ranks that torchrun started; other stages run on rank 0 alone."""
     facts: str | None = None
     """`module:function` that maps the section to facts outside the recipe that decide the result, such as file dates."""
 

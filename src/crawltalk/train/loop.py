@@ -23,6 +23,7 @@ from crawltalk.core.stage import STATE, Metrics, Progress, write_atomically
 from crawltalk.model.transformer import Transformer
 from crawltalk.train import checkpoint
 from crawltalk.train.optim import learning_rate_factor, make_optimizers
+from crawltalk.train.ranks import ALONE, Ranks
 
 Batches = Callable[[int], tuple[Tensor, Tensor]]
 """step -> (tokens, targets), int64 [B, T] each; a target of -100 is not counted."""
@@ -47,14 +48,15 @@ def fit(
     machine: Machine,
     look: Look | None = None,
     look_every: int = 0,
+    ranks: Ranks = ALONE,
 ) -> Metrics:
-    """Train `model` in place for `steps` steps.
+    """Train `model` in place for `steps` steps, of which each takes the batch of all `ranks` together.
 
-    Writes out/log.jsonl and, while it works, out/state/. Raises UserError if the loss is no number any more.
+    Rank 0 writes out/log.jsonl and, while it works, out/state/. Raises UserError if the loss is no number any more.
     """
-    device = torch.device(machine.device or "cpu")
+    device = ranks.device(machine.device)
     if device.type == "cpu":
-        torch.set_num_threads(machine.workers or torch.get_num_threads())
+        torch.set_num_threads(max(1, (machine.workers or torch.get_num_threads()) // ranks.neighbours))
         keep_freed_memory()
     model.to(device)
     optimizers = make_optimizers(model, optim)
@@ -64,7 +66,7 @@ def fit(
         first, name = checkpoint.load(state, model, optimizers)
         dtype = getattr(torch, name)  # not what a new probe finds: the run must go on as it began
     else:
-        first, dtype = 0, compute_dtype(machine)
+        first, dtype = 0, getattr(torch, ranks.agreed(str(compute_dtype(machine)).removeprefix("torch.")))
     optimizers[0].dtype = dtype
     log = Log(out / "log.jsonl", first)
     worker = model if dtype == torch.float32 else copy.deepcopy(model).to(dtype)
@@ -74,8 +76,9 @@ def fit(
         for optimizer, rates in zip(optimizers, peaks, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
-        tokens_BT, targets_BT = (part.to(device) for part in batches(step))
-        loss, norm = gradients(model, worker, tokens_BT, targets_BT, optim.clip)
+        tokens_BT, targets_BT = batches(step)
+        mine, wanted = (ranks.share(part).to(device) for part in (tokens_BT, targets_BT))
+        loss, norm = gradients(model, worker, mine, wanted, optim.clip, ranks)
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise UserError(
                 f"the loss of step {step} is {loss} (gradient {norm}); lower the learning rates (optim.lr {optim.lr:g}, "
@@ -88,6 +91,8 @@ def fit(
         log.add({"step": step, "loss": loss, "norm": norm, "lr": factor, "tokens_per_second": round(rate)})
         progress.update(step + 1, steps, "steps", loss=round(loss, 4), tokens_per_second=round(rate))
         done = step + 1
+        if ranks.rank > 0:
+            continue
         if look is not None and look_every and (done % look_every == 0 or done == steps):
             log.add({"step": step, **look(done, model)})
         if done % save_every == 0 or done == steps:
@@ -99,9 +104,9 @@ def fit(
 
 
 def gradients(
-    model: Transformer, worker: Transformer, tokens_BT: Tensor, targets_BT: Tensor, clip: float
+    model: Transformer, worker: Transformer, tokens_BT: Tensor, targets_BT: Tensor, clip: float, ranks: Ranks = ALONE
 ) -> tuple[float, float]:
-    """Fill `model`'s gradients with those of the mean loss, clipped to norm `clip`; (loss, norm before clipping).
+    """Fill `model`'s gradients with those of the mean loss over all ranks, clipped to norm `clip`; (loss, norm before clipping).
 
     `worker` is the model itself or its copy in a smaller dtype, whose weights are refreshed here.
     """
@@ -125,6 +130,13 @@ def gradients(
                 assert weight.grad is not None
                 master.grad = weight.grad.float() if master.grad is None else master.grad.add_(weight.grad)
                 weight.grad = None
+    sums = torch.tensor([total, counted], dtype=torch.float64, device=tokens_BT.device)
+    ranks.sum([sums])
+    total, counted = float(sums[0]), int(sums[1])
+    for weight in parameters:
+        if weight.grad is None:  # no row of the batch was this rank's
+            weight.grad = torch.zeros_like(weight)
+    ranks.sum([weight.grad for weight in parameters if weight.grad is not None])
     scale = 1.0 / max(counted, 1)
     norm = float(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])) * scale
     scale *= min(1.0, clip / (norm + 1e-6))

@@ -1,5 +1,6 @@
 """Verbs that build: the whole journey, or one part of it."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +11,7 @@ from cyclopts import Parameter
 from crawltalk.core.config import load_recipe
 from crawltalk.core.console import StageBoard, console, print_table
 from crawltalk.core.errors import BadRecipe, UserError
-from crawltalk.core.execute import build
+from crawltalk.core.execute import build, perform_beside
 from crawltalk.core.machine import check_fit
 from crawltalk.core.run import RunFolder
 from crawltalk.pipeline import STAGES
@@ -134,6 +135,15 @@ def _build(
     lender: Path | None,
     settings: Sequence[str],
 ) -> None:
+    orders = None
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # one of several processes of torchrun
+        from crawltalk.train.ranks import Orders, Ranks
+
+        orders = Orders()
+        if Ranks.from_environment().rank > 0:
+            for order in orders.follow():
+                perform_beside(order)
+            return
     existing = (Path(target) / "recipe.toml").exists()
     if not existing and "/" in target and not target.endswith(".toml"):
         raise BadRecipe(f"{target} is no run (it has no recipe.toml); start one with: crawltalk run small --out {target}")
@@ -154,7 +164,9 @@ def _build(
         borrowed = folder.borrow(RunFolder(lender), STAGES, recipe)
         console.print(f"borrowed from {lender}: {', '.join(borrowed) or 'nothing; no stage is the same'}")
     with StageBoard({stage.name: stage.about for stage in STAGES}) as board:
-        build(folder, STAGES, names, recipe, board)
+        build(folder, STAGES, names, recipe, board, orders.give if orders else None)
+    if orders:
+        orders.give(None)
     _print_end(folder, names[-1])
 
 
