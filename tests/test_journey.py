@@ -41,13 +41,6 @@ def events(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
-@pytest.fixture(scope="session")
-def nano(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("runs") / "nano"
-    assert "crawltalk chat --model" in crawltalk("run", "nano", "--out", str(path))
-    return path
-
-
 def test_a_second_call_skips_every_stage(nano):
     said = events(crawltalk("run", "nano", "--out", str(nano)))
     assert [event["stage"] for event in said if event["event"] == "skip"] == NAMES
