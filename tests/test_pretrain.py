@@ -1,5 +1,6 @@
 """The pretraining stage on shards of a few thousand tokens."""
 
+import dataclasses
 import json
 import math
 import os
@@ -22,7 +23,8 @@ from crawltalk.core.recipe import Machine, Model, Optim, Pretrain
 from crawltalk.core.shards import Index, TokenShards, write_index, write_split
 from crawltalk.core.stage import Job, Progress
 from crawltalk.model.hf import load_model
-from crawltalk.pretrain import pretrain, windows
+from crawltalk.model.transformer import Transformer
+from crawltalk.pretrain import pretrain, shape_of, windows
 from crawltalk.tokenizer import Tokenizer
 from crawltalk.train.validate import bits_per_byte
 
@@ -133,6 +135,55 @@ def test_fewer_tokens_than_one_window_are_refused(tmp_path):
     inputs = write_inputs(tmp_path, ["abc", *TEXTS[:10]])
     with pytest.raises(BadInput, match="fewer than one window of 32"):
         run(inputs, tmp_path / "out")
+
+
+def test_shards_of_another_vocabulary_and_ids_beyond_it_are_refused(tmp_path):
+    inputs = write_inputs(tmp_path)
+    path = inputs["tokens"] / "index.json"
+    index = json.loads(path.read_text())
+    path.write_text(json.dumps(index | {"vocab_size": 300}))
+    with pytest.raises(BadInput, match=r"made with a vocabulary of 300, .* has 264"):
+        run(inputs, tmp_path / "out")
+    path.write_text(json.dumps(index))
+    tokens = np.fromfile(inputs["tokens"] / "train-00000.bin", np.uint16)
+    tokens[::7] = 999
+    tokens.tofile(inputs["tokens"] / "train-00000.bin")
+    with pytest.raises(BadInput, match="hold the id 999, and their vocabulary ends with 263"):
+        run(inputs, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kv_heads": 3}, "heads = 4 is no multiple of kv_heads = 3"),
+        ({"head_dim": 15}, "head_dim = 15 is odd"),
+        ({"family": "gpt2", "width": 60}, "gpt2 has heads x head_dim = width"),
+        ({"depth": 0}, "every size is at least 1"),
+    ],
+    ids=["kv_heads", "head_dim", "gpt2", "depth"],
+)
+def test_a_model_that_does_not_divide_is_refused(change, message):
+    model = Model(depth=2, width=64, heads=4, kv_heads=2, head_dim=16, mlp=64)
+    with pytest.raises(BadInput, match=f"pretrain.model: {message}"):
+        shape_of(dataclasses.replace(model, **change), 264)
+
+
+@torch.no_grad()
+def test_a_text_longer_than_the_context_is_refused():
+    model = Transformer(shape_of(CONFIG.model, 264))
+    with pytest.raises(BadInput, match="33 tokens are more than the model's context of 32"):
+        model(torch.zeros(1, 33, dtype=torch.long))
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_every_family_learns(family, tmp_path):
+    config = dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, family=family))
+    inputs = write_inputs(tmp_path)
+    (tmp_path / "out").mkdir()
+    machine = Machine(workers=1, device="cpu", dtype="float32")
+    metrics = pretrain(Job(config, inputs, tmp_path / "out", 5, machine, Progress()))
+    assert metrics["loss"] < 3.2  # of 5.6 at first
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["model_type"] == family
 
 
 @pytest.mark.slow

@@ -103,6 +103,18 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
     assert all(bool(weight.isfinite().all()) for weight in good.parameters())
 
 
+def test_a_loss_that_rises_and_stays_stops_the_run_with_a_checkpoint_to_go_on_from(tmp_path):
+    def noise_from_step_30(step):
+        tokens, targets = batches(step)
+        return tokens, targets if step < 30 else targets.flatten()[torch.randperm(128)].view(8, 16)
+
+    with pytest.raises(UserError, match=r"risen to .* by step 34 and stayed there.*state/checkpoint\.safetensors"):
+        train(fresh(), tmp_path, steps=50, source=noise_from_step_30, optim=Optim(lr=0.02, adam_lr=0.02))
+    assert rows_of(tmp_path)[-1]["step"] == 31
+    calm = Optim(lr=0.02, adam_lr=0.02, spike=0.0)
+    train(fresh(), tmp_path / "calm", steps=40, source=noise_from_step_30, optim=calm)
+
+
 def test_micro_batches_give_the_gradient_of_the_whole_batch(monkeypatch):
     tokens, targets = batches(0)
     targets = targets.clone()
@@ -125,8 +137,10 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     model = fresh()
     checkpoint.save(tmp_path / "c.safetensors", model, make_optimizers(model, OPTIM), 7, "float32")
     other = Transformer(Shape(vocab_size=61, layers=1, width=32, heads=2, kv_heads=2, head_dim=16, mlp=64, context=16))
-    with pytest.raises(BadInput, match="another model"):
-        checkpoint.load(tmp_path / "c.safetensors", other, make_optimizers(other, OPTIM))
+    wide = Transformer(Shape(vocab_size=61, layers=2, width=64, heads=2, kv_heads=2, head_dim=16, mlp=64, context=16))
+    for stranger in (other, wide):
+        with pytest.raises(BadInput, match="another model"):
+            checkpoint.load(tmp_path / "c.safetensors", stranger, make_optimizers(stranger, OPTIM))
 
 
 def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest():

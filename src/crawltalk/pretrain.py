@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from crawltalk.core import recipe
+from crawltalk.core.budget import training_flops
 from crawltalk.core.errors import BadInput
 from crawltalk.core.jsonl import write_jsonl
 from crawltalk.core.shards import TokenShards
@@ -19,7 +20,7 @@ from crawltalk.model.hf import save_model
 from crawltalk.model.shape import Shape
 from crawltalk.model.transformer import Transformer
 from crawltalk.tokenizer import Tokenizer
-from crawltalk.train.loop import fit
+from crawltalk.train.loop import fit, matmul_peak
 from crawltalk.train.ranks import Ranks
 from crawltalk.train.validate import bits_per_byte
 
@@ -31,6 +32,11 @@ def pretrain(job: Job[recipe.Pretrain]) -> Metrics:
     config, ranks = job.config, Ranks.join(job.machine)
     tokenizer = Tokenizer.load(job.inputs["tokenizer"])
     train, validation = TokenShards(job.inputs["tokens"], "train"), TokenShards(job.inputs["tokens"], "val")
+    if train.index.vocab_size != tokenizer.size:
+        raise BadInput(
+            f"{job.inputs['tokens']} was made with a vocabulary of {train.index.vocab_size}, {job.inputs['tokenizer']} has "
+            f"{tokenizer.size}; build both again with: crawltalk tokenizer"
+        )
     if len(train) < config.model.context + 1:
         raise BadInput(
             f"{job.inputs['tokens']} has {len(train)} training tokens, fewer than one window of {config.model.context}; "
@@ -71,9 +77,13 @@ def pretrain(job: Job[recipe.Pretrain]) -> Metrics:
     tokenizer.save(job.out)
     save_model(model, job.out, eos=tokenizer.eot, bos=None)
     tokens = steps * rows * config.model.context
+    peak = ranks.world * matmul_peak(getattr(torch, str(metrics["dtype"])), ranks.device(job.machine.device))
+    flops = training_flops(config.model, tokenizer.size, 1) * float(metrics["tokens_per_second"])
     return {
         "val_bpb": looks[-1]["val_bpb"],
         **metrics,
+        "peak_fraction": round(flops / peak, 3),
+        "peak_gflops": round(peak / 1e9),
         "parameters": parameters,
         "tokens": tokens,
         "epochs": round(tokens / len(train), 2),
@@ -81,11 +91,24 @@ def pretrain(job: Job[recipe.Pretrain]) -> Metrics:
 
 
 def shape_of(model: recipe.Model, vocab_size: int) -> Shape:
-    """The resolved section of the recipe as a shape."""
+    """The resolved section of the recipe as a shape. Raises BadInput for one that does not divide."""
     assert model.width is not None
     assert model.heads is not None
     assert model.kv_heads is not None
     assert model.mlp is not None
+    wrong = ""
+    if min(model.depth, model.width, model.heads, model.kv_heads, model.head_dim, model.mlp, model.context) < 1:
+        wrong = "every size is at least 1"
+    elif model.heads % model.kv_heads:
+        wrong = f"heads = {model.heads} is no multiple of kv_heads = {model.kv_heads}"
+    elif model.family == "gpt2" and (model.heads * model.head_dim != model.width or model.kv_heads != model.heads):
+        wrong = (
+            f"gpt2 has heads x head_dim = width and as many kv_heads, not {model.heads} x {model.head_dim} = {model.width}"
+        )
+    elif model.family != "gpt2" and model.head_dim % 2:
+        wrong = f"head_dim = {model.head_dim} is odd, and rotary positions turn pairs"
+    if wrong:
+        raise BadInput(f"pretrain.model: {wrong}; change --pretrain.model.width, .heads, .kv_heads or .head_dim")
     return Shape(
         family=model.family,
         vocab_size=vocab_size,
@@ -117,6 +140,11 @@ def windows(shards: TokenShards, rows: int, context: int, seed: int) -> Callable
             epoch, place = divmod(step * rows + row, count)
             starts, phase = order(epoch)
             table[row] = shards.window(int(starts[place]) * context + phase, context + 1)
+        if table.max() >= shards.index.vocab_size:
+            raise BadInput(
+                f"the token shards hold the id {table.max()}, and their vocabulary ends with {shards.index.vocab_size - 1}; build"
+                " them again with: crawltalk tokenizer"
+            )
         return torch.from_numpy(table[:, :-1].copy()), torch.from_numpy(table[:, 1:].copy())
 
     return batch

@@ -190,6 +190,8 @@ class Optim:
     """Share of the steps, at the end, over which it falls linearly to 0."""
     clip: float = 1.0
     """Largest norm of the gradient."""
+    spike: float = 1.0
+    """Nats: the run stops when five losses in a row are so much above the mean of the twenty before them. 0: it never does."""
 
 
 @dataclass(frozen=True, kw_only=True)

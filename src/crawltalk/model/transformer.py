@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from crawltalk.core.errors import BadInput
 from crawltalk.model.cache import KVCache
 from crawltalk.model.shape import Shape
 
@@ -165,8 +166,11 @@ class Places:
 
     def __init__(self, cos: Tensor, sin: Tensor, steps: int, cache: KVCache | None) -> None:
         self.mask: Tensor | None = None
+        equal = cache is None or cache.equal_length is not None
+        start = 0 if cache is None else cache.equal_length or 0 if equal else int(cache.lengths_B.max())
+        if start + steps > len(cos):
+            raise BadInput(f"{start + steps} tokens are more than the model's context of {len(cos)}; give a shorter text")
         if cache is None or cache.equal_length is not None:
-            start = 0 if cache is None else cache.equal_length or 0
             self.places = torch.arange(start, start + steps, device=cos.device)  # [T]
             self.cos, self.sin = cos[start : start + steps, None], sin[start : start + steps, None]  # [T, 1, E]
             if cache is not None and steps > 1:
@@ -174,7 +178,7 @@ class Places:
             return
         self.places = cache.lengths_B[:, None] + torch.arange(steps, device=cos.device)  # [B, T]
         self.cos, self.sin = cos[self.places][:, :, None], sin[self.places][:, :, None]  # [B, T, 1, E]
-        places_S = torch.arange(int(cache.lengths_B.max()) + steps, device=cos.device)
+        places_S = torch.arange(start + steps, device=cos.device)
         self.mask = (places_S <= self.places[:, :, None])[:, None]  # [B, 1, T, S]
 
     def rotate(self, x: Tensor, weight: Tensor | None = None) -> Tensor:

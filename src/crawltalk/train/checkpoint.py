@@ -33,7 +33,8 @@ def load(path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimize
     with safe_open(path, "pt") as file:
         names = list(file.keys())
         weights = dict(model.named_parameters())
-        if {name for name in names if name.startswith("model.")} != {f"model.{name}" for name in weights}:
+        shapes = {name: file.get_slice(name).get_shape() for name in names if name.startswith("model.")}
+        if shapes != {f"model.{name}": list(weight.shape) for name, weight in weights.items()}:
             raise BadInput(f"{path} is a checkpoint of another model; remove {path.parent} and run again")
         with torch.no_grad():
             for name, weight in weights.items():

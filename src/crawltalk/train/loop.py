@@ -30,6 +30,7 @@ Batches = Callable[[int], tuple[Tensor, Tensor]]
 Look = Callable[[int, Transformer], dict[str, Any]]
 """(steps done, model) -> what goes into the log, such as the validation loss and samples."""
 
+CPU = torch.device("cpu")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Names of malloc.h."""
 MICRO_TOKENS = {"cpu": 4096, "cuda": 65536}
@@ -89,6 +90,11 @@ def fit(
         trained += tokens_BT.numel()
         rate = trained / (time.monotonic() - began)
         log.add({"step": step, "loss": loss, "norm": norm, "lr": factor, "tokens_per_second": round(rate)})
+        if optim.spike and diverged(log.losses, optim.spike):
+            raise UserError(
+                f"the loss has risen to {loss:.2f} by step {step} and stayed there; lower the learning rates (optim.lr {optim.lr:g}, "
+                f"optim.adam_lr {optim.adam_lr:g}) or allow it with optim.spike 0; the last checkpoint is {state}"
+            )
         progress.update(step + 1, steps, "steps", loss=round(loss, 4), tokens_per_second=round(rate))
         done = step + 1
         if ranks.rank > 0:
@@ -146,6 +152,12 @@ def gradients(
     return total / max(counted, 1), norm
 
 
+def diverged(losses: list[float], limit: float) -> bool:
+    """Whether the last five losses are each more than `limit` above the mean of the twenty before them."""
+    before, last = losses[-25:-5], losses[-5:]
+    return len(before) == 20 and min(last) > sum(before) / 20 + limit
+
+
 def keep_freed_memory() -> None:
     """Let glibc keep what a step frees for the next one (on other C libraries: nothing happens).
 
@@ -170,14 +182,23 @@ def compute_dtype(machine: Machine) -> torch.dtype:
     return min(seconds, key=lambda dtype: seconds[dtype])
 
 
-def _time_product(dtype: torch.dtype) -> float:
-    left, right = torch.ones(1024, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype)
+def _time_product(dtype: torch.dtype, size: int = 512, device: torch.device = CPU) -> float:
+    """Seconds of a product of [2 x size, size] and [size, size]."""
+    left, right = (torch.ones(rows, size, dtype=dtype, device=device) for rows in (2 * size, size))
     times = []
     for _ in range(5):
         began = time.perf_counter()
         left @ right
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         times.append(time.perf_counter() - began)
     return sorted(times)[2]
+
+
+def matmul_peak(dtype: torch.dtype, device: torch.device) -> float:
+    """FLOP a second that this machine reaches in one large product of matrices, on the threads that are set."""
+    size = 8192 if device.type == "cuda" else 1536
+    return 4 * size**3 / _time_product(dtype, size, device)
 
 
 class Log:
@@ -187,10 +208,12 @@ class Log:
         self.path = path
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         self.rows: list[dict[str, Any]] = [row for row in map(json.loads, lines) if row["step"] < done]
+        self.losses: list[float] = [row["loss"] for row in self.rows if "loss" in row]
 
     def add(self, row: dict[str, Any]) -> None:
         """Append a row."""
         self.rows.append(row)
+        self.losses += [row["loss"]] if "loss" in row else []
 
     def flush(self) -> None:
         """Write all rows."""
@@ -198,6 +221,5 @@ class Log:
 
     def last_loss(self) -> float:
         """The mean loss over the last tenth of the steps: one batch says little."""
-        losses = [row["loss"] for row in self.rows if "loss" in row]
-        tail = losses[-max(1, len(losses) // 10) :]
+        tail = self.losses[-max(1, len(self.losses) // 10) :]
         return round(sum(tail) / len(tail), 4)
