@@ -54,6 +54,15 @@ def test_status_tells_time_memory_and_figures_of_every_stage(nano):
         assert row["seconds"] > 0 and row["cpu_seconds"] > 0 and row["peak_memory_bytes"] > 1e6 and row["metrics"]
 
 
+def test_what_was_read_often_is_recalled_better_than_what_was_never_read(nano):
+    rows = [json.loads(line) for line in (nano / "evals" / "recall.jsonl").read_text().splitlines()]
+    assert [row["times"] for row in rows] == sorted({row["times"] for row in rows})
+    assert rows[0]["times"] == 0
+    assert len(rows) == 5
+    assert rows[-1]["share"] > 2 * rows[0]["share"]
+    assert rows[-1]["longest"] > rows[0]["longest"]
+
+
 def test_every_artifact_can_be_shown(nano, capsys):
     for path in sorted(nano.rglob("*")):
         if path.is_file() and ".work" not in path.parts and path.name != ".lock":

@@ -1,5 +1,6 @@
 """The mixture and its shards: who is trained on, how often, and what stands where."""
 
+import dataclasses
 import io
 import json
 import math
@@ -143,6 +144,24 @@ def test_what_is_kept_out_never_reaches_the_training_shards(built):
     read = vocabulary().decode(train.window(0, len(train)).tolist())
     for page, row in zip(corpus(), rows(folder), strict=True):
         assert (page.text in read) == (row.role in ("flagship", "train"))
+
+
+def test_graded_documents_occur_as_often_as_is_asked_for_and_play_no_other_part(tmp_path):
+    config = dataclasses.replace(CONFIG, graded=(3, 8), graded_pages=4)
+    run(tmp_path, config)
+    placed = rows(tmp_path / "tokens")
+    assert Counter(row.repeats for row in placed if row.role == "graded") == {3: 4, 8: 4}
+    others = {row.id: row.role for row in placed if row.role != "graded"}
+    assert others.items() <= {row.id: row.role for row in place(corpus(), CONFIG, 0)}.items()
+    shards = TokenShards(tmp_path / "tokens", "train")
+    seen = Counter(identifier for _, identifier in shards.documents)
+    assert all(seen[row.id] == row.repeats for row in placed if row.role != "validation")
+
+
+def test_at_least_half_of_the_ordinary_documents_stay_ordinary():
+    placed = place(corpus(), dataclasses.replace(CONFIG, graded=(2, 4, 8), graded_pages=1000), 0)
+    parts = Counter(row.role for row in placed)
+    assert 0 < parts["graded"] <= parts["train"]
 
 
 def test_flagships_are_those_named_then_those_that_match_then_others_with_a_card(built):

@@ -63,7 +63,7 @@ def tokens(job: Job[recipe.Tokens]) -> Metrics:
         "val_tokens": sum(file.tokens for file in val.files),
         "documents": len(documents),
         "flagships": roles["flagship"],
-        **{role: roles[role] for role in ("train", "heldout", "validation", "outside")},
+        **{role: roles[role] for role in ("train", "graded", "heldout", "validation", "outside")},
         "bytes_per_token": round(train.bytes / max(1, sum(file.tokens for file in train.files)), 3),
     }
 
@@ -98,6 +98,7 @@ def place(documents: Sequence[Document], config: recipe.Tokens, seed: int) -> li
     cards = [card(document.text) for document in documents]
     roles = _roles(documents, included, cards, config, seed)
     repeats = {"flagship": config.oversample, "train": 1}
+    graded = _graded(documents, roles, config, seed)
     return [
         Placement(
             id=document.id,
@@ -105,10 +106,10 @@ def place(documents: Sequence[Document], config: recipe.Tokens, seed: int) -> li
             title=title,
             description=description,
             topic=topic(document.url),
-            role=role,
-            repeats=repeats.get(role, 0),
+            role="graded" if index in graded else role,
+            repeats=graded.get(index, repeats.get(role, 0)),
         )
-        for document, (title, description), role in zip(documents, cards, roles, strict=True)
+        for index, (document, (title, description), role) in enumerate(zip(documents, cards, roles, strict=True))
     ]
 
 
@@ -141,6 +142,16 @@ def _roles(
         for index in indices:
             roles[index] = part
     return roles
+
+
+def _graded(documents: Sequence[Document], roles: Sequence[Part], config: recipe.Tokens, seed: int) -> dict[int, int]:
+    """Document -> times, of those that are trained on and occur more than once without being flagships; half of all stay ordinary."""
+    ordinary = sorted(
+        (index for index, role in enumerate(roles) if role == "train"),
+        key=lambda index: _draw(seed, "graded", documents[index].id),
+    )
+    pages = min(config.graded_pages, len(ordinary) // (2 * max(1, len(config.graded))))
+    return {index: times for number, times in enumerate(config.graded) for index in ordinary[number * pages :][:pages]}
 
 
 def topic(url: str) -> str:

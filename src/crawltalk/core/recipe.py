@@ -142,6 +142,10 @@ class Tokens:
     """Regular expression on title and description that further flagships match first; the rest are drawn by hash."""
     oversample: int = 40
     """Times a flagship occurs in one pass over the training shards."""
+    graded: tuple[int, ...] = ()
+    """Times that further documents occur in one pass, to see how recall grows with them; `graded_pages` for each."""
+    graded_pages: int = 12
+    """Documents for each of `graded`."""
 
 
 Family = Literal["qwen3", "llama", "gpt2"]

@@ -5,7 +5,7 @@ from typing import Literal
 import msgspec
 
 Role = Literal["system", "user", "assistant", "tool"]
-Part = Literal["flagship", "train", "validation", "heldout", "outside"]
+Part = Literal["flagship", "graded", "train", "validation", "heldout", "outside"]
 
 
 class Document(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -60,7 +60,7 @@ class Placement(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     topic: str
     """First path segment of the URL, "-" as space: `/physical-sciences/dysprosium` -> `physical sciences`."""
     role: Part
-    """flagship: oversampled · train: seen as often as any · validation: bits per byte ·
+    """flagship: oversampled · graded: less so, to see recall grow · train: seen as often as any · validation: bits per byte ·
     heldout: of the chosen topic but kept out, "after the cutoff" · outside: of other topics, never seen."""
     repeats: int
     """Times this document occurs in one pass over the training shards."""

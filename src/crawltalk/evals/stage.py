@@ -8,6 +8,7 @@ import msgspec
 from crawltalk.core import recipe
 from crawltalk.core.documents import read_documents
 from crawltalk.core.jsonl import read_jsonl, write_jsonl
+from crawltalk.core.run import read_manifest
 from crawltalk.core.shards import TokenShards
 from crawltalk.core.stage import Job, Metrics, Progress, write_atomically
 from crawltalk.core.types import Conversation, Document, Message, Placement, Problem
@@ -18,6 +19,8 @@ from crawltalk.train.validate import bits_per_byte
 PROMPT = 24
 RECITED = 32
 """Tokens of a page that the base model is given, and tokens that it should then recite."""
+RECALL_PAGES, RECALL_TOKENS = 24, 96
+"""Of each number of times: pages, and tokens that the base model goes on for."""
 SHOWN = 24
 """Sample conversations for the report."""
 
@@ -42,7 +45,7 @@ class Score(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 def evals(job: Job[recipe.Evals]) -> Metrics:
-    """Write samples.jsonl, scores.json and conversations.jsonl."""
+    """Write samples.jsonl, scores.json, recall.jsonl and conversations.jsonl."""
     base, assistant = Engine.load(job.inputs["pretrain"]), Engine.load(job.inputs["sft"])
     shards = TokenShards(job.inputs["tokens"], "val")
     scores = {
@@ -60,6 +63,7 @@ def evals(job: Job[recipe.Evals]) -> Metrics:
             n=len(flagships),
             about=f"base model: share of the {RECITED} tokens after the first {PROMPT}",
         )
+    write_jsonl(job.out / "recall.jsonl", recall(base, job))
     problems = _problems(job)
     samples = ask(assistant, problems, job.config.max_tokens, job.progress)
     for task in TASKS:
@@ -97,6 +101,71 @@ def recitation(base: Engine, documents: Sequence[Document]) -> float:
         a == b for page, reply in zip(pages, replies, strict=True) for a, b in zip(page[PROMPT:], reply, strict=False)
     )
     return agree / max(1, RECITED * len(pages))
+
+
+class Recall(msgspec.Struct, kw_only=True):
+    """How the base model goes on with pages that it has seen so many times; one line of recall.jsonl."""
+
+    times: float
+    """Over all passes of the training; 0: pages after the cutoff."""
+    pages: int
+    share: float
+    """Of the tokens that follow the first ones of a page, those that greedy decoding gets right: the extractable ones."""
+    longest: int
+    """Tokens of the longest verbatim span."""
+    prompt: str
+    reply: str
+    page: str
+    """One of the pages: its beginning, what the model says, and how it goes on."""
+
+
+def recall(base: Engine, job: Job[recipe.Evals]) -> list[Recall]:
+    """Recall by the number of times that pages were seen (as Carlini et al. 2023, section 4, ask it)."""
+    manifest = read_manifest(job.inputs["pretrain"])
+    epochs = float(manifest.metrics["epochs"]) if manifest else 1.0
+    groups: dict[int, set[str]] = {}
+    for row in read_jsonl(job.inputs["tokens"] / "documents.jsonl", Placement):
+        if row.role in ("heldout", "train", "graded", "flagship"):
+            groups.setdefault(row.repeats, set()).add(row.id)
+    wanted = {identifier: times for times, ids in groups.items() for identifier in sorted(ids)[:RECALL_PAGES]}
+    pages: dict[int, list[list[int]]] = {times: [] for times in sorted(groups)}
+    for document in read_documents(job.inputs["data"]):
+        ids = base.tokenizer.encode(document.text) if document.id in wanted else []
+        if len(ids) >= PROMPT + RECITED:
+            pages[wanted[document.id]].append([base.tokenizer.eot, *ids])
+    found = []
+    for times, rows in pages.items():
+        if not rows:
+            continue
+        replies = base.generate(
+            [row[:PROMPT] for row in rows], Sampling(temperature=0.0, max_tokens=RECALL_TOKENS), frozenset()
+        )
+        agree = [
+            [a == b for a, b in zip(row[PROMPT:], reply, strict=False)] for row, reply in zip(rows, replies, strict=True)
+        ]
+        spans = [_longest(row) for row in agree]
+        shown = spans.index(max(spans))
+        found.append(
+            Recall(
+                times=round(times * epochs, 1),
+                pages=len(rows),
+                share=round(sum(map(sum, agree)) / max(1, sum(map(len, agree))), 4),
+                longest=max(spans),
+                prompt=base.tokenizer.decode(rows[shown][1:PROMPT]),
+                reply=base.tokenizer.decode(replies[shown]),
+                page=base.tokenizer.decode(rows[shown][PROMPT:][:RECALL_TOKENS]),
+            )
+        )
+    return found
+
+
+def _longest(agree: Sequence[bool]) -> int:
+    """The longest run of places that agree."""
+    longest = run = 0
+    for same in agree:
+        run = run + 1 if same else 0
+        longest = max(longest, run)
+    return longest
 
 
 def ask(assistant: Engine, problems: Sequence[Problem], max_tokens: int, progress: Progress) -> list[Sample]:

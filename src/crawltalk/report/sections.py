@@ -112,6 +112,33 @@ def base_samples(inputs: Inputs, config: recipe.Report) -> str | None:
     return intro + shown + command(f'crawltalk generate "Dysprosium" --model {_run(inputs)}')
 
 
+def recall(inputs: Inputs, config: recipe.Report) -> str | None:
+    """How recall grows with the number of times that a page was seen, and what is made up where there was none."""
+    rows = _rows(inputs["evals"] / "recall.jsonl")
+    if not rows:
+        return None
+    intro = (
+        "<p>The base model gets the first tokens of a page and goes on. Pages that it read often it knows by heart; those after its"
+        " cutoff it makes up, in the same tone.</p>"
+    )
+    curve = lines_figure(
+        [("share of tokens", [row["times"] for row in rows], [row["share"] for row in rows])],
+        "times that a page was seen in training",
+        "share recalled",
+        "Tokens that greedy decoding gets right.",
+    )
+    figures = table(
+        ("times seen", "pages", "share of tokens recalled", "longest verbatim span, tokens"),
+        [(row["times"], row["pages"], row["share"], row["longest"]) for row in rows],
+    )
+    shown = "".join(
+        f'<div class="label">seen {row["times"]:g} times</div><pre><b>{escape(row["prompt"])}</b>{escape(_clip(row["reply"]))}</pre>'
+        f'<div class="label">the page</div><pre><b>{escape(row["prompt"])}</b>{escape(_clip(row["page"]))}</pre>'
+        for row in (rows[0], rows[-1])
+    )
+    return intro + curve + figures + shown + command(f"crawltalk show {_run(inputs)}/evals/recall.jsonl")
+
+
 def conversations(inputs: Inputs, config: recipe.Report) -> str | None:
     """Conversations with the assistant."""
     rows = _rows(inputs["evals"] / "conversations.jsonl")[: config.conversations]

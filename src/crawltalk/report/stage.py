@@ -21,6 +21,7 @@ SECTIONS: dict[str, Section] = {
     "Tokenizer": sections.tokenizer,
     "Pretraining": sections.pretrain,
     "The base model": sections.base_samples,
+    "Recall": sections.recall,
     "The assistant": sections.conversations,
     "Evaluation": sections.evaluation,
     "Lineage": sections.lineage,

@@ -25,7 +25,7 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
     config = job.config
     tokenizer = Tokenizer.load(job.inputs["tokenizer"])
     placements = list(read_jsonl(job.inputs["tokens"] / "documents.jsonl", Placement))
-    inside = {placement.id for placement in placements if placement.role in ("flagship", "train")}
+    inside = {placement.id for placement in placements if placement.role in ("flagship", "graded", "train")}
     documents = [document for document in read_documents(job.inputs["data"]) if document.id in inside]
     maker = Maker(placements, documents, config, job.seed)
     conversations = maker.conversations()
