@@ -3,6 +3,7 @@
 import json as jsonlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,7 +29,9 @@ def bench(
     runs: int = 3,
     json: Annotated[bool, Parameter(negative=(), help="Print one JSON line per figure.")] = False,
 ) -> None:
-    """Measure, medians over several runs. journey: time, CPU and memory of each stage; data, tokenizer: the parts against their peers.
+    """Measure, medians over several runs.
+
+    journey: time, CPU and memory of each stage; data, tokenizer, pretrain: the parts against their peers.
 
     Parameters
     ----------
@@ -47,6 +50,7 @@ def bench(
         "journey": lambda: journey(preset, runs),
         "data": lambda: data(pages, runs),
         "tokenizer": lambda: tokenizer(text, vocabulary, runs),
+        "pretrain": lambda: _pretrain(runs),
     }[name]()
     if json:
         for row in rows:
@@ -55,8 +59,14 @@ def bench(
         print_table(_SHOWN, [["" if row[key] is None else row[key] for key in _SHOWN] for row in rows])
 
 
-BENCHES = ("journey", "data", "tokenizer")
+BENCHES = ("journey", "data", "tokenizer", "pretrain")
 _SHOWN = ("name", "unit", "ours", "peer", "ratio", "min", "max", "runs")
+
+
+def _pretrain(runs: int) -> Iterator[dict[str, Any]]:
+    from crawltalk.verbs.bench_pretrain import pretrain  # it loads torch
+
+    return pretrain(runs)
 
 
 def journey(preset: str, runs: int) -> list[dict[str, Any]]:

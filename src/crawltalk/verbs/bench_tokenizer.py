@@ -169,7 +169,8 @@ def _code(task: str, side: str, texts: list[bytes], vocabulary: Path) -> Call:
     return lambda: [made.decode_bytes(row) for row in arrays]
 
 
-def _memory(name: str) -> float:
+def memory(name: str) -> float:
+    """A size of this process as Linux names it, in MB; 0 elsewhere."""
     found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return int(found[1]) / 1e3 if found else 0.0
 
@@ -179,12 +180,12 @@ def main(task: str, side: str, text: str, *rest: str) -> None:
     texts = read_texts(Path(text))
     train = task == "train"
     call = _train(side, texts, int(rest[0]), rest[1], int(rest[2])) if train else _code(task, side, texts, Path(rest[0]))
-    before = _memory("VmRSS")
+    before = memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak from here on
     began = time.perf_counter()
     result = call()
     seconds = time.perf_counter() - began
-    megabytes = _memory("VmHWM") - before
+    megabytes = memory("VmHWM") - before
     rows = (
         [repr(result)]
         if task == "train"
