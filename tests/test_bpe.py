@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crawltalk.core.errors import BadInput
-from crawltalk.tokenizer import Tokenizer, count, train
+from crawltalk.tokenizer import Tokenizer, count, table, train
 from crawltalk.tokenizer.bpe import learn_merges
 from crawltalk.tokenizer.count import count_chunks
 from crawltalk.tokenizer.patterns import GPT2, splitter
@@ -94,11 +94,11 @@ def test_chunks_are_those_of_the_regular_expression(name, text):
 @given(texts=st.lists(long, min_size=1, max_size=4))
 @settings(max_examples=300, deadline=None)
 def test_chunks_of_longer_texts_are_those_of_the_regular_expression(name, texts):
-    known, table = splitter(name), ChunkTable()
+    known, made = splitter(name), ChunkTable()
     assert known is not None
     data = np.frombuffer("".join(texts).encode(), np.uint8)
-    numbers, ends = table.number(data, np.cumsum([len(text.encode()) for text in texts]), known)
-    packed = table.chunks()
+    numbers, ends = made.number(data, np.cumsum([len(text.encode()) for text in texts]), known)
+    packed = made.chunks()
     chunks = [chunk.tobytes().decode() for chunk in np.split(packed.data, packed.ends[:-1])]
     cuts = [cut(known.pattern, text) for text in texts]
     assert [chunks[number - 1] for number in numbers] == [chunk for row in cuts for chunk in row]
@@ -149,6 +149,13 @@ def test_where_memory_is_short_no_count_is_wrong_by_more_than_is_said(monkeypatc
         assert exact[chunk] - found.error <= amount <= exact[chunk]
     lost = {chunk: amount for chunk, amount in exact.items() if chunk not in found.counter()}
     assert max(lost.values()) <= found.error
+
+
+def test_more_long_words_than_can_be_addressed_are_refused(monkeypatch):
+    monkeypatch.setattr(table, "_MOST_TEXT", 1 << 18)
+    texts = [" ".join(f"{'abcdefghij'[n % 10]}{'klmnopqrst'[n // 10 % 10]}" * 40 + "z" * (n % 997) for n in range(2000))]
+    with pytest.raises(BadInput, match="give a lower max_chunks"):
+        count_chunks(texts)
 
 
 def test_rare_pairs_are_not_merged_if_so_asked():

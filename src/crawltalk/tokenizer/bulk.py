@@ -1,7 +1,7 @@
 """Encoding a corpus: chunks recur, so that each is merged once per thread and looked up after that.
 
 The merges are those of tiktoken: of all neighbours whose bytes together are a token, those of the lowest rank come first, the
-leftmost of equals. What is remembered is bounded: a thread that knows too many chunks forgets all but the vocabulary.
+leftmost of equals. What is remembered is bounded: a thread that knows too many chunks forgets them.
 """
 
 from collections import deque
@@ -43,9 +43,8 @@ class BulkEncoder:
         self.ids = None if np.array_equal(ids, np.arange(len(ids))) else ids
         sizes = np.fromiter(map(len, ranks), np.int64, len(ranks))
         table = ChunkTable(1 << len(ranks).bit_length())
-        table.number_cut(
-            Packed(np.frombuffer(b"".join(ranks), np.uint8), np.cumsum(sizes))
-        )  # a word's rank is its number - 1
+        words = Packed(np.frombuffer(b"".join(ranks), np.uint8), np.cumsum(sizes))
+        table.number_cut(words)  # from 1 on: a word's rank is its number - 1
         bytes_ = np.array([ranks[bytes([value])] for value in range(256)], np.uint32)
         pairs = np.full((256, 256), _NONE, np.uint32)
         for word, rank in ranks.items():
@@ -105,7 +104,7 @@ class BulkEncoder:
 
 
 class _Memory:
-    """What a thread remembers: the words of a vocabulary, then chunks that it has met, and the ranks that they are merged into."""
+    """What a thread remembers: the chunks that it has met, and the ranks that they are merged into."""
 
     def __init__(self) -> None:
         self.table = ChunkTable()

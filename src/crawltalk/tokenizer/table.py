@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from crawltalk.core.errors import BadInput
 from crawltalk.tokenizer.patterns import Splitter
 from crawltalk.tokenizer.split import (
     LONG,
@@ -29,6 +30,10 @@ _SAID = np.uint64((1 << 63) - 4)
 """The bytes of a window of which `chunk_starts` says something."""
 _AHEAD = WINDOW + 16
 """Bytes behind a window's first one that are looked at, those of a chunk's key among them."""
+
+
+_MOST_TEXT = 1 << 32
+"""Bytes of copies that can be addressed."""
 
 
 class Packed(NamedTuple):
@@ -97,6 +102,8 @@ class ChunkTable:
 
     def _grow(self, size: int) -> None:
         """Make room for more chunks, or for copies of so many bytes."""
+        if self.used[1] + size >= _MOST_TEXT:
+            raise BadInput(f"more than {_MOST_TEXT:,} bytes of different long words; give a lower max_chunks")
         if len(self.text) < self.used[1] + size:
             self.text = grown(self.text, 2 * len(self.text) + size)
         if len(self) == len(self.keys):
