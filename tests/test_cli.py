@@ -1,6 +1,7 @@
 """The command line, as a person types it."""
 
 import json
+import math
 import subprocess
 import sys
 import time
@@ -8,6 +9,7 @@ import time
 import pytest
 
 from crawltalk.cli import GROUPS, main, rewrite_flags
+from crawltalk.verbs.sweep import fit_power
 
 
 def run(*words: str, code: int = 0) -> str:
@@ -110,3 +112,10 @@ def test_a_plan_for_what_does_not_exist_is_refused(capsys):
     for words in (["gpt2", "--hardware", "abacus"], ["gpt2", "--utilization", "2"], ["gtp2"]):
         assert main(["plan", *words]) == 2
         assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_a_power_law_is_found_again():
+    rows = [{"flop": flop, "bits_per_byte": 20 * flop**-0.07} for flop in (1e10, 1e11, 3e12)]
+    slope, level = fit_power(rows)
+    assert slope == pytest.approx(-0.07)
+    assert math.exp(level) == pytest.approx(20)

@@ -6,6 +6,7 @@ import os
 import random
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -61,6 +62,27 @@ def test_what_was_read_often_is_recalled_better_than_what_was_never_read(nano):
     assert len(rows) == 5
     assert rows[-1]["share"] > 2 * rows[0]["share"]
     assert rows[-1]["longest"] > rows[0]["longest"]
+
+
+def test_a_sweep_of_small_models_enters_the_report(nano, tmp_path):
+    run = tmp_path / "nano"
+    shutil.copytree(nano, run)
+    assert "a line needs two models" in crawltalk("sweep", str(run), code=2)
+    words = ("sweep", str(run), "--depths", "1", "--depths", "2", "--json")
+    found = json.loads(events_free(crawltalk(*words)))
+    small, large = found["models"]
+    assert (small["depth"], large["depth"]) == (1, 2)
+    assert small["bits_per_byte"] > large["bits_per_byte"]
+    assert found["exponent"] < 0
+    assert found["predicted"] == pytest.approx(found["measured"], abs=0.1)  # the second model has the run's own size
+    assert json.loads(events_free(crawltalk(*words))) == found  # from what is there
+    crawltalk("report", str(run))
+    assert "Small models on the same tokens" in (run / "report" / "report.html").read_text()
+
+
+def events_free(text: str) -> str:
+    """The JSON object in what a verb printed."""
+    return next(line for line in text.splitlines() if line.startswith('{"models"'))
 
 
 def test_every_artifact_can_be_shown(nano, capsys):

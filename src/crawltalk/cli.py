@@ -31,6 +31,7 @@ GROUPS = {
         "show": ("show:show", "any artifact, readable"),
         "funnel": ("corpus:funnel", "what the data stage dropped, and why"),
         "plan": ("plan:plan", "what a preset's model would cost to train, or a bigger crawl to refine"),
+        "sweep": ("sweep:sweep", "how far a larger model would get, of small ones on a run's tokens"),
         "diff": ("look:diff", "what differs between two runs"),
         "presets": ("look:presets", "the recipes that come along, and every knob"),
         "doctor": ("doctor:doctor", "does this machine have what the journey needs?"),

@@ -42,7 +42,14 @@ def conversation(messages: Sequence[tuple[str, str]], label: str) -> str:
     return f'<div class="talk"><div class="label">{escape(label)}</div>{turns}</div>'
 
 
-def lines_figure(series: Sequence[tuple[str, Sequence[float], Sequence[float]]], x: str, y: str, caption: str) -> str:
+def lines_figure(
+    series: Sequence[tuple[str, Sequence[float], Sequence[float]]],
+    x: str,
+    y: str,
+    caption: str,
+    *,
+    logarithmic: bool = False,
+) -> str:
     """A line chart as inline SVG: (label, xs, ys) per line; neutral colours that read on light and on dark paper."""
     import matplotlib as mpl
 
@@ -54,7 +61,10 @@ def lines_figure(series: Sequence[tuple[str, Sequence[float], Sequence[float]]],
     figure = Figure(figsize=(8.5, 3.2), layout="constrained")
     axes = figure.add_subplot()
     for label, xs, ys in series:
-        axes.plot(xs, ys, label=label, linewidth=1.6)
+        axes.plot(xs, ys, label=label, linewidth=1.6, marker="o" if logarithmic else None)
+    if logarithmic:
+        axes.set_xscale("log")
+        axes.set_yscale("log")
     axes.set_xlabel(x, color="#8a93a3")
     axes.set_ylabel(y, color="#8a93a3")
     axes.tick_params(colors="#8a93a3")

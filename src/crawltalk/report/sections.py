@@ -98,6 +98,26 @@ def pretrain(inputs: Inputs, config: recipe.Report) -> str:
     return curve + held_out + figures + command(f"crawltalk pretrain {_run(inputs)}")
 
 
+def scaling(inputs: Inputs, config: recipe.Report) -> str | None:
+    """Validation loss against compute, if small models were trained for it."""
+    path = inputs["tokens"].parent / "lab" / "scaling.json"
+    if not path.exists():
+        return None
+    found = json.loads(path.read_text(encoding="utf-8"))
+    rows = found["models"]
+    curve = lines_figure(
+        [
+            ("small models", [row["flop"] for row in rows], [row["bits_per_byte"] for row in rows]),
+            ("predicted", [rows[-1]["flop"], found["flop"]], [rows[-1]["bits_per_byte"], found["predicted"]]),
+        ],
+        "FLOP",
+        "bits per byte",
+        f"Small models on the same tokens; this run's own: {found['predicted']} predicted, {found['measured']} measured.",
+        logarithmic=True,
+    )
+    return curve + table(tuple(rows[0]), [tuple(row.values()) for row in rows]) + command(f"crawltalk sweep {_run(inputs)}")
+
+
 def base_samples(inputs: Inputs, config: recipe.Report) -> str | None:
     """What the base model wrote while it was trained."""
     rows = _rows(inputs["pretrain"] / "samples.jsonl")

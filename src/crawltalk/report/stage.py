@@ -20,6 +20,7 @@ SECTIONS: dict[str, Section] = {
     "Crawl to corpus": sections.funnel,
     "Tokenizer": sections.tokenizer,
     "Pretraining": sections.pretrain,
+    "Scaling": sections.scaling,
     "The base model": sections.base_samples,
     "Recall": sections.recall,
     "The assistant": sections.conversations,
