@@ -48,7 +48,7 @@ def lines_figure(
     y: str,
     caption: str,
     *,
-    logarithmic: bool = False,
+    log_x: bool = False,
 ) -> str:
     """A line chart as inline SVG: (label, xs, ys) per line; neutral colours that read on light and on dark paper."""
     import matplotlib as mpl
@@ -61,10 +61,9 @@ def lines_figure(
     figure = Figure(figsize=(8.5, 3.2), layout="constrained")
     axes = figure.add_subplot()
     for label, xs, ys in series:
-        axes.plot(xs, ys, label=label, linewidth=1.6, marker="o" if logarithmic else None)
-    if logarithmic:
+        axes.plot(xs, ys, label=label, linewidth=1.6, marker="o" if log_x else None)
+    if log_x:
         axes.set_xscale("log")
-        axes.set_yscale("log")
     axes.set_xlabel(x, color="#8a93a3")
     axes.set_ylabel(y, color="#8a93a3")
     axes.tick_params(colors="#8a93a3")

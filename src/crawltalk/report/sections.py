@@ -113,7 +113,7 @@ def scaling(inputs: Inputs, config: recipe.Report) -> str | None:
         "FLOP",
         "bits per byte",
         f"Small models on the same tokens; this run's own: {found['predicted']} predicted, {found['measured']} measured.",
-        logarithmic=True,
+        log_x=True,
     )
     return curve + table(tuple(rows[0]), [tuple(row.values()) for row in rows]) + command(f"crawltalk sweep {_run(inputs)}")
 
