@@ -59,7 +59,8 @@ def training_bytes(model: Model, vocab_size: int, batch_tokens: int) -> dict[str
     width, heads, _, mlp = _resolved(model)
     count = parameters(model, vocab_size)
     tokens = min(model.context, batch_tokens)
-    activations = tokens * model.depth * 2 * (10 * width + 3 * mlp + 4 * heads * model.head_dim) + tokens * vocab_size * 8
+    inner = (2 if model.family == "gpt2" else 3) * mlp
+    activations = tokens * model.depth * 2 * (10 * width + inner + 4 * heads * model.head_dim) + tokens * vocab_size * 8
     return {"weights": 4 * count, "gradients": 4 * count, "optimizer state": 8 * count, "activations": activations}
 
 

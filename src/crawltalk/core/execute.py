@@ -71,8 +71,9 @@ def _figures(manifest: Manifest | None) -> dict[str, Any]:
 
 
 def perform_beside(order: dict[str, Any]) -> None:
-    """Perform an order that rank 0 shares, on another rank. What goes wrong there goes wrong on rank 0, too, which says so."""
-    _run_child(Path(os.devnull), order, lambda event: None)
+    """Perform an order that rank 0 shares, on another rank. If that fails, so does rank 0, which says so; the log keeps the reason."""
+    log = Path(order["out"]).with_name(f"{order['stage']}.rank-{os.environ.get('RANK', '')}.log")
+    _run_child(log, order, lambda event: None)
 
 
 def _build_one(

@@ -95,12 +95,16 @@ def recitation(base: Engine, documents: Sequence[Document]) -> float:
     """Near-verbatim recall: the share of tokens that the base model, given the beginning, continues as the page does."""
     pages = [[base.tokenizer.eot, *base.tokenizer.encode(document.text)] for document in documents]
     pages = [page for page in pages if len(page) >= PROMPT + RECITED]
-    greedy = Sampling(temperature=0.0, max_tokens=RECITED)
+    _, agree = _go_on(base, pages, RECITED)
+    return sum(map(sum, agree)) / max(1, RECITED * len(pages))
+
+
+def _go_on(base: Engine, pages: Sequence[list[int]], tokens: int) -> tuple[list[list[int]], list[list[bool]]]:
+    """What the base model greedily makes of the beginnings of pages, and where that agrees with them."""
+    greedy = Sampling(temperature=0.0, max_tokens=tokens)
     replies = base.generate([page[:PROMPT] for page in pages], greedy, frozenset())
-    agree = sum(
-        a == b for page, reply in zip(pages, replies, strict=True) for a, b in zip(page[PROMPT:], reply, strict=False)
-    )
-    return agree / max(1, RECITED * len(pages))
+    pairs = zip(pages, replies, strict=True)
+    return replies, [[a == b for a, b in zip(page[PROMPT:], reply, strict=False)] for page, reply in pairs]
 
 
 class Recall(msgspec.Struct, kw_only=True):
@@ -137,12 +141,7 @@ def recall(base: Engine, job: Job[recipe.Evals]) -> list[Recall]:
     for times, rows in pages.items():
         if not rows:
             continue
-        replies = base.generate(
-            [row[:PROMPT] for row in rows], Sampling(temperature=0.0, max_tokens=RECALL_TOKENS), frozenset()
-        )
-        agree = [
-            [a == b for a, b in zip(row[PROMPT:], reply, strict=False)] for row, reply in zip(rows, replies, strict=True)
-        ]
+        replies, agree = _go_on(base, rows, RECALL_TOKENS)
         spans = [_longest(row) for row in agree]
         shown = spans.index(max(spans))
         found.append(

@@ -118,7 +118,7 @@ class _Memory:
         self.out = np.empty(0, np.uint32)
 
     def encode(
-        self, numbers: np.ndarray, chunk_ends: np.ndarray, size: int, vocabulary: "_Vocabulary"
+        self, numbers: np.ndarray, chunk_ends: np.ndarray, size: int, vocabulary: _Vocabulary
     ) -> tuple[np.ndarray, np.ndarray]:
         """Ranks of chunks of `size` bytes together, which hold until the next call, and where those of each text end."""
         chunks = len(self.table)

@@ -14,6 +14,7 @@ from crawltalk.tokenizer.patterns import GPT2_FAMILY, GPT4_FAMILY, O200K_FAMILY,
 
 OTHER, LETTER, NUMBER, MARK, UPPER, LOWER, SPACE, NEWLINE = range(8)
 """Classes of characters: \\p{Lm} and \\p{Lo}, \\p{N}, \\p{M}, \\p{Lu} and \\p{Lt}, \\p{Ll}, \\s without and with [\\r\\n]."""
+_NAMES = ("OTHER", "LETTER", "NUMBER", "MARK", "UPPER", "LOWER", "SPACE", "NEWLINE")
 _WITHOUT_CASE = np.array([OTHER, LETTER, NUMBER, OTHER, LETTER, LETTER, SPACE, NEWLINE], np.uint8)
 """What they are to the patterns of GPT-2 and GPT-4."""
 LONG = np.uint64(1 << 63)
@@ -35,20 +36,11 @@ def classes(by: Splitter) -> np.ndarray:
 @cache
 def _classes(cases: bool) -> np.ndarray:
     table = np.zeros(0x110000, np.uint8)
-    names = {
-        "LETTER": LETTER,
-        "NUMBER": NUMBER,
-        "MARK": MARK,
-        "UPPER": UPPER,
-        "LOWER": LOWER,
-        "SPACE": SPACE,
-        "NEWLINE": NEWLINE,
-    }
     for line in files("crawltalk.tokenizer").joinpath("classes.txt").read_text(encoding="ascii").splitlines()[1:]:
         name, *ranges = line.split()
         for edges in ranges:
             start, _, end = edges.partition("-")
-            table[int(start, 16) : int(end or start, 16) + 1] = names[name]
+            table[int(start, 16) : int(end or start, 16) + 1] = _NAMES.index(name)
     return table if cases else _WITHOUT_CASE[table]
 
 

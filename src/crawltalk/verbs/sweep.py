@@ -44,9 +44,10 @@ def sweep(
         raise UserError(f"a line needs two models, of depth 1 or more, not {chosen}; give --depths 1 --depths 2")
     folder = path / RESULT.parent / "scaling"
     rows = []
-    for depth in chosen:
-        rows.append(_train(run, _smaller(recipe, depth), folder / f"depth-{depth}"))
-        console.print(f"depth {depth}: {rows[-1]['bits_per_byte']} bits per byte", markup=False)
+    with run.lock():
+        for depth in chosen:
+            rows.append(_train(run, _smaller(recipe, depth), folder / f"depth-{depth}"))
+            console.print(f"depth {depth}: {rows[-1]['bits_per_byte']} bits per byte", markup=False)
     flops = budget.training_flops(recipe.pretrain.model, recipe.tokenizer.vocab_size, recipe.pretrain.tokens or 0)
     slope, level = fit_power(rows)
     manifest = run.manifest("pretrain")
@@ -58,7 +59,7 @@ def sweep(
         "measured": manifest.metrics["val_bpb"] if manifest else None,
     }
     write_atomically(path / RESULT, jsonlib.dumps(result, indent=2).encode())
-    (run.folder("report") / "manifest.json").unlink(missing_ok=True)  # it is no longer the report of all that is there
+    (path / "report" / "manifest.json").unlink(missing_ok=True)  # it is no longer the report of all that is there
     if json:
         print(jsonlib.dumps(result))
         return
