@@ -17,7 +17,16 @@ from crawltalk.core.recipe import Model
 from crawltalk.model.cache import KVCache
 from crawltalk.model.hf import load_model, save_model, to_hf
 from crawltalk.model.shape import RopeScaling, Shape
-from crawltalk.model.transformer import IGNORED, Transformer, causal_attention, normalize, rope_tables
+from crawltalk.model.transformer import (
+    IGNORED,
+    Gated,
+    RMSNorm,
+    Transformer,
+    causal_attention,
+    linear_of_norm,
+    normalize,
+    rope_tables,
+)
 
 QWEN = Shape(vocab_size=97, layers=2, width=32, heads=4, kv_heads=2, head_dim=16, mlp=48, context=64)
 LLAMA = dataclasses.replace(QWEN, family="llama", tie_embeddings=False, head_dim=8, rope_theta=500_000.0, norm_eps=1e-5)
@@ -192,10 +201,39 @@ def test_the_norm_and_its_gradient_are_those_of_rms_norm():
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
-def test_short_attention_equals_the_fused_kernel():
-    q, k, v = (torch.randn(2, 4, 33, 16) for _ in range(3))
-    whole = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-    torch.testing.assert_close(causal_attention(q, k, v), whole, atol=1e-5, rtol=1e-5)
+@pytest.mark.parametrize("steps", [1, 100, 128, 300])
+def test_attention_in_blocks_and_its_gradients_equal_the_fused_kernel(steps):
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, heads, steps, 16, requires_grad=True) for heads in (4, 2, 2))
+    d_y = torch.randn(2, 4, steps, 16)
+    whole = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    ours = causal_attention(q, k, v)
+    torch.testing.assert_close(ours, whole, atol=1e-5, rtol=1e-5)
+    for mine, theirs in zip(
+        torch.autograd.grad(ours, (q, k, v), d_y), torch.autograd.grad(whole, (q, k, v), d_y), strict=True
+    ):
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [2, 200])
+def test_a_norms_weight_in_the_matrix_gives_the_same_product_and_gradients(rows):
+    torch.manual_seed(0)
+    norm, linear, x = RMSNorm(16, 1e-6), torch.nn.Linear(16, 24, bias=False), torch.randn(rows, 16, requires_grad=True)
+    norm.weight.data.uniform_(0.5, 2.0)
+    inputs, d_y = (x, norm.weight, linear.weight), torch.randn(rows, 24)
+    folded, plain = linear_of_norm(linear, norm, x), linear(norm(x))
+    torch.testing.assert_close(folded, plain)
+    for mine, theirs in zip(torch.autograd.grad(folded, inputs, d_y), torch.autograd.grad(plain, inputs, d_y), strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_the_gate_and_its_gradient_are_those_of_swiglu():
+    torch.manual_seed(0)
+    gate_up = torch.randn(3, 5, 16, requires_grad=True)
+    gate, up = gate_up.chunk(2, dim=-1)
+    plain, ours = torch.nn.functional.silu(gate) * up, Gated.apply(gate_up)
+    torch.testing.assert_close(ours, plain)
+    torch.testing.assert_close(*(torch.autograd.grad(y.square().sum(), gate_up)[0] for y in (ours, plain)))
 
 
 @given(

@@ -17,8 +17,10 @@ from crawltalk.model.shape import Shape
 
 IGNORED = -100
 """A target that the loss does not count."""
-SHORT = 512
-"""Up to this many positions two plain batched products beat the fused CPU kernel: 1.8 times at 256, see EXPERIMENTS.md."""
+LONG = 2048
+"""Beyond so many positions the probabilities of attention, which `CausalAttention` keeps, are too much for a CPU's memory."""
+QUERIES = 128
+"""Positions whose scores exist at once in `CausalAttention`; they see no key behind them, so half of the products are spared."""
 LOSS_CHUNK = 1024
 """Positions whose logits exist at once in `loss`: bounds memory at LOSS_CHUNK x V, large enough for full matmul speed."""
 SOFTMAX_VALUES = 2**18
@@ -66,6 +68,13 @@ class RMSNorm(nn.Module):
         return normalize(x_BTD, self.eps) * self.weight
 
 
+def linear_of_norm(linear: nn.Linear, norm: nn.Module, x_BTD: Tensor) -> Tensor:
+    """linear(norm(x)). The norm's weight multiplies the matrix instead, where that has fewer numbers."""
+    if isinstance(norm, RMSNorm) and x_BTD.numel() > linear.weight.numel():
+        return F.linear(normalize(x_BTD, norm.eps), linear.weight * norm.weight, linear.bias)
+    return linear(norm(x_BTD))
+
+
 def make_norm(shape: Shape) -> nn.Module:
     """The norm of a family (LayerNorm: Ba et al. 2016)."""
     return nn.LayerNorm(shape.width, shape.norm_eps) if shape.family == "gpt2" else RMSNorm(shape.width, shape.norm_eps)
@@ -83,10 +92,10 @@ class Attention(nn.Module):
         self.q_norm = nn.Parameter(torch.ones(shape.head_dim)) if shape.qk_norm else None
         self.k_norm = nn.Parameter(torch.ones(shape.head_dim)) if shape.qk_norm else None
 
-    def forward(self, x_BTD: Tensor, places: "Places", layer: int, cache: KVCache | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, norm: nn.Module, places: "Places", layer: int, cache: KVCache | None) -> Tensor:
         """Mix positions."""
         batch, steps, _ = x_BTD.shape
-        qkv = self.qkv(x_BTD).view(batch, steps, -1, self.head_dim)
+        qkv = linear_of_norm(self.qkv, norm, x_BTD).view(batch, steps, -1, self.head_dim)
         rotated = self.heads + self.kv_heads  # queries and keys are normalised and rotated in one go
         qk, v_BTKE = qkv.split((rotated, self.kv_heads), dim=2)  # split, not slices: its backward is one concatenation
         if self.q_norm is not None and self.k_norm is not None:
@@ -109,13 +118,50 @@ class Attention(nn.Module):
 def causal_attention(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor) -> Tensor:
     """Each position attends to itself and what is before it."""
     batch, heads, steps, size = q_BHTE.shape
-    if q_BHTE.device.type != "cpu" or steps > SHORT or k_BKTE.shape[1] != heads:
-        grouped = k_BKTE.shape[1] != heads
-        return F.scaled_dot_product_attention(q_BHTE, k_BKTE, v_BKTE, is_causal=True, enable_gqa=grouped)
-    q, k, v = (x.reshape(batch * heads, steps, size) for x in (q_BHTE, k_BKTE, v_BKTE))
-    above = torch.full((steps, steps), -torch.inf, dtype=q.dtype).triu(1)
-    scores = torch.baddbmm(above, q, k.transpose(1, 2), alpha=size**-0.5)
-    return torch.bmm(torch.softmax(scores, -1), v).view(batch, heads, steps, size)
+    kv_heads = k_BKTE.shape[1]
+    if q_BHTE.device.type != "cpu" or steps > LONG:
+        return F.scaled_dot_product_attention(q_BHTE, k_BKTE, v_BKTE, is_causal=True, enable_gqa=kv_heads != heads)
+    if kv_heads != heads:
+        k_BKTE, v_BKTE = (x.repeat_interleave(heads // kv_heads, dim=1) for x in (k_BKTE, v_BKTE))
+    flat = (x.reshape(batch * heads, steps, size) for x in (q_BHTE, k_BKTE, v_BKTE))
+    return CausalAttention.apply(*flat).view(batch, heads, steps, size)
+
+
+class CausalAttention(torch.autograd.Function):
+    """Softmax attention over blocks of queries, each with the keys up to its end; [N, T, E] in and out, N = B x H.
+
+    Plain batched products, which on a CPU are 1.5 to 2.5 times as fast as the fused kernel: see EXPERIMENTS.md.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """The probabilities of each block are kept for the way back."""
+        steps, size = q.shape[1:]
+        y, kept = torch.empty_like(v), []
+        for start in range(0, steps, QUERIES):
+            stop = min(start + QUERIES, steps)
+            mask = torch.full((stop - start, stop), -torch.inf, dtype=q.dtype).triu(start + 1)
+            scores = torch.baddbmm(mask, q[:, start:stop], k[:, :stop].mT, alpha=size**-0.5)
+            kept.append(torch.softmax(scores, -1))
+            y[:, start:stop] = kept[-1] @ v[:, :stop]
+        ctx.save_for_backward(q, k, v, *kept)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, d_y: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+        """Gradients of queries, keys and values."""
+        q, k, v, *kept = ctx.saved_tensors
+        d_q, d_k, d_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        d_y, start = d_y.contiguous(), 0
+        for p in kept:
+            stop = p.shape[2]
+            d_p = d_y[:, start:stop] @ v[:, :stop].mT
+            d_scores = torch._softmax_backward_data(d_p, p, -1, p.dtype)
+            d_v[:, :stop] += p.mT @ d_y[:, start:stop]
+            d_q[:, start:stop] = d_scores @ k[:, :stop]
+            d_k[:, :stop] += d_scores.mT @ q[:, start:stop]
+            start = stop
+        return d_q.mul_(q.shape[2] ** -0.5), d_k.mul_(q.shape[2] ** -0.5), d_v
 
 
 class SwiGLU(nn.Module):
@@ -126,10 +172,32 @@ class SwiGLU(nn.Module):
         self.gate_up = nn.Linear(shape.width, 2 * shape.mlp, bias=False)
         self.down = nn.Linear(shape.mlp, shape.width, bias=False)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, norm: nn.Module) -> Tensor:
         """Think at each position."""
-        gate_BTF, up_BTF = self.gate_up(x_BTD).chunk(2, dim=-1)
-        return self.down(F.silu(gate_BTF) * up_BTF)
+        return self.down(Gated.apply(linear_of_norm(self.gate_up, norm, x_BTD)))
+
+
+class Gated(torch.autograd.Function):
+    """silu(gate) * up of their concatenation: by hand, so that no gradient is concatenated."""
+
+    @staticmethod
+    def forward(ctx: Any, gate_up: Tensor) -> Tensor:
+        """Of [.., 2F], [.., F]."""
+        gate, up = gate_up.chunk(2, dim=-1)
+        opened = F.silu(gate)
+        ctx.save_for_backward(gate_up, opened)
+        return opened * up
+
+    @staticmethod
+    def backward(ctx: Any, d_y: Tensor) -> Tensor:  # type: ignore[override]
+        """Both halves are written in their place."""
+        gate_up, opened = ctx.saved_tensors
+        gate, up = gate_up.chunk(2, dim=-1)
+        d_gate_up = torch.empty_like(gate_up)
+        d_gate, d_up = d_gate_up.chunk(2, dim=-1)
+        torch.mul(d_y, opened, out=d_up)
+        torch.ops.aten.silu_backward.grad_input(d_y * up, gate, grad_input=d_gate)
+        return d_gate_up
 
 
 class GELU(nn.Module):
@@ -140,9 +208,9 @@ class GELU(nn.Module):
         self.up = nn.Linear(shape.width, shape.mlp)
         self.down = nn.Linear(shape.mlp, shape.width)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, norm: nn.Module) -> Tensor:
         """Think at each position."""
-        return self.down(F.gelu(self.up(x_BTD), approximate="tanh"))
+        return self.down(F.gelu(linear_of_norm(self.up, norm, x_BTD), approximate="tanh"))
 
 
 class Block(nn.Module):
@@ -157,8 +225,8 @@ class Block(nn.Module):
 
     def forward(self, x_BTD: Tensor, places: "Places", layer: int, cache: KVCache | None) -> Tensor:
         """One layer."""
-        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), places, layer, cache)
-        return x_BTD + self.mlp(self.mlp_norm(x_BTD))
+        x_BTD = x_BTD + self.attention(x_BTD, self.attention_norm, places, layer, cache)
+        return x_BTD + self.mlp(x_BTD, self.mlp_norm)
 
 
 class Places:
