@@ -118,7 +118,7 @@ def test_the_small_presets_fit():
 
 def test_one_dial_derives_the_shape():
     assert load_recipe("nano", flags={"pretrain.model.depth": "6"}).pretrain.model == dataclasses.replace(
-        Model(), depth=6, width=384, heads=6, kv_heads=6, mlp=1152
+        Model(), depth=6, width=384, heads=6, kv_heads=6, mlp=1152, tie_embeddings=True
     )
 
 

@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from crawltalk.core import budget
 from crawltalk.core.errors import BadInput, MissingInput, TooBig
 from crawltalk.core.recipe import Model
+from crawltalk.model import transformer
 from crawltalk.model.cache import KVCache
 from crawltalk.model.hf import load_model, save_model, to_hf
 from crawltalk.model.shape import RopeScaling, Shape
@@ -36,6 +37,7 @@ SCALED = dataclasses.replace(
 )
 
 GPT2 = dataclasses.replace(QWEN, family="gpt2", kv_heads=4, head_dim=8, mlp=80, norm_eps=1e-5)
+SPEEDRUN = dataclasses.replace(QWEN, family="speedrun", layers=3, tie_embeddings=False)
 FAMILIES = {"qwen3": QWEN, "llama": LLAMA, "llama3.1": SCALED, "gpt2": GPT2}
 
 
@@ -110,7 +112,7 @@ def test_we_load_a_folder_of_transformers_with_the_same_logits(shape, tmp_path):
     torch.testing.assert_close(ours(tokens), theirs(tokens).logits, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("shape", [QWEN, LLAMA, GPT2], ids=["qwen3", "llama", "gpt2"])
+@pytest.mark.parametrize("shape", [QWEN, LLAMA, GPT2, SPEEDRUN], ids=["qwen3", "llama", "gpt2", "speedrun"])
 @given(lengths=st.lists(st.integers(1, 12), min_size=1, max_size=4), more=st.integers(1, 6))
 @settings(max_examples=20, deadline=None)
 def test_cached_decoding_of_a_ragged_batch_equals_the_full_forward(shape, lengths, more):
@@ -237,7 +239,7 @@ def test_the_gate_and_its_gradient_are_those_of_swiglu():
 
 
 @given(
-    family=st.sampled_from(["qwen3", "llama", "gpt2"]),
+    family=st.sampled_from(["qwen3", "llama", "gpt2", "speedrun"]),
     depth=st.integers(1, 4),
     vocab=st.integers(16, 300),
     tied=st.booleans(),
@@ -251,6 +253,51 @@ def test_the_budget_counts_the_parameters_that_exist(family, depth, vocab, tied)
     )
     built = Transformer(shape_of(model, vocab))
     assert budget.parameters(model, vocab) == sum(weight.numel() for weight in built.parameters())
+
+
+@torch.no_grad()
+def test_a_speedrun_model_is_saved_and_loaded_and_its_logits_are_capped(tmp_path):
+    model = random_model(SPEEDRUN)
+    model.head.weight.mul_(100)
+    save_model(model, tmp_path, eos=1)
+    again, tokens = load_model(tmp_path), torch.randint(0, 97, (2, 20))
+    assert again.shape == SPEEDRUN
+    torch.testing.assert_close(again(tokens), model(tokens))
+    assert 14 < float(again(tokens).abs().max()) <= 15
+
+
+def test_the_loss_of_capped_logits_and_its_gradients_are_those_of_plain_cross_entropy():
+    model, tokens = random_model(SPEEDRUN), torch.randint(0, 97, (2, 21))
+    weights = list(model.parameters())
+    fused, count = model.loss(tokens[:, :-1], tokens[:, 1:])
+    plain = cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten(), reduction="sum")
+    assert int(count) == 40
+    torch.testing.assert_close(fused, plain, rtol=1e-5, atol=1e-4)
+    for ours, theirs in zip(torch.autograd.grad(fused, weights), torch.autograd.grad(plain, weights), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("long", [0, 2048], ids=["fused kernel", "blocks"])
+@torch.no_grad()
+def test_with_a_document_mask_a_document_is_read_as_if_it_stood_alone(long, monkeypatch):
+    monkeypatch.setattr(transformer, "LONG", long)
+    model, tokens = random_model(QWEN), torch.randint(1, 97, (2, 40))
+    tokens[0, 13] = tokens[0, 30] = tokens[1, 7] = 0
+    model.begins = 0
+    packed = model.states(tokens)
+    model.begins = None
+    alone = model.states(tokens[:1, 13:30])  # rotary positions are relative
+    torch.testing.assert_close(packed[0, 13:30], alone[0], rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(model.states(tokens)[0, 13:30], alone[0], atol=1e-2)
+
+
+def test_recomputed_activations_give_the_same_gradients():
+    model, tokens = random_model(SPEEDRUN), torch.randint(0, 97, (2, 21))
+    found = []
+    for model.recompute in (False, True):
+        total, _ = model.loss(tokens[:, :-1], tokens[:, 1:])
+        found.append(torch.autograd.grad(total, list(model.parameters())))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
 def test_rotary_tables_start_at_angle_zero():

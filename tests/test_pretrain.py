@@ -131,6 +131,17 @@ def test_in_each_pass_no_token_is_predicted_twice_and_less_than_a_window_is_left
         assert len(predicted) == len(set(predicted)) > length - context
 
 
+def test_models_on_the_way_stay_when_asked_for(tmp_path):
+    inputs = write_inputs(tmp_path)
+    config = dataclasses.replace(CONFIG, tokens=256 * 8, keep_every=4, document_mask=True)
+    (tmp_path / "out").mkdir()
+    machine = Machine(workers=1, device="cpu", dtype="float32")
+    pretrain(Job(config=config, inputs=inputs, out=tmp_path / "out", seed=5, machine=machine, progress=Progress()))
+    last, kept = (load_model(folder) for folder in (tmp_path / "out", tmp_path / "out" / "checkpoints" / "step-000008"))
+    assert all(torch.equal(a, b) for a, b in zip(last.parameters(), kept.parameters(), strict=True))
+    assert load_model(tmp_path / "out" / "checkpoints" / "step-000004").shape == last.shape
+
+
 def test_fewer_tokens_than_one_window_are_refused(tmp_path):
     inputs = write_inputs(tmp_path, ["abc", *TEXTS[:10]])
     with pytest.raises(BadInput, match="fewer than one window of 32"):
@@ -175,7 +186,7 @@ def test_a_text_longer_than_the_context_is_refused():
         model(torch.zeros(1, 33, dtype=torch.long))
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "speedrun"])
 def test_every_family_learns(family, tmp_path):
     config = dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, family=family))
     inputs = write_inputs(tmp_path)

@@ -12,10 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from crawltalk.core.config import load_recipe
+from crawltalk.core.console import BARS, sparkline
 from crawltalk.core.errors import BadInput, StageCrashed, UserError, disk_is_full
 from crawltalk.core.execute import build
+from crawltalk.core.machine import EnergyMeter
 from crawltalk.core.recipe import Recipe
 from crawltalk.core.run import RunFolder
 from crawltalk.core.stage import Stage
@@ -94,6 +98,40 @@ def test_the_users_mistake_in_a_stage_is_one_line_and_finished_work_is_kept(tmp_
     with pytest.raises(UserError, match="upside down; turn them"):
         build_toy(tmp_path, toy, recipe_with(extractor="user"))
     assert kinds(build_toy(tmp_path, toy, recipe_with()))[0] == "skip crawl"
+
+
+def test_what_a_stage_that_gives_up_rescues_outlives_a_change_of_the_recipe(tmp_path, toy):
+    with pytest.raises(UserError, match=r"it went wrong; from where it was well: --data\.start .*step-2\.txt"):
+        build_toy(tmp_path, toy, recipe_with(extractor="rescue"))
+    build_toy(tmp_path, toy, recipe_with())
+    assert [path.read_text() for path in (tmp_path / "rescued").glob("data-*-step-2.txt")] == ["good until here"]
+
+
+def test_energy_and_money_are_accounted_for_where_they_are_known(tmp_path, toy):
+    package = tmp_path / "powercap" / "intel-rapl:0"
+    (package / "intel-rapl:0:0").mkdir(parents=True)  # a part of the package, not to be counted twice
+    (package / "max_energy_range_uj").write_text("10000000")
+    (package / "energy_uj").write_text("9000000")
+    meter = EnergyMeter(tmp_path / "powercap")
+    (package / "energy_uj").write_text("1500000")
+    assert meter.joules() == 2.5
+    assert EnergyMeter(tmp_path / "absent").joules() is None
+    recipe = recipe_with()
+    build_toy(
+        tmp_path, toy, dataclasses.replace(recipe, machine=dataclasses.replace(recipe.machine, dollars_an_hour=3600.0))
+    )
+    manifest = RunFolder(tmp_path).manifest("data")
+    assert manifest is not None
+    assert manifest.dollars == pytest.approx(manifest.seconds, abs=1e-3)
+
+
+@given(st.lists(st.floats(0, 100), max_size=100))
+def test_a_curve_in_one_line_is_highest_and_lowest_where_its_values_are(values):
+    line = sparkline(values)
+    assert len(line) == min(24, len(values))
+    if 0 < len(values) <= 24 and max(values) > min(values):
+        assert line[values.index(max(values))] == BARS[-1]
+        assert line[values.index(min(values))] == BARS[0]
 
 
 def test_our_mistake_in_a_stage_keeps_its_traceback(tmp_path, toy):

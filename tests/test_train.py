@@ -99,7 +99,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
         train(weights, tmp_path, source=poisoned)
     good = fresh()
     optimizers = make_optimizers(good, OPTIM)
-    assert checkpoint.load(tmp_path / "state" / "checkpoint.safetensors", good, optimizers)[0] == 4
+    assert checkpoint.load(tmp_path / "rescued" / "step-000004.safetensors", good, optimizers)[0] == 4
     assert all(bool(weight.isfinite().all()) for weight in good.parameters())
 
 
@@ -108,11 +108,59 @@ def test_a_loss_that_rises_and_stays_stops_the_run_with_a_checkpoint_to_go_on_fr
         tokens, targets = batches(step)
         return tokens, targets if step < 30 else targets.flatten()[torch.randperm(128)].view(8, 16)
 
-    with pytest.raises(UserError, match=r"risen to .* by step 34 and stayed there.*state/checkpoint\.safetensors"):
+    with pytest.raises(UserError, match=r"risen to .* by step 34 and stayed there.*step-000028\.safetensors"):
         train(fresh(), tmp_path, steps=50, source=noise_from_step_30, optim=Optim(lr=0.02, adam_lr=0.02))
     assert rows_of(tmp_path)[-1]["step"] == 31
     calm = Optim(lr=0.02, adam_lr=0.02, spike=0.0)
     train(fresh(), tmp_path / "calm", steps=40, source=noise_from_step_30, optim=calm)
+
+
+def test_a_training_goes_on_from_a_rescued_checkpoint_with_other_rates(tmp_path):
+    whole = fresh()
+    train(whole, tmp_path / "whole", save_keep=3)
+    start = tmp_path / "whole" / "state" / "step-000008.safetensors"
+    same, calmer = fresh(), fresh()
+    train(same, tmp_path / "same", start=start)
+    train(calmer, tmp_path / "calmer", start=start, optim=Optim(lr=0.001, adam_lr=0.0001))
+    assert [row["step"] for row in rows_of(tmp_path / "same")] == [8, 9, 10, 11]
+    for a, b, c in zip(whole.parameters(), same.parameters(), calmer.parameters(), strict=True):
+        assert torch.equal(a, b)
+        assert not torch.equal(a, c)
+
+
+def test_the_newest_checkpoints_are_kept(tmp_path):
+    train(fresh(), tmp_path, steps=20)
+    assert [step for step, _ in checkpoint.all_in(tmp_path / "state")] == [16, 20]
+
+
+def test_tensorboard_reads_the_losses_of_a_resumed_run(tmp_path):
+    machine = Machine(workers=1, device="cpu", dtype="float32", tensorboard=str(tmp_path / "events"))
+
+    def until_killed(step):
+        if step == 6:
+            raise KeyboardInterrupt
+        return batches(step)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(fresh(), tmp_path / "run", machine=machine, source=until_killed)
+    train(fresh(), tmp_path / "run", machine=machine)
+    seen = {}
+    for path in sorted((tmp_path / "events" / "run").iterdir(), key=lambda path: path.stat().st_mtime_ns):
+        seen |= losses_in(path.read_bytes())
+    assert seen == {row["step"]: pytest.approx(row["loss"], rel=1e-6) for row in rows_of(tmp_path / "run")}
+
+
+def losses_in(data):
+    """Steps and losses of an event file (TFRecord: length, checksum, event, checksum)."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found, place = {}, 0
+    while place < len(data):
+        size = int.from_bytes(data[place : place + 8], "little")
+        event = Event.FromString(data[place + 12 : place + 12 + size])
+        found.update((event.step, value.simple_value) for value in event.summary.value if value.tag == "loss")
+        place += 16 + size
+    return found
 
 
 def test_micro_batches_give_the_gradient_of_the_whole_batch(monkeypatch):

@@ -5,7 +5,7 @@ import time
 
 from crawltalk.core.errors import BadInput
 from crawltalk.core.recipe import Crawl, Data
-from crawltalk.core.stage import Job, Metrics, write_atomically
+from crawltalk.core.stage import RESCUED, Job, Metrics, write_atomically
 
 
 def crawl(job: Job[Crawl]) -> Metrics:
@@ -26,6 +26,10 @@ def data(job: Job[Data]) -> Metrics:
     """Joins the pages; `extractor` names a way to fail."""
     if job.config.extractor == "user":
         raise BadInput("the pages are upside down; turn them")
+    if job.config.extractor == "rescue":
+        (job.out / RESCUED).mkdir()
+        (job.out / RESCUED / "step-2.txt").write_text("good until here")
+        raise BadInput("it went wrong")
     if job.config.extractor == "bug":
         raise ZeroDivisionError("our own mistake")
     if job.config.extractor == "full":

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,8 @@ import torch
 from torch import Tensor
 
 from crawltalk.core import recipe
-from crawltalk.core.budget import training_flops
-from crawltalk.core.errors import BadInput
+from crawltalk.core.budget import tied, training_flops
+from crawltalk.core.errors import BadInput, MissingInput
 from crawltalk.core.jsonl import write_jsonl
 from crawltalk.core.shards import TokenShards
 from crawltalk.core.stage import Job, Metrics
@@ -44,6 +45,13 @@ def pretrain(job: Job[recipe.Pretrain]) -> Metrics:
         )
     model = Transformer(shape_of(config.model, tokenizer.size))
     model.initialize(job.seed)
+    model.begins = train.index.eot if config.document_mask else None
+    if config.start and not Path(config.start).is_file():
+        raise MissingInput(f"pretrain.start: {config.start} is not there; checkpoints that were kept are in RUN/rescued")
+    if config.model.family == "speedrun":
+        job.progress.warn(
+            "a model of the family speedrun runs in crawltalk only: there is no exact export to other libraries"
+        )
     rows = max(1, config.batch_tokens // config.model.context)
     assert config.tokens is not None
     steps = max(1, config.tokens // (rows * config.model.context))
@@ -56,6 +64,11 @@ def pretrain(job: Job[recipe.Pretrain]) -> Metrics:
             job.progress.note(f"step {done}: {sample['prompt']}{sample['text']!r}")
         return {"val_bpb": round(bits_per_byte(model, validation), 4), "samples": samples}
 
+    def keep(done: int, model: Transformer) -> None:
+        folder = job.out / "checkpoints" / f"step-{done:06d}"
+        save_model(model, folder, eos=tokenizer.eot)
+        tokenizer.save(folder)
+
     metrics = fit(
         model,
         windows(train, rows, config.model.context, job.seed),
@@ -67,6 +80,10 @@ def pretrain(job: Job[recipe.Pretrain]) -> Metrics:
         machine=job.machine,
         look=look,
         look_every=config.eval_every,
+        save_keep=config.save_keep,
+        keep=keep,
+        keep_every=config.keep_every,
+        start=Path(config.start) if config.start else None,
         ranks=ranks,
     )
     ranks.leave()
@@ -121,7 +138,7 @@ def shape_of(model: recipe.Model, vocab_size: int) -> Shape:
         context=model.context,
         rope_theta=model.rope_theta,
         norm_eps=1e-6 if model.family == "qwen3" else 1e-5,
-        tie_embeddings=model.tie_embeddings,
+        tie_embeddings=tied(model),
     )
 
 

@@ -34,20 +34,40 @@ def _resolved(model: Model) -> tuple[int, int, int, int]:
 
 def inner_size(model: Model, width: int) -> int:
     """Inner size of the MLP, unless the recipe gives it: about as many weights for two matrices as for three."""
-    return 4 * width if model.family == "gpt2" else 3 * width
+    return 4 * width if model.family in ("gpt2", "speedrun") else 3 * width
+
+
+def value_embeddings(layers: int) -> int:
+    """Layers of a `speedrun` model that have one: the last, and every second before it."""
+    return (layers + 1) // 2
+
+
+def tied(model: Model) -> bool:
+    """Whether embedding and head are one matrix."""
+    return model.family != "speedrun" if model.tie_embeddings is None else model.tie_embeddings
 
 
 def parameters(model: Model, vocab_size: int) -> int:
     """Parameters, embeddings counted once if tied."""
     width, heads, kv_heads, mlp = _resolved(model)
     attention = width * model.head_dim * (2 * heads + 2 * kv_heads)
-    embeddings = vocab_size * width * (1 if model.tie_embeddings else 2)
+    embeddings = vocab_size * width * (1 if tied(model) else 2)
+    fast = int(model.family == "speedrun")
     if model.family == "gpt2":
         biases = model.head_dim * (heads + 2 * kv_heads) + mlp + 2 * width
         block = attention + 2 * width * mlp + biases + 4 * width
         return model.depth * block + 2 * width + embeddings + model.context * width
-    block = attention + 3 * width * mlp + 2 * width + 2 * model.head_dim * (model.family == "qwen3")
-    return model.depth * block + width + embeddings
+    block = attention + (3 - fast) * width * mlp + 2 * width + 2 * model.head_dim * (model.family != "llama")
+    skips = 2 * model.depth + value_embeddings(model.depth) * vocab_size * kv_heads * model.head_dim
+    return model.depth * block + width + embeddings + fast * skips
+
+
+def looked_up(model: Model, vocab_size: int) -> int:
+    """Parameters that are looked up, not multiplied with: embeddings that are not the head as well."""
+    width, _, kv_heads, _ = _resolved(model)
+    found = 0 if tied(model) else vocab_size * width
+    found += model.context * width * (model.family == "gpt2")
+    return found + (model.family == "speedrun") * value_embeddings(model.depth) * vocab_size * kv_heads * model.head_dim
 
 
 def training_bytes(model: Model, vocab_size: int, batch_tokens: int) -> dict[str, int]:
@@ -59,13 +79,13 @@ def training_bytes(model: Model, vocab_size: int, batch_tokens: int) -> dict[str
     width, heads, _, mlp = _resolved(model)
     count = parameters(model, vocab_size)
     tokens = min(model.context, batch_tokens)
-    inner = (2 if model.family == "gpt2" else 3) * mlp
+    inner = (2 if model.family in ("gpt2", "speedrun") else 3) * mlp
     activations = tokens * model.depth * 2 * (10 * width + inner + 4 * heads * model.head_dim) + tokens * vocab_size * 8
     return {"weights": 4 * count, "gradients": 4 * count, "optimizer state": 8 * count, "activations": activations}
 
 
 def training_flops(model: Model, vocab_size: int, tokens: int) -> float:
-    """6 FLOPs per parameter and token (Kaplan et al. 2020, 2.1), and attention's 12 x layers x width x context per token."""
+    """6 FLOPs per token and parameter that is multiplied (Kaplan et al. 2020, 2.1), and attention's 12 x layers x width x context."""
     _, heads, _, _ = _resolved(model)
     attention = 12 * model.depth * heads * model.head_dim * model.context / 2  # half: causal
-    return tokens * (6.0 * parameters(model, vocab_size) + attention)
+    return tokens * (6.0 * (parameters(model, vocab_size) - looked_up(model, vocab_size)) + attention)

@@ -58,7 +58,12 @@ def derive(recipe: Recipe) -> Recipe:
     width = model.width or 64 * model.depth
     heads = model.heads or max(1, width // model.head_dim)
     model = dataclasses.replace(
-        model, width=width, heads=heads, kv_heads=model.kv_heads or heads, mlp=model.mlp or budget.inner_size(model, width)
+        model,
+        width=width,
+        heads=heads,
+        kv_heads=model.kv_heads or heads,
+        mlp=model.mlp or budget.inner_size(model, width),
+        tie_embeddings=budget.tied(model),
     )
     tokens = recipe.pretrain.tokens or 20 * budget.parameters(model, recipe.tokenizer.vocab_size)
     pretrain = dataclasses.replace(

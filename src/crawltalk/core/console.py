@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,6 +17,8 @@ from crawltalk.core.errors import StageCrashed, UserError, disk_is_full
 
 LINE_EVERY = 5.0
 """Seconds between two progress lines of one stage when the output is not a terminal."""
+
+BARS = "▁▂▃▄▅▆▇█"
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
@@ -42,6 +45,15 @@ def number(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+
+
+def sparkline(values: Sequence[float], columns: int = 24) -> str:
+    """A curve in one line: [3.0, 2.0, 1.0] -> "█▄▁"; more values than columns are averaged."""
+    count = min(columns, len(values))
+    edges = [place * len(values) // count for place in range(count + 1)] if count else []
+    means = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
+    low, high = min(means, default=0.0), max(means, default=0.0)
+    return "".join(BARS[round((mean - low) / (high - low) * (len(BARS) - 1)) if high > low else 0] for mean in means)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
@@ -88,6 +100,8 @@ class StageBoard:
         elif kind == "progress":
             self.rows[stage].setdefault("first", (time.monotonic(), event["done"]))
             self.rows[stage]["progress"] = event
+            if "loss" in event:
+                self.rows[stage].setdefault("losses", []).append(event["loss"])
         elif kind in ("finish", "skip"):
             self.rows[stage] = {"state": "done" if kind == "finish" else "fresh", "figures": event}
         elif kind in ("note", "warning"):
@@ -130,6 +144,7 @@ class StageBoard:
         done = f"{event['done']:,.0f}" + (f" / {total:,.0f}" if total else "") + f" {event['unit']}"
         extra = {key: value for key, value in event.items() if key not in ("event", "stage", "done", "total", "unit")}
         figures = "  ".join(f"{name} {number(value)}" for name, value in extra.items())
+        figures += f"  {sparkline(row['losses'])}" if "losses" in row else ""
         speed = f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s"
         return f"[bold]{stage}[/]", "[cyan]▸[/]", done, speed, escape(figures), left, clock(seconds)
 

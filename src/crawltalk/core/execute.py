@@ -18,7 +18,7 @@ import msgspec
 
 from crawltalk.core.config import derive_machine
 from crawltalk.core.errors import StageCrashed, UserError
-from crawltalk.core.machine import describe_host
+from crawltalk.core.machine import EnergyMeter, describe_host
 from crawltalk.core.recipe import Recipe
 from crawltalk.core.run import WORK, Manifest, RunFolder, StageState, hash_files
 from crawltalk.core.stage import Stage, write_atomically
@@ -95,7 +95,7 @@ def _build_one(
         "seed": recipe.seed,
         "machine": asdict(derive_machine(recipe.machine)),
     }
-    started, clock = datetime.now(UTC), time.monotonic()
+    started, clock, meter = datetime.now(UTC), time.monotonic(), EnergyMeter()
     if share is not None:
         share(order)
     last, returncode, usage = _run_child(run.path / WORK / f"{stage.name}.log", order, listen)
@@ -104,12 +104,14 @@ def _build_one(
         spent[1] + usage.ru_utime + usage.ru_stime,
         max(spent[2], usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)),  # bytes on macOS, KiB elsewhere
         spent[3] + 1,
+        spent[4] + (meter.joules() or 0.0),
     ]
     if returncode != 0 or last.get("event") != "done":
         with contextlib.suppress(OSError):  # a full disk: what the stage says of it matters more
             write_atomically(work / "spent.json", json.dumps(spent).encode())
-        _raise_failure(stage.name, last, returncode, run)
+        _raise_failure(stage.name, last, returncode, run, run.rescue(state))
     (work / "spent.json").unlink(missing_ok=True)
+    rate = recipe.machine.dollars_an_hour
     manifest = Manifest(
         stage=stage.name,
         version=stage.version,
@@ -123,6 +125,8 @@ def _build_one(
         cpu_seconds=round(spent[1], 3),
         peak_memory_bytes=int(spent[2]),
         attempts=int(spent[3]),
+        joules=round(spent[4]) or None,
+        dollars=None if rate is None else round(spent[0] / 3600 * rate, 4),
         versions=_versions(),
         host=describe_host(),
     )
@@ -131,9 +135,9 @@ def _build_one(
 
 
 def _read_spent(work: Path) -> list[float]:
-    """Seconds, CPU seconds, peak bytes and count of the earlier attempts; one that took this process along is lost."""
+    """Seconds, CPU seconds, peak bytes, count and joules of the earlier attempts; one that took this process along is lost."""
     path = work / "spent.json"
-    return json.loads(path.read_text()) if path.exists() else [0.0, 0.0, 0, 0]
+    return json.loads(path.read_text()) if path.exists() else [0.0, 0.0, 0, 0, 0.0]
 
 
 def _input_fingerprint(run: RunFolder, stage: str) -> str:
@@ -170,9 +174,9 @@ def _run_child(log: Path, order: dict[str, Any], listen: Listener) -> tuple[dict
     return last, child.returncode, usage
 
 
-def _raise_failure(stage: str, last: dict[str, Any], returncode: int, run: RunFolder) -> None:
+def _raise_failure(stage: str, last: dict[str, Any], returncode: int, run: RunFolder, rescued: Path | None) -> None:
     if returncode == 2 and last.get("event") == "error":
-        raise UserError(last["text"])
+        raise UserError(last["text"] + (f"; from where it was well: --{stage}.start {rescued}" if rescued else ""))
     again = f"the partial work is kept; go on with: crawltalk run {run.path}"
     if returncode < 0:
         name = signal.Signals(-returncode).name

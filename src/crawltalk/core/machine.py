@@ -30,6 +30,28 @@ def processor() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
+class EnergyMeter:
+    """Joules that the processors take, by the kernel's counters (powercap: RAPL on Intel and AMD), where it lets us read them."""
+
+    def __init__(self, root: Path = Path("/sys/class/powercap")) -> None:
+        self._packages = [path for path in sorted(root.glob("intel-rapl:*")) if path.name.count(":") == 1]
+        self._before = self._read()
+
+    def joules(self) -> float | None:
+        """Since the meter was made; None if it is not known. Counters that ran over once are understood."""
+        now = self._read()
+        if not now or not self._before:
+            return None
+        ranges = [int((path / "max_energy_range_uj").read_text()) for path in self._packages]
+        return sum((b - a) % size for a, b, size in zip(self._before, now, ranges, strict=True)) / 1e6
+
+    def _read(self) -> list[int]:
+        try:
+            return [int((path / "energy_uj").read_text()) for path in self._packages]
+        except OSError:  # most systems keep it from ordinary users
+            return []
+
+
 def describe_host() -> str:
     """Class of the machine in one line; no host name."""
     cores = derive_machine(Machine()).workers

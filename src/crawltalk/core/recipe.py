@@ -22,6 +22,14 @@ class Machine:
     """What the data stage runs on: local (processes of this machine) or ray (a Ray cluster; pip install ray)."""
     ray_address: str | None = None
     """Address of the Ray cluster; a cluster of this machine alone if absent. Its machines must share the run's folder."""
+    compile: bool | None = None
+    """Train through torch.compile; if absent: on a GPU, in trainings long enough to earn the compilation back."""
+    recompute: bool = False
+    """Compute a layer's activations again on the way back instead of keeping them: less memory, a third more work."""
+    tensorboard: str | None = None
+    """A folder for event files of TensorBoard, one subfolder for each training (pip install 'crawltalk[tensorboard]')."""
+    dollars_an_hour: float | None = None
+    """What this machine costs, for the accounts."""
     force: bool = False
     """Start even if the machine is estimated to be too small or too slow."""
 
@@ -148,9 +156,10 @@ class Tokens:
     """Documents for each of `graded`."""
 
 
-Family = Literal["qwen3", "llama", "gpt2"]
+Family = Literal["qwen3", "llama", "gpt2", "speedrun"]
 """llama: RMSNorm, rotary positions, SwiGLU, no biases. qwen3: the same, and queries and keys are normalised. gpt2: LayerNorm, learned
-positions, GELU, biases.
+positions, GELU, biases. speedrun: qwen3 with value embeddings, squared ReLU, skips from the first layer and capped logits: lower
+losses in the same time, but no other library runs it.
 """
 
 
@@ -169,11 +178,12 @@ class Model:
     """Key/value heads; as many as query heads if absent."""
     head_dim: int = 64
     mlp: int | None = None
-    """Inner size of the MLP; 3 x width (gpt2: 4 x width) if absent."""
+    """Inner size of the MLP; 3 x width (gpt2, speedrun: 4 x width) if absent."""
     context: int = 256
     """Longest sequence, in tokens."""
     rope_theta: float = 10_000.0
-    tie_embeddings: bool = True
+    tie_embeddings: bool | None = None
+    """One matrix for embedding and head; if absent: yes, but for speedrun."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +221,15 @@ class Pretrain:
     eval_every: int = 100
     """Steps between two looks at the validation loss and a sample."""
     save_every: int = 50
-    """Steps between two checkpoints."""
+    """Steps between two checkpoints to resume from."""
+    save_keep: int = 2
+    """So many of them, the newest ones, are kept while the training runs."""
+    keep_every: int = 0
+    """Steps between two models that stay, in pretrain/checkpoints/; 0: none."""
+    start: str = ""
+    """A checkpoint to go on from, with its optimizer's state and step: one that a training that diverged has left behind."""
+    document_mask: bool = False
+    """Attention does not look behind the beginning of a document."""
     prompts: tuple[str, ...] = ()
     """Beginnings that the model continues while it trains."""
 

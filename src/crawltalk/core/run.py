@@ -22,7 +22,7 @@ import msgspec
 from crawltalk.core.config import differences, flatten, load_recipe, to_toml
 from crawltalk.core.errors import BadInput, MissingInput, UserError
 from crawltalk.core.recipe import Recipe
-from crawltalk.core.stage import STATE, Stage, write_atomically
+from crawltalk.core.stage import RESCUED, STATE, Stage, write_atomically
 
 WORK = ".work"
 
@@ -59,6 +59,10 @@ class Manifest(msgspec.Struct, kw_only=True):
     versions: dict[str, str]
     host: str
     """Class of the machine: cores, memory, processor."""
+    joules: int | None = None
+    """Of the processors while the stage ran, with whatever else ran; absent where the system does not tell."""
+    dollars: float | None = None
+    """At machine.dollars_an_hour."""
 
 
 State = Literal["fresh", "borrowed", "stale", "partial", "absent"]
@@ -174,6 +178,15 @@ class RunFolder:
         work.mkdir(parents=True, exist_ok=True)
         write_atomically(mark, state.fingerprint.encode())
         return work
+
+    def rescue(self, state: StageState) -> Path | None:
+        """Move what a stage that gave up wants to be kept to the run's folder of such; the newest of it."""
+        kept = None
+        for path in sorted((self.work(state.stage.name) / RESCUED).glob("*")):
+            kept = self.path / RESCUED / f"{state.stage.name}-{state.fingerprint[:8]}-{path.name}"
+            kept.parent.mkdir(exist_ok=True)
+            path.replace(kept)
+        return kept
 
     def close_work(self, state: StageState, manifest: Manifest) -> None:
         """Write the manifest, then rename the work folder into its place. A crash in between is mended by `recover`."""

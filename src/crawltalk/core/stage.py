@@ -4,7 +4,8 @@ The function gets a `Job` and returns its metrics (a flat dict of numbers and sh
 `job.out`, and nowhere else. `job.out` is a work folder that outlives a crash: when the same job is started again it finds
 its partial work there, continues from it, and its result must equal that of an uninterrupted run byte for byte
 (logs of time and speed excepted). What only such a continuation needs goes into `job.out / STATE`. When the function
-returns, the engine writes the manifest, drops STATE and renames the folder.
+returns, the engine writes the manifest, drops STATE and renames the folder. What a stage that gives up leaves in
+`job.out / RESCUED` is kept in the run's own folder of that name.
 """
 
 import importlib
@@ -19,7 +20,7 @@ from typing import Any, Generic, TextIO, TypeVar
 
 from crawltalk.core.recipe import Machine
 
-STATE = "state"
+STATE, RESCUED = "state", "rescued"
 Config = TypeVar("Config")
 Metrics = dict[str, float | int | str]
 

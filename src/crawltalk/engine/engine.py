@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from crawltalk.core.errors import BadInput
 from crawltalk.core.types import Message
@@ -110,7 +109,7 @@ class Engine:
         generators = [torch.Generator().manual_seed(sampling.seed * 1_000_003 + name) for name in names]
         alive = list(range(len(prompts)))
         for step in range(sampling.max_tokens):
-            tokens = choose(self._logits(last), sampling, [generators[row] for row in alive])
+            tokens = choose(self.model.logits(last), sampling, [generators[row] for row in alive])
             chosen = tokens.tolist()
             full = cache.lengths_B.tolist()
             going = []
@@ -128,6 +127,3 @@ class Engine:
                 alive = [alive[place] for place in going]
             last = self.model.states(tokens[:, None], cache)[:, -1]
             cache.advance(1)
-
-    def _logits(self, states_BD: Tensor) -> Tensor:
-        return torch.nn.functional.linear(states_BD, self.model.head_weight)

@@ -96,8 +96,9 @@ def config_of(shape: Shape) -> dict[str, Any]:
             "layer_norm_epsilon": shape.norm_eps,
             "tie_word_embeddings": shape.tie_embeddings,
         }
+    architecture = {"qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM", "speedrun": "CrawltalkSpeedrun"}[shape.family]
     return {
-        "architectures": ["Qwen3ForCausalLM" if shape.qk_norm else "LlamaForCausalLM"],
+        "architectures": [architecture],
         "model_type": shape.family,
         "vocab_size": shape.vocab_size,
         "hidden_size": shape.width,
@@ -121,8 +122,8 @@ def shape_of(config: dict[str, Any], folder: Path) -> Shape:
     kind = config.get("model_type")
     if kind == "gpt2":
         return _gpt2_shape(config, folder)
-    if kind not in ("qwen3", "llama"):
-        raise BadInput(f"{folder} is a model of type {kind!r}; crawltalk runs qwen3, llama and gpt2")
+    if kind not in ("qwen3", "llama", "speedrun"):
+        raise BadInput(f"{folder} is a model of type {kind!r}; crawltalk runs qwen3, llama, gpt2 and its own speedrun")
     if config.get("attention_bias") or config.get("mlp_bias"):
         raise BadInput(f"{folder} has biases in its linear layers; crawltalk runs qwen3 and llama without")
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}  # transformers 5 calls it the former
@@ -200,9 +201,12 @@ class _Tensors(Mapping[str, Tensor]):
 
 def to_hf(model: Transformer) -> dict[str, Tensor]:
     """Weights under Hugging Face's names, as views; the fused matrices in their parts."""
-    tensors = _gpt2_weights(model) if model.shape.family == "gpt2" else _llama_weights(model)
-    if model.head is not None:
-        tensors["lm_head.weight"] = model.head.weight
+    if model.shape.family == "speedrun":  # there are no names but ours
+        tensors = dict(model.named_parameters())
+    else:
+        tensors = _gpt2_weights(model) if model.shape.family == "gpt2" else _llama_weights(model)
+        if model.head is not None:
+            tensors["lm_head.weight"] = model.head.weight
     return {name: tensor.detach() for name, tensor in tensors.items()}
 
 

@@ -36,7 +36,7 @@ class Shape:
     @property
     def qk_norm(self) -> bool:
         """Whether queries and keys are normalised."""
-        return self.family == "qwen3"
+        return self.family in ("qwen3", "speedrun")
 
     @property
     def biases(self) -> bool:

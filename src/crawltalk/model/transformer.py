@@ -1,4 +1,8 @@
-"""A decoder-only Transformer of Qwen3's family (RMSNorm, RoPE, QK-norm, SwiGLU), Llama's, or GPT-2's.
+"""A decoder-only Transformer of Qwen3's family (RMSNorm, RoPE, QK-norm, SwiGLU), Llama's, GPT-2's, or `speedrun`'s.
+
+The last one is what the fastest reproductions of GPT-2 use (Jordan et al. 2024, modded-nanogpt; Karpathy 2025, nanochat): Qwen3's
+attention with value embeddings, squared ReLU, every layer's input mixed with the first one's, logits capped. No other
+library computes it.
 
 Shape suffixes: B batch, T positions in this call, S positions in the cache, D width, H query heads, K key/value heads,
 E head_dim, F inner size of the MLP, V vocabulary, N = B x T.
@@ -10,7 +14,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from crawltalk.core.budget import value_embeddings
 from crawltalk.core.errors import BadInput
 from crawltalk.model.cache import KVCache
 from crawltalk.model.shape import Shape
@@ -23,6 +29,8 @@ QUERIES = 128
 """Positions whose scores exist at once in `CausalAttention`; they see no key behind them, so half of the products are spared."""
 LOSS_CHUNK = 1024
 """Positions whose logits exist at once in `loss`: bounds memory at LOSS_CHUNK x V, large enough for full matmul speed."""
+SOFT_CAP = 15.0
+"""Of `speedrun`: logits x become cap x tanh(x / cap)."""
 SOFTMAX_VALUES = 2**18
 """Logits whose softmax is taken at once: 1 MB in fp32, which stays in a core's cache from one operation to the next."""
 
@@ -92,12 +100,15 @@ class Attention(nn.Module):
         self.q_norm = nn.Parameter(torch.ones(shape.head_dim)) if shape.qk_norm else None
         self.k_norm = nn.Parameter(torch.ones(shape.head_dim)) if shape.qk_norm else None
 
-    def forward(self, x_BTD: Tensor, norm: nn.Module, places: "Places", layer: int, cache: KVCache | None) -> Tensor:
-        """Mix positions."""
+    def forward(
+        self, x_BTD: Tensor, norm: nn.Module, places: "Places", layer: int, cache: KVCache | None, more: Tensor | None
+    ) -> Tensor:
+        """Mix positions. `more`, [B, T, K x E], is added to the values."""
         batch, steps, _ = x_BTD.shape
         qkv = linear_of_norm(self.qkv, norm, x_BTD).view(batch, steps, -1, self.head_dim)
         rotated = self.heads + self.kv_heads  # queries and keys are normalised and rotated in one go
         qk, v_BTKE = qkv.split((rotated, self.kv_heads), dim=2)  # split, not slices: its backward is one concatenation
+        v_BTKE = v_BTKE if more is None else v_BTKE + more.view_as(v_BTKE)
         if self.q_norm is not None and self.k_norm is not None:
             weight = torch.cat((self.q_norm.expand(self.heads, -1), self.k_norm.expand(self.kv_heads, -1)))
             qk = places.rotate(normalize(qk, self.eps), weight)
@@ -106,7 +117,7 @@ class Attention(nn.Module):
         q_BTHE, k_BTKE = qk.split((self.heads, self.kv_heads), dim=2)
         q_BHTE, k_BKTE, v_BKTE = q_BTHE.transpose(1, 2), k_BTKE.transpose(1, 2), v_BTKE.transpose(1, 2)
         if cache is None:
-            y_BHTE = causal_attention(q_BHTE, k_BKTE, v_BKTE)
+            y_BHTE = causal_attention(q_BHTE, k_BKTE, v_BKTE, places.documents_BT)
         else:
             keys, values = cache.put(layer, k_BKTE, v_BKTE)
             y_BHTE = F.scaled_dot_product_attention(
@@ -115,16 +126,19 @@ class Attention(nn.Module):
         return self.out(y_BHTE.transpose(1, 2).reshape(batch, steps, -1))
 
 
-def causal_attention(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor) -> Tensor:
-    """Each position attends to itself and what is before it."""
+def causal_attention(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, documents_BT: Tensor | None = None) -> Tensor:
+    """Each position attends to itself and what is before it; with the numbers of documents, within its own only."""
     batch, heads, steps, size = q_BHTE.shape
     kv_heads = k_BKTE.shape[1]
     if q_BHTE.device.type != "cpu" or steps > LONG:
-        return F.scaled_dot_product_attention(q_BHTE, k_BKTE, v_BKTE, is_causal=True, enable_gqa=kv_heads != heads)
+        if documents_BT is None:
+            return F.scaled_dot_product_attention(q_BHTE, k_BKTE, v_BKTE, is_causal=True, enable_gqa=kv_heads != heads)
+        mask = (documents_BT[:, None, :, None] == documents_BT[:, None, None]).tril()
+        return F.scaled_dot_product_attention(q_BHTE, k_BKTE, v_BKTE, attn_mask=mask, enable_gqa=kv_heads != heads)
     if kv_heads != heads:
         k_BKTE, v_BKTE = (x.repeat_interleave(heads // kv_heads, dim=1) for x in (k_BKTE, v_BKTE))
     flat = (x.reshape(batch * heads, steps, size) for x in (q_BHTE, k_BKTE, v_BKTE))
-    return CausalAttention.apply(*flat).view(batch, heads, steps, size)
+    return CausalAttention.apply(*flat, documents_BT).view(batch, heads, steps, size)
 
 
 class CausalAttention(torch.autograd.Function):
@@ -134,7 +148,7 @@ class CausalAttention(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, documents_BT: Tensor | None) -> Tensor:
         """The probabilities of each block are kept for the way back."""
         steps, size = q.shape[1:]
         y, kept = torch.empty_like(v), []
@@ -142,13 +156,16 @@ class CausalAttention(torch.autograd.Function):
             stop = min(start + QUERIES, steps)
             mask = torch.full((stop - start, stop), -torch.inf, dtype=q.dtype).triu(start + 1)
             scores = torch.baddbmm(mask, q[:, start:stop], k[:, :stop].mT, alpha=size**-0.5)
+            if documents_BT is not None:
+                others = documents_BT[:, start:stop, None] != documents_BT[:, None, :stop]
+                scores.unflatten(0, (len(others), -1)).masked_fill_(others[:, None], -torch.inf)
             kept.append(torch.softmax(scores, -1))
             y[:, start:stop] = kept[-1] @ v[:, :stop]
         ctx.save_for_backward(q, k, v, *kept)
         return y
 
     @staticmethod
-    def backward(ctx: Any, d_y: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, d_y: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
         """Gradients of queries, keys and values."""
         q, k, v, *kept = ctx.saved_tensors
         d_q, d_k, d_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
@@ -161,7 +178,7 @@ class CausalAttention(torch.autograd.Function):
             d_q[:, start:stop] = d_scores @ k[:, :stop]
             d_k[:, :stop] += d_scores.mT @ q[:, start:stop]
             start = stop
-        return d_q.mul_(q.shape[2] ** -0.5), d_k.mul_(q.shape[2] ** -0.5), d_v
+        return d_q.mul_(q.shape[2] ** -0.5), d_k.mul_(q.shape[2] ** -0.5), d_v, None
 
 
 class SwiGLU(nn.Module):
@@ -213,6 +230,22 @@ class GELU(nn.Module):
         return self.down(F.gelu(linear_of_norm(self.up, norm, x_BTD), approximate="tanh"))
 
 
+class SquaredReLU(nn.Module):
+    """The inner layer of `speedrun` (So et al. 2021, Primer)."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.up = nn.Linear(shape.width, shape.mlp, bias=False)
+        self.down = nn.Linear(shape.mlp, shape.width, bias=False)
+
+    def forward(self, x_BTD: Tensor, norm: nn.Module) -> Tensor:
+        """Think at each position."""
+        return self.down(F.relu(linear_of_norm(self.up, norm, x_BTD)).square())
+
+
+MLPS: dict[str, type[nn.Module]] = {"qwen3": SwiGLU, "llama": SwiGLU, "gpt2": GELU, "speedrun": SquaredReLU}
+
+
 class Block(nn.Module):
     """Attention and an MLP, each behind a norm and around a residual."""
 
@@ -221,12 +254,37 @@ class Block(nn.Module):
         self.attention_norm = make_norm(shape)
         self.attention = Attention(shape)
         self.mlp_norm = make_norm(shape)
-        self.mlp = GELU(shape) if shape.family == "gpt2" else SwiGLU(shape)
+        self.mlp = MLPS[shape.family](shape)
 
-    def forward(self, x_BTD: Tensor, places: "Places", layer: int, cache: KVCache | None) -> Tensor:
+    def forward(
+        self, x_BTD: Tensor, places: "Places", layer: int, cache: KVCache | None, more: Tensor | None = None
+    ) -> Tensor:
         """One layer."""
-        x_BTD = x_BTD + self.attention(x_BTD, self.attention_norm, places, layer, cache)
+        x_BTD = x_BTD + self.attention(x_BTD, self.attention_norm, places, layer, cache, more)
         return x_BTD + self.mlp(x_BTD, self.mlp_norm)
+
+
+class Skips(nn.Module):
+    """What `speedrun` adds around the blocks: the first input mixed into every layer's, and value embeddings in every second layer."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.keep, self.first = nn.Parameter(torch.ones(shape.layers)), nn.Parameter(torch.full((shape.layers,), 0.1))
+        """Shares of the last layer's output and of the first layer's input."""
+        size = shape.kv_heads * shape.head_dim
+        self.values = nn.ModuleList(nn.Embedding(shape.vocab_size, size) for _ in range(value_embeddings(shape.layers)))
+
+    def forward(
+        self, x_BTD: Tensor, tokens_BT: Tensor, places: "Places", cache: KVCache | None, model: "Transformer"
+    ) -> Tensor:
+        """All layers of `model`."""
+        first_BTD = x_BTD = F.rms_norm(x_BTD, x_BTD.shape[-1:])
+        for layer, block in enumerate(model.blocks):
+            back = len(model.blocks) - 1 - layer  # the last layer has one
+            more = self.values[back // 2](tokens_BT) if back % 2 == 0 else None
+            x_BTD = self.keep[layer] * x_BTD + self.first[layer] * first_BTD
+            x_BTD = model.run(block, x_BTD, places, layer, cache, more)
+        return x_BTD
 
 
 class Places:
@@ -234,6 +292,7 @@ class Places:
 
     def __init__(self, cos: Tensor, sin: Tensor, steps: int, cache: KVCache | None) -> None:
         self.mask: Tensor | None = None
+        self.documents_BT: Tensor | None = None
         equal = cache is None or cache.equal_length is not None
         start = 0 if cache is None else cache.equal_length or 0 if equal else int(cache.lengths_B.max())
         if start + steps > len(cos):
@@ -285,6 +344,11 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
         self.norm = make_norm(shape)
         self.head = None if shape.tie_embeddings else nn.Linear(shape.width, shape.vocab_size, bias=False)
+        self.skips = Skips(shape) if shape.family == "speedrun" else None
+        self.begins: int | None = None
+        """The token that begins a document, if attention in training is to stay within documents."""
+        self.recompute = False
+        """Whether activations are computed again on the way back (Chen et al. 2016)."""
         cos, sin = rope_tables(shape)
         self.register_buffer("rope_cos", cos, persistent=False)
         self.register_buffer("rope_sin", sin, persistent=False)
@@ -299,7 +363,10 @@ class Transformer(nn.Module):
         with torch.no_grad():
             for name, weight in self.named_parameters():
                 writes = name.endswith(("attention.out.weight", "mlp.down.weight"))
-                if weight.ndim < 2:
+                writes |= self.skips is not None and name == "head.weight"
+                if name == "skips.first":
+                    weight.fill_(0.1)
+                elif weight.ndim < 2:
                     weight.fill_(0.0 if name.endswith("bias") else 1.0)
                 elif writes and not gpt2:
                     weight.zero_()
@@ -320,13 +387,33 @@ class Transformer(nn.Module):
         places = Places(self.rope_cos, self.rope_sin, tokens_BT.shape[1], cache)
         if self.positions is not None:
             x_BTD = x_BTD + self.positions(places.places)
+        if self.begins is not None and cache is None:
+            places.documents_BT = (tokens_BT == self.begins).cumsum(1)
+        if self.skips is not None:
+            return self.norm(self.skips(x_BTD, tokens_BT, places, cache, self))
         for layer, block in enumerate(self.blocks):
-            x_BTD = block(x_BTD, places, layer, cache)
+            x_BTD = self.run(block, x_BTD, places, layer, cache)
         return self.norm(x_BTD)
+
+    def run(self, block: nn.Module, *inputs: Any) -> Tensor:
+        """One block."""
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(block, *inputs, use_reentrant=False)
+        return block(*inputs)
+
+    @property
+    def cap(self) -> float | None:
+        """Of the logits."""
+        return None if self.skips is None else SOFT_CAP
+
+    def logits(self, states: Tensor) -> Tensor:
+        """Of final states, [.., D] to [.., V]."""
+        logits = F.linear(states, self.head_weight)
+        return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
 
     def forward(self, tokens_BT: Tensor, cache: KVCache | None = None) -> Tensor:
         """Logits [B, T, V]. With a cache the tokens continue each row; see `KVCache`."""
-        return F.linear(self.states(tokens_BT, cache), self.head_weight)
+        return self.logits(self.states(tokens_BT, cache))
 
     def loss(self, tokens_BT: Tensor, targets_BT: Tensor) -> tuple[Tensor, Tensor]:
         """Cross entropy in nats, summed over the targets that are not IGNORED, and how many those are."""
@@ -335,7 +422,7 @@ class Transformer(nn.Module):
         counted = targets_N != IGNORED
         if not bool(counted.all()):  # the head is a large part of a small model: spare it what is not counted
             states_ND, targets_N = states_ND[counted], targets_N[counted]
-        total: Tensor = LinearCrossEntropy.apply(states_ND, self.head_weight, targets_N)
+        total: Tensor = LinearCrossEntropy.apply(states_ND, self.head_weight, targets_N, self.cap)
         return total, counted.sum()
 
 
@@ -346,8 +433,8 @@ class LinearCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, states_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
-        """The summed loss, fp32."""
+    def forward(ctx: Any, states_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, cap: float | None) -> Tensor:
+        """The summed loss, fp32; with `cap`, of capped logits."""
         total = torch.zeros((), dtype=torch.float32, device=states_ND.device)
         needed = states_ND.requires_grad or weight_VD.requires_grad
         d_states = torch.empty_like(states_ND) if needed else None
@@ -358,11 +445,13 @@ class LinearCrossEntropy(torch.autograd.Function):
             logits_NV = states_ND[part] @ weight_VD.T
             targets = targets_N[part, None]
             for few, wanted in zip(logits_NV.split(rows), targets.split(rows), strict=True):
-                log_p = torch.log_softmax(few, dim=-1, dtype=torch.float32)
+                bent = None if cap is None else torch.tanh(few.float() / cap)
+                log_p = torch.log_softmax(few if bent is None else (cap or 1.0) * bent, dim=-1, dtype=torch.float32)
                 total -= log_p.gather(1, wanted).sum()
                 if needed:
                     p = log_p.exp_()
-                    few.copy_(p.scatter_add_(1, wanted, p.new_full(wanted.shape, -1.0)))
+                    p.scatter_add_(1, wanted, p.new_full(wanted.shape, -1.0))
+                    few.copy_(p if bent is None else p.mul_(1 - bent.square()))
             if d_states is not None and d_weight is not None:
                 torch.mm(logits_NV, weight_VD, out=d_states[part])  # by now the logits' gradients
                 d_weight += logits_NV.T @ states_ND[part]
@@ -370,7 +459,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, d_total: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, d_total: Tensor) -> tuple[Tensor, Tensor, None, None]:  # type: ignore[override]
         """Scale the gradients that forward computed."""
         d_states, d_weight = ctx.saved_tensors
-        return d_states * d_total.to(d_states.dtype), (d_weight * d_total).to(d_states.dtype), None
+        return d_states * d_total.to(d_states.dtype), (d_weight * d_total).to(d_states.dtype), None, None

@@ -1,4 +1,7 @@
-"""Checkpoints: all state of a training run in one safetensors file, its step and dtype in the header. No pickle."""
+"""Checkpoints: all state of a training run in one safetensors file, its step and dtype in the header. No pickle.
+
+A folder of them holds `step-000100.safetensors`, ... of which the newest ones are kept.
+"""
 
 import os
 from collections.abc import Sequence
@@ -11,6 +14,23 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from crawltalk.core.errors import BadInput
+
+
+def path_of(folder: Path, step: int) -> Path:
+    """The file of the state after `step` steps."""
+    return folder / f"step-{step:06d}.safetensors"
+
+
+def all_in(folder: Path) -> list[tuple[int, Path]]:
+    """(steps done, file), oldest first."""
+    files = folder.glob("step-*.safetensors")
+    return sorted((int(path.stem.removeprefix("step-")), path) for path in files)
+
+
+def keep_newest(folder: Path, count: int) -> None:
+    """Remove all but the newest ones."""
+    for _, path in all_in(folder)[:-count]:
+        path.unlink()
 
 
 def save(path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], step: int, dtype: str) -> None:
@@ -35,7 +55,7 @@ def load(path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimize
         weights = dict(model.named_parameters())
         shapes = {name: file.get_slice(name).get_shape() for name in names if name.startswith("model.")}
         if shapes != {f"model.{name}": list(weight.shape) for name, weight in weights.items()}:
-            raise BadInput(f"{path} is a checkpoint of another model; remove {path.parent} and run again")
+            raise BadInput(f"{path} is a checkpoint of another model; remove it and run again")
         with torch.no_grad():
             for name, weight in weights.items():
                 weight.copy_(file.get_tensor(f"model.{name}"))

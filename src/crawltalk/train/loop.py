@@ -19,7 +19,7 @@ from torch import Tensor
 
 from crawltalk.core.errors import UserError
 from crawltalk.core.recipe import Machine, Optim
-from crawltalk.core.stage import STATE, Metrics, Progress, write_atomically
+from crawltalk.core.stage import RESCUED, STATE, Metrics, Progress, write_atomically
 from crawltalk.model.transformer import Transformer
 from crawltalk.train import checkpoint
 from crawltalk.train.optim import learning_rate_factor, make_optimizers
@@ -31,6 +31,10 @@ Look = Callable[[int, Transformer], dict[str, Any]]
 """(steps done, model) -> what goes into the log, such as the validation loss and samples."""
 
 CPU = torch.device("cpu")
+COMPILED_STEPS = 1000
+"""Steps on a GPU from which on `torch.compile` earns back its minute or so."""
+RISEN = 5
+"""Losses that must have risen before a training is given up."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Names of malloc.h."""
 MICRO_TOKENS = {"cpu": 4096, "cuda": 65536}
@@ -49,11 +53,17 @@ def fit(
     machine: Machine,
     look: Look | None = None,
     look_every: int = 0,
+    save_keep: int = 2,
+    keep: Callable[[int, Transformer], None] | None = None,
+    keep_every: int = 0,
+    start: Path | None = None,
     ranks: Ranks = ALONE,
 ) -> Metrics:
     """Train `model` in place for `steps` steps, of which each takes the batch of all `ranks` together.
 
-    Rank 0 writes out/log.jsonl and, while it works, out/state/. Raises UserError if the loss is no number any more.
+    Rank 0 writes out/log.jsonl and, while it works, out/state/ with the `save_keep` newest checkpoints; `keep` gets (steps done,
+    model) every `keep_every` steps. A new training begins with the checkpoint `start`, if there is one. Raises UserError if the
+    loss is no number any more, or rises and stays.
     """
     device = ranks.device(machine.device)
     if device.type == "cpu":
@@ -62,15 +72,20 @@ def fit(
     model.to(device)
     optimizers = make_optimizers(model, optim)
     peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
-    state = out / STATE / "checkpoint.safetensors"
-    if state.exists():
-        first, name = checkpoint.load(state, model, optimizers)
+    state = out / STATE
+    saved = [path for _, path in checkpoint.all_in(state)] or ([start] if start is not None else [])
+    if saved:
+        first, name = checkpoint.load(saved[-1], model, optimizers)
         dtype = getattr(torch, name)  # not what a new probe finds: the run must go on as it began
     else:
         first, dtype = 0, getattr(torch, ranks.agreed(str(compute_dtype(machine)).removeprefix("torch.")))
     optimizers[0].dtype = dtype
     log = Log(out / "log.jsonl", first)
+    model.recompute = machine.recompute
     worker = model if dtype == torch.float32 else copy.deepcopy(model).to(dtype)
+    if machine.compile or (machine.compile is None and device.type == "cuda" and steps - first >= COMPILED_STEPS):
+        worker.states = torch.compile(worker.states, dynamic=False)
+    events = Events(machine.tensorboard, out, first) if machine.tensorboard and ranks.rank == 0 else None
     trained, loss, began = 0, math.nan, time.monotonic()
     for step in range(first, steps):
         factor = learning_rate_factor(step, steps, optim)
@@ -82,8 +97,7 @@ def fit(
         loss, norm = gradients(model, worker, mine, wanted, optim.clip, ranks)
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise UserError(
-                f"the loss of step {step} is {loss} (gradient {norm}); lower the learning rates (optim.lr {optim.lr:g}, "
-                f"optim.adam_lr {optim.adam_lr:g}); the last good checkpoint is {state}"
+                f"the loss of step {step} is {loss} (gradient {norm}); {_advice(optim)}{_rescue(out, step, ranks)}"
             )
         for optimizer in optimizers:
             optimizer.step()
@@ -91,19 +105,28 @@ def fit(
         rate = trained / (time.monotonic() - began)
         log.add({"step": step, "loss": loss, "norm": norm, "lr": factor, "tokens_per_second": round(rate)})
         if optim.spike and diverged(log.losses, optim.spike):
+            why = f"the loss has risen to {loss:.2f} by step {step} and stayed there"
             raise UserError(
-                f"the loss has risen to {loss:.2f} by step {step} and stayed there; lower the learning rates (optim.lr {optim.lr:g}, "
-                f"optim.adam_lr {optim.adam_lr:g}) or allow it with optim.spike 0; the last checkpoint is {state}"
+                f"{why}; {_advice(optim)}, or allow it with optim.spike 0{_rescue(out, step - RISEN + 1, ranks)}"
             )
         progress.update(step + 1, steps, "steps", loss=round(loss, 4), tokens_per_second=round(rate))
         done = step + 1
         if ranks.rank > 0:
             continue
+        if events is not None:
+            events.add(log.rows[-1])
         if look is not None and look_every and (done % look_every == 0 or done == steps):
             log.add({"step": step, **look(done, model)})
+            if events is not None:
+                events.add(log.rows[-1])
+        if keep is not None and keep_every and done % keep_every == 0:
+            keep(done, model)
         if done % save_every == 0 or done == steps:
             log.flush()
-            checkpoint.save(state, model, optimizers, done, str(dtype).removeprefix("torch."))
+            checkpoint.save(checkpoint.path_of(state, done), model, optimizers, done, str(dtype).removeprefix("torch."))
+            checkpoint.keep_newest(state, save_keep)
+    if events is not None:
+        events.close()
     seconds = time.monotonic() - began
     speed = round(trained / seconds) if trained else 0
     return {"steps": steps, "loss": log.last_loss(), "tokens_per_second": speed, "dtype": str(dtype).removeprefix("torch.")}
@@ -153,9 +176,23 @@ def gradients(
 
 
 def diverged(losses: list[float], limit: float) -> bool:
-    """Whether the last five losses are each more than `limit` above the mean of the twenty before them."""
-    before, last = losses[-25:-5], losses[-5:]
+    """Whether the last `RISEN` losses are each more than `limit` above the mean of the twenty before them."""
+    before, last = losses[-20 - RISEN : -RISEN], losses[-RISEN:]
     return len(before) == 20 and min(last) > sum(before) / 20 + limit
+
+
+def _advice(optim: Optim) -> str:
+    return f"lower the learning rates (optim.lr {optim.lr:g}, optim.adam_lr {optim.adam_lr:g})"
+
+
+def _rescue(out: Path, step: int, ranks: Ranks) -> str:
+    """Put the newest checkpoint from before `step` aside, where it outlives a change of the recipe."""
+    good = [path for done, path in checkpoint.all_in(out / STATE) if done <= step]
+    if not good or ranks.rank > 0:
+        return ""
+    (out / RESCUED).mkdir(exist_ok=True)
+    good[-1].replace(out / RESCUED / good[-1].name)
+    return f"; the last good checkpoint is {good[-1].name}"
 
 
 def keep_freed_memory() -> None:
@@ -223,3 +260,25 @@ class Log:
         """The mean loss over the last tenth of the steps: one batch says little."""
         tail = self.losses[-max(1, len(self.losses) // 10) :]
         return round(sum(tail) / len(tail), 4)
+
+
+class Events:
+    """Event files of TensorBoard, in FOLDER/NAME OF THE STAGE'S FOLDER; steps that are done again replace their older rows."""
+
+    def __init__(self, folder: str, out: Path, done: int) -> None:
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError:
+            raise UserError("machine.tensorboard needs tensorboardX; get it with: pip install tensorboardX") from None
+        self._writer = SummaryWriter(str(Path(folder) / out.name), purge_step=done, filename_suffix=f".{done}")
+
+    def add(self, row: dict[str, Any]) -> None:
+        """The numbers of a row of the log."""
+        for name, value in row.items():
+            if name != "step" and isinstance(value, (int, float)):
+                self._writer.add_scalar(name, value, row["step"])
+        self._writer.flush()
+
+    def close(self) -> None:
+        """The training is over."""
+        self._writer.close()

@@ -24,7 +24,7 @@ def status(path: Path = Path("runs/small"), *, json: Json = False) -> None:
     for name, state in states.items():
         row: dict[str, Any] = {"stage": name, "state": state.state, "reasons": list(state.reasons)}
         if state.manifest is not None:
-            keys = ("seconds", "cpu_seconds", "peak_memory_bytes", "attempts", "metrics")
+            keys = ("seconds", "cpu_seconds", "peak_memory_bytes", "attempts", "joules", "dollars", "metrics")
             row |= {key: getattr(state.manifest, key) for key in keys}
         rows.append(row)
     if json:
@@ -40,7 +40,9 @@ def status(path: Path = Path("runs/small"), *, json: Json = False) -> None:
         table.append((row["stage"], row["state"], clock(row["seconds"]), clock(row["cpu_seconds"]), memory, what))
     print_table(("stage", "state", "time", "CPU", "memory", "figures"), table)
     seconds = sum(row.get("seconds", 0) for row in rows)
-    console.print(f"all stages: {clock(seconds)}, CPU {clock(sum(row.get('cpu_seconds', 0) for row in rows))}")
+    joules, dollars = (sum(row.get(name) or 0 for row in rows) for name in ("joules", "dollars"))
+    known = (f", {joules / 1000:,.1f} kJ" if joules else "") + (f", {dollars:,.2f} dollars" if dollars else "")
+    console.print(f"all stages: {clock(seconds)}, CPU {clock(sum(row.get('cpu_seconds', 0) for row in rows))}{known}")
 
 
 def presets(name: str | None = None) -> None:
