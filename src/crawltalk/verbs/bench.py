@@ -27,6 +27,7 @@ def bench(
     text: Path = Path("novels.tar.gz"),
     vocabulary: Path = Path("cl100k_base.tiktoken"),
     runs: int = 3,
+    seconds: float = 120.0,
     json: Annotated[bool, Parameter(negative=(), help="Print one JSON line per figure.")] = False,
 ) -> None:
     """Measure, medians over several runs.
@@ -40,9 +41,11 @@ def bench(
     pages
         HTML or WARC files to measure the data stage's parts on.
     text
-        A folder of .txt files, or a .tar.gz of such, to train tokenizers on and to encode.
+        A folder of .txt files, or a .tar.gz of such, to train tokenizers and models on and to encode.
     vocabulary
         A .tiktoken file or tokenizer.json to encode with.
+    seconds
+        That the baseline of pretraining trains for.
     """
     if name not in BENCHES:
         raise UserError(f"no benchmark is called {name!r}; there are: {', '.join(BENCHES)}")
@@ -50,7 +53,7 @@ def bench(
         "journey": lambda: journey(preset, runs),
         "data": lambda: data(pages, runs),
         "tokenizer": lambda: tokenizer(text, vocabulary, runs),
-        "pretrain": lambda: _pretrain(runs),
+        "pretrain": lambda: _pretrain(text, runs, seconds),
     }[name]()
     if json:
         for row in rows:
@@ -63,10 +66,12 @@ BENCHES = ("journey", "data", "tokenizer", "pretrain")
 _SHOWN = ("name", "unit", "ours", "peer", "ratio", "min", "max", "runs")
 
 
-def _pretrain(runs: int) -> Iterator[dict[str, Any]]:
-    from crawltalk.verbs.bench_pretrain import pretrain  # it loads torch
+def _pretrain(text: Path, runs: int, seconds: float) -> Iterator[dict[str, Any]]:
+    from crawltalk.verbs.bench_pretrain import pretrain  # they load torch
+    from crawltalk.verbs.bench_time_to_loss import time_to_loss
 
-    return pretrain(runs)
+    yield from pretrain(runs)
+    yield from time_to_loss(text, runs, seconds)
 
 
 def journey(preset: str, runs: int) -> list[dict[str, Any]]:
