@@ -1,4 +1,6 @@
-"""One rank of a small training, for torchrun: `rank_of_training.py OUT STEPS STOP`. Rank 0 dies before step STOP, if that is not 0."""
+"""One rank of a small training, for torchrun: `rank_of_training.py OUT STEPS STOP copy|shard`.
+
+Rank 0 dies before step STOP, if that is not 0."""
 
 import os
 import sys
@@ -11,8 +13,8 @@ from crawltalk.train.ranks import Ranks
 from test_train import batches, fresh, train
 
 
-def main(out: Path, steps: int, stop: int) -> None:
-    machine = Machine(workers=2, device="cpu", dtype="float32")
+def main(out: Path, steps: int, stop: int, *, shard: bool) -> None:
+    machine = Machine(workers=2, device="cpu", dtype="float32", shard=shard)
     ranks = Ranks.join(machine)
 
     def source(step: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -30,4 +32,4 @@ def main(out: Path, steps: int, stop: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), shard=sys.argv[4:] == ["shard"])

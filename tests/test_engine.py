@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from crawltalk.core.errors import BadInput
 from crawltalk.core.types import Message
 from crawltalk.engine import Engine, Sampling
+from crawltalk.engine.prompts import as_assistant, few_shot, first_line
 from crawltalk.engine.sampling import choose, distribution
 from crawltalk.model.shape import Shape
 from crawltalk.tokenizer import Tokenizer
@@ -44,6 +45,23 @@ def test_samples_depend_on_seed_and_row_but_not_on_the_batch():
     assert together[0] == ENGINE.generate(prompts[:1], sampling, NEVER)[0]
     assert together[0] != together[3]
     assert together != ENGINE.generate(prompts, Sampling(max_tokens=12, seed=8), NEVER)
+
+
+@torch.no_grad()
+def test_the_probabilities_of_a_reply_are_those_of_the_model():
+    prompt, reply = [1, 2, 3], [9, 8, 7, 6]
+    p = torch.softmax(ENGINE.model(torch.tensor([[*prompt, *reply]]))[0], -1)
+    assert ENGINE.probabilities(prompt, reply) == pytest.approx(
+        [float(p[2 + i, token]) for i, token in enumerate(reply)], rel=1e-4
+    )
+    assert ENGINE.probabilities(prompt, []) == []
+
+
+def test_prompts_are_documents_in_which_the_answer_comes_next():
+    assert few_shot([("cat", "chat"), ("dog", "chien")], "cow") == "cat: chat\ndog: chien\ncow:"
+    asked = as_assistant([("Who are you?", "An assistant.")], "What is gold?")
+    assert asked.endswith("Person: Who are you?\nAssistant: An assistant.\n\nPerson: What is gold?\nAssistant:")
+    assert [first_line(reply) for reply in (" a metal.\nPerson: and", "\n\n x", "")] == ["a metal.", "x", ""]
 
 
 def test_a_stop_token_ends_a_row_and_is_not_returned():

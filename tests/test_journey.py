@@ -62,6 +62,16 @@ def test_what_was_read_often_is_recalled_better_than_what_was_never_read(nano):
     assert len(rows) == 5
     assert rows[-1]["share"] > 2 * rows[0]["share"]
     assert rows[-1]["longest"] > rows[0]["longest"]
+    assert all(0 < row["confidence"] <= 1 for row in rows)
+
+
+def test_the_base_model_is_asked_by_prompts_and_sampled_several_times(nano):
+    rows = [json.loads(line) for line in (nano / "evals" / "side_by_side.jsonl").read_text().splitlines()]
+    assert [row["prompt"] for row in rows] == ["Dysprosium", "Gold is", "The chemical element with"]
+    assert all(len(set(row["replies"])) == 4 for row in rows)
+    scores = json.loads((nano / "evals" / "scores.json").read_text())
+    assert all(scores[task]["n"] > 0 for task in ("zero_shot", "few_shot", "by_prompt"))
+    assert "Several samples of one prompt" in (nano / "report" / "report.html").read_text()
 
 
 def test_a_sweep_of_small_models_enters_the_report(nano, tmp_path):

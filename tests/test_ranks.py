@@ -24,9 +24,10 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return torch.load(path, weights_only=True)
 
 
-def test_two_ranks_learn_what_one_learns(tmp_path):
+@pytest.mark.parametrize("way", ["copy", "shard"])
+def test_two_ranks_learn_what_one_learns(way, tmp_path):
     for ranks in (1, 2):
-        torchrun(ranks, str(RANK), str(tmp_path / f"{ranks}"), "12", "0")
+        torchrun(ranks, str(RANK), str(tmp_path / f"{ranks}"), "12", "0", way)
     ours, theirs = rows_of(tmp_path / "2"), rows_of(tmp_path / "1")
     assert [row["loss"] for row in ours] == pytest.approx([row["loss"] for row in theirs], abs=1e-5)
     assert [row["norm"] for row in ours] == pytest.approx([row["norm"] for row in theirs], rel=1e-4)
@@ -35,11 +36,12 @@ def test_two_ranks_learn_what_one_learns(tmp_path):
     assert not list((tmp_path / "2").glob("*1.jsonl"))
 
 
-def test_two_ranks_that_are_killed_and_resumed_end_bit_for_bit_as_if_they_had_not_been(tmp_path):
-    torchrun(2, str(RANK), str(tmp_path / "whole"), "12", "0")
-    torchrun(2, str(RANK), str(tmp_path / "killed"), "12", "6", code=1)
+@pytest.mark.parametrize("way", ["copy", "shard"])
+def test_two_ranks_that_are_killed_and_resumed_end_bit_for_bit_as_if_they_had_not_been(way, tmp_path):
+    torchrun(2, str(RANK), str(tmp_path / "whole"), "12", "0", way)
+    torchrun(2, str(RANK), str(tmp_path / "killed"), "12", "6", way, code=1)
     assert json.loads((tmp_path / "killed" / "log.jsonl").read_text().splitlines()[-1])["step"] == 3
-    torchrun(2, str(RANK), str(tmp_path / "killed"), "12", "0")
+    torchrun(2, str(RANK), str(tmp_path / "killed"), "12", "0", way)
     whole, resumed = weights(tmp_path / "whole" / "rank-0.pt"), weights(tmp_path / "killed" / "rank-0.pt")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert rows_of(tmp_path / "whole") == rows_of(tmp_path / "killed")

@@ -27,13 +27,18 @@ STAGES = (
         "sft", ("pretrain", "tokenizer", "tokens", "data"), "crawltalk.sft.stage:sft", "the assistant, from conversations"
     ),
     Stage(
-        "evals", ("pretrain", "sft", "tokens", "tokenizer", "data"), "crawltalk.evals.stage:evals", "what both models can do"
+        "evals",
+        ("pretrain", "sft", "tokens", "tokenizer", "data"),
+        "crawltalk.evals.stage:evals",
+        "what both models can do",
+        version=2,
     ),
     Stage(
         "report",
         ("crawl", "data", "tokenizer", "tokens", "pretrain", "sft", "evals"),
         "crawltalk.report.stage:report",
         "one HTML file that shows it all",
+        version=2,
     ),
 )
 

@@ -24,6 +24,8 @@ class Machine:
     """Address of the Ray cluster; a cluster of this machine alone if absent. Its machines must share the run's folder."""
     compile: bool | None = None
     """Train through torch.compile; if absent: on a GPU, in trainings long enough to earn the compilation back."""
+    shard: bool = False
+    """Ranks under torchrun share weights, gradients and optimizer state (FSDP2) instead of keeping a copy each."""
     recompute: bool = False
     """Compute a layer's activations again on the way back instead of keeping them: less memory, a third more work."""
     tensorboard: str | None = None

@@ -63,6 +63,15 @@ class Engine:
         for _, token in self._decode([prompt], [0], sampling, self.tokenizer.stop_ids if stop is None else stop):
             yield token
 
+    @torch.inference_mode()
+    def probabilities(self, prompt: Sequence[int], reply: Sequence[int]) -> list[float]:
+        """What probability the model gives to each token of `reply` after `prompt`."""
+        device = self.model.embedding.weight.device
+        tokens = torch.tensor([[*prompt, *reply]], device=device)
+        states = self.model.states(tokens[:, :-1])[0, len(prompt) - 1 :]
+        p_TV = torch.softmax(self.model.logits(states).float(), dim=-1)
+        return p_TV.gather(1, tokens[0, len(prompt) :, None])[:, 0].tolist()
+
     def reply(self, messages: Sequence[Message], sampling: Sampling) -> str:
         """The assistant's reply to a conversation."""
         return "".join(self.stream_reply(messages, sampling))

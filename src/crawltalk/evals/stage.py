@@ -6,33 +6,18 @@ from collections.abc import Sequence
 import msgspec
 
 from crawltalk.core import recipe
-from crawltalk.core.documents import read_documents
 from crawltalk.core.jsonl import read_jsonl, write_jsonl
-from crawltalk.core.run import read_manifest
 from crawltalk.core.shards import TokenShards
 from crawltalk.core.stage import Job, Metrics, Progress, write_atomically
-from crawltalk.core.types import Conversation, Document, Message, Placement, Problem
+from crawltalk.core.types import Conversation, Message, Problem
 from crawltalk.engine import Engine, Sampling
+from crawltalk.evals import base as base_model
+from crawltalk.evals.base import Sample
 from crawltalk.evals.score import TASKS, refuses, standard_error
 from crawltalk.train.validate import bits_per_byte
 
-PROMPT = 24
-RECITED = 32
-"""Tokens of a page that the base model is given, and tokens that it should then recite."""
-RECALL_PAGES, RECALL_TOKENS = 24, 96
-"""Of each number of times: pages, and tokens that the base model goes on for."""
 SHOWN = 24
 """Sample conversations for the report."""
-
-
-class Sample(msgspec.Struct, kw_only=True):
-    """One problem and what came of it."""
-
-    task: str
-    prompt: str
-    answer: str
-    reply: str
-    score: float
 
 
 class Score(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -45,7 +30,7 @@ class Score(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 def evals(job: Job[recipe.Evals]) -> Metrics:
-    """Write samples.jsonl, scores.json, recall.jsonl and conversations.jsonl."""
+    """Write samples.jsonl, scores.json, recall.jsonl, side_by_side.jsonl and conversations.jsonl."""
     base, assistant = Engine.load(job.inputs["pretrain"]), Engine.load(job.inputs["sft"])
     shards = TokenShards(job.inputs["tokens"], "val")
     scores = {
@@ -55,15 +40,19 @@ def evals(job: Job[recipe.Evals]) -> Metrics:
             about="base model, held-out text; lower is better",
         )
     }
-    flagships = _flagships(job)
+    flagships = base_model.flagships(job)
     if flagships:
-        share = recitation(base, flagships)
+        share = base_model.recitation(base, flagships)
         scores["recitation"] = Score(
             score=round(share, 4),
             n=len(flagships),
-            about=f"base model: share of the {RECITED} tokens after the first {PROMPT}",
+            about=f"base model: share of the {base_model.RECITED} tokens after the first {base_model.PROMPT}",
         )
-    write_jsonl(job.out / "recall.jsonl", recall(base, job))
+    write_jsonl(job.out / "recall.jsonl", base_model.recall(base, job))
+    write_jsonl(job.out / "side_by_side.jsonl", base_model.side_by_side(base, job))
+    prompted = base_model.by_prompt(base, job)
+    for task in dict.fromkeys(sample.task for sample in prompted):
+        scores[task] = _score([sample.score for sample in prompted if sample.task == task], ABOUT[task])
     problems = _problems(job)
     samples = ask(assistant, problems, job.config.max_tokens, job.progress)
     for task in TASKS:
@@ -74,13 +63,16 @@ def evals(job: Job[recipe.Evals]) -> Metrics:
     if tail:
         refused = [refuses(Problem(prompt="", answer="", task=""), sample.reply) for sample in tail]
         scores["tail_refused"] = _score(refused, "pages read a few times only, declined")
-    write_jsonl(job.out / "samples.jsonl", samples)
+    write_jsonl(job.out / "samples.jsonl", [*prompted, *samples])
     write_jsonl(job.out / "conversations.jsonl", show(assistant, samples, job.config.max_tokens))
     write_atomically(job.out / "scores.json", msgspec.json.format(msgspec.json.encode(scores)))
     return {name: score.score for name, score in scores.items()}
 
 
 ABOUT = {
+    "zero_shot": "base model: a title and a colon, its description expected",
+    "few_shot": "base model: the same after three examples",
+    "by_prompt": "base model: asked in a transcript of a helpful assistant, after three turns",
     "flagship": "description recalled, question forms never trained on",
     "heldout": "titles that no stage has seen, declined",
     "tail": "pages read a few times only, description recalled",
@@ -89,82 +81,6 @@ ABOUT = {
     "spelling_new": "words never spelled in training: a model sees tokens, not letters",
     "identity": "who the assistant is, as trained",
 }
-
-
-def recitation(base: Engine, documents: Sequence[Document]) -> float:
-    """Near-verbatim recall: the share of tokens that the base model, given the beginning, continues as the page does."""
-    pages = [[base.tokenizer.eot, *base.tokenizer.encode(document.text)] for document in documents]
-    pages = [page for page in pages if len(page) >= PROMPT + RECITED]
-    _, agree = _go_on(base, pages, RECITED)
-    return sum(map(sum, agree)) / max(1, RECITED * len(pages))
-
-
-def _go_on(base: Engine, pages: Sequence[list[int]], tokens: int) -> tuple[list[list[int]], list[list[bool]]]:
-    """What the base model greedily makes of the beginnings of pages, and where that agrees with them."""
-    greedy = Sampling(temperature=0.0, max_tokens=tokens)
-    replies = base.generate([page[:PROMPT] for page in pages], greedy, frozenset())
-    pairs = zip(pages, replies, strict=True)
-    return replies, [[a == b for a, b in zip(page[PROMPT:], reply, strict=False)] for page, reply in pairs]
-
-
-class Recall(msgspec.Struct, kw_only=True):
-    """How the base model goes on with pages that it has seen so many times; one line of recall.jsonl."""
-
-    times: float
-    """Over all passes of the training; 0: pages after the cutoff."""
-    pages: int
-    share: float
-    """Of the tokens that follow the first ones of a page, those that greedy decoding gets right: the extractable ones."""
-    longest: int
-    """Tokens of the longest verbatim span."""
-    prompt: str
-    reply: str
-    page: str
-    """One of the pages: its beginning, what the model says, and how it goes on."""
-
-
-def recall(base: Engine, job: Job[recipe.Evals]) -> list[Recall]:
-    """Recall by the number of times that pages were seen (as Carlini et al. 2023, section 4, ask it)."""
-    manifest = read_manifest(job.inputs["pretrain"])
-    epochs = float(manifest.metrics["epochs"]) if manifest else 1.0
-    groups: dict[int, set[str]] = {}
-    for row in read_jsonl(job.inputs["tokens"] / "documents.jsonl", Placement):
-        if row.role in ("heldout", "train", "graded", "flagship"):
-            groups.setdefault(row.repeats, set()).add(row.id)
-    wanted = {identifier: times for times, ids in groups.items() for identifier in sorted(ids)[:RECALL_PAGES]}
-    pages: dict[int, list[list[int]]] = {times: [] for times in sorted(groups)}
-    for document in read_documents(job.inputs["data"]):
-        ids = base.tokenizer.encode(document.text) if document.id in wanted else []
-        if len(ids) >= PROMPT + RECITED:
-            pages[wanted[document.id]].append([base.tokenizer.eot, *ids])
-    found = []
-    for times, rows in pages.items():
-        if not rows:
-            continue
-        replies, agree = _go_on(base, rows, RECALL_TOKENS)
-        spans = [_longest(row) for row in agree]
-        shown = spans.index(max(spans))
-        found.append(
-            Recall(
-                times=round(times * epochs, 1),
-                pages=len(rows),
-                share=round(sum(map(sum, agree)) / max(1, sum(map(len, agree))), 4),
-                longest=max(spans),
-                prompt=base.tokenizer.decode(rows[shown][1:PROMPT]),
-                reply=base.tokenizer.decode(replies[shown]),
-                page=base.tokenizer.decode(rows[shown][PROMPT:][:RECALL_TOKENS]),
-            )
-        )
-    return found
-
-
-def _longest(agree: Sequence[bool]) -> int:
-    """The longest run of places that agree."""
-    longest = run = 0
-    for same in agree:
-        run = run + 1 if same else 0
-        longest = max(longest, run)
-    return longest
 
 
 def ask(assistant: Engine, problems: Sequence[Problem], max_tokens: int, progress: Progress) -> list[Sample]:
@@ -201,12 +117,6 @@ def show(assistant: Engine, samples: Sequence[Sample], max_tokens: int) -> list[
         reply = assistant.reply(messages, greedy)
         shown.append(Conversation(messages=[*messages, Message("assistant", reply)], source=f"{first.task}, {second.task}"))
     return shown
-
-
-def _flagships(job: Job[recipe.Evals]) -> list[Document]:
-    rows = read_jsonl(job.inputs["tokens"] / "documents.jsonl", Placement)
-    wanted = {row.id for row in rows if row.role == "flagship"}
-    return [document for document in read_documents(job.inputs["data"]) if document.id in wanted]
 
 
 def _problems(job: Job[recipe.Evals]) -> list[Problem]:

@@ -129,6 +129,12 @@ def base_samples(inputs: Inputs, config: recipe.Report) -> str | None:
         for row in (*rows[:2], *rows[-4:])
     )
     intro = "<p>A base model continues internet documents; it does not answer. The first steps, and the last ones:</p>"
+    beside = ""
+    for row in _rows(inputs["evals"] / "side_by_side.jsonl"):
+        replies = [_clip(reply, 200) for reply in row["replies"]]
+        beside += table([f"{row['prompt']} ... ({place + 1})" for place in range(len(replies))], [replies])
+    if beside:
+        shown += f"<h3>Several samples of one prompt</h3><p>The model is a distribution: each sample is another document.</p>{beside}"
     return intro + shown + command(f'crawltalk generate "Dysprosium" --model {_run(inputs)}')
 
 
@@ -148,8 +154,14 @@ def recall(inputs: Inputs, config: recipe.Report) -> str | None:
         "Tokens that greedy decoding gets right.",
     )
     figures = table(
-        ("times seen", "pages", "share of tokens recalled", "longest verbatim span, tokens"),
-        [(row["times"], row["pages"], row["share"], row["longest"]) for row in rows],
+        (
+            "times seen",
+            "pages",
+            "share of tokens recalled",
+            "longest verbatim span, tokens",
+            "mean probability of what it says",
+        ),
+        [(row["times"], row["pages"], row["share"], row["longest"], row["confidence"]) for row in rows],
     )
     shown = "".join(
         f'<div class="label">seen {row["times"]:g} times</div><pre><b>{escape(row["prompt"])}</b>{escape(_clip(row["reply"]))}</pre>'

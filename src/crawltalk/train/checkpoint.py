@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from crawltalk.core.errors import BadInput
+from crawltalk.train.sharding import like, whole
 
 
 def path_of(folder: Path, step: int) -> Path:
@@ -33,13 +34,18 @@ def keep_newest(folder: Path, count: int) -> None:
         path.unlink()
 
 
-def save(path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], step: int, dtype: str) -> None:
-    """Write the state after `step` steps, atomically. `dtype` is what matrix products are computed in."""
-    tensors: dict[str, Tensor] = {f"model.{name}": weight.detach() for name, weight in model.named_parameters()}
+def collect(model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """All state by name, whole. All ranks that share weights must call it."""
+    tensors: dict[str, Tensor] = {f"model.{name}": whole(weight.detach()) for name, weight in model.named_parameters()}
     for index, optimizer in enumerate(optimizers):
         for key, state in optimizer.state_dict()["state"].items():
             for name, value in state.items():
-                tensors[f"optimizer.{index}.{key}.{name}"] = torch.as_tensor(value).clone()
+                tensors[f"optimizer.{index}.{key}.{name}"] = whole(torch.as_tensor(value)).clone()
+    return tensors
+
+
+def save(path: Path, tensors: dict[str, Tensor], step: int, dtype: str) -> None:
+    """Write what `collect` found after `step` steps, atomically. `dtype` is what matrix products are computed in."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     save_file(tensors, temporary, metadata={"step": str(step), "dtype": dtype})
@@ -48,8 +54,18 @@ def save(path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimize
     temporary.replace(path)
 
 
-def load(path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> tuple[int, str]:
-    """Put the state back; (steps done, dtype of matrix products). Raises BadInput for a file of another model."""
+def header(path: Path) -> tuple[int, str]:
+    """(steps done, dtype of matrix products). Raises BadInput if that is no checkpoint."""
+    try:
+        with safe_open(path, "pt") as file:
+            words = file.metadata() or {}
+            return int(words["step"]), words["dtype"]
+    except (SafetensorError, KeyError):
+        raise BadInput(f"{path} is no checkpoint; give a file that a training left in RUN/rescued") from None
+
+
+def load(path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    """Put the state back. Raises BadInput for a file of another model."""
     with safe_open(path, "pt") as file:
         names = list(file.keys())
         weights = dict(model.named_parameters())
@@ -58,14 +74,14 @@ def load(path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimize
             raise BadInput(f"{path} is a checkpoint of another model; remove it and run again")
         with torch.no_grad():
             for name, weight in weights.items():
-                weight.copy_(file.get_tensor(f"model.{name}"))
+                weight.copy_(like(file.get_tensor(f"model.{name}"), weight))
         for index, optimizer in enumerate(optimizers):
             state: dict[int, dict[str, Any]] = {}
+            parameters = [weight for group in optimizer.param_groups for weight in group["params"]]
             for name in names:
                 kind, _, rest = name.partition(".")
                 if kind == "optimizer" and rest.startswith(f"{index}."):
                     _, key, field = rest.split(".", 2)
-                    state.setdefault(int(key), {})[field] = file.get_tensor(name)
+                    value, weight = file.get_tensor(name), parameters[int(key)]
+                    state.setdefault(int(key), {})[field] = like(value, weight) if value.shape == weight.shape else value
             optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-        header = file.metadata() or {}
-        return int(header["step"]), header["dtype"]

@@ -16,14 +16,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from crawltalk.core.errors import UserError
 from crawltalk.core.recipe import Machine, Optim
 from crawltalk.core.stage import RESCUED, STATE, Metrics, Progress, write_atomically
-from crawltalk.model.transformer import Transformer
+from crawltalk.model.transformer import IGNORED, Transformer
 from crawltalk.train import checkpoint
 from crawltalk.train.optim import learning_rate_factor, make_optimizers
 from crawltalk.train.ranks import ALONE, Ranks
+from crawltalk.train.sharding import gather, sharded, whole
 
 Batches = Callable[[int], tuple[Tensor, Tensor]]
 """step -> (tokens, targets), int64 [B, T] each; a target of -100 is not counted."""
@@ -69,20 +71,23 @@ def fit(
     if device.type == "cpu":
         torch.set_num_threads(max(1, (machine.workers or torch.get_num_threads()) // ranks.neighbours))
         keep_freed_memory()
-    model.to(device)
-    optimizers = make_optimizers(model, optim)
-    peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     state = out / STATE
     saved = [path for _, path in checkpoint.all_in(state)] or ([start] if start is not None else [])
     if saved:
-        first, name = checkpoint.load(saved[-1], model, optimizers)
+        first, name = checkpoint.header(saved[-1])
         dtype = getattr(torch, name)  # not what a new probe finds: the run must go on as it began
     else:
         first, dtype = 0, getattr(torch, ranks.agreed(str(compute_dtype(machine)).removeprefix("torch.")))
-    optimizers[0].dtype = dtype
-    log = Log(out / "log.jsonl", first)
     model.recompute = machine.recompute
-    worker = model if dtype == torch.float32 else copy.deepcopy(model).to(dtype)
+    shared = machine.shard and ranks.world > 1
+    master = sharded(model, ranks, device, dtype) if shared else model.to(device)
+    optimizers = make_optimizers(master, optim)
+    optimizers[0].dtype = dtype
+    peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+    if saved:
+        checkpoint.load(saved[-1], master, optimizers)
+    log = Log(out / "log.jsonl", first)
+    worker = master if shared or dtype == torch.float32 else copy.deepcopy(model).to(dtype)
     if machine.compile or (machine.compile is None and device.type == "cuda" and steps - first >= COMPILED_STEPS):
         worker.states = torch.compile(worker.states, dynamic=False)
     events = Events(machine.tensorboard, out, first) if machine.tensorboard and ranks.rank == 0 else None
@@ -94,7 +99,7 @@ def fit(
                 group["lr"] = rate * factor
         tokens_BT, targets_BT = batches(step)
         mine, wanted = (ranks.share(part).to(device) for part in (tokens_BT, targets_BT))
-        loss, norm = gradients(model, worker, mine, wanted, optim.clip, ranks)
+        loss, norm = gradients(master, worker, mine, wanted, optim.clip, ranks)
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise UserError(
                 f"the loss of step {step} is {loss} (gradient {norm}); {_advice(optim)}{_rescue(out, step, ranks)}"
@@ -111,20 +116,25 @@ def fit(
             )
         progress.update(step + 1, steps, "steps", loss=round(loss, 4), tokens_per_second=round(rate))
         done = step + 1
-        if ranks.rank > 0:
-            continue
-        if events is not None:
-            events.add(log.rows[-1])
-        if look is not None and look_every and (done % look_every == 0 or done == steps):
-            log.add({"step": step, **look(done, model)})
+        looks = look is not None and look_every > 0 and (done % look_every == 0 or done == steps)
+        keeps = keep is not None and keep_every > 0 and done % keep_every == 0
+        if shared and (looks or keeps or done == steps):
+            gather(master, model)
+        if ranks.rank == 0:
             if events is not None:
                 events.add(log.rows[-1])
-        if keep is not None and keep_every and done % keep_every == 0:
-            keep(done, model)
+            if look is not None and looks:
+                log.add({"step": step, **look(done, model)})
+                if events is not None:
+                    events.add(log.rows[-1])
+            if keep is not None and keeps:
+                keep(done, model)
         if done % save_every == 0 or done == steps:
-            log.flush()
-            checkpoint.save(checkpoint.path_of(state, done), model, optimizers, done, str(dtype).removeprefix("torch."))
-            checkpoint.keep_newest(state, save_keep)
+            tensors = checkpoint.collect(master, optimizers)
+            if ranks.rank == 0:
+                log.flush()
+                checkpoint.save(checkpoint.path_of(state, done), tensors, done, str(dtype).removeprefix("torch."))
+                checkpoint.keep_newest(state, save_keep)
     if events is not None:
         events.close()
     seconds = time.monotonic() - began
@@ -149,6 +159,9 @@ def gradients(
         weight.grad = None
     rows = max(1, MICRO_TOKENS[tokens_BT.device.type] // tokens_BT.shape[1])
     total, counted = 0.0, 0
+    shared = isinstance(parameters[0], DTensor)
+    if shared:  # ranks gather layers together, so each must take as many micro-batches
+        tokens_BT, targets_BT = ranks.fill_up(tokens_BT, 0), ranks.fill_up(targets_BT, IGNORED)
     for start in range(0, len(tokens_BT), rows):
         summed, count = worker.loss(tokens_BT[start : start + rows], targets_BT[start : start + rows])
         summed.backward()
@@ -165,9 +178,10 @@ def gradients(
     for weight in parameters:
         if weight.grad is None:  # no row of the batch was this rank's
             weight.grad = torch.zeros_like(weight)
-    ranks.sum([weight.grad for weight in parameters if weight.grad is not None])
+    if not shared:
+        ranks.sum([weight.grad for weight in parameters if weight.grad is not None])
     scale = 1.0 / max(counted, 1)
-    norm = float(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])) * scale
+    norm = float(whole(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))) * scale
     scale *= min(1.0, clip / (norm + 1e-6))
     for weight in parameters:
         assert weight.grad is not None

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from crawltalk.core.recipe import Optim
+from crawltalk.train.sharding import like, whole
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic iteration (Jordan et al. 2024, Muon)."""
@@ -62,12 +63,12 @@ class Muon(torch.optim.Optimizer):
                 state["momentum"] = torch.zeros_like(weight)
             assert weight.grad is not None
             state["momentum"].lerp_(weight.grad, 1 - group["momentum"])
-            updates.append(weight.grad.lerp(state["momentum"], group["momentum"]))  # Nesterov's look ahead
+            updates.append(whole(weight.grad.lerp(state["momentum"], group["momentum"])))  # Nesterov's look ahead
         rows, columns = weights[0].shape
         scale = max(1.0, rows / columns) ** 0.5
         for weight, update in zip(weights, orthogonalize(torch.stack(updates).to(self.dtype), group["steps"]), strict=True):
             weight.mul_(1 - group["lr"] * group["weight_decay"])
-            weight.add_(update.to(weight.dtype), alpha=-group["lr"] * scale)
+            weight.add_(like(update.to(weight.dtype), weight), alpha=-group["lr"] * scale)
 
 
 def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:

@@ -56,6 +56,12 @@ class Ranks:
         """This rank's share of the rows of a batch, which may be none."""
         return rows.tensor_split(self.world)[self.rank]
 
+    def fill_up(self, rows: Tensor, value: int) -> Tensor:
+        """`rows` with rows of `value` behind them, so that all ranks have as many as the one that has most."""
+        most = torch.tensor(len(rows), device=rows.device)
+        dist.all_reduce(most, dist.ReduceOp.MAX)
+        return torch.nn.functional.pad(rows, (0, 0, 0, int(most) - len(rows)), value=value)
+
     def sum(self, tensors: list[Tensor]) -> None:
         """Replace each tensor by its sum over all ranks; they travel as one."""
         if self.world == 1:

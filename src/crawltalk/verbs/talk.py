@@ -30,12 +30,23 @@ def generate(
     top_p: float = 1.0,
     max_tokens: int = 64,
     seed: int = 0,
+    assistant: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
-    """Let the base model continue a text; several samples side by side."""
+    """Let the base model continue a text; several samples side by side.
+
+    Parameters
+    ----------
+    assistant
+        Put the text into a transcript of a helpful assistant, whose turn comes next, and show that turn.
+    """
+    from crawltalk.engine.prompts import as_assistant, first_line
+
     sampling = _sampling(temperature, top_k, top_p, max_tokens, seed)
     engine = _load(model_folder(model, prefer=("pretrain",)))
-    ids = [engine.tokenizer.eot, *engine.tokenizer.encode(prompt)]
+    ids = [engine.tokenizer.eot, *engine.tokenizer.encode(as_assistant([], prompt) if assistant else prompt)]
     texts = [engine.tokenizer.decode(tokens) for tokens in engine.generate([ids] * samples, sampling)]
+    if assistant:
+        prompt, texts = f"{prompt}\n", [first_line(text) for text in texts]
     if console.is_terminal:
         console.print(Columns([Panel(f"[bold]{escape(prompt)}[/]{escape(text)}", width=44) for text in texts]))
         return
