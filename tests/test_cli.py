@@ -9,6 +9,7 @@ import time
 import pytest
 
 from crawltalk.cli import GROUPS, main, rewrite_flags
+from crawltalk.verbs.bench_time_to_loss import Training, prepare, run_once, seconds_to
 from crawltalk.verbs.sweep import fit_power
 
 
@@ -119,3 +120,23 @@ def test_a_power_law_is_found_again():
     slope, level = fit_power(rows)
     assert slope == pytest.approx(-0.07)
     assert math.exp(level) == pytest.approx(20)
+
+
+def test_the_time_to_a_loss_is_read_off_the_line_through_the_trainings():
+    curve = [{"seconds": 10.0, "loss": 6.0}, {"seconds": 20.0, "loss": 5.0}, {"seconds": 40.0, "loss": 4.5}]
+    assert seconds_to(curve, 5.0) == pytest.approx(20)
+    assert seconds_to(curve, 5.5) == pytest.approx(10 * 2**0.5)
+    assert seconds_to(curve, 4.75) == pytest.approx(20 * 2**0.5)
+    assert seconds_to(curve, 6.5) == pytest.approx(10 / 2**0.5)
+    assert seconds_to(curve, 4.0) == pytest.approx(80)
+
+
+@pytest.mark.slow
+def test_both_sides_of_the_time_to_a_loss_learn(tmp_path):
+    (tmp_path / "texts").mkdir()
+    for number in range(4):
+        lines = (f"The element {place} comes after {place - 1}, says book {number}.\n" for place in range(3000))
+        (tmp_path / "texts" / f"{number}.txt").write_text("".join(lines))
+    prepare(tmp_path / "texts", tmp_path)
+    for training in (Training(seconds=1.0), Training(side="baseline", seconds=1.0, lr=1e-3, batch=1024)):
+        assert run_once(tmp_path, training)["loss"] < 7.5  # 8.3 at first

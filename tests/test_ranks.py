@@ -47,6 +47,14 @@ def test_two_ranks_that_are_killed_and_resumed_end_bit_for_bit_as_if_they_had_no
     assert rows_of(tmp_path / "whole") == rows_of(tmp_path / "killed")
 
 
+def test_a_training_that_shared_its_weights_goes_on_on_one_rank(tmp_path):
+    torchrun(2, str(RANK), str(tmp_path / "whole"), "12", "0", "shard")
+    torchrun(2, str(RANK), str(tmp_path / "killed"), "12", "6", "shard", code=1)
+    torchrun(1, str(RANK), str(tmp_path / "killed"), "12", "0", "shard")
+    two, one = ([row["loss"] for row in rows_of(tmp_path / name)] for name in ("whole", "killed"))
+    assert one == pytest.approx(two, abs=1e-5)
+
+
 @pytest.mark.slow
 def test_a_stage_trains_on_two_ranks_from_the_command_line(nano, tmp_path):
     run = tmp_path / "nano"

@@ -1,6 +1,8 @@
 """The one training loop, its optimizers and its checkpoints."""
 
+import dataclasses
 import json
+import shutil
 
 import pytest
 import torch
@@ -128,6 +130,16 @@ def test_a_training_goes_on_from_a_rescued_checkpoint_with_other_rates(tmp_path)
     for a, b, c in zip(whole.parameters(), same.parameters(), calmer.parameters(), strict=True):
         assert torch.equal(a, b)
         assert not torch.equal(a, c)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # inside of torch's compiler
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_a_compiled_training_learns_the_same(tmp_path):
+    train(fresh(), tmp_path / "eager", steps=4)
+    train(fresh(), tmp_path / "compiled", steps=4, machine=dataclasses.replace(FP32, compile=True))
+    eager, compiled = ([row["loss"] for row in rows_of(tmp_path / name)] for name in ("eager", "compiled"))
+    assert compiled == pytest.approx(eager, abs=1e-4)
 
 
 def test_the_newest_checkpoints_are_kept(tmp_path):

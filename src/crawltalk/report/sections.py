@@ -25,7 +25,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _run(inputs: Inputs) -> str:
-    return str(inputs["crawl"].parent)
+    return str(inputs["evals"].parent)  # earlier stages may be borrowed
 
 
 def _clip(value: str, length: int = 600) -> str:
@@ -100,7 +100,7 @@ def pretrain(inputs: Inputs, config: recipe.Report) -> str:
 
 def scaling(inputs: Inputs, config: recipe.Report) -> str | None:
     """Validation loss against compute, if small models were trained for it."""
-    path = inputs["tokens"].parent / "lab" / "scaling.json"
+    path = inputs["evals"].parent / "lab" / "scaling.json"
     if not path.exists():
         return None
     found = json.loads(path.read_text(encoding="utf-8"))

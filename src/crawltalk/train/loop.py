@@ -86,11 +86,13 @@ def fit(
     peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     if saved:
         checkpoint.load(saved[-1], master, optimizers)
-    log = Log(out / "log.jsonl", first)
-    worker = master if shared or dtype == torch.float32 else copy.deepcopy(model).to(dtype)
-    if machine.compile or (machine.compile is None and device.type == "cuda" and steps - first >= COMPILED_STEPS):
-        worker.states = torch.compile(worker.states, dynamic=False)
     events = Events(machine.tensorboard, out, first) if machine.tensorboard and ranks.rank == 0 else None
+    log = Log(out / "log.jsonl", first, events)
+    long = device.type == "cuda" and steps - first >= COMPILED_STEPS
+    compiled = long if machine.compile is None else machine.compile
+    worker = master if shared or (dtype == torch.float32 and not compiled) else copy.deepcopy(model).to(dtype)
+    if compiled:  # a copy's: what looks at the model feeds it many shapes
+        worker.states = torch.compile(worker.states, dynamic=False)
     trained, loss, began = 0, math.nan, time.monotonic()
     for step in range(first, steps):
         factor = learning_rate_factor(step, steps, optim)
@@ -121,12 +123,8 @@ def fit(
         if shared and (looks or keeps or done == steps):
             gather(master, model)
         if ranks.rank == 0:
-            if events is not None:
-                events.add(log.rows[-1])
             if look is not None and looks:
                 log.add({"step": step, **look(done, model)})
-                if events is not None:
-                    events.add(log.rows[-1])
             if keep is not None and keeps:
                 keep(done, model)
         if done % save_every == 0 or done == steps:
@@ -255,8 +253,8 @@ def matmul_peak(dtype: torch.dtype, device: torch.device) -> float:
 class Log:
     """out/log.jsonl: written with each checkpoint; rows beyond the checkpoint that is resumed from are forgotten."""
 
-    def __init__(self, path: Path, done: int) -> None:
-        self.path = path
+    def __init__(self, path: Path, done: int, events: "Events | None" = None) -> None:
+        self.path, self.events = path, events
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         self.rows: list[dict[str, Any]] = [row for row in map(json.loads, lines) if row["step"] < done]
         self.losses: list[float] = [row["loss"] for row in self.rows if "loss" in row]
@@ -265,6 +263,8 @@ class Log:
         """Append a row."""
         self.rows.append(row)
         self.losses += [row["loss"]] if "loss" in row else []
+        if self.events is not None:
+            self.events.add(row)
 
     def flush(self) -> None:
         """Write all rows."""

@@ -27,8 +27,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crawltalk.core.budget import inner_size
 from crawltalk.core.errors import UserError
-from crawltalk.core.recipe import Machine, Model, Optim
+from crawltalk.core.recipe import Family, Machine, Model, Optim
 from crawltalk.core.shards import Index, TokenShards, write_index, write_split
 from crawltalk.core.stage import Progress
 from crawltalk.model import transformer
@@ -66,20 +67,22 @@ class Training:
     seed: int = 0
     without: str = ""
     """One of TRICKS, to be left out."""
+    family: Family = "qwen3"
+    """Of our model."""
 
 
 def time_to_loss(text: Path, runs: int, seconds: float) -> Iterator[dict[str, Any]]:
-    """The table's lines, as soon as they are known; then what each trick is worth."""
+    """The table's lines, as soon as they are known; then how long we take for what a trick less, or another family, reaches."""
     with tempfile.TemporaryDirectory(prefix="crawltalk-bench-") as name:
         folder = Path(name)
         prepare(text, folder)
         ours = [_curve(folder, seconds, seed) for seed in range(runs)]
         base = Training(side="baseline", seconds=seconds)
         tried = [dataclasses.replace(base, lr=lr, batch=batch) for lr in RATES for batch in BATCHES]
-        losses = [_run(folder, training)["loss"] for training in tried]
+        losses = [run_once(folder, training)["loss"] for training in tried]
         chosen = tried[losses.index(min(losses))]
         for label, dtype in (("bf16", "bfloat16"), ("default", "float32")):
-            best = [_run(folder, dataclasses.replace(chosen, dtype=dtype, seed=seed)) for seed in range(runs)]
+            best = [run_once(folder, dataclasses.replace(chosen, dtype=dtype, seed=seed)) for seed in range(runs)]
             target = statistics.median(row["loss"] for row in best)
             how = f"{dtype}, rate {chosen.lr:g}, {chosen.batch} tokens a step"
             what = f"GPT-2 as nanoGPT trains it, {how}: {target:.3f} nats"
@@ -87,7 +90,7 @@ def time_to_loss(text: Path, runs: int, seconds: float) -> Iterator[dict[str, An
             yield figure(f"pretrain.time_to_loss_{label}", "s", taken, [row["seconds"] for row in best], what, THREADS)
         for trick in TRICKS:
             share = seconds * SHARES[2]
-            rows = [_run(folder, Training(seconds=share, without=trick, seed=seed)) for seed in range(runs)]
+            rows = [run_once(folder, Training(seconds=share, without=trick, seed=seed)) for seed in range(runs)]
             equal = [seconds_to(curve, row["loss"]) for curve, row in zip(ours, rows, strict=True)]
             what = f"without {trick}: {statistics.median(row['loss'] for row in rows):.3f} nats"
             yield figure(
@@ -120,10 +123,11 @@ def prepare(text: Path, folder: Path) -> None:
 
 
 def _curve(folder: Path, seconds: float, seed: int) -> list[dict[str, float]]:
-    return [_run(folder, Training(seconds=seconds * share, seed=seed)) for share in SHARES]
+    return [run_once(folder, Training(seconds=seconds * share, seed=seed)) for share in SHARES]
 
 
-def _run(folder: Path, training: Training) -> dict[str, float]:
+def run_once(folder: Path, training: Training) -> dict[str, float]:
+    """In a process of its own: the loss in nats a token, seconds, steps."""
     command = [
         sys.executable,
         "-m",
@@ -173,9 +177,8 @@ def _ours(shards: TokenShards, training: Training) -> tuple[Transformer, float, 
     """What `crawltalk pretrain` does."""
     _leave_out(training.without)
     batches = windows(shards, OUR_BATCH // CONTEXT, CONTEXT, training.seed)
-    shape = shape_of(
-        Model(depth=DEPTH, width=WIDTH, heads=4, kv_heads=4, mlp=3 * WIDTH, context=CONTEXT), shards.index.vocab_size
-    )
+    model = Model(family=training.family, depth=DEPTH, width=WIDTH, heads=4, kv_heads=4, context=CONTEXT)
+    shape = shape_of(dataclasses.replace(model, mlp=inner_size(model, WIDTH)), shards.index.vocab_size)
 
     def fit(steps: int, model: Transformer, out: Path) -> float:
         out.mkdir()
