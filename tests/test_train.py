@@ -133,7 +133,7 @@ def test_a_training_goes_on_from_a_rescued_checkpoint_with_other_rates(tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # inside of torch's compiler
+@pytest.mark.filterwarnings("ignore")  # inside of torch's compiler
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
 def test_a_compiled_training_learns_the_same(tmp_path):
     train(fresh(), tmp_path / "eager", steps=4)
