@@ -211,7 +211,7 @@ def _leave_out(trick: str) -> None:
         Transformer.loss = loss
     elif trick == "Muon":
         vars(loop)["make_optimizers"] = lambda model, optim: (
-            torch.optim.AdamW(model.parameters(), lr=optim.adam_lr, betas=(0.9, 0.95), foreach=True),
+            torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), foreach=True),
         )
     elif trick == "allocator":
         loop.keep_freed_memory = lambda: None
