@@ -14,20 +14,12 @@ from torch.nn.functional import cross_entropy
 from crawltalk.core import budget
 from crawltalk.core.errors import BadInput, MissingInput, TooBig
 from crawltalk.core.recipe import Model
-from crawltalk.model import transformer
+from crawltalk.model import functions
 from crawltalk.model.cache import KVCache
+from crawltalk.model.functions import Gated, causal_attention, normalize
 from crawltalk.model.hf import load_model, save_model, to_hf
 from crawltalk.model.shape import RopeScaling, Shape
-from crawltalk.model.transformer import (
-    IGNORED,
-    Gated,
-    RMSNorm,
-    Transformer,
-    causal_attention,
-    linear_of_norm,
-    normalize,
-    rope_tables,
-)
+from crawltalk.model.transformer import IGNORED, RMSNorm, Transformer, linear_of_norm, rope_tables
 
 QWEN = Shape(vocab_size=97, layers=2, width=32, heads=4, kv_heads=2, head_dim=16, mlp=48, context=64)
 LLAMA = dataclasses.replace(QWEN, family="llama", tie_embeddings=False, head_dim=8, rope_theta=500_000.0, norm_eps=1e-5)
@@ -280,7 +272,7 @@ def test_the_loss_of_capped_logits_and_its_gradients_are_those_of_plain_cross_en
 @pytest.mark.parametrize("long", [0, 2048], ids=["fused kernel", "blocks"])
 @torch.no_grad()
 def test_with_a_document_mask_a_document_is_read_as_if_it_stood_alone(long, monkeypatch):
-    monkeypatch.setattr(transformer, "LONG", long)
+    monkeypatch.setattr(functions, "LONG", long)
     model, tokens = random_model(QWEN), torch.randint(1, 97, (2, 40))
     tokens[0, 13] = tokens[0, 30] = tokens[1, 7] = 0
     model.begins = 0

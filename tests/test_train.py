@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crawltalk.core.errors import BadInput, UserError
+from crawltalk.core.errors import BadInput, MissingInput, UserError
 from crawltalk.core.recipe import Machine, Optim
 from crawltalk.core.stage import Progress
 from crawltalk.model.shape import Shape
@@ -112,9 +112,10 @@ def test_a_loss_that_rises_and_stays_stops_the_run_with_a_checkpoint_to_go_on_fr
         tokens, targets = batches(step)
         return tokens, targets if step < 30 else targets.flatten()[torch.randperm(128)].view(8, 16)
 
-    with pytest.raises(UserError, match=r"risen to .* by step 34 and stayed there.*step-000028\.safetensors"):
+    with pytest.raises(UserError, match=r"risen to .* by step 34 and stayed there; lower the learning rates"):
         train(fresh(), tmp_path, steps=50, source=noise_from_step_30, optim=Optim(lr=0.02, adam_lr=0.02))
     assert rows_of(tmp_path)[-1]["step"] == 31
+    assert [path.name for path in (tmp_path / "rescued").iterdir()] == ["step-000028.safetensors"]
     calm = Optim(lr=0.02, adam_lr=0.02, spike=0.0)
     train(fresh(), tmp_path / "calm", steps=40, source=noise_from_step_30, optim=calm)
 
@@ -122,7 +123,7 @@ def test_a_loss_that_rises_and_stays_stops_the_run_with_a_checkpoint_to_go_on_fr
 def test_a_training_goes_on_from_a_rescued_checkpoint_with_other_rates(tmp_path):
     whole = fresh()
     train(whole, tmp_path / "whole", save_keep=3)
-    start = tmp_path / "whole" / "state" / "step-000008.safetensors"
+    start = str(tmp_path / "whole" / "state" / "step-000008.safetensors")
     same, calmer = fresh(), fresh()
     train(same, tmp_path / "same", start=start)
     train(calmer, tmp_path / "calmer", start=start, optim=Optim(lr=0.001, adam_lr=0.0001))
@@ -140,6 +141,17 @@ def test_a_compiled_training_learns_the_same(tmp_path):
     train(fresh(), tmp_path / "compiled", steps=4, machine=dataclasses.replace(FP32, compile=True))
     eager, compiled = ([row["loss"] for row in rows_of(tmp_path / name)] for name in ("eager", "compiled"))
     assert compiled == pytest.approx(eager, abs=1e-4)
+
+
+def test_a_start_that_is_not_there_no_checkpoint_or_too_late_is_refused(tmp_path):
+    with pytest.raises(MissingInput, match="is not there; checkpoints that were kept"):
+        train(fresh(), tmp_path, start=str(tmp_path / "absent"))
+    (tmp_path / "other").write_text("no checkpoint")
+    with pytest.raises(BadInput, match="is no checkpoint"):
+        train(fresh(), tmp_path, start=str(tmp_path / "other"))
+    train(fresh(), tmp_path / "whole")
+    with pytest.raises(BadInput, match="has done 12 steps, and this training has 10"):
+        train(fresh(), tmp_path, steps=10, start=str(tmp_path / "whole" / "state" / "step-000012.safetensors"))
 
 
 def test_the_newest_checkpoints_are_kept(tmp_path):

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from crawltalk.core import recipe
 from crawltalk.core.budget import tied, training_flops
-from crawltalk.core.errors import BadInput, MissingInput
+from crawltalk.core.errors import BadInput
 from crawltalk.core.jsonl import write_jsonl
 from crawltalk.core.shards import TokenShards
 from crawltalk.core.stage import Job, Metrics
@@ -46,8 +45,8 @@ def pretrain(job: Job[recipe.Pretrain]) -> Metrics:
     model = Transformer(shape_of(config.model, tokenizer.size))
     model.initialize(job.seed)
     model.begins = train.index.eot if config.document_mask else None
-    if config.start and not Path(config.start).is_file():
-        raise MissingInput(f"pretrain.start: {config.start} is not there; checkpoints that were kept are in RUN/rescued")
+    if config.save_keep < 1:
+        raise BadInput(f"pretrain.save_keep is {config.save_keep}; keep at least 1 checkpoint to resume from")
     if config.model.family == "speedrun":
         job.progress.warn(
             "a model of the family speedrun runs in crawltalk only: there is no exact export to other libraries"
@@ -83,7 +82,7 @@ def pretrain(job: Job[recipe.Pretrain]) -> Metrics:
         save_keep=config.save_keep,
         keep=keep,
         keep_every=config.keep_every,
-        start=Path(config.start) if config.start else None,
+        start=config.start,
         ranks=ranks,
     )
     ranks.leave()

@@ -19,6 +19,7 @@ LINE_EVERY = 5.0
 """Seconds between two progress lines of one stage when the output is not a terminal."""
 
 BARS = "▁▂▃▄▅▆▇█"
+"""Of a curve in one line, from its lowest value to its highest."""
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)

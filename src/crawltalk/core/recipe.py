@@ -256,6 +256,8 @@ class Sft:
     name: str = "Crawly"
     """How the assistant calls itself."""
     save_every: int = 50
+    start: str = ""
+    """As `pretrain.start`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from crawltalk.core.stage import Job
 from crawltalk.core.types import Document, Placement, Problem
 from crawltalk.engine import Engine, Sampling
 from crawltalk.engine.prompts import as_assistant, few_shot, first_line
-from crawltalk.evals.score import contains
+from crawltalk.evals.score import Sample, contains
 
 PROMPT = 24
 RECITED = 32
@@ -26,16 +26,6 @@ DESCRIPTION_TOKENS = 32
 SIDE_BY_SIDE = Sampling(temperature=0.8, max_tokens=48)
 COPIES = 4
 """Samples of one prompt."""
-
-
-class Sample(msgspec.Struct, kw_only=True):
-    """One problem and what came of it."""
-
-    task: str
-    prompt: str
-    answer: str
-    reply: str
-    score: float
 
 
 def flagships(job: Job[recipe.Evals]) -> list[Document]:

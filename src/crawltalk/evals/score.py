@@ -4,7 +4,20 @@ import math
 import re
 from collections.abc import Callable
 
+import msgspec
+
 from crawltalk.core.types import Problem
+
+
+class Sample(msgspec.Struct, kw_only=True):
+    """One problem and what came of it."""
+
+    task: str
+    prompt: str
+    answer: str
+    reply: str
+    score: float
+
 
 REFUSAL = re.compile(r"\b(?:I|we) (?:do not|don't|cannot|can't) (?:know|tell|say)\b", re.IGNORECASE)
 """How a refusal is recognised, whoever trained the model."""

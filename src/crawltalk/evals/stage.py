@@ -12,8 +12,7 @@ from crawltalk.core.stage import Job, Metrics, Progress, write_atomically
 from crawltalk.core.types import Conversation, Message, Problem
 from crawltalk.engine import Engine, Sampling
 from crawltalk.evals import base as base_model
-from crawltalk.evals.base import Sample
-from crawltalk.evals.score import TASKS, refuses, standard_error
+from crawltalk.evals.score import TASKS, Sample, refuses, standard_error
 from crawltalk.train.validate import bits_per_byte
 
 SHOWN = 24

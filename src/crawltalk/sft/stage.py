@@ -55,6 +55,7 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
         save_every=config.save_every,
         progress=job.progress,
         machine=job.machine,
+        start=config.start,
     )
     assert tokenizer.chat is not None
     tokenizer.save(job.out)

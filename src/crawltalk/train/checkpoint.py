@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from crawltalk.core.errors import BadInput
+from crawltalk.core.errors import BadInput, MissingInput
 from crawltalk.train.sharding import like, whole
 
 
@@ -55,7 +55,9 @@ def save(path: Path, tensors: dict[str, Tensor], step: int, dtype: str) -> None:
 
 
 def header(path: Path) -> tuple[int, str]:
-    """(steps done, dtype of matrix products). Raises BadInput if that is no checkpoint."""
+    """(steps done, dtype of matrix products). Raises MissingInput, or BadInput if that is no checkpoint."""
+    if not path.is_file():
+        raise MissingInput(f"{path} is not there; checkpoints that were kept are in RUN/rescued")
     try:
         with safe_open(path, "pt") as file:
             words = file.metadata() or {}
@@ -71,7 +73,7 @@ def load(path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimize
         weights = dict(model.named_parameters())
         shapes = {name: file.get_slice(name).get_shape() for name in names if name.startswith("model.")}
         if shapes != {f"model.{name}": list(weight.shape) for name, weight in weights.items()}:
-            raise BadInput(f"{path} is a checkpoint of another model; remove it and run again")
+            raise BadInput(f"{path} is a checkpoint of another model; remove it, or give the right one as start")
         with torch.no_grad():
             for name, weight in weights.items():
                 weight.copy_(like(file.get_tensor(f"model.{name}"), weight))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from crawltalk.core.errors import UserError
+from crawltalk.core.errors import BadInput, UserError
 from crawltalk.core.recipe import Machine, Optim
 from crawltalk.core.stage import RESCUED, STATE, Metrics, Progress, write_atomically
 from crawltalk.model.transformer import IGNORED, Transformer
@@ -58,7 +58,7 @@ def fit(
     save_keep: int = 2,
     keep: Callable[[int, Transformer], None] | None = None,
     keep_every: int = 0,
-    start: Path | None = None,
+    start: str = "",
     ranks: Ranks = ALONE,
 ) -> Metrics:
     """Train `model` in place for `steps` steps, of which each takes the batch of all `ranks` together.
@@ -72,10 +72,14 @@ def fit(
         torch.set_num_threads(max(1, (machine.workers or torch.get_num_threads()) // ranks.neighbours))
         keep_freed_memory()
     state = out / STATE
-    saved = [path for _, path in checkpoint.all_in(state)] or ([start] if start is not None else [])
+    saved = [path for _, path in checkpoint.all_in(state)] or ([Path(start)] if start else [])
     if saved:
         first, name = checkpoint.header(saved[-1])
         dtype = getattr(torch, name)  # not what a new probe finds: the run must go on as it began
+        if saved == [Path(start)] and first >= steps:
+            raise BadInput(
+                f"{start} has done {first} steps, and this training has {steps}; give it more, or an earlier start"
+            )
     else:
         first, dtype = 0, getattr(torch, ranks.agreed(str(compute_dtype(machine)).removeprefix("torch.")))
     model.recompute = machine.recompute
@@ -103,19 +107,17 @@ def fit(
         mine, wanted = (ranks.share(part).to(device) for part in (tokens_BT, targets_BT))
         loss, norm = gradients(master, worker, mine, wanted, optim.clip, ranks)
         if not math.isfinite(loss) or not math.isfinite(norm):
-            raise UserError(
-                f"the loss of step {step} is {loss} (gradient {norm}); {_advice(optim)}{_rescue(out, step, ranks)}"
-            )
+            _rescue(out, step, ranks)
+            raise UserError(f"the loss of step {step} is {loss} (gradient {norm}); {_advice(optim)}")
         for optimizer in optimizers:
             optimizer.step()
         trained += tokens_BT.numel()
         rate = trained / (time.monotonic() - began)
         log.add({"step": step, "loss": loss, "norm": norm, "lr": factor, "tokens_per_second": round(rate)})
         if optim.spike and diverged(log.losses, optim.spike):
+            _rescue(out, step - RISEN + 1, ranks)
             why = f"the loss has risen to {loss:.2f} by step {step} and stayed there"
-            raise UserError(
-                f"{why}; {_advice(optim)}, or allow it with optim.spike 0{_rescue(out, step - RISEN + 1, ranks)}"
-            )
+            raise UserError(f"{why}; {_advice(optim)}, or allow it with optim.spike 0")
         progress.update(step + 1, steps, "steps", loss=round(loss, 4), tokens_per_second=round(rate))
         done = step + 1
         looks = look is not None and look_every > 0 and (done % look_every == 0 or done == steps)
@@ -197,14 +199,12 @@ def _advice(optim: Optim) -> str:
     return f"lower the learning rates (optim.lr {optim.lr:g}, optim.adam_lr {optim.adam_lr:g})"
 
 
-def _rescue(out: Path, step: int, ranks: Ranks) -> str:
-    """Put the newest checkpoint from before `step` aside, where it outlives a change of the recipe."""
+def _rescue(out: Path, step: int, ranks: Ranks) -> None:
+    """Put the newest checkpoint from before `step` aside: the engine keeps it when the recipe changes, and says where it is."""
     good = [path for done, path in checkpoint.all_in(out / STATE) if done <= step]
-    if not good or ranks.rank > 0:
-        return ""
-    (out / RESCUED).mkdir(exist_ok=True)
-    good[-1].replace(out / RESCUED / good[-1].name)
-    return f"; the last good checkpoint is {good[-1].name}"
+    if good and ranks.rank == 0:
+        (out / RESCUED).mkdir(exist_ok=True)
+        good[-1].replace(out / RESCUED / good[-1].name)
 
 
 def keep_freed_memory() -> None:

@@ -32,7 +32,7 @@ from crawltalk.core.errors import UserError
 from crawltalk.core.recipe import Family, Machine, Model, Optim
 from crawltalk.core.shards import Index, TokenShards, write_index, write_split
 from crawltalk.core.stage import Progress
-from crawltalk.model import transformer
+from crawltalk.model import functions
 from crawltalk.model.transformer import Transformer
 from crawltalk.pretrain import shape_of, windows
 from crawltalk.tokenizer.bpe import train as train_tokenizer
@@ -201,7 +201,7 @@ def _ours(shards: TokenShards, training: Training) -> tuple[Transformer, float, 
 def _leave_out(trick: str) -> None:
     """Replace one trick by what plain PyTorch does."""
     if trick == "attention":
-        vars(transformer)["LONG"] = 0
+        vars(functions)["LONG"] = 0
     elif trick == "fused loss":
 
         def loss(self: Transformer, tokens_BT: Tensor, targets_BT: Tensor) -> tuple[Tensor, Tensor]:

@@ -95,6 +95,8 @@ def _smaller(recipe: Recipe, depth: int) -> Recipe:
         optim=dataclasses.replace(own.optim, lr=None, adam_lr=None),
         eval_every=10**9,
         save_every=STEPS,
+        keep_every=0,
+        start="",
         prompts=(),
     )
     return config.derive(dataclasses.replace(recipe, pretrain=pretrain))

@@ -1,0 +1,167 @@
+"""Functions with a backward pass by hand: what autograd puts together from parts goes through memory many times more.
+
+Shape suffixes as in `transformer`; N is B x H in attention, B x T in the loss.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LONG = 2048
+"""Beyond so many positions the probabilities of attention, which `CausalAttention` keeps, are too much for a CPU's memory."""
+QUERIES = 128
+"""Positions whose scores exist at once in `CausalAttention`; they see no key behind them, so half of the products are spared."""
+LOSS_CHUNK = 1024
+"""Positions whose logits exist at once in `loss`: bounds memory at LOSS_CHUNK x V, large enough for full matmul speed."""
+SOFTMAX_VALUES = 2**18
+"""Logits whose softmax is taken at once: 1 MB in fp32, which stays in a core's cache from one operation to the next."""
+
+
+class Normalize(torch.autograd.Function):
+    """x / sqrt(mean of x squared + eps) over the last dimension: RMSNorm without its weight (Zhang and Sennrich 2019).
+
+    By hand, as the built-in one is put together from many passes over fp32 copies when x is bf16: see EXPERIMENTS.md.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
+        """The mean is taken in fp32."""
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        scale = (length.square() / x.shape[-1] + eps).rsqrt().to(x.dtype)
+        y = x * scale
+        ctx.save_for_backward(y, scale)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, d_y: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        """Orthogonal to y: a longer x gives no longer y."""
+        y, scale = ctx.saved_tensors
+        along = (d_y * y).sum(-1, keepdim=True)
+        return torch.addcmul(d_y, y, along, value=-1.0 / y.shape[-1]).mul_(scale), None
+
+
+def normalize(x: Tensor, eps: float) -> Tensor:
+    """`Normalize`, typed."""
+    return Normalize.apply(x, eps)
+
+
+def causal_attention(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, documents_BT: Tensor | None = None) -> Tensor:
+    """Each position attends to itself and what is before it; with the numbers of documents, within its own only."""
+    batch, heads, steps, size = q_BHTE.shape
+    kv_heads = k_BKTE.shape[1]
+    if q_BHTE.device.type != "cpu" or steps > LONG:
+        if documents_BT is None:
+            return F.scaled_dot_product_attention(q_BHTE, k_BKTE, v_BKTE, is_causal=True, enable_gqa=kv_heads != heads)
+        mask = (documents_BT[:, None, :, None] == documents_BT[:, None, None]).tril()
+        return F.scaled_dot_product_attention(q_BHTE, k_BKTE, v_BKTE, attn_mask=mask, enable_gqa=kv_heads != heads)
+    if kv_heads != heads:
+        k_BKTE, v_BKTE = (x.repeat_interleave(heads // kv_heads, dim=1) for x in (k_BKTE, v_BKTE))
+    flat = (x.reshape(batch * heads, steps, size) for x in (q_BHTE, k_BKTE, v_BKTE))
+    return CausalAttention.apply(*flat, documents_BT).view(batch, heads, steps, size)
+
+
+class CausalAttention(torch.autograd.Function):
+    """Softmax attention over blocks of queries, each with the keys up to its end; [N, T, E] in and out, N = B x H.
+
+    Plain batched products, which on a CPU are 1.5 to 2.5 times as fast as the fused kernel: see EXPERIMENTS.md.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, documents_BT: Tensor | None) -> Tensor:
+        """The probabilities of each block are kept for the way back."""
+        steps, size = q.shape[1:]
+        y, kept = torch.empty_like(v), []
+        for start in range(0, steps, QUERIES):
+            stop = min(start + QUERIES, steps)
+            mask = torch.full((stop - start, stop), -torch.inf, dtype=q.dtype).triu(start + 1)
+            scores = torch.baddbmm(mask, q[:, start:stop], k[:, :stop].mT, alpha=size**-0.5)
+            if documents_BT is not None:
+                others = documents_BT[:, start:stop, None] != documents_BT[:, None, :stop]
+                scores.unflatten(0, (len(others), -1)).masked_fill_(others[:, None], -torch.inf)
+            kept.append(torch.softmax(scores, -1))
+            y[:, start:stop] = kept[-1] @ v[:, :stop]
+        ctx.save_for_backward(q, k, v, *kept)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, d_y: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
+        """Gradients of queries, keys and values."""
+        q, k, v, *kept = ctx.saved_tensors
+        d_q, d_k, d_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        d_y, start = d_y.contiguous(), 0
+        for p in kept:
+            stop = p.shape[2]
+            d_p = d_y[:, start:stop] @ v[:, :stop].mT
+            d_scores = torch._softmax_backward_data(d_p, p, -1, p.dtype)
+            d_v[:, :stop] += p.mT @ d_y[:, start:stop]
+            d_q[:, start:stop] = d_scores @ k[:, :stop]
+            d_k[:, :stop] += d_scores.mT @ q[:, start:stop]
+            start = stop
+        return d_q.mul_(q.shape[2] ** -0.5), d_k.mul_(q.shape[2] ** -0.5), d_v, None
+
+
+class Gated(torch.autograd.Function):
+    """silu(gate) * up of their concatenation: by hand, so that no gradient is concatenated."""
+
+    @staticmethod
+    def forward(ctx: Any, gate_up: Tensor) -> Tensor:
+        """Of [.., 2F], [.., F]."""
+        gate, up = gate_up.chunk(2, dim=-1)
+        opened = F.silu(gate)
+        ctx.save_for_backward(gate_up, opened)
+        return opened * up
+
+    @staticmethod
+    def backward(ctx: Any, d_y: Tensor) -> Tensor:  # type: ignore[override]
+        """Both halves are written in their place."""
+        gate_up, opened = ctx.saved_tensors
+        gate, up = gate_up.chunk(2, dim=-1)
+        d_gate_up = torch.empty_like(gate_up)
+        d_gate, d_up = d_gate_up.chunk(2, dim=-1)
+        torch.mul(d_y, opened, out=d_up)
+        torch.ops.aten.silu_backward.grad_input(d_y * up, gate, grad_input=d_gate)
+        return d_gate_up
+
+
+class LinearCrossEntropy(torch.autograd.Function):
+    """Head and cross entropy in one, gradients computed on the way: the logits of a batch never exist at once.
+
+    Softmax in fp32. The gradient is that of the summed loss; backward scales it (as in Liger Kernel, Hsu et al. 2024).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, states_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, cap: float | None) -> Tensor:
+        """The summed loss, fp32; with `cap`, of capped logits."""
+        total = torch.zeros((), dtype=torch.float32, device=states_ND.device)
+        needed = states_ND.requires_grad or weight_VD.requires_grad
+        d_states = torch.empty_like(states_ND) if needed else None
+        d_weight = torch.zeros_like(weight_VD, dtype=torch.float32) if needed else None
+        rows = max(16, SOFTMAX_VALUES // len(weight_VD))
+        for start in range(0, len(states_ND), LOSS_CHUNK):
+            part = slice(start, start + LOSS_CHUNK)
+            logits_NV = states_ND[part] @ weight_VD.T
+            targets = targets_N[part, None]
+            for few, wanted in zip(logits_NV.split(rows), targets.split(rows), strict=True):
+                capped, slope = few, None
+                if cap is not None:
+                    bent = torch.tanh(few.float() / cap)
+                    capped, slope = cap * bent, 1 - bent.square()
+                log_p = torch.log_softmax(capped, dim=-1, dtype=torch.float32)
+                total -= log_p.gather(1, wanted).sum()
+                if needed:
+                    p = log_p.exp_()
+                    p.scatter_add_(1, wanted, p.new_full(wanted.shape, -1.0))
+                    few.copy_(p if slope is None else p.mul_(slope))
+            if d_states is not None and d_weight is not None:
+                torch.mm(logits_NV, weight_VD, out=d_states[part])  # by now the logits' gradients
+                d_weight += logits_NV.T @ states_ND[part]
+        ctx.save_for_backward(d_states, d_weight)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, d_total: Tensor) -> tuple[Tensor, Tensor, None, None]:  # type: ignore[override]
+        """Scale the gradients that forward computed."""
+        d_states, d_weight = ctx.saved_tensors
+        return d_states * d_total.to(d_states.dtype), (d_weight * d_total).to(d_states.dtype), None, None
