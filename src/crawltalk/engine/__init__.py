@@ -1,4 +1,4 @@
-"""The one decoder: generate, chat, evaluate and whatever else lets a model talk goes through `Engine`."""
+"""The one decoder: generate, chat, serve, evaluate and whatever else lets a model talk goes through `Engine`."""
 
 from crawltalk.engine.engine import Engine
 from crawltalk.engine.sampling import Sampling

@@ -1,39 +1,75 @@
-"""Prefill, then one token per step and row, with a key/value cache."""
+"""The engine: a model behind a scheduler, with the calls that everything else in crawltalk makes."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import torch
 
 from crawltalk.core.errors import BadInput
 from crawltalk.core.types import Message
-from crawltalk.engine.sampling import Sampling, choose
-from crawltalk.model.cache import KVCache
+from crawltalk.engine.backend import Backend, Reference
+from crawltalk.engine.constraints import Constraint, Vocabulary
+from crawltalk.engine.requests import Event, Request
+from crawltalk.engine.sampling import Sampling
+from crawltalk.engine.scheduler import Scheduler
 from crawltalk.model.hf import load_model
 from crawltalk.model.transformer import Transformer
 from crawltalk.tokenizer import Tokenizer
 
-BATCH = 32
-"""Rows that are decoded together."""
+Precision = Literal["float32", "bfloat16", "int8"]
 REPLY_ROOM = 4
 """A prompt may fill the context up to one part in four, which is left for the reply."""
 
 
 class Engine:
-    """A model and its tokenizer, ready to talk."""
+    """A model and its tokenizer, ready to talk. For one thread at a time; `service.Service` serves many askers."""
 
-    def __init__(self, model: Transformer, tokenizer: Tokenizer) -> None:
-        self.model, self.tokenizer = model, tokenizer
+    def __init__(self, model: Transformer, tokenizer: Tokenizer, backend: Backend | None = None) -> None:
+        self.tokenizer, self.shape = tokenizer, model.shape
+        self.backend = backend if backend is not None else Reference(model)
+        self.scheduler = Scheduler(self.backend, tokenizer, model.shape.context)
 
     @classmethod
-    def load(cls, folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> "Engine":
+    def load(cls, folder: Path, *, device: str = "cpu", precision: Precision = "float32") -> "Engine":
         """From a folder in Hugging Face's layout. Raises MissingInput or BadInput."""
+        dtype = {"float32": torch.float32}.get(precision, torch.bfloat16)
         return cls(load_model(folder, device=device, dtype=dtype), Tokenizer.load(folder))
 
     @property
     def context(self) -> int:
         """Longest sequence, prompt and reply together, in tokens."""
-        return self.model.shape.context
+        return self.shape.context
+
+    def request(
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        stop: frozenset[int] | None = None,
+        *,
+        number: int = 0,
+        samples: int = 1,
+        client: str = "",
+        echo: bool = False,
+    ) -> Request:
+        """What the scheduler takes. Raises BadInput for what can never be served."""
+        if not 0 < len(prompt) <= self.context:
+            raise BadInput(f"the prompt has {len(prompt)} tokens; this model reads 1 to {self.context}")
+        if strange := [token for token in (*prompt, *sampling.logit_bias) if not 0 <= token < self.shape.vocab_size]:
+            raise BadInput(f"this model has no token {strange[0]}; it has {self.shape.vocab_size}")
+        constraint = Constraint.of_schema(self._vocabulary, sampling.schema) if sampling.schema is not None else None
+        stop = self.tokenizer.stop_ids if stop is None else stop
+        return Request(list(prompt), sampling, stop, samples, number, client, constraint, echo)
+
+    @cached_property
+    def _vocabulary(self) -> Vocabulary:
+        return Vocabulary(self.tokenizer)
+
+    def _recent(self, prompt: Sequence[int]) -> list[int]:
+        """A prompt without its oldest tokens, if it is too long."""
+        return list(prompt)[-(self.context - 1) :] or [self.tokenizer.eot]
 
     def generate(
         self,
@@ -44,33 +80,52 @@ class Engine:
     ) -> list[list[int]]:
         """The continuation of each prompt, without the stop token. `progress` gets the number of finished prompts.
 
-        Rows are decoded in batches of similar length; row i draws from the generator (seed, i), so the result does not
-        depend on the batches. A prompt that is too long loses its oldest tokens.
+        Row i draws by (seed, i), so the result does not depend on the other rows. A prompt that is too long loses its oldest tokens.
         """
-        stop = self.tokenizer.stop_ids if stop is None else stop
-        replies: list[list[int]] = [[] for _ in prompts]
-        order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
-        for start in range(0, len(order), BATCH):
-            rows = order[start : start + BATCH]
-            for place, token in self._decode([prompts[row] for row in rows], rows, sampling, stop):
-                replies[rows[place]].append(token)
-            if progress is not None:
-                progress(start + len(rows))
-        return replies
+        requests = [
+            self.request(self._recent(prompt), sampling, stop, number=number) for number, prompt in enumerate(prompts)
+        ]
+        replies: dict[int, list[int]] = {request.number: [] for request in requests}
+        finished = 0
+        for request, event in self.run(requests):
+            replies[request.number] += [token.id for token in event.tokens]
+            finished += event.finish is not None
+            if event.finish is not None and progress is not None:
+                progress(finished)
+        return list(replies.values())
+
+    def run(self, requests: Sequence[Request]) -> Iterator[tuple[Request, Event]]:
+        """Serve requests to their end, or until nobody asks for the next event."""
+        for request in requests:
+            self.scheduler.submit(request)
+        try:
+            while self.scheduler.busy:
+                yield from self.scheduler.step()
+        finally:
+            for request in requests:
+                request.cancelled = True
+            self.scheduler.drop_cancelled()
 
     def stream(self, prompt: Sequence[int], sampling: Sampling, stop: frozenset[int] | None = None) -> Iterator[int]:
         """The continuation of one prompt, token by token."""
-        for _, token in self._decode([prompt], [0], sampling, self.tokenizer.stop_ids if stop is None else stop):
-            yield token
+        for _, event in self.run([self.request(self._recent(prompt), sampling, stop)]):
+            yield from (token.id for token in event.tokens)
 
-    @torch.inference_mode()
     def probabilities(self, prompt: Sequence[int], reply: Sequence[int]) -> list[float]:
         """What probability the model gives to each token of `reply` after `prompt`."""
-        device = self.model.embedding.weight.device
-        tokens = torch.tensor([[*prompt, *reply]], device=device)
-        states = self.model.states(tokens[:, :-1])[0, len(prompt) - 1 :]
-        p_TV = torch.softmax(self.model.logits(states).float(), dim=-1)
-        return p_TV.gather(1, tokens[0, len(prompt) :, None])[:, 0].tolist()
+        request = self.request([*prompt, *reply], Sampling(max_tokens=0), echo=True)
+        list(self.run([request]))
+        logprobs = [token.logprob or 0.0 for token in request.prompt_tokens[len(prompt) :]]
+        return np.exp(logprobs).tolist()
+
+    def embed(self, prompts: Sequence[Sequence[int]]) -> np.ndarray:
+        """[prompts, D] fp32: the mean of the final states of a prompt's tokens, at length 1. Raises BadInput for one too long."""
+        found = []
+        for prompt in prompts:
+            if not 0 < len(prompt) <= self.context:
+                raise BadInput(f"a text has {len(prompt)} tokens; this model reads 1 to {self.context}")
+            found.append(self.scheduler.states(prompt).mean(dim=0))
+        return torch.nn.functional.normalize(torch.stack(found), dim=-1).numpy()
 
     def reply(self, messages: Sequence[Message], sampling: Sampling) -> str:
         """The assistant's reply to a conversation."""
@@ -78,7 +133,9 @@ class Engine:
 
     def stream_reply(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[str]:
         """The reply in pieces of whole characters."""
-        return self.tokenizer.decode_stream(self.stream(self.prompt(messages)[0], sampling))
+        for _, event in self.run([self.request(self.prompt(messages)[0], sampling)]):
+            if event.text:
+                yield event.text
 
     def prompt(self, messages: Sequence[Message]) -> tuple[list[int], int]:
         """A conversation with the assistant's turn opened, and how many of its oldest turns were left out to make it fit.
@@ -98,41 +155,3 @@ class Engine:
         raise BadInput(
             f"the message has {len(ids)} tokens; this model has room for {room} of {self.context}: make it shorter"
         )
-
-    @torch.inference_mode()
-    def _decode(
-        self, prompts: Sequence[Sequence[int]], names: Sequence[int], sampling: Sampling, stop: frozenset[int]
-    ) -> Iterator[tuple[int, int]]:
-        """(row, token) as they come; rows leave the batch when they are finished."""
-        device = self.model.embedding.weight.device
-        keep = self.context - 1
-        prompts = [list(prompt)[-keep:] or [self.tokenizer.eot] for prompt in prompts]
-        lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
-        longest = int(lengths.max())
-        capacity = min(self.context, longest + sampling.max_tokens)
-        cache = KVCache(self.model.shape, len(prompts), capacity, device=device, dtype=self.model.embedding.weight.dtype)
-        padded = torch.tensor([[*prompt, *[0] * (longest - len(prompt))] for prompt in prompts], device=device)
-        states = self.model.states(padded, cache)
-        cache.advance(lengths)
-        last = states[torch.arange(len(prompts), device=device), lengths - 1]
-        generators = [torch.Generator().manual_seed(sampling.seed * 1_000_003 + name) for name in names]
-        alive = list(range(len(prompts)))
-        for step in range(sampling.max_tokens):
-            tokens = choose(self.model.logits(last), sampling, [generators[row] for row in alive])
-            chosen = tokens.tolist()
-            full = cache.lengths_B.tolist()
-            going = []
-            for place, (row, token) in enumerate(zip(alive, chosen, strict=True)):
-                if token not in stop:
-                    yield row, token
-                    if full[place] < self.context:
-                        going.append(place)
-            if not going or step == sampling.max_tokens - 1:
-                return
-            if len(going) < len(alive):
-                places = torch.tensor(going, device=device)
-                cache.keep(places)
-                tokens = tokens[places]
-                alive = [alive[place] for place in going]
-            last = self.model.states(tokens[:, None], cache)[:, -1]
-            cache.advance(1)

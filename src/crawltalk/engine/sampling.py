@@ -1,14 +1,31 @@
-"""How the next token is chosen."""
+"""How the next token is chosen: `adjust` changes logits, `distribution` makes probabilities of them, `choose` draws."""
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from crawltalk.core.errors import BadInput
+
+_RANGES: dict[str, tuple[float, float]] = {
+    "temperature": (0.0, 100.0),
+    "top_k": (0, 2**31),
+    "top_p": (0.0, 1.0),
+    "min_p": (0.0, 1.0),
+    "repetition_penalty": (0.01, 100.0),
+    "presence_penalty": (-2.0, 2.0),
+    "frequency_penalty": (-2.0, 2.0),
+    "max_tokens": (0, 2**31),
+    "seed": (-(2**63), 2**64),
+    "logprobs": (0, 1000),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """Settings of one generation."""
+    """Settings of one generation. Raises BadInput for a value out of range."""
 
     temperature: float = 1.0
     """0 takes the likeliest token."""
@@ -16,12 +33,75 @@ class Sampling:
     """Only the k likeliest tokens (0: all)."""
     top_p: float = 1.0
     """Only the fewest tokens whose probability reaches p (nucleus sampling, Holtzman et al. 2019)."""
+    min_p: float = 0.0
+    """Only tokens of at least this share of the likeliest one's probability (Nguyen et al. 2024)."""
+    repetition_penalty: float = 1.0
+    """Divides positive and multiplies negative logits of tokens that occur in prompt or reply (Keskar et al. 2019, section 4.1)."""
+    presence_penalty: float = 0.0
+    """Taken from the logit of a token that occurs in the reply."""
+    frequency_penalty: float = 0.0
+    """Taken from the logit of a token for each time that it occurs in the reply."""
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    """Token -> what is added to its logit."""
     max_tokens: int = 128
     seed: int = 0
+    stop: tuple[str, ...] = ()
+    """Strings that end a reply and are no part of it."""
+    logprobs: int | None = None
+    """The log-probability of each token said, and of the k likeliest in its place; None: neither."""
+    schema: str | None = None
+    """A JSON schema, as JSON text, that the reply obeys; "{}": any JSON value."""
+
+    def __post_init__(self) -> None:
+        for name, (least, most) in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise BadInput(f"{name} is {value}; it must be between {least:g} and {most:g}")
+        if self.top_p == 0.0 or "" in self.stop:
+            raise BadInput("top_p must be above 0" if self.top_p == 0.0 else "a stop string must not be empty")
+
+    @property
+    def filters(self) -> tuple[float, int, float, float]:
+        """What decides the distribution, given the logits."""
+        return self.temperature, self.top_k, self.top_p, self.min_p
+
+    @property
+    def adjusts(self) -> bool:
+        """Whether logits are changed before they become probabilities."""
+        changes = (self.repetition_penalty != 1.0, self.presence_penalty, self.frequency_penalty, self.logit_bias)
+        return any(changes)
+
+
+def uniform(seed: int, sample: int, position: int) -> float:
+    """A number of [0, 1) that depends on nothing but its arguments, so that a draw does not depend on the batch.
+
+    SplitMix64 (Steele et al. 2014) over the three.
+    """
+    mixed = 0
+    for part in (seed, sample, position):
+        mixed = (mixed + part + 0x9E3779B97F4A7C15) % 2**64
+        mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+        mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB % 2**64
+        mixed ^= mixed >> 31
+    return (mixed >> 11) * 2.0**-53
+
+
+def adjust(logits_V: Tensor, sampling: Sampling, prompt: Sequence[int], reply: Sequence[int]) -> None:
+    """Penalties and biases, in place."""
+    if sampling.repetition_penalty != 1.0:
+        seen = torch.tensor(sorted({*prompt, *reply}), device=logits_V.device)
+        found = logits_V[seen]
+        logits_V[seen] = torch.where(found > 0, found / sampling.repetition_penalty, found * sampling.repetition_penalty)
+    if reply and (sampling.presence_penalty or sampling.frequency_penalty):
+        counts = Counter(reply)
+        taken = [sampling.presence_penalty + sampling.frequency_penalty * count for count in counts.values()]
+        logits_V[list(counts)] -= torch.tensor(taken, device=logits_V.device)
+    if sampling.logit_bias:
+        logits_V[list(sampling.logit_bias)] += torch.tensor(list(sampling.logit_bias.values()), device=logits_V.device)
 
 
 def distribution(logits_BV: Tensor, sampling: Sampling) -> Tensor:
-    """Probabilities [B, V] after temperature, top-k and top-p, in this order; fp32. Not for temperature 0."""
+    """Probabilities [B, V] after temperature, top-k, top-p and min-p, in this order; fp32. Not for temperature 0."""
     logits_BV = logits_BV.float() / sampling.temperature
     if 0 < sampling.top_k < logits_BV.shape[1]:
         least = logits_BV.topk(sampling.top_k).values[:, -1:]
@@ -31,17 +111,18 @@ def distribution(logits_BV: Tensor, sampling: Sampling) -> Tensor:
         ordered, places = p_BV.sort(dim=-1, descending=True)
         before = ordered.cumsum(dim=-1) - ordered  # the token that crosses p stays
         p_BV = p_BV.scatter(1, places, ordered.masked_fill(before >= sampling.top_p, 0.0))
-        p_BV = p_BV / p_BV.sum(dim=-1, keepdim=True)
-    return p_BV
+    if sampling.min_p > 0.0:
+        p_BV = p_BV.masked_fill(p_BV < sampling.min_p * p_BV.amax(dim=-1, keepdim=True), 0.0)
+    return p_BV / p_BV.sum(dim=-1, keepdim=True)
 
 
-def choose(logits_BV: Tensor, sampling: Sampling, generators: list[torch.Generator]) -> Tensor:
-    """The next token of each row, [B]. Each row draws from its own generator, so a row does not depend on its batch."""
+def choose(logits_BV: Tensor, sampling: Sampling, points: Sequence[float]) -> Tensor:
+    """The next token of each row, [B]: the one in whose share of the distribution the row's point of [0, 1) falls."""
     if sampling.temperature == 0.0:
         return logits_BV.argmax(dim=-1)
-    p_BV = distribution(logits_BV, sampling).cpu()
-    points = torch.stack([torch.rand(1, generator=generator) for generator in generators])
+    p_BV = distribution(logits_BV, sampling)
     cumulative = p_BV.double().cumsum(dim=-1)
-    drawn = torch.searchsorted(cumulative, points.double() * cumulative[:, -1:], right=True).squeeze(1)
+    wanted = torch.tensor(points, dtype=torch.float64, device=p_BV.device)[:, None] * cumulative[:, -1:]
+    drawn = torch.searchsorted(cumulative, wanted, right=True).squeeze(1)
     last = p_BV.shape[1] - 1 - p_BV.flip(1).ne(0).int().argmax(dim=-1)  # rounding must not choose an excluded token
-    return torch.minimum(drawn, last).to(logits_BV.device)
+    return torch.minimum(drawn, last)

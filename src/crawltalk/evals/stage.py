@@ -13,6 +13,7 @@ from crawltalk.core.types import Conversation, Message, Problem
 from crawltalk.engine import Engine, Sampling
 from crawltalk.evals import base as base_model
 from crawltalk.evals.score import TASKS, Sample, refuses, standard_error
+from crawltalk.model.hf import load_model
 from crawltalk.train.validate import bits_per_byte
 
 SHOWN = 24
@@ -34,7 +35,7 @@ def evals(job: Job[recipe.Evals]) -> Metrics:
     shards = TokenShards(job.inputs["tokens"], "val")
     scores = {
         "bits_per_byte": Score(
-            score=round(bits_per_byte(base.model, shards), 4),
+            score=round(bits_per_byte(load_model(job.inputs["pretrain"]), shards), 4),
             n=shards.bytes,
             about="base model, held-out text; lower is better",
         )

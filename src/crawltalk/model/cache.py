@@ -1,13 +1,21 @@
-"""The key/value cache of cached decoding."""
+"""The key/value cache of cached decoding, in blocks: a row's positions need not lie side by side (Kwon et al. 2023, section 4.1)."""
 
 import torch
 from torch import Tensor
 
 from crawltalk.model.shape import Shape
 
+BLOCK = 16
+"""Positions in a block."""
+
+
+def blocks_for(tokens: int) -> int:
+    """Blocks that so many positions fill."""
+    return -(-tokens // BLOCK)
+
 
 class KVCache:
-    """Keys and values of all positions so far, for a batch whose rows may have different lengths.
+    """Keys and values of `blocks` blocks, and which of them belong to the rows of the next forward pass.
 
     A forward pass with a cache puts row b's tokens at positions `lengths_B[b]` onward and does not move `lengths_B`; call
     `advance` with the number of real tokens of each row. So a ragged batch is padded on the right: the keys of the padding
@@ -15,21 +23,20 @@ class KVCache:
     """
 
     def __init__(
-        self,
-        shape: Shape,
-        batch: int,
-        capacity: int,
-        *,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
+        self, shape: Shape, blocks: int, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
     ) -> None:
-        size = (shape.layers, batch, shape.kv_heads, capacity, shape.head_dim)
+        size = (shape.layers, blocks, shape.kv_heads, BLOCK, shape.head_dim)
         self.keys = torch.zeros(size, device=device, dtype=dtype)
         self.values = torch.zeros(size, device=device, dtype=dtype)
-        self.lengths_B = torch.zeros(batch, dtype=torch.int64, device=device)
-        self.capacity = capacity
-        self.equal_length: int | None = 0
-        """The length of every row, if all are equal: then no mask is needed and slices do."""
+        self.device = torch.device(device)
+        self.equal_length: int | None = None
+        """The length of every row, if all are equal: then no mask over rows is needed."""
+
+    def select(self, tables_BN: Tensor, lengths_B: Tensor) -> None:
+        """The rows of the next call: the blocks of each in order, enough for padding, too; how long each row is already."""
+        self.tables_BN = tables_BN.to(self.device)
+        self.lengths_B = lengths_B.to(self.device)
+        self.advance(0)
 
     def advance(self, counts: Tensor | int) -> None:
         """Move each row's length by its number of real tokens: one number, or [batch]."""
@@ -37,22 +44,16 @@ class KVCache:
         first = int(self.lengths_B[0])
         self.equal_length = first if bool((self.lengths_B == first).all()) else None
 
-    def keep(self, rows: Tensor) -> None:
-        """Drop all rows but these (indices, [kept])."""
-        self.keys, self.values, self.lengths_B = self.keys[:, rows], self.values[:, rows], self.lengths_B[rows]
-        self.advance(0)
-
     def put(self, layer: int, k_BKTE: Tensor, v_BKTE: Tensor) -> tuple[Tensor, Tensor]:
         """Store the keys and values of this call; all keys and values up to the longest row, [B, K, S, E] each."""
         steps = k_BKTE.shape[2]
-        if self.equal_length is not None:
-            start, end = self.equal_length, self.equal_length + steps
-            self.keys[layer, :, :, start:end] = k_BKTE
-            self.values[layer, :, :, start:end] = v_BKTE
-        else:
-            end = int(self.lengths_B.max()) + steps
-            rows = torch.arange(len(self.lengths_B), device=k_BKTE.device)[:, None]
-            places_BT = self.lengths_B[:, None] + torch.arange(steps, device=k_BKTE.device)
-            self.keys[layer, rows, :, places_BT] = k_BKTE.transpose(1, 2)
-            self.values[layer, rows, :, places_BT] = v_BKTE.transpose(1, 2)
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+        end = int(self.lengths_B.max()) + steps
+        places_BT = self.lengths_B[:, None] + torch.arange(steps, device=self.device)
+        blocks_BT, within_BT = self.tables_BN.gather(1, places_BT // BLOCK), places_BT % BLOCK
+        self.keys[layer, blocks_BT, :, within_BT] = k_BKTE.transpose(1, 2)
+        self.values[layer, blocks_BT, :, within_BT] = v_BKTE.transpose(1, 2)
+        return self._gather(self.keys[layer], end), self._gather(self.values[layer], end)
+
+    def _gather(self, pool: Tensor, end: int) -> Tensor:
+        rows_BNKLE = pool[self.tables_BN[:, : blocks_for(end)]]
+        return rows_BNKLE.transpose(1, 2).flatten(2, 3)[:, :, :end]

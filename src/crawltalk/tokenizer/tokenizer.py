@@ -199,6 +199,10 @@ class Tokenizer:
 
         return BulkDecoder(self._bytes)
 
+    def word(self, index: int) -> bytes:
+        """The bytes of a token, a control token's name, or nothing for an id outside the vocabulary (some models have such)."""
+        return self._bytes.get(index, b"")
+
     def decode_bytes(self, ids: Iterable[int] | np.ndarray) -> bytes:
         """The bytes of the tokens; control tokens by name. KeyError for an id outside the vocabulary."""
         if isinstance(ids, np.ndarray) and len(ids) > _MANY:

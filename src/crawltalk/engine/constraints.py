@@ -1,0 +1,67 @@
+"""Replies that obey a JSON schema: before each token, the tokens that cannot follow are ruled out (by the library llguidance)."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from crawltalk.core.errors import BadInput
+from crawltalk.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher
+
+
+class Vocabulary:
+    """A tokenizer as llguidance reads it; made once for a model, since it takes a while."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        from llguidance import LLTokenizer, TokenizerWrapper
+
+        self.bos_token_id = None
+        self.eos_token_id = tokenizer.eot
+        self.special_token_ids = sorted(tokenizer.specials.values())
+        self.tokens = [tokenizer.word(index) for index in range(tokenizer.size)]
+        self._encode = tokenizer.encode
+        self.library = LLTokenizer(TokenizerWrapper(self), eos_token=sorted(tokenizer.stop_ids))
+
+    def __call__(self, text: bytes) -> list[int]:
+        """The tokens of a text."""
+        return self._encode(text)
+
+
+class Constraint:
+    """Where a reply stands in its grammar."""
+
+    def __init__(self, matcher: "LLMatcher") -> None:
+        self._matcher = matcher
+
+    @classmethod
+    def of_schema(cls, vocabulary: Vocabulary, schema: str) -> "Constraint":
+        """The beginning of a reply that obeys a JSON schema. Raises BadInput if none can."""
+        from llguidance import LLMatcher
+
+        try:
+            matcher = LLMatcher(vocabulary.library, LLMatcher.grammar_from_json_schema(schema), log_level=0)
+            error = matcher.get_error()
+        except ValueError as problem:
+            raise BadInput(f"this JSON schema cannot be obeyed: {problem}") from None
+        if error:
+            raise BadInput(f"this JSON schema cannot be obeyed: {error.splitlines()[0]}")
+        return cls(matcher)
+
+    def copy(self) -> "Constraint":
+        """One that goes its own way from here."""
+        return Constraint(self._matcher.deep_copy())
+
+    def forbid(self, logits_V: Tensor) -> None:
+        """Rule out, in place, what cannot follow."""
+        mask = torch.frombuffer(bytearray(self._matcher.compute_bitmask()), dtype=torch.uint8)
+        allowed = (mask[:, None] >> torch.arange(8, dtype=torch.uint8) & 1).flatten()[: len(logits_V)].bool()
+        logits_V[: len(allowed)].masked_fill_(~allowed.to(logits_V.device), -torch.inf)
+        logits_V[len(allowed) :] = -torch.inf
+
+    def take(self, token: int) -> bool:
+        """Go on by a token. Whether the reply is complete: nothing can follow."""
+        self._matcher.consume_token(token)
+        return self._matcher.is_stopped()

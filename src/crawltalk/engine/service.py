@@ -1,0 +1,170 @@
+"""The engine in a thread of its own, for many askers at once on asyncio."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+from crawltalk.engine.backend import SLOTS
+from crawltalk.engine.engine import Engine
+from crawltalk.engine.requests import Event, Request, Token
+from crawltalk.engine.sampling import Sampling
+
+
+class Full(Exception):
+    """As many requests wait as may."""
+
+
+class Stream(AsyncIterator[Event]):
+    """The events of one request, over all its samples."""
+
+    def __init__(self, request: Request, loop: asyncio.AbstractEventLoop) -> None:
+        self._request, self._loop = request, loop
+        self._events: asyncio.Queue[Event | BaseException] = asyncio.Queue()
+        self._open = self.unfinished = request.samples
+        """Samples whose end the asker, the engine has not seen."""
+
+    @property
+    def cached_tokens(self) -> int:
+        """Of the prompt, found in the cache; known with the first event."""
+        return self._request.cached_tokens
+
+    @property
+    def prompt(self) -> tuple[Token, ...]:
+        """With `echo`, the prompt's tokens and what the model thought of them; known with the first event."""
+        return self._request.prompt_tokens
+
+    def __aiter__(self) -> "Stream":
+        return self
+
+    async def __anext__(self) -> Event:
+        if not self._open:
+            raise StopAsyncIteration
+        try:
+            event = await self._events.get()
+        except asyncio.CancelledError:
+            await self.aclose()
+            raise
+        if isinstance(event, BaseException):
+            self._open = 0
+            raise event
+        self._open -= event.finish is not None
+        return event
+
+    async def aclose(self) -> None:
+        """Cancel what is not finished; the engine drops it before its next step."""
+        self._request.cancelled = True
+        self._open = 0
+
+    def put(self, event: Event | BaseException) -> None:
+        """From the engine's thread."""
+        self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+
+
+class Service:
+    """Askers submit requests; one thread computes for all of them. `queue` requests may wait beyond those that run."""
+
+    def __init__(self, engine: Engine, *, queue: int = 256) -> None:
+        self.engine, self.queue = engine, queue
+        self._streams: dict[int, Stream] = {}
+        self._work: list[Callable[[], None]] = []
+        self._changed = threading.Condition()
+        self._ending = False
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    def start(self) -> None:
+        """Begin to compute."""
+        self._thread.start()
+
+    async def stop(self, grace: float) -> None:
+        """Finish what runs, for at most `grace` seconds, cancel the rest, and end."""
+        deadline = time.monotonic() + grace
+        while self._streams and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        for stream in list(self._streams.values()):
+            await stream.aclose()
+        with self._changed:
+            self._ending = True
+            self._changed.notify()
+        await asyncio.to_thread(self._thread.join)
+
+    def submit(
+        self, prompt: Sequence[int], sampling: Sampling, *, samples: int = 1, client: str = "", echo: bool = False
+    ) -> Stream:
+        """Ask. Raises Full, or BadInput for what can never be served. Clients take turns where there is a queue."""
+        if self._failure is not None:
+            raise RuntimeError("the engine has failed") from self._failure
+        if len(self._streams) >= SLOTS + self.queue:
+            raise Full(f"{len(self._streams)} requests are being served or wait")
+        request = self.engine.request(prompt, sampling, samples=samples, client=client, echo=echo)
+        stream = Stream(request, asyncio.get_running_loop())
+        self._streams[request.number] = stream
+        self._do(lambda: self.engine.scheduler.submit(request))
+        return stream
+
+    async def embed(self, texts_ids: Sequence[Sequence[int]]) -> list[list[float]]:
+        """See `Engine.embed`."""
+        return (await self._call(lambda: self.engine.embed(texts_ids))).tolist()
+
+    def stats(self) -> dict[str, float]:
+        """What the engine does and did."""
+        scheduler = self.engine.scheduler
+        running = len(scheduler.running)
+        return {
+            "running": running,
+            "waiting": sum(map(len, list(scheduler.waiting.values()))) + len(self._work),
+            "blocks_used": scheduler.pool.used,
+            "blocks": scheduler.pool.blocks,
+            **scheduler.counts,
+        }
+
+    async def _call(self, work: Callable[[], Any]) -> Any:
+        """Run something in the engine's thread, between two steps."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+
+        def settle(method: Callable[[Any], None], value: Any) -> None:
+            loop.call_soon_threadsafe(lambda: None if future.done() else method(value))
+
+        def run() -> None:
+            try:
+                settle(future.set_result, work())
+            except Exception as error:  # it belongs to the asker
+                settle(future.set_exception, error)
+
+        self._do(run)
+        return await future
+
+    def _do(self, work: Callable[[], None]) -> None:
+        with self._changed:
+            self._work.append(work)
+            self._changed.notify()
+
+    def _run(self) -> None:
+        try:
+            while self._turn():
+                pass
+        except BaseException as failure:  # everybody who waits is told; the thread's traceback is printed
+            self._failure = failure
+            for stream in list(self._streams.values()):
+                stream.put(failure)
+            raise
+
+    def _turn(self) -> bool:
+        """Do what was asked, then one step. Whether to go on."""
+        scheduler = self.engine.scheduler
+        with self._changed:
+            while not (self._work or self._ending or scheduler.busy):
+                self._changed.wait()
+            work, self._work = self._work, []
+        for one in work:
+            one()
+        for request, event in scheduler.step():
+            stream = self._streams[request.number]
+            stream.put(event)
+            stream.unfinished -= event.finish is not None
+            if not stream.unfinished:
+                del self._streams[request.number]
+        return bool(work or scheduler.busy or not self._ending)
