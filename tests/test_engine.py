@@ -1,5 +1,8 @@
 """The one decoder."""
 
+import json
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,8 +11,11 @@ from hypothesis import strategies as st
 from crawltalk.core.errors import BadInput
 from crawltalk.core.types import Message
 from crawltalk.engine import Engine, Sampling
+from crawltalk.engine.blocks import BlockPool
 from crawltalk.engine.prompts import as_assistant, few_shot, first_line
-from crawltalk.engine.sampling import choose, distribution, uniform
+from crawltalk.engine.requests import Event, Request, Text
+from crawltalk.engine.sampling import adjust, choose, distribution, uniform
+from crawltalk.model.cache import BLOCK
 from crawltalk.model.shape import Shape
 from crawltalk.tokenizer import Tokenizer
 from test_model import QWEN, random_model
@@ -127,3 +133,167 @@ def test_a_base_model_without_a_chat_format_says_so():
     plain = Tokenizer({bytes([b]): b for b in range(96)}, [], ".", {"<|endoftext|>": 96})
     with pytest.raises(BadInput, match="crawltalk generate"):
         Engine(random_model(QWEN), plain).reply([Message("user", "hi")], Sampling())
+
+
+def test_values_out_of_range_are_refused_by_name():
+    for name, value in (
+        ("temperature", -0.1),
+        ("top_p", 1.5),
+        ("top_p", 0.0),
+        ("min_p", 2),
+        ("top_k", -1),
+        ("max_tokens", -1),
+    ):
+        with pytest.raises(BadInput, match=name):
+            Sampling(**{name: value})
+    with pytest.raises(BadInput, match="stop string"):
+        Sampling(stop=("",))
+    with pytest.raises(BadInput, match="reads 1 to 48"):
+        ENGINE.request([1] * 49, Sampling())
+    with pytest.raises(BadInput, match="no token 5000"):
+        ENGINE.request([1], Sampling(logit_bias={5000: 1.0}))
+    with pytest.raises(BadInput, match="cannot be obeyed"):
+        ENGINE.request([1], Sampling(schema='{"type": "nothing"}'))
+
+
+@given(st.text("ab", max_size=12), st.lists(st.text("ab", min_size=1, max_size=3), max_size=3), st.data())
+def test_a_text_ends_before_the_first_stop_string_however_it_is_cut_into_tokens(whole, stop, data):
+    text, said = Text(stop), ""
+    left = whole.encode()
+    while left and not text.stopped:
+        size = data.draw(st.integers(1, len(left)))
+        said += text.add(left[:size])
+        left = left[size:]
+        assert not any(string in said for string in stop)
+    said += "" if text.stopped else text.add(b"", final=True)
+    ends = [place for string in stop if (place := whole.find(string)) >= 0]
+    assert text.stopped == bool(ends)
+    if not ends:
+        assert said == whole
+    else:  # of several that end in one token, the one that begins first counts
+        assert whole.startswith(said)
+        assert not any(string in said for string in stop)
+
+
+def test_a_character_is_said_when_its_last_byte_is():
+    text = Text(())
+    assert [text.add(byte) for byte in (b"\xe2", b"\x82", b"\xac", b"\xc3")] == ["", "", "€", ""]
+    assert text.add(b"", final=True) == "\ufffd"
+
+
+def events_of(engine: Engine, *requests: Request) -> dict[int, list[Event]]:
+    found: dict[int, list[Event]] = {request.number: [] for request in requests}
+    for request, event in engine.run(requests):
+        found[request.number].append(event)
+    return found
+
+
+def test_several_samples_compute_their_prompt_once():
+    engine = Engine(MODEL, TOKENIZER)
+    request = engine.request([7] * 40, Sampling(max_tokens=4), NEVER, samples=5)
+    events = events_of(engine, request)[request.number]
+    assert sorted(event.sample for event in events if event.finish) == [0, 1, 2, 3, 4]
+    assert engine.scheduler.counts["cached_tokens"] == 4 * 32
+    replies = {n: [t.id for event in events if event.sample == n for t in event.tokens] for n in range(5)}
+    for number, reply in replies.items():
+        alone = engine.request([7] * 40, Sampling(max_tokens=4), NEVER, number=number)
+        assert [token.id for event in events_of(engine, alone)[alone.number] for token in event.tokens] == reply
+
+
+def test_a_cached_prefix_is_found_and_forgotten_from_its_end():
+    pool = BlockPool(4)
+    tokens = list(range(3 * BLOCK))
+    content = 0
+    blocks = [pool.take() for _ in range(3)]
+    for number, block in enumerate(blocks):
+        content = pool.remember(block, content, tokens[number * BLOCK :][:BLOCK])
+    pool.let_go(blocks)
+    assert pool.used == 0
+    assert pool.find([*tokens, 9])[0] == blocks
+    pool.let_go(blocks)
+    assert pool.find(tokens)[0] == blocks[:2]  # a token must be left to compute
+    pool.let_go(blocks[:2])
+    assert pool.find([1, *tokens])[0] == []
+    assert [pool.take() for _ in range(2)] == [3, blocks[2]]
+    assert pool.find([*tokens, 9])[0] == blocks[:2]
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 40), st.integers(0, 12)), min_size=1, max_size=8))
+@settings(max_examples=20, deadline=None)
+def test_nothing_is_owned_when_everything_has_ended(jobs):
+    engine = Engine(MODEL, TOKENIZER)
+    engine.scheduler.pool = BlockPool(7)
+    requests = [engine.request([1 + a] * (n + 1), Sampling(max_tokens=m), NEVER, client=str(a)) for a, n, m in jobs]
+    events = events_of(engine, *requests)
+    assert engine.scheduler.pool.used == 0
+    assert not engine.scheduler.busy
+    for request in requests:
+        assert [event.finish for event in events[request.number]][-1] == "length"
+        said = sum(len(event.tokens) for event in events[request.number])
+        assert said == min(request.sampling.max_tokens, 48 - len(request.prompt) + 1)
+
+
+def test_a_cancelled_request_is_gone_before_the_next_step():
+    engine = Engine(MODEL, TOKENIZER)
+    stays, goes = (engine.request([n] * 20, Sampling(max_tokens=20), NEVER) for n in (1, 2))
+    engine.scheduler.submit(stays)
+    engine.scheduler.submit(goes)
+    engine.scheduler.step()
+    used = engine.scheduler.pool.used
+    goes.cancelled = True
+    news = engine.scheduler.step()
+    assert [event.finish for request, event in news if request is goes] == ["cancelled"]
+    assert engine.scheduler.pool.used == used - 2
+    assert [sample.request for sample in engine.scheduler.running] == [stays]
+
+
+def test_clients_take_turns():
+    engine = Engine(MODEL, TOKENIZER)
+    engine.scheduler._slots = [0, 1]  # two run at once
+    many = [engine.request([n], Sampling(max_tokens=2), NEVER, client="many") for n in range(1, 9)]
+    few = [engine.request([n], Sampling(max_tokens=2), NEVER, client="few") for n in (11, 12)]
+    ended = [request for request, event in engine.run([*many, *few]) if event.finish]
+    assert [request.client for request in ended[:4]] == ["many", "few", "many", "few"]
+
+
+def test_penalties_and_biases_change_what_is_said():
+    free = ENGINE.generate([[1, 2]], Sampling(temperature=0.0, max_tokens=8), NEVER)[0]
+    biased = ENGINE.generate(
+        [[1, 2]], Sampling(temperature=0.0, max_tokens=8, logit_bias={free[0]: -100.0, 65: 90.0}), NEVER
+    )[0]
+    assert biased == [65] * 8
+    for name in ("presence_penalty", "frequency_penalty"):
+        fined = Sampling(temperature=0.0, max_tokens=8, logit_bias={65: 91.0, 66: 90.0, 67: 89.5}, **{name: 2.0})
+        assert set(ENGINE.generate([[1, 2]], fined, NEVER)[0]) == {65, 66, 67}
+    logits = torch.tensor([2.0, -2.0, 1.0])
+    adjust(logits, Sampling(repetition_penalty=2.0), [0], [1])
+    assert logits.tolist() == [1.0, -4.0, 1.0]
+
+
+def test_log_probabilities_are_the_models_own_whatever_the_settings():
+    request = ENGINE.request([1, 2, 3], Sampling(temperature=0.5, top_k=3, max_tokens=5, logprobs=4), NEVER, echo=True)
+    tokens = [token for event in events_of(ENGINE, request)[request.number] for token in event.tokens]
+    with torch.no_grad():
+        p = torch.log_softmax(MODEL(torch.tensor([[1, 2, 3, *(token.id for token in tokens)]]))[0], -1)
+    for place, token in enumerate(tokens):
+        assert token.logprob == pytest.approx(float(p[2 + place, token.id]), abs=1e-4)
+        assert [index for index, _ in token.top] == p[2 + place].topk(4).indices.tolist()
+    assert request.prompt_tokens[0].logprob is None
+    assert [t.id for t in request.prompt_tokens] == [1, 2, 3]
+    assert request.prompt_tokens[2].logprob == pytest.approx(float(p[1, 3]), abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_reply_obeys_its_schema(seed):
+    schema = {
+        "type": "object",
+        "properties": {"n": {"type": "integer", "minimum": 1, "maximum": 99}, "is": {"enum": ["gold", "lead"]}},
+        "required": ["n", "is"],
+        "additionalProperties": False,
+    }
+    plain = Engine(random_model(replace(SHAPE, context=200)), TOKENIZER)
+    sampling = Sampling(max_tokens=180, seed=seed, schema=json.dumps(schema), logit_bias={9: -99, 10: -99, 13: -99, 32: -99})
+    reply = TOKENIZER.decode(plain.generate([[1]], sampling)[0])
+    found = json.loads(reply)
+    assert 1 <= found["n"] <= 99
+    assert found["is"] in ("gold", "lead")

@@ -69,7 +69,7 @@ def empty_tables(shape: Shape) -> np.ndarray:
 class Reference:
     """torch: the reference, the way out where nothing can be compiled, and the way to a GPU.
 
-    `one_by_one` computes each sequence by itself: then the last bit of a result does not depend on what else is in the batch.
+    `one_by_one` computes each row by itself: then the last bit of a result does not depend on what else is in the batch.
     """
 
     def __init__(self, model: Transformer, *, one_by_one: bool = False) -> None:
@@ -90,11 +90,7 @@ class Reference:
     def states(self, batch: Batch) -> Tensor:
         """Final states of the wanted rows. Sequences that go on by one token are computed together, others each by itself."""
         weight = self.model.embedding.weight
-        firsts = np.flatnonzero(np.diff(batch.slots, prepend=-1))
-        sizes = np.diff(firsts, append=len(batch.slots))
-        groups = [np.arange(first, first + size)[None] for first, size in zip(firsts, sizes, strict=True) if size > 1]
-        single = firsts[sizes == 1][:, None]
-        groups += list(single[:, None]) if self.one_by_one else [single] if len(single) else []
+        groups = list(np.arange(len(batch.tokens))[:, None, None]) if self.one_by_one else self._groups(batch)
         found = torch.empty(len(batch.tokens), self.model.shape.width, device=weight.device, dtype=weight.dtype)
         for rows_BT in groups:
             starts = batch.positions[rows_BT[:, 0]].astype(np.int64)
@@ -103,6 +99,14 @@ class Reference:
             tokens = torch.from_numpy(batch.tokens[rows_BT].astype(np.int64)).to(weight.device)
             found[torch.from_numpy(rows_BT)] = self.model.states(tokens, self._cache)
         return found[torch.from_numpy(batch.wanted.astype(np.int64))]
+
+    def _groups(self, batch: Batch) -> list[np.ndarray]:
+        """Rows that are computed in one pass, [sequences, T] each."""
+        firsts = np.flatnonzero(np.diff(batch.slots, prepend=-1))
+        sizes = np.diff(firsts, append=len(batch.slots))
+        chunks = [np.arange(first, first + size)[None] for first, size in zip(firsts, sizes, strict=True) if size > 1]
+        single = firsts[sizes == 1][:, None]
+        return [*chunks, single] if len(single) else chunks
 
     def choose(self, logits_BV: Tensor, samplings: Sequence[Sampling], points: Sequence[float]) -> list[int]:
         """The next token of each row; rows of equal settings are drawn together."""

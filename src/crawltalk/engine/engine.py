@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from crawltalk.core.errors import BadInput
 from crawltalk.core.types import Message
 from crawltalk.engine.backend import Backend, Reference
 from crawltalk.engine.constraints import Constraint, Vocabulary
+from crawltalk.engine.native import Native, Precision, Unavailable
 from crawltalk.engine.requests import Event, Request
 from crawltalk.engine.sampling import Sampling
 from crawltalk.engine.scheduler import Scheduler
@@ -19,9 +19,20 @@ from crawltalk.model.hf import load_model
 from crawltalk.model.transformer import Transformer
 from crawltalk.tokenizer import Tokenizer
 
-Precision = Literal["float32", "bfloat16", "int8"]
 REPLY_ROOM = 4
 """A prompt may fill the context up to one part in four, which is left for the reply."""
+
+
+def make_backend(model: Transformer, precision: Precision = "float32") -> Backend:
+    """Native code on a CPU; torch on a GPU, and where there is no native code. Raises BadInput for int8 then."""
+    try:
+        if model.embedding.weight.device.type != "cpu":
+            raise Unavailable("native code is for CPUs")
+        return Native(model, precision)
+    except Unavailable as reason:
+        if precision == "int8":
+            raise BadInput(f"int8 needs native code: {reason}; choose bfloat16 or float32") from None
+        return Reference(model.to(torch.float32 if precision == "float32" else torch.bfloat16))
 
 
 class Engine:
@@ -29,14 +40,19 @@ class Engine:
 
     def __init__(self, model: Transformer, tokenizer: Tokenizer, backend: Backend | None = None) -> None:
         self.tokenizer, self.shape = tokenizer, model.shape
-        self.backend = backend if backend is not None else Reference(model)
+        self.backend = backend if backend is not None else make_backend(model)
         self.scheduler = Scheduler(self.backend, tokenizer, model.shape.context)
 
     @classmethod
     def load(cls, folder: Path, *, device: str = "cpu", precision: Precision = "float32") -> "Engine":
-        """From a folder in Hugging Face's layout. Raises MissingInput or BadInput."""
-        dtype = {"float32": torch.float32}.get(precision, torch.bfloat16)
-        return cls(load_model(folder, device=device, dtype=dtype), Tokenizer.load(folder))
+        """From a folder in Hugging Face's layout. Raises MissingInput or BadInput, also if the model is not good enough in int8."""
+        model, tokenizer = load_model(folder, device=device), Tokenizer.load(folder)
+        engine = cls(model, tokenizer, make_backend(model, precision))
+        if precision == "int8":
+            from crawltalk.engine.gate import check
+
+            check(cls(model, tokenizer), engine, precision)
+        return engine
 
     @property
     def context(self) -> int:

@@ -1,0 +1,713 @@
+// One forward pass of a few rows on a CPU: the whole model in one call, on a team of threads that never leaves it in between.
+//
+// A row is a token at a position of a sequence. Rows never meet except in attention, through the cache, and every sum has one
+// order whatever the number of rows: so a row's result does not depend on its batch, to the last bit.
+//
+// Letters: D width, H query heads, K key/value heads, E head size, F inner size, V vocabulary. Matrices are stored in panels of 16
+// outputs, so that a vector register holds one number of each; columns are padded to 32, with zeros. Compiled for the machine that
+// it runs on (native.py); vectors are the compiler's own, but for the products that only some processors have.
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <condition_variable>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <type_traits>
+#include <vector>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace {
+
+constexpr int LANES = 16, GROUP = 32, BLOCK = 16;
+typedef float V __attribute__((vector_size(64)));
+typedef float VU __attribute__((vector_size(64), aligned(4), may_alias));
+typedef int32_t I __attribute__((vector_size(64)));
+typedef int32_t IU __attribute__((vector_size(64), aligned(1), may_alias));
+typedef uint16_t S __attribute__((vector_size(32)));
+typedef uint16_t SU __attribute__((vector_size(32), aligned(2), may_alias));
+
+inline V load(const float* p) { return *(const VU*)p; }
+inline void store(float* p, V v) { *(VU*)p = v; }
+inline V same(float x) { return V{} + x; }
+// bfloat16 is the upper half of a float.
+inline V load(const uint16_t* p) { return (V)(__builtin_convertvector((S) * (const SU*)p, I) << 16); }
+inline uint16_t to_bf16(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, 4);
+  return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
+inline float number(float x) { return x; }
+inline float number(uint16_t x) {
+  uint32_t bits = (uint32_t)x << 16;
+  float out;
+  memcpy(&out, &bits, 4);
+  return out;
+}
+inline void assign(float& place, float x) { place = x; }
+inline void assign(uint16_t& place, float x) { place = to_bf16(x); }
+
+inline float total(V v) {
+  float sum = 0;
+  for (int i = 0; i < LANES; i++) sum += v[i];
+  return sum;
+}
+inline V larger(V a, V b) { return a > b ? a : b; }
+inline V absolute(V v) { return (V)((I)v & 0x7fffffff); }
+inline float largest(V v) {
+  float found = v[0];
+  for (int i = 1; i < LANES; i++) found = std::max(found, v[i]);
+  return found;
+}
+inline V rounded(V v) { return (v + 12582912.f) - 12582912.f; }  // 1.5 x 2^23: beyond it a float has no fraction
+
+// e^x to about 2 units in the last place: 2^n times a polynomial (Cephes, expf).
+inline V exponential(V x) {
+  x = larger(x, same(-87.f));
+  x = x < 87.f ? x : same(87.f);
+  V n = rounded(x * 1.44269504f);
+  V r = x - n * 0.693359375f - n * -2.12194440e-4f;
+  V p = same(1.9875691500e-4f);
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.f;
+  return p * (V)((__builtin_convertvector(n, I) + 127) << 23);
+}
+inline V sigmoid(V x) { return 1.f / (1.f + exponential(-x)); }
+
+// Threads that wait for the next call, and meet at barriers within it. A call is for all of them, or for the caller alone.
+class Team {
+ public:
+  explicit Team(int size) : all(size) {
+    for (int t = 1; t < all; t++) threads.emplace_back([this, t] { follow(t); });
+  }
+  ~Team() {
+    ending = true;
+    begin();
+    for (auto& thread : threads) thread.join();
+  }
+  int size() const { return active; }
+  int most() const { return all; }
+  void run(int size, const std::function<void(int)>& work) {
+    active = size;
+    if (size == 1) return work(0);
+    job = &work;
+    begin();
+    work(0);
+    barrier();
+  }
+  void barrier() {
+    if (active == 1) return;
+    uint32_t now = phase.load(std::memory_order_acquire);
+    if (arrived.fetch_add(1, std::memory_order_acq_rel) + 1 == all) {
+      arrived.store(0, std::memory_order_relaxed);
+      phase.store(now + 1, std::memory_order_release);
+      return;
+    }
+    for (int spins = 0; phase.load(std::memory_order_acquire) == now; spins++) spins < SPINS ? pause() : std::this_thread::yield();
+  }
+
+ private:
+  static constexpr int SPINS = 2000;
+  const int all;
+  int active = 1;
+  std::vector<std::thread> threads;
+  const std::function<void(int)>* job = nullptr;
+  std::atomic<uint32_t> calls{0}, phase{0};
+  std::atomic<int> arrived{0};
+  std::atomic<bool> ending{false};
+  std::mutex mutex;
+  std::condition_variable woken;
+
+  static void pause() {
+#if defined(__x86_64__)
+    _mm_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+  }
+  void begin() {
+    { std::lock_guard<std::mutex> hold(mutex); calls.fetch_add(1, std::memory_order_release); }
+    woken.notify_all();
+  }
+  void follow(int t) {
+    for (uint32_t seen = 0;;) {
+      for (int spins = 0; spins < SPINS && calls.load(std::memory_order_acquire) == seen; spins++) pause();
+      if (calls.load(std::memory_order_acquire) == seen) {
+        std::unique_lock<std::mutex> hold(mutex);
+        woken.wait(hold, [&] { return calls.load(std::memory_order_acquire) != seen; });
+      }
+      seen++;
+      if (ending) return;
+      (*job)(t);
+      barrier();
+    }
+  }
+};
+
+// Whether calls of one size are quicker on all threads or on the caller's alone: that depends on the work, and on who else is
+// busy on this machine. Now and then the other way is tried, more rarely each time that it is slower.
+class Choice {
+ public:
+  bool all() const { return together != (trial > 0); }
+  void took(double seconds) {
+    if (trial == 0) {
+      mean = mean ? 0.8 * mean + 0.2 * seconds : seconds;
+      if (++calls >= wait) calls = 0, trial = TRIALS, tried = 0;
+      return;
+    }
+    if (trial-- <= TRIALS - 2) tried += seconds / (TRIALS - 2);  // the first two wake the others
+    if (trial > 0) return;
+    bool better = tried < mean;
+    wait = better ? 32 : std::min(2 * wait, 2048);
+    if (better) together = !together, mean = tried;
+  }
+
+ private:
+  static constexpr int TRIALS = 8;
+  bool together = false;
+  int calls = 0, wait = 8, trial = 0;
+  double mean = 0, tried = 0;
+};
+
+struct Part { int begin, end; };
+inline Part share(int things, int t, int threads) { return {int((int64_t)things * t / threads), int((int64_t)things * (t + 1) / threads)}; }
+
+}  // namespace
+
+extern "C" {
+
+struct Config {
+  int32_t kind;  // of the weights: 0 float32, 1 bfloat16, 2 int8 in groups of 32 with bfloat16 scales
+  int32_t layers, width, heads, kv_heads, head_dim, inner, vocab, table_width, blocks, threads;
+  int32_t layer_norm, gated, rotary;
+  float eps;
+};
+struct Matrix {
+  int32_t outputs, inputs;  // inputs: padded to 32
+  const void* data;         // float [panels][inputs][16], bf16 [panels][inputs / 2][16][2], uint8 (+128) [panels][inputs / 4][16][4]
+  const uint16_t* scales;   // of int8: [panels][inputs / 32][16]
+  const float* bias;        // or null
+};
+struct Layer {
+  const float *norm1, *norm1_bias, *norm2, *norm2_bias, *q_norm, *k_norm;
+  Matrix qkv, out, up, down;  // up: panels of gates and of the inner layer in turn, if gated
+};
+struct Weights {
+  const Layer* layers;
+  const float *norm, *norm_bias, *cos, *sin, *positions;
+  const void* embedding;  // float or bfloat16
+  Matrix head;
+  void *keys, *values;    // [layers][blocks][K][E][16], [layers][blocks][K][16][E]; float, or bfloat16 unless the weights are float
+  const int32_t* tables;
+};
+
+}  // extern "C"
+
+namespace {
+
+enum Kind { FLOAT, BFLOAT, INT8 };
+#if defined(__AVX512BF16__)
+constexpr bool PAIRS = true;  // products of two bfloat16 pairs at once
+#else
+constexpr bool PAIRS = false;
+#endif
+#if defined(__AVX512F__)
+constexpr int TILE = 8;
+#else
+constexpr int TILE = 4;
+#endif
+
+// What a matrix is multiplied with, in its own numbers.
+struct Rows {
+  int stride = 0;
+  std::vector<float> x;
+  std::vector<uint16_t> pairs;
+  std::vector<int8_t> q;
+  std::vector<float> scale;     // of each group
+  std::vector<int32_t> offset;  // what the +128 of the weights adds to the sum over a group, negated
+
+  void reserve(int rows, int columns) {
+    stride = (columns + GROUP - 1) / GROUP * GROUP;
+    size_t size = (size_t)rows * stride;
+    x.assign(size, 0.f), pairs.assign(size, 0), q.assign(size, 0);
+    scale.assign(size / GROUP, 0.f), offset.assign(size / GROUP, 0);
+  }
+};
+
+template <Kind K>
+void encode(Rows& rows, int row, const float* from, int columns) {
+  size_t start = (size_t)row * rows.stride;
+  int padded = (columns + GROUP - 1) / GROUP * GROUP;
+  if constexpr (K == FLOAT || (K == BFLOAT && !PAIRS)) {
+    memcpy(&rows.x[start], from, sizeof(float) * columns);
+    std::fill(&rows.x[start] + columns, &rows.x[start] + padded, 0.f);
+  } else if constexpr (K == BFLOAT) {
+    for (int i = 0; i < columns; i++) rows.pairs[start + i] = to_bf16(from[i]);
+    std::fill(&rows.pairs[start] + columns, &rows.pairs[start] + padded, 0);
+  } else {
+    for (int g = 0; g < padded; g += GROUP) {
+      V a = load(from + g), b = g + LANES < columns ? load(from + g + LANES) : V{};
+      float most = largest(larger(absolute(a), absolute(b)));
+      float inverse = most > 0 ? 127.f / most : 0.f;
+      I qa = __builtin_convertvector(rounded(a * inverse), I), qb = __builtin_convertvector(rounded(b * inverse), I);
+      int32_t sum = 0;
+      int8_t* q = &rows.q[start + g];
+      for (int i = 0; i < LANES; i++) q[i] = qa[i], q[i + LANES] = qb[i], sum += qa[i] + qb[i];
+      rows.scale[(start + g) / GROUP] = most / 127.f;
+      rows.offset[(start + g) / GROUP] = -128 * sum;
+    }
+  }
+}
+
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+constexpr bool SHIFTED = true;  // weights are multiplied as they are stored, plus 128
+#else
+constexpr bool SHIFTED = false;
+#endif
+
+// sums + four products in each lane: stored weights (16 x 4 bytes) times four numbers.
+inline I dot(I sums, const uint8_t* weights, const int8_t* four) {
+#if defined(__AVX512VNNI__)
+  int32_t x;
+  memcpy(&x, four, 4);
+  return (I)_mm512_dpbusd_epi32((__m512i)sums, _mm512_loadu_si512(weights), _mm512_set1_epi32(x));
+#elif defined(__AVX2__)
+  int32_t x;
+  memcpy(&x, four, 4);
+  __m256i halves[2], number = _mm256_set1_epi32(x);
+  memcpy(halves, &sums, 64);
+  for (int h = 0; h < 2; h++) {
+    __m256i w = _mm256_loadu_si256((const __m256i*)(weights + 32 * h));
+#if defined(__AVXVNNI__)
+    halves[h] = _mm256_dpbusd_avx_epi32(halves[h], w, number);
+#else
+    w = _mm256_xor_si256(w, _mm256_set1_epi8((char)0x80));  // signs change sides, so that no pair of products overflows
+    __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(number), _mm256_sign_epi8(w, number));
+    halves[h] = _mm256_add_epi32(halves[h], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+#endif
+  }
+  memcpy(&sums, halves, 64);
+  return sums;
+#else
+  for (int i = 0; i < LANES; i++)
+    for (int j = 0; j < 4; j++) sums[i] += ((int)weights[4 * i + j] - 128) * four[j];
+  return sums;
+#endif
+}
+
+// R rows times P panels. `put(row, panel, sums)` takes the result.
+template <Kind K, int R, int P, class Put>
+inline void tile(const Matrix& m, int panel, const Rows& rows, int row, Put&& put) {
+  const int inputs = m.inputs;
+  V sums[R][P] = {};
+  if constexpr (K == FLOAT) {
+    const float* w = (const float*)m.data + (size_t)panel * inputs * LANES;
+    const float* x = &rows.x[(size_t)row * rows.stride];
+    for (int k = 0; k < inputs; k++) {
+      V v[P];
+      for (int p = 0; p < P; p++) v[p] = load(w + ((size_t)p * inputs + k) * LANES);
+      for (int r = 0; r < R; r++)
+        for (int p = 0; p < P; p++) sums[r][p] += v[p] * x[(size_t)r * rows.stride + k];
+    }
+  } else if constexpr (K == BFLOAT) {
+    const uint16_t* w = (const uint16_t*)m.data + (size_t)panel * inputs * LANES;
+    for (int k = 0; k < inputs; k += 2) {
+      I v[P];
+      for (int p = 0; p < P; p++) v[p] = *(const IU*)(w + ((size_t)p * inputs + k) * LANES);
+      for (int r = 0; r < R; r++) {
+        size_t place = (size_t)(row + r) * rows.stride + k;
+#if defined(__AVX512BF16__)
+        int32_t two;
+        memcpy(&two, &rows.pairs[place], 4);
+        __m512i x = _mm512_set1_epi32(two);
+        for (int p = 0; p < P; p++) sums[r][p] = (V)_mm512_dpbf16_ps((__m512)sums[r][p], (__m512bh)(__m512i)v[p], (__m512bh)x);
+#else
+        for (int p = 0; p < P; p++) {
+          sums[r][p] += (V)(v[p] << 16) * rows.x[place];
+          sums[r][p] += (V)(v[p] & (int32_t)0xffff0000) * rows.x[place + 1];
+        }
+#endif
+      }
+    }
+  } else {
+    const uint8_t* w = (const uint8_t*)m.data + (size_t)panel * inputs * LANES;
+    const int groups = inputs / GROUP;
+    const uint16_t* scales = m.scales + (size_t)panel * groups * LANES;
+    for (int g = 0; g < groups; g++) {
+      I whole[R][P];
+      for (int r = 0; r < R; r++)
+        for (int p = 0; p < P; p++) whole[r][p] = I{} + (SHIFTED ? rows.offset[(size_t)(row + r) * rows.stride / GROUP + g] : 0);
+      for (int k = 0; k < GROUP; k += 4)
+        for (int p = 0; p < P; p++)
+          for (int r = 0; r < R; r++)
+            whole[r][p] = dot(whole[r][p], w + ((size_t)p * inputs + g * GROUP + k) * LANES, &rows.q[(size_t)(row + r) * rows.stride + g * GROUP + k]);
+      for (int p = 0; p < P; p++) {
+        V scale = load(scales + ((size_t)p * groups + g) * LANES);
+        for (int r = 0; r < R; r++)
+          sums[r][p] += __builtin_convertvector(whole[r][p], V) * (scale * rows.scale[(size_t)(row + r) * rows.stride / GROUP + g]);
+      }
+    }
+  }
+  for (int r = 0; r < R; r++)
+    for (int p = 0; p < P; p++) {
+      if (m.bias) sums[r][p] += load(m.bias + (panel + p) * LANES);
+      put(row + r, panel + p, sums[r][p]);
+    }
+}
+
+template <Kind K, int R, int P, class Put>
+inline int tiles(const Matrix& m, Part panels, const Rows& rows, int row, int count, Put&& put) {
+  for (; row + R <= count; row += R) {
+    int panel = panels.begin;
+    for (; panel + P <= panels.end; panel += P) tile<K, R, P>(m, panel, rows, row, put);
+    for (; panel < panels.end; panel++) tile<K, R, 1>(m, panel, rows, row, put);
+  }
+  return row;
+}
+
+// Some panels of a matrix times all rows. Few rows take more panels at once, so that sums do not wait for each other.
+template <Kind K, class Put>
+void multiply(const Matrix& m, Part panels, const Rows& rows, int count, Put&& put) {
+  constexpr int TOGETHER = 8;  // panels that stay in the cache while all rows pass
+  for (int first = panels.begin; first < panels.end; first += TOGETHER) {
+    Part some{first, std::min(first + TOGETHER, panels.end)};
+    int row = tiles<K, TILE, 1>(m, some, rows, 0, count, put);
+    row = tiles<K, TILE / 2, 2>(m, some, rows, row, count, put);
+    if (TILE == 8) row = tiles<K, 2, 4>(m, some, rows, row, count, put);
+    tiles<K, 1, 4>(m, some, rows, row, count, put);
+  }
+}
+
+inline void put_lanes(float* to, V v, int count) {
+  if (count >= LANES) return store(to, v);
+  for (int i = 0; i < count; i++) to[i] = v[i];
+}
+
+// How one row of logits becomes a token: as `sampling.choose`, by a threshold below which no token is taken.
+int32_t draw(const float* logits, int count, float temperature, int top_k, float top_p, float min_p, double point,
+             std::vector<float>& weights, std::vector<float>& sorted) {
+  int best = int(std::max_element(logits, logits + count) - logits);
+  if (temperature == 0) return best;
+  weights.resize(count + LANES);
+  float most = logits[best], inverse = 1 / temperature;
+  int i = 0;
+  for (; i + LANES <= count; i += LANES) store(&weights[i], exponential((load(logits + i) - most) * inverse));
+  for (; i < count; i++) weights[i] = exponential(same((logits[i] - most) * inverse))[0];
+  for (i = 0; i < count; i++)
+    if (logits[i] == -INFINITY) weights[i] = 0;
+  float least = min_p;
+  if (top_k > 0 && top_k < count) {
+    sorted.assign(weights.begin(), weights.begin() + count);
+    std::nth_element(sorted.begin(), sorted.begin() + top_k - 1, sorted.end(), std::greater<float>());
+    least = std::max(least, sorted[top_k - 1]);
+  }
+  if (top_p < 1) {
+    float within = top_k > 0 && top_k < count ? sorted[top_k - 1] : 0;
+    sorted.clear();
+    double all = 0;
+    for (i = 0; i < count; i++)
+      if (weights[i] >= within && weights[i] > 0) sorted.push_back(weights[i]), all += weights[i];
+    double sum = 0;
+    size_t done = 0;
+    for (size_t some = 64; done < sorted.size() && sum < top_p * all; some *= 4) {
+      size_t end = std::min(some, sorted.size());
+      std::partial_sort(sorted.begin() + done, sorted.begin() + end, sorted.end(), std::greater<float>());
+      while (done < end && sum < top_p * all) sum += sorted[done++];
+    }
+    least = std::max(least, sorted[done - 1]);
+  }
+  double all = 0;
+  for (i = 0; i < count; i++) all += weights[i] >= least ? weights[i] : 0;
+  double sum = 0, wanted = point * all;
+  int last = best;
+  for (i = 0; i < count; i++)
+    if (weights[i] >= least && weights[i] > 0) {
+      sum += weights[i];
+      last = i;
+      if (sum > wanted) return i;
+    }
+  return last;
+}
+
+struct Call {
+  int rows;
+  const int32_t *tokens, *positions, *slots;
+  int wanted;
+  const int32_t* wanted_rows;
+  float *logits, *states;  // either may be null
+  bool chunks;             // whether a sequence has several rows
+};
+
+class Model {
+ public:
+  const Config c;
+  const Weights w;
+  Team team;
+  Model(const Config& config, const Weights& weights)
+      : c(config), w(weights), team(config.threads), layers(weights.layers, weights.layers + config.layers), own(config.threads) {
+    int widest = std::max({c.width, c.heads * c.head_dim, c.inner});
+    for (auto& mine : own) {
+      mine.rows.reserve(FEW, widest);
+      mine.scores.resize((size_t)c.table_width * BLOCK + LANES);
+      mine.norm.resize(widest + GROUP);
+    }
+  }
+  void forward(const Call& call) {
+    if (call.rows > capacity) reserve(call.rows);
+    int power = 0;
+    while (call.rows >> (power + 1) && power < SIZES - 1) power++;
+    Choice& choice = choices[power];
+    auto start = std::chrono::steady_clock::now();
+    team.run(team.most() > 1 && choice.all() ? team.most() : 1, [&](int t) {
+      if (c.kind == FLOAT) pass<FLOAT, float>(call, t);
+      if (c.kind == BFLOAT) pass<BFLOAT, uint16_t>(call, t);
+      if (c.kind == INT8) pass<INT8, uint16_t>(call, t);
+    });
+    choice.took(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  std::vector<float>& scratch(int t, int which) { return which ? own[t].sorted : own[t].weights; }
+
+ private:
+  static constexpr int SIZES = 10;  // of calls, by powers of two
+  Choice choices[SIZES];
+  static constexpr int FEW = 4;  // rows that each thread prepares for itself, which is quicker than to meet
+  struct Own {
+    Rows rows;
+    std::vector<float> scores, norm, weights, sorted;
+  };
+  std::vector<Layer> layers;
+  std::vector<Own> own;
+  Rows shared;
+  std::vector<float> x, qkv, mixed, inner;
+  int capacity = 0;
+
+  int size() const { return (c.heads + 2 * c.kv_heads) * c.head_dim; }
+  void reserve(int rows) {
+    capacity = rows;
+    x.assign((size_t)rows * c.width + GROUP, 0), qkv.assign((size_t)rows * size() + GROUP, 0);
+    mixed.assign((size_t)rows * c.heads * c.head_dim + GROUP, 0), inner.assign((size_t)rows * c.inner + GROUP, 0);
+    shared.reserve(rows, std::max({c.width, c.heads * c.head_dim, c.inner}));
+  }
+
+  void normalize(const float* from, const float* weight, const float* bias, int count, float* to, bool centre) const {
+    float mean = 0;
+    V sum = {};
+    if (centre) {
+      for (int i = 0; i < count; i += LANES) sum += load(from + i);
+      mean = total(sum) / count, sum = V{};
+    }
+    for (int i = 0; i < count; i += LANES) {
+      V v = load(from + i) - mean;
+      sum += v * v;
+    }
+    float factor = 1 / std::sqrt(total(sum) / count + c.eps);
+    for (int i = 0; i < count; i += LANES) {
+      V v = (load(from + i) - mean) * factor * load(weight + i);
+      store(to + i, bias ? v + load(bias + i) : v);
+    }
+  }
+
+  // Rows of a buffer, normalised if there is a weight, in the numbers that a matrix is multiplied with.
+  template <Kind K>
+  const Rows& prepare(const float* from, int columns, int count, const float* weight, const float* bias, int t, const int32_t* index = nullptr, float* keep = nullptr) {
+    bool few = count <= FEW;
+    Rows& rows = few ? own[t].rows : shared;
+    Part mine = few ? Part{0, count} : share(count, t, team.size());
+    for (int r = mine.begin; r < mine.end; r++) {
+      const float* row = from + (size_t)(index ? index[r] : r) * columns;
+      if (weight) {
+        normalize(row, weight, bias, columns, own[t].norm.data(), c.layer_norm);
+        row = own[t].norm.data();
+        if (keep && (!few || t == 0)) memcpy(keep + (size_t)r * columns, row, sizeof(float) * columns);
+      }
+      encode<K>(rows, r, row, columns);
+    }
+    if (!few) team.barrier();
+    return rows;
+  }
+
+  template <Kind K, class T>
+  void pass(const Call& call, int t) {
+    const int n = call.rows, D = c.width, threads = team.size();
+    Part mine = share(n, t, threads);
+    for (int r = mine.begin; r < mine.end; r++) {
+      const size_t place = (size_t)call.tokens[r] * D;
+      for (int i = 0; i < D; i += LANES) {
+        V v = load((const std::conditional_t<K == FLOAT, float, uint16_t>*)w.embedding + place + i);
+        store(&x[(size_t)r * D + i], w.positions ? v + load(w.positions + (size_t)call.positions[r] * D + i) : v);
+      }
+    }
+    team.barrier();
+    auto panels = [&](const Matrix& m, int unit) {
+      Part part = share((m.outputs + LANES * unit - 1) / (LANES * unit), t, threads);
+      return Part{part.begin * unit, part.end * unit};
+    };
+    for (int l = 0; l < c.layers; l++) {
+      const Layer& layer = layers[l];
+      const Rows* rows = &prepare<K>(x.data(), D, n, layer.norm1, layer.norm1_bias, t);
+      multiply<K>(layer.qkv, panels(layer.qkv, 1), *rows, n, [&](int r, int p, V v) { store(&qkv[(size_t)r * size() + p * LANES], v); });
+      team.barrier();
+      attend<T>(call, layer, l, t);
+      team.barrier();
+      rows = &prepare<K>(mixed.data(), c.heads * c.head_dim, n, nullptr, nullptr, t);
+      auto add = [&](int r, int p, V v) {
+        float* to = &x[(size_t)r * D + p * LANES];
+        store(to, load(to) + v);
+      };
+      multiply<K>(layer.out, panels(layer.out, 1), *rows, n, add);
+      team.barrier();
+      rows = &prepare<K>(x.data(), D, n, layer.norm2, layer.norm2_bias, t);
+      if (c.gated)
+        multiply<K>(layer.up, panels(layer.up, 2), *rows, n, [&](int r, int p, V v) {
+          float* to = &inner[(size_t)r * c.inner + p / 2 * LANES];  // first the gates come here, then what they let through
+          store(to, p % 2 ? load(to) * v : v * sigmoid(v));
+        });
+      else
+        multiply<K>(layer.up, panels(layer.up, 1), *rows, n, [&](int r, int p, V v) {  // GELU's approximation by tanh
+          store(&inner[(size_t)r * c.inner + p * LANES], v * sigmoid(1.59576912f * (v + 0.044715f * v * v * v)));
+        });
+      team.barrier();
+      rows = &prepare<K>(inner.data(), c.inner, n, nullptr, nullptr, t);
+      multiply<K>(layer.down, panels(layer.down, 1), *rows, n, add);
+      team.barrier();
+    }
+    if (!call.wanted) return;
+    const Rows& rows = prepare<K>(x.data(), D, call.wanted, w.norm, w.norm_bias, t, call.wanted_rows, call.states);
+    if (call.logits)
+      multiply<K>(w.head, panels(w.head, 1), rows, call.wanted, [&](int r, int p, V v) {
+        put_lanes(call.logits + (size_t)r * c.vocab + p * LANES, v, c.vocab - p * LANES);
+      });
+  }
+
+  template <class T>
+  T* block(void* cache, int layer, int number, int head) const {
+    return (T*)cache + (((size_t)layer * c.blocks + number) * c.kv_heads + head) * c.head_dim * BLOCK;
+  }
+
+  // Norm, rotation and scale of one query or key, in place.
+  void turn(float* head, int position, const float* weight, float scale) const {
+    const int E = c.head_dim;
+    if (weight) normalize(head, weight, nullptr, E, head, false);
+    if (c.rotary) {
+      const float *cos = w.cos + (size_t)position * E, *sin = w.sin + (size_t)position * E + E / 2;
+      for (int i = 0; i < E / 2; i++) {
+        float a = head[i], b = head[i + E / 2];
+        head[i] = a * cos[i] - b * sin[i];
+        head[i + E / 2] = b * cos[i] + a * sin[i];
+      }
+    }
+    if (scale != 1)
+      for (int i = 0; i < E; i++) head[i] *= scale;
+  }
+
+  template <class T>
+  void remember(const Call& call, const Layer& layer, int l, int r, int head) {
+    const int E = c.head_dim, position = call.positions[r], within = position % BLOCK;
+    const int32_t number = w.tables[(size_t)call.slots[r] * c.table_width + position / BLOCK];
+    float* key = &qkv[(size_t)r * size() + (c.heads + head) * E];
+    turn(key, position, layer.k_norm, 1);
+    const float* value = key + c.kv_heads * E;
+    T *keys = block<T>(w.keys, l, number, head), *values = block<T>(w.values, l, number, head) + within * E;
+    for (int e = 0; e < E; e++) assign(keys[e * BLOCK + within], key[e]), assign(values[e], value[e]);
+  }
+
+  template <class T>
+  void attend(const Call& call, const Layer& layer, int l, int t) {
+    Part mine = share(call.rows * c.kv_heads, t, team.size());
+    if (call.chunks) {  // a row may look at keys that another thread makes
+      for (int task = mine.begin; task < mine.end; task++) remember<T>(call, layer, l, task / c.kv_heads, task % c.kv_heads);
+      team.barrier();
+    }
+    for (int task = mine.begin; task < mine.end; task++) {
+      int r = task / c.kv_heads, head = task % c.kv_heads, each = c.heads / c.kv_heads;
+      if (!call.chunks) remember<T>(call, layer, l, r, head);
+      for (int h = head * each; h < (head + 1) * each; h++) look<T>(call, layer, l, t, r, h, head);
+    }
+  }
+
+  // One query looks at all keys up to its own.
+  template <class T>
+  void look(const Call& call, const Layer& layer, int l, int t, int r, int h, int head) {
+    const int E = c.head_dim, position = call.positions[r], blocks = position / BLOCK + 1;
+    const int32_t* table = w.tables + (size_t)call.slots[r] * c.table_width;
+    float* q = &qkv[(size_t)r * size() + h * E];
+    turn(q, position, layer.q_norm, 1 / std::sqrt((float)E));
+    float* scores = own[t].scores.data();
+    V most = same(-INFINITY);
+    for (int b = 0; b < blocks; b++) {
+      const T* keys = block<T>(w.keys, l, table[b], head);
+      V sums[4] = {};
+      for (int e = 0; e < E; e += 4)
+        for (int i = 0; i < 4; i++) sums[i] += q[e + i] * load(keys + (e + i) * BLOCK);
+      V sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+      if (b == blocks - 1)
+        for (int i = position % BLOCK + 1; i < BLOCK; i++) sum[i] = -INFINITY;
+      most = larger(most, sum);
+      store(scores + b * BLOCK, sum);
+    }
+    const float top = largest(most);
+    V all = {};
+    for (int b = 0; b < blocks; b++) {
+      V p = exponential(load(scores + b * BLOCK) - top);
+      if (b == blocks - 1)
+        for (int i = position % BLOCK + 1; i < BLOCK; i++) p[i] = 0;
+      all += p;
+      store(scores + b * BLOCK, p);
+    }
+    const float inverse = 1 / total(all);
+    float* to = &mixed[(size_t)r * c.heads * E + h * E];
+    int e = 0;
+    for (; e + 4 * LANES <= E; e += 4 * LANES) mix<T, 4>(table, position, l, head, scores, inverse, e, to);
+    for (; e < E; e += LANES) mix<T, 1>(table, position, l, head, scores, inverse, e, to);
+  }
+
+  template <class T, int J>
+  void mix(const int32_t* table, int position, int l, int head, const float* scores, float inverse, int e, float* to) const {
+    V sums[J] = {};
+    for (int b = 0; b <= position / BLOCK; b++) {
+      const T* values = block<T>(w.values, l, table[b], head) + e;
+      const int count = std::min(BLOCK, position + 1 - b * BLOCK);
+      for (int i = 0; i < count; i++)
+        for (int j = 0; j < J; j++) sums[j] += scores[b * BLOCK + i] * load(values + i * c.head_dim + j * LANES);
+    }
+    for (int j = 0; j < J; j++) store(to + e + j * LANES, sums[j] * inverse);
+  }
+};
+
+}  // namespace
+
+extern "C" {
+
+void* crawltalk_make(const Config* config, const Weights* weights) { return new Model(*config, *weights); }
+void crawltalk_free(void* model) { delete (Model*)model; }
+
+void crawltalk_forward(void* model, int rows, const int32_t* tokens, const int32_t* positions, const int32_t* slots, int wanted,
+                       const int32_t* wanted_rows, float* logits, float* states) {
+  bool chunks = false;
+  for (int r = 1; r < rows; r++) chunks |= slots[r] == slots[r - 1];
+  ((Model*)model)->forward({rows, tokens, positions, slots, wanted, wanted_rows, logits, states, chunks});
+}
+
+void crawltalk_choose(void* model, int rows, const float* logits, const float* temperatures, const int32_t* top_k, const float* top_p,
+                      const float* min_p, const double* points, int32_t* tokens) {
+  Model& m = *(Model*)model;
+  const int threads = m.team.size();  // as in the forward pass before
+  m.team.run(rows > 1 ? threads : 1, [&](int t) {
+    Part mine = share(rows, t, m.team.size());
+    for (int r = mine.begin; r < mine.end; r++)
+      tokens[r] = draw(logits + (size_t)r * m.c.vocab, m.c.vocab, temperatures[r], top_k[r], top_p[r], min_p[r], points[r], m.scratch(t, 0), m.scratch(t, 1));
+  });
+}
+
+}  // extern "C"

@@ -1,0 +1,264 @@
+"""The model as one call of native code (native.cpp), which is compiled for this machine when it is first needed."""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crawltalk.engine.backend import Batch, cache_blocks, empty_tables
+from crawltalk.engine.sampling import Sampling
+from crawltalk.model.cache import BLOCK
+from crawltalk.model.transformer import Transformer
+
+Precision = Literal["float32", "bfloat16", "int8"]
+KINDS: dict[str, int] = {"float32": 0, "bfloat16": 1, "int8": 2}
+LANES, GROUP = 16, 32
+"""Outputs in a panel; weights that share a scale, and multiple that the columns of a matrix are padded to."""
+SOURCE = Path(__file__).with_name("native.cpp")
+FLAGS = (
+    "-O3",
+    "-std=gnu++17",
+    "-shared",
+    "-fPIC",
+    "-pthread",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+)
+COMPILERS = ("c++", "g++", "clang++")
+
+
+class Unavailable(Exception):
+    """Why there is no native code for a model or machine."""
+
+
+class _Config(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int32) for name in ("kind", "layers", "width", "heads", "kv_heads", "head_dim", "inner", "vocab")),
+        *((name, ctypes.c_int32) for name in ("table_width", "blocks", "threads", "layer_norm", "gated", "rotary")),
+        ("eps", ctypes.c_float),
+    ]
+
+
+class _Matrix(ctypes.Structure):
+    _fields_ = [
+        ("outputs", ctypes.c_int32),
+        ("inputs", ctypes.c_int32),
+        *((name, ctypes.c_void_p) for name in ("data", "scales", "bias")),
+    ]
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("norm1", "norm1_bias", "norm2", "norm2_bias", "q_norm", "k_norm")),
+        *((name, _Matrix) for name in ("qkv", "out", "up", "down")),
+    ]
+
+
+class _Weights(ctypes.Structure):
+    _fields_ = [
+        ("layers", ctypes.POINTER(_Layer)),
+        *((name, ctypes.c_void_p) for name in ("norm", "norm_bias", "cos", "sin", "positions", "embedding")),
+        ("head", _Matrix),
+        *((name, ctypes.c_void_p) for name in ("keys", "values", "tables")),
+    ]
+
+
+def cache_folder() -> Path:
+    """Where compiled code is kept between calls."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crawltalk"
+
+
+@cache
+def library() -> Any:
+    """The compiled code. Raises Unavailable, with the reason."""
+    compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), *COMPILERS))), None)
+    if compiler is None:
+        raise Unavailable("no C++ compiler was found (g++ or clang++)")
+    native = "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
+    version = subprocess.run([compiler, "--version"], check=False, capture_output=True).stdout
+    facts = (SOURCE.read_bytes(), version, repr((FLAGS, native)).encode(), _processor())
+    path = cache_folder() / f"native-{hashlib.sha256(b'|'.join(facts)).hexdigest()[:16]}.so"
+    if not path.exists():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+                made = Path(folder) / path.name
+                command = [compiler, *FLAGS, native, "-Wno-psabi", "-o", str(made), str(SOURCE)]
+                done = subprocess.run(command, check=False, capture_output=True, text=True)
+                if done.returncode:
+                    raise Unavailable(f"{compiler} failed: {(done.stderr.strip().splitlines() or ['no word'])[0]}")
+                made.replace(path)  # another process may have been quicker: both made the same
+        except OSError as error:
+            raise Unavailable(f"nothing can be kept in {path.parent}: {error}") from None
+    found = ctypes.CDLL(str(path))
+    found.crawltalk_make.restype = ctypes.c_void_p
+    return found
+
+
+def _processor() -> bytes:
+    """What code for this machine depends on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return "\n".join(sorted({line for line in lines if line.startswith(("flags", "model name", "Features"))})).encode()
+    except OSError:
+        return platform.processor().encode()
+
+
+class Native:
+    """A backend (`backend.Backend`) for CPUs. A result does not depend on the batch, to the last bit.
+
+    int8: weights and what they are multiplied with in groups of 32 with one scale each (Dettmers et al. 2022, section 2; llama.cpp's
+    Q8_0). bfloat16 and int8 keep keys and values in bfloat16.
+    """
+
+    def __init__(self, model: Transformer, precision: Precision, threads: int | None = None) -> None:
+        """Copies the weights. Raises Unavailable for a shape that native code does not compute, or without a compiler."""
+        shape = model.shape
+        if shape.family == "speedrun" or shape.head_dim % LANES or shape.width % LANES or shape.mlp % LANES:
+            raise Unavailable("native code computes the families qwen3, llama and gpt2, in sizes that are multiples of 16")
+        self._library = library()
+        self._kind, self._kept = KINDS[precision], list[Tensor]()
+        number_bytes = 4 if precision == "float32" else 2
+        self.blocks = cache_blocks(shape, number_bytes)
+        self.tables = empty_tables(shape)
+        self.vocab_size, self.width = shape.vocab_size, shape.width
+        cache_size = shape.layers * self.blocks * shape.kv_heads * shape.head_dim * BLOCK
+        self._cache = [np.zeros(cache_size, np.float32 if number_bytes == 4 else np.uint16) for _ in range(2)]
+        config = _Config(
+            kind=self._kind,
+            **{name: getattr(shape, name) for name in ("layers", "width", "heads", "kv_heads", "head_dim")},
+            inner=shape.mlp,
+            vocab=shape.vocab_size,
+            table_width=self.tables.shape[1],
+            blocks=self.blocks,
+            threads=threads or torch.get_num_threads(),
+            layer_norm=shape.family == "gpt2",
+            gated=shape.family != "gpt2",
+            rotary=shape.family != "gpt2",
+            eps=shape.norm_eps,
+        )
+        dtype = torch.float32 if precision == "float32" else torch.bfloat16
+        self._layers = (_Layer * shape.layers)(*map(self._layer, model.blocks))
+        norm: Any = model.norm
+        weights = _Weights(
+            layers=self._layers,
+            norm=self._keep(norm.weight),
+            norm_bias=self._keep(getattr(norm, "bias", None)),
+            cos=self._keep(model.rope_cos),
+            sin=self._keep(model.rope_sin),
+            positions=self._keep(model.positions.weight if model.positions is not None else None),
+            embedding=self._keep(model.embedding.weight, dtype),
+            head=self._matrix(model.head_weight, None),
+            keys=self._cache[0].ctypes.data,
+            values=self._cache[1].ctypes.data,
+            tables=self.tables.ctypes.data,
+        )
+        self._model = ctypes.c_void_p(self._library.crawltalk_make(ctypes.byref(config), ctypes.byref(weights)))
+
+    def __del__(self) -> None:
+        if model := getattr(self, "_model", None):
+            self._library.crawltalk_free(model)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits of the wanted rows."""
+        logits = np.empty((len(batch.wanted), self.vocab_size), np.float32)
+        self._forward(batch, logits, None)
+        return torch.from_numpy(logits)
+
+    def states(self, batch: Batch) -> Tensor:
+        """Final states of the wanted rows."""
+        states = np.empty((len(batch.wanted), self.width), np.float32)
+        self._forward(batch, None, states)
+        return torch.from_numpy(states)
+
+    def _forward(self, batch: Batch, logits: np.ndarray | None, states: np.ndarray | None) -> None:
+        self._library.crawltalk_forward(
+            self._model,
+            len(batch.tokens),
+            *(ctypes.c_void_p(array.ctypes.data) for array in (batch.tokens, batch.positions, batch.slots)),
+            len(batch.wanted),
+            *(ctypes.c_void_p(array.ctypes.data if array is not None else None) for array in (batch.wanted, logits, states)),
+        )
+
+    def choose(self, logits_BV: Tensor, samplings: Sequence[Sampling], points: Sequence[float]) -> list[int]:
+        """The next token of each row."""
+        logits = logits_BV.contiguous().numpy()
+        settings = [sampling.filters for sampling in samplings]
+        kinds = (np.float32, np.int32, np.float32, np.float32)
+        columns: list[np.ndarray] = [
+            np.array(column, kind) for column, kind in zip(zip(*settings, strict=True), kinds, strict=True)
+        ]
+        columns.append(np.array(points, np.float64))
+        tokens = np.empty(len(points), np.int32)
+        arrays = (ctypes.c_void_p(array.ctypes.data) for array in (logits, *columns, tokens))
+        self._library.crawltalk_choose(self._model, len(points), *arrays)
+        return tokens.tolist()
+
+    def _keep(self, weight: Tensor | None, dtype: torch.dtype = torch.float32) -> int | None:
+        """The address of a copy that lives as long as this does."""
+        if weight is None:
+            return None
+        self._kept.append(weight.detach().to("cpu", dtype).contiguous())
+        return self._kept[-1].data_ptr()
+
+    def _layer(self, block: Any) -> _Layer:
+        attention, mlp = block.attention, block.mlp
+        up = mlp.gate_up if hasattr(mlp, "gate_up") else mlp.up
+        return _Layer(
+            norm1=self._keep(block.attention_norm.weight),
+            norm1_bias=self._keep(getattr(block.attention_norm, "bias", None)),
+            norm2=self._keep(block.mlp_norm.weight),
+            norm2_bias=self._keep(getattr(block.mlp_norm, "bias", None)),
+            q_norm=self._keep(attention.q_norm),
+            k_norm=self._keep(attention.k_norm),
+            qkv=self._matrix(attention.qkv.weight, attention.qkv.bias),
+            out=self._matrix(attention.out.weight, attention.out.bias),
+            up=self._matrix(in_turn(up.weight) if hasattr(mlp, "gate_up") else up.weight, up.bias),
+            down=self._matrix(mlp.down.weight, mlp.down.bias),
+        )
+
+    def _matrix(self, weight: Tensor, bias: Tensor | None) -> _Matrix:
+        """A matrix [outputs, inputs] in panels."""
+        outputs, inputs = weight.shape
+        padded = torch.zeros(-(-outputs // LANES) * LANES, -(-inputs // GROUP) * GROUP)
+        padded[:outputs, :inputs] = weight.detach()
+        panels = padded.view(-1, LANES, padded.shape[1])  # [panels, 16, inputs]
+        scales = None
+        if self._kind == KINDS["float32"]:
+            data = self._keep(panels.transpose(1, 2))
+        elif self._kind == KINDS["bfloat16"]:
+            data = self._keep(panels.unflatten(2, (-1, 2)).transpose(1, 2), torch.bfloat16)
+        else:
+            q, scale = quantize(panels.unflatten(2, (-1, GROUP)))
+            data = self._keep((q.flatten(2) + 128).unflatten(2, (-1, 4)).transpose(1, 2), torch.uint8)
+            scales = self._keep(scale.transpose(1, 2), torch.bfloat16)
+        if bias is not None:
+            bias = torch.nn.functional.pad(bias.detach().float(), (0, len(padded) - outputs))
+        return _Matrix(outputs=outputs, inputs=padded.shape[1], data=data, scales=scales, bias=self._keep(bias))
+
+
+def in_turn(gate_up: Tensor) -> Tensor:
+    """The rows of gates and of the inner layer, one half behind the other, as panels of 16 in turn."""
+    return gate_up.unflatten(0, (2, -1, LANES)).transpose(0, 1).flatten(0, 2)
+
+
+def quantize(weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Whole numbers from -127 to 127 in fp32, of the shape of `weights`, and the scale of each group along the last dimension.
+
+    Scales are bfloat16 numbers (in fp32), rounded up so that no weight is cut off.
+    """
+    scale = weights.abs().amax(dim=-1) / 127
+    scale = ((scale.view(torch.int32) + 0xFFFF) & ~0xFFFF).view(torch.float32)
+    return (weights / scale.clamp(min=1e-30)[..., None]).round(), scale
