@@ -114,11 +114,12 @@ class Team {
       phase.store(now + 1, std::memory_order_release);
       return;
     }
-    for (int spins = 0; phase.load(std::memory_order_acquire) == now; spins++) spins < SPINS ? pause() : std::this_thread::yield();
+    for (int spins = 0; phase.load(std::memory_order_acquire) == now; spins++) wait(spins);
   }
 
  private:
-  static constexpr int SPINS = 2000;
+  static constexpr int SPINS = 100;  // few: the thread that is waited for may need this very processor
+  static constexpr int PATIENCE = 300;
   const int all;
   int active = 1;
   std::vector<std::thread> threads;
@@ -129,7 +130,8 @@ class Team {
   std::mutex mutex;
   std::condition_variable woken;
 
-  static void pause() {
+  static void wait(int spins) {
+    if (spins > SPINS) return std::this_thread::yield();
 #if defined(__x86_64__)
     _mm_pause();
 #elif defined(__aarch64__)
@@ -142,7 +144,7 @@ class Team {
   }
   void follow(int t) {
     for (uint32_t seen = 0;;) {
-      for (int spins = 0; spins < SPINS && calls.load(std::memory_order_acquire) == seen; spins++) pause();
+      for (int spins = 0; spins < PATIENCE && calls.load(std::memory_order_acquire) == seen; spins++) wait(spins);
       if (calls.load(std::memory_order_acquire) == seen) {
         std::unique_lock<std::mutex> hold(mutex);
         woken.wait(hold, [&] { return calls.load(std::memory_order_acquire) != seen; });
@@ -156,28 +158,29 @@ class Team {
 };
 
 // Whether calls of one size are quicker on all threads or on the caller's alone: that depends on the work, and on who else is
-// busy on this machine. Now and then the other way is tried, more rarely each time that it is slower.
+// busy on this machine. Now and then the other way is tried: more rarely each time that it is slower, at once if calls have become slow.
 class Choice {
  public:
   bool all() const { return together != (trial > 0); }
   void took(double seconds) {
     if (trial == 0) {
-      mean = mean ? 0.8 * mean + 0.2 * seconds : seconds;
-      if (++calls >= wait) calls = 0, trial = TRIALS, tried = 0;
+      mean = mean ? 0.9 * mean + 0.1 * seconds : seconds;
+      if (++calls == FIRST) usual = mean;
+      if (calls >= wait || (calls > FIRST && mean > 1.5 * usual)) calls = 0, trial = TRIALS, tried = 0;
       return;
     }
     if (trial-- <= TRIALS - 2) tried += seconds / (TRIALS - 2);  // the first two wake the others
     if (trial > 0) return;
     bool better = tried < mean;
-    wait = better ? 32 : std::min(2 * wait, 2048);
+    wait = better ? FIRST : std::min(2 * wait, 1024);
     if (better) together = !together, mean = tried;
   }
 
  private:
-  static constexpr int TRIALS = 8;
+  static constexpr int TRIALS = 8, FIRST = 16;
   bool together = false;
-  int calls = 0, wait = 8, trial = 0;
-  double mean = 0, tried = 0;
+  int calls = 0, wait = FIRST, trial = 0;
+  double mean = 0, usual = 0, tried = 0;
 };
 
 struct Part { int begin, end; };
