@@ -83,7 +83,7 @@ class Engine:
     def _vocabulary(self) -> Vocabulary:
         return Vocabulary(self.tokenizer)
 
-    def _recent(self, prompt: Sequence[int]) -> list[int]:
+    def recent(self, prompt: Sequence[int]) -> list[int]:
         """A prompt without its oldest tokens, if it is too long."""
         return list(prompt)[-(self.context - 1) :] or [self.tokenizer.eot]
 
@@ -99,7 +99,7 @@ class Engine:
         Row i draws by (seed, i), so the result does not depend on the other rows. A prompt that is too long loses its oldest tokens.
         """
         requests = [
-            self.request(self._recent(prompt), sampling, stop, number=number) for number, prompt in enumerate(prompts)
+            self.request(self.recent(prompt), sampling, stop, number=number) for number, prompt in enumerate(prompts)
         ]
         replies: dict[int, list[int]] = {request.number: [] for request in requests}
         finished = 0
@@ -124,7 +124,7 @@ class Engine:
 
     def stream(self, prompt: Sequence[int], sampling: Sampling, stop: frozenset[int] | None = None) -> Iterator[int]:
         """The continuation of one prompt, token by token."""
-        for _, event in self.run([self.request(self._recent(prompt), sampling, stop)]):
+        for _, event in self.run([self.request(self.recent(prompt), sampling, stop)]):
             yield from (token.id for token in event.tokens)
 
     def probabilities(self, prompt: Sequence[int], reply: Sequence[int]) -> list[float]:

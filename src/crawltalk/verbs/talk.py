@@ -1,8 +1,11 @@
 """Verbs that let a model talk."""
 
+import json as jsonlib
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 from rich.columns import Columns
@@ -18,21 +21,56 @@ if TYPE_CHECKING:
     from crawltalk.engine import Engine, Sampling
 
 Model = Annotated[str, Parameter(help="A run, an imported model (smollm2), or a folder in Hugging Face's layout.")]
+Precision = Annotated[
+    Literal["float32", "bfloat16", "int8"],
+    Parameter(help="Of the weights; int8 is refused where it makes the model's perplexity 0.5 % higher."),
+]
+Text = Annotated[str, Parameter(allow_leading_hyphen=True)]
+Json = Annotated[bool, Parameter(negative=(), help="Print one JSON object for each answer instead.")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Knobs:
+    """How tokens are chosen."""
+
+    temperature: float | None = None
+    """0 takes the likeliest token."""
+    top_k: int = 0
+    """Only the k likeliest tokens (0: all)."""
+    top_p: float = 1.0
+    """Only the fewest tokens whose probability reaches p."""
+    min_p: float = 0.0
+    """Only tokens of at least this share of the likeliest one's probability."""
+    repetition_penalty: float = 1.0
+    """Above 1: what was said is less likely to be said again."""
+    max_tokens: int | None = None
+    stop: Annotated[tuple[str, ...], Parameter(negative=())] = ()
+    """Text that ends an answer; may be given more than once."""
+    seed: int = 0
+
+    def sampling(self, temperature: float, max_tokens: int) -> "Sampling":
+        """With these values for what was not given."""
+        from crawltalk.engine import Sampling
+
+        return Sampling(
+            temperature=temperature if self.temperature is None else self.temperature,
+            max_tokens=max_tokens if self.max_tokens is None else self.max_tokens,
+            **{name: getattr(self, name) for name in ("top_k", "top_p", "min_p", "repetition_penalty", "stop", "seed")},
+        )
 
 
 def generate(
-    prompt: str,
+    prompt: Text,
     *,
     model: Model = "runs/small",
     samples: int = 3,
-    temperature: float = 0.8,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    max_tokens: int = 64,
-    seed: int = 0,
+    knobs: Knobs = Knobs(),
+    precision: Precision = "float32",
     assistant: Annotated[bool, Parameter(negative=())] = False,
+    json: Json = False,
 ) -> None:
-    """Let the base model continue a text; several samples side by side.
+    """Let the base model continue a text (-: what stands on standard input); several samples side by side.
 
     Parameters
     ----------
@@ -41,42 +79,60 @@ def generate(
     """
     from crawltalk.engine.prompts import as_assistant, first_line
 
-    sampling = _sampling(temperature, top_k, top_p, max_tokens, seed)
-    engine = _load(model_folder(model, prefer=("pretrain",)))
-    ids = [engine.tokenizer.eot, *engine.tokenizer.encode(as_assistant([], prompt) if assistant else prompt)]
-    texts = [engine.tokenizer.decode(tokens) for tokens in engine.generate([ids] * samples, sampling)]
+    if samples < 1:
+        raise UserError("--samples is at least 1")
+    sampling = knobs.sampling(0.8, 64)
+    prompt = sys.stdin.read() if prompt == "-" else prompt
+    engine = _load(model_folder(model, prefer=("pretrain",)), precision)
+    ids = engine.recent([engine.tokenizer.eot, *engine.tokenizer.encode(as_assistant([], prompt) if assistant else prompt)])
+    texts = [""] * samples
+    for _, event in engine.run([engine.request(ids, sampling, samples=samples)]):
+        texts[event.sample] += event.text
     if assistant:
         prompt, texts = f"{prompt}\n", [first_line(text) for text in texts]
-    if console.is_terminal:
+    if json:
+        print(jsonlib.dumps({"prompt": prompt, "samples": texts}, ensure_ascii=False))
+    elif console.is_terminal:
         console.print(Columns([Panel(f"[bold]{escape(prompt)}[/]{escape(text)}", width=44) for text in texts]))
-        return
-    for index, text in enumerate(texts):
-        print(f"--- sample {index}\n{prompt}{text}")
+    else:
+        for index, text in enumerate(texts):
+            print(f"--- sample {index}\n{prompt}{text}")
 
 
 def chat(
-    message: str | None = None,
+    message: Text | None = None,
     *,
     model: Model = "runs/small",
     system: str | None = None,
-    temperature: float = 0.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    max_tokens: int = 128,
-    seed: int = 0,
+    knobs: Knobs = Knobs(),
+    precision: Precision = "float32",
+    json: Json = False,
 ) -> None:
-    """Talk with the assistant: one answer to a message, else a conversation (/clear, /quit), or an answer per line."""
-    sampling = _sampling(temperature, top_k, top_p, max_tokens, seed)
-    engine = _load(model_folder(model))
+    """Talk with the assistant: one answer to a message (-: what stands on standard input), else a conversation (/clear, /quit).
+
+    Where nobody types, each line of standard input gets an answer.
+    """
+    sampling = knobs.sampling(0.0, 128)
+    engine = _load(model_folder(model), precision)
     start = [Message("system", system)] if system else []
-    if message is not None:
-        _answer(engine, [*start, Message("user", message)], sampling)
-    elif sys.stdin.isatty():
+    if message is None and sys.stdin.isatty() and not json:
         _converse(engine, start, sampling)
-    else:
-        for line in sys.stdin:
-            if line.strip():
-                _answer(engine, [*start, Message("user", line.strip())], sampling)
+        return
+    for text in _asked(message):
+        messages = [*start, Message("user", text)]
+        if json:
+            print(
+                jsonlib.dumps({"message": text, "reply": engine.reply(messages, sampling)}, ensure_ascii=False), flush=True
+            )
+        else:
+            _answer(engine, messages, sampling)
+
+
+def _asked(message: str | None) -> Iterator[str]:
+    if message is not None:
+        yield sys.stdin.read().strip() if message == "-" else message
+        return
+    yield from (line.strip() for line in sys.stdin if line.strip())
 
 
 def _converse(engine: "Engine", start: list[Message], sampling: "Sampling") -> None:
@@ -114,15 +170,7 @@ def _answer(engine: "Engine", messages: list[Message], sampling: "Sampling") -> 
     return reply
 
 
-def _sampling(temperature: float, top_k: int, top_p: float, max_tokens: int, seed: int) -> "Sampling":
-    from crawltalk.engine import Sampling
-
-    if temperature < 0 or top_k < 0 or not 0 < top_p <= 1 or max_tokens < 1:
-        raise UserError("temperature and top-k are 0 or more, top-p is above 0 and at most 1, max-tokens is 1 or more")
-    return Sampling(temperature=temperature, top_k=top_k, top_p=top_p, max_tokens=max_tokens, seed=seed)
-
-
-def _load(folder: Path) -> "Engine":
+def _load(folder: Path, precision: Precision) -> "Engine":
     from crawltalk.engine import Engine
 
-    return Engine.load(folder)
+    return Engine.load(folder, precision=precision)
