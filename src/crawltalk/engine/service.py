@@ -11,17 +11,22 @@ from crawltalk.engine.engine import Engine
 from crawltalk.engine.requests import Event, Request, Token
 from crawltalk.engine.sampling import Sampling
 
+PAUSE = 0.002
+"""Seconds between two deliveries of news."""
+
 
 class Full(Exception):
     """As many requests wait as may."""
 
 
 class Stream(AsyncIterator[Event]):
-    """The events of one request, over all its samples."""
+    """The events of one request, over all its samples. What came since the last look comes as one event for each sample."""
 
-    def __init__(self, request: Request, loop: asyncio.AbstractEventLoop) -> None:
-        self._request, self._loop = request, loop
-        self._events: asyncio.Queue[Event | BaseException] = asyncio.Queue()
+    def __init__(self, request: Request) -> None:
+        self._request, self.number = request, request.number
+        self._pending: dict[int, Event] = {}
+        self._failure: BaseException | None = None
+        self._arrived = asyncio.Event()
         self._open = self.unfinished = request.samples
         """Samples whose end the asker, the engine has not seen."""
 
@@ -39,16 +44,18 @@ class Stream(AsyncIterator[Event]):
         return self
 
     async def __anext__(self) -> Event:
+        while self._open and not self._pending and self._failure is None:
+            self._arrived.clear()
+            try:
+                await self._arrived.wait()
+            except asyncio.CancelledError:
+                await self.aclose()
+                raise
+        if self._failure is not None:
+            raise self._failure
         if not self._open:
             raise StopAsyncIteration
-        try:
-            event = await self._events.get()
-        except asyncio.CancelledError:
-            await self.aclose()
-            raise
-        if isinstance(event, BaseException):
-            self._open = 0
-            raise event
+        event = self._pending.pop(next(iter(self._pending)))
         self._open -= event.finish is not None
         return event
 
@@ -56,10 +63,20 @@ class Stream(AsyncIterator[Event]):
         """Cancel what is not finished; the engine drops it before its next step."""
         self._request.cancelled = True
         self._open = 0
+        self._arrived.set()
 
-    def put(self, event: Event | BaseException) -> None:
-        """From the engine's thread."""
-        self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+    def put(self, event: Event) -> None:
+        """Hand over news."""
+        before = self._pending.get(event.sample)
+        if before is not None:
+            event = Event(event.sample, before.text + event.text, before.tokens + event.tokens, event.finish)
+        self._pending[event.sample] = event
+        self._arrived.set()
+
+    def fail(self, failure: BaseException) -> None:
+        """Hand over the reason why there will be no more."""
+        self._failure = failure
+        self._arrived.set()
 
 
 class Service:
@@ -68,6 +85,10 @@ class Service:
     def __init__(self, engine: Engine, *, queue: int = 256) -> None:
         self.engine, self.queue = engine, queue
         self._streams: dict[int, Stream] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._news: list[tuple[Stream, Event]] = []
+        self._posted = False
+        """Whether the askers' thread has been told that there is news, and has not had its pause since."""
         self._work: list[Callable[[], None]] = []
         self._changed = threading.Condition()
         self._ending = False
@@ -99,7 +120,8 @@ class Service:
         if len(self._streams) >= SLOTS + self.queue:
             raise Full(f"{len(self._streams)} requests are being served or wait")
         request = self.engine.request(prompt, sampling, samples=samples, client=client, echo=echo)
-        stream = Stream(request, asyncio.get_running_loop())
+        self._loop = asyncio.get_running_loop()
+        stream = Stream(request)
         self._streams[request.number] = stream
         self._do(lambda: self.engine.scheduler.submit(request))
         return stream
@@ -149,7 +171,8 @@ class Service:
         except BaseException as failure:  # everybody who waits is told; the thread's traceback is printed
             self._failure = failure
             for stream in list(self._streams.values()):
-                stream.put(failure)
+                if self._loop is not None:
+                    self._loop.call_soon_threadsafe(stream.fail, failure)
             raise
 
     def _turn(self) -> bool:
@@ -161,10 +184,28 @@ class Service:
             work, self._work = self._work, []
         for one in work:
             one()
-        for request, event in scheduler.step():
-            stream = self._streams[request.number]
-            stream.put(event)
+        news = [(self._streams[request.number], event) for request, event in scheduler.step()]
+        for stream, event in news:
             stream.unfinished -= event.finish is not None
             if not stream.unfinished:
-                del self._streams[request.number]
+                del self._streams[stream.number]
+        if news:
+            self._post(news)
         return bool(work or scheduler.busy or not self._ending)
+
+    def _post(self, news: list[tuple[Stream, Event]]) -> None:
+        with self._changed:
+            self._news += news
+            tell, self._posted = not self._posted, True
+        if tell and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        """In the askers' thread. News is followed by a pause, since tokens may come faster than they can be sent one by one."""
+        with self._changed:
+            news, self._news = self._news, []
+            self._posted = bool(news)
+        for stream, event in news:
+            stream.put(event)
+        if news and self._loop is not None:
+            self._loop.call_later(PAUSE, self._deliver)
