@@ -13,7 +13,7 @@ from crawltalk.core.errors import BadInput
 from crawltalk.engine import Engine, Sampling
 from crawltalk.engine.backend import Backend, Batch, Reference
 from crawltalk.engine.engine import make_backend
-from crawltalk.engine.gate import MOST, check, rise
+from crawltalk.engine.perplexity import MOST, check, rise
 from crawltalk.engine.native import COMPILERS, Native, in_turn, quantize
 from crawltalk.engine.sampling import choose
 from crawltalk.model.cache import BLOCK

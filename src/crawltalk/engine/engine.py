@@ -49,7 +49,7 @@ class Engine:
         model, tokenizer = load_model(folder, device=device), Tokenizer.load(folder)
         engine = cls(model, tokenizer, make_backend(model, precision))
         if precision == "int8":
-            from crawltalk.engine.gate import check
+            from crawltalk.engine.perplexity import check
 
             check(cls(model, tokenizer), engine, precision)
         return engine

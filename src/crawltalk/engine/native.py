@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from functools import cache
@@ -93,6 +94,8 @@ def library() -> Any:
     if not path.exists():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if sys.stderr.isatty():
+                print("compiling the decoder for this machine, once (seconds) ...", file=sys.stderr)
             with tempfile.TemporaryDirectory(dir=path.parent) as folder:
                 made = Path(folder) / path.name
                 command = [compiler, *FLAGS, native, "-Wno-psabi", "-o", str(made), str(SOURCE)]

@@ -51,4 +51,15 @@ def checks() -> list[tuple[bool, str, str]]:
             found.append((True, package, f"{distribution(package).version}: {why.split(';')[0]}"))
         except PackageNotFoundError:
             found.append((False, package, f"not installed: {why}"))
+    found.append((True, "decoding", _decoding()))
     return found
+
+
+def _decoding() -> str:
+    from crawltalk.engine.native import Unavailable, library  # it loads torch
+
+    try:
+        library()
+    except Unavailable as reason:
+        return f"torch; native code is many times as fast, but {reason}"
+    return "native code, compiled for this machine"
