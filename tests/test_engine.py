@@ -129,6 +129,18 @@ def test_the_oldest_turns_are_dropped_and_counted_when_a_conversation_is_too_lon
         ENGINE.prompt([Message("user", "x" * 60)])
 
 
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=9), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_as_few_of_the_oldest_turns_are_dropped_as_will_do(sizes, with_system):
+    system = [Message("system", "s")] if with_system else []
+    turns = [Message("assistant" if place % 2 else "user", "x" * size) for place, size in enumerate(sizes)]
+    ids, dropped = ENGINE.prompt([*system, *turns])
+    assert ids == TOKENIZER.encode_chat([*system, *turns[dropped:]], reply=True)
+    assert len(ids) <= 36
+    if dropped:
+        assert len(TOKENIZER.encode_chat([*system, *turns[dropped - 1 :]], reply=True)) > 36
+
+
 def test_a_base_model_without_a_chat_format_says_so():
     plain = Tokenizer({bytes([b]): b for b in range(96)}, [], ".", {"<|endoftext|>": 96})
     with pytest.raises(BadInput, match="crawltalk generate"):

@@ -13,8 +13,8 @@ from crawltalk.core.errors import BadInput
 from crawltalk.engine import Engine, Sampling
 from crawltalk.engine.backend import Backend, Batch, Reference
 from crawltalk.engine.engine import make_backend
-from crawltalk.engine.perplexity import MOST, check, rise
 from crawltalk.engine.native import COMPILERS, Native, in_turn, quantize
+from crawltalk.engine.perplexity import MOST, check, rise
 from crawltalk.engine.sampling import choose
 from crawltalk.model.cache import BLOCK
 from crawltalk.model.shape import Shape

@@ -37,7 +37,7 @@ def test_each_of_many_askers_gets_what_it_would_get_alone():
     prompts = [[n, 5, 6] for n in range(60)]
 
     async def work(service: Service) -> None:
-        streams = [service.submit(prompt, LONG) for prompt in prompts]
+        streams = [await service.submit(prompt, LONG) for prompt in prompts]
         replies = await asyncio.gather(*map(tokens_of, streams))
         plain = Engine(MODEL, TOKENIZER)
         assert replies == [plain.generate([prompt], LONG)[0] for prompt in prompts]
@@ -48,11 +48,11 @@ def test_each_of_many_askers_gets_what_it_would_get_alone():
 
 def test_an_asker_who_leaves_frees_the_place_and_the_others_go_on():
     async def work(service: Service) -> None:
-        goes, stays = service.submit([1], LONG), service.submit([2], LONG)
+        goes, stays = await service.submit([1], LONG), await service.submit([2], LONG)
         await anext(goes)
         await goes.aclose()
         assert len(await tokens_of(stays)) == 40
-        task = asyncio.create_task(tokens_of(service.submit([3], LONG)))
+        task = asyncio.create_task(tokens_of(await service.submit([3], LONG)))
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -64,11 +64,11 @@ def test_an_asker_who_leaves_frees_the_place_and_the_others_go_on():
 
 def test_who_comes_when_the_queue_is_full_is_sent_away():
     async def work(service: Service) -> None:
-        streams = [service.submit([n % 200 + 1], LONG) for n in range(SLOTS + 3)]
+        streams = [await service.submit([n % 200 + 1], LONG) for n in range(SLOTS + 3)]
         with pytest.raises(Full):
-            service.submit([1], LONG)
+            await service.submit([1], LONG)
         assert all(len(reply) == 40 for reply in await asyncio.gather(*map(tokens_of, streams)))
-        assert len(await tokens_of(service.submit([1], LONG))) == 40
+        assert len(await tokens_of(await service.submit([1], LONG))) == 40
 
     with_service(work, queue=3)
 
@@ -76,7 +76,7 @@ def test_who_comes_when_the_queue_is_full_is_sent_away():
 def test_what_cannot_be_served_is_refused_at_once():
     async def work(service: Service) -> None:
         with pytest.raises(BadInput, match="reads 1 to 48"):
-            service.submit([1] * 49, LONG)
+            await service.submit([1] * 49, LONG)
         with pytest.raises(BadInput, match="reads 1 to 48"):
             await service.embed([[1] * 49])
 
@@ -85,7 +85,7 @@ def test_what_cannot_be_served_is_refused_at_once():
 
 def test_a_service_that_stops_finishes_what_runs_and_cancels_what_takes_too_long():
     async def leave(service: Service) -> None:
-        streams.append(service.submit([1], LONG))
+        streams.append(await service.submit([1], LONG))
         await asyncio.sleep(0)
 
     for grace, finish in ((5.0, "length"), (0.0, "cancelled")):
@@ -99,19 +99,19 @@ def test_a_service_that_stops_finishes_what_runs_and_cancels_what_takes_too_long
 def test_an_engine_that_fails_says_so_to_everybody():
     async def work(service: Service) -> None:
         del service.engine.scheduler.backend
-        streams = [service.submit([n + 1], LONG) for n in range(2)]
+        streams = [await service.submit([n + 1], LONG) for n in range(2)]
         for stream in streams:
             with pytest.raises(AttributeError, match="backend"):
                 await tokens_of(stream)
         with pytest.raises(RuntimeError, match="failed"):
-            service.submit([1], LONG)
+            await service.submit([1], LONG)
 
     with_service(work)
 
 
 def test_embeddings_are_made_between_steps():
     async def work(service: Service) -> None:
-        stream = service.submit([1], LONG)
+        stream = await service.submit([1], LONG)
         await anext(stream)
         found = await service.embed([[1, 2], [3]])
         assert found == Engine(MODEL, TOKENIZER).embed([[1, 2], [3]]).tolist()
@@ -122,7 +122,7 @@ def test_embeddings_are_made_between_steps():
 
 def test_the_probabilities_of_a_prompt_come_with_the_first_event():
     async def work(service: Service) -> None:
-        stream = service.submit([1, 2, 3], Sampling(max_tokens=0, logprobs=2), echo=True)
+        stream = await service.submit([1, 2, 3], Sampling(max_tokens=0, logprobs=2), echo=True)
         event = await anext(stream)
         assert event.finish == "length"
         assert [token.id for token in stream.prompt] == [1, 2, 3]

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher
 
 
+_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+"""One way to write JSON, Python's: else a weak model may write blanks for ever."""
+
+
 class Vocabulary:
     """A tokenizer as llguidance reads it; made once for a model, since it takes a while."""
 
@@ -42,7 +46,9 @@ class Constraint:
         from llguidance import LLMatcher
 
         try:
-            matcher = LLMatcher(vocabulary.library, LLMatcher.grammar_from_json_schema(schema), log_level=0)
+            matcher = LLMatcher(
+                vocabulary.library, LLMatcher.grammar_from_json_schema(schema, overrides=_STYLE), log_level=0
+            )
             error = matcher.get_error()
         except ValueError as problem:
             raise BadInput(f"this JSON schema cannot be obeyed: {problem}") from None

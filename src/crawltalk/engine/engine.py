@@ -161,13 +161,14 @@ class Engine:
         system = [message for message in messages[:1] if message.role == "system"]
         turns = list(messages[len(system) :])
         room = self.context - max(1, self.context // REPLY_ROOM)
-        dropped = 0
-        ids, _ = self.tokenizer.render([*system, *turns], reply=True)
-        while len(ids) > room and dropped < len(turns) - 1:
-            dropped += 1
-            ids, _ = self.tokenizer.render([*system, *turns[dropped:]], reply=True)
-        if len(ids) <= room:
-            return ids, dropped
-        raise BadInput(
-            f"the message has {len(ids)} tokens; this model has room for {room} of {self.context}: make it shorter"
-        )
+        size, kept = len(self.tokenizer.encode_chat(system, reply=True)), 0
+        for message in reversed(turns):  # from the end: a long history costs no more than what fits
+            size += self.tokenizer.turn_size(message)
+            if size > room:
+                break
+            kept += 1
+        if turns and not kept:
+            raise BadInput(
+                f"the message has {size} tokens; this model has room for {room} of {self.context}: make it shorter"
+            )
+        return self.tokenizer.encode_chat([*system, *turns[len(turns) - kept :]], reply=True), len(turns) - kept

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from crawltalk.engine.backend import SLOTS
@@ -92,7 +93,8 @@ class Service:
         self._work: list[Callable[[], None]] = []
         self._changed = threading.Condition()
         self._ending = False
-        self._failure: BaseException | None = None
+        self.failure: BaseException | None = None
+        """What ended the engine before its time."""
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -111,15 +113,16 @@ class Service:
             self._changed.notify()
         await asyncio.to_thread(self._thread.join)
 
-    def submit(
+    async def submit(
         self, prompt: Sequence[int], sampling: Sampling, *, samples: int = 1, client: str = "", echo: bool = False
     ) -> Stream:
         """Ask. Raises Full, or BadInput for what can never be served. Clients take turns where there is a queue."""
-        if self._failure is not None:
-            raise RuntimeError("the engine has failed") from self._failure
+        if self.failure is not None:
+            raise RuntimeError("the engine has failed") from self.failure
         if len(self._streams) >= SLOTS + self.queue:
             raise Full(f"{len(self._streams)} requests are being served or wait")
-        request = self.engine.request(prompt, sampling, samples=samples, client=client, echo=echo)
+        make = partial(self.engine.request, prompt, sampling, samples=samples, client=client, echo=echo)
+        request = make() if sampling.schema is None else await asyncio.to_thread(make)  # a schema takes a while to compile
         self._loop = asyncio.get_running_loop()
         stream = Stream(request)
         self._streams[request.number] = stream
@@ -169,7 +172,7 @@ class Service:
             while self._turn():
                 pass
         except BaseException as failure:  # everybody who waits is told; the thread's traceback is printed
-            self._failure = failure
+            self.failure = failure
             for stream in list(self._streams.values()):
                 if self._loop is not None:
                     self._loop.call_soon_threadsafe(stream.fail, failure)

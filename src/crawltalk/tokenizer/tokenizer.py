@@ -231,17 +231,13 @@ class Tokenizer:
 
         `reply` opens a turn of the assistant at the end. Raises BadInput if the model has no chat format.
         """
-        chat = self.chat
-        if chat is None:
-            raise BadInput("this is a base model: it has no chat format; use: crawltalk generate")
+        chat = self._chat()
         ids: list[int] = [self.specials[chat.begin]] if chat.begin is not None else []
         spoken = [False] * len(ids)
         if chat.default_system is not None and (not messages or messages[0].role != "system"):
             messages = [Message("system", chat.default_system), *messages]
         for message in messages:
-            head = self._open_turn(chat, message.role)
-            said = [*self.encode(message.content), self.specials[chat.end]]
-            after = self.encode(chat.after)
+            head, said, after = self._turn(chat, message)
             ids += [*head, *said, *after]
             is_spoken = message.role == "assistant"
             spoken += [*(False for _ in head), *(is_spoken for _ in said), *(False for _ in after)]
@@ -250,6 +246,20 @@ class Tokenizer:
             ids += head
             spoken += [False] * len(head)
         return ids, spoken
+
+    def turn_size(self, message: Message) -> int:
+        """Tokens that a turn adds to a conversation. Raises BadInput if the model has no chat format."""
+        return sum(map(len, self._turn(self._chat(), message)))
+
+    def _chat(self) -> ChatFormat:
+        if self.chat is None:
+            raise BadInput("this is a base model: it has no chat format; use: crawltalk generate")
+        return self.chat
+
+    def _turn(self, chat: ChatFormat, message: Message) -> tuple[list[int], list[int], list[int]]:
+        """What opens a turn, what is said in it, what follows."""
+        said = [*self.encode(message.content), self.specials[chat.end]]
+        return self._open_turn(chat, message.role), said, self.encode(chat.after)
 
     def _open_turn(self, chat: ChatFormat, role: str) -> list[int]:
         if chat.role_end is None:
