@@ -22,9 +22,12 @@ GROUPS = {
     "Use": {
         "generate": ("talk:generate", "let the base model continue a text, several samples side by side"),
         "chat": ("talk:chat", "talk with the assistant, or with any model of Llama's, Qwen3's or GPT-2's shape"),
+        "serve": ("serve:serve", "over HTTP: OpenAI's API, and a page"),
         "tokens": ("tokens:tokens", "show how a text is cut into tokens"),
+        "trace": ("trace:trace", "find the training pages that hold an answer word for word"),
         "classifier": ("corpus:classifier", "train a quality classifier for the data stage on labels of your own"),
         "import": ("imports:import_model", "bring in weights: smollm2, GGUF, llama2.c, a Hugging Face folder"),
+        "export": ("export:export", "take a model elsewhere: a GGUF file, or a Hugging Face folder"),
     },
     "Look": {
         "status": ("look:status", "every stage: state, time, memory, figures"),

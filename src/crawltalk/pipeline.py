@@ -16,6 +16,7 @@ STAGES = (
     ),
     Stage("tokenizer", ("data",), "crawltalk.tokenizer.stage:tokenizer", "byte-level BPE learned from the documents"),
     Stage("tokens", ("data", "tokenizer"), "crawltalk.tokens:tokens", "the mixture as token shards"),
+    Stage("index", ("tokens",), "crawltalk.retrieval.stage:index", "where every run of tokens stands in the shards"),
     Stage(
         "pretrain",
         ("tokens", "tokenizer"),
@@ -28,17 +29,17 @@ STAGES = (
     ),
     Stage(
         "evals",
-        ("pretrain", "sft", "tokens", "tokenizer", "data"),
+        ("pretrain", "sft", "tokens", "index", "tokenizer", "data"),
         "crawltalk.evals.stage:evals",
         "what both models can do",
-        version=2,
+        version=3,
     ),
     Stage(
         "report",
-        ("crawl", "data", "tokenizer", "tokens", "pretrain", "sft", "evals"),
+        ("crawl", "data", "tokenizer", "tokens", "index", "pretrain", "sft", "evals"),
         "crawltalk.report.stage:report",
         "one HTML file that shows it all",
-        version=2,
+        version=3,
     ),
 )
 

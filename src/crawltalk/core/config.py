@@ -206,7 +206,8 @@ def _parse_flag(key: str, text: str) -> Any:
     hint = _TYPES[key]
     kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if dataclasses.is_dataclass(hint):
-        raise BadRecipe(f"--{key} is a section; set one of its values, such as --{key}.{dataclasses.fields(hint)[0].name}")
+        names = ", ".join(f"--{key}.{field.name}" for field in dataclasses.fields(hint))
+        raise BadRecipe(f"--{key} is a section; set one of its values: {names or 'it has none'}")
     if str in kinds:
         return text
     if hint == tuple[str, ...] and not text.startswith("["):

@@ -158,6 +158,11 @@ class Tokens:
     """Documents for each of `graded`."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Index:
+    """Suffix arrays over the training shards, to trace a text back to its pages. Nothing to choose."""
+
+
 Family = Literal["qwen3", "llama", "gpt2", "speedrun"]
 """llama: RMSNorm, rotary positions, SwiGLU, no biases. qwen3: the same, and queries and keys are normalised. gpt2: LayerNorm, learned
 positions, GELU, biases. speedrun: qwen3 with value embeddings, squared ReLU, skips from the first layer and capped logits: lower
@@ -292,6 +297,7 @@ class Recipe:
     data: Data = field(default_factory=Data)
     tokenizer: Tokenizer = field(default_factory=Tokenizer)
     tokens: Tokens = field(default_factory=Tokens)
+    index: Index = field(default_factory=Index)
     pretrain: Pretrain = field(default_factory=Pretrain)
     sft: Sft = field(default_factory=Sft)
     evals: Evals = field(default_factory=Evals)

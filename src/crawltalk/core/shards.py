@@ -126,7 +126,7 @@ class TokenShards:
         self.split: Split = getattr(self.index, split)
         self.bytes = self.split.bytes
         self.documents = self.split.documents
-        self._parts = [self._open(folder / file.name, file.tokens) for file in self.split.files]
+        self.parts = [self._open(folder / file.name, file.tokens) for file in self.split.files]
         self._starts = np.cumsum([0, *(file.tokens for file in self.split.files)]).tolist()
 
     def _open(self, path: Path, tokens: int) -> np.ndarray:
@@ -147,7 +147,7 @@ class TokenShards:
         while length > 0:
             start %= len(self)
             part = bisect_right(self._starts, start) - 1
-            piece = self._parts[part][start - self._starts[part] :][:length]
+            piece = self.parts[part][start - self._starts[part] :][:length]
             pieces.append(piece)
             start += len(piece)
             length -= len(piece)

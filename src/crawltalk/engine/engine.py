@@ -140,7 +140,7 @@ class Engine:
         for prompt in prompts:
             if not 0 < len(prompt) <= self.context:
                 raise BadInput(f"a text has {len(prompt)} tokens; this model reads 1 to {self.context}")
-            found.append(self.scheduler.states(prompt).mean(dim=0))
+            found.append(self.scheduler.read(prompt, self.backend.states).mean(dim=0))
         return torch.nn.functional.normalize(torch.stack(found), dim=-1).numpy()
 
     def reply(self, messages: Sequence[Message], sampling: Sampling) -> str:

@@ -220,6 +220,7 @@ struct Weights {
 namespace {
 
 enum Kind { FLOAT, BFLOAT, INT8 };
+constexpr int FINER = 254;  // what int8 weights are multiplied with has two parts of 8 bits, one in so much finer steps
 #if defined(__AVX512BF16__)
 constexpr bool PAIRS = true;  // products of two bfloat16 pairs at once
 #else
@@ -236,14 +237,14 @@ struct Rows {
   int stride = 0;
   std::vector<float> x;
   std::vector<uint16_t> pairs;
-  std::vector<int8_t> q;
+  std::vector<int8_t> q, finer;
   std::vector<float> scale;     // of each group
   std::vector<int32_t> offset;  // what the +128 of the weights adds to the sum over a group, negated
 
   void reserve(int rows, int columns) {
     stride = (columns + GROUP - 1) / GROUP * GROUP;
     size_t size = (size_t)rows * stride;
-    x.assign(size, 0.f), pairs.assign(size, 0), q.assign(size, 0);
+    x.assign(size, 0.f), pairs.assign(size, 0), q.assign(size, 0), finer.assign(size, 0);
     scale.assign(size / GROUP, 0.f), offset.assign(size / GROUP, 0);
   }
 };
@@ -260,14 +261,19 @@ void encode(Rows& rows, int row, const float* from, int columns) {
     std::fill(&rows.pairs[start] + columns, &rows.pairs[start] + padded, 0);
   } else {
     for (int g = 0; g < padded; g += GROUP) {
-      V a = load(from + g), b = g + LANES < columns ? load(from + g + LANES) : V{};
-      float most = largest(larger(absolute(a), absolute(b)));
-      float inverse = most > 0 ? 127.f / most : 0.f;
-      I qa = __builtin_convertvector(rounded(a * inverse), I), qb = __builtin_convertvector(rounded(b * inverse), I);
+      const V a[2] = {load(from + g), g + LANES < columns ? load(from + g + LANES) : V{}};
+      const float most = largest(larger(absolute(a[0]), absolute(a[1]))), inverse = most > 0 ? 127.f / most : 0.f;
       int32_t sum = 0;
-      int8_t* q = &rows.q[start + g];
-      for (int i = 0; i < LANES; i++) q[i] = qa[i], q[i + LANES] = qb[i], sum += qa[i] + qb[i];
-      rows.scale[(start + g) / GROUP] = most / 127.f;
+      for (int h = 0; h < 2; h++) {
+        const V coarse = rounded(a[h] * inverse);
+        const I whole = __builtin_convertvector(coarse, I);
+        int8_t* q = &rows.q[start + g + h * LANES];
+        for (int i = 0; i < LANES; i++) q[i] = whole[i], sum += whole[i] * FINER;
+        const I rest = __builtin_convertvector(rounded((a[h] * inverse - coarse) * float(FINER)), I);
+        int8_t* finer = &rows.finer[start + g + h * LANES];
+        for (int i = 0; i < LANES; i++) finer[i] = rest[i], sum += rest[i];
+      }
+      rows.scale[(start + g) / GROUP] = most / 127.f / FINER;
       rows.offset[(start + g) / GROUP] = -128 * sum;
     }
   }
@@ -350,11 +356,20 @@ inline void tile(const Matrix& m, int panel, const Rows& rows, int row, Put&& pu
     for (int g = 0; g < groups; g++) {
       I whole[R][P];
       for (int r = 0; r < R; r++)
-        for (int p = 0; p < P; p++) whole[r][p] = I{} + (SHIFTED ? rows.offset[(size_t)(row + r) * rows.stride / GROUP + g] : 0);
-      for (int k = 0; k < GROUP; k += 4)
-        for (int p = 0; p < P; p++)
-          for (int r = 0; r < R; r++)
-            whole[r][p] = dot(whole[r][p], w + ((size_t)p * inputs + g * GROUP + k) * LANES, &rows.q[(size_t)(row + r) * rows.stride + g * GROUP + k]);
+        for (int p = 0; p < P; p++) whole[r][p] = I{};
+      auto add = [&](const std::vector<int8_t>& numbers) {
+        for (int k = 0; k < GROUP; k += 4)
+          for (int p = 0; p < P; p++)
+            for (int r = 0; r < R; r++)
+              whole[r][p] = dot(whole[r][p], w + ((size_t)p * inputs + g * GROUP + k) * LANES, &numbers[(size_t)(row + r) * rows.stride + g * GROUP + k]);
+      };
+      add(rows.q);
+      for (int r = 0; r < R; r++)
+        for (int p = 0; p < P; p++) whole[r][p] *= FINER;
+      add(rows.finer);
+      if constexpr (SHIFTED)
+        for (int r = 0; r < R; r++)
+          for (int p = 0; p < P; p++) whole[r][p] += rows.offset[(size_t)(row + r) * rows.stride / GROUP + g];
       for (int p = 0; p < P; p++) {
         V scale = load(scales + ((size_t)p * groups + g) * LANES);
         for (int r = 0; r < R; r++)

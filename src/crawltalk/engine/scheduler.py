@@ -5,7 +5,7 @@ turns in being admitted. If blocks run out, the sequence that was admitted last 
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -62,8 +62,9 @@ class Scheduler:
             self.counts["steps"] += 1
         return news
 
-    def states(self, tokens: Sequence[int]) -> Tensor:
-        """Final states of a text, [T, D]."""
+    @torch.inference_mode()
+    def read(self, tokens: Sequence[int], compute: Callable[[Batch], Tensor]) -> Tensor:
+        """What the backend computes (`forward` or `states`) at each token of a text, [T, ..] fp32."""
         if not self._slots:
             self._preempt(self.running[-1])
         sample = Sample.of(Request(list(tokens), Sampling(), frozenset(), echo=True), 0)
@@ -71,9 +72,7 @@ class Scheduler:
         self.running.insert(0, self.running.pop())  # it is not to make room for itself
         self._reserve(sample, len(tokens), {})
         rows = np.arange(len(tokens), dtype=np.int32)
-        found = (
-            self.backend.states(Batch(np.array(tokens, np.int32), rows, np.full_like(rows, sample.slot), rows)).float().cpu()
-        )
+        found = compute(Batch(np.array(tokens, np.int32), rows, np.full_like(rows, sample.slot), rows)).float().cpu()
         self._release(sample)
         return found
 

@@ -1,6 +1,7 @@
 """What the base model does before anybody taught it to answer: it recites, it invents, and it follows a pattern in its prompt."""
 
 from collections.abc import Sequence
+from itertools import chain
 
 import msgspec
 
@@ -13,6 +14,7 @@ from crawltalk.core.types import Document, Placement, Problem
 from crawltalk.engine import Engine, Sampling
 from crawltalk.engine.prompts import as_assistant, few_shot, first_line
 from crawltalk.evals.score import Sample, contains
+from crawltalk.retrieval.trace import TraceIndex, covered
 
 PROMPT = 24
 RECITED = 32
@@ -101,7 +103,13 @@ class Recall(msgspec.Struct, kw_only=True):
     share: float
     """Of the tokens that follow the first ones of a page, those that greedy decoding gets right: the extractable ones."""
     longest: int
-    """Tokens of the longest verbatim span."""
+    """Tokens of the longest verbatim span of the page."""
+    traced: float
+    """Share of all tokens that it says which stand in the training data in passages, of whatever page (`retrieval.trace`)."""
+    quoted: int
+    """Tokens of the longest such passage; 0 if there is none."""
+    source: str
+    """URL of a page that holds it."""
     confidence: float
     """Mean probability that the model gives to the tokens that it says, right or wrong."""
     prompt: str
@@ -124,6 +132,7 @@ def recall(base: Engine, job: Job[recipe.Evals]) -> list[Recall]:
         ids = base.tokenizer.encode(document.text) if document.id in wanted else []
         if len(ids) >= PROMPT + RECITED:
             pages[wanted[document.id]].append([base.tokenizer.eot, *ids])
+    index = TraceIndex(job.inputs["index"], job.inputs["tokens"], base.tokenizer)
     found = []
     for times, rows in pages.items():
         if not rows:
@@ -132,12 +141,17 @@ def recall(base: Engine, job: Job[recipe.Evals]) -> list[Recall]:
         sure = [base.probabilities(row[:PROMPT], reply) for row, reply in zip(rows, replies, strict=True)]
         spans = [_longest(row) for row in agree]
         shown = spans.index(max(spans))
+        passages = [index.spans(reply, sources=1) for reply in replies]
+        quote = max(chain.from_iterable(passages), key=len, default=None)
         found.append(
             Recall(
                 times=round(times * epochs, 1),
                 pages=len(rows),
                 share=round(sum(map(sum, agree)) / max(1, sum(map(len, agree))), 4),
                 longest=max(spans),
+                traced=round(sum(map(covered, passages)) / max(1, sum(map(len, replies))), 4),
+                quoted=len(quote) if quote else 0,
+                source=quote.sources[0].url if quote else "",
                 confidence=round(sum(map(sum, sure)) / max(1, sum(map(len, sure))), 4),
                 prompt=base.tokenizer.decode(rows[shown][1:PROMPT]),
                 reply=base.tokenizer.decode(replies[shown]),

@@ -18,7 +18,14 @@ from crawltalk.model.transformer import Transformer
 from crawltalk.tokenizer import ChatFormat, Tokenizer, patterns
 from crawltalk.tokenizer.chat import detect
 
-PATTERNS = {"smollm": patterns.SMOLLM, "gpt-2": patterns.GPT2, "default": patterns.GPT2}
+PATTERNS = {
+    "smollm": patterns.SMOLLM,
+    "gpt-2": patterns.GPT2,
+    "default": patterns.GPT2,
+    "llama-bpe": patterns.GPT4,
+    "qwen2": patterns.GPT4_DIGITS,
+    "gpt-4o": patterns.O200K,
+}
 """llama.cpp's names of split patterns."""
 CONTROL = 3
 """Token type of control tokens (gguf.TokenType)."""

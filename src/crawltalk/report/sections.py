@@ -159,9 +159,15 @@ def recall(inputs: Inputs, config: recipe.Report) -> str | None:
             "pages",
             "share of tokens recalled",
             "longest verbatim span, tokens",
+            "share that stands on any page",
+            "longest span of any page",
+            "which page",
             "mean probability of what it says",
         ),
-        [(row["times"], row["pages"], row["share"], row["longest"], row["confidence"]) for row in rows],
+        [
+            tuple(row[name] for name in ("times", "pages", "share", "longest", "traced", "quoted", "source", "confidence"))
+            for row in rows
+        ],
     )
     shown = "".join(
         f'<div class="label">seen {row["times"]:g} times</div><pre><b>{escape(row["prompt"])}</b>{escape(_clip(row["reply"]))}</pre>'

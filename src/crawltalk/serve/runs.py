@@ -21,10 +21,13 @@ _FIGURES = ("seconds", "cpu_seconds", "peak_memory_bytes", "attempts", "started"
 
 
 class Log(msgspec.Struct):
-    """Rows of a training's log, and the byte to go on from."""
+    """Rows of a training's log."""
 
     rows: list[dict[str, Any]]
+    start: int
+    """The byte where they begin."""
     next: int
+    """The byte to go on from."""
 
 
 class Runs:
@@ -64,7 +67,7 @@ class Runs:
         for folder in (run.work(stage), run.folder(stage)):
             with contextlib.suppress(FileNotFoundError):  # also when the stage is put in its place right now
                 return _rows(folder / "log.jsonl", start)
-        return Log([], 0)
+        return Log([], 0, 0)
 
 
 def _row(run: RunFolder, state: StageState) -> dict[str, Any]:
@@ -85,4 +88,4 @@ def _rows(path: Path, start: int) -> Log:
         file.seek(start)
         lines = file.read(LOG_BYTES).split(b"\n")[:-1]
     rows = [{key: value for key, value in msgspec.json.decode(line).items() if key != "samples"} for line in lines]
-    return Log(rows, start + sum(len(line) + 1 for line in lines))
+    return Log(rows, start, start + sum(len(line) + 1 for line in lines))

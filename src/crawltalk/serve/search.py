@@ -123,7 +123,7 @@ def _fingerprint(path: Path) -> str | None:
 
 def _query(words: str) -> str:
     """A person's words as a query of FTS5, in which none of them is an operator."""
-    parts = [part.strip('"') for part in re.findall(r'"[^"]*"|[^\s"]+', words)]
+    parts = [part.strip('"') for part in re.findall(r'"[^"\0]*"|[^\s"\0]+', words)]
     parts = [part for part in parts if re.search(r"\w", part)][:WORDS]
     if not parts:
         raise BadInput("type a word to search for")

@@ -28,11 +28,12 @@ def bench(
     vocabulary: Path = Path("cl100k_base.tiktoken"),
     runs: int = 3,
     seconds: float = 120.0,
+    llama_cpp: Path = Path("llama.cpp/build/bin"),
     json: Annotated[bool, Parameter(negative=(), help="Print one JSON line per figure.")] = False,
 ) -> None:
     """Measure, medians over several runs.
 
-    journey: time, CPU and memory of each stage; data, tokenizer, pretrain: the parts against their peers.
+    journey: time, CPU and memory of each stage; data, tokenizer, pretrain, engine: the parts against their peers.
 
     Parameters
     ----------
@@ -46,6 +47,8 @@ def bench(
         A .tiktoken file or tokenizer.json to encode with.
     seconds
         That the baseline of pretraining trains for.
+    llama_cpp
+        The folder of llama.cpp's programs, to decode with.
     """
     if name not in BENCHES:
         raise UserError(f"no benchmark is called {name!r}; there are: {', '.join(BENCHES)}")
@@ -54,6 +57,7 @@ def bench(
         "data": lambda: data(pages, runs),
         "tokenizer": lambda: tokenizer(text, vocabulary, runs),
         "pretrain": lambda: _pretrain(text, runs, seconds),
+        "engine": lambda: _engine(llama_cpp, runs),
     }[name]()
     if json:
         for row in rows:
@@ -62,7 +66,7 @@ def bench(
         print_table(_SHOWN, [["" if row[key] is None else row[key] for key in _SHOWN] for row in rows])
 
 
-BENCHES = ("journey", "data", "tokenizer", "pretrain")
+BENCHES = ("journey", "data", "tokenizer", "pretrain", "engine")
 _SHOWN = ("name", "unit", "ours", "peer", "ratio", "min", "max", "runs")
 
 
@@ -72,6 +76,12 @@ def _pretrain(text: Path, runs: int, seconds: float) -> Iterator[dict[str, Any]]
 
     yield from pretrain(runs)
     yield from time_to_loss(text, runs, seconds)
+
+
+def _engine(llama_cpp: Path, runs: int) -> Iterator[dict[str, Any]]:
+    from crawltalk.verbs.bench_engine import engine  # it loads torch
+
+    yield from engine(llama_cpp, runs)
 
 
 def journey(preset: str, runs: int) -> list[dict[str, Any]]:

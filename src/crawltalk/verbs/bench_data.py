@@ -284,7 +284,7 @@ def _compare(
     return figure(name, "docs/s", rates[0], rates[1], peer_name)
 
 
-LESS_IS_BETTER = ("s", "MB", "bytes/token")
+LESS_IS_BETTER = ("s", "ms", "us", "MB", "bytes/token")
 """Units."""
 
 

@@ -103,8 +103,8 @@ def _with_engine(engine: str | None, settings: Sequence[str]) -> tuple[str, ...]
 
 
 def tokenizer(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set = ()) -> None:
-    """Learn the tokenizer from the documents, then write the mixture as token shards."""
-    _build(("tokenizer", "tokens"), target, overlays, out, None, set)
+    """Learn the tokenizer from the documents, write the mixture as token shards and index them."""
+    _build(("tokenizer", "tokens", "index"), target, overlays, out, None, set)
 
 
 def pretrain(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set = ()) -> None:

@@ -1,0 +1,21 @@
+"""The index stage: suffix arrays over the training shards, so that any text can be traced back to its pages (`retrieval.trace`)."""
+
+from pathlib import Path
+
+from crawltalk.core import recipe
+from crawltalk.core.shards import TokenShards
+from crawltalk.core.stage import Job, Metrics, write_array
+from crawltalk.retrieval.suffixes import suffix_array
+
+
+def index(job: Job[recipe.Index]) -> Metrics:
+    """Write an array for each file of the shards: train-00000.npy, 4 bytes a token. Needs some 24 bytes a token of one file."""
+    shards = TokenShards(job.inputs["tokens"], "train")
+    done = 0
+    for file, tokens in zip(shards.split.files, shards.parts, strict=True):
+        path = job.out / Path(file.name).with_suffix(".npy")
+        if not path.exists():  # else an earlier attempt has made it
+            write_array(path, suffix_array(tokens))
+        done += len(tokens)
+        job.progress.update(done, len(shards), "tokens")
+    return {"tokens": len(shards), "files": len(shards.split.files)}

@@ -1,0 +1,211 @@
+/* The chat: a conversation, the list of those before it, and the settings. */
+
+import { get, models } from "./api.js";
+import { list, load, path, place, remove, save, turn } from "./conversations.js";
+import { Markdown } from "./markdown.js";
+import { Controls, DEFAULTS } from "./sampling.js";
+import { answer, begin, keep, open, say, session, stop } from "./session.js";
+import { Sources } from "./sources.js";
+import { Area, Copy, Field, html, plural, Problem, Select, useAsked, useEffect, useLayoutEffect, useRef, useState, useStored } from "./ui.js";
+
+const NO_CHAT = "This model knows no conversations. It continues texts: see Playground.";
+const INITIAL = { ...DEFAULTS, model: "", system: "", tools: "" };
+
+export function Chat() {
+  const [, redraw] = useState(0);
+  const [settings, set] = useStored("settings", INITIAL);
+  const [panel, show] = useState(""); // "conversations" or "settings" on a small screen
+  const known = useAsked(models, []);
+  const about = useAsked(() => get("/api/about"), []).value;
+  useEffect(() => {
+    session.redraw = () => redraw(count => count + 1);
+    const key = event => { if (event.key === "Escape") session.running ? stop() : show(""); };
+    addEventListener("keydown", key);
+    return () => { session.redraw = () => {}; removeEventListener("keydown", key); };
+  }, []);
+  const cards = (known.value ?? []).filter(card => card.chat);
+  const names = cards.map(card => card.id);
+  const used = { ...INITIAL, ...settings, model: names.includes(settings.model) ? settings.model : names[0] };
+  const { conversation } = session;
+  const running = session.running?.conversation === conversation;
+  const shown = path(conversation);
+  const toggle = name => show(panel === name ? "" : name);
+  return html`<div class="chat" data-panel=${panel}>
+    <${Conversations} current=${conversation.id} done=${() => show("")} />
+    <main id="main" tabindex="-1">
+      <div class="bar">
+        <button type="button" class="quiet small-only" aria-expanded=${panel === "conversations"}
+          onClick=${() => toggle("conversations")}>Conversations</button>
+        <span class="soft model">${used.model}</span>
+        <button type="button" class="quiet" aria-expanded=${panel === "settings"} aria-controls="settings"
+          onClick=${() => toggle("settings")}>Settings</button>
+      </div>
+      <${Thread} nodes=${shown} settings=${used} about=${about} />
+      <p class="unseen" role="status">${running ? "The assistant is answering." : session.said}</p>
+      <div class="foot">
+        <${Problem} text=${session.problem || known.error || (known.value && !names.length && NO_CHAT)} />
+        <${Composer} key=${conversation.id} running=${running} ready=${names.length > 0}
+          send=${text => say(shown.at(-1)?.id ?? 0, { role: "user", content: text }, used)} />
+      </div>
+    </main>
+    <${Settings} names=${names} settings=${used} change=${part => set({ ...used, ...part })} close=${() => show("")} open=${panel === "settings"} />
+  </div>`;
+}
+
+function Conversations({ current, done }) {
+  const [renamed, rename] = useState(null);
+  const name = (id, title) => {
+    const conversation = session.conversation.id === id ? session.conversation : load(id);
+    if (title.trim()) save(Object.assign(conversation, { title: title.trim(), named: true }));
+    rename(null);
+  };
+  const leave = (event, title) => {
+    if (event.key === "Escape") event.currentTarget.value = title;
+    if (["Enter", "Escape"].includes(event.key)) event.currentTarget.blur();
+  };
+  const drop = ({ id, title }) => {
+    if (!confirm(`Delete “${title}”?`)) return;
+    if (session.running?.conversation.id === id) stop();
+    remove(id);
+    id === current ? begin() : session.redraw();
+  };
+  return html`<nav class="history" aria-label="Conversations">
+    <button type="button" class="wide-button" onClick=${() => { begin(); done(); }}>New chat</button>
+    <ul>${list().map(({ id, title }) => html`<li key=${id} class=${id === current ? "current" : ""}>
+      ${renamed === id
+        ? html`<input aria-label="Name of the conversation" value=${title} ref=${input => input?.focus()}
+            onKeyDown=${event => leave(event, title)}
+            onBlur=${event => name(id, event.currentTarget.value)} />`
+        : html`<button type="button" class="title" aria-current=${id === current ? "true" : null}
+            onClick=${() => { open(id); done(); }}>${title}</button>
+          <button type="button" class="icon" aria-label=${`Rename “${title}”`} title="Rename" onClick=${() => rename(id)}>✎</button>
+          <button type="button" class="icon" aria-label=${`Delete “${title}”`} title="Delete" onClick=${() => drop({ id, title })}>×</button>`}
+    </li>`)}</ul>
+  </nav>`;
+}
+
+function Thread({ nodes, settings, about }) {
+  const end = useRef(null);
+  const follows = useRef(true);
+  useEffect(() => {
+    const look = () => { follows.current = innerHeight + scrollY > document.documentElement.scrollHeight - 120; };
+    addEventListener("scroll", look, { passive: true });
+    return () => removeEventListener("scroll", look);
+  }, []);
+  useLayoutEffect(() => { if (follows.current && nodes.length) end.current.scrollIntoView({ block: "end" }); });
+  if (!nodes.length) return html`<${Welcome} about=${about} settings=${settings} />`;
+  const { id, title } = session.conversation;
+  return html`<h1 class="unseen">${title}</h1>
+    <ol class="thread" aria-label="Messages">${nodes.map(node => html`<${Message} key=${`${id}.${node.id}`}
+      node=${node} settings=${settings} about=${about} last=${node === nodes.at(-1)} />`)}<li ref=${end} class="end" aria-hidden="true"></li></ol>`;
+}
+
+function Welcome({ about, settings }) {
+  const ask = question => say(0, { role: "user", content: question }, settings);
+  return html`<div class="welcome">
+    <h1>First it crawls,<br />then it talks.</h1>
+    <p class="soft">${about?.run ? html`An assistant made from the crawl of <a href="#/runs">${about.run}</a>. It knows what it has read there.`
+      : "An assistant on your own machine."}</p>
+    <ul class="questions">${(about?.questions ?? []).map(question =>
+      html`<li><button type="button" onClick=${() => ask(question)}>${question}</button></li>`)}</ul>
+  </div>`;
+}
+
+function Message({ node, settings, about, last }) {
+  const [mode, set] = useState("read"); // or "edit", "sources"
+  const busy = session.running?.node === node;
+  if (mode === "edit") return html`<li class="message user"><${Editor} node=${node} close=${() => set("read")} settings=${settings} /></li>`;
+  const who = { user: "You", assistant: "Assistant", tool: "Tool" }[node.role];
+  return html`<li class=${`message ${node.role}`}>
+    <h2 class="unseen">${who}</h2>
+    ${node.role === "user" && html`<p class="said">${node.content}</p>`}
+    ${node.role === "tool" && html`<details class="tool"><summary>Result of <code>${node.name}</code></summary><pre>${node.content}</pre></details>`}
+    ${node.role === "assistant" && html`
+      ${mode === "sources" ? html`<${Sources} text=${node.content} />` : html`<${Markdown} text=${node.content} />`}
+      ${busy && html`<span class="cursor" aria-hidden="true"></span>`}
+      ${(node.calls ?? []).map(call => html`<${Call} call=${call} node=${node} open=${last && !busy} settings=${settings} />`)}
+      <${Problem} text=${node.problem} />`}
+    ${!busy && html`<div class="actions">
+      <${Versions} node=${node} />
+      ${node.role === "user" && html`<button type="button" class="quiet" onClick=${() => set("edit")}>Edit</button>`}
+      ${node.role === "assistant" && html`
+        <button type="button" class="quiet" onClick=${() => answer(node.parent, settings)}>Regenerate</button>
+        ${about?.trace && node.content && html`<button type="button" class="quiet" aria-pressed=${mode === "sources"}
+          onClick=${() => set(mode === "sources" ? "read" : "sources")}>Sources</button>`}`}
+      ${node.content && html`<${Copy} text=${node.content} />`}
+      ${node.dropped && html`<span class="soft">written without the oldest ${plural(node.dropped, "message")}: the context is full</span>`}
+      ${END[node.finish] && html`<span class="soft">${END[node.finish]}</span>`}
+    </div>`}
+  </li>`;
+}
+
+const END = { stopped: "stopped", length: "the limit of tokens is reached" };
+
+function Versions({ node }) {
+  const { at, of } = place(session.conversation, node);
+  if (of < 2) return null;
+  const go = by => { turn(session.conversation, node, by); keep(); };
+  return html`<span class="versions">
+    <button type="button" class="icon" aria-label="Version before" disabled=${at === 1} onClick=${() => go(-1)}>‹</button>
+    <span class="unseen">Version ${at} of ${of}</span><span aria-hidden="true">${at} / ${of}</span>
+    <button type="button" class="icon" aria-label="Next version" disabled=${at === of} onClick=${() => go(1)}>›</button></span>`;
+}
+
+function Editor({ node, close, settings }) {
+  const [text, set] = useState(node.content);
+  const send = event => {
+    event.preventDefault();
+    close();
+    if (text.trim()) say(node.parent, { role: "user", content: text }, settings);
+  };
+  return html`<form class="editor" onSubmit=${send}>
+    <${Area} aria-label="Edit the message" value=${text} onInput=${set} focused
+      onKeyDown=${event => { if (event.key === "Escape") close(); if (sends(event)) send(event); }} />
+    <div class="actions"><button type="submit" class="main">Send</button><button type="button" class="quiet" onClick=${close}>Cancel</button></div>
+  </form>`;
+}
+
+/* A call of a tool that the settings offer: its result is the person's to give. */
+function Call({ call, node, open, settings }) {
+  const [result, set] = useState("");
+  const { name, arguments: given } = call.function;
+  const send = event => {
+    event.preventDefault();
+    say(node.id, { role: "tool", name, call: call.id, content: result }, settings);
+  };
+  return html`<details class="tool" open=${open}><summary>Calls <code>${name}</code></summary><pre>${given}</pre>
+    ${open && html`<form onSubmit=${send}><input aria-label=${`Result of ${name}`} placeholder="Its result" value=${result}
+      onInput=${event => set(event.currentTarget.value)} /><button type="submit">Give the result</button></form>`}</details>`;
+}
+
+const sends = event => event.key === "Enter" && !event.shiftKey && !event.isComposing;
+
+function Composer({ running, ready, send }) {
+  const [text, set] = useState("");
+  const submit = event => {
+    event.preventDefault();
+    if (running || !ready || !text.trim()) return;
+    send(text);
+    set("");
+  };
+  return html`<form class="composer" onSubmit=${submit}>
+    <${Area} id="message" rows="1" aria-label="Message" placeholder="Ask something" focused value=${text} onInput=${set}
+      onKeyDown=${event => { if (sends(event)) submit(event); }} />
+    ${running ? html`<button type="button" class="main" onClick=${stop}>Stop</button>`
+      : html`<button type="submit" class="main" disabled=${!ready || !text.trim()}>Send</button>`}
+  </form>`;
+}
+
+function Settings({ names, settings, change, close, open }) {
+  return html`<aside id="settings" class="settings" aria-label="Settings" hidden=${!open}>
+    <div class="actions"><h2>Settings</h2><button type="button" class="icon" aria-label="Close the settings" onClick=${close}>×</button></div>
+    <${Select} id="model" label="Model" value=${settings.model} options=${names.map(name => [name, name])} onChange=${model => change({ model })} />
+    <${Field} id="system" label="System prompt" hint="what the assistant is told before the conversation">
+      <${Area} id="system" rows="3" value=${settings.system} onInput=${system => change({ system })} aria-describedby="system-hint" /><//>
+    <${Controls} prefix="chat" settings=${settings} change=${change} />
+    <${Field} id="tools" label="Tools" hint="a JSON list, as OpenAI's API has it; the model calls them, you give their results">
+      <${Area} id="tools" class="code" rows="2" spellcheck=${false} value=${settings.tools} onInput=${tools => change({ tools })}
+        aria-describedby="tools-hint" /><//>
+    <button type="button" onClick=${() => change({ ...INITIAL, model: settings.model })}>Back to the defaults</button>
+  </aside>`;
+}

@@ -1,0 +1,69 @@
+/* A conversation is a tree of messages: an edit or a new answer is a sibling, and `chosen` says which one is on the screen.
+   node: {id, parent, role, content, children: [id], chosen: id | null, calls?, finish?, problem?}; node 0 is the root. */
+
+import { store } from "./ui.js";
+
+export const MOST = 200; // conversations that are kept
+
+export function fresh() {
+  const id = crypto.getRandomValues(new Uint32Array(2)).join("-"); // randomUUID is for secure contexts only
+  return { id, title: "", named: false, updated: Date.now(), nodes: { 0: { id: 0, parent: null, children: [], chosen: null } } };
+}
+
+/* A new child of `parent`, which is shown from now on. */
+export function add(conversation, parent, message) {
+  const id = Object.keys(conversation.nodes).length;
+  conversation.nodes[id] = { id, parent, children: [], chosen: null, ...message };
+  conversation.nodes[parent].children.push(id);
+  conversation.nodes[parent].chosen = id;
+  conversation.updated = Date.now();
+  if (!conversation.named && message.role === "user" && parent === 0) conversation.title = message.content.slice(0, 80);
+  return id;
+}
+
+/* The nodes from the first message to a node. */
+export function before(conversation, id) {
+  return id === 0 ? [] : [...before(conversation, conversation.nodes[id].parent), conversation.nodes[id]];
+}
+
+/* The nodes on the screen, from the first message to the last. */
+export function path(conversation) {
+  const shown = [];
+  for (let id = conversation.nodes[0].chosen; id !== null; id = conversation.nodes[id].chosen) shown.push(conversation.nodes[id]);
+  return shown;
+}
+
+/* Which of its siblings a node is, from 1 on, and how many there are. */
+export function place(conversation, node) {
+  const siblings = conversation.nodes[node.parent].children;
+  return { at: siblings.indexOf(node.id) + 1, of: siblings.length };
+}
+
+export function turn(conversation, node, by) {
+  const parent = conversation.nodes[node.parent];
+  parent.chosen = parent.children[parent.children.indexOf(node.id) + by] ?? node.id;
+}
+
+/* The messages of a path as the API wants them. */
+export function messages(nodes, system) {
+  const said = nodes.filter(node => node.content || node.calls?.length).map(({ role, content, calls, call }) => ({
+    role, content: content ?? "", ...(calls?.length ? { tool_calls: calls } : {}), ...(call ? { tool_call_id: call } : {}),
+  }));
+  return system.trim() ? [{ role: "system", content: system }, ...said] : said;
+}
+
+/* The browser's store: a list of titles, and a tree for each. */
+export const list = () => store.read("conversations", []);
+export const load = id => store.read(`conversation.${id}`, null);
+
+export function save(conversation) {
+  const { id, title, updated } = conversation;
+  const all = [{ id, title, updated }, ...list().filter(other => other.id !== id)].sort((a, b) => b.updated - a.updated);
+  all.slice(MOST).forEach(old => store.remove(`conversation.${old.id}`));
+  return store.write("conversations", all.slice(0, MOST)) && store.write(`conversation.${id}`, conversation);
+}
+
+export function remove(id) {
+  store.write("conversations", list().filter(other => other.id !== id));
+  store.remove(`conversation.${id}`);
+}

@@ -1,0 +1,92 @@
+/* The conversation on the screen and the answer that is being written; both outlive a look at another page. */
+
+import { stream } from "./api.js";
+import { add, before, fresh, list, load, messages, save } from "./conversations.js";
+import { body } from "./sampling.js";
+
+export const session = {
+  conversation: fresh(),
+  running: null, // {conversation, node, cancel: AbortController}; one at a time
+  problem: "",
+  said: "", // the last whole answer, for screen readers
+  redraw() {},
+};
+
+export function open(id) {
+  const running = session.running?.conversation;
+  session.conversation = (running?.id === id ? running : load(id)) ?? fresh();
+  session.problem = "";
+  session.redraw();
+}
+
+export function begin() {
+  session.conversation = fresh();
+  session.problem = "";
+  session.redraw();
+}
+
+export function stop() { session.running?.cancel.abort(); }
+
+/* A message below `parent`, and the answer to it. */
+export function say(parent, message, settings) {
+  return answer(add(session.conversation, parent, message), settings);
+}
+
+/* A new answer below `parent`: beside those that are there. */
+export async function answer(parent, settings) {
+  stop();
+  const { conversation } = session;
+  const asked = before(conversation, parent);
+  const node = conversation.nodes[add(conversation, parent, { role: "assistant", content: "", model: settings.model })];
+  const cancel = new AbortController();
+  const running = { conversation, node, cancel };
+  Object.assign(session, { running, problem: "", said: "" });
+  keep(conversation);
+  try {
+    const question = { ...body(settings), messages: messages(asked, settings.system), ...tools(settings.tools) };
+    for await (const chunk of stream("/v1/chat/completions", question, cancel.signal)) {
+      take(node, chunk);
+      session.redraw();
+    }
+    session.said = node.content;
+  } catch (error) {
+    if (cancel.signal.aborted) node.finish = "stopped";
+    else node.problem = error.message;
+  }
+  if (session.running === running) session.running = null;
+  if (list().some(({ id }) => id === conversation.id)) keep(conversation);
+  else session.redraw(); // it was deleted meanwhile
+}
+
+function take(node, { choices, dropped_messages: dropped }) {
+  if (dropped) node.dropped = dropped;
+  for (const { delta, finish_reason: finish } of choices ?? []) {
+    node.content += delta?.content ?? "";
+    if (finish) node.finish = finish;
+    for (const call of delta?.tool_calls ?? []) join(node, call);
+  }
+}
+
+/* A tool call comes in pieces: its name first, then its arguments. */
+function join(node, { index, id, function: piece }) {
+  node.calls ??= [];
+  node.calls[index] ??= { id, type: "function", function: { name: "", arguments: "" } };
+  node.calls[index].function.name += piece?.name ?? "";
+  node.calls[index].function.arguments += piece?.arguments ?? "";
+}
+
+function tools(text) {
+  if (!text.trim()) return {};
+  try {
+    return { tools: JSON.parse(text) };
+  } catch (error) {
+    throw new Error(`The tools in the settings are no JSON: ${error.message}`);
+  }
+}
+
+export function keep(conversation = session.conversation) {
+  if (!save(conversation)) session.problem = "The browser keeps no more conversations: delete some of the list.";
+  session.redraw();
+}
+
+addEventListener("pagehide", () => { if (session.running) save(session.running.conversation); });

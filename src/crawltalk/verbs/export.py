@@ -1,0 +1,52 @@
+"""The verb that takes models elsewhere."""
+
+import shutil
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from crawltalk.core.console import console, size
+from crawltalk.core.errors import BadInput
+from crawltalk.core.names import model_folder
+
+FILES = ("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json")
+FILES += ("tokenizer.json", "tokenizer_config.json", "merges.txt")
+"""What a Hugging Face folder holds; a stage's folder holds logs and a manifest, too."""
+
+
+def export(
+    model: Annotated[str, Parameter(help="A run, an imported model (smollm2), or a folder in Hugging Face's layout.")],
+    *,
+    to: Literal["gguf", "hf"],
+    out: Path,
+    dtype: Literal["f32", "f16", "q8_0"] = "f16",
+) -> None:
+    """Write a model for other programs: one GGUF file for llama.cpp, or a folder for transformers.
+
+    Parameters
+    ----------
+    to
+        gguf: weights and tokenizer in one file; hf: a folder in Hugging Face's layout, fp32.
+    out
+        The file or folder to write; it must not be there yet.
+    dtype
+        Of a GGUF file's matrices.
+    """
+    folder = model_folder(model)
+    if out.exists():
+        raise BadInput(f"{out} is there already; remove it, or choose another --out")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if to == "gguf":
+        from crawltalk.model.gguf_export import export_gguf
+
+        export_gguf(folder, out, dtype)
+        console.print(f"{out}: {size(out.stat().st_size)}", soft_wrap=True)
+        return
+    work = out.with_name(f".{out.name}.work")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    for path in (path for name in FILES for path in folder.glob(name)):
+        shutil.copy(path, work)
+    work.rename(out)
+    console.print(f"{out}: {size(sum(path.stat().st_size for path in out.iterdir()))}", soft_wrap=True)

@@ -1,0 +1,113 @@
+"""The verb that serves models over HTTP."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from cyclopts import Parameter
+
+from crawltalk.core.console import console
+from crawltalk.core.errors import UserError
+from crawltalk.core.names import model_folder
+from crawltalk.core.run import RunFolder
+from crawltalk.pipeline import STAGES
+from crawltalk.verbs.trace import open_index
+
+_LOCAL = ("127.0.0.1", "localhost", "::1")
+_KEYS = "CRAWLTALK_API_KEYS"
+
+
+def serve(
+    model: str = "runs/small",
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    api_key: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    rate: int | None = None,
+    queue: int = 256,
+    timeout: float = 600.0,
+    max_body: int = 4_000_000,
+    grace: float = 30.0,
+    precision: Literal["float32", "bfloat16", "int8"] = "float32",
+    log_prompts: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
+    """Serve models to browsers and to any client of OpenAI's API.
+
+    Parameters
+    ----------
+    model
+        A run, whose models are all served; an imported model (smollm2), or a folder in Hugging Face's layout.
+    host
+        The address to listen on. Any other than this machine's own needs a key.
+    api_key
+        A key that clients must send; may be given again. The environment's CRAWLTALK_API_KEYS, separated by commas, is not seen by
+        other users of the machine.
+    rate
+        Requests a minute of one key.
+    queue
+        Requests of one model that may wait beyond those that run.
+    timeout
+        Seconds for one request.
+    max_body
+        Bytes of one request.
+    grace
+        Seconds in which running requests may finish after Ctrl-C or SIGTERM.
+    precision
+        Of the weights.
+    log_prompts
+        Write what is asked and answered to the log.
+    """
+    keys = tuple(filter(None, (*api_key, *os.environ.get(_KEYS, "").split(","))))
+    if host not in _LOCAL and not keys:
+        raise UserError(f"anybody could use a server on {host}: give --api-key or {_KEYS}, or leave --host out")
+    if port not in range(65536) or queue < 1 or max_body < 1 or timeout <= 0 or grace < 0 or (rate is not None and rate < 1):
+        raise UserError(
+            "port is below 65536, queue, max-body and rate are 1 or more, timeout is above 0, grace is 0 or more"
+        )
+    from crawltalk.engine import Engine
+    from crawltalk.engine.service import Service
+    from crawltalk.serve import Settings, make_app, run
+    from crawltalk.serve.pages import routes
+    from crawltalk.serve.server import bound
+
+    served, folders = models_of(model)
+    services = {folder: Service(Engine.load(folder, precision=precision), queue=queue) for folder in set(folders.values())}
+    models = {name: services[folder] for name, folder in folders.items()}
+    tokenizers = {name: service.engine.tokenizer for name, service in models.items()}
+    hosts = _LOCAL if host in _LOCAL else None
+    settings = Settings(keys=keys, rate=rate, timeout=timeout, max_body=max_body, hosts=hosts, log_prompts=log_prompts)
+    index = open_index(str(served.path)) if served and served.manifest("index") else None
+    traces = {name: lambda text, _: msgspec.to_builtins(index.trace(text).passages) for name in models} if index else {}
+    app = make_app(models, settings, routes(served, STAGES, tokenizers, index, settings), traces)
+    log = logging.getLogger("crawltalk.serve")
+    log.addHandler(logging.StreamHandler(sys.stderr))
+    log.setLevel(logging.INFO)
+    with bound(host, port) as listening:
+        _announce(host, listening.getsockname()[1], next(iter(models)), bool(keys))
+        run(app, listening, grace)
+
+
+def models_of(name: str) -> tuple[RunFolder | None, dict[str, Path]]:
+    """What to serve: the run, if it is one, and the folder of each model by its name; the best one stands first.
+
+    Of a run `small` these are `small`, its assistant, and `small/pretrain`, `small/sft`. Raises MissingInput.
+    """
+    best = model_folder(name)
+    run = RunFolder(best.parent)
+    if not run.exists() or Path(name).resolve() == best.resolve():
+        return None, {best.resolve().name: best}
+    title = run.path.resolve().name
+    stages = {f"{title}/{stage.name}": run.folder(stage.name) for stage in STAGES}
+    return run, {title: best} | {name: folder for name, folder in stages.items() if (folder / "config.json").exists()}
+
+
+def _announce(host: str, port: int, model: str, keyed: bool) -> None:
+    """Say where it is, and how to ask."""
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    key = " -H 'Authorization: Bearer KEY'" if keyed else ""
+    asked = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+    console.print(f"{address}/", markup=False, soft_wrap=True)
+    console.print(f"curl {address}/v1/chat/completions{key} -d '{asked}'", markup=False, soft_wrap=True)
