@@ -10,7 +10,7 @@ from torch import Tensor
 
 from crawltalk.core.machine import memory_bytes
 from crawltalk.engine.sampling import Sampling, choose
-from crawltalk.model.cache import KVCache, blocks_for
+from crawltalk.model.cache import BLOCK, KVCache, blocks_for
 from crawltalk.model.shape import Shape
 from crawltalk.model.transformer import Transformer
 
@@ -53,10 +53,13 @@ class Backend(Protocol):
         ...
 
 
-def cache_blocks(shape: Shape, number_bytes: int) -> int:
-    """Blocks that fit into the share of the memory, at least those of one whole context. Pages are only taken when written to."""
-    room = min(MOST_CACHE, memory_bytes() // CACHE_SHARE)
-    block = 2 * shape.layers * shape.kv_heads * shape.head_dim * 16 * number_bytes
+def cache_blocks(shape: Shape, number_bytes: int, cache_bytes: int | None) -> int:
+    """Blocks that fit into `cache_bytes` (None: a share of the memory), at least those of one whole context.
+
+    Memory is only taken when it is written to.
+    """
+    room = min(MOST_CACHE, memory_bytes() // CACHE_SHARE) if cache_bytes is None else cache_bytes
+    block = 2 * shape.layers * shape.kv_heads * shape.head_dim * BLOCK * number_bytes
     most = SLOTS * blocks_for(shape.context)
     return max(blocks_for(shape.context), min(most, room // block))
 
@@ -72,10 +75,10 @@ class Reference:
     `one_by_one` computes each row by itself: then the last bit of a result does not depend on what else is in the batch.
     """
 
-    def __init__(self, model: Transformer, *, one_by_one: bool = False) -> None:
+    def __init__(self, model: Transformer, *, one_by_one: bool = False, cache_bytes: int | None = None) -> None:
         self.model, self.one_by_one = model, one_by_one
         weight = model.embedding.weight
-        self.blocks = cache_blocks(model.shape, weight.element_size())
+        self.blocks = cache_blocks(model.shape, weight.element_size(), cache_bytes)
         self.tables = empty_tables(model.shape)
         self._cache = KVCache(model.shape, self.blocks, device=weight.device, dtype=weight.dtype)
 

@@ -23,16 +23,16 @@ REPLY_ROOM = 4
 """A prompt may fill the context up to one part in four, which is left for the reply."""
 
 
-def make_backend(model: Transformer, precision: Precision = "float32") -> Backend:
+def make_backend(model: Transformer, precision: Precision = "float32", cache_bytes: int | None = None) -> Backend:
     """Native code on a CPU; torch on a GPU, and where there is no native code. Raises BadInput for int8 then."""
     try:
         if model.embedding.weight.device.type != "cpu":
             raise Unavailable("native code is for CPUs")
-        return Native(model, precision)
+        return Native(model, precision, cache_bytes=cache_bytes)
     except Unavailable as reason:
         if precision == "int8":
             raise BadInput(f"int8 needs native code: {reason}; choose bfloat16 or float32") from None
-        return Reference(model.to(torch.float32 if precision == "float32" else torch.bfloat16))
+        return Reference(model.to(torch.float32 if precision == "float32" else torch.bfloat16), cache_bytes=cache_bytes)
 
 
 class Engine:
@@ -44,10 +44,15 @@ class Engine:
         self.scheduler = Scheduler(self.backend, tokenizer, model.shape.context)
 
     @classmethod
-    def load(cls, folder: Path, *, device: str = "cpu", precision: Precision = "float32") -> "Engine":
-        """From a folder in Hugging Face's layout. Raises MissingInput or BadInput, also if the model is not good enough in int8."""
+    def load(
+        cls, folder: Path, *, device: str = "cpu", precision: Precision = "float32", cache_bytes: int | None = None
+    ) -> "Engine":
+        """From a folder in Hugging Face's layout. Raises MissingInput or BadInput, also if the model is not good enough in int8.
+
+        `cache_bytes`: of keys and values that are kept (None: an eighth of the memory, at most 4 GiB).
+        """
         model, tokenizer = load_model(folder, device=device), Tokenizer.load(folder)
-        engine = cls(model, tokenizer, make_backend(model, precision))
+        engine = cls(model, tokenizer, make_backend(model, precision, cache_bytes))
         if precision == "int8":
             from crawltalk.engine.perplexity import check
 

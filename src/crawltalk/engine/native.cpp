@@ -33,6 +33,7 @@ typedef int32_t I __attribute__((vector_size(64)));
 typedef int32_t IU __attribute__((vector_size(64), aligned(1), may_alias));
 typedef uint16_t S __attribute__((vector_size(32)));
 typedef uint16_t SU __attribute__((vector_size(32), aligned(2), may_alias));
+typedef int8_t Q __attribute__((vector_size(16)));
 
 inline V load(const float* p) { return *(const VU*)p; }
 inline void store(float* p, V v) { *(VU*)p = v; }
@@ -44,28 +45,36 @@ inline uint16_t to_bf16(float x) {
   memcpy(&bits, &x, 4);
   return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
 }
-inline float number(float x) { return x; }
-inline float number(uint16_t x) {
-  uint32_t bits = (uint32_t)x << 16;
-  float out;
-  memcpy(&out, &bits, 4);
-  return out;
+inline void store(uint16_t* p, V v) {
+  const I bits = (I)v;
+  *(SU*)p = __builtin_convertvector((bits + 0x7fff + (bits >> 16 & 1)) >> 16, S);
 }
-inline void assign(float& place, float x) { place = x; }
-inline void assign(uint16_t& place, float x) { place = to_bf16(x); }
 
-inline float total(V v) {
-  float sum = 0;
-  for (int i = 0; i < LANES; i++) sum += v[i];
-  return sum;
-}
 inline V larger(V a, V b) { return a > b ? a : b; }
 inline V absolute(V v) { return (V)((I)v & 0x7fffffff); }
-inline float largest(V v) {
-  float found = v[0];
-  for (int i = 1; i < LANES; i++) found = std::max(found, v[i]);
-  return found;
+// All lanes in one, halves with halves.
+template <class T, class Op>
+inline T reduce(T* lanes, Op op) {
+  for (int half = LANES / 2; half; half /= 2)
+    for (int i = 0; i < half; i++) lanes[i] = op(lanes[i], lanes[i + half]);
+  return lanes[0];
 }
+inline float total(V v) {
+  float lanes[LANES];
+  store(lanes, v);
+  return reduce(lanes, [](float a, float b) { return a + b; });
+}
+inline int32_t total(I v) {
+  int32_t lanes[LANES];
+  memcpy(lanes, &v, sizeof lanes);
+  return reduce(lanes, [](int32_t a, int32_t b) { return a + b; });
+}
+inline float largest(V v) {
+  float lanes[LANES];
+  store(lanes, v);
+  return reduce(lanes, [](float a, float b) { return a > b ? a : b; });
+}
+const I LANE = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 inline V rounded(V v) { return (v + 12582912.f) - 12582912.f; }  // 1.5 x 2^23: beyond it a float has no fraction
 
 // e^x to about 2 units in the last place: 2^n times a polynomial (Cephes, expf).
@@ -164,20 +173,22 @@ class Choice {
   bool all() const { return together != (trial > 0); }
   void took(double seconds) {
     if (trial == 0) {
-      mean = mean ? 0.9 * mean + 0.1 * seconds : seconds;
+      mean = mean ? 0.9 * mean + 0.1 * std::min(seconds, 2 * mean) : seconds;  // one call may be stopped by chance
       if (++calls == FIRST) usual = mean;
       if (calls >= wait || (calls > FIRST && mean > 1.5 * usual)) calls = 0, trial = TRIALS, tried = 0;
       return;
     }
-    if (trial-- <= TRIALS - 2) tried += seconds / (TRIALS - 2);  // the first two wake the others
-    if (trial > 0) return;
-    bool better = tried < mean;
-    wait = better ? FIRST : std::min(2 * wait, 1024);
-    if (better) together = !together, mean = tried;
+    const bool first = trial == TRIALS;  // it may have to wake the others
+    if (!first) tried += seconds / (TRIALS - 1);
+    const bool lost = seconds > (first ? 4 : 1.5) * mean || tried > mean;
+    if (!lost && --trial > 0) return;
+    trial = 0;
+    wait = lost ? std::min(2 * wait, 1024) : FIRST;
+    if (!lost) together = !together, mean = tried;
   }
 
  private:
-  static constexpr int TRIALS = 8, FIRST = 16;
+  static constexpr int TRIALS = 5, FIRST = 16;
   bool together = false;
   int calls = 0, wait = FIRST, trial = 0;
   double mean = 0, usual = 0, tried = 0;
@@ -257,24 +268,23 @@ void encode(Rows& rows, int row, const float* from, int columns) {
     memcpy(&rows.x[start], from, sizeof(float) * columns);
     std::fill(&rows.x[start] + columns, &rows.x[start] + padded, 0.f);
   } else if constexpr (K == BFLOAT) {
-    for (int i = 0; i < columns; i++) rows.pairs[start + i] = to_bf16(from[i]);
+    for (int i = 0; i < columns; i += LANES) store(&rows.pairs[start + i], load(from + i));
     std::fill(&rows.pairs[start] + columns, &rows.pairs[start] + padded, 0);
   } else {
     for (int g = 0; g < padded; g += GROUP) {
       const V a[2] = {load(from + g), g + LANES < columns ? load(from + g + LANES) : V{}};
       const float most = largest(larger(absolute(a[0]), absolute(a[1]))), inverse = most > 0 ? 127.f / most : 0.f;
-      int32_t sum = 0;
+      I sums = {};
       for (int h = 0; h < 2; h++) {
-        const V coarse = rounded(a[h] * inverse);
-        const I whole = __builtin_convertvector(coarse, I);
-        int8_t* q = &rows.q[start + g + h * LANES];
-        for (int i = 0; i < LANES; i++) q[i] = whole[i], sum += whole[i] * FINER;
-        const I rest = __builtin_convertvector(rounded((a[h] * inverse - coarse) * float(FINER)), I);
-        int8_t* finer = &rows.finer[start + g + h * LANES];
-        for (int i = 0; i < LANES; i++) finer[i] = rest[i], sum += rest[i];
+        const V coarse = rounded(a[h] * inverse), rest = rounded((a[h] * inverse - coarse) * float(FINER));
+        const I q = __builtin_convertvector(coarse, I), finer = __builtin_convertvector(rest, I);
+        const Q narrow = __builtin_convertvector(q, Q), narrow_finer = __builtin_convertvector(finer, Q);
+        memcpy(&rows.q[start + g + h * LANES], &narrow, LANES);
+        memcpy(&rows.finer[start + g + h * LANES], &narrow_finer, LANES);
+        sums += q * FINER + finer;
       }
       rows.scale[(start + g) / GROUP] = most / 127.f / FINER;
-      rows.offset[(start + g) / GROUP] = -128 * sum;
+      rows.offset[(start + g) / GROUP] = -128 * total(sums);
     }
   }
 }
@@ -613,20 +623,31 @@ class Model {
     return (T*)cache + (((size_t)layer * c.blocks + number) * c.kv_heads + head) * c.head_dim * BLOCK;
   }
 
+  // The next block is on its way while one is computed: they lie far apart.
+  template <class T>
+  void fetch(const T* next) const {
+    for (int i = 0; i < c.head_dim * BLOCK; i += 64 / sizeof(T)) __builtin_prefetch(next + i);
+  }
+
   // Norm, rotation and scale of one query or key, in place.
   void turn(float* head, int position, const float* weight, float scale) const {
     const int E = c.head_dim;
     if (weight) normalize(head, weight, nullptr, E, head, false);
     if (c.rotary) {
       const float *cos = w.cos + (size_t)position * E, *sin = w.sin + (size_t)position * E + E / 2;
-      for (int i = 0; i < E / 2; i++) {
-        float a = head[i], b = head[i + E / 2];
+      int i = 0;
+      for (; i + LANES <= E / 2; i += LANES) {
+        const V a = load(head + i), b = load(head + i + E / 2), c = load(cos + i), s = load(sin + i);
+        store(head + i, a * c - b * s);
+        store(head + i + E / 2, b * c + a * s);
+      }
+      for (; i < E / 2; i++) {
+        const float a = head[i], b = head[i + E / 2];
         head[i] = a * cos[i] - b * sin[i];
         head[i + E / 2] = b * cos[i] + a * sin[i];
       }
     }
-    if (scale != 1)
-      for (int i = 0; i < E; i++) head[i] *= scale;
+    for (int i = 0; i < E; i += LANES) store(head + i, load(head + i) * scale);
   }
 
   template <class T>
@@ -637,7 +658,12 @@ class Model {
     turn(key, position, layer.k_norm, 1);
     const float* value = key + c.kv_heads * E;
     T *keys = block<T>(w.keys, l, number, head), *values = block<T>(w.values, l, number, head) + within * E;
-    for (int e = 0; e < E; e++) assign(keys[e * BLOCK + within], key[e]), assign(values[e], value[e]);
+    for (int e = 0; e < E; e += LANES) {
+      T column[LANES];
+      store(column, load(key + e));
+      for (int i = 0; i < LANES; i++) keys[(e + i) * BLOCK + within] = column[i];
+      store(values + e, load(value + e));
+    }
   }
 
   template <class T>
@@ -665,12 +691,12 @@ class Model {
     V most = same(-INFINITY);
     for (int b = 0; b < blocks; b++) {
       const T* keys = block<T>(w.keys, l, table[b], head);
+      if (b + 1 < blocks) fetch(block<T>(w.keys, l, table[b + 1], head));
       V sums[4] = {};
       for (int e = 0; e < E; e += 4)
         for (int i = 0; i < 4; i++) sums[i] += q[e + i] * load(keys + (e + i) * BLOCK);
       V sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-      if (b == blocks - 1)
-        for (int i = position % BLOCK + 1; i < BLOCK; i++) sum[i] = -INFINITY;
+      if (b == blocks - 1) sum = LANE > position % BLOCK ? same(-INFINITY) : sum;
       most = larger(most, sum);
       store(scores + b * BLOCK, sum);
     }
@@ -678,8 +704,7 @@ class Model {
     V all = {};
     for (int b = 0; b < blocks; b++) {
       V p = exponential(load(scores + b * BLOCK) - top);
-      if (b == blocks - 1)
-        for (int i = position % BLOCK + 1; i < BLOCK; i++) p[i] = 0;
+      if (b == blocks - 1) p = LANE > position % BLOCK ? V{} : p;
       all += p;
       store(scores + b * BLOCK, p);
     }
@@ -695,6 +720,7 @@ class Model {
     V sums[J] = {};
     for (int b = 0; b <= position / BLOCK; b++) {
       const T* values = block<T>(w.values, l, table[b], head) + e;
+      if (b < position / BLOCK) fetch(block<T>(w.values, l, table[b + 1], head));
       const int count = std::min(BLOCK, position + 1 - b * BLOCK);
       for (int i = 0; i < count; i++)
         for (int j = 0; j < J; j++) sums[j] += scores[b * BLOCK + i] * load(values + i * c.head_dim + j * LANES);

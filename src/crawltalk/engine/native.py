@@ -126,15 +126,17 @@ class Native:
     Q8_0). bfloat16 and int8 keep keys and values in bfloat16.
     """
 
-    def __init__(self, model: Transformer, precision: Precision, threads: int | None = None) -> None:
+    def __init__(
+        self, model: Transformer, precision: Precision, threads: int | None = None, cache_bytes: int | None = None
+    ) -> None:
         """Copies the weights. Raises Unavailable for a shape that native code does not compute, or without a compiler."""
         shape = model.shape
         if shape.family == "speedrun" or shape.head_dim % LANES or shape.width % LANES or shape.mlp % LANES:
             raise Unavailable("native code computes the families qwen3, llama and gpt2, in sizes that are multiples of 16")
         self._library = library()
-        self._kind, self._kept = KINDS[precision], list[Tensor]()
+        self._kind, self._kept = KINDS[precision], list[np.ndarray]()
         number_bytes = 4 if precision == "float32" else 2
-        self.blocks = cache_blocks(shape, number_bytes)
+        self.blocks = cache_blocks(shape, number_bytes, cache_bytes)
         self.tables = empty_tables(shape)
         self.vocab_size, self.width = shape.vocab_size, shape.width
         cache_size = shape.layers * self.blocks * shape.kv_heads * shape.head_dim * BLOCK
@@ -213,8 +215,9 @@ class Native:
         """The address of a copy that lives as long as this does."""
         if weight is None:
             return None
-        self._kept.append(weight.detach().to("cpu", dtype).contiguous())
-        return self._kept[-1].data_ptr()
+        values = weight.detach().to("cpu", dtype).contiguous().view(torch.uint8).numpy()
+        self._kept.append(np.array(values))  # a copy by numpy, which asks for huge pages
+        return self._kept[-1].ctypes.data
 
     def _layer(self, block: Any) -> _Layer:
         attention, mlp = block.attention, block.mlp

@@ -32,6 +32,7 @@ def serve(
     max_body: int = 4_000_000,
     grace: float = 30.0,
     precision: Literal["float32", "bfloat16", "int8"] = "float32",
+    cache: float | None = None,
     log_prompts: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """Serve models to browsers and to any client of OpenAI's API.
@@ -57,12 +58,16 @@ def serve(
         Seconds in which running requests may finish after Ctrl-C or SIGTERM.
     precision
         Of the weights.
+    cache
+        Gigabytes of keys and values that each model keeps: an eighth of the memory, at most 4, unless given.
     log_prompts
         Write what is asked and answered to the log.
     """
     keys = tuple(filter(None, (*api_key, *os.environ.get(_KEYS, "").split(","))))
     if host not in _LOCAL and not keys:
         raise UserError(f"anybody could use a server on {host}: give --api-key or {_KEYS}, or leave --host out")
+    if cache is not None and not 0 < cache < 1e6:
+        raise UserError("cache is above 0: gigabytes")
     if port not in range(65536) or queue < 1 or max_body < 1 or timeout <= 0 or grace < 0 or (rate is not None and rate < 1):
         raise UserError(
             "port is below 65536, queue, max-body and rate are 1 or more, timeout is above 0, grace is 0 or more"
@@ -74,7 +79,11 @@ def serve(
     from crawltalk.serve.server import bound
 
     served, folders = models_of(model)
-    services = {folder: Service(Engine.load(folder, precision=precision), queue=queue) for folder in set(folders.values())}
+    size = None if cache is None else int(cache * 1e9)
+    services = {
+        folder: Service(Engine.load(folder, precision=precision, cache_bytes=size), queue=queue)
+        for folder in set(folders.values())
+    }
     models = {name: services[folder] for name, folder in folders.items()}
     tokenizers = {name: service.engine.tokenizer for name, service in models.items()}
     hosts = _LOCAL if host in _LOCAL else None
