@@ -25,6 +25,7 @@ from crawltalk.core.jsonl import read_jsonl
 from crawltalk.core.shards import TokenShards
 from crawltalk.core.types import Conversation, Message, Problem
 from crawltalk.engine import Engine
+from crawltalk.model.hf import load_model
 from crawltalk.pipeline import STAGES
 from crawltalk.tokenizer import Tokenizer
 
@@ -128,7 +129,9 @@ def test_transformers_finds_the_same_logits_and_tokens(nano, stage):
     ids = engine.tokenizer.encode(text)[:256]
     assert tokenizers.Tokenizer.from_file(str(nano / stage / "tokenizer.json")).encode(text).ids[:256] == ids
     tokens = torch.tensor([ids])
-    torch.testing.assert_close(engine.model(tokens), theirs(tokens).logits, atol=1e-4, rtol=0)
+    wanted = theirs(tokens).logits
+    torch.testing.assert_close(load_model(nano / stage)(tokens), wanted, atol=1e-4, rtol=0)
+    torch.testing.assert_close(engine.scheduler.read(ids, engine.backend.forward)[None], wanted, atol=1e-4, rtol=0)
 
 
 def test_the_model_learned_from_the_crawl(nano):

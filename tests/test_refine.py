@@ -64,14 +64,14 @@ def test_a_killed_worker_loses_nothing_and_duplicates_nothing(tmp_path: Path):
     files = []
     for number in range(2):
         files.append(tmp_path / f"{number}.warc.gz")
-        write_warc(files[-1], pages(400, 400 * number))
+        write_warc(files[-1], pages(800, 800 * number))
     crawl = crawl_folder(tmp_path / "crawl", files)
     run(crawl, tmp_path / "whole", 2)
     killed: list[int] = []
     over = threading.Event()
 
     def kill_workers() -> None:
-        while not over.wait(0.8):
+        while not over.wait(0.4):
             children = subprocess.run(
                 ["pgrep", "-P", str(os.getpid()), "-f", "spawn_main"], capture_output=True, check=False
             )
