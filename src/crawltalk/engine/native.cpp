@@ -325,17 +325,24 @@ inline I dot(I sums, const uint8_t* weights, const int8_t* four) {
 #endif
 }
 
+constexpr int AHEAD = 8192;  // bytes of a matrix that are on their way: processors stop to look ahead at the ends of pages
+
 // R rows times P panels. `put(row, panel, sums)` takes the result.
 template <Kind K, int R, int P, class Put>
 inline void tile(const Matrix& m, int panel, const Rows& rows, int row, Put&& put) {
   const int inputs = m.inputs;
+  const bool fetch = R > 1 && row == 0;  // later rows find the panel in the cache, and a single one does not linger
   V sums[R][P] = {};
   if constexpr (K == FLOAT) {
     const float* w = (const float*)m.data + (size_t)panel * inputs * LANES;
     const float* x = &rows.x[(size_t)row * rows.stride];
     for (int k = 0; k < inputs; k++) {
       V v[P];
-      for (int p = 0; p < P; p++) v[p] = load(w + ((size_t)p * inputs + k) * LANES);
+      for (int p = 0; p < P; p++) {
+        const float* place = w + ((size_t)p * inputs + k) * LANES;
+        v[p] = load(place);
+        if (fetch) __builtin_prefetch((const char*)place + AHEAD);
+      }
       for (int r = 0; r < R; r++)
         for (int p = 0; p < P; p++) sums[r][p] += v[p] * x[(size_t)r * rows.stride + k];
     }
@@ -343,7 +350,11 @@ inline void tile(const Matrix& m, int panel, const Rows& rows, int row, Put&& pu
     const uint16_t* w = (const uint16_t*)m.data + (size_t)panel * inputs * LANES;
     for (int k = 0; k < inputs; k += 2) {
       I v[P];
-      for (int p = 0; p < P; p++) v[p] = *(const IU*)(w + ((size_t)p * inputs + k) * LANES);
+      for (int p = 0; p < P; p++) {
+        const uint16_t* place = w + ((size_t)p * inputs + k) * LANES;
+        v[p] = *(const IU*)place;
+        if (fetch) __builtin_prefetch((const char*)place + AHEAD);
+      }
       for (int r = 0; r < R; r++) {
         size_t place = (size_t)(row + r) * rows.stride + k;
 #if defined(__AVX512BF16__)
@@ -364,6 +375,8 @@ inline void tile(const Matrix& m, int panel, const Rows& rows, int row, Put&& pu
     const int groups = inputs / GROUP;
     const uint16_t* scales = m.scales + (size_t)panel * groups * LANES;
     for (int g = 0; g < groups; g++) {
+      for (int p = 0; fetch && p < P; p++)
+        for (int k = 0; k < GROUP; k += 4) __builtin_prefetch(w + ((size_t)p * inputs + g * GROUP + k) * LANES + AHEAD);
       I whole[R][P];
       for (int r = 0; r < R; r++)
         for (int p = 0; p < P; p++) whole[r][p] = I{};

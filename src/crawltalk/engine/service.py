@@ -12,7 +12,7 @@ from crawltalk.engine.engine import Engine
 from crawltalk.engine.requests import Event, Request, Token
 from crawltalk.engine.sampling import Sampling
 
-PAUSE = 0.002
+PAUSE = 0.005
 """Seconds between two deliveries of news."""
 
 

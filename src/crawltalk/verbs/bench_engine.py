@@ -184,7 +184,7 @@ def _http(folder: Path, runs: int) -> Iterator[dict[str, Any]]:
         sampling = Sampling(temperature=0.0, max_tokens=ALONE, logit_bias={4088: -100.0, 4091: -100.0})
         plain, wired = [], []
         with _server(folder, precision) as port:
-            for _ in range(runs + 1):
+            for _ in range(3 * runs + 1):
                 began = time.perf_counter()
                 [reply] = alone.generate([[1, 2, 3]], sampling)
                 plain.append(1e6 * (time.perf_counter() - began) / len(reply))
