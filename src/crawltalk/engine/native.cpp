@@ -15,7 +15,6 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
-#include <memory>
 #include <mutex>
 #include <thread>
 #include <type_traits>
@@ -40,11 +39,6 @@ inline void store(float* p, V v) { *(VU*)p = v; }
 inline V same(float x) { return V{} + x; }
 // bfloat16 is the upper half of a float.
 inline V load(const uint16_t* p) { return (V)(__builtin_convertvector((S) * (const SU*)p, I) << 16); }
-inline uint16_t to_bf16(float x) {
-  uint32_t bits;
-  memcpy(&bits, &x, 4);
-  return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-}
 inline void store(uint16_t* p, V v) {
   const I bits = (I)v;
   *(SU*)p = __builtin_convertvector((bits + 0x7fff + (bits >> 16 & 1)) >> 16, S);

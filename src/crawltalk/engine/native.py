@@ -200,11 +200,9 @@ class Native:
     def choose(self, logits_BV: Tensor, samplings: Sequence[Sampling], points: Sequence[float]) -> list[int]:
         """The next token of each row."""
         logits = logits_BV.contiguous().numpy()
-        settings = [sampling.filters for sampling in samplings]
+        settings = zip(*(sampling.filters for sampling in samplings), strict=True)
         kinds = (np.float32, np.int32, np.float32, np.float32)
-        columns: list[np.ndarray] = [
-            np.array(column, kind) for column, kind in zip(zip(*settings, strict=True), kinds, strict=True)
-        ]
+        columns: list[np.ndarray] = [np.array(column, kind) for column, kind in zip(settings, kinds, strict=True)]
         columns.append(np.array(points, np.float64))
         tokens = np.empty(len(points), np.int32)
         arrays = (ctypes.c_void_p(array.ctypes.data) for array in (logits, *columns, tokens))

@@ -68,7 +68,10 @@ class Text:
 
     def add(self, word: bytes, *, final: bool = False) -> str:
         """What can be said after one more token: text that may begin a stop string is held back until it does not."""
-        self._held += self._decoder.decode(word, final)
+        text = self._decoder.decode(word, final)
+        if not self._stop:
+            return text
+        self._held += text
         found = [place for stop in self._stop if (place := self._held.find(stop)) >= 0]
         if found:
             said, self._held, self.stopped = self._held[: min(found)], "", True

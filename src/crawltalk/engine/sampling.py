@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -60,12 +61,12 @@ class Sampling:
         if self.top_p == 0.0 or "" in self.stop:
             raise BadInput("top_p must be above 0" if self.top_p == 0.0 else "a stop string must not be empty")
 
-    @property
+    @cached_property
     def filters(self) -> tuple[float, int, float, float]:
         """What decides the distribution, given the logits."""
         return self.temperature, self.top_k, self.top_p, self.min_p
 
-    @property
+    @cached_property
     def adjusts(self) -> bool:
         """Whether logits are changed before they become probabilities."""
         changes = (self.repetition_penalty != 1.0, self.presence_penalty, self.frequency_penalty, self.logit_bias)

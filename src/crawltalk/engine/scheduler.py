@@ -253,9 +253,8 @@ class Scheduler:
         if logprobs_V is None:
             return Token(token, word, None, ())
         found = logprobs_V.topk(min(likeliest or 0, len(logprobs_V)))
-        return Token(
-            token, word, float(logprobs_V[token]), tuple(zip(found.indices.tolist(), found.values.tolist(), strict=True))
-        )
+        top = tuple(zip(found.indices.tolist(), found.values.tolist(), strict=True))
+        return Token(token, word, float(logprobs_V[token]), top)
 
     def _say(self, sample: Sample, token: int, logprobs_V: Tensor | None) -> News:
         request = sample.request
