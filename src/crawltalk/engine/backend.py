@@ -18,7 +18,7 @@ SLOTS = 256
 """Sequences that run at once."""
 CACHE_SHARE = 8
 """One part in so many of the memory may become key/value cache."""
-MOST_CACHE = 4 << 30
+MOST_CACHE = 1 << 30
 """Bytes, at most."""
 
 

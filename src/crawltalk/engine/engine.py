@@ -49,7 +49,7 @@ class Engine:
     ) -> "Engine":
         """From a folder in Hugging Face's layout. Raises MissingInput or BadInput, also if the model is not good enough in int8.
 
-        `cache_bytes`: of keys and values that are kept (None: an eighth of the memory, at most 4 GiB).
+        `cache_bytes`: of keys and values that are kept (None: an eighth of the memory, at most 1 GiB).
         """
         model, tokenizer = load_model(folder, device=device), Tokenizer.load(folder)
         engine = cls(model, tokenizer, make_backend(model, precision, cache_bytes))

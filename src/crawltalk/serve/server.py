@@ -13,8 +13,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from crawltalk.core.errors import UserError
 
-CONNECTIONS = 1000
-"""At once; further ones get a 503."""
+CONNECTIONS = 10_000
+"""At once, if the system lets this process have so many; further ones get a 503."""
+_OTHER_FILES = 200
+"""That a process may have open besides."""
 _HEAD_SECONDS = 15
 """For the whole head of a request to come, on a new connection or after another request; more than the 5 for which common clients
 (httpx) keep a connection, lest they use one that is being closed.
@@ -67,7 +69,7 @@ class Server(uvicorn.Server):
             log_level="critical",
             access_log=False,
             server_header=False,
-            limit_concurrency=CONNECTIONS,
+            limit_concurrency=_connections(),
             timeout_keep_alive=_HEAD_SECONDS,
             timeout_graceful_shutdown=_LAST_SECONDS,
         )
@@ -87,6 +89,21 @@ class Server(uvicorn.Server):
             self._drain = asyncio.create_task(self.serving.stop(self.grace))
         self.should_exit |= self._drain is not None and self._drain.done()
         return await super().on_tick(counter)
+
+
+def _connections() -> int:
+    """How many there may be, after this process has asked for room: slow clients must not keep the others out."""
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return CONNECTIONS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return CONNECTIONS
+    wanted = CONNECTIONS + _OTHER_FILES
+    soft = max(soft, wanted if hard == resource.RLIM_INFINITY else min(wanted, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return max(1, min(CONNECTIONS, soft - _OTHER_FILES))
 
 
 @contextlib.contextmanager

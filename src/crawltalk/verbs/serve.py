@@ -59,7 +59,7 @@ def serve(
     precision
         Of the weights.
     cache
-        Gigabytes of keys and values that each model keeps: an eighth of the memory, at most 4, unless given.
+        Gigabytes of keys and values that each model keeps: an eighth of the memory, at most 1, unless given.
     log_prompts
         Write what is asked and answered to the log.
     """
