@@ -51,7 +51,8 @@ class Engine:
 
         `cache_bytes`: of keys and values that are kept (None: an eighth of the memory, at most 1 GiB).
         """
-        model, tokenizer = load_model(folder, device=device), Tokenizer.load(folder)
+        dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+        model, tokenizer = load_model(folder, device=device, dtype=dtype), Tokenizer.load(folder)
         engine = cls(model, tokenizer, make_backend(model, precision, cache_bytes))
         if precision == "int8":
             from crawltalk.engine.perplexity import check

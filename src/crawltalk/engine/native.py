@@ -20,7 +20,7 @@ from torch import Tensor
 from crawltalk.engine.backend import Batch, cache_blocks, empty_tables
 from crawltalk.engine.sampling import Sampling
 from crawltalk.model.cache import BLOCK
-from crawltalk.model.transformer import Transformer
+from crawltalk.model.transformer import Transformer, rope_tables
 
 Precision = Literal["float32", "bfloat16", "int8"]
 KINDS: dict[str, int] = {"float32": 0, "bfloat16": 1, "int8": 2}
@@ -157,12 +157,13 @@ class Native:
         dtype = torch.float32 if precision == "float32" else torch.bfloat16
         self._layers = (_Layer * shape.layers)(*map(self._layer, model.blocks))
         norm: Any = model.norm
+        cos, sin = rope_tables(shape)  # not the model's, which may be of lower precision
         weights = _Weights(
             layers=self._layers,
             norm=self._keep(norm.weight),
             norm_bias=self._keep(getattr(norm, "bias", None)),
-            cos=self._keep(model.rope_cos),
-            sin=self._keep(model.rope_sin),
+            cos=self._keep(cos),
+            sin=self._keep(sin),
             positions=self._keep(model.positions.weight if model.positions is not None else None),
             embedding=self._keep(model.embedding.weight, dtype),
             head=self._matrix(model.head_weight, None),
