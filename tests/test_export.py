@@ -43,7 +43,7 @@ class LlamaCpp:
     """llama.cpp's server on one file."""
 
     def __init__(self, path: Path) -> None:
-        llama = pytest.importorskip("xllamacpp", reason="llama.cpp is not here: pip install --group peers")
+        llama = pytest.importorskip("xllamacpp", reason="llama.cpp is not here: pip install --group test")
         settings = llama.CommonParams()
         settings.model.path = str(path)
         settings.n_ctx, settings.n_parallel, settings.cpuparams.n_threads = 256, 1, 2
