@@ -3,8 +3,8 @@
 // A row is a token at a position of a sequence. Rows never meet except in attention, through the cache, and every sum has one
 // order whatever the number of rows: so a row's result does not depend on its batch, to the last bit.
 //
-// Letters: D width, H query heads, K key/value heads, E head size, F inner size, V vocabulary. Matrices are stored in panels of 16
-// outputs, so that a vector register holds one number of each; columns are padded to 32, with zeros. Compiled for the machine that
+// Letters: D width, H query heads, K key/value heads, E head size, F inner size, V vocabulary. Matrices are stored in panels of as
+// many outputs as a vector register has lanes, so that it holds one number of each; columns are padded to 32, with zeros. Compiled for the machine that
 // it runs on (native.py); vectors are the compiler's own, but for the products that only some processors have.
 
 #include <algorithm>
@@ -25,14 +25,21 @@
 
 namespace {
 
-constexpr int LANES = 16, GROUP = 32, BLOCK = 16;
-typedef float V __attribute__((vector_size(64)));
-typedef float VU __attribute__((vector_size(64), aligned(4), may_alias));
-typedef int32_t I __attribute__((vector_size(64)));
-typedef int32_t IU __attribute__((vector_size(64), aligned(1), may_alias));
-typedef uint16_t S __attribute__((vector_size(32)));
-typedef uint16_t SU __attribute__((vector_size(32), aligned(2), may_alias));
-typedef int8_t Q __attribute__((vector_size(16)));
+#if defined(__AVX512F__)
+constexpr int LANES = 16;
+#elif defined(__AVX2__)
+constexpr int LANES = 8;
+#else
+constexpr int LANES = 4;
+#endif
+constexpr int GROUP = 32, BLOCK = 16;
+typedef float V __attribute__((vector_size(4 * LANES)));
+typedef float VU __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t I __attribute__((vector_size(4 * LANES)));
+typedef int32_t IU __attribute__((vector_size(4 * LANES), aligned(1), may_alias));
+typedef uint16_t S __attribute__((vector_size(2 * LANES)));
+typedef uint16_t SU __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
+typedef int8_t Q __attribute__((vector_size(LANES)));
 
 inline V load(const float* p) { return *(const VU*)p; }
 inline void store(float* p, V v) { *(VU*)p = v; }
@@ -68,7 +75,12 @@ inline float largest(V v) {
   store(lanes, v);
   return reduce(lanes, [](float a, float b) { return a > b ? a : b; });
 }
-const I LANE = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+// Lanes behind a place become `other`.
+inline V until(V v, int place, float other) {
+  I lane;
+  for (int i = 0; i < LANES; i++) lane[i] = i;
+  return lane > place ? same(other) : v;
+}
 inline V rounded(V v) { return (v + 12582912.f) - 12582912.f; }  // 1.5 x 2^23: beyond it a float has no fraction
 
 // e^x to about 2 units in the last place: 2^n times a polynomial (Cephes, expf).
@@ -266,10 +278,14 @@ void encode(Rows& rows, int row, const float* from, int columns) {
     std::fill(&rows.pairs[start] + columns, &rows.pairs[start] + padded, 0);
   } else {
     for (int g = 0; g < padded; g += GROUP) {
-      const V a[2] = {load(from + g), g + LANES < columns ? load(from + g + LANES) : V{}};
-      const float most = largest(larger(absolute(a[0]), absolute(a[1]))), inverse = most > 0 ? 127.f / most : 0.f;
+      V a[GROUP / LANES] = {}, most_V = {};
+      for (int h = 0; h < GROUP / LANES && g + h * LANES < columns; h++) {
+        a[h] = load(from + g + h * LANES);
+        most_V = larger(most_V, absolute(a[h]));
+      }
+      const float most = largest(most_V), inverse = most > 0 ? 127.f / most : 0.f;
       I sums = {};
-      for (int h = 0; h < 2; h++) {
+      for (int h = 0; h < GROUP / LANES; h++) {
         const V coarse = rounded(a[h] * inverse), rest = rounded((a[h] * inverse - coarse) * float(FINER));
         const I q = __builtin_convertvector(coarse, I), finer = __builtin_convertvector(rest, I);
         const Q narrow = __builtin_convertvector(q, Q), narrow_finer = __builtin_convertvector(finer, Q);
@@ -289,29 +305,34 @@ constexpr bool SHIFTED = true;  // weights are multiplied as they are stored, pl
 constexpr bool SHIFTED = false;
 #endif
 
-// sums + four products in each lane: stored weights (16 x 4 bytes) times four numbers.
-inline I dot(I sums, const uint8_t* weights, const int8_t* four) {
-#if defined(__AVX512VNNI__)
-  int32_t x;
-  memcpy(&x, four, 4);
-  return (I)_mm512_dpbusd_epi32((__m512i)sums, _mm512_loadu_si512(weights), _mm512_set1_epi32(x));
-#elif defined(__AVX2__)
-  int32_t x;
-  memcpy(&x, four, 4);
-  __m256i halves[2], number = _mm256_set1_epi32(x);
-  memcpy(halves, &sums, 64);
-  for (int h = 0; h < 2; h++) {
-    __m256i w = _mm256_loadu_si256((const __m256i*)(weights + 32 * h));
+#if defined(__AVX2__)
+// As `dot`, for 8 lanes.
+inline __m256i dot8(__m256i sums, __m256i weights, __m256i number) {
 #if defined(__AVXVNNI__)
-    halves[h] = _mm256_dpbusd_avx_epi32(halves[h], w, number);
+  return _mm256_dpbusd_avx_epi32(sums, weights, number);
 #else
-    w = _mm256_xor_si256(w, _mm256_set1_epi8((char)0x80));  // signs change sides, so that no pair of products overflows
-    __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(number), _mm256_sign_epi8(w, number));
-    halves[h] = _mm256_add_epi32(halves[h], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  weights = _mm256_xor_si256(weights, _mm256_set1_epi8((char)0x80));  // signs change sides, so that no pair of products overflows
+  const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(number), _mm256_sign_epi8(weights, number));
+  return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 #endif
-  }
-  memcpy(&sums, halves, 64);
+}
+#endif
+
+// sums + four products in each lane: stored weights (4 bytes a lane) times four numbers.
+inline I dot(I sums, const uint8_t* weights, const int8_t* four) {
+#if defined(__AVX2__)
+  int32_t x;
+  memcpy(&x, four, 4);
+#if defined(__AVX512VNNI__)
+  return (I)_mm512_dpbusd_epi32((__m512i)sums, _mm512_loadu_si512(weights), _mm512_set1_epi32(x));
+#else
+  __m256i parts[LANES / 8];
+  memcpy(parts, &sums, sizeof parts);
+  for (int h = 0; h < LANES / 8; h++)
+    parts[h] = dot8(parts[h], _mm256_loadu_si256((const __m256i*)weights + h), _mm256_set1_epi32(x));
+  memcpy(&sums, parts, sizeof parts);
   return sums;
+#endif
 #else
   for (int i = 0; i < LANES; i++)
     for (int j = 0; j < 4; j++) sums[i] += ((int)weights[4 * i + j] - 128) * four[j];
@@ -417,7 +438,7 @@ void multiply(const Matrix& m, Part panels, const Rows& rows, int count, Put&& p
   constexpr int TOGETHER = 8;  // panels that stay in the cache while all rows pass
   for (int first = panels.begin; first < panels.end; first += TOGETHER) {
     Part some{first, std::min(first + TOGETHER, panels.end)};
-    int row = tiles<K, TILE, 1>(m, some, rows, 0, count, put);
+    int row = tiles<K, TILE, TILE == 8 || K == INT8 ? 1 : 2>(m, some, rows, 0, count, put);
     row = tiles<K, TILE / 2, 2>(m, some, rows, row, count, put);
     if (TILE == 8) row = tiles<K, 2, 4>(m, some, rows, row, count, put);
     tiles<K, 1, 4>(m, some, rows, row, count, put);
@@ -699,21 +720,21 @@ class Model {
     for (int b = 0; b < blocks; b++) {
       const T* keys = block<T>(w.keys, l, table[b], head);
       if (b + 1 < blocks) fetch(block<T>(w.keys, l, table[b + 1], head));
-      V sums[4] = {};
-      for (int e = 0; e < E; e += 4)
-        for (int i = 0; i < 4; i++) sums[i] += q[e + i] * load(keys + (e + i) * BLOCK);
-      V sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-      if (b == blocks - 1) sum = LANE > position % BLOCK ? same(-INFINITY) : sum;
-      most = larger(most, sum);
-      store(scores + b * BLOCK, sum);
+      for (int part = 0; part < BLOCK; part += LANES) {
+        V sums[4] = {};
+        for (int e = 0; e < E; e += 4)
+          for (int i = 0; i < 4; i++) sums[i] += q[e + i] * load(keys + (e + i) * BLOCK + part);
+        const V sum = until((sums[0] + sums[1]) + (sums[2] + sums[3]), position - b * BLOCK - part, -INFINITY);
+        most = larger(most, sum);
+        store(scores + b * BLOCK + part, sum);
+      }
     }
     const float top = largest(most);
     V all = {};
-    for (int b = 0; b < blocks; b++) {
-      V p = exponential(load(scores + b * BLOCK) - top);
-      if (b == blocks - 1) p = LANE > position % BLOCK ? V{} : p;
+    for (int i = 0; i < blocks * BLOCK; i += LANES) {
+      const V p = until(exponential(load(scores + i) - top), position - i, 0);
       all += p;
-      store(scores + b * BLOCK, p);
+      store(scores + i, p);
     }
     const float inverse = 1 / total(all);
     float* to = &mixed[(size_t)r * c.heads * E + h * E];
@@ -740,6 +761,7 @@ class Model {
 
 extern "C" {
 
+int crawltalk_lanes() { return LANES; }
 void* crawltalk_make(const Config* config, const Weights* weights) { return new Model(*config, *weights); }
 void crawltalk_free(void* model) { delete (Model*)model; }
 

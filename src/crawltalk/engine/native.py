@@ -24,8 +24,8 @@ from crawltalk.model.transformer import Transformer, rope_tables
 
 Precision = Literal["float32", "bfloat16", "int8"]
 KINDS: dict[str, int] = {"float32": 0, "bfloat16": 1, "int8": 2}
-LANES, GROUP = 16, 32
-"""Outputs in a panel; weights that share a scale, and multiple that the columns of a matrix are padded to."""
+MULTIPLE, GROUP = 16, 32
+"""Of sizes that are computed; weights that share a scale, and multiple that the columns of a matrix are padded to."""
 SOURCE = Path(__file__).with_name("native.cpp")
 FLAGS = (
     "-O3",
@@ -131,9 +131,10 @@ class Native:
     ) -> None:
         """Copies the weights. Raises Unavailable for a shape that native code does not compute, or without a compiler."""
         shape = model.shape
-        if shape.family == "speedrun" or shape.head_dim % LANES or shape.width % LANES or shape.mlp % LANES:
+        if shape.family == "speedrun" or shape.head_dim % MULTIPLE or shape.width % MULTIPLE or shape.mlp % MULTIPLE:
             raise Unavailable("native code computes the families qwen3, llama and gpt2, in sizes that are multiples of 16")
         self._library = library()
+        self._lanes = int(self._library.crawltalk_lanes())
         self._kind, self._kept = KINDS[precision], list[np.ndarray]()
         number_bytes = 4 if precision == "float32" else 2
         self.blocks = cache_blocks(shape, number_bytes, cache_bytes)
@@ -230,16 +231,16 @@ class Native:
             k_norm=self._keep(attention.k_norm),
             qkv=self._matrix(attention.qkv.weight, attention.qkv.bias),
             out=self._matrix(attention.out.weight, attention.out.bias),
-            up=self._matrix(in_turn(up.weight) if hasattr(mlp, "gate_up") else up.weight, up.bias),
+            up=self._matrix(in_turn(up.weight, self._lanes) if hasattr(mlp, "gate_up") else up.weight, up.bias),
             down=self._matrix(mlp.down.weight, mlp.down.bias),
         )
 
     def _matrix(self, weight: Tensor, bias: Tensor | None) -> _Matrix:
         """A matrix [outputs, inputs] in panels."""
         outputs, inputs = weight.shape
-        padded = torch.zeros(-(-outputs // LANES) * LANES, -(-inputs // GROUP) * GROUP)
+        padded = torch.zeros(-(-outputs // self._lanes) * self._lanes, -(-inputs // GROUP) * GROUP)
         padded[:outputs, :inputs] = weight.detach()
-        panels = padded.view(-1, LANES, padded.shape[1])  # [panels, 16, inputs]
+        panels = padded.view(-1, self._lanes, padded.shape[1])  # [panels, lanes, inputs]
         scales = None
         if self._kind == KINDS["float32"]:
             data = self._keep(panels.transpose(1, 2))
@@ -254,9 +255,9 @@ class Native:
         return _Matrix(outputs=outputs, inputs=padded.shape[1], data=data, scales=scales, bias=self._keep(bias))
 
 
-def in_turn(gate_up: Tensor) -> Tensor:
-    """The rows of gates and of the inner layer, one half behind the other, as panels of 16 in turn."""
-    return gate_up.unflatten(0, (2, -1, LANES)).transpose(0, 1).flatten(0, 2)
+def in_turn(gate_up: Tensor, lanes: int) -> Tensor:
+    """The rows of gates and of the inner layer, one half behind the other, as panels in turn."""
+    return gate_up.unflatten(0, (2, -1, lanes)).transpose(0, 1).flatten(0, 2)
 
 
 def quantize(weights: Tensor) -> tuple[Tensor, Tensor]:
