@@ -159,7 +159,12 @@ def test_quantized_weights_are_at_most_half_a_step_off(numbers):
 
 
 def test_gates_and_inner_rows_take_turns_in_panels():
-    assert in_turn(torch.arange(64)[:, None], 16)[:, 0].tolist() == [*range(16), *range(32, 48), *range(16, 32), *range(48, 64)]
+    assert in_turn(torch.arange(64)[:, None], 16)[:, 0].tolist() == [
+        *range(16),
+        *range(32, 48),
+        *range(16, 32),
+        *range(48, 64),
+    ]
 
 
 def test_what_has_no_native_code_is_computed_by_torch_and_refused_in_int8():
