@@ -149,6 +149,19 @@ def test_native_draws_are_those_of_torch(logits, top_k, top_p, min_p, temperatur
     assert set(native.choose(rows, [sampling, sampling], [point, point])) <= near
 
 
+@pytest.mark.parametrize("kind", [-np.inf, np.nan], ids=["ruled out", "no number"])
+def test_a_token_is_drawn_where_none_is_left_and_from_a_share_that_vanishes(kind):
+    native = Native(random_model(SHAPES["llama"]), "float32", threads=2)
+    nothing = torch.full((2, native.vocab_size), kind)
+    for top_k in (0, 3):
+        for top_p in (0.5, 1e-60):
+            sampling = Sampling(top_k=top_k, top_p=top_p)
+            assert all(0 <= token < native.vocab_size for token in native.choose(nothing, [sampling] * 2, [0.5] * 2))
+            logits = torch.arange(2.0 * native.vocab_size).view(2, -1)
+            if top_p < 0.1:
+                assert native.choose(logits, [sampling] * 2, [0.0, 0.99]) == [native.vocab_size - 1] * 2
+
+
 @given(st.lists(st.floats(-1e4, 1e4, width=32), min_size=32, max_size=32))
 def test_quantized_weights_are_at_most_half_a_step_off(numbers):
     weights = torch.tensor(numbers).view(1, 32)

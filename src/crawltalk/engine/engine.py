@@ -24,7 +24,7 @@ REPLY_ROOM = 4
 
 
 def make_backend(model: Transformer, precision: Precision = "float32", cache_bytes: int | None = None) -> Backend:
-    """Native code on a CPU; torch on a GPU, and where there is no native code. Raises BadInput for int8 then."""
+    """Native code on a CPU; torch, in the model's own precision, on a GPU and where there is none. Raises BadInput for int8 then."""
     try:
         if model.embedding.weight.device.type != "cpu":
             raise Unavailable("native code is for CPUs")
@@ -32,7 +32,7 @@ def make_backend(model: Transformer, precision: Precision = "float32", cache_byt
     except Unavailable as reason:
         if precision == "int8":
             raise BadInput(f"int8 needs native code: {reason}; choose bfloat16 or float32") from None
-        return Reference(model.to(torch.float32 if precision == "float32" else torch.bfloat16), cache_bytes=cache_bytes)
+        return Reference(model, cache_bytes=cache_bytes)
 
 
 class Engine:

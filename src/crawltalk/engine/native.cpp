@@ -83,7 +83,7 @@ inline V until(V v, int place, float other) {
 }
 inline V rounded(V v) { return (v + 12582912.f) - 12582912.f; }  // 1.5 x 2^23: beyond it a float has no fraction
 
-// e^x to about 2 units in the last place: 2^n times a polynomial (Cephes, expf).
+// e^x: 2^n times a polynomial (Cephes, expf).
 inline V exponential(V x) {
   x = larger(x, same(-87.f));
   x = x < 87.f ? x : same(87.f);
@@ -134,7 +134,7 @@ class Team {
 
  private:
   static constexpr int SPINS = 100;  // few: the thread that is waited for may need this very processor
-  static constexpr int PATIENCE = 300;
+  static constexpr int PATIENCE = 300;  // looks for the next call before a thread sleeps
   const int all;
   int active = 1;
   std::vector<std::thread> threads;
@@ -215,8 +215,8 @@ struct Config {
 };
 struct Matrix {
   int32_t outputs, inputs;  // inputs: padded to 32
-  const void* data;         // float [panels][inputs][16], bf16 [panels][inputs / 2][16][2], uint8 (+128) [panels][inputs / 4][16][4]
-  const uint16_t* scales;   // of int8: [panels][inputs / 32][16]
+  const void* data;         // float [panels][inputs][LANES], bf16 [panels][inputs / 2][LANES][2], uint8 (+128) [panels][inputs / 4][LANES][4]
+  const uint16_t* scales;   // of int8: [panels][inputs / 32][LANES]
   const float* bias;        // or null
 };
 struct Layer {
@@ -461,7 +461,7 @@ int32_t draw(const float* logits, int count, float temperature, int top_k, float
   for (; i + LANES <= count; i += LANES) store(&weights[i], exponential((load(logits + i) - most) * inverse));
   for (; i < count; i++) weights[i] = exponential(same((logits[i] - most) * inverse))[0];
   for (i = 0; i < count; i++)
-    if (logits[i] == -INFINITY) weights[i] = 0;
+    if (!(logits[i] > -INFINITY)) weights[i] = 0;  // what is ruled out, and what is no number
   float least = min_p;
   if (top_k > 0 && top_k < count) {
     sorted.assign(weights.begin(), weights.begin() + count);
@@ -481,7 +481,7 @@ int32_t draw(const float* logits, int count, float temperature, int top_k, float
       std::partial_sort(sorted.begin() + done, sorted.begin() + end, sorted.end(), std::greater<float>());
       while (done < end && sum < top_p * all) sum += sorted[done++];
     }
-    least = std::max(least, sorted[done - 1]);
+    least = std::max(least, done ? sorted[done - 1] : weights[best]);  // so small a share that it became zero: the likeliest
   }
   double all = 0;
   for (i = 0; i < count; i++) all += weights[i] >= least ? weights[i] : 0;

@@ -81,9 +81,24 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crawltalk"
 
 
-@cache
 def library() -> Any:
     """The compiled code. Raises Unavailable, with the reason."""
+    found = _library()
+    if isinstance(found, Unavailable):
+        raise found
+    return found
+
+
+@cache
+def _library() -> Any:
+    """The compiled code, or why there is none: what fails once is not tried again."""
+    try:
+        return _compiled()
+    except Unavailable as reason:
+        return reason
+
+
+def _compiled() -> Any:
     compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), *COMPILERS))), None)
     if compiler is None:
         raise Unavailable("no C++ compiler was found (g++ or clang++)")
@@ -122,8 +137,8 @@ def _processor() -> bytes:
 class Native:
     """A backend (`backend.Backend`) for CPUs. A result does not depend on the batch, to the last bit.
 
-    int8: weights and what they are multiplied with in groups of 32 with one scale each (Dettmers et al. 2022, section 2; llama.cpp's
-    Q8_0). bfloat16 and int8 keep keys and values in bfloat16.
+    int8: weights in groups of 32 with one scale each (as llama.cpp's Q8_0), times numbers of 15 bits. bfloat16 and int8 keep keys and
+    values in bfloat16.
     """
 
     def __init__(

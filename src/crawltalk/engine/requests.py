@@ -1,7 +1,7 @@
 """What is asked of the engine, and what it says."""
 
 import codecs
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Literal, NamedTuple
@@ -76,14 +76,14 @@ class Text:
         if found:
             said, self._held, self.stopped = self._held[: min(found)], "", True
             return said
-        keep = 0 if final else max(map(self._overlap, self._stop), default=0)
+        keep = 0 if final else max(overlap(self._held, stop) for stop in self._stop)
         said, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
         return said
 
-    def _overlap(self, stop: str) -> int:
-        """The length of the longest beginning of `stop` with which the held text ends."""
-        sizes: Iterator[int] = iter(range(min(len(stop) - 1, len(self._held)), 0, -1))
-        return next((size for size in sizes if self._held.endswith(stop[:size])), 0)
+
+def overlap(text: str, mark: str) -> int:
+    """The length of the longest beginning of `mark`, short of all of it, with which the text ends."""
+    return next((size for size in range(len(mark) - 1, 0, -1) if text.endswith(mark[:size])), 0)
 
 
 @dataclass(eq=False)

@@ -70,11 +70,12 @@ class Scheduler:
         sample = Sample.of(Request(list(tokens), Sampling(), frozenset(), echo=True), 0)
         self._start(sample)
         self.running.insert(0, self.running.pop())  # it is not to make room for itself
-        self._reserve(sample, len(tokens), {})
-        rows = np.arange(len(tokens), dtype=np.int32)
-        found = compute(Batch(np.array(tokens, np.int32), rows, np.full_like(rows, sample.slot), rows)).float().cpu()
-        self._release(sample)
-        return found
+        try:
+            self._reserve(sample, len(tokens), {})
+            rows = np.arange(len(tokens), dtype=np.int32)
+            return compute(Batch(np.array(tokens, np.int32), rows, np.full_like(rows, sample.slot), rows)).float().cpu()
+        finally:
+            self._release(sample)
 
     def drop_cancelled(self) -> list[News]:
         """Forget what nobody waits for any more."""

@@ -104,7 +104,7 @@ class Service:
     async def stop(self, grace: float) -> None:
         """Finish what runs, for at most `grace` seconds, cancel the rest, and end."""
         deadline = time.monotonic() + grace
-        while self._streams and time.monotonic() < deadline:
+        while self._streams and self.failure is None and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
         for stream in list(self._streams.values()):
             await stream.aclose()
@@ -117,15 +117,17 @@ class Service:
         self, prompt: Sequence[int], sampling: Sampling, *, samples: int = 1, client: str = "", echo: bool = False
     ) -> Stream:
         """Ask. Raises Full, or BadInput for what can never be served. Clients take turns where there is a queue."""
-        if self.failure is not None:
-            raise RuntimeError("the engine has failed") from self.failure
-        if len(self._streams) >= SLOTS + self.queue:
-            raise Full(f"{len(self._streams)} requests are being served or wait")
         make = partial(self.engine.request, prompt, sampling, samples=samples, client=client, echo=echo)
         request = make() if sampling.schema is None else await asyncio.to_thread(make)  # a schema takes a while to compile
+        if len(self._streams) >= SLOTS + self.queue:
+            raise Full(f"{len(self._streams)} requests are being served or wait")
         self._loop = asyncio.get_running_loop()
         stream = Stream(request)
+        if self._ending:  # since the schema was read
+            await stream.aclose()
+            return stream
         self._streams[request.number] = stream
+        self._check()  # after the stream is known: a failure from now on is told to it
         self._do(lambda: self.engine.scheduler.submit(request))
         return stream
 
@@ -156,11 +158,18 @@ class Service:
         def run() -> None:
             try:
                 settle(future.set_result, work())
-            except Exception as error:  # it belongs to the asker
+            except Exception as error:  # raised again where it is awaited; the engine goes on
                 settle(future.set_exception, error)
 
         self._do(run)
-        return await future
+        while not future.done():  # an engine that fails leaves its work undone
+            self._check()
+            await asyncio.wait((future,), timeout=1.0)
+        return future.result()
+
+    def _check(self) -> None:
+        if self.failure is not None:
+            raise RuntimeError("the engine has failed") from self.failure
 
     def _do(self, work: Callable[[], None]) -> None:
         with self._changed:

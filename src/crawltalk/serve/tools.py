@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from crawltalk.engine.requests import overlap
 from crawltalk.serve.errors import bad_request
 from crawltalk.serve.wire import Call, ChatRequest, NamedTool, Tool, ToolCall
 
@@ -121,7 +122,7 @@ class CallReader:
         while self._held:
             said, opened, rest = self._held.partition(OPEN)
             if not opened:
-                keep = 0 if final else _overlap(said)
+                keep = 0 if final else overlap(said, OPEN)
                 said, self._held = said[: len(said) - keep], said[len(said) - keep :]
                 if said:
                     yield said
@@ -144,11 +145,6 @@ class CallReader:
         elif self.tools.most is None or self.found < self.tools.most:
             call.index, self.found = self.found, self.found + 1
             yield call
-
-
-def _overlap(text: str) -> int:
-    """The length of the longest beginning of a call's mark with which the text ends."""
-    return next((size for size in range(len(OPEN) - 1, 0, -1) if text.endswith(OPEN[:size])), 0)
 
 
 def written(calls: Sequence[ToolCall]) -> str:
