@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -71,10 +72,18 @@ def test_native_logits_are_those_of_torch(shape, precision):
     assert float((found - wanted).abs().max() / wanted.abs().max()) < TOLERANCE[precision]
 
 
+def targets() -> list[str]:
+    """Processors whose code this one can run: itself and, if it has AVX2, any other that has, and AMD's Zen 3."""
+    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    has_avx2 = {"avx2", "fma", "bmi2"} <= set(info.split())
+    return ["native", *(("x86-64-v3", "znver3") if has_avx2 else ())]
+
+
+@pytest.mark.parametrize("target", targets())
 @pytest.mark.parametrize("precision", TOLERANCE)
-def test_a_native_result_is_the_same_to_the_last_bit_for_any_batch_and_any_number_of_threads(precision):
+def test_a_native_result_is_the_same_to_the_last_bit_for_any_batch_and_any_number_of_threads(precision, target):
     model = random_model(WIDE)
-    alone, many = Native(model, precision, threads=1), Native(model, precision, threads=3)
+    alone, many = (Native(model, precision, threads=threads, target=target) for threads in (1, 3))
     text = np.random.default_rng(2).integers(0, WIDE.vocab_size, 60).tolist()
     other = np.random.default_rng(3).integers(0, WIDE.vocab_size, 60).tolist()
     give_blocks(alone)

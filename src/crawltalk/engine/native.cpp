@@ -21,6 +21,8 @@
 #include <vector>
 #if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 namespace {
@@ -44,6 +46,27 @@ typedef int8_t Q __attribute__((vector_size(LANES)));
 inline V load(const float* p) { return *(const VU*)p; }
 inline void store(float* p, V v) { *(VU*)p = v; }
 inline V same(float x) { return V{} + x; }
+// a * b + c, rounded once where the processor can. The compiler is told not to contract on its own (native.py): GCC does so in one
+// loop and not in another (it breaks chains of FMA for AMD's Zen), and then a row's last bits depend on how many rows are computed at once.
+inline V fma(V a, V b, V c) {
+#if defined(__AVX512F__)
+  return (V)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__AVX2__) && defined(__FMA__)
+  return (V)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(__aarch64__)
+  return (V)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+  return a * b + c;
+#endif
+}
+inline V fma(V a, float b, V c) { return fma(a, same(b), c); }
+inline float fma(float a, float b, float c) {
+#if defined(__FMA__) || defined(__aarch64__)
+  return __builtin_fmaf(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
 // bfloat16 is the upper half of a float.
 inline V load(const uint16_t* p) { return (V)(__builtin_convertvector((S) * (const SU*)p, I) << 16); }
 inline void store(uint16_t* p, V v) {
@@ -81,21 +104,17 @@ inline V until(V v, int place, float other) {
   for (int i = 0; i < LANES; i++) lane[i] = i;
   return lane > place ? same(other) : v;
 }
-inline V rounded(V v) { return (v + 12582912.f) - 12582912.f; }  // 1.5 x 2^23: beyond it a float has no fraction
+inline V rounded(V a, float b) { return fma(a, b, same(12582912.f)) - 12582912.f; }  // a * b; 1.5 x 2^23: beyond it a float has no fraction
 
 // e^x: 2^n times a polynomial (Cephes, expf).
 inline V exponential(V x) {
   x = larger(x, same(-87.f));
   x = x < 87.f ? x : same(87.f);
-  V n = rounded(x * 1.44269504f);
-  V r = x - n * 0.693359375f - n * -2.12194440e-4f;
+  V n = rounded(x, 1.44269504f);
+  V r = fma(n, 2.12194440e-4f, fma(n, -0.693359375f, x));
   V p = same(1.9875691500e-4f);
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.f;
+  for (float next : {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f}) p = fma(p, r, same(next));
+  p = fma(p * r, r, r) + 1.f;
   return p * (V)((__builtin_convertvector(n, I) + 127) << 23);
 }
 inline V sigmoid(V x) { return 1.f / (1.f + exponential(-x)); }
@@ -286,7 +305,7 @@ void encode(Rows& rows, int row, const float* from, int columns) {
       const float most = largest(most_V), inverse = most > 0 ? 127.f / most : 0.f;
       I sums = {};
       for (int h = 0; h < GROUP / LANES; h++) {
-        const V coarse = rounded(a[h] * inverse), rest = rounded((a[h] * inverse - coarse) * float(FINER));
+        const V coarse = rounded(a[h], inverse), rest = rounded(fma(a[h], inverse, -coarse), float(FINER));
         const I q = __builtin_convertvector(coarse, I), finer = __builtin_convertvector(rest, I);
         const Q narrow = __builtin_convertvector(q, Q), narrow_finer = __builtin_convertvector(finer, Q);
         memcpy(&rows.q[start + g + h * LANES], &narrow, LANES);
@@ -359,7 +378,7 @@ inline void tile(const Matrix& m, int panel, const Rows& rows, int row, Put&& pu
         if (fetch) __builtin_prefetch((const char*)place + AHEAD);
       }
       for (int r = 0; r < R; r++)
-        for (int p = 0; p < P; p++) sums[r][p] += v[p] * x[(size_t)r * rows.stride + k];
+        for (int p = 0; p < P; p++) sums[r][p] = fma(v[p], x[(size_t)r * rows.stride + k], sums[r][p]);
     }
   } else if constexpr (K == BFLOAT) {
     const uint16_t* w = (const uint16_t*)m.data + (size_t)panel * inputs * LANES;
@@ -379,8 +398,8 @@ inline void tile(const Matrix& m, int panel, const Rows& rows, int row, Put&& pu
         for (int p = 0; p < P; p++) sums[r][p] = (V)_mm512_dpbf16_ps((__m512)sums[r][p], (__m512bh)(__m512i)v[p], (__m512bh)x);
 #else
         for (int p = 0; p < P; p++) {
-          sums[r][p] += (V)(v[p] << 16) * rows.x[place];
-          sums[r][p] += (V)(v[p] & (int32_t)0xffff0000) * rows.x[place + 1];
+          sums[r][p] = fma((V)(v[p] << 16), rows.x[place], sums[r][p]);
+          sums[r][p] = fma((V)(v[p] & (int32_t)0xffff0000), rows.x[place + 1], sums[r][p]);
         }
 #endif
       }
@@ -411,7 +430,7 @@ inline void tile(const Matrix& m, int panel, const Rows& rows, int row, Put&& pu
       for (int p = 0; p < P; p++) {
         V scale = load(scales + ((size_t)p * groups + g) * LANES);
         for (int r = 0; r < R; r++)
-          sums[r][p] += __builtin_convertvector(whole[r][p], V) * (scale * rows.scale[(size_t)(row + r) * rows.stride / GROUP + g]);
+          sums[r][p] = fma(__builtin_convertvector(whole[r][p], V), scale * rows.scale[(size_t)(row + r) * rows.stride / GROUP + g], sums[r][p]);
       }
     }
   }
@@ -565,12 +584,12 @@ class Model {
     }
     for (int i = 0; i < count; i += LANES) {
       V v = load(from + i) - mean;
-      sum += v * v;
+      sum = fma(v, v, sum);
     }
     float factor = 1 / std::sqrt(total(sum) / count + c.eps);
     for (int i = 0; i < count; i += LANES) {
-      V v = (load(from + i) - mean) * factor * load(weight + i);
-      store(to + i, bias ? v + load(bias + i) : v);
+      V v = (load(from + i) - mean) * factor;
+      store(to + i, bias ? fma(v, load(weight + i), load(bias + i)) : v * load(weight + i));
     }
   }
 
@@ -631,7 +650,7 @@ class Model {
         });
       else
         multiply<K>(layer.up, panels(layer.up, 1), *rows, n, [&](int r, int p, V v) {  // GELU's approximation by tanh
-          store(&inner[(size_t)r * c.inner + p * LANES], v * sigmoid(1.59576912f * (v + 0.044715f * v * v * v)));
+          store(&inner[(size_t)r * c.inner + p * LANES], v * sigmoid(1.59576912f * fma(0.044715f * v * v, v, v)));
         });
       team.barrier();
       rows = &prepare<K>(inner.data(), c.inner, n, nullptr, nullptr, t);
@@ -666,13 +685,13 @@ class Model {
       int i = 0;
       for (; i + LANES <= E / 2; i += LANES) {
         const V a = load(head + i), b = load(head + i + E / 2), c = load(cos + i), s = load(sin + i);
-        store(head + i, a * c - b * s);
-        store(head + i + E / 2, b * c + a * s);
+        store(head + i, fma(a, c, -(b * s)));
+        store(head + i + E / 2, fma(b, c, a * s));
       }
       for (; i < E / 2; i++) {
         const float a = head[i], b = head[i + E / 2];
-        head[i] = a * cos[i] - b * sin[i];
-        head[i + E / 2] = b * cos[i] + a * sin[i];
+        head[i] = fma(a, cos[i], -(b * sin[i]));
+        head[i + E / 2] = fma(b, cos[i], a * sin[i]);
       }
     }
     for (int i = 0; i < E; i += LANES) store(head + i, load(head + i) * scale);
@@ -723,7 +742,7 @@ class Model {
       for (int part = 0; part < BLOCK; part += LANES) {
         V sums[4] = {};
         for (int e = 0; e < E; e += 4)
-          for (int i = 0; i < 4; i++) sums[i] += q[e + i] * load(keys + (e + i) * BLOCK + part);
+          for (int i = 0; i < 4; i++) sums[i] = fma(load(keys + (e + i) * BLOCK + part), q[e + i], sums[i]);
         const V sum = until((sums[0] + sums[1]) + (sums[2] + sums[3]), position - b * BLOCK - part, -INFINITY);
         most = larger(most, sum);
         store(scores + b * BLOCK + part, sum);
@@ -751,7 +770,7 @@ class Model {
       if (b < position / BLOCK) fetch(block<T>(w.values, l, table[b + 1], head));
       const int count = std::min(BLOCK, position + 1 - b * BLOCK);
       for (int i = 0; i < count; i++)
-        for (int j = 0; j < J; j++) sums[j] += scores[b * BLOCK + i] * load(values + i * c.head_dim + j * LANES);
+        for (int j = 0; j < J; j++) sums[j] = fma(load(values + i * c.head_dim + j * LANES), scores[b * BLOCK + i], sums[j]);
     }
     for (int j = 0; j < J; j++) store(to + e + j * LANES, sums[j] * inverse);
   }

@@ -35,7 +35,7 @@ FLAGS = (
     "-pthread",
     "-fno-math-errno",
     "-fno-trapping-math",
-    "-ffp-contract=fast",
+    "-ffp-contract=off",  # each sum has one order and one rounding, which the code states
 )
 COMPILERS = ("c++", "g++", "clang++")
 
@@ -81,30 +81,30 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crawltalk"
 
 
-def library() -> Any:
-    """The compiled code. Raises Unavailable, with the reason."""
-    found = _library()
+def library(target: str = "native") -> Any:
+    """The code compiled for a processor, as the compiler's -march names it. Raises Unavailable, with the reason."""
+    found = _library(target)
     if isinstance(found, Unavailable):
         raise found
     return found
 
 
 @cache
-def _library() -> Any:
+def _library(target: str) -> Any:
     """The compiled code, or why there is none: what fails once is not tried again."""
     try:
-        return _compiled()
+        return _compiled(target)
     except Unavailable as reason:
         return reason
 
 
-def _compiled() -> Any:
+def _compiled(target: str) -> Any:
     compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), *COMPILERS))), None)
     if compiler is None:
         raise Unavailable("no C++ compiler was found (g++ or clang++)")
-    native = "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
+    march = f"-mcpu={target}" if platform.machine() in ("arm64", "aarch64") else f"-march={target}"
     version = subprocess.run([compiler, "--version"], check=False, capture_output=True).stdout
-    facts = (SOURCE.read_bytes(), version, repr((FLAGS, native)).encode(), _processor())
+    facts = (SOURCE.read_bytes(), version, repr((FLAGS, march)).encode(), _processor())
     path = cache_folder() / f"native-{hashlib.sha256(b'|'.join(facts)).hexdigest()[:16]}.so"
     if not path.exists():
         try:
@@ -113,7 +113,7 @@ def _compiled() -> Any:
                 print("compiling the decoder for this machine, once (seconds) ...", file=sys.stderr)
             with tempfile.TemporaryDirectory(dir=path.parent) as folder:
                 made = Path(folder) / path.name
-                command = [compiler, *FLAGS, native, "-Wno-psabi", "-o", str(made), str(SOURCE)]
+                command = [compiler, *FLAGS, march, "-Wno-psabi", "-o", str(made), str(SOURCE)]
                 done = subprocess.run(command, check=False, capture_output=True, text=True)
                 if done.returncode:
                     raise Unavailable(f"{compiler} failed: {(done.stderr.strip().splitlines() or ['no word'])[0]}")
@@ -142,13 +142,20 @@ class Native:
     """
 
     def __init__(
-        self, model: Transformer, precision: Precision, threads: int | None = None, cache_bytes: int | None = None
+        self,
+        model: Transformer,
+        precision: Precision,
+        threads: int | None = None,
+        cache_bytes: int | None = None,
+        *,
+        target: str = "native",
     ) -> None:
-        """Copies the weights. Raises Unavailable for a shape that native code does not compute, or without a compiler."""
+        """Copies the weights; `target`: see `library`. Raises Unavailable for a shape that native code does not compute, or without
+        a compiler."""
         shape = model.shape
         if shape.family == "speedrun" or shape.head_dim % MULTIPLE or shape.width % MULTIPLE or shape.mlp % MULTIPLE:
             raise Unavailable("native code computes the families qwen3, llama and gpt2, in sizes that are multiples of 16")
-        self._library = library()
+        self._library = library(target)
         self._lanes = int(self._library.crawltalk_lanes())
         self._kind, self._kept = KINDS[precision], list[np.ndarray]()
         number_bytes = 4 if precision == "float32" else 2

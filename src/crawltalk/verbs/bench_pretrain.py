@@ -2,7 +2,7 @@
 
 `python -m crawltalk.verbs.bench_pretrain SIDE FAMILY VOCABULARY CONTEXT ROWS` is such a process. It prints one JSON object: tokens a
 second, bytes of memory for each token of a batch beyond weights and optimizer, the share of the measured matmul peak.
-transformers trains under autocast to bf16 with fused AdamW, the whole batch at once or in the parts that we take: whichever is
+Both compute in bf16 where that is the faster type (transformers under autocast), else in fp32. transformers trains with fused AdamW, the whole batch at once or in the parts that we take: whichever is
 faster counts for speed, whichever takes less counts for memory.
 """
 
@@ -19,11 +19,11 @@ import torch
 
 from crawltalk.core import budget
 from crawltalk.core.errors import UserError
-from crawltalk.core.recipe import Family, Model, Optim
+from crawltalk.core.recipe import Family, Machine, Model, Optim
 from crawltalk.model.hf import config_of
 from crawltalk.model.transformer import Transformer
 from crawltalk.pretrain import shape_of
-from crawltalk.train.loop import MICRO_TOKENS, gradients, keep_freed_memory, matmul_peak
+from crawltalk.train.loop import MICRO_TOKENS, compute_dtype, gradients, keep_freed_memory, matmul_peak
 from crawltalk.train.optim import make_optimizers
 from crawltalk.verbs.bench_data import figure
 from crawltalk.verbs.bench_tokenizer import memory
@@ -39,7 +39,7 @@ def pretrain(runs: int) -> Iterator[dict[str, Any]]:
     for family, label in SIDES.items():
         rounds = [_rounds(family, 4096, 512, 16) for _ in range(runs)]
         ours, peer = ([row[side]["tokens_per_second"] for row in rounds] for side in ("ours", "peer"))
-        what = f"{label}, 12 M parameters, 16 x 512 tokens, bf16"
+        what = f"{label}, 12 M parameters, 16 x 512 tokens, {rounds[0]['ours']['dtype']}"
         yield figure(f"pretrain.throughput_{family}", "tokens/s", ours, peer, what, THREADS)
         ours, peer = ([row[side]["peak_fraction"] for row in rounds] for side in ("ours", "peer"))
         yield figure("pretrain.peak_fraction", "of the matmul peak", ours, peer, what, THREADS)
@@ -49,8 +49,8 @@ def pretrain(runs: int) -> Iterator[dict[str, Any]]:
         yield figure(f"pretrain.memory_{family}", "bytes/token", ours, peer, what, THREADS)
 
 
-def _rounds(family: str, vocabulary: int, context: int, rows: int) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = {}
+def _rounds(family: str, vocabulary: int, context: int, rows: int) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
     for side in ("ours", "whole", "parts"):
         words = (side, family, vocabulary, context, rows)
         command = [sys.executable, "-m", "crawltalk.verbs.bench_pretrain", *map(str, words)]
@@ -70,13 +70,13 @@ def _model(family: Family, context: int) -> Model:
     return Model(family=family, depth=6, width=384, heads=6, kv_heads=6, head_dim=64, mlp=mlp, context=context)
 
 
-def _ours(model: Model, vocabulary: int) -> Step:
+def _ours(model: Model, vocabulary: int, dtype: torch.dtype) -> Step:
     keep_freed_memory()
     master = Transformer(shape_of(model, vocabulary))
     master.initialize(0)
-    worker = copy.deepcopy(master).to(torch.bfloat16)
+    worker = master if dtype == torch.float32 else copy.deepcopy(master).to(dtype)
     optimizers = make_optimizers(master, Optim(lr=0.02, adam_lr=0.003))
-    optimizers[0].dtype = torch.bfloat16
+    optimizers[0].dtype = dtype
 
     def step(tokens_BT: torch.Tensor) -> None:
         gradients(master, worker, tokens_BT[:, :-1], tokens_BT[:, 1:], 1.0)
@@ -86,7 +86,7 @@ def _ours(model: Model, vocabulary: int) -> Step:
     return step
 
 
-def _transformers(model: Model, vocabulary: int, rows: int) -> Step:
+def _transformers(model: Model, vocabulary: int, rows: int, dtype: torch.dtype) -> Step:
     import transformers
 
     config = transformers.AutoConfig.for_model(**config_of(shape_of(model, vocabulary)))
@@ -95,7 +95,7 @@ def _transformers(model: Model, vocabulary: int, rows: int) -> Step:
 
     def step(tokens_BT: torch.Tensor) -> None:
         for part in tokens_BT[:, :-1].split(rows):
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
                 loss = peer(input_ids=part, labels=part).loss
             (loss * (len(part) / len(tokens_BT))).backward()
         torch.nn.utils.clip_grad_norm_(peer.parameters(), 1.0)
@@ -108,9 +108,9 @@ def _transformers(model: Model, vocabulary: int, rows: int) -> Step:
 def main(side: str, family: Family, vocabulary: int, context: int, rows: int) -> None:
     """Time some steps of one side."""
     torch.set_num_threads(THREADS)
-    model = _model(family, context)
+    model, dtype = _model(family, context), compute_dtype(Machine(device="cpu"))
     parts = rows if side == "whole" else max(1, MICRO_TOKENS["cpu"] // context)
-    step = _ours(model, vocabulary) if side == "ours" else _transformers(model, vocabulary, parts)
+    step = _ours(model, vocabulary, dtype) if side == "ours" else _transformers(model, vocabulary, parts, dtype)
     tokens_BT = torch.randint(0, vocabulary, (rows, context + 1), generator=torch.Generator().manual_seed(0))
     step(tokens_BT[:1, :9])  # makes gradients and the optimizer's state
     before = memory("VmRSS")
@@ -122,9 +122,10 @@ def main(side: str, family: Family, vocabulary: int, context: int, rows: int) ->
         step(tokens_BT)
     speed = STEPS * rows * context / (time.perf_counter() - began)
     beyond = (memory("VmHWM") - before) * 1e6
-    peak = matmul_peak(torch.bfloat16, torch.device("cpu"))
+    peak = matmul_peak(dtype, torch.device("cpu"))
     fraction = speed * budget.training_flops(model, vocabulary, 1) / peak
-    print(json.dumps({"tokens_per_second": speed, "bytes_per_token": beyond / (rows * context), "peak_fraction": fraction}))
+    figures = {"tokens_per_second": speed, "bytes_per_token": beyond / (rows * context), "peak_fraction": fraction}
+    print(json.dumps(figures | {"dtype": str(dtype).removeprefix("torch.")}))
 
 
 if __name__ == "__main__":
