@@ -2,8 +2,9 @@
 
 `python -m crawltalk.verbs.bench_pretrain SIDE FAMILY VOCABULARY CONTEXT ROWS` is such a process. It prints one JSON object: tokens a
 second, bytes of memory for each token of a batch beyond weights and optimizer, the share of the measured matmul peak.
-Both compute in bf16 where that is the faster type (transformers under autocast), else in fp32. transformers trains with fused AdamW, the whole batch at once or in the parts that we take: whichever is
-faster counts for speed, whichever takes less counts for memory.
+Both sides compute in bf16 where that is the faster type (transformers under autocast), else in fp32. transformers trains with fused
+AdamW, the whole batch at once or in the parts that we take: whichever is faster counts for speed, whichever takes less counts for
+memory.
 """
 
 import copy
