@@ -5,8 +5,9 @@
     python3 go.py test       set up .venv, then every check and test
     python3 go.py VERB ...   set up .venv, then crawltalk VERB ...
 
-The set-up is done once: a stamp (hash of pyproject.toml, constraints.txt and this file) makes later calls start at once.
-Standard library only. On a machine without an NVIDIA driver no CUDA package is ever installed (ALLOW_CUDA=1 lifts that).
+The set-up is done once: a stamp (hash of pyproject.toml, constraints.txt and this file) makes later calls
+start at once. Standard library only. On a machine without an NVIDIA driver no CUDA package is ever installed
+(ALLOW_CUDA=1 lifts that).
 """
 
 import hashlib
@@ -46,7 +47,11 @@ def fail(text: str) -> None:
 def call(*command: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run a command quietly; if it fails, show the end of what it said."""
     done = subprocess.run(
-        [str(word) for word in command], check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        [str(word) for word in command],
+        check=False,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     if check and done.returncode != 0:
         print(done.stdout[-3000:], file=sys.stderr)
@@ -58,7 +63,17 @@ def call(*command: str | Path, check: bool = True) -> subprocess.CompletedProces
 
 def pip(*words: str | Path) -> None:
     """pip install into the environment, with the tested versions."""
-    call(PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", ROOT / "constraints.txt", *words)
+    call(
+        PYTHON,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "-c",
+        ROOT / "constraints.txt",
+        *words,
+    )
 
 
 def has_nvidia_driver() -> bool:
@@ -67,22 +82,52 @@ def has_nvidia_driver() -> bool:
 
 
 def install_torch() -> None:
-    """Without a GPU: the CPU build, from torch's own index through uv, else whatever pip offers if it is free of CUDA."""
+    """Without a GPU: the CPU build, from torch's own index through uv, else whatever pip offers if it is free
+    of CUDA.
+    """
     if sys.platform != "linux" or has_nvidia_driver() or os.environ.get("ALLOW_CUDA") == "1":
         pip(TORCH)
         return
     pip("uv")
     quick = {**os.environ, "UV_HTTP_TIMEOUT": "60", "UV_HTTP_RETRIES": "0"}
-    command = [PYTHON, "-m", "uv", "pip", "install", "--quiet", "--python", PYTHON, "--torch-backend=cpu", TORCH]
-    if subprocess.run(command, check=False, env=quick, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0:
+    command = [
+        PYTHON,
+        "-m",
+        "uv",
+        "pip",
+        "install",
+        "--quiet",
+        "--python",
+        PYTHON,
+        "--torch-backend=cpu",
+        TORCH,
+    ]
+    if (
+        subprocess.run(
+            command, check=False, env=quick, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ).returncode
+        == 0
+    ):
         return
     say("the index of CPU builds cannot be reached; looking at what pip would install")
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         call(
-            PYTHON, "-m", "pip", "install", "--quiet", "--dry-run", "--report", report, "-c", ROOT / "constraints.txt", TORCH
+            PYTHON,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--dry-run",
+            "--report",
+            report,
+            "-c",
+            ROOT / "constraints.txt",
+            TORCH,
         )
-        names = [item["metadata"]["name"] for item in json.loads(report.read_text(encoding="utf-8"))["install"]]
+        names = [
+            item["metadata"]["name"] for item in json.loads(report.read_text(encoding="utf-8"))["install"]
+        ]
     cuda = [name for name in names if name.lower().startswith(("nvidia", "cuda"))]
     if cuda:
         fail(
@@ -112,7 +157,11 @@ def set_up(group: str) -> None:
         say("2/3 torch")
         install_torch()
     say("3/3 crawltalk and the libraries that it stands on")
-    pip("--editable", f"{ROOT}[sample]", *(["--group", f"{ROOT / 'pyproject.toml'}:test"] if group == "test" else []))
+    pip(
+        "--editable",
+        f"{ROOT}[sample]",
+        *(["--group", f"{ROOT / 'pyproject.toml'}:test"] if group == "test" else []),
+    )
     stamp.write_text(digest)
     say("set up")
 
@@ -124,7 +173,10 @@ def test(words: list[str]) -> int:
         say(name)
         code = "import sys; from importlinter.cli import lint_imports_command as main; sys.exit(main())"
         command = [PYTHON, "-c", code] if name == "import-linter" else [PYTHON, "-m", module, *arguments]
-        if subprocess.run([*command, *(words if name == "pytest" else [])], check=False, cwd=ROOT).returncode != 0:
+        if (
+            subprocess.run([*command, *(words if name == "pytest" else [])], check=False, cwd=ROOT).returncode
+            != 0
+        ):
             failed.append(name)
     say(f"failed: {', '.join(failed)}" if failed else "all green")
     return 1 if failed else 0
@@ -139,7 +191,9 @@ def main(words: list[str]) -> int:
     if words[:1] == ["test"]:
         return test(words[1:])
     try:
-        return subprocess.run([PYTHON, "-m", "crawltalk", *(words or ["run", "small"])], check=False).returncode
+        return subprocess.run(
+            [PYTHON, "-m", "crawltalk", *(words or ["run", "small"])], check=False
+        ).returncode
     except KeyboardInterrupt:
         return 130
 

@@ -1,23 +1,24 @@
 """Fixtures: a toy pipeline, and one nano run that all slow tests share."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from crawltalk.core.stage import Stage
+from crawltalk.run.stage import Stage
+from support.toy_stages import TOY
 
-TOY = (
-    Stage("crawl", (), "toy_stages:crawl", "pages"),
-    Stage("data", ("crawl",), "toy_stages:data", "documents"),
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH")))
 )
+"""Child processes find `support`, too."""
 
 
 @pytest.fixture
-def toy(monkeypatch: pytest.MonkeyPatch) -> tuple[Stage, ...]:
+def toy() -> tuple[Stage, ...]:
     """A pipeline of two stages that take milliseconds; children find it through PYTHONPATH."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     return TOY
 
 

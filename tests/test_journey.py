@@ -1,4 +1,6 @@
-"""The whole journey at nano scale, as a person types it: one run that all tests here look at, and one that is killed."""
+"""The whole journey at nano scale, as a person types it: one run that all tests here look at, and one that is
+killed.
+"""
 
 import io
 import json
@@ -34,7 +36,9 @@ NAMES = [stage.name for stage in STAGES]
 
 
 def crawltalk(*words: str, code: int = 0) -> str:
-    done = subprocess.run([sys.executable, "-m", "crawltalk", *words], check=False, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "crawltalk", *words], check=False, capture_output=True, text=True
+    )
     assert done.returncode == code, done.stderr
     return done.stdout + done.stderr
 
@@ -53,7 +57,12 @@ def test_status_tells_time_memory_and_figures_of_every_stage(nano):
     stages = json.loads(crawltalk("status", str(nano), "--json"))["stages"]
     assert [(row["stage"], row["state"]) for row in stages] == [(name, "fresh") for name in NAMES]
     for row in stages:
-        assert row["seconds"] > 0 and row["cpu_seconds"] > 0 and row["peak_memory_bytes"] > 1e6 and row["metrics"]
+        assert (
+            row["seconds"] > 0
+            and row["cpu_seconds"] > 0
+            and row["peak_memory_bytes"] > 1e6
+            and row["metrics"]
+        )
 
 
 def test_what_was_read_often_is_recalled_better_than_what_was_never_read(nano):
@@ -85,7 +94,8 @@ def test_a_sweep_of_small_models_enters_the_report(nano, tmp_path):
     assert (small["depth"], large["depth"]) == (1, 2)
     assert small["bits_per_byte"] > large["bits_per_byte"]
     assert found["exponent"] < 0
-    assert found["predicted"] == pytest.approx(found["measured"], abs=0.1)  # the second model has the run's own size
+    # the second model has the run's own size
+    assert found["predicted"] == pytest.approx(found["measured"], abs=0.1)
     assert json.loads(events_free(crawltalk(*words))) == found  # from what is there
     crawltalk("report", str(run))
     assert "Small models on the same tokens" in (run / "report" / "report.html").read_text()
@@ -117,7 +127,9 @@ def test_changing_one_value_makes_stale_what_depends_on_it_and_nothing_else(nano
     stages = json.loads(crawltalk("status", str(tmp_path / "other"), "--json"))["stages"]
     own = NAMES.index("sft")
     assert [row["state"] for row in stages] == ["borrowed"] * own + ["fresh"] * (len(NAMES) - own)
-    assert "sft.identity: 50 -> 10" in crawltalk("diff", str(nano), str(tmp_path / "other")).replace("100", "")
+    assert "sft.identity: 50 -> 10" in crawltalk("diff", str(nano), str(tmp_path / "other")).replace(
+        "100", ""
+    )
 
 
 @torch.no_grad()
@@ -131,7 +143,9 @@ def test_transformers_finds_the_same_logits_and_tokens(nano, stage):
     tokens = torch.tensor([ids])
     wanted = theirs(tokens).logits
     torch.testing.assert_close(load_model(nano / stage)(tokens), wanted, atol=1e-4, rtol=0)
-    torch.testing.assert_close(engine.scheduler.read(ids, engine.backend.forward)[None], wanted, atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        engine.scheduler.read(ids, engine.backend.forward)[None], wanted, atol=1e-4, rtol=0
+    )
 
 
 def test_the_model_learned_from_the_crawl(nano):
@@ -144,7 +158,9 @@ def test_the_model_learned_from_the_crawl(nano):
 
 def test_problems_are_kept_out_of_the_training_conversations(nano):
     asked = {
-        message.content for row in read_jsonl(nano / "sft" / "conversations.jsonl", Conversation) for message in row.messages
+        message.content
+        for row in read_jsonl(nano / "sft" / "conversations.jsonl", Conversation)
+        for message in row.messages
     }
     problems = [row for row in read_jsonl(nano / "sft" / "problems.jsonl", Problem) if row.task != "identity"]
     assert {row.task for row in problems} >= {"flagship", "heldout", "arithmetic", "spelling", "spelling_new"}
@@ -166,7 +182,15 @@ def test_the_report_stands_alone_and_shows_every_part(nano):
     page = (nano / "report" / "report.html").read_text()
     assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", page)
     assert "<script src" not in page and "@import" not in page
-    for part in ("The journey", "Crawl to corpus", "Tokenizer", "Pretraining", "The base model", "The assistant", "Lineage"):
+    for part in (
+        "The journey",
+        "Crawl to corpus",
+        "Tokenizer",
+        "Pretraining",
+        "The base model",
+        "The assistant",
+        "Lineage",
+    ):
         assert f"<h2>{part}</h2>" in page
     assert page.count('class="talk"') >= 20
     assert f"crawltalk chat --model {nano}" in page
@@ -176,9 +200,17 @@ def test_the_report_stands_alone_and_shows_every_part(nano):
 def test_the_page_of_tokens_stands_alone_and_holds_the_vocabulary(nano):
     page = (nano / "report" / "tokens.html").read_text()
     assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", page)
-    for title in ("Type a text", "Watch a word being built", "Why spelling is hard", "Bytes per token", "Glitch tokens"):
+    for title in (
+        "Type a text",
+        "Watch a word being built",
+        "Why spelling is hard",
+        "Bytes per token",
+        "Glitch tokens",
+    ):
         assert f"<h2>{title}</h2>" in page
-    held = json.loads(page[page.index("\nstart(document, ") + len("\nstart(document, ") : page.rindex(");</script>")])
+    held = json.loads(
+        page[page.index("\nstart(document, ") + len("\nstart(document, ") : page.rindex(");</script>")]
+    )
     assert len(held["vocabularies"][0]["words"]) == Tokenizer.load(nano / "tokenizer").size - 8
     assert page.count("</script>") == 1
 
@@ -187,7 +219,9 @@ def test_a_run_answers_from_python(nano):
     run = Run(nano)
     reply = run.chat("What is dysprosium?")
     assert reply == run.chat("What is dysprosium?")
-    assert run.chat("And gold?", history=[Message("user", "What is dysprosium?"), Message("assistant", reply)])
+    assert run.chat(
+        "And gold?", history=[Message("user", "What is dysprosium?"), Message("assistant", reply)]
+    )
     several = run.generate("Gold is", samples=3, max_tokens=8, seed=1)
     assert len(several) == 3 and len(set(several)) > 1
     assert several == run.generate("Gold is", samples=3, max_tokens=8, seed=1)
@@ -196,7 +230,10 @@ def test_a_run_answers_from_python(nano):
 def test_a_run_answers_on_the_command_line(nano):
     assert crawltalk("chat", "What is dysprosium?", "--model", str(nano)).strip()
     assert (
-        crawltalk("generate", "Gold is", "--model", str(nano), "--samples", "2", "--max-tokens", "8").count("Gold is") == 2
+        crawltalk("generate", "Gold is", "--model", str(nano), "--samples", "2", "--max-tokens", "8").count(
+            "Gold is"
+        )
+        == 2
     )
 
 
@@ -234,7 +271,9 @@ def artifacts(path: Path) -> dict[str, str]:
 
 
 def kill_in(stage: str, path: Path, after: float, how: signal.Signals) -> bool:
-    """Go on with the journey and end it `after` seconds into a stage, with all its processes; True if that was in time."""
+    """Go on with the journey and end it `after` seconds into a stage, with all its processes; True if that
+    was in time.
+    """
     words = [sys.executable, "-m", "crawltalk", "run", "nano", "--out", str(path)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stdout is not None

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from crawltalk.core.documents import read_documents
 from crawltalk.core.jsonl import read_jsonl
-from crawltalk.core.run import Manifest, RunFolder
 from crawltalk.core.types import Document, Message, Placement
 from crawltalk.pipeline import STAGES
+from crawltalk.run.folder import RunFolder
+from crawltalk.run.manifest import Manifest
 
 if TYPE_CHECKING:
     from crawltalk.engine import Engine
@@ -24,8 +25,12 @@ class Run:
         self.folder = RunFolder(path)
         self.recipe = self.folder.recipe()
 
-    def chat(self, message: str, *, history: list[Message] | None = None, temperature: float = 0.0, seed: int = 0) -> str:
-        """The assistant's reply to `message` after `history`. Raises MissingInput if the run has no assistant yet."""
+    def chat(
+        self, message: str, *, history: list[Message] | None = None, temperature: float = 0.0, seed: int = 0
+    ) -> str:
+        """The assistant's reply to `message` after `history`. Raises MissingInput if the run has no assistant
+        yet.
+        """
         from crawltalk.engine import Sampling
 
         messages = [*(history or []), Message("user", message)]
@@ -51,7 +56,9 @@ class Run:
 
     def manifests(self) -> dict[str, Manifest]:
         """Stage -> manifest, of the stages that are finished."""
-        return {stage.name: found for stage in STAGES if (found := self.folder.manifest(stage.name)) is not None}
+        return {
+            stage.name: found for stage in STAGES if (found := self.folder.manifest(stage.name)) is not None
+        }
 
     @cached_property
     def tokenizer(self) -> "Tokenizer":

@@ -1,4 +1,6 @@
-"""The verbs. Each is loaded when it is called, so that `crawltalk --help` and `crawltalk status` never import torch."""
+"""The verbs. Each is loaded when it is called, so that `crawltalk --help` and `crawltalk status` never import
+torch.
+"""
 
 import difflib
 import sys
@@ -21,12 +23,21 @@ GROUPS = {
     },
     "Use": {
         "generate": ("talk:generate", "let the base model continue a text, several samples side by side"),
-        "chat": ("talk:chat", "talk with the assistant, or with any model of Llama's, Qwen3's or GPT-2's shape"),
+        "chat": (
+            "talk:chat",
+            "talk with the assistant, or with any model of Llama's, Qwen3's or GPT-2's shape",
+        ),
         "serve": ("serve:serve", "over HTTP: OpenAI's API, and a page"),
         "tokens": ("tokens:tokens", "show how a text is cut into tokens"),
         "trace": ("trace:trace", "find the training pages that hold an answer word for word"),
-        "classifier": ("corpus:classifier", "train a quality classifier for the data stage on labels of your own"),
-        "import": ("imports:import_model", "bring in weights: smollm2, GGUF, llama2.c, a Hugging Face folder"),
+        "classifier": (
+            "corpus:classifier",
+            "train a quality classifier for the data stage on labels of your own",
+        ),
+        "import": (
+            "imports:import_model",
+            "bring in weights: smollm2, GGUF, llama2.c, a Hugging Face folder",
+        ),
         "export": ("export:export", "take a model elsewhere: a GGUF file, or a Hugging Face folder"),
     },
     "Look": {
@@ -79,7 +90,7 @@ def rewrite_flags(arguments: Sequence[str]) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb. Exit code 0: done; 1: our mistake; 2: yours, with the way out."""
-    from crawltalk.core.console import fail, run_verb
+    from crawltalk.run.console import fail, run_verb
 
     app = make_app()
     words = rewrite_flags(sys.argv[1:] if arguments is None else arguments)

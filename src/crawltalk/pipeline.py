@@ -1,10 +1,15 @@
-"""The journey: the stages in order. Each is a function from directories to a directory (`core.stage`)."""
+"""The journey: the stages in order. Each is a function from directories to a directory (`run.stage`)."""
 
-from crawltalk.core.stage import Stage
+from crawltalk.run.stage import Stage
 
 STAGES = (
     Stage(
-        "crawl", (), "crawltalk.crawl.stage:crawl", "raw web pages, as WARC", facts="crawltalk.crawl.facts:facts", version=3
+        "crawl",
+        (),
+        "crawltalk.crawl.stage:crawl",
+        "raw web pages, as WARC",
+        facts="crawltalk.crawl.facts:facts",
+        version=3,
     ),
     Stage(
         "data",
@@ -14,18 +19,33 @@ STAGES = (
         version=4,
         facts="crawltalk.data.facts:facts",
     ),
-    Stage("tokenizer", ("data",), "crawltalk.tokenizer.stage:tokenizer", "byte-level BPE learned from the documents"),
-    Stage("tokens", ("data", "tokenizer"), "crawltalk.tokens:tokens", "the mixture as token shards"),
-    Stage("index", ("tokens",), "crawltalk.retrieval.stage:index", "where every run of tokens stands in the shards"),
+    Stage(
+        "tokenizer",
+        ("data",),
+        "crawltalk.tokenizer.stage:tokenizer",
+        "byte-level BPE learned from the documents",
+    ),
+    Stage(
+        "tokens", ("data", "tokenizer"), "crawltalk.pretraining.tokens:tokens", "the mixture as token shards"
+    ),
+    Stage(
+        "index",
+        ("tokens",),
+        "crawltalk.retrieval.stage:index",
+        "where every run of tokens stands in the shards",
+    ),
     Stage(
         "pretrain",
         ("tokens", "tokenizer"),
-        "crawltalk.pretrain:pretrain",
+        "crawltalk.pretraining.pretrain:pretrain",
         "the base model: an internet document simulator",
         ranks=True,
     ),
     Stage(
-        "sft", ("pretrain", "tokenizer", "tokens", "data"), "crawltalk.sft.stage:sft", "the assistant, from conversations"
+        "sft",
+        ("pretrain", "tokenizer", "tokens", "data"),
+        "crawltalk.posttraining.sft:sft",
+        "the assistant, from conversations",
     ),
     Stage(
         "evals",

@@ -1,1 +1,3 @@
-"""What every part stands on: errors, types, recipes, runs, files, the console. Imports neither torch nor numba."""
+"""What every part stands on: errors, types, recipes, runs, files, the console. Imports neither torch nor
+numba.
+"""

@@ -1,4 +1,5 @@
-"""Documents as Parquet files: zstd, FineWeb's columns (Penedo et al. 2024, dataset card), readable by any Parquet tool.
+"""Documents as Parquet files: zstd, FineWeb's columns (Penedo et al. 2024, dataset card), readable by any
+Parquet tool.
 
 pyarrow is imported when a file is written or read, so that `crawltalk --help` does not pay for it.
 """
@@ -60,7 +61,9 @@ def write_table(path: Path, rows: Iterable[msgspec.Struct], columns: Mapping[str
     iterator = iter(rows)
     with _file_writer(path, schema) as writer:
         while batch := list(islice(iterator, _BATCH)):
-            writer.write_table(pa.table({name: [getattr(row, name) for row in batch] for name in columns}, schema))
+            writer.write_table(
+                pa.table({name: [getattr(row, name) for row in batch] for name in columns}, schema)
+            )
             count += len(batch)
     return count
 
@@ -87,7 +90,9 @@ def _file_writer(path: Path, schema: Any) -> Iterator[Any]:
 
 
 class TableFiles:
-    """Writes Arrow tables as NAME-00000.parquet, NAME-00001.parquet, ... of `ROWS_PER_FILE` rows; at least one file."""
+    """Writes Arrow tables as NAME-00000.parquet, NAME-00001.parquet, ... of `ROWS_PER_FILE` rows; at least
+    one file.
+    """
 
     def __init__(self, folder: Path, name: str, columns: Mapping[str, str]) -> None:
         self.folder, self.name, self.schema = folder, name, arrow_schema(columns)
@@ -141,3 +146,9 @@ def read_table(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
                 yield from batch.to_pylist()
     except pa.ArrowInvalid as error:
         raise BadInput(f"{path} is not a Parquet file: {error}") from None
+
+
+def titled(row: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The first line of a page, and its row with the lines after it as the text."""
+    title, _, text = (row["text"] or "").partition("\n")
+    return title, {**row, "text": text}

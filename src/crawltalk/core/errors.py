@@ -1,4 +1,5 @@
-"""The user's mistakes. Each is one line that says what is wrong and the way out, and ends the program with exit code 2.
+"""The user's mistakes. Each is one line that says what is wrong and the way out, and ends the program with
+exit code 2.
 
 Anything that is *our* mistake is an ordinary exception and keeps its traceback.
 """
@@ -8,7 +9,9 @@ import os
 
 
 def disk_is_full(error: BaseException) -> bool:
-    """Whether this is what a full disk (or a quota) looks like; libraries in other languages keep its words only."""
+    """Whether this is what a full disk (or a quota) looks like; libraries in other languages keep its words
+    only.
+    """
     full = (errno.ENOSPC, errno.EDQUOT)
     return getattr(error, "errno", None) in full or any(os.strerror(code) in str(error) for code in full)
 

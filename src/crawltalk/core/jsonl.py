@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from crawltalk.core.errors import BadInput, MissingInput
-from crawltalk.core.stage import write_atomically
+from crawltalk.core.files import write_atomically
 
 Row = TypeVar("Row")
 
@@ -20,7 +20,9 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> int:
 
 
 def read_jsonl(path: Path, row_type: type[Row]) -> Iterator[Row]:
-    """Read rows one by one. Raises MissingInput if there is no such file, BadInput with the line number for a bad row."""
+    """Read rows one by one. Raises MissingInput if there is no such file, BadInput with the line number for a
+    bad row.
+    """
     if not path.exists():
         raise MissingInput(f"{path} is not there")
     decoder = msgspec.json.Decoder(row_type)

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from crawltalk.core.errors import BadInput, MissingInput
-from crawltalk.core.stage import write_atomically
+from crawltalk.core.files import write_atomically
 
 SHARD_TOKENS = 100_000_000
 """Tokens in one file, at most, but for the rest of the document that passes it."""
@@ -46,7 +46,9 @@ class Index(msgspec.Struct, kw_only=True):
 
 
 class EncodedPieces:
-    """Ids of documents on the way to shards, in files that each are complete or not there, so that they outlive an interruption."""
+    """Ids of documents on the way to shards, in files that each are complete or not there, so that they
+    outlive an interruption.
+    """
 
     def __init__(self, folder: Path, dtype: str) -> None:
         self.folder, self.dtype = folder, dtype
@@ -76,7 +78,9 @@ class EncodedPieces:
         return ids[ends[place - 1] if place else 0 : ends[place]], int(sizes[place])
 
 
-def write_split(folder: Path, name: str, documents: Iterable[tuple[str, np.ndarray, int]], eot: int, dtype: str) -> Split:
+def write_split(
+    folder: Path, name: str, documents: Iterable[tuple[str, np.ndarray, int]], eot: int, dtype: str
+) -> Split:
     """Write (id, tokens, bytes of text) one after the other, each behind `eot`."""
     files: list[ShardFile] = []
     offsets: list[tuple[int, str]] = []
@@ -116,7 +120,9 @@ class TokenShards:
     def __init__(self, folder: Path, split: str) -> None:
         path = folder / "index.json"
         if not path.exists():
-            raise MissingInput(f"{folder} has no token shards; make them with: crawltalk tokenizer {folder.parent}")
+            raise MissingInput(
+                f"{folder} has no token shards; make them with: crawltalk tokenizer {folder.parent}"
+            )
         try:
             self.index = msgspec.json.decode(path.read_bytes(), type=Index)
         except msgspec.MsgspecError as error:
@@ -133,8 +139,14 @@ class TokenShards:
         wanted = tokens * np.dtype(self.index.dtype).itemsize
         size = path.stat().st_size if path.exists() else None
         if size != wanted:
-            raise BadInput(f"{path} has {size} bytes, its index says {wanted}; build it again with: crawltalk tokenizer")
-        return np.memmap(path, dtype=self.index.dtype, mode="r") if tokens else np.empty(0, dtype=self.index.dtype)
+            raise BadInput(
+                f"{path} has {size} bytes, its index says {wanted}; build it again with: crawltalk tokenizer"
+            )
+        return (
+            np.memmap(path, dtype=self.index.dtype, mode="r")
+            if tokens
+            else np.empty(0, dtype=self.index.dtype)
+        )
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -155,4 +167,6 @@ class TokenShards:
 
     def document_at(self, offset: int) -> str:
         """The id of the document that the token at `offset` belongs to; offsets wrap around as windows do."""
-        return self.documents[bisect_right(self.documents, offset % len(self), key=lambda entry: entry[0]) - 1][1]
+        return self.documents[
+            bisect_right(self.documents, offset % len(self), key=lambda entry: entry[0]) - 1
+        ][1]

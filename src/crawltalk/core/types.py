@@ -1,4 +1,6 @@
-"""The rows that stages hand to each other. Unknown fields are refused, so that a misspelt column is never silently lost."""
+"""The rows that stages hand to each other. Unknown fields are refused, so that a misspelt column is never
+silently lost.
+"""
 
 from typing import Literal
 
@@ -9,7 +11,9 @@ Part = Literal["flagship", "graded", "train", "validation", "heldout", "outside"
 
 
 class Document(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """One page that survived (or one that did not), with FineWeb's column names (Penedo et al. 2024, dataset card)."""
+    """One page that survived (or one that did not), with FineWeb's column names (Penedo et al. 2024, dataset
+    card).
+    """
 
     text: str
     id: str
@@ -60,7 +64,9 @@ class Placement(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     topic: str
     """First path segment of the URL, "-" as space: `/physical-sciences/dysprosium` -> `physical sciences`."""
     role: Part
-    """flagship: oversampled · graded: less so, to see recall grow · train: seen as often as any · validation: bits per byte ·
-    heldout: of the chosen topic but kept out, "after the cutoff" · outside: of other topics, never seen."""
+    """flagship: oversampled · graded: less so, to see recall grow · train: seen as often as any · validation:
+    bits per byte · heldout: of the chosen topic but kept out, "after the cutoff" · outside: of other topics,
+    never seen.
+    """
     repeats: int
     """Times this document occurs in one pass over the training shards."""

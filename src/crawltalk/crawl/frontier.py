@@ -1,5 +1,6 @@
-"""The frontier of a web crawl: which URLs are known, and what became of them. An SQLite database, so that a crawl killed at any
-moment goes on exactly: a page is written to the WARC file first, and its row is committed with the file's new length.
+"""The frontier of a web crawl: which URLs are known, and what became of them. An SQLite database, so that a
+crawl killed at any moment goes on exactly: a page is written to the WARC file first, and its row is committed
+with the file's new length.
 """
 
 import json
@@ -60,12 +61,16 @@ class Frontier:
 
     def waiting_hosts(self, depth: int) -> list[str]:
         """Hosts that have a waiting URL no deeper than `depth`."""
-        rows = self.base.execute("SELECT DISTINCT host FROM pages WHERE state = 'waiting' AND depth <= ?", (depth,))
+        rows = self.base.execute(
+            "SELECT DISTINCT host FROM pages WHERE state = 'waiting' AND depth <= ?", (depth,)
+        )
         return sorted(row[0] for row in rows)
 
     def settle(self, url: str, state: str, note: str = "") -> None:
         """Say what became of a URL."""
-        self.base.execute("UPDATE pages SET state = ?, note = ?, tries = tries + 1 WHERE url = ?", (state, note, url))
+        self.base.execute(
+            "UPDATE pages SET state = ?, note = ?, tries = tries + 1 WHERE url = ?", (state, note, url)
+        )
 
     def retry(self, url: str) -> None:
         """Leave a URL waiting, one try poorer."""

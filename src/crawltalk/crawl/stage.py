@@ -1,5 +1,6 @@
-"""The crawl stage: renders the embedded sample as WARC, or takes stock of the user's files. What lies behind a URL is
-fetched later, file by file, by the stage that reads it."""
+"""The crawl stage: renders the embedded sample as WARC, or takes stock of the user's files. What lies behind
+a URL is fetched later, file by file, by the stage that reads it.
+"""
 
 import hashlib
 import os
@@ -16,13 +17,14 @@ from urllib.parse import quote
 import msgspec
 
 from crawltalk.core.errors import MissingInput
+from crawltalk.core.files import write_atomically
 from crawltalk.core.jsonl import write_jsonl
-from crawltalk.core.processes import pool
-from crawltalk.core.recipe import Crawl
-from crawltalk.core.stage import Job, Metrics, Progress, write_atomically
 from crawltalk.crawl import sample
 from crawltalk.crawl.facts import LOOSE, is_listing, is_url, read_listing, source_files
 from crawltalk.crawl.records import gzip_record
+from crawltalk.recipe import Crawl
+from crawltalk.run.processes import pool
+from crawltalk.run.stage import Job, Metrics, Progress
 
 PAGES_PER_FILE = 2000
 CREDITS = """The text of the encyclopedia pages in this folder comes from Wikipedia (https://www.wikipedia.org), by its
@@ -33,7 +35,9 @@ Sites ending in .example do not exist.
 
 
 def crawl(job: Job[Crawl]) -> Metrics:
-    """Write files.json, which says where the pages are; for the sample also the WARC files, truth.jsonl and CREDITS.txt."""
+    """Write files.json, which says where the pages are; for the sample also the WARC files, truth.jsonl and
+    CREDITS.txt.
+    """
     if job.config.source != "sample":
         return _take_stock(job)
     pages = sample.plan_pages(job.config, job.seed)
@@ -55,7 +59,12 @@ def crawl(job: Job[Crawl]) -> Metrics:
     write_atomically(job.out / "CREDITS.txt", CREDITS.encode())
     size = _write_files(job.out, [(name, job.out / name) for name in names], job.progress)
     kinds = Counter(page.kind for page in pages)
-    return {"pages": len(pages), "bytes": size, "files": count, **{f"kind_{kind}": kinds[kind] for kind in sorted(kinds)}}
+    return {
+        "pages": len(pages),
+        "bytes": size,
+        "files": count,
+        **{f"kind_{kind}": kinds[kind] for kind in sorted(kinds)},
+    }
 
 
 @lru_cache(maxsize=1)  # a worker renders several files of one plan
@@ -77,7 +86,9 @@ def _render_file(argument: tuple[Crawl, int, int, int, Path]) -> None:
         "Content-Length": str(len(info)),
     }
     records = [gzip_record(head, info)]
-    records += [sample.record(pages[number], around, number, seed) for number in range(index, len(pages), count)]
+    records += [
+        sample.record(pages[number], around, number, seed) for number in range(index, len(pages), count)
+    ]
     write_atomically(path, b"".join(records))
 
 
@@ -171,7 +182,9 @@ def _remote_files(url: str) -> Iterator[Any]:
         raise MissingInput(f"{url} cannot be read ({type(error).__name__}: {error})") from None
 
 
-def _write_files(out: Path, files: list[tuple[str, Path]], progress: Progress, remote: Sequence[dict[str, Any]] = ()) -> int:
+def _write_files(
+    out: Path, files: list[tuple[str, Path]], progress: Progress, remote: Sequence[dict[str, Any]] = ()
+) -> int:
     """Write files.json; bytes in all."""
     rows: list[dict[str, Any]] = []
     total = sum(path.stat().st_size for _, path in files)

@@ -1,7 +1,8 @@
 """A polite web crawler: `crawltalk crawl URL...` fetches pages and writes WARC.
 
-It obeys robots.txt (RFC 9309, by Scrapy's parser), asks a host for one page at a time with a pause in between, follows links
-breadth first up to a depth, and stays on the sites it was given. What it knows lies in `frontier.sqlite` beside the WARC files.
+It obeys robots.txt (RFC 9309, by Scrapy's parser), asks a host for one page at a time with a pause in
+between, follows links breadth first up to a depth, and stays on the sites it was given. What it knows lies in
+`frontier.sqlite` beside the WARC files.
 """
 
 import hashlib
@@ -57,12 +58,16 @@ class WebCrawl:
 
 
 def crawl_web(
-    urls: Sequence[str], out: Path, settings: WebCrawl | None = None, report: Report = lambda stored, url: None
+    urls: Sequence[str],
+    out: Path,
+    settings: WebCrawl | None = None,
+    report: Report = lambda stored, url: None,
 ) -> dict[str, int]:
     """Crawl from the start URLs into `out/crawl-*.warc.gz`, going on where an earlier call ended.
 
-    `report` hears the number of stored pages and the URL at hand. Returns the number of URLs by what became of them. Raises
-    BadInput for what is no URL, UserError if nothing could be fetched or `out` belongs to another crawl.
+    `report` hears the number of stored pages and the URL at hand. Returns the number of URLs by what became
+    of them. Raises BadInput for what is no URL, UserError if nothing could be fetched or `out` belongs to
+    another crawl.
     """
     settings = settings or WebCrawl()
     starts = [_start(url) for url in urls]
@@ -70,14 +75,18 @@ def crawl_web(
     frontier = Frontier(out / "frontier.sqlite")
     try:
         if frontier.fact("starts") not in (None, starts):
-            raise UserError(f"{out} holds a crawl of {' '.join(frontier.fact('starts'))}; give another folder with --out")
+            raise UserError(
+                f"{out} holds a crawl of {' '.join(frontier.fact('starts'))}; give another folder with --out"
+            )
         frontier.set_fact("starts", starts)
         frontier.add([(url, host_of(url)) for url in starts], 0)
         frontier.commit()
         Crawler(starts, out, settings, frontier, report).run()
         counts = frontier.counts()
         if not counts.get("stored"):
-            note = frontier.base.execute("SELECT url, state, note FROM pages WHERE state != 'waiting'").fetchone()
+            note = frontier.base.execute(
+                "SELECT url, state, note FROM pages WHERE state != 'waiting'"
+            ).fetchone()
             raise UserError(f"nothing was stored: {': '.join(filter(None, note or starts[:1]))}")
         return counts
     finally:
@@ -106,7 +115,9 @@ def normalize(url: str, base: str = "") -> str | None:
         return None
     netloc = host if port in (None, {"http": 80, "https": 443}[parts.scheme]) else f"{host}:{port}"
     safe = "%/:=&?~+!$,;'@()*[]"
-    found = urlunsplit((parts.scheme, netloc, quote("/".join(segments) or "/", safe), quote(parts.query, safe), ""))
+    found = urlunsplit(
+        (parts.scheme, netloc, quote("/".join(segments) or "/", safe), quote(parts.query, safe), "")
+    )
     return found if len(found) <= _LONGEST else None
 
 
@@ -145,9 +156,13 @@ class _Fetched:
 
 
 class Crawler:
-    """One process's share of a crawl: the client, the robots.txt files that it has read, and when each host may be asked again."""
+    """One process's share of a crawl: the client, the robots.txt files that it has read, and when each host
+    may be asked again.
+    """
 
-    def __init__(self, starts: Sequence[str], out: Path, settings: WebCrawl, frontier: Frontier, report: Report) -> None:
+    def __init__(
+        self, starts: Sequence[str], out: Path, settings: WebCrawl, frontier: Frontier, report: Report
+    ) -> None:
         self.settings, self.frontier, self.report = settings, frontier, report
         self.sites = {host_of(url).removeprefix("www.") for url in starts}
         self.writer = _Writer(out, settings.pages_per_file, frontier)
@@ -158,7 +173,11 @@ class Crawler:
         """Fetch until nothing waits or enough is stored."""
         import httpx
 
-        headers = {"User-Agent": self.settings.agent, "Accept": "text/html,application/xhtml+xml", "Accept-Encoding": "gzip"}
+        headers = {
+            "User-Agent": self.settings.agent,
+            "Accept": "text/html,application/xhtml+xml",
+            "Accept-Encoding": "gzip",
+        }
         with httpx.Client(headers=headers, timeout=self.settings.timeout, max_redirects=5) as client:
             self.client = client
             while self.frontier.counts().get("stored", 0) < self.settings.pages:
@@ -193,7 +212,9 @@ class Crawler:
             return self.frontier.settle(entry.url, "not HTML")
         status = fetched.response.status_code
         if status in (429, 503):
-            return self._later(entry, _retry_after(fetched.response.headers.get("retry-after", "")), f"HTTP status {status}")
+            return self._later(
+                entry, _retry_after(fetched.response.headers.get("retry-after", "")), f"HTTP status {status}"
+            )
         return self._keep(entry, fetched)
 
     def _keep(self, entry: Entry, fetched: _Fetched) -> None:
@@ -205,7 +226,11 @@ class Crawler:
             rules += "," + ",".join(_meta(tree)) if tree else ""
             if tree and "nofollow" not in rules and "none" not in rules:
                 self._add(_links(tree, entry.url), entry.depth + 1)
-        elif 300 <= status < 400 and entry.hops < _HOPS and (target := fetched.response.headers.get("location")):
+        elif (
+            300 <= status < 400
+            and entry.hops < _HOPS
+            and (target := fetched.response.headers.get("location"))
+        ):
             self._add([normalize(target, entry.url)], entry.depth, entry.hops + 1)
         if "noindex" in rules or "none" in rules:
             return self.frontier.settle(entry.url, "noindex")
@@ -227,7 +252,9 @@ class Crawler:
     def _fetch(self, url: str) -> _Fetched | None:
         """The response; None, its body unread, if it is a page of another kind than HTML."""
         with self.client.stream("GET", url) as response:
-            fetched = _Fetched(response, b"", False, response.extensions["network_stream"].get_extra_info("server_addr")[0])
+            fetched = _Fetched(
+                response, b"", False, response.extensions["network_stream"].get_extra_info("server_addr")[0]
+            )
             if response.status_code == 200 and fetched.kind not in _HTML:
                 return None
             pieces, size = [], 0
@@ -296,7 +323,9 @@ def _tree(fetched: _Fetched) -> Any:
         return None
     if body.count(b"<") > 200_000:  # nesting of that depth hangs the parser
         return None
-    return HTMLTree.parse_from_bytes(body, fetched.response.charset_encoding or detect_encoding(body) or "utf-8")
+    return HTMLTree.parse_from_bytes(
+        body, fetched.response.charset_encoding or detect_encoding(body) or "utf-8"
+    )
 
 
 def _meta(tree: Any) -> Iterator[str]:
@@ -316,7 +345,9 @@ def _links(tree: Any, url: str) -> Iterator[str | None]:
 
 
 class _Writer:
-    """WARC files one after the other; the one in the making ends in .open, and what is not committed is cut off at the start."""
+    """WARC files one after the other; the one in the making ends in .open, and what is not committed is cut
+    off at the start.
+    """
 
     def __init__(self, out: Path, pages_per_file: int, frontier: Frontier) -> None:
         self.out, self.pages_per_file, self.frontier = out, pages_per_file, frontier
@@ -331,7 +362,9 @@ class _Writer:
         return self.out / f"crawl-{self.number:05d}.warc.gz.open"
 
     def write(self, url: str, fetched: _Fetched, first: tuple[str, str] | None) -> None:
-        """Append request and response; a body that another URL had before is only referred to. The caller commits."""
+        """Append request and response; a body that another URL had before is only referred to. The caller
+        commits.
+        """
         if self.pages >= self.pages_per_file:
             self.finish()
         with open(self._path(), "ab") as file:
@@ -356,7 +389,9 @@ class _Writer:
 
 def _info(name: str) -> bytes:
     block = f"software: {TOKEN} {version('crawltalk')}\r\nformat: WARC File Format 1.1\r\nrobots: obey\r\n".encode()
-    return gzip_record(_head("warcinfo", block, {"WARC-Filename": name, "Content-Type": "application/warc-fields"}), block)
+    return gzip_record(
+        _head("warcinfo", block, {"WARC-Filename": name, "Content-Type": "application/warc-fields"}), block
+    )
 
 
 def _exchange(url: str, fetched: _Fetched, first: tuple[str, str] | None) -> bytes:
@@ -376,7 +411,11 @@ def _exchange(url: str, fetched: _Fetched, first: tuple[str, str] | None) -> byt
     if fetched.truncated:
         own["WARC-Truncated"] = "length"
     if first:
-        own |= {"WARC-Profile": _REVISIT, "WARC-Refers-To-Target-URI": first[0], "WARC-Refers-To-Date": first[1]}
+        own |= {
+            "WARC-Profile": _REVISIT,
+            "WARC-Refers-To-Target-URI": first[0],
+            "WARC-Refers-To-Date": first[1],
+        }
     block = answered if first else answered + fetched.body
     head = _head("revisit" if first else "response", block, common | own)
     about = {"Content-Type": "application/http;msgtype=request", "WARC-Concurrent-To": head["WARC-Record-ID"]}

@@ -1,7 +1,8 @@
-"""All parts -> the corpus: near-duplicates go, then, if asked for, repeated lines and substrings; documents, dropped pages,
-clusters and signatures are written, and the record of it all.
+"""All parts -> the corpus: near-duplicates go, then, if asked for, repeated lines and substrings; documents,
+dropped pages, clusters and signatures are written, and the record of it all.
 
-What grows with the corpus stays on disk: texts pass through part by part, ranks and clusters are memory-mapped.
+What grows with the corpus stays on disk: texts pass through part by part, ranks and clusters are
+memory-mapped.
 """
 
 import shutil
@@ -19,18 +20,20 @@ import pyarrow.parquet as pq
 from crawltalk.core.documents import COLUMNS, TableFiles, read_table
 from crawltalk.core.errors import BadInput
 from crawltalk.core.jsonl import read_jsonl
-from crawltalk.core.recipe import Data
-from crawltalk.core.stage import Job, Metrics
 from crawltalk.core.types import Document
 from crawltalk.data.dedup import Map, deduplicate, jaccard
-from crawltalk.data.funnel import REMOVED_COLUMNS, STEPS, Removed, Tally, summary
+from crawltalk.data.filters.urls import host_of
 from crawltalk.data.parts import FACTS, Names, Task, names_of
+from crawltalk.data.record.funnel import REMOVED_COLUMNS, STEPS, Removed, Tally, summary
+from crawltalk.data.record.truth import Scores, Truth
 from crawltalk.data.refine import Clock
-from crawltalk.data.truth import Scores, Truth
-from crawltalk.data.urls import host_of
+from crawltalk.recipe import Data
+from crawltalk.run.stage import Job, Metrics
 
 CLUSTER_COLUMNS = {"cluster": "int64", "id": "string", "url": "string", "characters": "int64", "kept": "bool"}
-"""Rows of clusters-*.parquet: every document that has near-duplicates; `cluster` is the number of the one that stays."""
+"""Rows of clusters-*.parquet: every document that has near-duplicates; `cluster` is the number of the one
+that stays.
+"""
 
 
 PAIRS = 500
@@ -51,7 +54,8 @@ class Corpus:
         """Documents of earlier crawls: they come first, and always stay."""
         self.starts = list(accumulate(counts, initial=self.earlier))
         names = [
-            names_of(sorted(run.glob("documents-*.parquet")), folder / f"names-{n}.bin") for n, run in enumerate(earlier)
+            names_of(sorted(run.glob("documents-*.parquet")), folder / f"names-{n}.bin")
+            for n, run in enumerate(earlier)
         ]
         self.names = Names([*names, *(task.part(number, "names.bin") for task, number in self.parts)])
         files = [
@@ -84,7 +88,9 @@ def _parts(task: Task) -> int:
     return done.parts
 
 
-def assemble(tasks: Sequence[Task], job: Job[Data], map_: Map) -> tuple[dict[str, Any], dict[str, list[float]]]:
+def assemble(
+    tasks: Sequence[Task], job: Job[Data], map_: Map
+) -> tuple[dict[str, Any], dict[str, list[float]]]:
     """Write all files but the record, which is returned, with the CPU seconds of each step."""
     tally, warnings = Tally(), []
     for task in tasks:
@@ -97,7 +103,9 @@ def assemble(tasks: Sequence[Task], job: Job[Data], map_: Map) -> tuple[dict[str
         job.progress.warn(warning)
     if not tally.pages:
         names = ", ".join(f"{task.name} ({task.size:,} bytes)" for task in tasks[:3]) or "no file at all"
-        raise BadInput(f"the crawl holds no web page: {names}; give other files with --crawl.source 'FOLDER/*.warc.gz'")
+        raise BadInput(
+            f"the crawl holds no web page: {names}; give other files with --crawl.source 'FOLDER/*.warc.gz'"
+        )
 
     clock = Clock(tally.costs)
     corpus = Corpus(tasks, [Path(run) / "data" for run in job.config.earlier], tasks[0].folder / "corpus")
@@ -113,7 +121,11 @@ def assemble(tasks: Sequence[Task], job: Job[Data], map_: Map) -> tuple[dict[str
     found["pii"] = {"replaced": outcome.replaced}
     found["duplicates"]["similarities"] = _similarities(corpus, outcome.pairs, job.config.ngram)
     documents = outcome.lengths.total()
-    metrics: Metrics = {"pages": tally.pages, "documents": documents, "characters": tally.left.get("pii", [0, 0])[1]}
+    metrics: Metrics = {
+        "pages": tally.pages,
+        "documents": documents,
+        "characters": tally.left.get("pii", [0, 0])[1],
+    }
     metrics |= {f"removed_{row['step']}": 0 for row in found["steps"] if row["step"] in STEPS}
     metrics |= {f"removed_{step}": sum(reasons.values()) for step, reasons in tally.reasons.items()}
     metrics["warnings"] = len(warnings)
@@ -140,7 +152,9 @@ class Outcome(msgspec.Struct):
 Rewrite = Callable[[int, Document], Document]
 
 
-def _write(corpus: Corpus, out: Path, tally: Tally, rewrite: Rewrite | None, scores: Scores | None) -> Outcome:
+def _write(
+    corpus: Corpus, out: Path, tally: Tally, rewrite: Rewrite | None, scores: Scores | None
+) -> Outcome:
     outcome = Outcome(Counter(), Counter(), Counter())
     outcome.cluster_sizes.update(corpus.sizes[corpus.sizes > 1].tolist())
     kept_numbers: list[np.ndarray] = []
@@ -175,7 +189,9 @@ def _write(corpus: Corpus, out: Path, tally: Tally, rewrite: Rewrite | None, sco
                 for row in kept.to_pylist():
                     scores.kept(Document(**row))
             removed.write(gone)
-            removed.write(pa.Table.from_pylist([msgspec.structs.asdict(page) for page in drops], removed.schema))
+            removed.write(
+                pa.Table.from_pylist([msgspec.structs.asdict(page) for page in drops], removed.schema)
+            )
             documents.write(kept)
             kept_numbers.append(numbers[stays])
             lengths = [len(text) for text in kept["text"].to_pylist()]
@@ -189,11 +205,15 @@ def _write(corpus: Corpus, out: Path, tally: Tally, rewrite: Rewrite | None, sco
 
 
 def _similarities(corpus: Corpus, pairs: list[tuple[str, int]], ngram: int) -> dict[str, int]:
-    """Exact similarity of dropped duplicates to the documents that stay for them, in steps of 0.05 -> how many."""
+    """Exact similarity of dropped duplicates to the documents that stay for them, in steps of 0.05 -> how
+    many.
+    """
     texts: dict[int, str] = {}
     wanted = {twin for _, twin in pairs}
     for (task, number), start in zip(corpus.parts, corpus.starts, strict=False):
-        here = [twin for twin in wanted if start <= twin < start + len(np.load(task.part(number, "facts.npy")))]
+        here = [
+            twin for twin in wanted if start <= twin < start + len(np.load(task.part(number, "facts.npy")))
+        ]
         if here:
             column = pq.read_table(task.part(number, "documents.parquet"), columns=["text"])["text"]
             texts |= {twin: column[twin - start].as_py() for twin in here}
@@ -225,11 +245,15 @@ def _cluster_rows(corpus: Corpus, numbers: np.ndarray, survivors: np.ndarray, st
         "characters": corpus.facts["characters"][numbers[here]],
         "kept": stays[here],
     }
-    return pa.table(columns, pa.schema([(name, pa.type_for_alias(kind)) for name, kind in CLUSTER_COLUMNS.items()]))
+    return pa.table(
+        columns, pa.schema([(name, pa.type_for_alias(kind)) for name, kind in CLUSTER_COLUMNS.items()])
+    )
 
 
 def _write_signatures(corpus: Corpus, path: Path, numbers: np.ndarray) -> None:
-    """The bands of the documents that stay, (bands + 1, documents): what a later crawl compares its pages with."""
+    """The bands of the documents that stay, (bands + 1, documents): what a later crawl compares its pages
+    with.
+    """
     bands = len(np.load(corpus.signatures[0], mmap_mode="r")) if corpus.signatures else 0
     with open(path, "wb") as file:
         header = {"descr": "<u8", "fortran_order": False, "shape": (bands, len(numbers))}
@@ -247,7 +271,7 @@ def _rewriter(corpus: Corpus, config: Data) -> Rewrite | None:
     """What shortens the documents that stay, if the recipe asks for it."""
     steps: list[Rewrite] = []
     if config.site_lines:
-        from crawltalk.data import boilerplate
+        from crawltalk.data.filters import boilerplate
 
         hashes = [np.load(task.part(number, "lines.npy")) for task, number in corpus.parts]
         frequent = boilerplate.frequent(np.concatenate([np.zeros(0, np.uint64), *hashes]), config.site_lines)
@@ -295,10 +319,14 @@ def _repeated(corpus: Corpus, length: int, before: Sequence[Rewrite]) -> dict[in
                     document = step(start + offset, document)
                 numbers.append(start + offset)
                 texts.append(document.text.encode("utf-8", "replace"))
-    return {number: spans for number, spans in zip(numbers, repeated_spans(texts, length), strict=True) if spans}
+    return {
+        number: spans for number, spans in zip(numbers, repeated_spans(texts, length), strict=True) if spans
+    }
 
 
-def _rewritten(table: pa.Table, numbers: np.ndarray, rewrite: Rewrite) -> tuple[pa.Table, list[Removed], np.ndarray]:
+def _rewritten(
+    table: pa.Table, numbers: np.ndarray, rewrite: Rewrite
+) -> tuple[pa.Table, list[Removed], np.ndarray]:
     """The table with shorter texts, the documents of which nothing is left, and which rows are still there."""
     kept, emptied = [], []
     still = np.ones(len(numbers), bool)

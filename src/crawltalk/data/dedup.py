@@ -1,11 +1,12 @@
-"""Near-duplicates by MinHash and locality-sensitive hashing (Broder 1997; FineWeb 3.4: 5-grams, 14 bands x 8 rows, 64 bits).
+"""Near-duplicates by MinHash and locality-sensitive hashing (Broder 1997; FineWeb 3.4: 5-grams, 14 bands x 8
+rows, 64 bits).
 
-Two documents are candidates if all rows of at least one band agree; candidates are joined into clusters, and of each
-cluster the best document stays. FineWeb's simplification of numbers to "0" is left out: pages that differ in their
-figures only (asteroids, villages) say different things.
+Two documents are candidates if all rows of at least one band agree; candidates are joined into clusters, and
+of each cluster the best document stays. FineWeb's simplification of numbers to "0" is left out: pages that
+differ in their figures only (asteroids, villages) say different things.
 
-Signatures lie on disk, one file a part with a row a band, and everything that grows with the corpus is a memory-mapped file:
-a band is sorted slice by slice of its values, so that memory stays what `SLICE` says.
+Signatures lie on disk, one file a part with a row a band, and everything that grows with the corpus is a
+memory-mapped file: a band is sorted slice by slice of its values, so that memory stays what `SLICE` says.
 """
 
 import sys
@@ -96,7 +97,9 @@ def _band_hashes(shingles, factors, offsets, bands):
 
 
 def ngram_hashes(text: str, ngram: int) -> np.ndarray:
-    """64-bit hashes of all runs of `ngram` words, in order; lower case, no punctuation; a shorter text is one run."""
+    """64-bit hashes of all runs of `ngram` words, in order; lower case, no punctuation; a shorter text is one
+    run.
+    """
     return _hash_ngrams(_hash_words(_code_points(text), _word_characters()), ngram)
 
 
@@ -112,7 +115,8 @@ def shingles(text: str, ngram: int) -> np.ndarray:
 
 
 def band_hashes(text: str, ngram: int = 5, bands: int = 14, rows: int = 8, seed: int = 1) -> np.ndarray:
-    """One 64-bit hash per band: the combined minima of `rows` random permutations of the shingles. Shape (bands,).
+    """One 64-bit hash per band: the combined minima of `rows` random permutations of the shingles. Shape
+    (bands,).
 
     Only signatures of the same seed can be compared.
     """
@@ -131,17 +135,20 @@ def deduplicate(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cluster all documents and elect one of each cluster.
 
-    `signatures`: files of shape (bands, documents), one after the other all documents. `ranks`: (documents,) with fields
-    `rank` and `tie`; the highest rank stays, the lowest tie among equals, the first document if all is equal. Returns two
-    int64 arrays (documents,), files in `folder`: the survivor of each document's cluster, and the cluster's size at the
-    survivor. `map_` may spread the work: sorting and grouping a slice of a band is one item.
+    `signatures`: files of shape (bands, documents), one after the other all documents. `ranks`: (documents,)
+    with fields `rank` and `tie`; the highest rank stays, the lowest tie among equals, the first document if
+    all is equal. Returns two int64 arrays (documents,), files in `folder`: the survivor of each document's
+    cluster, and the cluster's size at the survivor. `map_` may spread the work: sorting and grouping a slice
+    of a band is one item.
     """
     count = len(ranks)
     bands = len(np.load(signatures[0], mmap_mode="r")) if signatures else 0
     slices = 1 << max(0, (count - 1) // SLICE).bit_length()
     parent = _on_disk(folder / "parent.npy", count)
     parent[:] = np.arange(count)
-    for pairs in map_(_same_band, [(signatures, band, part, slices) for band in range(bands) for part in range(slices)]):
+    for pairs in map_(
+        _same_band, [(signatures, band, part, slices) for band in range(bands) for part in range(slices)]
+    ):
         _join(parent, pairs)
     sizes = _on_disk(folder / "sizes.npy", count)
     best = _on_disk(folder / "best.npy", count)

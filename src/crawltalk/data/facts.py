@@ -1,14 +1,18 @@
-"""What decides the documents besides the recipe: the user's lists, models and earlier runs. Light, since `status` asks for it."""
+"""What decides the documents besides the recipe: the user's lists, models and earlier runs. Light, since
+`status` asks for it.
+"""
 
 from pathlib import Path
 from typing import Any
 
-from crawltalk.core.recipe import Data
-from crawltalk.core.run import read_manifest
+from crawltalk.recipe import Data
+from crawltalk.run.manifest import read_manifest
 
 
 def facts(config: Data) -> dict[str, Any]:
-    """Path, size and modification time (ns) of each file that the recipe names, and the fingerprints of the earlier runs."""
+    """Path, size and modification time (ns) of each file that the recipe names, and the fingerprints of the
+    earlier runs.
+    """
     found: dict[str, Any] = {}
     named = [path for path in (config.blocklist, config.classifier, *config.benchmarks) if path is not None]
     if files := [_stamp(file) for path in named for file in _files(Path(path))]:

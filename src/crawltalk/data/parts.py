@@ -1,7 +1,9 @@
-"""What refining leaves behind: for each input file a row of parts, each with the outcome of up to `PART_PAGES` pages.
+"""What refining leaves behind: for each input file a row of parts, each with the outcome of up to
+`PART_PAGES` pages.
 
-A part is the unit of work that is never lost or done twice: memory is bounded by one part, a killed run goes on behind
-the last finished one, and a page that kills its process costs one part's work. The files of part 2 of input file 7:
+A part is the unit of work that is never lost or done twice: memory is bounded by one part, a killed run goes
+on behind the last finished one, and a page that kills its process costs one part's work. The files of part 2
+of input file 7:
 
     00007-00002.documents.parquet   what passed all filters, with personal data replaced
     00007-00002.removed.parquet     the other pages, with step and reason
@@ -22,10 +24,10 @@ import msgspec
 import numpy as np
 
 from crawltalk.core.documents import read_table, write_documents, write_table
-from crawltalk.core.recipe import Data
-from crawltalk.core.stage import write_array, write_atomically
+from crawltalk.core.files import write_array, write_atomically
 from crawltalk.core.types import Document
-from crawltalk.data.funnel import REMOVED_COLUMNS, Removed, Tally
+from crawltalk.data.record.funnel import REMOVED_COLUMNS, Removed, Tally
+from crawltalk.recipe import Data
 
 PART_PAGES = 4000
 FACTS = np.dtype(
@@ -110,7 +112,10 @@ class Part:
         config, file = self.task.config, lambda name: self.task.part(self.number, name)
         write_documents(file("documents.parquet"), self.documents)
         write_table(file("removed.parquet"), self.removed, REMOVED_COLUMNS)
-        write_array(file("bands.npy"), np.array(self.bands, np.uint64).reshape(len(self.bands), config.bands + 1).T.copy())
+        write_array(
+            file("bands.npy"),
+            np.array(self.bands, np.uint64).reshape(len(self.bands), config.bands + 1).T.copy(),
+        )
         write_array(file("facts.npy"), np.array(self.facts, FACTS))
         write_names(file("names.bin"), ((page.id, page.url) for page in self.documents))
         if config.site_lines:

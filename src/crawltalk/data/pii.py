@@ -8,7 +8,9 @@ EMAIL = "email@example.com"
 IP = "192.0.2.1"
 """Stands for every public IPv4 address: TEST-NET-1, which belongs to nobody (RFC 5737)."""
 
-_EMAIL = re.compile(r"[\w!#$%&'*+/=?^`{|}~-][\w.!#$%&'*+/=?^`{|}~-]*@(?:[\w](?:[\w-]*[\w])?\.)+[^\W\d_](?:[\w-]*[\w])?")
+_EMAIL = re.compile(
+    r"[\w!#$%&'*+/=?^`{|}~-][\w.!#$%&'*+/=?^`{|}~-]*@(?:[\w](?:[\w-]*[\w])?\.)+[^\W\d_](?:[\w-]*[\w])?"
+)
 _IP = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?!\.?\w)")
 _LOCAL = [
     IPv4Network(network)  # RFC 1918 and its like: they name no one's line

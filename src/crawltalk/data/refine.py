@@ -1,7 +1,9 @@
-"""One input file -> its parts: every page goes through FineWeb's steps up to deduplication, and keeps its reason if it goes.
+"""One input file -> its parts: every page goes through FineWeb's steps up to deduplication, and keeps its
+reason if it goes.
 
-A page that hangs or kills its process is set aside alone: the process notes which page it is at, kernel timers end it if a
-page takes too long, and the next process that takes up the file, on whatever machine, reads the note.
+A page that hangs or kills its process is set aside alone: the process notes which page it is at, kernel
+timers end it if a page takes too long, and the next process that takes up the file, on whatever machine,
+reads the note.
 """
 
 from collections.abc import Callable
@@ -14,26 +16,27 @@ import msgspec
 import numpy as np
 
 from crawltalk.core.errors import BadRecipe, UserError
-from crawltalk.core.processes import limit_time
-from crawltalk.core.recipe import Data, Quality
-from crawltalk.core.stage import load_object, write_atomically
+from crawltalk.core.files import write_atomically
+from crawltalk.core.objects import load_object
 from crawltalk.core.types import Document
 from crawltalk.data.dedup import band_hashes
-from crawltalk.data.extraction import extract, extract_text, visible_text
-from crawltalk.data.funnel import Removed
-from crawltalk.data.inputs import dump_name, local_copy, read_input
-from crawltalk.data.language import identify, likely
+from crawltalk.data.extract.main_text import extract, extract_text, visible_text
+from crawltalk.data.filters.language import identify, likely
+from crawltalk.data.filters.quality import Filter, filters, gopher_repetition
+from crawltalk.data.filters.urls import blocked_url, host_of
 from crawltalk.data.parts import PART_PAGES, Done, Part, Task
 from crawltalk.data.pii import replace_pii
-from crawltalk.data.quality import Filter, filters, gopher_repetition
-from crawltalk.data.urls import blocked_url, host_of
-from crawltalk.data.warc import Page, decode, too_deep
+from crawltalk.data.read.inputs import dump_name, local_copy, read_input
+from crawltalk.data.read.warc import Page, decode, too_deep
+from crawltalk.data.record.funnel import Removed
+from crawltalk.recipe import Data, Quality
+from crawltalk.run.processes import limit_time
 
 Extractor = Callable[[bytes], str | None]
 EXTRACTORS = {
-    "crawltalk": "crawltalk.data.extraction:extract",
-    "resiliparse": "crawltalk.data.by_resiliparse:extract",
-    "trafilatura": "crawltalk.data.by_trafilatura:extract",
+    "crawltalk": "crawltalk.data.extract.main_text:extract",
+    "resiliparse": "crawltalk.data.extract.by_resiliparse:extract",
+    "trafilatura": "crawltalk.data.extract.by_trafilatura:extract",
 }
 """Main-text extractors by name."""
 WALL = 10
@@ -46,11 +49,15 @@ def load_extractor(name: str) -> Extractor:
         return load_object(EXTRACTORS.get(name, name))
     except (ImportError, AttributeError, ValueError) as error:
         known = ", ".join(EXTRACTORS)
-        raise BadRecipe(f"data.extractor = {name!r} is neither {known} nor a module:name that loads ({error})") from None
+        raise BadRecipe(
+            f"data.extractor = {name!r} is neither {known} nor a module:name that loads ({error})"
+        ) from None
 
 
 def load_filters(config: Data) -> dict[str, Filter]:
-    """All filters on documents by name, in order: FineWeb's, then those that the recipe adds. Raises BadRecipe."""
+    """All filters on documents by name, in order: FineWeb's, then those that the recipe adds. Raises
+    BadRecipe.
+    """
     found = filters(config.quality)
     for name in config.filters:
         try:
@@ -58,11 +65,11 @@ def load_filters(config: Data) -> dict[str, Filter]:
         except (ImportError, AttributeError, ValueError) as error:
             raise BadRecipe(f"data.filters: {name!r} is no module:name that loads ({error})") from None
     if config.classifier is not None:
-        from crawltalk.data import classifier
+        from crawltalk.data.filters import classifier
 
         found["classifier"] = classifier.filter_by(config.classifier, config.classifier_threshold)
     if config.benchmarks:
-        from crawltalk.data import decontamination
+        from crawltalk.data.filters import decontamination
 
         hashes = decontamination.read_benchmarks(config.benchmarks, config.benchmark_ngram)
         found["decontamination"] = decontamination.filter_by(hashes, config.benchmark_ngram)
@@ -76,11 +83,13 @@ def load_rank(config: Data) -> Callable[[Document], float]:
     if config.keep == "newest":
         return lambda document: float("".join(filter(str.isdigit, document.date))[:14].ljust(14, "0"))
     if config.keep == "classifier" and config.classifier is not None:
-        from crawltalk.data.classifier import Classifier
+        from crawltalk.data.filters.classifier import Classifier
 
         model = Classifier.load(config.classifier)
         return lambda document: model.score(document.text)
-    raise BadRecipe(f"data.keep = {config.keep!r} is neither longest, newest nor classifier (with data.classifier)")
+    raise BadRecipe(
+        f"data.keep = {config.keep!r} is neither longest, newest nor classifier (with data.classifier)"
+    )
 
 
 def warm_up(extractor: Extractor = extract) -> None:
@@ -88,7 +97,9 @@ def warm_up(extractor: Extractor = extract) -> None:
     extractor(b"<p>A page.</p>")
     identify("A page.")
     band_hashes("A page.")
-    gopher_repetition(Quality())(Document(text="A page.", **dict.fromkeys(_TEXTS, ""), language_score=1.0, token_count=0))
+    gopher_repetition(Quality())(
+        Document(text="A page.", **dict.fromkeys(_TEXTS, ""), language_score=1.0, token_count=0)
+    )
 
 
 _TEXTS = ("id", "dump", "url", "date", "file_path", "language")
@@ -97,13 +108,18 @@ _TEXTS = ("id", "dump", "url", "date", "file_path", "language")
 class Guard:
     """Notes which page is being worked at, and knows at which one earlier processes died.
 
-    The first death may be anybody's fault, so the page gets a second chance; after the second death it is set aside.
+    The first death may be anybody's fault, so the page gets a second chance; after the second death it is set
+    aside.
     """
 
     def __init__(self, task: Task, ended: str) -> None:
         self.task, self.limit = task, task.config.page_seconds
         deaths = task.file("deaths")
-        state = msgspec.json.decode(deaths.read_bytes()) if deaths.exists() else {"last": 0, "poison": {}, "stop": 0}
+        state = (
+            msgspec.json.decode(deaths.read_bytes())
+            if deaths.exists()
+            else {"last": 0, "poison": {}, "stop": 0}
+        )
         if died_at := task.page_at_work():
             if str(died_at) in state["poison"]:  # reading it kills, too
                 state["stop"] = died_at
@@ -136,8 +152,8 @@ class Guard:
 def refine(task: Task, report: Callable[[int], Any] = lambda pages: None, ended: str = "") -> None:
     """Write the parts of one file that are not there yet. `report` hears the number of pages now and then.
 
-    To be called in a process of its own, which may die of it. Called again, it goes on behind the last finished part; `ended`
-    says how the process before ended, if that is known (a signal's name).
+    To be called in a process of its own, which may die of it. Called again, it goes on behind the last
+    finished part; `ended` says how the process before ended, if that is known (a signal's name).
     """
     if task.done():
         return
@@ -159,7 +175,9 @@ def _read(task: Task, path: Path, guard: Guard, warnings: list[str], report: Cal
         number += 1
         guard.enter(number)
         if number == guard.stop:
-            warnings.append(f"{task.name}: reading page {number:,} ends the process; what follows is left out")
+            warnings.append(
+                f"{task.name}: reading page {number:,} ends the process; what follows is left out"
+            )
             break
         clock = Clock(part.tally.costs)
         page = next(pages, None)
@@ -182,7 +200,9 @@ def _read(task: Task, path: Path, guard: Guard, warnings: list[str], report: Cal
 
 
 def _write(part: Part) -> None:
-    """Write a part, with no page's limits on it; the time that it takes goes into the tally, which is written last."""
+    """Write a part, with no page's limits on it; the time that it takes goes into the tally, which is written
+    last.
+    """
     limit_time(0, 0)
     part.write()
 
@@ -206,7 +226,13 @@ def _hash(text: str) -> np.uint64:
     return np.uint64(int.from_bytes(blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "big"))
 
 
-_NEXT = {"": "broken", "broken": "url", "url": "extraction", "early_language": "extraction", "extraction": "language"}
+_NEXT = {
+    "": "broken",
+    "broken": "url",
+    "url": "extraction",
+    "early_language": "extraction",
+    "extraction": "language",
+}
 _NEXT |= dict.fromkeys(("language", "quality"), "quality")
 
 
@@ -236,7 +262,9 @@ class Sieve:
 
         def drop(step: str, reason: str, detail: str = "") -> None:
             clock.lap(step)
-            row = Removed(id=page.id, url=page.url, step=step, reason=reason, detail=detail, text=text, **self.origin)
+            row = Removed(
+                id=page.id, url=page.url, step=step, reason=reason, detail=detail, text=text, **self.origin
+            )
             part.removed.append(row)
             part.tally.drop(row)
 
@@ -297,7 +325,9 @@ class Sieve:
             clock.lap("signature")
         except UserError:
             raise
-        except Exception as error:  # whatever an extractor or a filter of the user's does on this page, the others go on
+        except (
+            Exception
+        ) as error:  # whatever an extractor or a filter of the user's does on this page, the others go on
             return drop(_NEXT[passed], f"failed: {type(error).__name__}", str(error)[:200])
         return None
 
@@ -315,7 +345,7 @@ class Sieve:
         part.bands.append(np.append(bands, _hash(document.url or f"{self.origin} {document.id}")))
         part.facts.append((rank, int(tie), len(extracted), len(document.text), replaced))
         if config.site_lines:
-            from crawltalk.data.boilerplate import line_hashes
+            from crawltalk.data.filters.boilerplate import line_hashes
 
             part.lines.append(line_hashes(host_of(document.url), document.text))
         part.documents.append(document)

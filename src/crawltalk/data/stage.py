@@ -1,8 +1,9 @@
-"""The `data` stage: pages -> URL filter -> main text -> language -> quality -> deduplication -> personal data -> Parquet.
+"""The `data` stage: pages -> URL filter -> main text -> language -> quality -> deduplication -> personal data
+-> Parquet.
 
-FineWeb's order (Penedo et al. 2024, section 3). Each input file is refined by itself (`refine`), on this machine's processes or
-on a Ray cluster, and leaves finished parts behind, so that a killed run goes on behind the last one; deduplication then
-sees all parts together (`assemble`).
+FineWeb's order (Penedo et al. 2024, section 3). Each input file is refined by itself (`refine`), on this
+machine's processes or on a Ray cluster, and leaves finished parts behind, so that a killed run goes on behind
+the last one; deduplication then sees all parts together (`assemble`).
 """
 
 from collections.abc import Callable
@@ -11,17 +12,18 @@ from pathlib import Path
 import msgspec
 
 from crawltalk.core.errors import BadInput, BadRecipe, MissingInput
-from crawltalk.core.recipe import Data
-from crawltalk.core.run import read_manifest
-from crawltalk.core.stage import STATE, Job, Metrics, Progress, write_atomically
-from crawltalk.data import engine_local, engine_ray
+from crawltalk.core.files import write_atomically
 from crawltalk.data.assemble import assemble
-from crawltalk.data.card import dataset_card
+from crawltalk.data.executors import local, ray
+from crawltalk.data.filters.urls import write_blocklist
 from crawltalk.data.parts import Task
+from crawltalk.data.record.card import dataset_card
 from crawltalk.data.refine import load_extractor, load_filters, load_rank, warm_up
-from crawltalk.data.urls import write_blocklist
+from crawltalk.recipe import Data
+from crawltalk.run.manifest import read_manifest
+from crawltalk.run.stage import STATE, Job, Metrics, Progress
 
-ENGINES = {"local": engine_local, "ray": engine_ray}
+ENGINES = {"local": local, "ray": ray}
 """What spreads the work: each has an `Engine` with `refine_all` and `map`."""
 
 
@@ -36,9 +38,11 @@ class Source(msgspec.Struct, kw_only=True):
 
 
 def data(job: Job[Data]) -> Metrics:
-    """Write documents-, removed- and clusters-*.parquet, signatures.npy, funnel.json, README.md and costs.json.
+    """Write documents-, removed- and clusters-*.parquet, signatures.npy, funnel.json, README.md and
+    costs.json.
 
-    Raises BadInput if the crawl holds no page, MissingInput if a file is gone, BadRecipe if an extractor cannot be loaded.
+    Raises BadInput if the crawl holds no page, MissingInput if a file is gone, BadRecipe if an extractor
+    cannot be loaded.
     """
     result, parts = job.out / "funnel.json", job.out / STATE
     if not result.exists():
@@ -59,7 +63,7 @@ def data(job: Job[Data]) -> Metrics:
     return msgspec.json.decode(result.read_bytes())["metrics"]
 
 
-def _engine(name: str) -> type[engine_local.Engine] | type[engine_ray.Engine]:
+def _engine(name: str) -> type[local.Engine] | type[ray.Engine]:
     if name not in ENGINES:
         raise BadRecipe(f"machine.engine = {name!r} is neither {' nor '.join(ENGINES)}")
     return ENGINES[name].Engine
@@ -68,12 +72,15 @@ def _engine(name: str) -> type[engine_local.Engine] | type[engine_ray.Engine]:
 def _check(config: Data) -> None:
     """Load all that a recipe names before any work: a typing error should not cost an hour."""
     load_filters(config)
-    warm_up(load_extractor(config.extractor))  # compiled here once (ten seconds on a new machine), found by all workers
+    # compiled here once (ten seconds on a new machine), found by all workers
+    warm_up(load_extractor(config.extractor))
     load_rank(config)
     for run in config.earlier:
         manifest = read_manifest(Path(run) / "data")
         if manifest is None or not (Path(run) / "data" / "signatures.npy").exists():
-            raise MissingInput(f"data.earlier: {run} has no finished data stage; make it with: crawltalk data {run}")
+            raise MissingInput(
+                f"data.earlier: {run} has no finished data stage; make it with: crawltalk data {run}"
+            )
         for name in ("ngram", "bands", "rows"):
             if manifest.config[name] != getattr(config, name):
                 raise BadRecipe(

@@ -1,4 +1,6 @@
-"""What computes: the rows of a step go in, logits come out. `Reference` is torch; `native.Native` is our own code for CPUs."""
+"""What computes: the rows of a step go in, logits come out. `Reference` is torch; `native.Native` is our own
+code for CPUs.
+"""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -8,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crawltalk.core.machine import memory_bytes
 from crawltalk.engine.sampling import Sampling, choose
 from crawltalk.model.cache import BLOCK, KVCache, blocks_for
 from crawltalk.model.shape import Shape
 from crawltalk.model.transformer import Transformer
+from crawltalk.run.machine import memory_bytes
 
 SLOTS = 256
 """Sequences that run at once."""
@@ -72,10 +74,13 @@ def empty_tables(shape: Shape) -> np.ndarray:
 class Reference:
     """torch: the reference, the way out where nothing can be compiled, and the way to a GPU.
 
-    `one_by_one` computes each row by itself: then the last bit of a result does not depend on what else is in the batch.
+    `one_by_one` computes each row by itself: then the last bit of a result does not depend on what else is in
+    the batch.
     """
 
-    def __init__(self, model: Transformer, *, one_by_one: bool = False, cache_bytes: int | None = None) -> None:
+    def __init__(
+        self, model: Transformer, *, one_by_one: bool = False, cache_bytes: int | None = None
+    ) -> None:
         self.model, self.one_by_one = model, one_by_one
         weight = model.embedding.weight
         self.blocks = cache_blocks(model.shape, weight.element_size(), cache_bytes)
@@ -91,13 +96,19 @@ class Reference:
 
     @torch.inference_mode()
     def states(self, batch: Batch) -> Tensor:
-        """Final states of the wanted rows. Sequences that go on by one token are computed together, others each by itself."""
+        """Final states of the wanted rows. Sequences that go on by one token are computed together, others
+        each by itself.
+        """
         weight = self.model.embedding.weight
         groups = list(np.arange(len(batch.tokens))[:, None, None]) if self.one_by_one else self._groups(batch)
-        found = torch.empty(len(batch.tokens), self.model.shape.width, device=weight.device, dtype=weight.dtype)
+        found = torch.empty(
+            len(batch.tokens), self.model.shape.width, device=weight.device, dtype=weight.dtype
+        )
         for rows_BT in groups:
             starts = batch.positions[rows_BT[:, 0]].astype(np.int64)
-            tables = self.tables[batch.slots[rows_BT[:, 0]], : blocks_for(int(starts.max()) + rows_BT.shape[1])]
+            tables = self.tables[
+                batch.slots[rows_BT[:, 0]], : blocks_for(int(starts.max()) + rows_BT.shape[1])
+            ]
             self._cache.select(torch.from_numpy(tables.astype(np.int64)), torch.from_numpy(starts))
             tokens = torch.from_numpy(batch.tokens[rows_BT].astype(np.int64)).to(weight.device)
             found[torch.from_numpy(rows_BT)] = self.model.states(tokens, self._cache)
@@ -107,7 +118,11 @@ class Reference:
         """Rows that are computed in one pass, [sequences, T] each."""
         firsts = np.flatnonzero(np.diff(batch.slots, prepend=-1))
         sizes = np.diff(firsts, append=len(batch.slots))
-        chunks = [np.arange(first, first + size)[None] for first, size in zip(firsts, sizes, strict=True) if size > 1]
+        chunks = [
+            np.arange(first, first + size)[None]
+            for first, size in zip(firsts, sizes, strict=True)
+            if size > 1
+        ]
         single = firsts[sizes == 1][:, None]
         return [*chunks, single] if len(single) else chunks
 

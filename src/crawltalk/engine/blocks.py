@@ -12,8 +12,9 @@ from crawltalk.model.cache import BLOCK
 class BlockPool:
     """Blocks by number. A block that nobody owns keeps its content until it is needed for another.
 
-    What a block holds depends on its tokens and on all before them. So contents are numbered, and a content is known by the
-    number of the content before it and its own tokens: equal keys mean equal prefixes, without any collision.
+    What a block holds depends on its tokens and on all before them. So contents are numbered, and a content
+    is known by the number of the content before it and its own tokens: equal keys mean equal prefixes,
+    without any collision.
     """
 
     def __init__(self, blocks: int) -> None:
@@ -32,7 +33,9 @@ class BlockPool:
         return self.blocks - len(self._free)
 
     def find(self, tokens: Sequence[int]) -> tuple[list[int], int]:
-        """Own the blocks of the longest known prefix that leaves a token over; the content of the last of them."""
+        """Own the blocks of the longest known prefix that leaves a token over; the content of the last of
+        them.
+        """
         found, content = [], 0
         for start in range(0, len(tokens) - BLOCK, BLOCK):
             entry = self._known.get((content, tuple(tokens[start : start + BLOCK])))

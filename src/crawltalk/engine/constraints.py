@@ -1,4 +1,6 @@
-"""Replies that obey a JSON schema: before each token, the tokens that cannot follow are ruled out (by the library llguidance)."""
+"""Replies that obey a JSON schema: before each token, the tokens that cannot follow are ruled out (by the
+library llguidance).
+"""
 
 from typing import TYPE_CHECKING
 

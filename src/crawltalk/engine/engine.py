@@ -23,8 +23,12 @@ REPLY_ROOM = 4
 """A prompt may fill the context up to one part in four, which is left for the reply."""
 
 
-def make_backend(model: Transformer, precision: Precision = "float32", cache_bytes: int | None = None) -> Backend:
-    """Native code on a CPU; torch, in the model's own precision, on a GPU and where there is none. Raises BadInput for int8 then."""
+def make_backend(
+    model: Transformer, precision: Precision = "float32", cache_bytes: int | None = None
+) -> Backend:
+    """Native code on a CPU; torch, in the model's own precision, on a GPU and where there is none. Raises
+    BadInput for int8 then.
+    """
     try:
         if model.embedding.weight.device.type != "cpu":
             raise Unavailable("native code is for CPUs")
@@ -36,7 +40,9 @@ def make_backend(model: Transformer, precision: Precision = "float32", cache_byt
 
 
 class Engine:
-    """A model and its tokenizer, ready to talk. For one thread at a time; `service.Service` serves many askers."""
+    """A model and its tokenizer, ready to talk. For one thread at a time; `service.Service` serves many
+    askers.
+    """
 
     def __init__(self, model: Transformer, tokenizer: Tokenizer, backend: Backend | None = None) -> None:
         self.tokenizer, self.shape = tokenizer, model.shape
@@ -45,9 +51,15 @@ class Engine:
 
     @classmethod
     def load(
-        cls, folder: Path, *, device: str = "cpu", precision: Precision = "float32", cache_bytes: int | None = None
+        cls,
+        folder: Path,
+        *,
+        device: str = "cpu",
+        precision: Precision = "float32",
+        cache_bytes: int | None = None,
     ) -> "Engine":
-        """From a folder in Hugging Face's layout. Raises MissingInput or BadInput, also if the model is not good enough in int8.
+        """From a folder in Hugging Face's layout. Raises MissingInput or BadInput, also if the model is not
+        good enough in int8.
 
         `cache_bytes`: of keys and values that are kept (None: an eighth of the memory, at most 1 GiB).
         """
@@ -79,9 +91,13 @@ class Engine:
         """What the scheduler takes. Raises BadInput for what can never be served."""
         if not 0 < len(prompt) <= self.context:
             raise BadInput(f"the prompt has {len(prompt)} tokens; this model reads 1 to {self.context}")
-        if strange := [token for token in (*prompt, *sampling.logit_bias) if not 0 <= token < self.shape.vocab_size]:
+        if strange := [
+            token for token in (*prompt, *sampling.logit_bias) if not 0 <= token < self.shape.vocab_size
+        ]:
             raise BadInput(f"this model has no token {strange[0]}; it has {self.shape.vocab_size}")
-        constraint = Constraint.of_schema(self._vocabulary, sampling.schema) if sampling.schema is not None else None
+        constraint = (
+            Constraint.of_schema(self._vocabulary, sampling.schema) if sampling.schema is not None else None
+        )
         stop = self.tokenizer.stop_ids if stop is None else stop
         return Request(list(prompt), sampling, stop, samples, number, client, constraint, echo)
 
@@ -100,12 +116,15 @@ class Engine:
         stop: frozenset[int] | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> list[list[int]]:
-        """The continuation of each prompt, without the stop token. `progress` gets the number of finished prompts.
+        """The continuation of each prompt, without the stop token. `progress` gets the number of finished
+        prompts.
 
-        Row i draws by (seed, i), so the result does not depend on the other rows. A prompt that is too long loses its oldest tokens.
+        Row i draws by (seed, i), so the result does not depend on the other rows. A prompt that is too long
+        loses its oldest tokens.
         """
         requests = [
-            self.request(self.recent(prompt), sampling, stop, number=number) for number, prompt in enumerate(prompts)
+            self.request(self.recent(prompt), sampling, stop, number=number)
+            for number, prompt in enumerate(prompts)
         ]
         replies: dict[int, list[int]] = {request.number: [] for request in requests}
         finished = 0
@@ -128,7 +147,9 @@ class Engine:
                 request.cancelled = True
             self.scheduler.drop_cancelled()
 
-    def stream(self, prompt: Sequence[int], sampling: Sampling, stop: frozenset[int] | None = None) -> Iterator[int]:
+    def stream(
+        self, prompt: Sequence[int], sampling: Sampling, stop: frozenset[int] | None = None
+    ) -> Iterator[int]:
         """The continuation of one prompt, token by token."""
         for _, event in self.run([self.request(self.recent(prompt), sampling, stop)]):
             yield from (token.id for token in event.tokens)
@@ -141,7 +162,9 @@ class Engine:
         return np.exp(logprobs).tolist()
 
     def embed(self, prompts: Sequence[Sequence[int]]) -> np.ndarray:
-        """[prompts, D] fp32: the mean of the final states of a prompt's tokens, at length 1. Raises BadInput for one too long."""
+        """[prompts, D] fp32: the mean of the final states of a prompt's tokens, at length 1. Raises BadInput
+        for one too long.
+        """
         found = []
         for prompt in prompts:
             if not 0 < len(prompt) <= self.context:
@@ -160,7 +183,8 @@ class Engine:
                 yield event.text
 
     def prompt(self, messages: Sequence[Message]) -> tuple[list[int], int]:
-        """A conversation with the assistant's turn opened, and how many of its oldest turns were left out to make it fit.
+        """A conversation with the assistant's turn opened, and how many of its oldest turns were left out to
+        make it fit.
 
         A system message at the front stays. Raises BadInput if the last message alone is too long.
         """
@@ -177,4 +201,6 @@ class Engine:
             raise BadInput(
                 f"the message has {size} tokens; this model has room for {room} of {self.context}: make it shorter"
             )
-        return self.tokenizer.encode_chat([*system, *turns[len(turns) - kept :]], reply=True), len(turns) - kept
+        return self.tokenizer.encode_chat([*system, *turns[len(turns) - kept :]], reply=True), len(
+            turns
+        ) - kept

@@ -1,4 +1,6 @@
-"""The model as one call of native code (native.cpp), which is compiled for this machine when it is first needed."""
+"""The model as one call of native code (native.cpp), which is compiled for this machine when it is first
+needed.
+"""
 
 import ctypes
 import hashlib
@@ -25,7 +27,9 @@ from crawltalk.model.transformer import Transformer, rope_tables
 Precision = Literal["float32", "bfloat16", "int8"]
 KINDS: dict[str, int] = {"float32": 0, "bfloat16": 1, "int8": 2}
 MULTIPLE, GROUP = 16, 32
-"""Of sizes that are computed; weights that share a scale, and multiple that the columns of a matrix are padded to."""
+"""Of sizes that are computed; weights that share a scale, and multiple that the columns of a matrix are
+padded to.
+"""
 SOURCE = Path(__file__).with_name("native.cpp")
 FLAGS = (
     "-O3",
@@ -46,8 +50,14 @@ class Unavailable(Exception):
 
 class _Config(ctypes.Structure):
     _fields_ = [
-        *((name, ctypes.c_int32) for name in ("kind", "layers", "width", "heads", "kv_heads", "head_dim", "inner", "vocab")),
-        *((name, ctypes.c_int32) for name in ("table_width", "blocks", "threads", "layer_norm", "gated", "rotary")),
+        *(
+            (name, ctypes.c_int32)
+            for name in ("kind", "layers", "width", "heads", "kv_heads", "head_dim", "inner", "vocab")
+        ),
+        *(
+            (name, ctypes.c_int32)
+            for name in ("table_width", "blocks", "threads", "layer_norm", "gated", "rotary")
+        ),
         ("eps", ctypes.c_float),
     ]
 
@@ -62,7 +72,10 @@ class _Matrix(ctypes.Structure):
 
 class _Layer(ctypes.Structure):
     _fields_ = [
-        *((name, ctypes.c_void_p) for name in ("norm1", "norm1_bias", "norm2", "norm2_bias", "q_norm", "k_norm")),
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("norm1", "norm1_bias", "norm2", "norm2_bias", "q_norm", "k_norm")
+        ),
         *((name, _Matrix) for name in ("qkv", "out", "up", "down")),
     ]
 
@@ -82,7 +95,9 @@ def cache_folder() -> Path:
 
 
 def library(target: str = "native") -> Any:
-    """The code compiled for a processor, as the compiler's -march names it. Raises Unavailable, with the reason."""
+    """The code compiled for a processor, as the compiler's -march names it. Raises Unavailable, with the
+    reason.
+    """
     found = _library(target)
     if isinstance(found, Unavailable):
         raise found
@@ -116,7 +131,9 @@ def _compiled(target: str) -> Any:
                 command = [compiler, *FLAGS, march, "-Wno-psabi", "-o", str(made), str(SOURCE)]
                 done = subprocess.run(command, check=False, capture_output=True, text=True)
                 if done.returncode:
-                    raise Unavailable(f"{compiler} failed: {(done.stderr.strip().splitlines() or ['no word'])[0]}")
+                    raise Unavailable(
+                        f"{compiler} failed: {(done.stderr.strip().splitlines() or ['no word'])[0]}"
+                    )
                 made.replace(path)  # another process may have been quicker: both made the same
         except OSError as error:
             raise Unavailable(f"nothing can be kept in {path.parent}: {error}") from None
@@ -129,7 +146,9 @@ def _processor() -> bytes:
     """What code for this machine depends on."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return "\n".join(sorted({line for line in lines if line.startswith(("flags", "model name", "Features"))})).encode()
+        return "\n".join(
+            sorted({line for line in lines if line.startswith(("flags", "model name", "Features"))})
+        ).encode()
     except OSError:
         return platform.processor().encode()
 
@@ -137,8 +156,8 @@ def _processor() -> bytes:
 class Native:
     """A backend (`backend.Backend`) for CPUs. A result does not depend on the batch, to the last bit.
 
-    int8: weights in groups of 32 with one scale each (as llama.cpp's Q8_0), times numbers of 15 bits. bfloat16 and int8 keep keys and
-    values in bfloat16.
+    int8: weights in groups of 32 with one scale each (as llama.cpp's Q8_0), times numbers of 15 bits.
+    bfloat16 and int8 keep keys and values in bfloat16.
     """
 
     def __init__(
@@ -150,11 +169,19 @@ class Native:
         *,
         target: str = "native",
     ) -> None:
-        """Copies the weights; `target`: see `library`. Raises Unavailable for a shape that native code does not compute, or without
-        a compiler."""
+        """Copies the weights; `target`: see `library`. Raises Unavailable for a shape that native code does
+        not compute, or without a compiler.
+        """
         shape = model.shape
-        if shape.family == "speedrun" or shape.head_dim % MULTIPLE or shape.width % MULTIPLE or shape.mlp % MULTIPLE:
-            raise Unavailable("native code computes the families qwen3, llama and gpt2, in sizes that are multiples of 16")
+        if (
+            shape.family == "speedrun"
+            or shape.head_dim % MULTIPLE
+            or shape.width % MULTIPLE
+            or shape.mlp % MULTIPLE
+        ):
+            raise Unavailable(
+                "native code computes the families qwen3, llama and gpt2, in sizes that are multiples of 16"
+            )
         self._library = library(target)
         self._lanes = int(self._library.crawltalk_lanes())
         self._kind, self._kept = KINDS[precision], list[np.ndarray]()
@@ -194,7 +221,9 @@ class Native:
             values=self._cache[1].ctypes.data,
             tables=self.tables.ctypes.data,
         )
-        self._model = ctypes.c_void_p(self._library.crawltalk_make(ctypes.byref(config), ctypes.byref(weights)))
+        self._model = ctypes.c_void_p(
+            self._library.crawltalk_make(ctypes.byref(config), ctypes.byref(weights))
+        )
 
     def __del__(self) -> None:
         if model := getattr(self, "_model", None):
@@ -218,7 +247,10 @@ class Native:
             len(batch.tokens),
             *(ctypes.c_void_p(array.ctypes.data) for array in (batch.tokens, batch.positions, batch.slots)),
             len(batch.wanted),
-            *(ctypes.c_void_p(array.ctypes.data if array is not None else None) for array in (batch.wanted, logits, states)),
+            *(
+                ctypes.c_void_p(array.ctypes.data if array is not None else None)
+                for array in (batch.wanted, logits, states)
+            ),
         )
 
     def choose(self, logits_BV: Tensor, samplings: Sequence[Sampling], points: Sequence[float]) -> list[int]:
@@ -226,7 +258,9 @@ class Native:
         logits = logits_BV.contiguous().numpy()
         settings = zip(*(sampling.filters for sampling in samplings), strict=True)
         kinds = (np.float32, np.int32, np.float32, np.float32)
-        columns: list[np.ndarray] = [np.array(column, kind) for column, kind in zip(settings, kinds, strict=True)]
+        columns: list[np.ndarray] = [
+            np.array(column, kind) for column, kind in zip(settings, kinds, strict=True)
+        ]
         columns.append(np.array(points, np.float64))
         tokens = np.empty(len(points), np.int32)
         arrays = (ctypes.c_void_p(array.ctypes.data) for array in (logits, *columns, tokens))
@@ -253,7 +287,9 @@ class Native:
             k_norm=self._keep(attention.k_norm),
             qkv=self._matrix(attention.qkv.weight, attention.qkv.bias),
             out=self._matrix(attention.out.weight, attention.out.bias),
-            up=self._matrix(in_turn(up.weight, self._lanes) if hasattr(mlp, "gate_up") else up.weight, up.bias),
+            up=self._matrix(
+                in_turn(up.weight, self._lanes) if hasattr(mlp, "gate_up") else up.weight, up.bias
+            ),
             down=self._matrix(mlp.down.weight, mlp.down.bias),
         )
 
@@ -274,7 +310,9 @@ class Native:
             scales = self._keep(scale.transpose(1, 2), torch.bfloat16)
         if bias is not None:
             bias = torch.nn.functional.pad(bias.detach().float(), (0, len(padded) - outputs))
-        return _Matrix(outputs=outputs, inputs=padded.shape[1], data=data, scales=scales, bias=self._keep(bias))
+        return _Matrix(
+            outputs=outputs, inputs=padded.shape[1], data=data, scales=scales, bias=self._keep(bias)
+        )
 
 
 def in_turn(gate_up: Tensor, lanes: int) -> Tensor:
@@ -283,7 +321,8 @@ def in_turn(gate_up: Tensor, lanes: int) -> Tensor:
 
 
 def quantize(weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Whole numbers from -127 to 127 in fp32, of the shape of `weights`, and the scale of each group along the last dimension.
+    """Whole numbers from -127 to 127 in fp32, of the shape of `weights`, and the scale of each group along
+    the last dimension.
 
     Scales are bfloat16 numbers (in fp32), rounded up so that no weight is cut off.
     """

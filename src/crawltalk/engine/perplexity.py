@@ -14,15 +14,20 @@ ROWS, TOKENS = 8, 64
 
 
 def rise(exact: Engine, coarse: Engine) -> float:
-    """By what share the coarse engine's perplexity is above the exact one's, on text that the exact one says at temperature 1.
+    """By what share the coarse engine's perplexity is above the exact one's, on text that the exact one says
+    at temperature 1.
 
-    On such text the mean logarithm of the ratio is the Kullback-Leibler divergence of the two, summed over all tokens that might have
-    come: so some hundred places are enough, and no other text is needed.
+    On such text the mean logarithm of the ratio is the Kullback-Leibler divergence of the two, summed over
+    all tokens that might have come: so some hundred places are enough, and no other text is needed.
     """
-    texts = exact.generate([[exact.tokenizer.eot]] * ROWS, Sampling(max_tokens=min(TOKENS, exact.context - 1)), frozenset())
+    texts = exact.generate(
+        [[exact.tokenizer.eot]] * ROWS, Sampling(max_tokens=min(TOKENS, exact.context - 1)), frozenset()
+    )
     found = []
     for text in texts:
-        p_TV, q_TV = (torch.log_softmax(e.scheduler.read(text, e.backend.forward), dim=-1) for e in (exact, coarse))
+        p_TV, q_TV = (
+            torch.log_softmax(e.scheduler.read(text, e.backend.forward), dim=-1) for e in (exact, coarse)
+        )
         found.append((p_TV.exp() * (p_TV - q_TV)).sum(dim=-1))
     return math.expm1(float(torch.cat(found).mean()))
 

@@ -18,7 +18,9 @@ class Token(NamedTuple):
     id: int
     text: bytes
     logprob: float | None
-    """Natural logarithm of the model's probability, before any setting of the sampling; None where nobody asked."""
+    """Natural logarithm of the model's probability, before any setting of the sampling; None where nobody
+    asked.
+    """
     top: tuple[tuple[int, float], ...]
     """(id, log-probability) of the likeliest tokens in its place, likeliest first."""
 
@@ -31,7 +33,8 @@ class Event(NamedTuple):
     """New whole characters; may be empty."""
     tokens: tuple[Token, ...]
     finish: Finish | None
-    """In the last event of a sample: it said a stop token or string, it reached a limit, or nobody listens."""
+    """In the last event of a sample: it said a stop token or string, it reached a limit, or nobody listens.
+    """
 
 
 @dataclass(eq=False)
@@ -67,7 +70,9 @@ class Text:
         self.stopped = False
 
     def add(self, word: bytes, *, final: bool = False) -> str:
-        """What can be said after one more token: text that may begin a stop string is held back until it does not."""
+        """What can be said after one more token: text that may begin a stop string is held back until it does
+        not.
+        """
         text = self._decoder.decode(word, final)
         if not self._stop:
             return text
@@ -108,7 +113,13 @@ class Sample:
     def of(cls, request: Request, number: int) -> "Sample":
         """One that has not begun."""
         constraint = request.constraint.copy() if request.constraint is not None else None
-        return cls(request, request.first_sample + number, list(request.prompt), Text(request.sampling.stop), constraint)
+        return cls(
+            request,
+            request.first_sample + number,
+            list(request.prompt),
+            Text(request.sampling.stop),
+            constraint,
+        )
 
     @property
     def is_first(self) -> bool:

@@ -1,4 +1,6 @@
-"""How the next token is chosen: `adjust` changes logits, `distribution` makes probabilities of them, `choose` draws."""
+"""How the next token is chosen: `adjust` changes logits, `distribution` makes probabilities of them, `choose`
+draws.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -37,7 +39,9 @@ class Sampling:
     min_p: float = 0.0
     """Only tokens of at least this share of the likeliest one's probability (Nguyen et al. 2024)."""
     repetition_penalty: float = 1.0
-    """Divides positive and multiplies negative logits of tokens that occur in prompt or reply (Keskar et al. 2019, section 4.1)."""
+    """Divides positive and multiplies negative logits of tokens that occur in prompt or reply (Keskar et al.
+    2019, section 4.1).
+    """
     presence_penalty: float = 0.0
     """Taken from the logit of a token that occurs in the reply."""
     frequency_penalty: float = 0.0
@@ -59,7 +63,9 @@ class Sampling:
             if value is not None and not least <= value <= most:
                 raise BadInput(f"{name} is {value}; it must be between {least:g} and {most:g}")
         if self.top_p == 0.0 or "" in self.stop:
-            raise BadInput("top_p must be above 0" if self.top_p == 0.0 else "a stop string must not be empty")
+            raise BadInput(
+                "top_p must be above 0" if self.top_p == 0.0 else "a stop string must not be empty"
+            )
 
     @cached_property
     def filters(self) -> tuple[float, int, float, float]:
@@ -69,12 +75,18 @@ class Sampling:
     @cached_property
     def adjusts(self) -> bool:
         """Whether logits are changed before they become probabilities."""
-        changes = (self.repetition_penalty != 1.0, self.presence_penalty, self.frequency_penalty, self.logit_bias)
+        changes = (
+            self.repetition_penalty != 1.0,
+            self.presence_penalty,
+            self.frequency_penalty,
+            self.logit_bias,
+        )
         return any(changes)
 
 
 def uniform(seed: int, sample: int, position: int) -> float:
-    """A number of [0, 1) that depends on nothing but its arguments, so that a draw does not depend on the batch.
+    """A number of [0, 1) that depends on nothing but its arguments, so that a draw does not depend on the
+    batch.
 
     SplitMix64 (Steele et al. 2014) over the three.
     """
@@ -92,17 +104,23 @@ def adjust(logits_V: Tensor, sampling: Sampling, prompt: Sequence[int], reply: S
     if sampling.repetition_penalty != 1.0:
         seen = torch.tensor(sorted({*prompt, *reply}), device=logits_V.device)
         found = logits_V[seen]
-        logits_V[seen] = torch.where(found > 0, found / sampling.repetition_penalty, found * sampling.repetition_penalty)
+        logits_V[seen] = torch.where(
+            found > 0, found / sampling.repetition_penalty, found * sampling.repetition_penalty
+        )
     if reply and (sampling.presence_penalty or sampling.frequency_penalty):
         counts = Counter(reply)
         taken = [sampling.presence_penalty + sampling.frequency_penalty * count for count in counts.values()]
         logits_V[list(counts)] -= torch.tensor(taken, device=logits_V.device)
     if sampling.logit_bias:
-        logits_V[list(sampling.logit_bias)] += torch.tensor(list(sampling.logit_bias.values()), device=logits_V.device)
+        logits_V[list(sampling.logit_bias)] += torch.tensor(
+            list(sampling.logit_bias.values()), device=logits_V.device
+        )
 
 
 def distribution(logits_BV: Tensor, sampling: Sampling) -> Tensor:
-    """Probabilities [B, V] after temperature, top-k, top-p and min-p, in this order; fp32. Not for temperature 0."""
+    """Probabilities [B, V] after temperature, top-k, top-p and min-p, in this order; fp32. Not for
+    temperature 0.
+    """
     logits_BV = logits_BV.float() / sampling.temperature
     if 0 < sampling.top_k < logits_BV.shape[1]:
         least = logits_BV.topk(sampling.top_k).values[:, -1:]
@@ -118,12 +136,15 @@ def distribution(logits_BV: Tensor, sampling: Sampling) -> Tensor:
 
 
 def choose(logits_BV: Tensor, sampling: Sampling, points: Sequence[float]) -> Tensor:
-    """The next token of each row, [B]: the one in whose share of the distribution the row's point of [0, 1) falls."""
+    """The next token of each row, [B]: the one in whose share of the distribution the row's point of [0, 1)
+    falls.
+    """
     if sampling.temperature == 0.0:
         return logits_BV.argmax(dim=-1)
     p_BV = distribution(logits_BV, sampling)
     cumulative = p_BV.double().cumsum(dim=-1)
     wanted = torch.tensor(points, dtype=torch.float64, device=p_BV.device)[:, None] * cumulative[:, -1:]
     drawn = torch.searchsorted(cumulative, wanted, right=True).squeeze(1)
-    last = p_BV.shape[1] - 1 - p_BV.flip(1).ne(0).int().argmax(dim=-1)  # rounding must not choose an excluded token
+    # rounding must not choose an excluded token
+    last = p_BV.shape[1] - 1 - p_BV.flip(1).ne(0).int().argmax(dim=-1)
     return torch.minimum(drawn, last)

@@ -1,7 +1,9 @@
-"""Continuous batching: before each step, decide who computes what (Yu et al. 2022, section 3.2; Agrawal et al. 2023, section 4).
+"""Continuous batching: before each step, decide who computes what (Yu et al. 2022, section 3.2; Agrawal et
+al. 2023, section 4).
 
-A step computes one token of every sequence that is being continued, and parts of new prompts, in one forward pass. Clients take
-turns in being admitted. If blocks run out, the sequence that was admitted last gives its up and is computed again later.
+A step computes one token of every sequence that is being continued, and parts of new prompts, in one forward
+pass. Clients take turns in being admitted. If blocks run out, the sequence that was admitted last gives its
+up and is computed again later.
 """
 
 from collections import deque
@@ -73,7 +75,11 @@ class Scheduler:
         try:
             self._reserve(sample, len(tokens), {})
             rows = np.arange(len(tokens), dtype=np.int32)
-            return compute(Batch(np.array(tokens, np.int32), rows, np.full_like(rows, sample.slot), rows)).float().cpu()
+            return (
+                compute(Batch(np.array(tokens, np.int32), rows, np.full_like(rows, sample.slot), rows))
+                .float()
+                .cpu()
+            )
         finally:
             self._release(sample)
 
@@ -81,7 +87,9 @@ class Scheduler:
         """Forget what nobody waits for any more."""
         queues = self.waiting.values()
         gone = [
-            sample for sample in (*self.running, *(one for queue in queues for one in queue)) if sample.request.cancelled
+            sample
+            for sample in (*self.running, *(one for queue in queues for one in queue))
+            if sample.request.cancelled
         ]
         if gone:
             self.waiting = {
@@ -100,7 +108,8 @@ class Scheduler:
             sample = queue[0]
             request = sample.request
             unready = any(
-                one.request is request and one.is_first and one.computed < len(request.prompt) for one in self.running
+                one.request is request and one.is_first and one.computed < len(request.prompt)
+                for one in self.running
             )
             room = not self.running or blocks_for(len(sample.tokens) + 1) <= self.pool.blocks - self.pool.used
             if unready or not room:
@@ -142,7 +151,9 @@ class Scheduler:
         return plan
 
     def _reserve(self, sample: Sample, rows: int, plan: dict[Sample, int]) -> bool:
-        """Own the blocks for so many more tokens; the sequence that was admitted last makes room, which may be this one."""
+        """Own the blocks for so many more tokens; the sequence that was admitted last makes room, which may
+        be this one.
+        """
         while len(sample.blocks) < blocks_for(sample.computed + rows):
             block = self.pool.take()
             if block is not None:
@@ -190,7 +201,9 @@ class Scheduler:
         arrays = (np.array(values, dtype=np.int32) for values in (tokens, positions, slots, wanted))
         return self.backend.forward(Batch(*arrays)), rows
 
-    def _advance(self, plan: dict[Sample, int], logits: Tensor, rows: dict[Sample, tuple[int, int]]) -> list[News]:
+    def _advance(
+        self, plan: dict[Sample, int], logits: Tensor, rows: dict[Sample, tuple[int, int]]
+    ) -> list[News]:
         """Take note of what was computed, and say the next tokens."""
         speaking: list[Sample] = []
         news: list[News] = []
@@ -219,7 +232,9 @@ class Scheduler:
                 sample.constraint.forbid(last[row])
         samplings = [sample.request.sampling for sample in speaking]
         points = [
-            uniform(sample.request.sampling.seed, sample.number, sample.said) if sample.request.sampling.temperature else 0.0
+            uniform(sample.request.sampling.seed, sample.number, sample.said)
+            if sample.request.sampling.temperature
+            else 0.0
             for sample in speaking
         ]
         chosen = self.backend.choose(last, samplings, points)
@@ -246,7 +261,8 @@ class Scheduler:
         following = request.prompt[start + 1 : sample.computed + 1]
         found = torch.log_softmax(logits_TV[: len(following)], dim=-1)
         request.prompt_tokens += tuple(
-            self._token(token, row, request.sampling.logprobs) for token, row in zip(following, found, strict=True)
+            self._token(token, row, request.sampling.logprobs)
+            for token, row in zip(following, found, strict=True)
         )
 
     def _token(self, token: int, logprobs_V: Tensor | None, likeliest: int | None) -> Token:

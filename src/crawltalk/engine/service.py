@@ -21,7 +21,9 @@ class Full(Exception):
 
 
 class Stream(AsyncIterator[Event]):
-    """The events of one request, over all its samples. What came since the last look comes as one event for each sample."""
+    """The events of one request, over all its samples. What came since the last look comes as one event for
+    each sample.
+    """
 
     def __init__(self, request: Request) -> None:
         self._request, self.number = request, request.number
@@ -81,7 +83,9 @@ class Stream(AsyncIterator[Event]):
 
 
 class Service:
-    """Askers submit requests; one thread computes for all of them. `queue` requests may wait beyond those that run."""
+    """Askers submit requests; one thread computes for all of them. `queue` requests may wait beyond those
+    that run.
+    """
 
     def __init__(self, engine: Engine, *, queue: int = 256) -> None:
         self.engine, self.queue = engine, queue
@@ -114,11 +118,20 @@ class Service:
         await asyncio.to_thread(self._thread.join)
 
     async def submit(
-        self, prompt: Sequence[int], sampling: Sampling, *, samples: int = 1, client: str = "", echo: bool = False
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        *,
+        samples: int = 1,
+        client: str = "",
+        echo: bool = False,
     ) -> Stream:
-        """Ask. Raises Full, or BadInput for what can never be served. Clients take turns where there is a queue."""
+        """Ask. Raises Full, or BadInput for what can never be served. Clients take turns where there is a
+        queue.
+        """
         make = partial(self.engine.request, prompt, sampling, samples=samples, client=client, echo=echo)
-        request = make() if sampling.schema is None else await asyncio.to_thread(make)  # a schema takes a while to compile
+        # a schema takes a while to compile
+        request = make() if sampling.schema is None else await asyncio.to_thread(make)
         if len(self._streams) >= SLOTS + self.queue:
             raise Full(f"{len(self._streams)} requests are being served or wait")
         self._loop = asyncio.get_running_loop()
@@ -213,7 +226,9 @@ class Service:
             self._loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
-        """In the askers' thread. News is followed by a pause, since tokens may come faster than they can be sent one by one."""
+        """In the askers' thread. News is followed by a pause, since tokens may come faster than they can be
+        sent one by one.
+        """
         with self._changed:
             news, self._news = self._news, []
             self._posted = bool(news)

@@ -1,20 +1,22 @@
-"""What the base model does before anybody taught it to answer: it recites, it invents, and it follows a pattern in its prompt."""
+"""What the base model does before anybody taught it to answer: it recites, it invents, and it follows a
+pattern in its prompt.
+"""
 
 from collections.abc import Sequence
 from itertools import chain
 
 import msgspec
 
-from crawltalk.core import recipe
+from crawltalk import recipe
+from crawltalk.chat.prompts import as_assistant, few_shot, first_line
 from crawltalk.core.documents import read_documents
 from crawltalk.core.jsonl import read_jsonl
-from crawltalk.core.run import read_manifest
-from crawltalk.core.stage import Job
 from crawltalk.core.types import Document, Placement, Problem
 from crawltalk.engine import Engine, Sampling
-from crawltalk.engine.prompts import as_assistant, few_shot, first_line
 from crawltalk.evals.score import Sample, contains
 from crawltalk.retrieval.trace import TraceIndex, covered
+from crawltalk.run.manifest import read_manifest
+from crawltalk.run.stage import Job
 
 PROMPT = 24
 RECITED = 32
@@ -56,9 +58,14 @@ def side_by_side(base: Engine, job: Job[recipe.Evals]) -> list[SideBySide]:
 
 
 def by_prompt(base: Engine, job: Job[recipe.Evals]) -> list[Sample]:
-    """Descriptions of flagships, asked of the base model: without examples, after some (Brown et al. 2020), as an assistant."""
+    """Descriptions of flagships, asked of the base model: without examples, after some (Brown et al. 2020),
+    as an assistant.
+    """
     rows = read_jsonl(job.inputs["tokens"] / "documents.jsonl", Placement)
-    known = sorted((row for row in rows if row.role == "flagship" and row.title and row.description), key=lambda row: row.id)
+    known = sorted(
+        (row for row in rows if row.role == "flagship" and row.title and row.description),
+        key=lambda row: row.id,
+    )
     shots = [(row.title, row.description) for row in known[:SHOTS]]
     asked = known[SHOTS:][: job.config.problems]
     turns = [(f"What is {title}?", f"{title}: {description}.") for title, description in shots]
@@ -79,7 +86,9 @@ def by_prompt(base: Engine, job: Job[recipe.Evals]) -> list[Sample]:
 
 
 def recitation(base: Engine, documents: Sequence[Document]) -> float:
-    """Near-verbatim recall: the share of tokens that the base model, given the beginning, continues as the page does."""
+    """Near-verbatim recall: the share of tokens that the base model, given the beginning, continues as the
+    page does.
+    """
     pages = [[base.tokenizer.eot, *base.tokenizer.encode(document.text)] for document in documents]
     pages = [page for page in pages if len(page) >= PROMPT + RECITED]
     _, agree = _go_on(base, pages, RECITED)
@@ -101,11 +110,15 @@ class Recall(msgspec.Struct, kw_only=True):
     """Over all passes of the training; 0: pages after the cutoff."""
     pages: int
     share: float
-    """Of the tokens that follow the first ones of a page, those that greedy decoding gets right: the extractable ones."""
+    """Of the tokens that follow the first ones of a page, those that greedy decoding gets right: the
+    extractable ones.
+    """
     longest: int
     """Tokens of the longest verbatim span of the page."""
     traced: float
-    """Share of all tokens that it says which stand in the training data in passages, of whatever page (`retrieval.trace`)."""
+    """Share of all tokens that it says which stand in the training data in passages, of whatever page
+    (`retrieval.trace`).
+    """
     quoted: int
     """Tokens of the longest such passage; 0 if there is none."""
     source: str

@@ -5,15 +5,16 @@ from collections.abc import Sequence
 
 import msgspec
 
-from crawltalk.core import recipe
+from crawltalk import recipe
+from crawltalk.core.files import write_atomically
 from crawltalk.core.jsonl import read_jsonl, write_jsonl
 from crawltalk.core.shards import TokenShards
-from crawltalk.core.stage import Job, Metrics, Progress, write_atomically
 from crawltalk.core.types import Conversation, Message, Problem
 from crawltalk.engine import Engine, Sampling
 from crawltalk.evals import base as base_model
 from crawltalk.evals.score import TASKS, Sample, refuses, standard_error
 from crawltalk.model.hf import load_model
+from crawltalk.run.stage import Job, Metrics, Progress
 from crawltalk.train.validate import bits_per_byte
 
 SHOWN = 24
@@ -95,7 +96,9 @@ def ask(assistant: Engine, problems: Sequence[Problem], max_tokens: int, progres
     for problem, ids in zip(problems, replies, strict=True):
         reply = assistant.tokenizer.decode(ids)
         score = TASKS[problem.task](problem, reply)
-        samples.append(Sample(task=problem.task, prompt=problem.prompt, answer=problem.answer, reply=reply, score=score))
+        samples.append(
+            Sample(task=problem.task, prompt=problem.prompt, answer=problem.answer, reply=reply, score=score)
+        )
     return samples
 
 
@@ -113,9 +116,17 @@ def show(assistant: Engine, samples: Sequence[Sample], max_tokens: int) -> list[
     ]
     greedy = Sampling(temperature=0.0, max_tokens=max_tokens)
     for first, second in zip(chosen[:4], chosen[6:10], strict=False):
-        messages = [Message("user", first.prompt), Message("assistant", first.reply), Message("user", second.prompt)]
+        messages = [
+            Message("user", first.prompt),
+            Message("assistant", first.reply),
+            Message("user", second.prompt),
+        ]
         reply = assistant.reply(messages, greedy)
-        shown.append(Conversation(messages=[*messages, Message("assistant", reply)], source=f"{first.task}, {second.task}"))
+        shown.append(
+            Conversation(
+                messages=[*messages, Message("assistant", reply)], source=f"{first.task}, {second.task}"
+            )
+        )
     return shown
 
 
@@ -132,4 +143,6 @@ def _problems(job: Job[recipe.Evals]) -> list[Problem]:
 
 def _score(values: Sequence[float], about: str) -> Score:
     mean = sum(values) / len(values)
-    return Score(score=round(mean, 4), n=len(values), stderr=round(standard_error(mean, len(values)), 4), about=about)
+    return Score(
+        score=round(mean, 4), n=len(values), stderr=round(standard_error(mean, len(values)), 4), about=about
+    )

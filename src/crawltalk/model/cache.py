@@ -1,4 +1,6 @@
-"""The key/value cache of cached decoding, in blocks: a row's positions need not lie side by side (Kwon et al. 2023, section 4.1)."""
+"""The key/value cache of cached decoding, in blocks: a row's positions need not lie side by side (Kwon et al.
+2023, section 4.1).
+"""
 
 import torch
 from torch import Tensor
@@ -17,13 +19,18 @@ def blocks_for(tokens: int) -> int:
 class KVCache:
     """Keys and values of `blocks` blocks, and which of them belong to the rows of the next forward pass.
 
-    A forward pass with a cache puts row b's tokens at positions `lengths_B[b]` onward and does not move `lengths_B`; call
-    `advance` with the number of real tokens of each row. So a ragged batch is padded on the right: the keys of the padding
-    lie beyond the row's length, are never attended to, and are overwritten.
+    A forward pass with a cache puts row b's tokens at positions `lengths_B[b]` onward and does not move
+    `lengths_B`; call `advance` with the number of real tokens of each row. So a ragged batch is padded on the
+    right: the keys of the padding lie beyond the row's length, are never attended to, and are overwritten.
     """
 
     def __init__(
-        self, shape: Shape, blocks: int, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+        self,
+        shape: Shape,
+        blocks: int,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         size = (shape.layers, blocks, shape.kv_heads, BLOCK, shape.head_dim)
         self.keys = torch.zeros(size, device=device, dtype=dtype)
@@ -33,7 +40,9 @@ class KVCache:
         """The length of every row, if all are equal: then no mask over rows is needed."""
 
     def select(self, tables_BN: Tensor, lengths_B: Tensor) -> None:
-        """The rows of the next call: the blocks of each in order, enough for padding, too; how long each row is already."""
+        """The rows of the next call: the blocks of each in order, enough for padding, too; how long each row
+        is already.
+        """
         self.tables_BN = tables_BN.to(self.device)
         self.lengths_B = lengths_B.to(self.device)
         self.advance(0)
@@ -45,7 +54,9 @@ class KVCache:
         self.equal_length = first if bool((self.lengths_B == first).all()) else None
 
     def put(self, layer: int, k_BKTE: Tensor, v_BKTE: Tensor) -> tuple[Tensor, Tensor]:
-        """Store the keys and values of this call; all keys and values up to the longest row, [B, K, S, E] each."""
+        """Store the keys and values of this call; all keys and values up to the longest row, [B, K, S, E]
+        each.
+        """
         steps = k_BKTE.shape[2]
         end = int(self.lengths_B.max()) + steps
         places_BT = self.lengths_B[:, None] + torch.arange(steps, device=self.device)

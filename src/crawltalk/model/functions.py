@@ -1,4 +1,5 @@
-"""Functions with a backward pass by hand: what autograd puts together from parts goes through memory many times more.
+"""Functions with a backward pass by hand: what autograd puts together from parts goes through memory many
+times more.
 
 Shape suffixes as in `transformer`; N is B x H in attention, B x T in the loss.
 """
@@ -10,19 +11,29 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LONG = 2048
-"""Beyond so many positions the probabilities of attention, which `CausalAttention` keeps, are too much for a CPU's memory."""
+"""Beyond so many positions the probabilities of attention, which `CausalAttention` keeps, are too much for a
+CPU's memory.
+"""
 QUERIES = 128
-"""Positions whose scores exist at once in `CausalAttention`; they see no key behind them, so half of the products are spared."""
+"""Positions whose scores exist at once in `CausalAttention`; they see no key behind them, so half of the
+products are spared.
+"""
 LOSS_CHUNK = 1024
-"""Positions whose logits exist at once in `loss`: bounds memory at LOSS_CHUNK x V, large enough for full matmul speed."""
+"""Positions whose logits exist at once in `loss`: bounds memory at LOSS_CHUNK x V, large enough for full
+matmul speed.
+"""
 SOFTMAX_VALUES = 2**18
-"""Logits whose softmax is taken at once: 1 MB in fp32, which stays in a core's cache from one operation to the next."""
+"""Logits whose softmax is taken at once: 1 MB in fp32, which stays in a core's cache from one operation to
+the next.
+"""
 
 
 class Normalize(torch.autograd.Function):
-    """x / sqrt(mean of x squared + eps) over the last dimension: RMSNorm without its weight (Zhang and Sennrich 2019).
+    """x / sqrt(mean of x squared + eps) over the last dimension: RMSNorm without its weight (Zhang and
+    Sennrich 2019).
 
-    By hand, as the built-in one is put together from many passes over fp32 copies when x is bf16: see EXPERIMENTS.md.
+    By hand, as the built-in one is put together from many passes over fp32 copies when x is bf16: see
+    EXPERIMENTS.md.
     """
 
     @staticmethod
@@ -47,15 +58,23 @@ def normalize(x: Tensor, eps: float) -> Tensor:
     return Normalize.apply(x, eps)
 
 
-def causal_attention(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, documents_BT: Tensor | None = None) -> Tensor:
-    """Each position attends to itself and what is before it; with the numbers of documents, within its own only."""
+def causal_attention(
+    q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, documents_BT: Tensor | None = None
+) -> Tensor:
+    """Each position attends to itself and what is before it; with the numbers of documents, within its own
+    only.
+    """
     batch, heads, steps, size = q_BHTE.shape
     kv_heads = k_BKTE.shape[1]
     if q_BHTE.device.type != "cpu" or steps > LONG:
         if documents_BT is None:
-            return F.scaled_dot_product_attention(q_BHTE, k_BKTE, v_BKTE, is_causal=True, enable_gqa=kv_heads != heads)
+            return F.scaled_dot_product_attention(
+                q_BHTE, k_BKTE, v_BKTE, is_causal=True, enable_gqa=kv_heads != heads
+            )
         mask = (documents_BT[:, None, :, None] == documents_BT[:, None, None]).tril()
-        return F.scaled_dot_product_attention(q_BHTE, k_BKTE, v_BKTE, attn_mask=mask, enable_gqa=kv_heads != heads)
+        return F.scaled_dot_product_attention(
+            q_BHTE, k_BKTE, v_BKTE, attn_mask=mask, enable_gqa=kv_heads != heads
+        )
     if kv_heads != heads:
         k_BKTE, v_BKTE = (x.repeat_interleave(heads // kv_heads, dim=1) for x in (k_BKTE, v_BKTE))
     flat = (x.reshape(batch * heads, steps, size) for x in (q_BHTE, k_BKTE, v_BKTE))
@@ -63,9 +82,11 @@ def causal_attention(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, documents_B
 
 
 class CausalAttention(torch.autograd.Function):
-    """Softmax attention over blocks of queries, each with the keys up to its end; [N, T, E] in and out, N = B x H.
+    """Softmax attention over blocks of queries, each with the keys up to its end; [N, T, E] in and out, N = B
+    x H.
 
-    Plain batched products, which on a CPU are 1.5 to 2.5 times as fast as the fused kernel: see EXPERIMENTS.md.
+    Plain batched products, which on a CPU are 1.5 to 2.5 times as fast as the fused kernel: see
+    EXPERIMENTS.md.
     """
 
     @staticmethod
@@ -126,13 +147,17 @@ class Gated(torch.autograd.Function):
 
 
 class LinearCrossEntropy(torch.autograd.Function):
-    """Head and cross entropy in one, gradients computed on the way: the logits of a batch never exist at once.
+    """Head and cross entropy in one, gradients computed on the way: the logits of a batch never exist at
+    once.
 
-    Softmax in fp32. The gradient is that of the summed loss; backward scales it (as in Liger Kernel, Hsu et al. 2024).
+    Softmax in fp32. The gradient is that of the summed loss; backward scales it (as in Liger Kernel, Hsu et
+    al. 2024).
     """
 
     @staticmethod
-    def forward(ctx: Any, states_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, cap: float | None) -> Tensor:
+    def forward(
+        ctx: Any, states_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, cap: float | None
+    ) -> Tensor:
         """The summed loss, fp32; with `cap`, of capped logits."""
         total = torch.zeros((), dtype=torch.float32, device=states_ND.device)
         needed = states_ND.requires_grad or weight_VD.requires_grad

@@ -1,4 +1,6 @@
-"""GGUF files of Llama's architecture (llama.cpp), read and dequantised into a folder in Hugging Face's layout."""
+"""GGUF files of Llama's architecture (llama.cpp), read and dequantised into a folder in Hugging Face's
+layout.
+"""
 
 import dataclasses
 import re
@@ -57,7 +59,9 @@ def import_gguf(path: Path, folder: Path) -> None:
         raise BadInput(f"{path} is of architecture {architecture!r}; crawltalk imports llama")
     tensors = {tensor.name: tensor for tensor in reader.tensors}
     if "rope_freqs.weight" in tensors:
-        raise BadInput(f"{path} has scaled rotary frequencies; import the model's Hugging Face folder instead")
+        raise BadInput(
+            f"{path} has scaled rotary frequencies; import the model's Hugging Face folder instead"
+        )
     heads, kv_heads = fields["llama.attention.head_count"], fields["llama.attention.head_count_kv"]
     width = fields["llama.embedding_length"]
     shape = Shape(
@@ -108,17 +112,26 @@ def read_tokenizer(fields: dict[str, Any], path: Path) -> Tokenizer:
     """The tokenizer that a GGUF file carries."""
     pre = fields.get("tokenizer.ggml.pre", "default")
     if fields.get("tokenizer.ggml.model") != "gpt2" or pre not in PATTERNS:
-        raise BadInput(f"{path} has a tokenizer that crawltalk does not import: {fields.get('tokenizer.ggml.model')}, {pre}")
+        raise BadInput(
+            f"{path} has a tokenizer that crawltalk does not import: {fields.get('tokenizer.ggml.model')}, {pre}"
+        )
     vocab: list[str] = fields["tokenizer.ggml.tokens"]
     kinds = fields["tokenizer.ggml.token_type"]
-    specials = {text: index for index, (text, kind) in enumerate(zip(vocab, kinds, strict=True)) if kind == CONTROL}
-    merges = [(left, right) for left, _, right in (merge.partition(" ") for merge in fields["tokenizer.ggml.merges"])]
+    specials = {
+        text: index for index, (text, kind) in enumerate(zip(vocab, kinds, strict=True)) if kind == CONTROL
+    }
+    merges = [
+        (left, right)
+        for left, _, right in (merge.partition(" ") for merge in fields["tokenizer.ggml.merges"])
+    ]
     return Tokenizer.from_parts(vocab, merges, PATTERNS[pre], specials, chat=_chat(fields, specials))
 
 
 def _chat(fields: dict[str, Any], specials: dict[str, int]) -> ChatFormat | None:
     chat = detect(specials)
-    system = re.search(r"<\|im_start\|>system\n(.+?)<\|im_end\|>", fields.get("tokenizer.chat_template", ""), re.DOTALL)
+    system = re.search(
+        r"<\|im_start\|>system\n(.+?)<\|im_end\|>", fields.get("tokenizer.chat_template", ""), re.DOTALL
+    )
     if chat is None or system is None:
         return chat
     return dataclasses.replace(chat, default_system=system[1])

@@ -1,6 +1,7 @@
 """Models as GGUF files, for llama.cpp and what is built on it (format: ggml's docs/gguf.md).
 
-llama.cpp's own converter knows a tokenizer by the hash of what it makes of one text, so it refuses those that a run has learned.
+llama.cpp's own converter knows a tokenizer by the hash of what it makes of one text, so it refuses those that
+a run has learned.
 """
 
 import json
@@ -52,13 +53,16 @@ _GGUF_NAMES = {theirs: name for name, theirs in NAMES.items()} | {
 def export_gguf(folder: Path, path: Path, kind: str = "f16") -> None:
     """Write a model of Qwen3's, Llama's or GPT-2's family with its tokenizer; `kind` is one of `TYPES`.
 
-    Raises BadInput for what llama.cpp does not compute. It knows our split patterns by names: of 1,278 texts (English, three
-    languages mixed, characters of many scripts at random) it cut none otherwise. It does not bring text into a normal form.
+    Raises BadInput for what llama.cpp does not compute. It knows our split patterns by names: of 1,278 texts
+    (English, three languages mixed, characters of many scripts at random) it cut none otherwise. It does not
+    bring text into a normal form.
     """
     model, tokenizer = load_model(folder), Tokenizer.load(folder)
     shape = model.shape
     if shape.family == "speedrun":
-        raise BadInput(f"{folder} is of the family speedrun, which llama.cpp does not compute; train qwen3, llama or gpt2")
+        raise BadInput(
+            f"{folder} is of the family speedrun, which llama.cpp does not compute; train qwen3, llama or gpt2"
+        )
     if shape.rope_scaling is not None:
         raise BadInput(
             f"{folder} scales its rotary embedding as Llama 3.1 does, which is not exported; take the maker's GGUF"
@@ -102,7 +106,9 @@ def _add_shape(writer: gguf.GGUFWriter, shape: Shape) -> None:
 
 
 def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer, shape: Shape, folder: Path) -> None:
-    """The vocabulary, and how a text begins and ends: with the separator of documents, or, of an assistant, as its template says."""
+    """The vocabulary, and how a text begins and ends: with the separator of documents, or, of an assistant,
+    as its template says.
+    """
     pre = next((name for name, pattern in PATTERNS.items() if pattern == tokenizer.pattern), None)
     if pre is None:
         raise BadInput(f"{folder} cuts text by a pattern that llama.cpp does not know: {tokenizer.pattern}")

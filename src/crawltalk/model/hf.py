@@ -1,4 +1,6 @@
-"""Weights in Hugging Face's folder layout (config.json, model.safetensors), for the families of Qwen3, Llama and GPT-2."""
+"""Weights in Hugging Face's folder layout (config.json, model.safetensors), for the families of Qwen3, Llama
+and GPT-2.
+"""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -11,10 +13,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from crawltalk.core.errors import BadInput, MissingInput, TooBig
-from crawltalk.core.machine import memory_bytes
-from crawltalk.core.stage import write_atomically
+from crawltalk.core.files import write_atomically
 from crawltalk.model.shape import RopeScaling, Shape
 from crawltalk.model.transformer import Transformer, rope_tables
+from crawltalk.run.machine import memory_bytes
 
 SHARD_BYTES = 5_000_000_000
 """Bytes of one file of weights, at most, but for a tensor that is larger."""
@@ -43,7 +45,10 @@ def save_model(
         write_atomically(folder / file, save(part, metadata={"format": "pt"}))
     if len(files) > 1:
         places = {name: file for file, names in zip(files, shards, strict=True) for name in names}
-        index = {"metadata": {"total_size": 4 * sum(map(torch.numel, tensors.values()))}, "weight_map": places}
+        index = {
+            "metadata": {"total_size": 4 * sum(map(torch.numel, tensors.values()))},
+            "weight_map": places,
+        }
         write_atomically(folder / "model.safetensors.index.json", json.dumps(index, indent=2).encode())
     generation = {"eos_token_id": eos, "bos_token_id": bos, "do_sample": True}
     write_atomically(folder / "generation_config.json", json.dumps(generation, indent=2).encode())
@@ -54,7 +59,8 @@ def save_model(
 def load_model(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Transformer:
     """Read a model, tensor by tensor from memory-mapped files.
 
-    Raises MissingInput; BadInput with the reason for another kind of model, or damaged files; TooBig before anything is read.
+    Raises MissingInput; BadInput with the reason for another kind of model, or damaged files; TooBig before
+    anything is read.
     """
     path = folder / "config.json"
     if not path.exists():
@@ -96,7 +102,11 @@ def config_of(shape: Shape) -> dict[str, Any]:
             "layer_norm_epsilon": shape.norm_eps,
             "tie_word_embeddings": shape.tie_embeddings,
         }
-    architecture = {"qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM", "speedrun": "CrawltalkSpeedrun"}[shape.family]
+    architecture = {
+        "qwen3": "Qwen3ForCausalLM",
+        "llama": "LlamaForCausalLM",
+        "speedrun": "CrawltalkSpeedrun",
+    }[shape.family]
     return {
         "architectures": [architecture],
         "model_type": shape.family,
@@ -123,10 +133,13 @@ def shape_of(config: dict[str, Any], folder: Path) -> Shape:
     if kind == "gpt2":
         return _gpt2_shape(config, folder)
     if kind not in ("qwen3", "llama", "speedrun"):
-        raise BadInput(f"{folder} is a model of type {kind!r}; crawltalk runs qwen3, llama, gpt2 and its own speedrun")
+        raise BadInput(
+            f"{folder} is a model of type {kind!r}; crawltalk runs qwen3, llama, gpt2 and its own speedrun"
+        )
     if config.get("attention_bias") or config.get("mlp_bias"):
         raise BadInput(f"{folder} has biases in its linear layers; crawltalk runs qwen3 and llama without")
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}  # transformers 5 calls it the former
+    # transformers 5 calls it the former
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     scaled = rope.get("rope_type", rope.get("type", "default"))
     if scaled not in ("default", "llama3"):
         raise BadInput(f"{folder} scales its rotary embedding in a way that crawltalk does not know: {rope}")
@@ -149,12 +162,18 @@ def shape_of(config: dict[str, Any], folder: Path) -> Shape:
 
 
 def _gpt2_shape(config: dict[str, Any], folder: Path) -> Shape:
-    odd = {"scale_attn_by_inverse_layer_idx": False, "scale_attn_weights": True, "reorder_and_upcast_attn": False}
+    odd = {
+        "scale_attn_by_inverse_layer_idx": False,
+        "scale_attn_weights": True,
+        "reorder_and_upcast_attn": False,
+    }
     odd |= {"add_cross_attention": False}
     wrong = [name for name, usual in odd.items() if config.get(name, usual) != usual]
     wrong += ["activation_function"] if config.get("activation_function", "gelu_new") != "gelu_new" else []
     if wrong:
-        raise BadInput(f"{folder} is a GPT-2 with another {wrong[0]} ({config[wrong[0]]!r}), which crawltalk does not run")
+        raise BadInput(
+            f"{folder} is a GPT-2 with another {wrong[0]} ({config[wrong[0]]!r}), which crawltalk does not run"
+        )
     width, heads = config["n_embd"], config["n_head"]
     return Shape(
         family="gpt2",
@@ -266,7 +285,9 @@ def _gpt2_weights(model: Transformer) -> dict[str, Tensor]:
 
 
 def load_hf(model: Transformer, tensors: Mapping[str, Tensor], source: Path) -> None:
-    """Copy tensors with Hugging Face's names into the model; BadInput if one is missing, too many, or of another size."""
+    """Copy tensors with Hugging Face's names into the model; BadInput if one is missing, too many, or of
+    another size.
+    """
     views = to_hf(model)  # views of the model's own storage: copying into them fills the fused matrices
     names = {name: name for name in tensors}
     if model.shape.family == "gpt2":

@@ -1,10 +1,12 @@
-"""Models of llama2.c (Karpathy 2023): one file of weights (`run.c`, version 0), and beside it one of its tokens.
+"""Models of llama2.c (Karpathy 2023): one file of weights (`run.c`, version 0), and beside it one of its
+tokens.
 
     7 x int32   width, mlp, layers, heads, key/value heads, tokens (negative: the head is not the embedding), context
     fp32        embedding; for all layers together each of: attention norm, q, k, v, out, mlp norm, gate, down, up;
                 the last norm; rotary tables; the head
 
-The tokens are those of SentencePiece: a byte has a token `<0xNN>` of its own beside the characters that occurred.
+The tokens are those of SentencePiece: a byte has a token `<0xNN>` of its own beside the characters that
+occurred.
 """
 
 import struct
@@ -26,7 +28,9 @@ _BEGIN, _END, _FIRST_BYTE = 1, 2, 3
 
 
 def import_llama2c(path: Path, folder: Path) -> None:
-    """Write a llama2.c model as a folder in Hugging Face's layout. Its tokens are looked for in tok*.bin beside it."""
+    """Write a llama2.c model as a folder in Hugging Face's layout. Its tokens are looked for in tok*.bin
+    beside it.
+    """
     model = read_llama2c(path)
     tokens = sorted(path.parent.glob("tok*.bin"))
     if not tokens:
@@ -92,7 +96,9 @@ def read_llama2c(path: Path) -> Transformer:
 
 
 def read_tokens(path: Path, count: int) -> Tokenizer:
-    """The tokens in a tok*.bin. Where a byte is a character with a token of its own, `<0xNN>` becomes a control token."""
+    """The tokens in a tok*.bin. Where a byte is a character with a token of its own, `<0xNN>` becomes a
+    control token.
+    """
     data, offset = path.read_bytes(), 4
     pieces: list[bytes] = []
     for _ in range(count):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from crawltalk.core.recipe import Family
+from crawltalk.recipe import Family
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,11 +1,12 @@
-"""A decoder-only Transformer of Qwen3's family (RMSNorm, RoPE, QK-norm, SwiGLU), Llama's, GPT-2's, or `speedrun`'s.
+"""A decoder-only Transformer of Qwen3's family (RMSNorm, RoPE, QK-norm, SwiGLU), Llama's, GPT-2's, or
+`speedrun`'s.
 
-The last one is what the fastest reproductions of GPT-2 use (Jordan et al. 2024, modded-nanogpt; Karpathy 2025, nanochat): Qwen3's
-attention with value embeddings, squared ReLU, every layer's input mixed with the first one's, logits capped. No other
-library computes it.
+The last one is what the fastest reproductions of GPT-2 use (Jordan et al. 2024, modded-nanogpt; Karpathy
+2025, nanochat): Qwen3's attention with value embeddings, squared ReLU, every layer's input mixed with the
+first one's, logits capped. No other library computes it.
 
-Shape suffixes: B batch, T positions in this call, S positions in the cache, D width, H query heads, K key/value heads,
-E head_dim, F inner size of the MLP, V vocabulary, N = B x T.
+Shape suffixes: B batch, T positions in this call, S positions in the cache, D width, H query heads, K
+key/value heads, E head_dim, F inner size of the MLP, V vocabulary, N = B x T.
 """
 
 import math
@@ -16,11 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from crawltalk.core.budget import value_embeddings
 from crawltalk.core.errors import BadInput
 from crawltalk.model.cache import KVCache
 from crawltalk.model.functions import Gated, LinearCrossEntropy, causal_attention, normalize
 from crawltalk.model.shape import Shape
+from crawltalk.recipe.cost import value_embeddings
 
 IGNORED = -100
 """A target that the loss does not count."""
@@ -50,29 +51,49 @@ def linear_of_norm(linear: nn.Linear, norm: nn.Module, x_BTD: Tensor) -> Tensor:
 
 def make_norm(shape: Shape) -> nn.Module:
     """The norm of a family (LayerNorm: Ba et al. 2016)."""
-    return nn.LayerNorm(shape.width, shape.norm_eps) if shape.family == "gpt2" else RMSNorm(shape.width, shape.norm_eps)
+    return (
+        nn.LayerNorm(shape.width, shape.norm_eps)
+        if shape.family == "gpt2"
+        else RMSNorm(shape.width, shape.norm_eps)
+    )
 
 
 class Attention(nn.Module):
-    """Causal self-attention with grouped queries (Ainslie et al. 2023); Qwen3's shape normalises queries and keys."""
+    """Causal self-attention with grouped queries (Ainslie et al. 2023); Qwen3's shape normalises queries and
+    keys.
+    """
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.heads, self.kv_heads, self.head_dim, self.eps = shape.heads, shape.kv_heads, shape.head_dim, shape.norm_eps
+        self.heads, self.kv_heads, self.head_dim, self.eps = (
+            shape.heads,
+            shape.kv_heads,
+            shape.head_dim,
+            shape.norm_eps,
+        )
         self.rotary = shape.family != "gpt2"
-        self.qkv = nn.Linear(shape.width, (shape.heads + 2 * shape.kv_heads) * shape.head_dim, bias=shape.biases)
+        self.qkv = nn.Linear(
+            shape.width, (shape.heads + 2 * shape.kv_heads) * shape.head_dim, bias=shape.biases
+        )
         self.out = nn.Linear(shape.heads * shape.head_dim, shape.width, bias=shape.biases)
         self.q_norm = nn.Parameter(torch.ones(shape.head_dim)) if shape.qk_norm else None
         self.k_norm = nn.Parameter(torch.ones(shape.head_dim)) if shape.qk_norm else None
 
     def forward(
-        self, x_BTD: Tensor, norm: nn.Module, places: "Places", layer: int, cache: KVCache | None, more: Tensor | None
+        self,
+        x_BTD: Tensor,
+        norm: nn.Module,
+        places: "Places",
+        layer: int,
+        cache: KVCache | None,
+        more: Tensor | None,
     ) -> Tensor:
         """Mix positions. `more`, [B, T, K x E], is added to the values."""
         batch, steps, _ = x_BTD.shape
         qkv = linear_of_norm(self.qkv, norm, x_BTD).view(batch, steps, -1, self.head_dim)
         rotated = self.heads + self.kv_heads  # queries and keys are normalised and rotated in one go
-        qk, v_BTKE = qkv.split((rotated, self.kv_heads), dim=2)  # split, not slices: its backward is one concatenation
+        # split, not slices: its backward is one concatenation
+        qk, v_BTKE = qkv.split((rotated, self.kv_heads), dim=2)
         v_BTKE = v_BTKE if more is None else v_BTKE + more.view_as(v_BTKE)
         if self.q_norm is not None and self.k_norm is not None:
             weight = torch.cat((self.q_norm.expand(self.heads, -1), self.k_norm.expand(self.kv_heads, -1)))
@@ -105,7 +126,9 @@ class SwiGLU(nn.Module):
 
 
 class GELU(nn.Module):
-    """The inner layer of GPT-2 (Radford et al. 2019; Hendrycks and Gimpel 2016, section 2: the approximation by tanh)."""
+    """The inner layer of GPT-2 (Radford et al. 2019; Hendrycks and Gimpel 2016, section 2: the approximation
+    by tanh).
+    """
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -152,14 +175,21 @@ class Block(nn.Module):
 
 
 class Skips(nn.Module):
-    """What `speedrun` adds around the blocks: the first input mixed into every layer's, and value embeddings in every second layer."""
+    """What `speedrun` adds around the blocks: the first input mixed into every layer's, and value embeddings
+    in every second layer.
+    """
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.keep, self.first = nn.Parameter(torch.ones(shape.layers)), nn.Parameter(torch.full((shape.layers,), 0.1))
+        self.keep, self.first = (
+            nn.Parameter(torch.ones(shape.layers)),
+            nn.Parameter(torch.full((shape.layers,), 0.1)),
+        )
         """Shares of the last layer's output and of the first layer's input."""
         size = shape.kv_heads * shape.head_dim
-        self.values = nn.ModuleList(nn.Embedding(shape.vocab_size, size) for _ in range(value_embeddings(shape.layers)))
+        self.values = nn.ModuleList(
+            nn.Embedding(shape.vocab_size, size) for _ in range(value_embeddings(shape.layers))
+        )
 
     def forward(
         self, x_BTD: Tensor, tokens_BT: Tensor, places: "Places", cache: KVCache | None, model: "Transformer"
@@ -175,7 +205,9 @@ class Skips(nn.Module):
 
 
 class Places:
-    """The positions of one call: where they are, their rotary angles (Su et al. 2021), and which cached keys each query may see."""
+    """The positions of one call: where they are, their rotary angles (Su et al. 2021), and which cached keys
+    each query may see.
+    """
 
     def __init__(self, cos: Tensor, sin: Tensor, steps: int, cache: KVCache | None) -> None:
         self.mask: Tensor | None = None
@@ -183,10 +215,13 @@ class Places:
         equal = cache is None or cache.equal_length is not None
         start = 0 if cache is None else cache.equal_length or 0 if equal else int(cache.lengths_B.max())
         if start + steps > len(cos):
-            raise BadInput(f"{start + steps} tokens are more than the model's context of {len(cos)}; give a shorter text")
+            raise BadInput(
+                f"{start + steps} tokens are more than the model's context of {len(cos)}; give a shorter text"
+            )
         if cache is None or cache.equal_length is not None:
             self.places = torch.arange(start, start + steps, device=cos.device)  # [T]
-            self.cos, self.sin = cos[start : start + steps, None], sin[start : start + steps, None]  # [T, 1, E]
+            # [T, 1, E]
+            self.cos, self.sin = cos[start : start + steps, None], sin[start : start + steps, None]
             if cache is not None and steps > 1:
                 self.mask = torch.arange(start + steps, device=cos.device) <= self.places[:, None]
             return
@@ -196,7 +231,9 @@ class Places:
         self.mask = (places_S <= self.places[:, :, None])[:, None]  # [B, 1, T, S]
 
     def rotate(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Turn the pairs (i, i + E/2) of [B, T, heads, E], times `weight` ([heads, E]), by their position's angle."""
+        """Turn the pairs (i, i + E/2) of [B, T, heads, E], times `weight` ([heads, E]), by their position's
+        angle.
+        """
         half = x.shape[-1] // 2
         cos, sin = self.cos, self.sin
         if weight is not None:  # into the small tables, not into x
@@ -205,13 +242,17 @@ class Places:
 
 
 def rope_tables(shape: Shape) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of all positions' angles, fp32, [context, head_dim] each; the first half of the sines is negated."""
+    """Cosines and sines of all positions' angles, fp32, [context, head_dim] each; the first half of the sines
+    is negated.
+    """
     exponents = torch.arange(0, shape.head_dim, 2, dtype=torch.float64) / shape.head_dim
     frequencies = shape.rope_theta**-exponents
     if shape.rope_scaling is not None:
         scaling = shape.rope_scaling
         turns = scaling.original_context * frequencies / (2 * math.pi)
-        smooth = ((turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)).clamp(0, 1)
+        smooth = (
+            (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
+        ).clamp(0, 1)
         frequencies = (1 - smooth) * frequencies / scaling.factor + smooth * frequencies
     angles = torch.outer(torch.arange(shape.context, dtype=torch.float64), frequencies)
     return angles.cos().repeat(1, 2).float(), torch.cat((-angles.sin(), angles.sin()), dim=1).float()
@@ -241,9 +282,11 @@ class Transformer(nn.Module):
         self.register_buffer("rope_sin", sin, persistent=False)
 
     def initialize(self, seed: int) -> None:
-        """Draw the weights: normal with deviation 1/sqrt(fan-in), zero for what writes into the residual stream.
+        """Draw the weights: normal with deviation 1/sqrt(fan-in), zero for what writes into the residual
+        stream.
 
-        GPT-2's family as GPT-2: deviation 0.02, divided by sqrt(2 x layers) for what writes into the residual stream.
+        GPT-2's family as GPT-2: deviation 0.02, divided by sqrt(2 x layers) for what writes into the residual
+        stream.
         """
         generator = torch.Generator().manual_seed(seed)
         gpt2 = self.shape.family == "gpt2"

@@ -15,11 +15,15 @@ def text(value: Any) -> str:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """A table; numbers to the right."""
-    numeric = [bool(rows) and all(isinstance(row[i], (int, float)) for row in rows) for i in range(len(columns))]
+    numeric = [
+        bool(rows) and all(isinstance(row[i], (int, float)) for row in rows) for i in range(len(columns))
+    ]
     kinds = [' class="number"' if is_number else "" for is_number in numeric]
     head = "".join(f"<th{kind}>{text(column)}</th>" for kind, column in zip(kinds, columns, strict=True))
     body = "".join(
-        "<tr>" + "".join(f"<td{kind}>{text(cell)}</td>" for kind, cell in zip(kinds, row, strict=True)) + "</tr>"
+        "<tr>"
+        + "".join(f"<td{kind}>{text(cell)}</td>" for kind, cell in zip(kinds, row, strict=True))
+        + "</tr>"
         for row in rows
     )
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
@@ -27,7 +31,9 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 def tiles(figures: Sequence[tuple[Any, str]]) -> str:
     """Large figures with small labels."""
-    cells = (f'<div class="tile"><b>{text(value)}</b><span>{text(label)}</span></div>' for value, label in figures)
+    cells = (
+        f'<div class="tile"><b>{text(value)}</b><span>{text(label)}</span></div>' for value, label in figures
+    )
     return f'<div class="tiles">{"".join(cells)}</div>'
 
 
@@ -50,7 +56,9 @@ def lines_figure(
     *,
     log_x: bool = False,
 ) -> str:
-    """A line chart as inline SVG: (label, xs, ys) per line; neutral colours that read on light and on dark paper."""
+    """A line chart as inline SVG: (label, xs, ys) per line; neutral colours that read on light and on dark
+    paper.
+    """
     import matplotlib as mpl
 
     mpl.use("svg")

@@ -7,9 +7,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from crawltalk.core import recipe
-from crawltalk.core.run import Manifest, read_manifest
+from crawltalk import recipe
 from crawltalk.report.html import command, conversation, lines_figure, table, text, tiles
+from crawltalk.run.manifest import Manifest, read_manifest
 
 Inputs = Mapping[str, Path]
 
@@ -21,7 +21,9 @@ def _manifest(folder: Path) -> Manifest:
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    return (
+        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    )
 
 
 def _run(inputs: Inputs) -> str:
@@ -60,11 +62,16 @@ def tokenizer(inputs: Inputs, config: recipe.Report) -> str:
 
     tokens = Tokenizer.load(inputs["tokenizer"])
     sample = _first_document(inputs)[:400]
-    pieces = "".join(f'<span class="token">{escape(tokens.decode([token]))}</span>' for token in tokens.encode(sample))
+    pieces = "".join(
+        f'<span class="token">{escape(tokens.decode([token]))}</span>' for token in tokens.encode(sample)
+    )
     metrics = _manifest(inputs["tokenizer"]).metrics
     mixture = _manifest(inputs["tokens"]).metrics
     return (
-        table(("figure", "value"), [*metrics.items(), *((f"mixture: {name}", value) for name, value in mixture.items())])
+        table(
+            ("figure", "value"),
+            [*metrics.items(), *((f"mixture: {name}", value) for name, value in mixture.items())],
+        )
         + f"<h3>How it cuts a text</h3><pre>{pieces}</pre>"
         + '<p><a href="tokens.html">Type your own text, and watch words being built</a></p>'
         + command(f'crawltalk tokens "..." --model {_run(inputs)}')
@@ -115,7 +122,11 @@ def scaling(inputs: Inputs, config: recipe.Report) -> str | None:
         f"Small models on the same tokens; this run's own: {found['predicted']} predicted, {found['measured']} measured.",
         log_x=True,
     )
-    return curve + table(tuple(rows[0]), [tuple(row.values()) for row in rows]) + command(f"crawltalk sweep {_run(inputs)}")
+    return (
+        curve
+        + table(tuple(rows[0]), [tuple(row.values()) for row in rows])
+        + command(f"crawltalk sweep {_run(inputs)}")
+    )
 
 
 def base_samples(inputs: Inputs, config: recipe.Report) -> str | None:
@@ -139,7 +150,9 @@ def base_samples(inputs: Inputs, config: recipe.Report) -> str | None:
 
 
 def recall(inputs: Inputs, config: recipe.Report) -> str | None:
-    """How recall grows with the number of times that a page was seen, and what is made up where there was none."""
+    """How recall grows with the number of times that a page was seen, and what is made up where there was
+    none.
+    """
     rows = _rows(inputs["evals"] / "recall.jsonl")
     if not rows:
         return None
@@ -165,7 +178,10 @@ def recall(inputs: Inputs, config: recipe.Report) -> str | None:
             "mean probability of what it says",
         ),
         [
-            tuple(row[name] for name in ("times", "pages", "share", "longest", "traced", "quoted", "source", "confidence"))
+            tuple(
+                row[name]
+                for name in ("times", "pages", "share", "longest", "traced", "quoted", "source", "confidence")
+            )
             for row in rows
         ],
     )
@@ -182,7 +198,9 @@ def conversations(inputs: Inputs, config: recipe.Report) -> str | None:
     rows = _rows(inputs["evals"] / "conversations.jsonl")[: config.conversations]
     if not rows:
         return None
-    talks = "".join(conversation([(m["role"], m["content"]) for m in row["messages"]], row["source"]) for row in rows)
+    talks = "".join(
+        conversation([(m["role"], m["content"]) for m in row["messages"]], row["source"]) for row in rows
+    )
     return f'<div class="talks">{talks}</div>' + command(f"crawltalk chat --model {_run(inputs)}")
 
 
@@ -190,14 +208,21 @@ def evaluation(inputs: Inputs, config: recipe.Report) -> str:
     """Scores, with their number of problems and standard errors, and examples of each task."""
     scores = json.loads((inputs["evals"] / "scores.json").read_text(encoding="utf-8"))
     table_rows = [
-        (task, row["score"], row.get("n", ""), row.get("stderr", ""), row.get("about", "")) for task, row in scores.items()
+        (task, row["score"], row.get("n", ""), row.get("stderr", ""), row.get("about", ""))
+        for task, row in scores.items()
     ]
     samples = _rows(inputs["evals"] / "samples.jsonl")
     examples = []
     for task in dict.fromkeys(row["task"] for row in samples):
         for row in [row for row in samples if row["task"] == task][:4]:
             examples.append(
-                (task, _clip(row["prompt"], 160), _clip(row["answer"], 160), _clip(row["reply"], 200), row["score"])
+                (
+                    task,
+                    _clip(row["prompt"], 160),
+                    _clip(row["answer"], 160),
+                    _clip(row["reply"], 200),
+                    row["score"],
+                )
             )
     return (
         table(("task", "score", "problems", "standard error", "about"), table_rows)
@@ -242,14 +267,20 @@ def funnel(inputs: Inputs, config: recipe.Report) -> str:
     head = '<tr><th>after</th><th class="number">pages</th><th class="number">left</th><th></th></tr>'
     html = f'<div class="wide"><table>{head}{bars}</table></div>'
     reasons = sorted(data["removed"], key=lambda row: -row["pages"])[:24]
-    rows = [(row["step"], row["reason"], row["pages"], row["examples"][0] if row["examples"] else "") for row in reasons]
+    rows = [
+        (row["step"], row["reason"], row["pages"], row["examples"][0] if row["examples"] else "")
+        for row in reasons
+    ]
     html += "<h3>Why pages went</h3>" + table(("step", "reason", "pages", "example"), rows)
     truth = data.get("truth")
     if truth:
         verdicts = [
-            (step, row["precision"], row["recall"], row["found"], row["expected"]) for step, row in truth["steps"].items()
+            (step, row["precision"], row["recall"], row["found"], row["expected"])
+            for step, row in truth["steps"].items()
         ]
-        html += "<h3>Against the known truth</h3>" + table(("step", "precision", "recall", "dropped", "expected"), verdicts)
+        html += "<h3>Against the known truth</h3>" + table(
+            ("step", "precision", "recall", "dropped", "expected"), verdicts
+        )
         html += f"<p>Word F1 of the extraction: {text(truth['extract_f1'])}. Planted addresses left: {text(truth['pii_left'])}.</p>"
     run = _run(inputs)
     return (
@@ -267,7 +298,9 @@ def _counts(data: dict[str, Any]) -> str:
         ("language", "pages"): data["languages"],
         ("host in the crawl", "pages"): data["hosts"]["crawl"],
         ("host of documents", "documents"): data["hosts"]["documents"],
-        ("share of documents", "characters at most"): {f"{name[1:]} %": count for name, count in data["characters"].items()},
+        ("share of documents", "characters at most"): {
+            f"{name[1:]} %": count for name, count in data["characters"].items()
+        },
     }
     pairs = [list(counts.items())[:8] for counts in columns.values()]
     rows = [sum(row, ()) for row in zip_longest(*pairs, fillvalue=("", ""))]
@@ -275,7 +308,9 @@ def _counts(data: dict[str, Any]) -> str:
 
 
 def _duplicates(inputs: Inputs, duplicates: dict[str, Any]) -> str:
-    """Sizes of the clusters; how alike dropped pages are to those that stay; the curve that decides which pairs are found."""
+    """Sizes of the clusters; how alike dropped pages are to those that stay; the curve that decides which
+    pairs are found.
+    """
     config = _manifest(inputs["data"]).config
     bands, rows = config["bands"], config["rows"]
     steps = [place / 50 for place in range(51)]

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
 
-from crawltalk.core import recipe
-from crawltalk.core.stage import Job, Metrics, write_atomically
+from crawltalk import recipe
+from crawltalk.core.files import write_atomically
 from crawltalk.report import sections
 from crawltalk.report.html import text
 from crawltalk.report.tokens_page import tokens_page
+from crawltalk.run.stage import Job, Metrics
 
 Section = Callable[[Mapping[str, Path], recipe.Report], str | None]
 

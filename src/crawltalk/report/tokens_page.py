@@ -1,4 +1,6 @@
-"""tokens.html: a page on which the run's vocabulary cuts what one types. Script and style stand in `report/tokens/`."""
+"""tokens.html: a page on which the run's vocabulary cuts what one types. Script and style stand in
+`report/tokens/`.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,7 +13,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from crawltalk.core import recipe
+from crawltalk import recipe
 from crawltalk.core.documents import read_documents
 from crawltalk.core.shards import TokenShards
 from crawltalk.report.html import table, text
@@ -72,9 +74,9 @@ def tokens_page(inputs: Mapping[str, Path], config: recipe.Report) -> str:
         _section("Glitch tokens", _glitches(own, inputs)),
     ]
     assets = files("crawltalk.report")
-    style = assets.joinpath("style.css").read_text(encoding="utf-8") + assets.joinpath("tokens/page.css").read_text(
-        encoding="utf-8"
-    )
+    style = assets.joinpath("style.css").read_text(encoding="utf-8") + assets.joinpath(
+        "tokens/page.css"
+    ).read_text(encoding="utf-8")
     script = assets.joinpath("tokens/page.js").read_text(encoding="utf-8")
     quoted = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")  # no text ends the script
     return (
@@ -104,7 +106,9 @@ def as_json(name: str, tokenizer: Tokenizer) -> dict[str, Any]:
 
 def js_pattern(pattern: str) -> str:
     """A split pattern as JavaScript writes it: no flags inside, and white space as Unicode has it."""
-    either = "|".join("".join(f"[{letter}{letter.upper()}{'ſ' * (letter == 's')}]" for letter in end) for end in _ENDS)
+    either = "|".join(
+        "".join(f"[{letter}{letter.upper()}{'ſ' * (letter == 's')}]" for letter in end) for end in _ENDS
+    )
     spelled = pattern.replace(_GPT4_CONTRACTIONS, f"(?:'(?:{either}))")
     return spelled.replace(r"\s", r"\p{White_Space}").replace(r"\S", r"\P{White_Space}")
 
@@ -140,7 +144,9 @@ def emitted(shards: TokenShards, size: int) -> np.ndarray:
 
 
 def _glitches(tokenizer: Tokenizer, inputs: Mapping[str, Path]) -> str:
-    """Tokens that the vocabulary has and the training text hardly: parts of longer ones, which swallowed them."""
+    """Tokens that the vocabulary has and the training text hardly: parts of longer ones, which swallowed
+    them.
+    """
     shards = TokenShards(inputs["tokens"], "train")
     counts = emitted(shards, tokenizer.size)
     ids = np.array(sorted(index for word, index in tokenizer.words.items() if len(word) > 1))

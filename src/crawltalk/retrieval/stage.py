@@ -1,15 +1,20 @@
-"""The index stage: suffix arrays over the training shards, so that any text can be traced back to its pages (`retrieval.trace`)."""
+"""The index stage: suffix arrays over the training shards, so that any text can be traced back to its pages
+(`retrieval.trace`).
+"""
 
 from pathlib import Path
 
-from crawltalk.core import recipe
+from crawltalk import recipe
+from crawltalk.core.files import write_array
 from crawltalk.core.shards import TokenShards
-from crawltalk.core.stage import Job, Metrics, write_array
 from crawltalk.retrieval.suffixes import suffix_array
+from crawltalk.run.stage import Job, Metrics
 
 
 def index(job: Job[recipe.Index]) -> Metrics:
-    """Write an array for each file of the shards: train-00000.npy, 4 bytes a token. Needs some 24 bytes a token of one file."""
+    """Write an array for each file of the shards: train-00000.npy, 4 bytes a token. Needs some 24 bytes a
+    token of one file.
+    """
     shards = TokenShards(job.inputs["tokens"], "train")
     done = 0
     for file, tokens in zip(shards.split.files, shards.parts, strict=True):

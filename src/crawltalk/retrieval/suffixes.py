@@ -1,6 +1,7 @@
 """Suffix arrays: every place of every substring of a text, found in logarithmic time (Manber and Myers 1990).
 
-Used to cut out text that the corpus has already (Lee et al. 2022, 4.1). The array is made by libdivsufsort (pydivsufsort).
+Used to cut out text that the corpus has already (Lee et al. 2022, 4.1). The array is made by libdivsufsort
+(pydivsufsort).
 """
 
 from bisect import bisect_left, bisect_right
@@ -15,7 +16,9 @@ SEPARATOR = 0xFF
 
 
 def suffix_array(text: np.ndarray) -> np.ndarray:
-    """Places of all suffixes in order, int32 (int64 from 2 GiB on). `text`: (bytes,) uint8. Needs about 5 (9) bytes a byte."""
+    """Places of all suffixes in order, int32 (int64 from 2 GiB on). `text`: (bytes,) uint8. Needs about 5 (9)
+    bytes a byte.
+    """
     return divsufsort(np.require(text, requirements="W")) if len(text) else np.zeros(0, np.int32)
 
 
@@ -32,7 +35,8 @@ def find(text: np.ndarray, suffixes: np.ndarray, pattern: bytes) -> np.ndarray:
 
 
 def repeated_spans(documents: Sequence[bytes], length: int) -> list[list[tuple[int, int]]]:
-    """For each document (UTF-8) the spans of at least about `length` bytes that occur earlier, in it or in one before it.
+    """For each document (UTF-8) the spans of at least about `length` bytes that occur earlier, in it or in
+    one before it.
 
     Spans are (start, end) in bytes, apart from each other, and shrunk to whole characters.
     """
@@ -91,7 +95,8 @@ def _mark(text, earlier, length, cover):
         while text[place + size] != SEPARATOR and text[place + size] == text[other + size]:
             size += 1
         if size >= length:
-            cover[max(place, done) : place + size] = True  # each byte once: a long match is one at every place in it
+            # each byte once: a long match is one at every place in it
+            cover[max(place, done) : place + size] = True
             done = place + size
 
 
@@ -99,8 +104,8 @@ def _mark(text, earlier, length, cover):
 def _cover(text, suffixes, length):
     """Which bytes are part of a match of at least `length` bytes with an earlier place.
 
-    The longest earlier match of a place is with one of its two smaller neighbours in the suffix array (Crochemore and Ilie
-    2008).
+    The longest earlier match of a place is with one of its two smaller neighbours in the suffix array
+    (Crochemore and Ilie 2008).
     """
     before, behind = _smaller_neighbours(suffixes)
     found = np.zeros(len(text), np.bool_)

@@ -1,7 +1,8 @@
 """From a text back to the pages that a model was trained on (OLMoTrace, Liu et al. 2025, section 3).
 
-A span is traced if its tokens stand in a row in the token shards. Suffix arrays over the shards (`retrieval.stage`) find the longest
-match of every place of a text by binary search; the shards themselves are what is compared with, through memory maps.
+A span is traced if its tokens stand in a row in the token shards. Suffix arrays over the shards
+(`retrieval.stage`) find the longest match of every place of a text by binary search; the shards themselves
+are what is compared with, through memory maps.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,7 +19,9 @@ from crawltalk.core.shards import TokenShards
 from crawltalk.core.types import Placement
 
 LEAST = 8
-"""Tokens of a span: of pages that `small` never trained on, 2 % of the tokens are part of such a match, 28 % of one of 4 tokens."""
+"""Tokens of a span: of pages that `small` never trained on, 2 % of the tokens are part of such a match, 28 %
+of one of 4 tokens.
+"""
 SOURCES = 5
 """Documents that are named for a span, at most; those that hold it most often."""
 AROUND = 24
@@ -56,7 +59,8 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     end: int
     """Places of tokens."""
     bits: float
-    """How unlikely the tokens are, each by its frequency alone: -log2 of the product of their probabilities."""
+    """How unlikely the tokens are, each by its frequency alone: -log2 of the product of their probabilities.
+    """
     occurrences: int
     """In one pass over the shards, where an oversampled document counts each time."""
     documents: int
@@ -105,11 +109,15 @@ class TraceIndex:
         ]
         self._starts = np.cumsum([0, *(len(part) for part, _ in self._files)])
         self._offsets = np.array([offset for offset, _ in self.shards.documents])
-        self._ids, self._numbers = np.unique([identifier for _, identifier in self.shards.documents], return_inverse=True)
+        self._ids, self._numbers = np.unique(
+            [identifier for _, identifier in self.shards.documents], return_inverse=True
+        )
         self._placements = {row.id: row for row in read_jsonl(tokens / "documents.jsonl", Placement)}
 
     def spans(self, ids: Sequence[int], *, least: int = LEAST, sources: int = SOURCES) -> list[Span]:
-        """The maximal spans of at least `least` tokens, the least likely one first. The separator of documents is part of none."""
+        """The maximal spans of at least `least` tokens, the least likely one first. The separator of
+        documents is part of none.
+        """
         query = np.array(ids, np.int64)
         counts = self._counts(query)
         found = [self._span(query, counts, start, end, sources) for start, end in self._maximal(query, least)]
@@ -118,9 +126,9 @@ class TraceIndex:
     def trace(self, text: str, *, least: int = LEAST, sources: int = SOURCES) -> Trace:
         """The spans of a text, in characters.
 
-        The first word of a text is other tokens than the same word after a blank, so both are tried, and what covers more counts.
-        A text that begins or ends within a word may lose that word, and one with other blanks or line breaks than its page has ends
-        its spans there.
+        The first word of a text is other tokens than the same word after a blank, so both are tried, and what
+        covers more counts. A text that begins or ends within a word may lose that word, and one with other
+        blanks or line breaks than its page has ends its spans there.
         """
         found = [self._trace(text, lead, least, sources) for lead in ("", " ")]
         return max(found, key=lambda trace: trace.covered)
@@ -140,7 +148,9 @@ class TraceIndex:
         return Trace(text=text, tokens=len(ids), covered=covered(spans), passages=passages)
 
     def _maximal(self, query: np.ndarray, least: int) -> list[tuple[int, int]]:
-        """(start, end) of the longest match of each place, if it is long enough and not part of the one before."""
+        """(start, end) of the longest match of each place, if it is long enough and not part of the one
+        before.
+        """
         lengths = np.zeros(len(query), np.int64)
         for text, suffixes in self._files:
             np.maximum(lengths, _longest_matches(text, suffixes, query, self.shards.index.eot), out=lengths)
@@ -151,7 +161,10 @@ class TraceIndex:
 
     def _counts(self, query: np.ndarray) -> dict[int, int]:
         """How often each token of the query stands in the shards."""
-        return {token: sum(high - low for low, high in self._rows(np.array([token]))) for token in set(query.tolist())}
+        return {
+            token: sum(high - low for low, high in self._rows(np.array([token])))
+            for token in set(query.tolist())
+        }
 
     def _rows(self, pattern: np.ndarray) -> list[tuple[int, int]]:
         """For each file the rows of the suffixes that begin with a pattern, from and to."""
@@ -160,7 +173,9 @@ class TraceIndex:
     def _places(self, pattern: np.ndarray) -> np.ndarray:
         """Where a pattern stands, counted over all files, in order."""
         triples = zip(self._files, self._starts, self._rows(pattern), strict=False)
-        return np.sort(np.concatenate([suffixes[low:high] + start for (_, suffixes), start, (low, high) in triples]))
+        return np.sort(
+            np.concatenate([suffixes[low:high] + start for (_, suffixes), start, (low, high) in triples])
+        )
 
     def _span(self, query: np.ndarray, counts: dict[int, int], start: int, end: int, sources: int) -> Span:
         pattern = query[start:end]
@@ -175,7 +190,9 @@ class TraceIndex:
             occurrences=len(places),
             documents=len(numbers),
             sources=[
-                self._source(str(self._ids[numbers[rank]]), int(places[firsts[rank]]), end - start, int(times[rank]))
+                self._source(
+                    str(self._ids[numbers[rank]]), int(places[firsts[rank]]), end - start, int(times[rank])
+                )
                 for rank in np.lexsort((firsts, -times))[:sources]
             ],
         )
@@ -203,16 +220,19 @@ def _load(path: Path, tokens: int) -> np.ndarray:
     except (ValueError, EOFError) as error:
         raise BadInput(f"{path} is damaged ({error}); {again}") from None
     if suffixes.shape != (tokens,):  # compiled loops do not look whether a place is there
-        raise BadInput(f"{path} is of other tokens than the shards, {len(suffixes):,} instead of {tokens:,}; {again}")
+        raise BadInput(
+            f"{path} is of other tokens than the shards, {len(suffixes):,} instead of {tokens:,}; {again}"
+        )
     return np.asarray(suffixes)
 
 
 @njit(cache=True)
 def _row(text, suffixes, query, start, end, after):
-    """The row before which `query[start:end]` belongs among the suffixes (behind those that begin with it if `after`), and how many
-    of its tokens a neighbour shares.
+    """The row before which `query[start:end]` belongs among the suffixes (behind those that begin with it if
+    `after`), and how many of its tokens a neighbour shares.
 
-    What the suffixes around the rows in question share with the query need not be compared again (Manber and Myers 1990, section 2).
+    What the suffixes around the rows in question share with the query need not be compared again (Manber and
+    Myers 1990, section 2).
     """
     low, high = 0, len(suffixes)
     before = behind = 0
@@ -234,7 +254,10 @@ def _row(text, suffixes, query, start, end, after):
 @njit(cache=True)
 def _rows(text, suffixes, pattern):
     """The rows of the suffixes that begin with a pattern, from and to."""
-    ends = _row(text, suffixes, pattern, 0, len(pattern), False), _row(text, suffixes, pattern, 0, len(pattern), True)
+    ends = (
+        _row(text, suffixes, pattern, 0, len(pattern), False),
+        _row(text, suffixes, pattern, 0, len(pattern), True),
+    )
     return ends[0][0], ends[1][0]
 
 

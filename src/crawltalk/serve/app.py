@@ -14,12 +14,12 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from crawltalk.engine.service import Service
-from crawltalk.serve import chat, completions, others, wire
-from crawltalk.serve.errors import KNOWN, ApiError, as_api_error
-from crawltalk.serve.gate import Gate, Log
-from crawltalk.serve.metrics import Metrics
-from crawltalk.serve.openapi import Operation, describe
-from crawltalk.serve.reading import read_body, while_connected
+from crawltalk.serve.api import chat, completions, others, protocol
+from crawltalk.serve.api.errors import KNOWN, ApiError, as_api_error
+from crawltalk.serve.api.openapi import Operation, describe
+from crawltalk.serve.http.body import read_body, while_connected
+from crawltalk.serve.http.metrics import Metrics
+from crawltalk.serve.http.middleware import Gate, Log
 from crawltalk.serve.settings import Settings
 
 Trace = Callable[[str, list[int]], list[dict[str, Any]]]
@@ -27,22 +27,29 @@ Trace = Callable[[str, list[int]], list[dict[str, Any]]]
 
 OPERATIONS = (
     Operation(
-        "POST", "/v1/chat/completions", chat.chat_completions, wire.ChatAnswer, wire.ChatRequest, event=wire.ChatChunk
+        "POST",
+        "/v1/chat/completions",
+        chat.chat_completions,
+        protocol.ChatAnswer,
+        protocol.ChatRequest,
+        event=protocol.ChatChunk,
     ),
     Operation(
         "POST",
         "/v1/completions",
         completions.completions,
-        wire.CompletionAnswer,
-        wire.CompletionRequest,
-        event=wire.CompletionAnswer,
+        protocol.CompletionAnswer,
+        protocol.CompletionRequest,
+        event=protocol.CompletionAnswer,
     ),
-    Operation("GET", "/v1/models", others.models, wire.ModelList),
-    Operation("GET", "/v1/models/{model:path}", others.model, wire.ModelCard),
-    Operation("POST", "/v1/embeddings", others.embeddings, wire.EmbeddingList, wire.EmbeddingRequest),
-    Operation("POST", "/tokenize", others.tokenize, wire.TokenizeAnswer, wire.TokenizeRequest),
-    Operation("POST", "/detokenize", others.detokenize, wire.DetokenizeAnswer, wire.DetokenizeRequest),
-    Operation("GET", "/health", others.health, wire.Health),
+    Operation("GET", "/v1/models", others.models, protocol.ModelList),
+    Operation("GET", "/v1/models/{model:path}", others.model, protocol.ModelCard),
+    Operation("POST", "/v1/embeddings", others.embeddings, protocol.EmbeddingList, protocol.EmbeddingRequest),
+    Operation("POST", "/tokenize", others.tokenize, protocol.TokenizeAnswer, protocol.TokenizeRequest),
+    Operation(
+        "POST", "/detokenize", others.detokenize, protocol.DetokenizeAnswer, protocol.DetokenizeRequest
+    ),
+    Operation("GET", "/health", others.health, protocol.Health),
     Operation("GET", "/metrics", others.metrics, None),
     Operation("GET", "/openapi.json", others.description, dict[str, Any]),
 )
@@ -51,7 +58,9 @@ OPERATIONS = (
 class Serving:
     """What all routes of a server share."""
 
-    def __init__(self, models: Mapping[str, Service], settings: Settings, traces: Mapping[str, Trace]) -> None:
+    def __init__(
+        self, models: Mapping[str, Service], settings: Settings, traces: Mapping[str, Trace]
+    ) -> None:
         self.models, self.settings, self.traces = models, settings, traces
         self.metrics = Metrics(models)
         self.description = describe(OPERATIONS)
@@ -62,7 +71,12 @@ class Serving:
         """The engine of a model. Raises ApiError if there is no such model."""
         if name not in self.models:
             known = ", ".join(self.models)
-            raise ApiError(404, f"no model {name[:200]!r} here; there are: {known}", param="model", code="model_not_found")
+            raise ApiError(
+                404,
+                f"no model {name[:200]!r} here; there are: {known}",
+                param="model",
+                code="model_not_found",
+            )
         return self.models[name]
 
     def start(self) -> None:
@@ -84,9 +98,9 @@ def make_app(
 ) -> Starlette:
     """The application. Its lifespan starts the engines and stops them.
 
-    `models`: by the names that clients use; two names may have one engine. `routes`: further ones, such as pages. Where there are keys
-    all but the page (`/`, `/static/`), `/health` and `/openapi.json` need one. `traces`: of the models whose training data is at
-    hand. `app.state.serving` is the `Serving`.
+    `models`: by the names that clients use; two names may have one engine. `routes`: further ones, such as
+    pages. Where there are keys all but the page (`/`, `/static/`), `/health` and `/openapi.json` need one.
+    `traces`: of the models whose training data is at hand. `app.state.serving` is the `Serving`.
     """
     serving = Serving(models, settings, traces or {})
 
@@ -107,7 +121,9 @@ def make_app(
 
 
 def _route(serving: Serving, operation: Operation) -> Route:
-    """The route of an operation: its body is read, its time limited, its work cancelled if the client hangs up."""
+    """The route of an operation: its body is read, its time limited, its work cancelled if the client hangs
+    up.
+    """
 
     async def endpoint(request: Request) -> ASGIApp:
         if operation.body is None:

@@ -18,6 +18,8 @@ class Settings:
     max_body: int = 4_000_000
     """Bytes."""
     hosts: tuple[str, ...] | None = None
-    """Names by which the server may be called (a page of elsewhere whose name was bound anew has another one); None: any."""
+    """Names by which the server may be called (a page of elsewhere whose name was bound anew has another
+    one); None: any.
+    """
     log_prompts: bool = False
     """Whether what people write and what models answer goes into the log."""

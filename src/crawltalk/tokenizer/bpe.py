@@ -1,14 +1,16 @@
-"""Learning byte pair encoding (Sennrich et al. 2016, algorithm 1) exactly, over bytes (Radford et al. 2019, section 2.2).
+"""Learning byte pair encoding (Sennrich et al. 2016, algorithm 1) exactly, over bytes (Radford et al. 2019,
+section 2.2).
 
-All distinct chunks lie in one array of token ids, one cell a byte, with a cell of `GAP` between them. A token's id stands in the
-first and in the last cell of its bytes, so that its neighbours are found without links: the cell before it ends the token before
-it. A pair of neighbours is born in one step, the one that makes its younger token, and never grows afterwards. So its
-occurrences are written once, to the end of one long array, and a heap of counts, looked at again when a pair comes up, is exact.
-A step visits the occurrences of its pair alone, and changes counts by neighbour, not by occurrence. Ties go to the pair with the
-lowest ids.
+All distinct chunks lie in one array of token ids, one cell a byte, with a cell of `GAP` between them. A
+token's id stands in the first and in the last cell of its bytes, so that its neighbours are found without
+links: the cell before it ends the token before it. A pair of neighbours is born in one step, the one that
+makes its younger token, and never grows afterwards. So its occurrences are written once, to the end of one
+long array, and a heap of counts, looked at again when a pair comes up, is exact. A step visits the
+occurrences of its pair alone, and changes counts by neighbour, not by occurrence. Ties go to the pair with
+the lowest ids.
 
-No two pairs ever spell the same bytes: where a stretch of bytes is bounded by tokens, merges crossed neither of its ends, so that
-it is cut as it would be by itself, in one way.
+No two pairs ever spell the same bytes: where a stretch of bytes is bounded by tokens, merges crossed neither
+of its ends, so that it is cut as it would be by itself, in one way.
 """
 
 from collections.abc import Callable, Iterable
@@ -39,10 +41,12 @@ def train(
     threads: int = 1,
     max_chunks: int = 1 << 62,
 ) -> Tokenizer:
-    """A tokenizer of `size` tokens, the 256 bytes and our control tokens included, or of fewer if the text has no more.
+    """A tokenizer of `size` tokens, the 256 bytes and our control tokens included, or of fewer if the text
+    has no more.
 
-    `pattern`: "gpt4", "gpt2", "gpt4-digits" (each digit by itself) or a regular expression; `min_frequency`: how often a pair
-    must occur to be merged; `max_chunks`: see `count_chunks`. Raises BadInput if `size` leaves no room for the bytes.
+    `pattern`: "gpt4", "gpt2", "gpt4-digits" (each digit by itself) or a regular expression; `min_frequency`:
+    how often a pair must occur to be merged; `max_chunks`: see `count_chunks`. Raises BadInput if `size`
+    leaves no room for the bytes.
     """
     merges = merges_for(size)
     known = splitter(pattern)
@@ -54,7 +58,9 @@ def merges_for(size: int) -> int:
     """How many merges a vocabulary of `size` tokens has. Raises BadInput if it is too small for any text."""
     least = 256 + len(SPECIALS)
     if size < least:
-        raise BadInput(f"a vocabulary of {size} tokens is too small: 256 bytes and the control tokens need {least}")
+        raise BadInput(
+            f"a vocabulary of {size} tokens is too small: 256 bytes and the control tokens need {least}"
+        )
     return size - least
 
 
@@ -76,19 +82,28 @@ class _State:
 
     def __init__(self, chunks: Chunks, merges: int, least: int) -> None:
         if len(chunks.data) + len(chunks.ends) + 1 >= GAP:
-            raise BadInput(f"{len(chunks.data):,} bytes of distinct chunks are too many; give a lower max_chunks")
+            raise BadInput(
+                f"{len(chunks.data):,} bytes of distinct chunks are too many; give a lower max_chunks"
+            )
         self.merges, self.least = merges, least
         self.tokens, self.chunk_of = _lay_out(chunks.data, chunks.ends)
         self.counts = chunks.counts
         self.lengths = np.ones(256 + merges, np.uint32)
         self.learned = np.zeros(merges, np.uint64)
-        self.keys, self.amounts, self.slices, self.places = _first_pairs(self.tokens, self.chunk_of, self.counts, least)
+        self.keys, self.amounts, self.slices, self.places = _first_pairs(
+            self.tokens, self.chunk_of, self.counts, least
+        )
         pairs = len(self.keys)
         self.heap, self.heap_amounts = np.arange(pairs), self.amounts.copy()
         """Numbers of pairs, and their counts when they were put there."""
         self.slots = np.zeros(0, np.int32)
-        self.beside, self.met = np.zeros((2, 256 + merges, 2), np.int64), np.zeros((2, 256 + merges), np.int64)
-        """In one step, by side: of each neighbour the summed counts and the number of occurrences; the neighbours met."""
+        self.beside, self.met = (
+            np.zeros((2, 256 + merges, 2), np.int64),
+            np.zeros((2, 256 + merges), np.int64),
+        )
+        """In one step, by side: of each neighbour the summed counts and the number of occurrences; the
+        neighbours met.
+        """
         self.used = np.array([0, pairs, self.slices[-1, 1] if pairs else 0, pairs])
         """Merges, pairs, cells of `places` and of the heap."""
         _heapify(self.heap, self.heap_amounts, self.keys, pairs)
@@ -113,10 +128,14 @@ class _State:
         corpus = (self.tokens, self.chunk_of, self.counts, self.lengths, self.places)
         pairs = (self.keys, self.amounts, self.slices, self.slots)
         heaps = (self.heap, self.heap_amounts)
-        return _advance(until, self.least, self.learned, corpus, pairs, heaps, self.beside, self.met, self.used)
+        return _advance(
+            until, self.least, self.learned, corpus, pairs, heaps, self.beside, self.met, self.used
+        )
 
     def _make_room(self, pairs: int) -> None:
-        self.keys, self.amounts, self.slices = (grown(x, pairs) for x in (self.keys, self.amounts, self.slices))
+        self.keys, self.amounts, self.slices = (
+            grown(x, pairs) for x in (self.keys, self.amounts, self.slices)
+        )
         self.heap, self.heap_amounts = grown(self.heap, pairs), grown(self.heap_amounts, pairs)
         self.slots = _indexed(self.keys, int(self.used[1]), 1 << (2 * pairs - 1).bit_length())
 
@@ -202,7 +221,9 @@ def _sift(heap, amounts, keys, size, hole, pair, amount):
         child = 2 * hole + 1
         if child >= size:
             break
-        if child + 1 < size and _after(amounts[child], heap[child], amounts[child + 1], heap[child + 1], keys):
+        if child + 1 < size and _after(
+            amounts[child], heap[child], amounts[child + 1], heap[child + 1], keys
+        ):
             child += 1
         if not _after(amount, pair, amounts[child], heap[child], keys):
             break
@@ -239,7 +260,9 @@ def _pop(heap, amounts, keys, used):
 
 @njit(cache=True)
 def _advance(until, least, learned, corpus, pairs, heaps, beside, met, used):
-    """Learn merges until there are so many. Returns _DONE, the cells that `places` needs, or minus the pairs that there may be."""
+    """Learn merges until there are so many. Returns _DONE, the cells that `places` needs, or minus the pairs
+    that there may be.
+    """
     tokens, chunk_of, counts, lengths, places = corpus
     keys, amounts, slices, slots = pairs
     heap, heap_amounts = heaps
@@ -264,9 +287,26 @@ def _advance(until, least, learned, corpus, pairs, heaps, beside, met, used):
         left, right = np.int64(keys[best] >> np.uint64(32)), np.int64(keys[best] & np.uint64(0xFFFFFFFF))
         lengths[token] = lengths[left] + lengths[right]
         amounts[best] = 0
-        end, before, after = _replace(left, right, token, start, end, tokens, chunk_of, counts, lengths, places, beside, met)
+        end, before, after = _replace(
+            left, right, token, start, end, tokens, chunk_of, counts, lengths, places, beside, met
+        )
         found = (before, after)
-        _settle(left, right, token, found, least, keys, amounts, slices, slots, heap, heap_amounts, beside, met, used)
+        _settle(
+            left,
+            right,
+            token,
+            found,
+            least,
+            keys,
+            amounts,
+            slices,
+            slots,
+            heap,
+            heap_amounts,
+            beside,
+            met,
+            used,
+        )
         _write_places(token, start, end, tokens, lengths, places, beside)
         _forget(found, slices, beside, met)
         learned[used[0]] = keys[best]
@@ -276,16 +316,19 @@ def _advance(until, least, learned, corpus, pairs, heaps, beside, met, used):
 
 @njit(cache=True)
 def _replace(left, right, token, start, end, tokens, chunk_of, counts, lengths, places, beside, met):
-    """Replace the pair by the token wherever it still stands, from left to right, and sum up what stands beside it.
+    """Replace the pair by the token wherever it still stands, from left to right, and sum up what stands
+    beside it.
 
-    The places where it stood are moved to the front. Returns where they end, and how many neighbours were `met` on either side.
+    The places where it stood are moved to the front. Returns where they end, and how many neighbours were
+    `met` on either side.
     """
     first, second = np.int64(lengths[left]), np.int64(lengths[right])
     front = start
     found_before = found_after = 0
     for number in range(start, end):
         place = np.int64(places[number])
-        # Stale, if an earlier merge took the left token: as a left part from its first cell, as a right part from its last.
+        # Stale, if an earlier merge took the left token: as a left part from its first cell, as a right part
+        # from its last.
         if tokens[place] != left or tokens[place + first - 1] != left or tokens[place + first] != right:
             continue
         behind = place + first + second
@@ -310,7 +353,9 @@ def _replace(left, right, token, start, end, tokens, chunk_of, counts, lengths, 
 
 
 @njit(cache=True)
-def _settle(left, right, token, found, least, keys, amounts, slices, slots, heap, heap_amounts, beside, met, used):
+def _settle(
+    left, right, token, found, least, keys, amounts, slices, slots, heap, heap_amounts, beside, met, used
+):
     """Take the sums from the pairs that the neighbours were in, and make the pairs that they are in now.
 
     `beside` then holds each new pair's number (-1: too rare) and where its occurrences are to be written.
@@ -322,7 +367,9 @@ def _settle(left, right, token, found, least, keys, amounts, slices, slots, heap
         for number in range(found[side]):
             other = met[side, number]
             amount = beside[side, other, 0]
-            old, new = (_key(right, other), _key(token, other)) if side else (_key(other, left), _key(other, token))
+            old, new = (
+                (_key(right, other), _key(token, other)) if side else (_key(other, left), _key(other, token))
+            )
             pair = slots[_slot(old, keys, slots)]
             if pair >= 0:
                 amounts[pair] -= amount

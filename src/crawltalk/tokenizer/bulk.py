@@ -1,7 +1,8 @@
 """Encoding a corpus: chunks recur, so that each is merged once per thread and looked up after that.
 
-The merges are those of tiktoken: of all neighbours whose bytes together are a token, those of the lowest rank come first, the
-leftmost of equals. What is remembered is bounded: a thread that knows too many chunks forgets them.
+The merges are those of tiktoken: of all neighbours whose bytes together are a token, those of the lowest rank
+come first, the leftmost of equals. What is remembered is bounded: a thread that knows too many chunks forgets
+them.
 """
 
 from collections import deque
@@ -29,15 +30,16 @@ _MOST = 1 << 20
 
 
 _Vocabulary = tuple[np.ndarray, np.ndarray, int, tuple[np.ndarray, ...]]
-"""Ranks of single bytes; of pairs of bytes; bytes of the longest word; a table of all words (`ChunkTable`)."""
+"""Ranks of single bytes; of pairs of bytes; bytes of the longest word; a table of all words (`ChunkTable`).
+"""
 
 
 class BulkEncoder:
     """Encodes texts in UTF-8 into the ids of a vocabulary."""
 
     def __init__(self, ranks: Mapping[bytes, int], ids: np.ndarray, pattern: str) -> None:
-        """`ranks`: bytes -> rank, from 0 on in order; every byte is among them. `ids`: of each rank, uint32. An unknown `pattern`
-        is left to `regex`.
+        """`ranks`: bytes -> rank, from 0 on in order; every byte is among them. `ids`: of each rank, uint32.
+        An unknown `pattern` is left to `regex`.
         """
         self.by, self.pattern = splitter(pattern), pattern
         self.ids = None if np.array_equal(ids, np.arange(len(ids))) else ids
@@ -83,7 +85,10 @@ class BulkEncoder:
                 numbers, chunk_ends = memory.table.number(data, ends, self.by)
             else:
                 cuts = self._cut(texts)
-                numbers, chunk_ends = memory.table.number_cut(Packed(data, cuts)), np.searchsorted(cuts, ends, "right")
+                numbers, chunk_ends = (
+                    memory.table.number_cut(Packed(data, cuts)),
+                    np.searchsorted(cuts, ends, "right"),
+                )
             found, id_ends = memory.encode(numbers, chunk_ends, len(data), self.vocabulary)
             ids = found.copy() if self.ids is None else self.ids[found]
         finally:
@@ -91,12 +96,15 @@ class BulkEncoder:
         return np.split(ids, id_ends[:-1])
 
     def _cut(self, texts: list[bytes]) -> np.ndarray:
-        """Where the chunks of all texts end, by the regular expression. A byte that is no UTF-8 is a mark to it."""
+        """Where the chunks of all texts end, by the regular expression. A byte that is no UTF-8 is a mark to
+        it.
+        """
         sizes: list[int] = []
         for text in texts:
             decoded, place = text.decode("utf-8", "surrogateescape"), 0
             for found in regex.finditer(self.pattern, decoded):
-                pieces = (decoded[place : found.start()], found[0])  # what the expression passes over is a chunk, too
+                # what the expression passes over is a chunk, too
+                pieces = (decoded[place : found.start()], found[0])
                 sizes += [len(piece.encode("utf-8", "surrogateescape")) for piece in pieces if piece]
                 place = found.end()
             sizes += [len(decoded[place:].encode("utf-8", "surrogateescape"))] if place < len(decoded) else []
@@ -111,8 +119,8 @@ class _Memory:
         self.merged = 1
         """The first chunk that is not merged yet."""
         self.values = np.empty(0, np.uint64)
-        """Of each chunk, in 2 bits, how many ranks it has, and above them these one or two; or 0, and where in `ranks` is written how
-        many they are, and behind that they.
+        """Of each chunk, in 2 bits, how many ranks it has, and above them these one or two; or 0, and where
+        in `ranks` is written how many they are, and behind that they.
         """
         self.ranks, self.used = np.empty(1 << 16, np.uint32), 0
         self.out = np.empty(0, np.uint32)
@@ -120,7 +128,9 @@ class _Memory:
     def encode(
         self, numbers: np.ndarray, chunk_ends: np.ndarray, size: int, vocabulary: _Vocabulary
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Ranks of chunks of `size` bytes together, which hold until the next call, and where those of each text end."""
+        """Ranks of chunks of `size` bytes together, which hold until the next call, and where those of each
+        text end.
+        """
         chunks = len(self.table)
         if len(self.values) < chunks:
             self.values = grown(self.values, 2 * chunks)
@@ -129,7 +139,9 @@ class _Memory:
             self.ranks = grown(self.ranks, 2 * needed)
         if len(self.out) <= size:
             self.out = np.empty(2 * size + 1, np.uint32)
-        self.used = _merge_new(self.merged, chunks, *self.table.arrays[1:4], vocabulary, self.values, self.ranks, self.used)
+        self.used = _merge_new(
+            self.merged, chunks, *self.table.arrays[1:4], vocabulary, self.values, self.ranks, self.used
+        )
         self.merged = chunks
         ends = np.empty(len(chunk_ends), np.int64)
         _write_ranks(numbers, chunk_ends, self.values, self.ranks, self.out, ends)
@@ -263,13 +275,15 @@ def _rank(data, start, end, longest, words):
 
 @njit(cache=True, nogil=True)
 def _merge_few(data, start, end, pairs, longest, words, begins, together, out):
-    """Merge into `out`, where the ranks of all bytes stand; returns how many are left. `begins`: where parts begin; `together`:
-    of each with the next one the rank and, in 8 bits, its place.
+    """Merge into `out`, where the ranks of all bytes stand; returns how many are left. `begins`: where parts
+    begin; `together`: of each with the next one the rank and, in 8 bits, its place.
     """
     count = end - start
     for place in range(count - 1):
         begins[place] = start + place
-        together[place] = np.uint64(pairs[data[start + place], data[start + place + 1]]) << np.uint64(8) | np.uint64(place)
+        together[place] = np.uint64(pairs[data[start + place], data[start + place + 1]]) << np.uint64(
+            8
+        ) | np.uint64(place)
     begins[count - 1], begins[count] = end - 1, end
     while count > 1:
         lowest = together[0]
@@ -298,7 +312,8 @@ def _merge_few(data, start, end, pairs, longest, words, begins, together, out):
 def _merge_many(data, start, end, pairs, longest, words, out):
     """The same with a heap of ranks and places, where what is outdated is passed over."""
     count = end - start
-    after, before = np.arange(1, count + 2), np.arange(-1, count)  # where the next part begins, and the one before
+    # where the next part begins, and the one before
+    after, before = np.arange(1, count + 2), np.arange(-1, count)
     heap, size = np.empty(3 * count, np.uint64), 0
     for place in range(count - 1):
         size = _push(heap, size, pairs[data[start + place], data[start + place + 1]], place)
@@ -307,7 +322,11 @@ def _merge_many(data, start, end, pairs, longest, words, out):
         size = _pop(heap, size)
         place, rank = np.int64(top & np.uint64(0xFFFFFFFF)), np.uint32(top >> np.uint64(32))
         right = after[place]
-        if out[place] == _NONE or right == count or _rank(data, start + place, start + after[right], longest, words) != rank:
+        if (
+            out[place] == _NONE
+            or right == count
+            or _rank(data, start + place, start + after[right], longest, words) != rank
+        ):
             continue
         out[place], out[right] = rank, _NONE
         after[place] = after[right]

@@ -53,7 +53,11 @@ def _quote(text: str) -> str:
 OURS = ChatFormat(start="<|im_start|>", role_end="<|im_sep|>", gap="", end="<|im_end|>")
 CHATML = ChatFormat(start="<|im_start|>", role_end=None, gap="\n", end="<|im_end|>", after="\n")
 LLAMA3 = ChatFormat(
-    start="<|start_header_id|>", role_end="<|end_header_id|>", gap="\n\n", end="<|eot_id|>", begin="<|begin_of_text|>"
+    start="<|start_header_id|>",
+    role_end="<|end_header_id|>",
+    gap="\n\n",
+    end="<|eot_id|>",
+    begin="<|begin_of_text|>",
 )
 
 
@@ -66,7 +70,9 @@ def detect(specials: Container[str]) -> ChatFormat | None:
 
 
 def default_system(chat: ChatFormat, template: str) -> str | None:
-    """The system message that a model's Jinja template writes when a conversation has none, as SmolLM2's and Qwen2.5's do."""
+    """The system message that a model's Jinja template writes when a conversation has none, as SmolLM2's and
+    Qwen2.5's do.
+    """
     line_break = r"(?:\n|\\n)"  # as it is, or escaped in a Jinja string
     gap = line_break * len(chat.gap)
     found = re.search(rf"{re.escape(chat.start)}system{gap}([^<>{{}}'\"]+){re.escape(chat.end)}", template)

@@ -1,7 +1,9 @@
-"""Counting the chunks of a corpus: equal ones are kept once. What is held in memory grows with their number alone, not with the text.
+"""Counting the chunks of a corpus: equal ones are kept once. What is held in memory grows with their number
+alone, not with the text.
 
-Threads take blocks of text in turn, each with a hash table of its own. Where memory is short, rare chunks are given up as in
-lossy counting (Manku and Motwani 2002): no count is too high, and none is too low by more than `Chunks.error`.
+Threads take blocks of text in turn, each with a hash table of its own. Where memory is short, rare chunks are
+given up as in lossy counting (Manku and Motwani 2002): no count is too high, and none is too low by more than
+`Chunks.error`.
 """
 
 from collections import Counter, deque
@@ -48,7 +50,9 @@ class Chunks(NamedTuple):
     def counter(self) -> Counter[bytes]:
         """As Python's own."""
         data, ends = self.data.tobytes(), self.ends.tolist()
-        return Counter({data[a:b]: n for a, b, n in zip([0, *ends], ends, self.counts.tolist(), strict=False)})
+        return Counter(
+            {data[a:b]: n for a, b, n in zip([0, *ends], ends, self.counts.tolist(), strict=False)}
+        )
 
 
 class _Counts:
@@ -94,8 +98,9 @@ def count_chunks(
 ) -> Chunks:
     """The chunks of the texts, as UTF-8, with their counts.
 
-    `pattern`: "gpt2", "gpt4" or a regular expression. `max_chunks`: about how many chunks each thread may hold (some 40 bytes
-    each) before it gives up rare ones. Lone surrogates count as the three bytes that stand for them.
+    `pattern`: "gpt2", "gpt4" or a regular expression. `max_chunks`: about how many chunks each thread may
+    hold (some 40 bytes each) before it gives up rare ones. Lone surrogates count as the three bytes that
+    stand for them.
     """
     by = splitter(pattern)
     if by is None:
@@ -120,7 +125,9 @@ def count_chunks(
 
 def _count_by_regex(texts: Iterable[str | bytes], pattern: str) -> Counter[bytes]:
     if pattern.replace("-", "").isalnum():
-        raise BadInput(f"no split pattern is called {pattern!r}; give gpt4, gpt2, gpt4-digits or a regular expression")
+        raise BadInput(
+            f"no split pattern is called {pattern!r}; give gpt4, gpt2, gpt4-digits or a regular expression"
+        )
     try:
         find: Callable[[str], list[str]] = regex.compile(pattern).findall
     except regex.error as error:
@@ -134,7 +141,9 @@ def _count_by_regex(texts: Iterable[str | bytes], pattern: str) -> Counter[bytes
 
 
 def _blocks(texts: Iterable[str | bytes]) -> Iterator[tuple[bytes, np.ndarray]]:
-    """The texts in blocks of about `BLOCK` bytes, with their ends; a longer text in pieces, between two words."""
+    """The texts in blocks of about `BLOCK` bytes, with their ends; a longer text in pieces, between two
+    words.
+    """
     pieces: list[bytes] = []
     size = 0
     for text in texts:

@@ -1,4 +1,6 @@
-"""Tokenizers in files: Hugging Face's tokenizer.json, tiktoken's lists of ranks, and merges.txt for human eyes."""
+"""Tokenizers in files: Hugging Face's tokenizer.json, tiktoken's lists of ranks, and merges.txt for human
+eyes.
+"""
 
 import base64
 import binascii
@@ -9,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from crawltalk.core.errors import BadInput, MissingInput
-from crawltalk.core.stage import write_atomically
+from crawltalk.core.files import write_atomically
 from crawltalk.tokenizer import patterns
 from crawltalk.tokenizer.chat import ChatFormat, default_system, detect
 from crawltalk.tokenizer.tokenizer import Tokenizer, to_bytes, to_text
@@ -26,7 +28,12 @@ def _numbered(first: int, names: Iterable[str]) -> dict[str, int]:
     return {name: first + place for place, name in enumerate(names)}
 
 
-_LLAMA3 = ["<|begin_of_text|>", "<|end_of_text|>", "<|reserved_special_token_0|>", "<|reserved_special_token_1|>"]
+_LLAMA3 = [
+    "<|begin_of_text|>",
+    "<|end_of_text|>",
+    "<|reserved_special_token_0|>",
+    "<|reserved_special_token_1|>",
+]
 _LLAMA3 += [
     "<|finetune_right_pad_id|>",
     "<|reserved_special_token_2|>",
@@ -34,7 +41,11 @@ _LLAMA3 += [
     "<|end_header_id|>",
     "<|eom_id|>",
 ]
-_LLAMA3 += ["<|eot_id|>", "<|python_tag|>", *(f"<|reserved_special_token_{number}|>" for number in range(3, 248))]
+_LLAMA3 += [
+    "<|eot_id|>",
+    "<|python_tag|>",
+    *(f"<|reserved_special_token_{number}|>" for number in range(3, 248)),
+]
 KNOWN = {
     50_256: Known(patterns.GPT2, {"<|endoftext|>": 50_256}),
     100_256: Known(
@@ -50,15 +61,16 @@ KNOWN = {
     128_000: Known(patterns.GPT4, _numbered(128_000, _LLAMA3)),
     199_998: Known(patterns.O200K, {"<|endoftext|>": 199_999, "<|endofprompt|>": 200_018}),
 }
-"""By the number of ordinary tokens: GPT-2's, GPT-4's (cl100k_base), Llama 3.1's, GPT-4o's (o200k_base); tiktoken's registry, Meta's
-model card.
+"""By the number of ordinary tokens: GPT-2's, GPT-4's (cl100k_base), Llama 3.1's, GPT-4o's (o200k_base);
+tiktoken's registry, Meta's model card.
 """
 
 
 def load(path: Path) -> Tokenizer:
     """A tokenizer.json, a list of ranks (.tiktoken, Llama's tokenizer.model), or a folder with the former.
 
-    Raises MissingInput if nothing is there; BadInput, with the line or the merge, if it is damaged or of another kind.
+    Raises MissingInput if nothing is there; BadInput, with the line or the merge, if it is damaged or of
+    another kind.
     """
     if path.is_dir():
         path = path / "tokenizer.json"
@@ -87,20 +99,28 @@ def _from_ranks(path: Path) -> Tokenizer:
             raise BadInput(
                 f"{where}: rank {index} stands where rank {len(words)} should: the list has a gap or is out of order"
             )
-        if len(word) > 1 and not any(word[:cut] in words and word[cut:] in words for cut in range(1, len(word))):
+        if len(word) > 1 and not any(
+            word[:cut] in words and word[cut:] in words for cut in range(1, len(word))
+        ):
             raise BadInput(f"{where}: no two tokens above it make {word!r}")
         words[word] = index
     if absent := [value for value in range(256) if bytes([value]) not in words]:
         raise BadInput(f"{path} has no token for the byte {absent[0]}; it is no byte-level vocabulary")
     if len(words) not in KNOWN:
-        raise BadInput(f"{path} lists {len(words):,} tokens, as no vocabulary known here does; give its tokenizer.json")
+        raise BadInput(
+            f"{path} lists {len(words):,} tokens, as no vocabulary known here does; give its tokenizer.json"
+        )
     return Tokenizer(words, None, *KNOWN[len(words)])
 
 
 def _from_json(path: Path) -> Tokenizer:
     data = _read_object(path)
     model = data.get("model") or {}
-    if model.get("type", "BPE") != "BPE" or model.get("byte_fallback") or not {"vocab", "merges"} <= model.keys():
+    if (
+        model.get("type", "BPE") != "BPE"
+        or model.get("byte_fallback")
+        or not {"vocab", "merges"} <= model.keys()
+    ):
         raise BadInput(f"{path} is {model.get('type')!r}; crawltalk reads byte-level BPE")
     added = {token["content"]: token["id"] for token in data.get("added_tokens", ())}
     specials = {token["content"]: token["id"] for token in data.get("added_tokens", ()) if token["special"]}
@@ -116,7 +136,9 @@ def _from_json(path: Path) -> Tokenizer:
     if kind not in (None, "NFC"):
         raise BadInput(f"{path} rewrites text before it cuts it ({kind}); crawltalk knows NFC alone")
     config = (
-        _read_object(path.with_name("tokenizer_config.json")) if path.with_name("tokenizer_config.json").exists() else {}
+        _read_object(path.with_name("tokenizer_config.json"))
+        if path.with_name("tokenizer_config.json").exists()
+        else {}
     )
     eos = config.get("eos_token")
     eos = eos.get("content") if isinstance(eos, dict) else eos
@@ -125,19 +147,28 @@ def _from_json(path: Path) -> Tokenizer:
     return Tokenizer(words, merges, pattern, specials, eot=specials.get(eos), chat=chat, normal_form=kind)
 
 
-def _check(path: Path, words: Mapping[bytes, int], merges: list[tuple[bytes, bytes]], added: Mapping[str, int]) -> None:
-    """Raises BadInput for an id that stands for two tokens, or for none among words, and for a merge of what are no tokens."""
+def _check(
+    path: Path, words: Mapping[bytes, int], merges: list[tuple[bytes, bytes]], added: Mapping[str, int]
+) -> None:
+    """Raises BadInput for an id that stands for two tokens, or for none among words, and for a merge of what
+    are no tokens.
+    """
     names = {index: word for word, index in words.items()}
     if len(names) < len(words):
         twice = next(word for word, index in words.items() if names[index] != word)
-        raise BadInput(f"{path}: the tokens {twice!r} and {names[words[twice]]!r} have the same id {words[twice]}")
+        raise BadInput(
+            f"{path}: the tokens {twice!r} and {names[words[twice]]!r} have the same id {words[twice]}"
+        )
     ids = {*names, *added.values()}
-    if gap := next((index for index in range(max(names)) if index not in ids), None):  # control tokens may leave gaps
+    # control tokens may leave gaps
+    if gap := next((index for index in range(max(names)) if index not in ids), None):
         raise BadInput(f"{path}: no token has the id {gap}, yet there are higher ones")
     for number, (left, right) in enumerate(merges, 1):
         for part in (left, right, left + right):
             if part not in words:
-                raise BadInput(f"{path}: merge {number}, {left!r} and {right!r}: {part!r} is not in the vocabulary")
+                raise BadInput(
+                    f"{path}: merge {number}, {left!r} and {right!r}: {part!r} is not in the vocabulary"
+                )
 
 
 def _chat(path: Path, config: Mapping[str, Any], specials: Mapping[str, int]) -> ChatFormat | None:
@@ -147,7 +178,9 @@ def _chat(path: Path, config: Mapping[str, Any], specials: Mapping[str, int]) ->
     if chat is None:
         return None
     template = path.with_name("chat_template.jinja")
-    written = template.read_text(encoding="utf-8") if template.exists() else str(config.get("chat_template", ""))
+    written = (
+        template.read_text(encoding="utf-8") if template.exists() else str(config.get("chat_template", ""))
+    )
     return dataclasses.replace(chat, default_system=default_system(chat, written))
 
 
@@ -176,11 +209,16 @@ def _pattern(pre: dict[str, Any] | None, path: Path) -> str:
 
 
 def save(tokenizer: Tokenizer, folder: Path) -> None:
-    """Write tokenizer.json and tokenizer_config.json, which `transformers` loads, merges.txt, for human eyes, and, where ids are
-    ranks, tokenizer.tiktoken.
+    """Write tokenizer.json and tokenizer_config.json, which `transformers` loads, merges.txt, for human eyes,
+    and, where ids are ranks, tokenizer.tiktoken.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    split = {"type": "Split", "pattern": {"Regex": tokenizer.pattern}, "behavior": "Isolated", "invert": False}
+    split = {
+        "type": "Split",
+        "pattern": {"Regex": tokenizer.pattern},
+        "behavior": "Isolated",
+        "invert": False,
+    }
     level = {"add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     vocab = {to_text(word): index for word, index in tokenizer.words.items()} | dict(tokenizer.specials)
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
@@ -188,7 +226,9 @@ def save(tokenizer: Tokenizer, folder: Path) -> None:
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [{"id": index, "content": name, **flags} for name, index in tokenizer.specials.items()],
+        "added_tokens": [
+            {"id": index, "content": name, **flags} for name, index in tokenizer.specials.items()
+        ],
         "normalizer": {"type": tokenizer.normal_form} if tokenizer.normal_form else None,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, {"type": "ByteLevel", **level}]},
         "post_processor": None,
@@ -214,7 +254,10 @@ def save(tokenizer: Tokenizer, folder: Path) -> None:
         "model_max_length": 1_000_000_000,
     }
     if tokenizer.chat is not None:
-        config |= {"chat_template": tokenizer.chat.template(), "crawltalk_chat": dataclasses.asdict(tokenizer.chat)}
+        config |= {
+            "chat_template": tokenizer.chat.template(),
+            "crawltalk_chat": dataclasses.asdict(tokenizer.chat),
+        }
     human = "".join(f"{to_text(left)} {to_text(right)}\n" for left, right in tokenizer.merges)
     words = sorted(tokenizer.words, key=tokenizer.words.__getitem__)
     if [tokenizer.words[word] for word in words] == list(range(len(words))):

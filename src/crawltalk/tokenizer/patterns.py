@@ -1,5 +1,5 @@
-"""Split patterns: where a text may be cut before byte pairs are merged. Regular expressions, in the form that every engine reads
-alike (without possessive quantifiers).
+"""Split patterns: where a text may be cut before byte pairs are merged. Regular expressions, in the form that
+every engine reads alike (without possessive quantifiers).
 """
 
 from typing import NamedTuple
@@ -40,8 +40,8 @@ class Splitter(NamedTuple):
 
 
 def splitter(pattern: str) -> Splitter | None:
-    """By name ("gpt2", "gpt4", "o200k"; with "-digits", where each digit stands by itself) or by the expression; None for any
-    other.
+    """By name ("gpt2", "gpt4", "o200k"; with "-digits", where each digit stands by itself) or by the
+    expression; None for any other.
     """
     return _KNOWN.get(pattern)
 

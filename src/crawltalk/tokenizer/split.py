@@ -1,5 +1,5 @@
-"""Cutting text into the chunks that byte pairs are merged in, without a regex engine: the patterns of GPT-2, GPT-4 and GPT-4o,
-written out over bytes of UTF-8 and a table of character classes.
+"""Cutting text into the chunks that byte pairs are merged in, without a regex engine: the patterns of GPT-2,
+GPT-4 and GPT-4o, written out over bytes of UTF-8 and a table of character classes.
 """
 
 from functools import cache
@@ -13,7 +13,9 @@ from numba import extending, njit, types
 from crawltalk.tokenizer.patterns import GPT2_FAMILY, GPT4_FAMILY, O200K_FAMILY, Splitter
 
 OTHER, LETTER, NUMBER, MARK, UPPER, LOWER, SPACE, NEWLINE = range(8)
-"""Classes of characters: \\p{Lm} and \\p{Lo}, \\p{N}, \\p{M}, \\p{Lu} and \\p{Lt}, \\p{Ll}, \\s without and with [\\r\\n]."""
+"""Classes of characters: \\p{Lm} and \\p{Lo}, \\p{N}, \\p{M}, \\p{Lu} and \\p{Lt}, \\p{Ll}, \\s without and
+with [\\r\\n].
+"""
 _NAMES = ("OTHER", "LETTER", "NUMBER", "MARK", "UPPER", "LOWER", "SPACE", "NEWLINE")
 _WITHOUT_CASE = np.array([OTHER, LETTER, NUMBER, OTHER, LETTER, LETTER, SPACE, NEWLINE], np.uint8)
 """What they are to the patterns of GPT-2 and GPT-4."""
@@ -29,14 +31,18 @@ WINDOW, STEP = 64, 61
 
 
 def classes(by: Splitter) -> np.ndarray:
-    """The class of each code point. Shape (0x110000,), uint8. Made at the first call: before threads ask for it."""
+    """The class of each code point. Shape (0x110000,), uint8. Made at the first call: before threads ask for
+    it.
+    """
     return _classes(by.family == O200K_FAMILY)
 
 
 @cache
 def _classes(cases: bool) -> np.ndarray:
     table = np.zeros(0x110000, np.uint8)
-    for line in files("crawltalk.tokenizer").joinpath("classes.txt").read_text(encoding="ascii").splitlines()[1:]:
+    for line in (
+        files("crawltalk.tokenizer").joinpath("classes.txt").read_text(encoding="ascii").splitlines()[1:]
+    ):
         name, *ranges = line.split()
         for edges in ranges:
             start, _, end = edges.partition("-")
@@ -137,8 +143,8 @@ def _o200k(data, place, stop, table, digits):
 
 @njit(cache=True, nogil=True)
 def _cased(data, place, stop, table, capitals):
-    """Where the word ends that begins at `place`: capitals, then small letters, with those that have no case, and marks, among
-    either. One of capitals alone, only if `capitals`. `place` itself if there is none.
+    """Where the word ends that begins at `place`: capitals, then small letters, with those that have no case,
+    and marks, among either. One of capitals alone, only if `capitals`. `place` itself if there is none.
     """
     start = both = place
     kind, after = _look(data, place, stop, table)
@@ -168,7 +174,9 @@ def _digits(data, place, stop, table, digits):
 
 @njit(cache=True, nogil=True)
 def _look(data, place, stop, table):
-    """Class of the character at `place`, and where the next one begins. A byte that is no UTF-8, and the end: `OTHER`."""
+    """Class of the character at `place`, and where the next one begins. A byte that is no UTF-8, and the end:
+    `OTHER`.
+    """
     if place >= stop:
         return OTHER, place
     byte = data[place]
@@ -208,8 +216,8 @@ def _run(data, place, stop, table, kind, other):
 
 @njit(cache=True, nogil=True)
 def _white(data, place, stop, table, lines, digits):
-    """The end of a chunk of white space: behind its last line break (if `lines`); else all but what the next word takes (a number
-    takes none, if `digits`).
+    """The end of a chunk of white space: behind its last line break (if `lines`); else all but what the next
+    word takes (a number takes none, if `digits`).
     """
     start, last, broken, kind = place, place, -1, SPACE
     while place < stop:
@@ -226,7 +234,9 @@ def _white(data, place, stop, table, lines, digits):
 
 @njit(cache=True, nogil=True)
 def _contraction(data, place, stop, any_case):
-    """Bytes of what follows an apostrophe in I'm, you're, it's (0 if it is something else); the long s counts as an s."""
+    """Bytes of what follows an apostrophe in I'm, you're, it's (0 if it is something else); the long s counts
+    as an s.
+    """
     if place >= stop:
         return 0
     first = data[place]
@@ -260,7 +270,9 @@ def _load(typing_context: Any, data: Any, place: Any) -> Any:
 
 @intrinsic
 def _among(typing_context: Any, data: Any, place: Any, first: Any, count: Any) -> Any:
-    """One bit for each of the 64 bytes from `place` on, the first one lowest: whether it is one of `count` bytes from `first` on."""
+    """One bit for each of the 64 bytes from `place` on, the first one lowest: whether it is one of `count`
+    bytes from `first` on.
+    """
 
     def generate(context, builder, signature, arguments):
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
@@ -268,7 +280,9 @@ def _among(typing_context: Any, data: Any, place: Any, first: Any, count: Any) -
         pointer = builder.bitcast(builder.gep(array.data, [arguments[1]]), vector.as_pointer())
 
         def everywhere(number):
-            one = builder.insert_element(ir.Constant(vector, ir.Undefined), number, ir.Constant(ir.IntType(32), 0))
+            one = builder.insert_element(
+                ir.Constant(vector, ir.Undefined), number, ir.Constant(ir.IntType(32), 0)
+            )
             zeros = ir.Constant(ir.VectorType(ir.IntType(32), WINDOW), [0] * WINDOW)
             return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
 
@@ -291,11 +305,12 @@ def lowest(typing_context: Any, bits: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def chunk_starts(data, place, rule):
-    """Of the 64 bytes from `place` on, one bit for each that begins a chunk, and one for each where that cannot be told, or where a
-    chunk may end that begins before it.
+    """Of the 64 bytes from `place` on, one bit for each that begins a chunk, and one for each where that
+    cannot be told, or where a chunk may end that begins before it.
 
-    This looks one byte ahead and two back, so that it says nothing of the first two bytes and the last one. What it tells is what
-    the patterns say of ASCII, without contractions and, where digits stand in threes, long numbers.
+    This looks one byte ahead and two back, so that it says nothing of the first two bytes and the last one.
+    What it tells is what the patterns say of ASCII, without contractions and, where digits stand in threes,
+    long numbers.
     """
     family, digits = rule
     upper, lower = _among(data, place, 65, 26), _among(data, place, 97, 26)
@@ -323,7 +338,8 @@ def chunk_starts(data, place, rule):
     if family == O200K_FAMILY:
         starts |= upper & lower << one
         unclear |= apostrophe
-        if _among(data, place, 47, 1) & (line << one | one):  # slashes that belong to the marks before a line break, maybe
+        # slashes that belong to the marks before a line break, maybe
+        if _among(data, place, 47, 1) & (line << one | one):
             unclear = ~np.uint64(0)
     run = (blank | tab) & line << one  # white space behind a line break, and where it ends
     end = (run + (blank | tab)) & ~(blank | tab)
@@ -334,7 +350,9 @@ def chunk_starts(data, place, rule):
 
 @njit(cache=True, nogil=True)
 def chunk_key(data, start, end):
-    """Two numbers: the bytes of a chunk of up to 15, and its length; of a longer one a hash with the highest bit set."""
+    """Two numbers: the bytes of a chunk of up to 15, and its length; of a longer one a hash with the highest
+    bit set.
+    """
     size = np.uint64(end - start)
     first = second = np.uint64(0)
     if size > SHORT:
@@ -352,7 +370,9 @@ def chunk_key(data, start, end):
 
 @njit(cache=True, nogil=True)
 def _mixed(word):
-    """Every bit decides about half of the others (Steele et al. 2014, the finalizer of SplitMix64, first half)."""
+    """Every bit decides about half of the others (Steele et al. 2014, the finalizer of SplitMix64, first
+    half).
+    """
     word = (word ^ word >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
     return word ^ word >> np.uint64(27)
 

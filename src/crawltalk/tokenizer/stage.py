@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from crawltalk.core import recipe
+from crawltalk import recipe
 from crawltalk.core.documents import read_documents
 from crawltalk.core.errors import BadInput
-from crawltalk.core.patterns import compile_pattern
-from crawltalk.core.stage import Job, Metrics
+from crawltalk.recipe.patterns import compile_pattern
+from crawltalk.run.stage import Job, Metrics
 from crawltalk.tokenizer.bpe import learn_merges, merges_for
 from crawltalk.tokenizer.count import count_chunks
 from crawltalk.tokenizer.patterns import splitter
@@ -21,18 +21,25 @@ _BATCH = 1000
 def tokenizer(job: Job[recipe.Tokenizer]) -> Metrics:
     """Learn the merges; writes tokenizer.json, tokenizer_config.json and merges.txt.
 
-    The documents are read three times, one by one: for their sizes, to learn from some, and to measure on others.
+    The documents are read three times, one by one: for their sizes, to learn from some, and to measure on
+    others.
     """
     config = job.config
     merges = merges_for(config.vocab_size)
     sizes = [len(text.encode()) for text in _texts(job)]
     if not sizes:
-        raise BadInput(f"no document's URL matches tokenizer.include = {config.include!r}; give another --tokenizer.include")
+        raise BadInput(
+            f"no document's URL matches tokenizer.include = {config.include!r}; give another --tokenizer.include"
+        )
     learn = [number % HELD_OUT > 0 or len(sizes) == 1 for number in range(len(sizes))]
-    chosen = spread([size if wanted else 0 for size, wanted in zip(sizes, learn, strict=True)], config.train_bytes)
+    chosen = spread(
+        [size if wanted else 0 for size, wanted in zip(sizes, learn, strict=True)], config.train_bytes
+    )
     bytes_ = sum(sizes[number] for number in chosen)
     if not bytes_:
-        raise BadInput(f"no document fits tokenizer.train_bytes = {config.train_bytes}; give more --tokenizer.train_bytes")
+        raise BadInput(
+            f"no document fits tokenizer.train_bytes = {config.train_bytes}; give more --tokenizer.train_bytes"
+        )
     threads = job.machine.workers or 1
     training = (text for number, text in enumerate(_texts(job)) if number in chosen)
     chunks = count_chunks(training, config.pattern, threads=threads, max_chunks=config.max_chunks)
@@ -42,7 +49,9 @@ def tokenizer(job: Job[recipe.Tokenizer]) -> Metrics:
             f" of others may be too low by {chunks.error:,}"
         )
     known = splitter(config.pattern)
-    learned = learn_merges(chunks, merges, config.min_frequency, lambda count: job.progress.update(count, merges, "merges"))
+    learned = learn_merges(
+        chunks, merges, config.min_frequency, lambda count: job.progress.update(count, merges, "merges")
+    )
     if len(learned) < merges:
         job.progress.warn(
             f"the text has only {len(learned)} merges that occur {config.min_frequency} times, not {merges}: the vocabulary is"

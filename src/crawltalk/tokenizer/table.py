@@ -1,5 +1,5 @@
-"""Chunks of text, numbered from 1 on in the order in which they are first met: what is counted in training, and what is merged but
-once in encoding, is then kept by number.
+"""Chunks of text, numbered from 1 on in the order in which they are first met: what is counted in training,
+and what is merged but once in encoding, is then kept by number.
 """
 
 from typing import NamedTuple
@@ -48,8 +48,8 @@ class Packed(NamedTuple):
 class ChunkTable:
     """An open-addressing hash table (Knuth vol. 3, 6.4) from chunks to their numbers.
 
-    The keys of frequent chunks lie side by side, since they are met early. A key is `chunk_key`; of chunks that it does not hold
-    there is a copy.
+    The keys of frequent chunks lie side by side, since they are met early. A key is `chunk_key`; of chunks
+    that it does not hold there is a copy.
     """
 
     def __init__(self, room: int = _ROOM) -> None:
@@ -75,8 +75,8 @@ class ChunkTable:
         return self.slots, self.keys, self.copies, self.text, self.used
 
     def number(self, data: np.ndarray, ends: np.ndarray, by: Splitter) -> tuple[np.ndarray, np.ndarray]:
-        """Cut texts, of which each ends where `ends` says. Returns the numbers of their chunks, uint32, which hold until the next
-        call, and how many there are up to the end of each text.
+        """Cut texts, of which each ends where `ends` says. Returns the numbers of their chunks, uint32, which
+        hold until the next call, and how many there are up to the end of each text.
         """
         at, chunk_ends = np.zeros(3, np.int64), np.empty(len(ends), np.int64)
         found = self._room_for(len(data))
@@ -123,15 +123,17 @@ def grown(array: np.ndarray, room: int) -> np.ndarray:
 def _first_slot(first, second, slots):
     """The slot where a chunk is looked for first, and nearly always found, if it is one that occurs often."""
     mixed = first * np.uint64(0x9E3779B97F4A7C15) ^ second * np.uint64(0xC2B2AE3D27D4EB4F)
-    return mixed >> np.uint64(64 - lowest(np.uint64(len(slots))))  # the high bits, for all that is below decides them
+    # the high bits, for all that is below decides them
+    return mixed >> np.uint64(64 - lowest(np.uint64(len(slots))))
 
 
 @njit(cache=True, nogil=True)
 def _number(data, ends, at, table, rule, slots, keys, copies, text, used, found, chunk_ends):
-    """Number chunks from byte `at[0]`, in text `at[1]`, on, of which `at[2]` have been before; False when there is no room for
-    another new one.
+    """Number chunks from byte `at[0]`, in text `at[1]`, on, of which `at[2]` have been before; False when
+    there is no room for another new one.
 
-    Where chunks begin is read off the bits of windows, from `window` on; where these are unclear, from the text.
+    Where chunks begin is read off the bits of windows, from `window` on; where these are unclear, from the
+    text.
     """
     place, written = at[0], at[2]
     for number in range(at[1], len(ends)):
@@ -253,7 +255,10 @@ def _unpack(keys, copies, text, size):
     for number in range(len(keys)):
         start = end
         if keys[number, 1] >= LONG:
-            place, end = np.int64(copies[number] >> np.uint64(32)), start + np.int64(copies[number] & np.uint64(0xFFFFFFFF))
+            place, end = (
+                np.int64(copies[number] >> np.uint64(32)),
+                start + np.int64(copies[number] & np.uint64(0xFFFFFFFF)),
+            )
             data[start:end] = text[place : place + end - start]
         else:
             end = start + np.int64(keys[number, 1] >> np.uint64(56))

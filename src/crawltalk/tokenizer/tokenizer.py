@@ -1,7 +1,8 @@
-"""The tokenizer of a run or of any model with byte-level BPE: encode, decode, render conversations, load and save.
+"""The tokenizer of a run or of any model with byte-level BPE: encode, decode, render conversations, load and
+save.
 
-`encode` treats its text as text: a control token's name in it is spelled in ordinary tokens. Only `render` writes control
-tokens, where a conversation's structure asks for them.
+`encode` treats its text as text: a control token's name in it is spelled in ordinary tokens. Only `render`
+writes control tokens, where a conversation's structure asks for them.
 """
 
 import codecs
@@ -32,7 +33,9 @@ SPECIALS = (
 )
 """Our control tokens: the last ids of the vocabulary."""
 ABSENT = np.uint32(2**32 - 1)
-"""Stands for a byte that a vocabulary has no token for (SmolLM2 lacks 21 that hardly occur); such bytes are left out."""
+"""Stands for a byte that a vocabulary has no token for (SmolLM2 lacks 21 that hardly occur); such bytes are
+left out.
+"""
 SHORT_TEXT = 10_000
 """Characters of a text that tiktoken encodes; its regex engine overflows its stack on some longer ones."""
 
@@ -44,7 +47,11 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 def _byte_alphabet() -> list[str]:
     """A printable character for each byte, as in GPT-2's vocabulary files (Radford et al. 2019, encoder)."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    printable = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    ]
     shifted = iter(range(256, 512))
     return [chr(byte) if byte in printable else chr(next(shifted)) for byte in range(256)]
 
@@ -77,10 +84,15 @@ class Tokenizer:
         chat: ChatFormat | None = None,
         normal_form: Literal["NFC"] | None = None,
     ) -> None:
-        """`words`: bytes -> id of every ordinary token; `merges` in order, None if the ids are it; `eot`: the id that separates
-        documents; `normal_form`: what text is brought into before it is cut.
+        """`words`: bytes -> id of every ordinary token; `merges` in order, None if the ids are it; `eot`: the
+        id that separates documents; `normal_form`: what text is brought into before it is cut.
         """
-        self.words, self.pattern, self.specials, self.normal_form = dict(words), pattern, dict(specials), normal_form
+        self.words, self.pattern, self.specials, self.normal_form = (
+            dict(words),
+            pattern,
+            dict(specials),
+            normal_form,
+        )
         self.chat = chat if chat is not None else detect(self.specials)
         self.size = 1 + max(*self.words.values(), *self.specials.values())
         names = [name for name in (END_OF_TEXT, "<|end_of_text|>", "</s>") if name in self.specials]
@@ -93,7 +105,8 @@ class Tokenizer:
         for left, right in merges or ():
             ranks.setdefault(left + right, len(ranks))
         rest = self.words if merges is not None else sorted(words, key=words.__getitem__)
-        for word in rest:  # where there are merges, these are tokens that none makes: they stand for whole chunks
+        # where there are merges, these are tokens that none makes: they stand for whole chunks
+        for word in rest:
             ranks.setdefault(word, len(ranks))
         self._ids = np.array([self.words.get(word, ABSENT) for word in ranks], dtype=np.uint32)  # rank -> id
         self._has_all_bytes = bool((self._ids != ABSENT).all())
@@ -155,7 +168,8 @@ class Tokenizer:
     def encode(self, text: str | bytes) -> list[int]:
         """Ids of ordinary tokens; never a control token, whatever the text holds.
 
-        Bytes need not be UTF-8: their bytes come back from `decode_bytes`, as do the three that stand for a lone surrogate.
+        Bytes need not be UTF-8: their bytes come back from `decode_bytes`, as do the three that stand for a
+        lone surrogate.
         """
         is_short = isinstance(text, str) and len(text) < SHORT_TEXT and not _SURROGATE.search(text)
         if not is_short or not patterns.splitter(
@@ -171,11 +185,15 @@ class Tokenizer:
         return found if self._has_all_bytes else [ids[ids != ABSENT] for ids in found]
 
     def check_batches(self, texts: Iterable[str]) -> None:
-        """Raise UserError if `encode_batch` gives other ids than tiktoken for a text's beginning or a control token's name."""
+        """Raise UserError if `encode_batch` gives other ids than tiktoken for a text's beginning or a control
+        token's name.
+        """
         strings = [text[: SHORT_TEXT - 1] for text in (*texts, *self.specials, " ".join(self.specials))]
         for text, ids in zip(strings, self.encode_batch(strings), strict=True):
             if ids.tolist() != self.encode(text):
-                raise UserError(f"encode_batch gives other ids than tiktoken for {text[:200]!r}; please report this")
+                raise UserError(
+                    f"encode_batch gives other ids than tiktoken for {text[:200]!r}; please report this"
+                )
 
     def _to_bytes(self, text: str | bytes) -> bytes:
         return text if isinstance(text, bytes) else self._normal(text).encode("utf-8", "surrogatepass")
@@ -185,7 +203,9 @@ class Tokenizer:
 
     @cached_property
     def _encoding(self) -> tiktoken.Encoding:
-        return tiktoken.Encoding("crawltalk", pat_str=self.pattern, mergeable_ranks=self.ranks, special_tokens={})
+        return tiktoken.Encoding(
+            "crawltalk", pat_str=self.pattern, mergeable_ranks=self.ranks, special_tokens={}
+        )
 
     @cached_property
     def _bulk(self) -> "BulkEncoder":
@@ -200,7 +220,9 @@ class Tokenizer:
         return BulkDecoder(self._bytes)
 
     def word(self, index: int) -> bytes:
-        """The bytes of a token, a control token's name, or nothing for an id outside the vocabulary (some models have such)."""
+        """The bytes of a token, a control token's name, or nothing for an id outside the vocabulary (some
+        models have such).
+        """
         return self._bytes.get(index, b"")
 
     def decode_bytes(self, ids: Iterable[int] | np.ndarray) -> bytes:
@@ -264,7 +286,12 @@ class Tokenizer:
     def _open_turn(self, chat: ChatFormat, role: str) -> list[int]:
         if chat.role_end is None:
             return [self.specials[chat.start], *self.encode(role + chat.gap)]
-        return [self.specials[chat.start], *self.encode(role), self.specials[chat.role_end], *self.encode(chat.gap)]
+        return [
+            self.specials[chat.start],
+            *self.encode(role),
+            self.specials[chat.role_end],
+            *self.encode(chat.gap),
+        ]
 
     def save(self, folder: Path) -> None:
         """Write it for ourselves and for other libraries (`files.save`)."""

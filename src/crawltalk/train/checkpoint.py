@@ -1,4 +1,5 @@
-"""Checkpoints: all state of a training run in one safetensors file, its step and dtype in the header. No pickle.
+"""Checkpoints: all state of a training run in one safetensors file, its step and dtype in the header. No
+pickle.
 
 A folder of them holds `step-000100.safetensors`, ... of which the newest ones are kept.
 """
@@ -36,7 +37,9 @@ def keep_newest(folder: Path, count: int) -> None:
 
 def collect(model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
     """All state by name, whole. All ranks that share weights must call it."""
-    tensors: dict[str, Tensor] = {f"model.{name}": whole(weight.detach()) for name, weight in model.named_parameters()}
+    tensors: dict[str, Tensor] = {
+        f"model.{name}": whole(weight.detach()) for name, weight in model.named_parameters()
+    }
     for index, optimizer in enumerate(optimizers):
         for key, state in optimizer.state_dict()["state"].items():
             for name, value in state.items():
@@ -45,7 +48,9 @@ def collect(model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> di
 
 
 def save(path: Path, tensors: dict[str, Tensor], step: int, dtype: str) -> None:
-    """Write what `collect` found after `step` steps, atomically. `dtype` is what matrix products are computed in."""
+    """Write what `collect` found after `step` steps, atomically. `dtype` is what matrix products are computed
+    in.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     save_file(tensors, temporary, metadata={"step": str(step), "dtype": dtype})
@@ -73,7 +78,9 @@ def load(path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimize
         weights = dict(model.named_parameters())
         shapes = {name: file.get_slice(name).get_shape() for name in names if name.startswith("model.")}
         if shapes != {f"model.{name}": list(weight.shape) for name, weight in weights.items()}:
-            raise BadInput(f"{path} is a checkpoint of another model; remove it, or give the right one as start")
+            raise BadInput(
+                f"{path} is a checkpoint of another model; remove it, or give the right one as start"
+            )
         with torch.no_grad():
             for name, weight in weights.items():
                 weight.copy_(like(file.get_tensor(f"model.{name}"), weight))
@@ -85,5 +92,9 @@ def load(path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimize
                 if kind == "optimizer" and rest.startswith(f"{index}."):
                     _, key, field = rest.split(".", 2)
                     value, weight = file.get_tensor(name), parameters[int(key)]
-                    state.setdefault(int(key), {})[field] = like(value, weight) if value.shape == weight.shape else value
-            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+                    state.setdefault(int(key), {})[field] = (
+                        like(value, weight) if value.shape == weight.shape else value
+                    )
+            optimizer.load_state_dict(
+                {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+            )

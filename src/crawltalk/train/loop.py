@@ -1,7 +1,8 @@
 """The one training loop: pretraining, fine-tuning and whatever else learns by gradient goes through `fit`.
 
-Batches are a pure function of the step, so a run that was killed and resumed equals an uninterrupted one bit for bit (on the
-same number of threads). Master weights and optimizer state are fp32; matrix products run in `compute_dtype`.
+Batches are a pure function of the step, so a run that was killed and resumed equals an uninterrupted one bit
+for bit (on the same number of threads). Master weights and optimizer state are fp32; matrix products run in
+`compute_dtype`.
 """
 
 import copy
@@ -19,11 +20,12 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from crawltalk.core.errors import BadInput, UserError
-from crawltalk.core.recipe import Machine, Optim
-from crawltalk.core.stage import RESCUED, STATE, Metrics, Progress, write_atomically
+from crawltalk.core.files import write_atomically
 from crawltalk.model.transformer import IGNORED, Transformer
+from crawltalk.recipe import Machine, Optim
+from crawltalk.run.stage import RESCUED, STATE, Metrics, Progress
 from crawltalk.train import checkpoint
-from crawltalk.train.optim import learning_rate_factor, make_optimizers
+from crawltalk.train.optimizers import learning_rate_factor, make_optimizers
 from crawltalk.train.ranks import ALONE, Ranks
 from crawltalk.train.sharding import gather, sharded, whole
 
@@ -63,9 +65,9 @@ def fit(
 ) -> Metrics:
     """Train `model` in place for `steps` steps, of which each takes the batch of all `ranks` together.
 
-    Rank 0 writes out/log.jsonl and, while it works, out/state/ with the `save_keep` newest checkpoints; `keep` gets (steps done,
-    model) every `keep_every` steps. A new training begins with the checkpoint `start`, if there is one. Raises UserError if the
-    loss is no number any more, or rises and stays.
+    Rank 0 writes out/log.jsonl and, while it works, out/state/ with the `save_keep` newest checkpoints;
+    `keep` gets (steps done, model) every `keep_every` steps. A new training begins with the checkpoint
+    `start`, if there is one. Raises UserError if the loss is no number any more, or rises and stays.
     """
     device = ranks.device(machine.device)
     if device.type == "cpu":
@@ -133,19 +135,32 @@ def fit(
             tensors = checkpoint.collect(master, optimizers)
             if ranks.rank == 0:
                 log.flush()
-                checkpoint.save(checkpoint.path_of(state, done), tensors, done, str(dtype).removeprefix("torch."))
+                checkpoint.save(
+                    checkpoint.path_of(state, done), tensors, done, str(dtype).removeprefix("torch.")
+                )
                 checkpoint.keep_newest(state, save_keep)
     if events is not None:
         events.close()
     seconds = time.monotonic() - began
     speed = round(trained / seconds) if trained else 0
-    return {"steps": steps, "loss": log.last_loss(), "tokens_per_second": speed, "dtype": str(dtype).removeprefix("torch.")}
+    return {
+        "steps": steps,
+        "loss": log.last_loss(),
+        "tokens_per_second": speed,
+        "dtype": str(dtype).removeprefix("torch."),
+    }
 
 
 def gradients(
-    model: Transformer, worker: Transformer, tokens_BT: Tensor, targets_BT: Tensor, clip: float, ranks: Ranks = ALONE
+    model: Transformer,
+    worker: Transformer,
+    tokens_BT: Tensor,
+    targets_BT: Tensor,
+    clip: float,
+    ranks: Ranks = ALONE,
 ) -> tuple[float, float]:
-    """Fill `model`'s gradients with those of the mean loss over all ranks, clipped to norm `clip`; (loss, norm before clipping).
+    """Fill `model`'s gradients with those of the mean loss over all ranks, clipped to norm `clip`; (loss,
+    norm before clipping).
 
     `worker` is the model itself or its copy in a smaller dtype, whose weights are refreshed here.
     """
@@ -181,7 +196,10 @@ def gradients(
     if not shared:
         ranks.sum([weight.grad for weight in parameters if weight.grad is not None])
     scale = 1.0 / max(counted, 1)
-    norm = float(whole(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))) * scale
+    norm = (
+        float(whole(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])))
+        * scale
+    )
     scale *= min(1.0, clip / (norm + 1e-6))
     for weight in parameters:
         assert weight.grad is not None
@@ -200,7 +218,9 @@ def _advice(optim: Optim) -> str:
 
 
 def _rescue(out: Path, step: int, ranks: Ranks) -> None:
-    """Put the newest checkpoint from before `step` aside: the engine keeps it when the recipe changes, and says where it is."""
+    """Put the newest checkpoint from before `step` aside: the engine keeps it when the recipe changes, and
+    says where it is.
+    """
     good = [path for done, path in checkpoint.all_in(out / STATE) if done <= step]
     if good and ranks.rank == 0:
         (out / RESCUED).mkdir(exist_ok=True)
@@ -210,8 +230,9 @@ def _rescue(out: Path, step: int, ranks: Ranks) -> None:
 def keep_freed_memory() -> None:
     """Let glibc keep what a step frees for the next one (on other C libraries: nothing happens).
 
-    By default every large tensor is fresh memory of the system: some 80,000 page faults a step at 4 million parameters, a tenth
-    of the time, and several times the step on a virtual machine whose host takes free memory back.
+    By default every large tensor is fresh memory of the system: some 80,000 page faults a step at 4 million
+    parameters, a tenth of the time, and several times the step on a virtual machine whose host takes free
+    memory back.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
@@ -220,7 +241,9 @@ def keep_freed_memory() -> None:
 
 
 def compute_dtype(machine: Machine) -> torch.dtype:
-    """The type of matrix products: the recipe's, or the faster of fp32 and bf16 by a probe of some milliseconds."""
+    """The type of matrix products: the recipe's, or the faster of fp32 and bf16 by a probe of some
+    milliseconds.
+    """
     if machine.dtype is not None:
         if machine.dtype not in ("float32", "bfloat16"):
             raise UserError(f"machine.dtype is float32 or bfloat16, not {machine.dtype!r}")
@@ -251,7 +274,9 @@ def matmul_peak(dtype: torch.dtype, device: torch.device) -> float:
 
 
 class Log:
-    """out/log.jsonl: written with each checkpoint; rows beyond the checkpoint that is resumed from are forgotten."""
+    """out/log.jsonl: written with each checkpoint; rows beyond the checkpoint that is resumed from are
+    forgotten.
+    """
 
     def __init__(self, path: Path, done: int, events: "Events | None" = None) -> None:
         self.path, self.events = path, events
@@ -277,14 +302,20 @@ class Log:
 
 
 class Events:
-    """Event files of TensorBoard, in FOLDER/NAME OF THE STAGE'S FOLDER; steps that are done again replace their older rows."""
+    """Event files of TensorBoard, in FOLDER/NAME OF THE STAGE'S FOLDER; steps that are done again replace
+    their older rows.
+    """
 
     def __init__(self, folder: str, out: Path, done: int) -> None:
         try:
             from tensorboardX import SummaryWriter
         except ImportError:
-            raise UserError("machine.tensorboard needs tensorboardX; get it with: pip install tensorboardX") from None
-        self._writer = SummaryWriter(str(Path(folder) / out.name), purge_step=done, filename_suffix=f".{done}")
+            raise UserError(
+                "machine.tensorboard needs tensorboardX; get it with: pip install tensorboardX"
+            ) from None
+        self._writer = SummaryWriter(
+            str(Path(folder) / out.name), purge_step=done, filename_suffix=f".{done}"
+        )
 
     def add(self, row: dict[str, Any]) -> None:
         """The numbers of a row of the log."""

@@ -1,7 +1,9 @@
-"""Several processes that train one model, as torchrun starts them: `torchrun --nproc-per-node 2 -m crawltalk pretrain small`.
+"""Several processes that train one model, as torchrun starts them: `torchrun --nproc-per-node 2 -m crawltalk
+pretrain small`.
 
-Rank 0 is crawltalk as ever. It alone builds, writes and talks; the others wait for the orders that it shares, those of stages that
-train on all ranks, and perform them beside it. Each takes its share of the rows of a batch; gradients are summed over all.
+Rank 0 is crawltalk as ever. It alone builds, writes and talks; the others wait for the orders that it shares,
+those of stages that train on all ranks, and perform them beside it. Each takes its share of the rows of a
+batch; gradients are summed over all.
 """
 
 import json
@@ -14,11 +16,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from crawltalk.core.recipe import Machine
+from crawltalk.recipe import Machine
 
 Order = dict[str, Any]
 _PATIENCE = timedelta(days=30)
-"""How long a rank waits for another one: rank 0 may build other stages first, or validate between two steps."""
+"""How long a rank waits for another one: rank 0 may build other stages first, or validate between two steps.
+"""
 
 
 class Ranks:

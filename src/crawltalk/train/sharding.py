@@ -1,7 +1,8 @@
-"""Fully sharded training (FSDP2 in torch; Zhao et al. 2023): each rank keeps its part of weights, gradients and optimizer state.
+"""Fully sharded training (FSDP2 in torch; Zhao et al. 2023): each rank keeps its part of weights, gradients
+and optimizer state.
 
-The layers are gathered when they compute, one at a time. Everything else sees DTensors; `whole` and `like` are the two ways
-between them and plain tensors.
+The layers are gathered when they compute, one at a time. Everything else sees DTensors; `whole` and `like`
+are the two ways between them and plain tensors.
 """
 
 import copy
@@ -17,7 +18,9 @@ from crawltalk.train.ranks import Ranks
 
 
 def sharded(model: Transformer, ranks: Ranks, device: torch.device, dtype: torch.dtype) -> Transformer:
-    """A copy of the model whose weights are shared among the ranks; it computes in `dtype`, gradients are summed in fp32."""
+    """A copy of the model whose weights are shared among the ranks; it computes in `dtype`, gradients are
+    summed in fp32.
+    """
     copied = copy.deepcopy(model)
     copied.rope_cos, copied.rope_sin = copied.rope_cos.to(device, dtype), copied.rope_sin.to(device, dtype)
     mesh = init_device_mesh(device.type, (ranks.world,))

@@ -13,7 +13,8 @@ BATCH = 16
 
 @torch.no_grad()
 def bits_per_byte(model: Transformer, shards: TokenShards) -> float:
-    """Mean cross entropy over all tokens of a split, in bits per UTF-8 byte of its text: comparable across tokenizers.
+    """Mean cross entropy over all tokens of a split, in bits per UTF-8 byte of its text: comparable across
+    tokenizers.
 
     Windows of `context` tokens that do not overlap; the first token of the split is not predicted.
     """

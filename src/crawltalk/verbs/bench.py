@@ -9,14 +9,14 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from crawltalk.core.config import load_recipe
-from crawltalk.core.console import print_table
+from crawltalk.bench.data import data, figure
+from crawltalk.bench.tokenizer import tokenizer
 from crawltalk.core.errors import UserError
-from crawltalk.core.execute import build
-from crawltalk.core.run import RunFolder
 from crawltalk.pipeline import STAGES
-from crawltalk.verbs.bench_data import data, figure
-from crawltalk.verbs.bench_tokenizer import tokenizer
+from crawltalk.recipe.layers import load_recipe
+from crawltalk.run.console import print_table
+from crawltalk.run.execute import build
+from crawltalk.run.folder import RunFolder
 
 
 def bench(
@@ -33,7 +33,8 @@ def bench(
 ) -> None:
     """Measure, medians over several runs.
 
-    journey: time, CPU and memory of each stage; data, tokenizer, pretrain, engine: the parts against their peers.
+    journey: time, CPU and memory of each stage; data, tokenizer, pretrain, engine: the parts against their
+    peers.
 
     Parameters
     ----------
@@ -71,21 +72,23 @@ _SHOWN = ("name", "unit", "ours", "peer", "ratio", "min", "max", "runs")
 
 
 def _pretrain(text: Path, runs: int, seconds: float) -> Iterator[dict[str, Any]]:
-    from crawltalk.verbs.bench_pretrain import pretrain  # they load torch
-    from crawltalk.verbs.bench_time_to_loss import time_to_loss
+    from crawltalk.bench.pretrain import pretrain  # they load torch
+    from crawltalk.bench.time_to_loss import time_to_loss
 
     yield from pretrain(runs)
     yield from time_to_loss(text, runs, seconds)
 
 
 def _engine(llama_cpp: Path, runs: int) -> Iterator[dict[str, Any]]:
-    from crawltalk.verbs.bench_engine import engine  # it loads torch
+    from crawltalk.bench.engine import engine  # it loads torch
 
     yield from engine(llama_cpp, runs)
 
 
 def journey(preset: str, runs: int) -> list[dict[str, Any]]:
-    """The whole journey in a fresh folder, `runs` times. No peer does the whole, so `peer` and `ratio` are null."""
+    """The whole journey in a fresh folder, `runs` times. No peer does the whole, so `peer` and `ratio` are
+    null.
+    """
     recipe = load_recipe(preset)
     seen: dict[tuple[str, str], list[float]] = {}
     for _ in range(runs):
@@ -97,10 +100,17 @@ def journey(preset: str, runs: int) -> list[dict[str, Any]]:
                 manifest = run.manifest(stage.name)
                 assert manifest is not None
                 megabytes = manifest.peak_memory_bytes / 1e6
-                for unit, value in (("s", manifest.seconds), ("CPU s", manifest.cpu_seconds), ("MB", megabytes)):
+                for unit, value in (
+                    ("s", manifest.seconds),
+                    ("CPU s", manifest.cpu_seconds),
+                    ("MB", megabytes),
+                ):
                     seen.setdefault((stage.name, unit), []).append(value)
                     totals[unit] = max(totals[unit], value) if unit == "MB" else totals[unit] + value
             for unit, value in totals.items():
                 seen.setdefault(("all", unit), []).append(value)
     cores = os.cpu_count()
-    return [figure(f"journey.{preset}.{stage}", unit, values, None, None, cores) for (stage, unit), values in seen.items()]
+    return [
+        figure(f"journey.{preset}.{stage}", unit, values, None, None, cores)
+        for (stage, unit), values in seen.items()
+    ]

@@ -8,13 +8,13 @@ from urllib.parse import urlsplit
 
 from cyclopts import Parameter
 
-from crawltalk.core.config import load_recipe
-from crawltalk.core.console import StageBoard, console, print_table
 from crawltalk.core.errors import BadRecipe, UserError
-from crawltalk.core.execute import build, perform_beside
-from crawltalk.core.machine import check_fit
-from crawltalk.core.run import RunFolder
 from crawltalk.pipeline import STAGES
+from crawltalk.recipe.layers import load_recipe
+from crawltalk.run.console import StageBoard, console, print_table
+from crawltalk.run.execute import build, perform_beside
+from crawltalk.run.folder import RunFolder
+from crawltalk.run.machine import check_fit
 from crawltalk.verbs.corpus import diff_data
 
 ALL = tuple(stage.name for stage in STAGES)
@@ -22,8 +22,13 @@ ALL = tuple(stage.name for stage in STAGES)
 Target = Annotated[str, Parameter(help="A preset (crawltalk presets) or the folder of a run.")]
 Overlay = Annotated[Path, Parameter(help="TOML files laid over the preset, left to right.")]
 Out = Annotated[Path | None, Parameter(help="The run's folder; runs/PRESET if absent.")]
-Borrow = Annotated[Path | None, Parameter(name="--from", help="A run to use finished stages of, where they are the same.")]
-Set = Annotated[tuple[str, ...], Parameter(negative=(), help="One value of the recipe, KEY=VALUE; --KEY VALUE is the same.")]
+Borrow = Annotated[
+    Path | None, Parameter(name="--from", help="A run to use finished stages of, where they are the same.")
+]
+Set = Annotated[
+    tuple[str, ...],
+    Parameter(negative=(), help="One value of the recipe, KEY=VALUE; --KEY VALUE is the same."),
+]
 
 Engine = Annotated[str | None, Parameter(help="What the data stage runs on: local or ray.")]
 
@@ -50,7 +55,8 @@ def crawl(
     any_site: Annotated[bool, Parameter(negative=())] = False,
     set: Set = (),
 ) -> None:
-    """Render the embedded crawl with known ground truth, take stock of your own files (--crawl.source), or fetch a web site.
+    """Render the embedded crawl with known ground truth, take stock of your own files (--crawl.source), or
+    fetch a web site.
 
     Parameters
     ----------
@@ -75,16 +81,26 @@ def crawl(
     folder = out or Path("crawls") / (urlsplit(target).hostname or "web")
     settings = WebCrawl(depth=depth, pages=pages, delay=delay, same_site=not any_site)
     counts = crawl_web(
-        [target, *more], folder, settings, lambda stored, url: console.print(f"{stored:,} {url}", markup=False)
+        [target, *more],
+        folder,
+        settings,
+        lambda stored, url: console.print(f"{stored:,} {url}", markup=False),
     )
     print_table(("what became of it", "URLs"), [(state, f"{count:,}") for state, count in counts.items()])
     console.print(
-        f"crawl: {folder}\nnext: crawltalk run small --crawl.source '{folder}/*.warc.gz'", soft_wrap=True, markup=False
+        f"crawl: {folder}\nnext: crawltalk run small --crawl.source '{folder}/*.warc.gz'",
+        soft_wrap=True,
+        markup=False,
     )
 
 
 def data(
-    target: Target = "small", *overlays: Overlay, out: Out = None, engine: Engine = None, rows: int = 10, set: Set = ()
+    target: Target = "small",
+    *overlays: Overlay,
+    out: Out = None,
+    engine: Engine = None,
+    rows: int = 10,
+    set: Set = (),
 ) -> None:
     """Turn raw pages into clean documents: FineWeb's steps, with the reason for every dropped page.
 
@@ -92,7 +108,9 @@ def data(
     """
     if target == "diff":
         if len(overlays) != 2:
-            raise UserError("crawltalk data diff takes two runs, such as: crawltalk data diff runs/small runs/other")
+            raise UserError(
+                "crawltalk data diff takes two runs, such as: crawltalk data diff runs/small runs/other"
+            )
         diff_data(*overlays, rows=rows)
         return
     _build(("data",), target, overlays, out, None, _with_engine(engine, set))
@@ -146,7 +164,9 @@ def _build(
             return
     existing = (Path(target) / "recipe.toml").exists()
     if not existing and "/" in target and not target.endswith(".toml"):
-        raise BadRecipe(f"{target} is no run (it has no recipe.toml); start one with: crawltalk run small --out {target}")
+        raise BadRecipe(
+            f"{target} is no run (it has no recipe.toml); start one with: crawltalk run small --out {target}"
+        )
     folder = RunFolder(out or (target if existing else Path("runs") / Path(target).stem))
     source: str | Path = Path(target) / "recipe.toml" if existing else target
     if names != ALL and folder.exists() and not overlays and not settings:

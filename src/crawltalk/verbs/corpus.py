@@ -1,4 +1,6 @@
-"""Verbs that look at the data stage: its funnel, one page's way through it, two runs side by side, the price of a bigger crawl."""
+"""Verbs that look at the data stage: its funnel, one page's way through it, two runs side by side, the price
+of a bigger crawl.
+"""
 
 import json as jsonlib
 import math
@@ -8,11 +10,11 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from crawltalk.core.console import console, print_table, size
 from crawltalk.core.documents import read_documents, read_table
 from crawltalk.core.errors import MissingInput, UserError
-from crawltalk.core.run import RunFolder
 from crawltalk.core.types import Document
+from crawltalk.run.console import console, print_table, size
+from crawltalk.run.folder import RunFolder
 
 Json = Annotated[bool, Parameter(negative=(), help="Print one JSON object instead.")]
 _BAR = 40
@@ -20,7 +22,9 @@ _SORTS = {"cluster"}
 
 
 def funnel(path: Path = Path("runs/small"), *, rows: int = 15, json: Json = False) -> None:
-    """What the data stage dropped and why: pages and bytes after each step, reasons, languages, hosts, lengths, duplicates."""
+    """What the data stage dropped and why: pages and bytes after each step, reasons, languages, hosts,
+    lengths, duplicates.
+    """
     record = _record(path, "funnel.json")
     if json:
         print(jsonlib.dumps(record, ensure_ascii=False))
@@ -39,7 +43,10 @@ def funnel(path: Path = Path("runs/small"), *, rows: int = 15, json: Json = Fals
     reasons = sorted(record["removed"], key=lambda row: -row["pages"])[:rows]
     print_table(
         ("step", "reason", "pages", "example"),
-        [(row["step"], row["reason"], f"{row['pages']:,}", "".join(row["examples"][:1])[:80]) for row in reasons],
+        [
+            (row["step"], row["reason"], f"{row['pages']:,}", "".join(row["examples"][:1])[:80])
+            for row in reasons
+        ],
     )
     for name, counts in (
         ("languages", record["languages"]),
@@ -57,7 +64,7 @@ def funnel(path: Path = Path("runs/small"), *, rows: int = 15, json: Json = Fals
 
 def show_page(folder: Path, page: str) -> None:
     """The way of one page through the steps: `page` is its URL or id; every filter's decision on its text."""
-    from crawltalk.data.funnel import STEPS
+    from crawltalk.data.record.funnel import STEPS
     from crawltalk.data.refine import load_filters
 
     row, step = _find(folder, page)
@@ -81,7 +88,9 @@ def show_page(folder: Path, page: str) -> None:
             "language_score": row.get("language_score") or 0.0,
         }
         document = Document(
-            **text, **{key: row.get(key) or "" for key in ("id", "dump", "url", "date", "file_path")}, token_count=0
+            **text,
+            **{key: row.get(key) or "" for key in ("id", "dump", "url", "date", "file_path")},
+            token_count=0,
         )
         for name, check in filters.items():
             reason = check(document)
@@ -93,7 +102,7 @@ def show_page(folder: Path, page: str) -> None:
 def _find(folder: Path, page: str) -> tuple[dict[str, Any], str | None]:
     """The row of a page and the step that dropped it, None if it is a document."""
     from crawltalk.core.documents import COLUMNS
-    from crawltalk.data.funnel import REMOVED_COLUMNS
+    from crawltalk.data.record.funnel import REMOVED_COLUMNS
 
     for name, columns in (("documents", COLUMNS), ("removed", REMOVED_COLUMNS)):
         for path in sorted(folder.glob(f"{name}-*.parquet")):
@@ -111,7 +120,9 @@ def diff_data(left: Path, right: Path, *, rows: int = 10, json: bool = False) ->
     moves: dict[str, int] = {}
     examples: dict[str, str] = {}
     for id_ in sides[0] | sides[1]:
-        (fate, url, text), (other_fate, other_url, other_text) = (side.get(id_, ("absent", "", b"")) for side in sides)
+        (fate, url, text), (other_fate, other_url, other_text) = (
+            side.get(id_, ("absent", "", b"")) for side in sides
+        )
         if fate == other_fate == "document":
             move = "document in both" if text == other_text else "document in both, with another text"
         elif "document" not in (fate, other_fate):
@@ -123,18 +134,27 @@ def diff_data(left: Path, right: Path, *, rows: int = 10, json: bool = False) ->
     ordered = sorted(moves, key=lambda move: -moves[move])
     if json:
         print(
-            jsonlib.dumps({move: {"pages": moves[move], "example": examples[move]} for move in ordered}, ensure_ascii=False)
+            jsonlib.dumps(
+                {move: {"pages": moves[move], "example": examples[move]} for move in ordered},
+                ensure_ascii=False,
+            )
         )
         return
     console.print(f"{left} -> {right}", markup=False)
-    print_table(("fate", "pages", "example"), [(move, f"{moves[move]:,}", examples[move]) for move in ordered[:rows]])
+    print_table(
+        ("fate", "pages", "example"), [(move, f"{moves[move]:,}", examples[move]) for move in ordered[:rows]]
+    )
 
 
 def _fates(run: Path) -> dict[str, tuple[str, str, bytes]]:
     """Id -> what became of the page, its URL, a hash of its text."""
     folder = RunFolder(run).finished("data")
     found = {
-        document.id: ("document", document.url, blake2b(document.text.encode("utf-8", "replace"), digest_size=8).digest())
+        document.id: (
+            "document",
+            document.url,
+            blake2b(document.text.encode("utf-8", "replace"), digest_size=8).digest(),
+        )
         for document in read_documents(folder)
     }
     for path in sorted(folder.glob("removed-*.parquet")):
@@ -144,14 +164,15 @@ def _fates(run: Path) -> dict[str, tuple[str, str, bytes]]:
 
 
 def classifier(labels: Path, *, out: Path = Path("classifier.safetensors")) -> None:
-    """Train a quality classifier on your labels, say how good it is on a tenth of them, and save it for --data.classifier.
+    """Train a quality classifier on your labels, say how good it is on a tenth of them, and save it for
+    --data.classifier.
 
     Parameters
     ----------
     labels
         JSONL: {"text": "...", "label": 1}; labels from 0 (poor) to 1 (good).
     """
-    from crawltalk.data.classifier import evaluate, read_labels, train
+    from crawltalk.data.filters.classifier import evaluate, read_labels, train
 
     rows = read_labels(labels)
     found = evaluate(rows)
@@ -165,7 +186,8 @@ def classifier(labels: Path, *, out: Path = Path("classifier.safetensors")) -> N
 
 
 def price_crawl(path: Path, pages: float, cores: int, dollars: float, *, json: bool) -> None:
-    """Print what refining a crawl of so many pages would cost, from the cost per page that a run measured on this machine.
+    """Print what refining a crawl of so many pages would cost, from the cost per page that a run measured on
+    this machine.
 
     `cores` would work at once, each for `dollars` an hour.
     """
@@ -197,7 +219,10 @@ def price_crawl(path: Path, pages: float, cores: int, dollars: float, *, json: b
     heads = [f"{scale:,} pages" for scale in scales]
     print_table(
         ("step", "us a page", *(f"core h, {head}" for head in heads)),
-        [(step["step"], step["microseconds_a_page"], *(f"{value:,.3g}" for value in step["core_hours"])) for step in steps],
+        [
+            (step["step"], step["microseconds_a_page"], *(f"{value:,.3g}" for value in step["core_hours"]))
+            for step in steps
+        ],
     )
     names = {
         "core_hours": "core hours",
@@ -216,13 +241,19 @@ def price_crawl(path: Path, pages: float, cores: int, dollars: float, *, json: b
 
 def _seconds(step: str, seconds: float, measured: int, pages: int) -> float:
     growth = pages / measured
-    return seconds * growth * (math.log2(max(2, pages)) / math.log2(max(2, measured)) if step in _SORTS else 1)
+    return (
+        seconds * growth * (math.log2(max(2, pages)) / math.log2(max(2, measured)) if step in _SORTS else 1)
+    )
 
 
 def _sizes(path: Path, record: dict[str, Any]) -> dict[str, float]:
     """Bytes a page: read, written, and on disk while deduplicating."""
     folder, measured = path / "data", record["metrics"]["pages"]
-    files = jsonlib.loads((path / "crawl" / "files.json").read_text()) if (path / "crawl" / "files.json").exists() else []
+    files = (
+        jsonlib.loads((path / "crawl" / "files.json").read_text())
+        if (path / "crawl" / "files.json").exists()
+        else []
+    )
     written = sum(file.stat().st_size for file in folder.glob("documents-*.parquet"))
     dropped = sum(file.stat().st_size for file in folder.glob("removed-*.parquet"))
     candidates = next(row["pages"] for row in record["steps"] if row["step"] == "quality")

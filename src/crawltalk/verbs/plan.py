@@ -5,10 +5,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-from crawltalk.core import budget
-from crawltalk.core.config import load_recipe
-from crawltalk.core.console import console, print_table, size
 from crawltalk.core.errors import UserError
+from crawltalk.recipe import cost
+from crawltalk.recipe.layers import load_recipe
+from crawltalk.run.console import console, print_table, size
 from crawltalk.verbs.corpus import Json, price_crawl
 
 
@@ -45,11 +45,11 @@ def plan(
     if Path(source).is_dir():
         price_crawl(Path(source), pages, cores, 0.04 if dollars is None else dollars, json=json)
         return
-    if hardware not in budget.HARDWARE:
-        raise UserError(f"no hardware is called {hardware!r}; there are: {', '.join(budget.HARDWARE)}")
+    if hardware not in cost.HARDWARE:
+        raise UserError(f"no hardware is called {hardware!r}; there are: {', '.join(cost.HARDWARE)}")
     if gpus < 1 or not 0 < utilization <= 1:
         raise UserError("--gpus is at least 1, and --utilization a share of the peak, above 0 and at most 1")
-    row = price_model(source, budget.HARDWARE[hardware], gpus, utilization, dollars)
+    row = price_model(source, cost.HARDWARE[hardware], gpus, utilization, dollars)
     if json:
         print(jsonlib.dumps(row))
         return
@@ -73,18 +73,22 @@ def plan(
 
 
 def price_model(
-    source: str, hardware: budget.Hardware, gpus: int, utilization: float, dollars: float | None
+    source: str, hardware: cost.Hardware, gpus: int, utilization: float, dollars: float | None
 ) -> dict[str, Any]:
     """The sums, by name."""
     recipe = load_recipe(source)
-    model, vocabulary, tokens = recipe.pretrain.model, recipe.tokenizer.vocab_size, recipe.pretrain.tokens or 0
-    memory = budget.training_bytes(model, vocabulary, recipe.pretrain.batch_tokens)
-    flop = budget.training_flops(model, vocabulary, tokens)
+    model, vocabulary, tokens = (
+        recipe.pretrain.model,
+        recipe.tokenizer.vocab_size,
+        recipe.pretrain.tokens or 0,
+    )
+    memory = cost.training_bytes(model, vocabulary, recipe.pretrain.batch_tokens)
+    flop = cost.training_flops(model, vocabulary, tokens)
     hours = flop / (gpus * hardware.flops * utilization) / 3600
     rate = hardware.dollars if dollars is None else dollars
     return {
         "name": recipe.name,
-        "parameters": budget.parameters(model, vocabulary),
+        "parameters": cost.parameters(model, vocabulary),
         "tokens": tokens,
         "flop": flop,
         "peak": hardware.flops,

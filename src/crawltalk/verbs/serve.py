@@ -9,11 +9,11 @@ from typing import Annotated, Literal
 import msgspec
 from cyclopts import Parameter
 
-from crawltalk.core.console import console
 from crawltalk.core.errors import UserError
-from crawltalk.core.names import model_folder
-from crawltalk.core.run import RunFolder
 from crawltalk.pipeline import STAGES
+from crawltalk.run.console import console
+from crawltalk.run.folder import RunFolder
+from crawltalk.run.models import model_folder
 from crawltalk.verbs.trace import open_index
 
 _LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -65,18 +65,27 @@ def serve(
     """
     keys = tuple(filter(None, (*api_key, *os.environ.get(_KEYS, "").split(","))))
     if host not in _LOCAL and not keys:
-        raise UserError(f"anybody could use a server on {host}: give --api-key or {_KEYS}, or leave --host out")
+        raise UserError(
+            f"anybody could use a server on {host}: give --api-key or {_KEYS}, or leave --host out"
+        )
     if cache is not None and not 0 < cache < 1e6:
         raise UserError("cache is above 0: gigabytes")
-    if port not in range(65536) or queue < 1 or max_body < 1 or timeout <= 0 or grace < 0 or (rate is not None and rate < 1):
+    if (
+        port not in range(65536)
+        or queue < 1
+        or max_body < 1
+        or timeout <= 0
+        or grace < 0
+        or (rate is not None and rate < 1)
+    ):
         raise UserError(
             "port is below 65536, queue, max-body and rate are 1 or more, timeout is above 0, grace is 0 or more"
         )
     from crawltalk.engine import Engine
     from crawltalk.engine.service import Service
     from crawltalk.serve import Settings, make_app, run
-    from crawltalk.serve.pages import routes
-    from crawltalk.serve.server import bound
+    from crawltalk.serve.http.server import bound
+    from crawltalk.serve.ui.routes import routes
 
     served, folders = models_of(model)
     size = None if cache is None else int(cache * 1e9)
@@ -87,9 +96,15 @@ def serve(
     models = {name: services[folder] for name, folder in folders.items()}
     tokenizers = {name: service.engine.tokenizer for name, service in models.items()}
     hosts = _LOCAL if host in _LOCAL else None
-    settings = Settings(keys=keys, rate=rate, timeout=timeout, max_body=max_body, hosts=hosts, log_prompts=log_prompts)
+    settings = Settings(
+        keys=keys, rate=rate, timeout=timeout, max_body=max_body, hosts=hosts, log_prompts=log_prompts
+    )
     index = open_index(str(served.path)) if served and served.manifest("index") else None
-    traces = {name: lambda text, _: msgspec.to_builtins(index.trace(text).passages) for name in models} if index else {}
+    traces = (
+        {name: lambda text, _: msgspec.to_builtins(index.trace(text).passages) for name in models}
+        if index
+        else {}
+    )
     app = make_app(models, settings, routes(served, STAGES, tokenizers, index, settings), traces)
     log = logging.getLogger("crawltalk.serve")
     log.addHandler(logging.StreamHandler(sys.stderr))
@@ -100,7 +115,8 @@ def serve(
 
 
 def models_of(name: str) -> tuple[RunFolder | None, dict[str, Path]]:
-    """What to serve: the run, if it is one, and the folder of each model by its name; the best one stands first.
+    """What to serve: the run, if it is one, and the folder of each model by its name; the best one stands
+    first.
 
     Of a run `small` these are `small`, its assistant, and `small/pretrain`, `small/sft`. Raises MissingInput.
     """
@@ -110,7 +126,9 @@ def models_of(name: str) -> tuple[RunFolder | None, dict[str, Path]]:
         return None, {best.resolve().name: best}
     title = run.path.resolve().name
     stages = {f"{title}/{stage.name}": run.folder(stage.name) for stage in STAGES}
-    return run, {title: best} | {name: folder for name, folder in stages.items() if (folder / "config.json").exists()}
+    return run, {title: best} | {
+        name: folder for name, folder in stages.items() if (folder / "config.json").exists()
+    }
 
 
 def _announce(host: str, port: int, model: str, keyed: bool) -> None:

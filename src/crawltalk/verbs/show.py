@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from crawltalk.core.console import console, print_table, size
 from crawltalk.core.errors import MissingInput
+from crawltalk.run.console import console, print_table, size
 from crawltalk.verbs.corpus import show_page
 
 
@@ -44,14 +44,18 @@ def show(path: Path, *, rows: int = 3, find: str | None = None, page: str | None
 
         with safe_open(path, "numpy") as file:
             slices = [(name, file.get_slice(name)) for name in file.keys()]  # noqa: SIM118 (not a dict)
-            table = [(name, part.get_dtype(), " x ".join(map(str, part.get_shape()))) for name, part in slices]
+            table = [
+                (name, part.get_dtype(), " x ".join(map(str, part.get_shape()))) for name, part in slices
+            ]
         print_table(("tensor", "type", "shape"), table)
     elif path.suffix == ".bin":
         _show_tokens(path, rows)
     elif path.name.endswith((".warc.gz", ".warc")):
         _show_warc(path, rows)
     else:
-        console.print(path.read_text(encoding="utf-8", errors="replace")[:20_000], markup=False, soft_wrap=True)
+        console.print(
+            path.read_text(encoding="utf-8", errors="replace")[:20_000], markup=False, soft_wrap=True
+        )
 
 
 def _show_folder(path: Path) -> None:
@@ -61,7 +65,9 @@ def _show_folder(path: Path) -> None:
 
 def _show_rows(table: list[dict[str, Any]], rows: int, find: str | None) -> None:
     if find is not None:
-        table = [row for row in table if find.lower() in json.dumps(row, ensure_ascii=False, default=str).lower()]
+        table = [
+            row for row in table if find.lower() in json.dumps(row, ensure_ascii=False, default=str).lower()
+        ]
         console.print(f"{len(table):,} rows contain {find!r}", markup=False)
     for row in table[:rows]:
         console.rule(characters="-")
@@ -76,9 +82,15 @@ def _show_tokens(path: Path, rows: int) -> None:
 
     split = path.name.split("-")[0]
     shards = TokenShards(path.parent, split)
-    console.print(f"{path}: {len(shards):,} tokens in the split {split!r}; the first {rows * 100}:", markup=False)
+    console.print(
+        f"{path}: {len(shards):,} tokens in the split {split!r}; the first {rows * 100}:", markup=False
+    )
     tokenizer = Tokenizer.load(path.parent.parent / "tokenizer")
-    console.print(tokenizer.decode(shards.window(0, min(rows * 100, len(shards))).tolist()), markup=False, soft_wrap=True)
+    console.print(
+        tokenizer.decode(shards.window(0, min(rows * 100, len(shards))).tolist()),
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _show_warc(path: Path, rows: int) -> None:
@@ -88,6 +100,11 @@ def _show_warc(path: Path, rows: int) -> None:
         if index == rows:
             break
         console.rule(characters="-")
-        for key, value in [*record.headers.items(), *(record.http_headers.items() if record.http_headers else ())]:
+        for key, value in [
+            *record.headers.items(),
+            *(record.http_headers.items() if record.http_headers else ()),
+        ]:
             console.print(f"{key}: {value}", markup=False, soft_wrap=True)
-        console.print(record.reader.read(1500).decode("utf-8", errors="replace"), markup=False, soft_wrap=True)
+        console.print(
+            record.reader.read(1500).decode("utf-8", errors="replace"), markup=False, soft_wrap=True
+        )

@@ -1,4 +1,6 @@
-"""The verb that asks how far a larger model would get, of small ones that are trained on the same tokens (Kaplan et al. 2020)."""
+"""The verb that asks how far a larger model would get, of small ones that are trained on the same tokens
+(Kaplan et al. 2020).
+"""
 
 import dataclasses
 import json as jsonlib
@@ -9,12 +11,12 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from crawltalk.core import budget, config
-from crawltalk.core.console import console, print_table
 from crawltalk.core.errors import UserError
-from crawltalk.core.recipe import Recipe
-from crawltalk.core.run import RunFolder
-from crawltalk.core.stage import STATE, Job, Progress, write_atomically
+from crawltalk.core.files import write_atomically
+from crawltalk.recipe import Recipe, cost, layers
+from crawltalk.run.console import console, print_table
+from crawltalk.run.folder import RunFolder
+from crawltalk.run.stage import STATE, Job, Progress
 
 STEPS = 200
 """Optimizer steps of a small model, at least: below that the schedule decides, not the size."""
@@ -27,7 +29,8 @@ def sweep(
     depths: Annotated[tuple[int, ...], Parameter(negative=())] = (),
     json: Annotated[bool, Parameter(negative=(), help="Print one JSON object instead.")] = False,
 ) -> None:
-    """Train small models on a run's tokens, fit the validation loss against compute, and predict that of the run's own model.
+    """Train small models on a run's tokens, fit the validation loss against compute, and predict that of the
+    run's own model.
 
     The result goes to lab/scaling.json in the run, and into its report when that is built again.
 
@@ -41,14 +44,18 @@ def sweep(
     recipe = run.recipe()
     chosen = sorted(set(depths)) or list(range(1, recipe.pretrain.model.depth))
     if len(chosen) < 2 or chosen[0] < 1:
-        raise UserError(f"a line needs two models, of depth 1 or more, not {chosen}; give --depths 1 --depths 2")
+        raise UserError(
+            f"a line needs two models, of depth 1 or more, not {chosen}; give --depths 1 --depths 2"
+        )
     folder = path / RESULT.parent / "scaling"
     rows = []
     with run.lock():
         for depth in chosen:
             rows.append(_train(run, _smaller(recipe, depth), folder / f"depth-{depth}"))
             console.print(f"depth {depth}: {rows[-1]['bits_per_byte']} bits per byte", markup=False)
-    flops = budget.training_flops(recipe.pretrain.model, recipe.tokenizer.vocab_size, recipe.pretrain.tokens or 0)
+    flops = cost.training_flops(
+        recipe.pretrain.model, recipe.tokenizer.vocab_size, recipe.pretrain.tokens or 0
+    )
     slope, level = fit_power(rows)
     manifest = run.manifest("pretrain")
     result = {
@@ -59,7 +66,8 @@ def sweep(
         "measured": manifest.metrics["val_bpb"] if manifest else None,
     }
     write_atomically(path / RESULT, jsonlib.dumps(result, indent=2).encode())
-    (path / "report" / "manifest.json").unlink(missing_ok=True)  # it is no longer the report of all that is there
+    # it is no longer the report of all that is there
+    (path / "report" / "manifest.json").unlink(missing_ok=True)
     if json:
         print(jsonlib.dumps(result))
         return
@@ -83,9 +91,9 @@ def fit_power(rows: list[dict[str, Any]]) -> tuple[float, float]:
 def _smaller(recipe: Recipe, depth: int) -> Recipe:
     """The recipe of a model of another depth, with as many tokens a parameter and at least `STEPS` steps."""
     own, vocabulary = recipe.pretrain, recipe.tokenizer.vocab_size
-    share = (own.tokens or 0) / budget.parameters(own.model, vocabulary)
+    share = (own.tokens or 0) / cost.parameters(own.model, vocabulary)
     model = dataclasses.replace(own.model, depth=depth, width=None, heads=None, kv_heads=None, mlp=None)
-    tokens = round(share * budget.parameters(model, vocabulary))
+    tokens = round(share * cost.parameters(model, vocabulary))
     batch = max(own.model.context, min(own.batch_tokens, tokens // STEPS))
     pretrain = dataclasses.replace(
         own,
@@ -99,16 +107,18 @@ def _smaller(recipe: Recipe, depth: int) -> Recipe:
         start="",
         prompts=(),
     )
-    return config.derive(dataclasses.replace(recipe, pretrain=pretrain))
+    return layers.derive(dataclasses.replace(recipe, pretrain=pretrain))
 
 
 def _train(run: RunFolder, recipe: Recipe, out: Path) -> dict[str, Any]:
     """One model, unless it is there from an earlier call; one that was interrupted goes on."""
-    from crawltalk.pretrain import pretrain
+    from crawltalk.pretraining.pretrain import pretrain
 
     tokens = run.manifest("tokens")
     assert tokens is not None
-    wanted = jsonlib.dumps([tokens.fingerprint, recipe.seed, dataclasses.asdict(recipe.pretrain)], sort_keys=True)
+    wanted = jsonlib.dumps(
+        [tokens.fingerprint, recipe.seed, dataclasses.asdict(recipe.pretrain)], sort_keys=True
+    )
     mark, done = out / "recipe.json", out / "result.json"
     if not (mark.exists() and mark.read_text() == wanted):
         shutil.rmtree(out, ignore_errors=True)
@@ -117,13 +127,15 @@ def _train(run: RunFolder, recipe: Recipe, out: Path) -> dict[str, Any]:
     if done.exists():
         return jsonlib.loads(done.read_text())
     inputs = {name: run.folder(name) for name in ("tokens", "tokenizer")}
-    metrics = pretrain(Job(recipe.pretrain, inputs, out, recipe.seed, config.derive_machine(recipe.machine), Progress()))
+    metrics = pretrain(
+        Job(recipe.pretrain, inputs, out, recipe.seed, layers.derive_machine(recipe.machine), Progress())
+    )
     model, vocabulary = recipe.pretrain.model, recipe.tokenizer.vocab_size
     row = {
         "depth": model.depth,
         "parameters": metrics["parameters"],
         "tokens": metrics["tokens"],
-        "flop": budget.training_flops(model, vocabulary, int(metrics["tokens"])),
+        "flop": cost.training_flops(model, vocabulary, int(metrics["tokens"])),
         "bits_per_byte": metrics["val_bpb"],
     }
     write_atomically(done, jsonlib.dumps(row).encode())

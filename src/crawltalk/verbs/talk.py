@@ -12,15 +12,17 @@ from rich.columns import Columns
 from rich.markup import escape
 from rich.panel import Panel
 
-from crawltalk.core.console import console
 from crawltalk.core.errors import UserError
-from crawltalk.core.names import model_folder
 from crawltalk.core.types import Message
+from crawltalk.run.console import console
+from crawltalk.run.models import model_folder
 
 if TYPE_CHECKING:
     from crawltalk.engine import Engine, Sampling
 
-Model = Annotated[str, Parameter(help="A run, an imported model (smollm2), or a folder in Hugging Face's layout.")]
+Model = Annotated[
+    str, Parameter(help="A run, an imported model (smollm2), or a folder in Hugging Face's layout.")
+]
 Precision = Annotated[
     Literal["float32", "bfloat16", "int8"],
     Parameter(help="Of the weights; int8 is refused where it makes the model's perplexity 0.5 % higher."),
@@ -56,7 +58,10 @@ class Knobs:
         return Sampling(
             temperature=temperature if self.temperature is None else self.temperature,
             max_tokens=max_tokens if self.max_tokens is None else self.max_tokens,
-            **{name: getattr(self, name) for name in ("top_k", "top_p", "min_p", "repetition_penalty", "stop", "seed")},
+            **{
+                name: getattr(self, name)
+                for name in ("top_k", "top_p", "min_p", "repetition_penalty", "stop", "seed")
+            },
         )
 
 
@@ -77,14 +82,16 @@ def generate(
     assistant
         Put the text into a transcript of a helpful assistant, whose turn comes next, and show that turn.
     """
-    from crawltalk.engine.prompts import as_assistant, first_line
+    from crawltalk.chat.prompts import as_assistant, first_line
 
     if samples < 1:
         raise UserError("--samples is at least 1")
     sampling = knobs.sampling(0.8, 64)
     prompt = sys.stdin.read() if prompt == "-" else prompt
     engine = _load(model_folder(model, prefer=("pretrain",)), precision)
-    ids = engine.recent([engine.tokenizer.eot, *engine.tokenizer.encode(as_assistant([], prompt) if assistant else prompt)])
+    ids = engine.recent(
+        [engine.tokenizer.eot, *engine.tokenizer.encode(as_assistant([], prompt) if assistant else prompt)]
+    )
     texts = [""] * samples
     for _, event in engine.run([engine.request(ids, sampling, samples=samples)]):
         texts[event.sample] += event.text
@@ -93,7 +100,9 @@ def generate(
     if json:
         print(jsonlib.dumps({"prompt": prompt, "samples": texts}, ensure_ascii=False))
     elif console.is_terminal:
-        console.print(Columns([Panel(f"[bold]{escape(prompt)}[/]{escape(text)}", width=44) for text in texts]))
+        console.print(
+            Columns([Panel(f"[bold]{escape(prompt)}[/]{escape(text)}", width=44) for text in texts])
+        )
     else:
         for index, text in enumerate(texts):
             print(f"--- sample {index}\n{prompt}{text}")
@@ -108,7 +117,8 @@ def chat(
     precision: Precision = "float32",
     json: Json = False,
 ) -> None:
-    """Talk with the assistant: one answer to a message (-: what stands on standard input), else a conversation (/clear, /quit).
+    """Talk with the assistant: one answer to a message (-: what stands on standard input), else a
+    conversation (/clear, /quit).
 
     Where nobody types, each line of standard input gets an answer.
     """
@@ -122,7 +132,10 @@ def chat(
         messages = [*start, Message("user", text)]
         if json:
             print(
-                jsonlib.dumps({"message": text, "reply": engine.reply(messages, sampling)}, ensure_ascii=False), flush=True
+                jsonlib.dumps(
+                    {"message": text, "reply": engine.reply(messages, sampling)}, ensure_ascii=False
+                ),
+                flush=True,
             )
         else:
             _answer(engine, messages, sampling)
@@ -160,7 +173,9 @@ def _answer(engine: "Engine", messages: list[Message], sampling: "Sampling") -> 
     """Stream one reply to the terminal."""
     dropped = engine.prompt(messages)[1]
     if dropped:
-        console.print(f"[dim]the oldest {dropped} messages no longer fit into the context of {engine.context} tokens")
+        console.print(
+            f"[dim]the oldest {dropped} messages no longer fit into the context of {engine.context} tokens"
+        )
     reply = ""
     for piece in engine.stream_reply(messages, sampling):
         reply += piece

@@ -3,14 +3,16 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crawltalk.core.console import console, number
-from crawltalk.core.names import model_folder
+from crawltalk.run.console import console, number
+from crawltalk.run.models import model_folder
 
 if TYPE_CHECKING:
     from crawltalk.tokenizer import Tokenizer
 
 
-def tokens(text: str, *, model: str = "runs/small", compare: tuple[Path, ...] = (), steps: bool = False) -> None:
+def tokens(
+    text: str, *, model: str = "runs/small", compare: tuple[Path, ...] = (), steps: bool = False
+) -> None:
     """Show the tokens of a text: coloured on a terminal, `id TAB piece` lines elsewhere.
 
     Parameters

@@ -11,9 +11,9 @@ from cyclopts import Parameter
 from rich.markup import escape
 from rich.text import Text
 
-from crawltalk.core.console import console
 from crawltalk.core.errors import BadInput
-from crawltalk.core.run import RunFolder
+from crawltalk.run.console import console
+from crawltalk.run.folder import RunFolder
 
 if TYPE_CHECKING:
     from crawltalk.retrieval.trace import Trace, TraceIndex
@@ -54,7 +54,9 @@ def trace(
 
 
 def open_index(model: str) -> "TraceIndex":
-    """The training data of a run, `runs/small` or `small`. Raises MissingInput if there is no run, or it has no index."""
+    """The training data of a run, `runs/small` or `small`. Raises MissingInput if there is no run, or it has
+    no index.
+    """
     from crawltalk.retrieval.trace import TraceIndex
     from crawltalk.tokenizer import Tokenizer
 
@@ -68,7 +70,9 @@ def open_index(model: str) -> "TraceIndex":
 
 def _print(found: "Trace", least: int, rows: int) -> None:
     console.print(_marked(found), soft_wrap=True)
-    console.print(f"\n{found.covered} of {found.tokens} tokens stand in the training data, in passages of {least} or more")
+    console.print(
+        f"\n{found.covered} of {found.tokens} tokens stand in the training data, in passages of {least} or more"
+    )
     for number, passage in enumerate(found.passages[:rows], 1):
         span = passage.span
         console.print(
@@ -78,9 +82,13 @@ def _print(found: "Trace", least: int, rows: int) -> None:
         )
         for source in span.sources:
             console.print(
-                f"  {source.url} ({source.title or source.id}): {source.occurrences:,} times", soft_wrap=True, markup=False
+                f"  {source.url} ({source.title or source.id}): {source.occurrences:,} times",
+                soft_wrap=True,
+                markup=False,
             )
-            console.print(f"    {' '.join(source.excerpt.split())}", soft_wrap=True, markup=False, style="dim")
+            console.print(
+                f"    {' '.join(source.excerpt.split())}", soft_wrap=True, markup=False, style="dim"
+            )
 
 
 def _marked(found: "Trace") -> Text:

@@ -1,0 +1,1 @@
+"""Conversations, and how models read and write them."""

@@ -1,0 +1,28 @@
+"""Prompts by which a base model, which only continues documents, answers: the document is one in which an
+answer comes next.
+"""
+
+from collections.abc import Sequence
+
+PERSON, ASSISTANT = "Person:", "Assistant:"
+INTRODUCTION = (
+    "This is a conversation between a person and a helpful assistant that gives short, true answers.\n\n"
+)
+
+
+def few_shot(examples: Sequence[tuple[str, str]], asked: str) -> str:
+    """Lines of `asked: answer`, the last one open (in-context learning; Brown et al. 2020, section 2)."""
+    return "".join(f"{question}: {reply}\n" for question, reply in examples) + f"{asked}:"
+
+
+def as_assistant(turns: Sequence[tuple[str, str]], asked: str) -> str:
+    """A transcript in which an assistant's turn comes next: an assistant without any fine-tuning (Askell et
+    al. 2021, section 2).
+    """
+    talk = "".join(f"{PERSON} {question}\n{ASSISTANT} {reply}\n\n" for question, reply in turns)
+    return f"{INTRODUCTION}{talk}{PERSON} {asked}\n{ASSISTANT}"
+
+
+def first_line(reply: str) -> str:
+    """What was said before the model went on with the document."""
+    return (reply.strip().splitlines() or [""])[0]

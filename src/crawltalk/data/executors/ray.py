@@ -1,0 +1,89 @@
+"""A Ray cluster: each file is one Ray task, the same function as on one machine.
+
+The machines must see the run's folder under the same path. Ray starts the task of a dead process again, and
+the new one reads beside the file at which page the other died (`refine.Guard`): a retry never meets a poison
+page a third time.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from crawltalk.core.errors import MissingInput, UserError
+from crawltalk.data.parts import Task
+from crawltalk.data.refine import refine
+from crawltalk.recipe import Machine
+
+RETRIES = 100
+"""Of one file: two for each page that kills its process, and those whose machine went away."""
+_AHEAD = 2  # tasks handed to Ray per core, so that a list of 90,000 files does not pile up there
+
+
+class Engine:
+    """A connection to the cluster; to be used in a `with`."""
+
+    def __init__(self, machine: Machine, files: int) -> None:
+        self.ray = _ray(machine)
+
+    def __enter__(self) -> "Engine":
+        return self
+
+    def warm_up(self) -> None:
+        """Each task does it for itself."""
+
+    def __exit__(self, *error: object) -> None:
+        self.ray.shutdown()
+
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        """Apply a function to each item as Ray tasks; results in order."""
+        remote = self.ray.remote(function)
+        left = iter(items)
+        running = [remote.remote(item) for item in islice(left, _window(self.ray))]
+        while running:
+            yield self.ray.get(running.pop(0))
+            running += [remote.remote(item) for item in islice(left, 1)]
+
+    def refine_all(self, tasks: Sequence[Task], report: Callable[[Task, int], Any]) -> None:
+        """Refine all files, the largest first; `report` hears -1 when one is done. Raises the UserError of a
+        file.
+        """
+        remote = self.ray.remote(max_retries=RETRIES)(refine)
+        left = iter(sorted(tasks, key=lambda task: -task.size))
+        running = {remote.remote(task): task for task in islice(left, _window(self.ray))}
+        while running:
+            for finished in self.ray.wait(list(running))[0]:
+                task = running.pop(finished)
+                try:
+                    self.ray.get(finished)
+                except self.ray.exceptions.RayTaskError as error:
+                    if isinstance(error.cause, UserError):
+                        raise error.cause from None
+                    raise
+                except self.ray.exceptions.RayError as error:
+                    raise UserError(
+                        f"Ray gave up {task.name} ({type(error).__name__}); the finished parts are kept: run again"
+                    ) from None
+                report(task, -1)
+                running |= {remote.remote(task): task for task in islice(left, 1)}
+
+
+def _window(ray: Any) -> int:
+    return max(2, int(_AHEAD * ray.cluster_resources().get("CPU", 1)))
+
+
+def _ray(machine: Machine) -> Any:
+    """Ray, connected. Raises MissingInput if it is not installed or there is no cluster at the address."""
+    try:
+        import ray
+    except ImportError:
+        raise MissingInput("--machine.engine ray needs Ray: pip install 'ray>=2.40'") from None
+    if not ray.is_initialized():
+        here: dict[str, Any] = (
+            {} if machine.ray_address else {"num_cpus": machine.workers, "include_dashboard": False}
+        )
+        try:
+            ray.init(machine.ray_address, logging_level=logging.ERROR, log_to_driver=False, **here)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise MissingInput(f"there is no Ray cluster at {machine.ray_address} ({error})") from None
+    return ray

@@ -1,0 +1,123 @@
+"""Main-text extraction: the page without navigation, banners, sidebars, link lists, comments and footers.
+
+The page is read once into blocks of text (`scan`), each block is described by numbers (`blocks`), and a small
+classifier says which are content: a network of one hidden layer. Its weights, and what the words in class
+names speak for, stand in `weights.json`; `scripts/train_extractor.py` makes them.
+"""
+
+import html as entities
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+
+from crawltalk.data.extract.blocks import features
+from crawltalk.data.extract.scan import Scan, scan, word_hash
+from crawltalk.data.read.warc import decode
+
+WEIGHTS = Path(__file__).with_name("weights.json")
+THRESHOLD = 0.68
+"""Least probability of a block to be content: best for articles; for lists and forums 0.45 would be."""
+FARTHEST = 8
+"""Standard deviations: a number farther from its mean counts as so far."""
+_PROSE = 60
+"""Bytes of a block that is more than a label."""
+
+
+class Classifier(NamedTuple):
+    """What `weights.json` holds, as arrays."""
+
+    names: tuple[np.ndarray, np.ndarray]
+    """Hashes of words in class names, sorted, and how much each speaks for content."""
+    network: tuple[np.ndarray, ...]
+    """Mean and scale of the features, weights and biases of the hidden layer and of the output."""
+
+    @classmethod
+    def of(cls, table: Mapping[str, Any]) -> "Classifier":
+        """From the names and lists in the file."""
+        scores = sorted((word_hash(word.encode()), score) for word, score in table["names"].items())
+        hashes = np.array([hash_ for hash_, _ in scores], np.uint64)
+        parts = ("mean", "scale", "hidden", "hidden_bias", "output", "output_bias")
+        network = tuple(
+            np.array(table[name], np.float32).reshape(np.shape(table[name]) or 1) for name in parts
+        )
+        return cls((hashes, np.array([score for _, score in scores], np.float32)), network)
+
+    def probabilities(self, page: Scan) -> np.ndarray:
+        """For each block of a page the probability that it is content."""
+        return _network(features(page, self.names), *self.network)
+
+
+@cache
+def _classifier() -> Classifier:
+    return Classifier.of(json.loads(WEIGHTS.read_text(encoding="utf-8")))
+
+
+def extract(html: bytes, url: str | None = None) -> str | None:
+    """The main text of a page, blocks on lines of their own; None if there is none.
+
+    `url` is accepted for the common signature of extractors and not needed.
+    """
+    return extract_text(decode(html))
+
+
+def extract_text(html: str) -> str | None:
+    """The same for a page that is decoded already."""
+    page = scan(html.encode("utf-8", "replace"))
+    return main_text(page, _classifier().probabilities(page)) if len(page.blocks) else None
+
+
+def main_text(page: Scan, probabilities: np.ndarray) -> str | None:
+    """The blocks that are content, if there is more among them than labels and links."""
+    kept = page.blocks[probabilities > THRESHOLD]
+    size = kept[:, 1] - kept[:, 0]
+    if not np.any((size > _PROSE) & (kept[:, 2] < size / 2)):
+        return None
+    lines = [plain(page.text, block) for block in kept]
+    return (
+        "\n".join(line for place, line in enumerate(lines) if line and line not in lines[place - 1 : place])
+        or None
+    )
+
+
+def visible_text(html: str, characters: int = 2000) -> str:
+    """The text of all blocks, boilerplate and all, up to about so many characters."""
+    page = scan(html.encode("utf-8", "replace"))
+    lines: list[str] = []
+    for block in page.blocks:
+        lines.append(plain(page.text, block))
+        characters -= len(lines[-1])
+        if characters < 0:
+            break
+    return "\n".join(lines)
+
+
+def plain(text: bytes, block: np.ndarray) -> str:
+    """A block's text, entities resolved, white space single."""
+    piece = text[block[0] : block[1]].decode("utf-8", "replace")
+    return " ".join((entities.unescape(piece) if "&" in piece else piece).replace("\0", "").split())
+
+
+@njit(cache=True)
+def _network(rows, mean, scale, hidden, hidden_bias, output, output_bias):
+    """(blocks, features) -> probabilities. Not through BLAS, whose threads would wait for each other longer
+    than a page takes.
+    """
+    found = np.empty(len(rows), np.float32)
+    units = np.empty(len(hidden_bias), np.float32)
+    limit = np.float32(FARTHEST)
+    for row in range(len(rows)):
+        units[:] = hidden_bias
+        for place in range(len(mean)):
+            value = min(limit, max(-limit, (rows[row, place] - mean[place]) / scale[place]))
+            for unit in range(len(units)):
+                units[unit] += value * hidden[place, unit]
+        total = output_bias[0]
+        for unit in range(len(units)):
+            total += max(np.float32(0), units[unit]) * output[unit]
+        found[row] = 1 / (1 + np.exp(-total))
+    return found

@@ -1,0 +1,1 @@
+"""What drops a page, or parts of it."""

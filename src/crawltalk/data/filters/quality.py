@@ -1,0 +1,218 @@
+"""Quality filters: plain functions `(Document) -> str | None`, the reason to drop a document or None, in
+FineWeb's order.
+
+Thresholds: Gopher (Rae et al. 2021, A1.1 and table A1), C4 (Raffel et al. 2020, 2.2), FineWeb (Penedo et al.
+2024, 3.6). C4's rule that every line ends in punctuation is left out, as FineWeb left it out.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numba import njit
+
+from crawltalk.core.types import Document
+from crawltalk.data.filters.words import LETTER, SYMBOL, Words, count_sentences, ends_sentence, words_of
+from crawltalk.recipe import Quality
+
+Filter = Callable[[Document], str | None]
+
+STOP_WORDS = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})
+_STOP_HASHES = np.array([hash(word) for word in STOP_WORDS]).view(np.uint64)
+POLICY = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
+LONGEST_WORD = 1000
+"""Lines with a longer one are dropped (C4's code)."""
+TOP_NGRAMS = ((2, 0.20), (3, 0.18), (4, 0.16))
+DUPLICATE_NGRAMS = ((5, 0.15), (6, 0.14), (7, 0.13), (8, 0.12), (9, 0.11), (10, 0.10))
+
+_PARAGRAPH, _LINES = re.compile(r"\n{2,}"), re.compile(r"\n+")
+_CITATION = re.compile(r"\[\d*]|\[edit]|\[citation needed]")
+
+
+def _repeated(items: Sequence[str]) -> tuple[int, int]:
+    """How many of the items repeat an earlier one, and the number of their characters."""
+    seen: set[str] = set()
+    count = characters = 0
+    for item in items:
+        if item in seen:
+            count += 1
+            characters += len(item)
+        seen.add(item)
+    return count, characters
+
+
+def gopher_repetition(config: Quality) -> Filter:
+    """Gopher's repetition rules: repeated lines, paragraphs and n-grams (Rae et al. 2021, table A1)."""
+
+    def filter_document(document: Document) -> str | None:
+        text = document.text
+        paragraphs, lines = [text.strip()], text.split("\n")
+        if "\n\n" in text:
+            paragraphs, lines = _PARAGRAPH.split(text.strip()), _LINES.split(text)
+        for name, items in (("paragraphs", paragraphs), ("lines", lines)):
+            count, characters = _repeated(items)
+            if count > 0.3 * len(items):
+                return f"duplicate {name}"
+            if characters > 0.2 * len(text):
+                return f"characters in duplicate {name}"
+        return _repeated_ngrams(words_of(text), config.repetition * len(text))
+
+    return filter_document
+
+
+def _repeated_ngrams(words: Words, size: float) -> str | None:
+    """The rules on n-grams of words in a text of `size` characters."""
+    ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(words.lengths, dtype=np.int64)])
+    n = _first_broken_limit(words.hashes, ends, _LIMITS * size, TOP_NGRAMS[-1][0])
+    if not n:
+        return None
+    return f"top {n}-gram" if n <= TOP_NGRAMS[-1][0] else f"duplicate {n}-grams"
+
+
+_LIMITS = np.array([1.0, 1.0, *(share for _, share in TOP_NGRAMS + DUPLICATE_NGRAMS)])
+"""By n: the largest share of the characters."""
+
+
+@njit(cache=True)
+def _first_broken_limit(hashes, ends, limits, longest_top):
+    """The smallest n whose n-grams take more than `limits[n]` characters, or 0."""
+    slots = 16
+    while slots < 2 * len(hashes):
+        slots *= 2
+    grams = hashes.copy()
+    first = np.empty(slots, np.int32)  # a hash table: where each n-gram occurs first
+    counts = np.empty(len(hashes), np.int32)
+    for n in range(2, min(len(limits) - 1, len(hashes)) + 1):
+        count = len(hashes) - n + 1
+        for place in range(count):
+            grams[place] = grams[place] * np.uint64(0x9E3779B97F4A7C15) + hashes[place + n - 1]
+        first[:] = -1
+        if n <= longest_top:
+            counts[:] = 0
+            best = 0
+            for place in range(count):
+                slot = _slot(first, grams, place)
+                if first[slot] < 0:
+                    first[slot] = place
+                origin = first[slot]
+                counts[origin] += 1
+            for place in range(count):
+                if counts[place] > counts[best]:
+                    best = place
+            if counts[best] * (ends[best + n] - ends[best] + n - 1) > limits[n]:
+                return n
+            continue
+        total = place = 0
+        while place < count:
+            slot = _slot(first, grams, place)
+            if first[slot] < 0:
+                first[slot] = place
+                place += 1
+            else:  # what is counted is not counted again
+                total += ends[place + n] - ends[place]
+                place += n
+        if total > limits[n]:
+            return n
+    return 0
+
+
+@njit(cache=True)
+def _slot(first, grams, place):
+    """The slot that holds an equal n-gram, or the empty one where it belongs."""
+    slot = (grams[place] ^ (grams[place] >> np.uint64(32))) & np.uint64(len(first) - 1)
+    while first[slot] >= 0 and grams[first[slot]] != grams[place]:
+        slot = (slot + np.uint64(1)) & np.uint64(len(first) - 1)
+    return slot
+
+
+def gopher_quality(config: Quality) -> Filter:
+    """Gopher's quality rules (Rae et al. 2021, A1.1)."""
+
+    def filter_document(document: Document) -> str | None:  # noqa: PLR0911 - one return per rule
+        text = document.text
+        words = words_of(text)
+        count, spoken = len(words.hashes), words.lengths[words.kinds & SYMBOL == 0]
+        if not config.min_words <= len(spoken) <= config.max_words:
+            return "too few words" if len(spoken) < config.min_words else "too many words"
+        if not 3 <= spoken.sum() / max(1, len(spoken)) <= 10:
+            return "mean word length"
+        if max(text.count("#"), text.count("...") + text.count("…")) > 0.1 * count:
+            return "symbols per word"
+        lines = text.splitlines()
+        if sum(line.lstrip().startswith(("•", "-")) for line in lines) > 0.9 * len(lines):
+            return "bullet lines"
+        if sum(line.rstrip().endswith(("...", "…")) for line in lines) > 0.3 * len(lines):
+            return "lines that end in an ellipsis"
+        if np.count_nonzero(words.kinds & LETTER) < config.letter_share * count:
+            return "words without a letter"
+        if np.isin(_STOP_HASHES, words.hashes).sum() < 2:
+            return "too few stop words"
+        return None
+
+    return filter_document
+
+
+def c4(config: Quality) -> Filter:
+    """C4's rules (Raffel et al. 2020, 2.2, and its code): lines go, or the document does. It shortens
+    `document.text`.
+    """
+
+    def filter_document(document: Document) -> str | None:
+        kept: list[str] = []
+        sentences = 0
+        for raw in document.text.splitlines():
+            words = raw.split()
+            if len(raw) > LONGEST_WORD and any(len(word) > LONGEST_WORD for word in words):
+                continue
+            if len(words) < config.min_words_per_line:
+                continue
+            line = _CITATION.sub("", raw.strip()) if "[" in raw else raw.strip()
+            low = line.lower()
+            if "lorem ipsum" in low:
+                return "lorem ipsum"
+            if "javascript" in low:
+                continue
+            if "{" in line:
+                return "curly bracket"
+            if any(phrase in low for phrase in POLICY):
+                continue
+            if sentences < config.min_sentences:
+                sentences += count_sentences(line)
+            kept.append(line)
+        if sentences < config.min_sentences:
+            return "too few sentences"
+        document.text = "\n".join(kept).strip()
+        return None
+
+    return filter_document
+
+
+def fineweb(config: Quality) -> Filter:
+    """FineWeb's own rules, found by comparing good with bad dumps (Penedo et al. 2024, 3.6)."""
+
+    def filter_document(document: Document) -> str | None:
+        text = document.text
+        lines = [line for line in text.split("\n") if line.strip()]
+        if not lines:
+            return "empty"
+        if sum(map(ends_sentence, lines)) < config.terminal_lines * len(lines):
+            return "lines without punctuation"
+        if sum(len(line) <= 30 for line in lines) > 0.67 * len(lines):
+            return "short lines"
+        if _repeated(lines)[1] > 0.01 * (len(text) - text.count("\n")):
+            return "characters in duplicate lines"
+        if text.count("\n") > 0.3 * len(words_of(text).hashes):
+            return "newlines per word"
+        return None
+
+    return filter_document
+
+
+def filters(config: Quality) -> dict[str, Filter]:
+    """All filters by name, in order."""
+    return {
+        "gopher_repetition": gopher_repetition(config),
+        "gopher_quality": gopher_quality(config),
+        "c4": c4(config),
+        "fineweb": fineweb(config),
+    }

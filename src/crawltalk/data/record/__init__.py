@@ -1,0 +1,1 @@
+"""What the data stage says of its work."""

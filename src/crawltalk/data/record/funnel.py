@@ -1,0 +1,154 @@
+"""What the data stage did: pages and characters left after each step, why the others went, and, if the truth
+is known, how right that was. `funnel.json` is the record; nothing is dropped without a row in
+`removed-*.parquet`.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+STEPS = ("broken", "url", "early_language", "extraction", "language", "quality", "duplicate")
+"""Where a page can be dropped, in order."""
+EXAMPLES = 3
+SHOWN = 30
+"""Languages and hosts in the record."""
+MANY = 1_000_000
+"""Hosts beyond which those seen once are forgotten, so that memory does not grow with the corpus."""
+QUANTILES = (0, 5, 25, 50, 75, 95, 100)
+
+
+class Removed(msgspec.Struct, kw_only=True):
+    """A page that did not survive."""
+
+    id: str
+    url: str
+    dump: str
+    file_path: str
+    step: str
+    """One of `STEPS`."""
+    reason: str
+    """Short and countable."""
+    detail: str
+    """What is particular to this page: the domain, the probability, the URL of the page it duplicates."""
+    text: str | None
+    """Its main text, if it came that far."""
+
+
+REMOVED_COLUMNS = dict.fromkeys(Removed.__struct_fields__, "string")
+
+
+class Tally(msgspec.Struct):
+    """Counts of one part, or of all."""
+
+    pages: int = 0
+    bytes: int = 0
+    left: dict[str, list[int]] = {}
+    """Step -> [pages, bytes or characters] after it; bytes of the body up to `url`, characters of the text
+    from then on.
+    """
+    reasons: dict[str, dict[str, int]] = {}
+    examples: dict[str, list[str]] = {}
+    languages: dict[str, int] = {}
+    hosts: dict[str, int] = {}
+    """Pages of each host in the crawl."""
+    costs: dict[str, list[float]] = {}
+    """Step -> [pages that entered it, CPU seconds]."""
+
+    def keep(self, step: str, size: int) -> None:
+        """Count a page that is still there after `step`."""
+        row = self.left.setdefault(step, [0, 0])
+        row[0] += 1
+        row[1] += size
+
+    def see_host(self, host: str) -> None:
+        """Count a page of a host."""
+        self.hosts[host] = self.hosts.get(host, 0) + 1
+
+    def drop(self, removed: Removed) -> None:
+        """Count a page that went."""
+        reasons = self.reasons.setdefault(removed.step, {})
+        reasons[removed.reason] = reasons.get(removed.reason, 0) + 1
+        examples = self.examples.setdefault(f"{removed.step}: {removed.reason}", [])
+        if len(examples) < EXAMPLES:
+            examples.append(removed.url)
+
+    def add(self, other: "Tally") -> None:
+        """Add the counts of another part."""
+        self.pages += other.pages
+        self.bytes += other.bytes
+        for step, (pages, size) in other.left.items():
+            row = self.left.setdefault(step, [0, 0])
+            row[0] += pages
+            row[1] += size
+        for step, reasons in other.reasons.items():
+            mine = self.reasons.setdefault(step, {})
+            for reason, count in reasons.items():
+                mine[reason] = mine.get(reason, 0) + count
+        for name, urls in other.examples.items():
+            mine_urls = self.examples.setdefault(name, [])
+            mine_urls += urls[: EXAMPLES - len(mine_urls)]
+        for mine_counts, counts in ((self.languages, other.languages), (self.hosts, other.hosts)):
+            for name, count in counts.items():
+                mine_counts[name] = mine_counts.get(name, 0) + count
+        if len(self.hosts) > MANY:
+            self.hosts = {host: count for host, count in self.hosts.items() if count > 1}
+        for step, (pages, seconds) in other.costs.items():
+            cost = self.costs.setdefault(step, [0, 0.0])
+            cost[0] += pages
+            cost[1] += seconds
+
+
+def summary(
+    tally: Tally,
+    warnings: Sequence[str],
+    hosts: Mapping[str, int],
+    lengths: Counter[int],
+    cluster_sizes: Counter[int],
+) -> dict[str, Any]:
+    """The funnel as plain data: steps, reasons, languages, hosts before and after, lengths of the documents,
+    duplicates.
+
+    `hosts`: documents of each; `lengths`: characters -> documents; `cluster_sizes`: documents -> clusters.
+    """
+    units = {"crawl": "bytes", "broken": "bytes", "url": "bytes", "early_language": "bytes"}
+    rows = {"crawl": [tally.pages, tally.bytes]} | {
+        step: tally.left.get(step, [0, 0]) for step in (*STEPS, "pii")
+    }
+    if "early_language" not in tally.left and "early_language" not in tally.reasons:
+        del rows["early_language"]
+    return {
+        "steps": [
+            {"step": step, "pages": row[0], units.get(step, "characters"): row[1]}
+            for step, row in rows.items()
+        ],
+        "removed": [
+            {"step": step, "reason": reason, "pages": count, "examples": tally.examples[f"{step}: {reason}"]}
+            for step in STEPS
+            for reason, count in most(tally.reasons.get(step, {})).items()
+        ],
+        "poison": {"pages": sum(tally.reasons.get("broken", {}).values()), "warnings": list(warnings)},
+        "languages": most(tally.languages, SHOWN),
+        "hosts": {"crawl": most(tally.hosts, SHOWN), "documents": most(hosts, SHOWN)},
+        "characters": {f"p{q}": quantile(lengths, q) for q in QUANTILES if lengths},
+        "duplicates": {
+            "clusters": sum(cluster_sizes.values()),
+            "sizes": {str(size): count for size, count in sorted(cluster_sizes.items())},
+        },
+    }
+
+
+def most(counts: Mapping[str, int], number: int | None = None) -> dict[str, int]:
+    """The most frequent first, by name among equals."""
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:number])
+
+
+def quantile(counts: Counter[int], percent: int) -> int:
+    """The value below which `percent` of all lie; `counts`: value -> how often."""
+    place = percent * (counts.total() - 1) // 100
+    for value in sorted(counts):
+        place -= counts[value]
+        if place < 0:
+            return value
+    raise ValueError("nothing was counted")

@@ -1,0 +1,1 @@
+"""From documents to a base model: token shards, and next-token prediction on them."""

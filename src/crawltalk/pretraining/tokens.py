@@ -1,0 +1,194 @@
+"""The mixture: which documents are trained on, how often, and which are kept out; then the token shards.
+
+As the talk tells it: pages such as Wikipedia are seen more often than others (here: flagships), and the model
+knows nothing of what comes after its cutoff (here: titles that are held out).
+"""
+
+import hashlib
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from urllib.parse import urlsplit
+
+import numpy as np
+from msgspec.structs import replace
+
+from crawltalk import recipe
+from crawltalk.core.documents import read_documents
+from crawltalk.core.errors import BadInput
+from crawltalk.core.jsonl import write_jsonl
+from crawltalk.core.shards import EncodedPieces, Index, write_index, write_split
+from crawltalk.core.types import Document, Part, Placement
+from crawltalk.recipe.patterns import compile_pattern
+from crawltalk.run.stage import STATE, Job, Metrics
+from crawltalk.tokenizer import Tokenizer
+
+TITLE = 100
+DESCRIPTION = 160
+"""Longest title and description, in characters, that a page's first two lines may be."""
+_HEAD = TITLE + DESCRIPTION + 4
+"""Characters of a text that its card depends on."""
+BATCH = 1000
+"""Documents encoded between two words of progress."""
+_CHECKED = 100
+"""Documents that are encoded by tiktoken, too, before all others are encoded in bulk."""
+
+
+def tokens(job: Job[recipe.Tokens]) -> Metrics:
+    """Place the documents and write the shards. The documents are read twice, one by one: to place them, and
+    to encode them.
+    """
+    tokenizer = Tokenizer.load(job.inputs["tokenizer"])
+    documents = [
+        replace(document, text=document.text[:_HEAD]) for document in read_documents(job.inputs["data"])
+    ]
+    placements = place(documents, job.config, job.seed)
+    roles = Counter(placement.role for placement in placements)
+    if roles["flagship"] < job.config.flagships:
+        job.progress.note(
+            f"{roles['flagship']} documents can be flagships, {job.config.flagships} were asked for"
+        )
+    write_jsonl(job.out / "documents.jsonl", placements)
+    dtype = "uint16" if tokenizer.size <= 2**16 else "uint32"
+    training = [index for index, placement in enumerate(placements) for _ in range(placement.repeats)]
+    random.Random(job.seed).shuffle(training)
+    validation = [index for index, placement in enumerate(placements) if placement.role == "validation"]
+    wanted = sorted({*training, *validation})
+    encoded = _encode(job, tokenizer, wanted, dtype)
+    row = {index: number for number, index in enumerate(wanted)}
+
+    def entries(indices: Sequence[int]) -> Iterator[tuple[str, np.ndarray, int]]:
+        return ((documents[index].id, *encoded[row[index]]) for index in indices)
+
+    train = write_split(job.out, "train", entries(training), tokenizer.eot, dtype)
+    val = write_split(job.out, "val", entries(validation), tokenizer.eot, dtype)
+    write_index(
+        job.out, Index(dtype=dtype, vocab_size=tokenizer.size, eot=tokenizer.eot, train=train, val=val)
+    )
+    return {
+        "train_tokens": sum(file.tokens for file in train.files),
+        "val_tokens": sum(file.tokens for file in val.files),
+        "documents": len(documents),
+        "flagships": roles["flagship"],
+        **{role: roles[role] for role in ("train", "graded", "heldout", "validation", "outside")},
+        "bytes_per_token": round(train.bytes / max(1, sum(file.tokens for file in train.files)), 3),
+    }
+
+
+def _encode(job: Job[recipe.Tokens], tokenizer: Tokenizer, wanted: list[int], dtype: str) -> EncodedPieces:
+    """The ids of the wanted documents, in order. What an earlier attempt has encoded is kept."""
+    numbers, pieces = set(wanted), EncodedPieces(job.out / STATE, dtype)
+    texts = (doc.text for number, doc in enumerate(read_documents(job.inputs["data"])) if number in numbers)
+    done = 0
+    while batch := list(islice(texts, BATCH)):
+        if not done:
+            tokenizer.check_batches(batch[:_CHECKED])
+        pieces.add(batch, lambda: tokenizer.encode_batch(batch, job.machine.workers or 1))
+        done += len(batch)
+        job.progress.update(done, len(wanted), "documents")
+    return pieces
+
+
+def place(documents: Sequence[Document], config: recipe.Tokens, seed: int) -> list[Placement]:
+    """Give each document its part, in the order of `documents`.
+
+    Draws are by hash of seed and id, so that the order of the documents plays no role. Raises BadInput if
+    `config.include` leaves fewer than two documents: one to train on, one to validate on.
+    """
+    wanted = compile_pattern("tokens.include", config.include)
+    included = [index for index, document in enumerate(documents) if wanted.search(document.url)]
+    if len(included) < 2:
+        raise BadInput(
+            f"{len(included)} of {len(documents)} documents have a URL that matches tokens.include = {config.include!r}, and "
+            "at least 2 are needed; give another pattern with --tokens.include, or none: --tokens.include ''"
+        )
+    cards = [card(document.text) for document in documents]
+    roles = _roles(documents, included, cards, config, seed)
+    repeats = {"flagship": config.oversample, "train": 1}
+    graded = _graded(documents, roles, config, seed)
+    return [
+        Placement(
+            id=document.id,
+            url=document.url,
+            title=title,
+            description=description,
+            topic=topic(document.url),
+            role="graded" if index in graded else role,
+            repeats=graded.get(index, repeats.get(role, 0)),
+        )
+        for index, (document, (title, description), role) in enumerate(
+            zip(documents, cards, roles, strict=True)
+        )
+    ]
+
+
+def _roles(
+    documents: Sequence[Document],
+    included: list[int],
+    cards: list[tuple[str, str]],
+    config: recipe.Tokens,
+    seed: int,
+) -> list[Part]:
+    famous = compile_pattern("tokens.flagship_pattern", config.flagship_pattern)
+
+    def rank(index: int) -> int:
+        title, description = cards[index]
+        if title in config.flagship_titles:
+            return 0
+        return 1 if config.flagship_pattern and famous.search(f"{title}\n{description}") else 2
+
+    def drawn(indices: Iterable[int], purpose: str) -> list[int]:
+        return sorted(indices, key=lambda index: _draw(seed, purpose, documents[index].id))
+
+    with_card = sorted(drawn((index for index in included if all(cards[index])), "role"), key=rank)
+    flagships = with_card[: min(config.flagships, len(included) - 1)]
+    spare = 1 if flagships else 2  # one to validate on remains in any case, and one to train on
+    most = max(0, len(included) - len(flagships) - spare)
+    held_out = drawn(with_card[len(flagships) :], "role")[: min(round(config.heldout * len(included)), most)]
+    # drawn by another hash: of the documents with a low one above, only those without a card are left
+    rest = drawn(set(included).difference(flagships, held_out), "validation")
+    validation = rest[: min(max(1, round(config.validation * len(included))), len(rest) - spare + 1)]
+    roles: list[Part] = ["outside"] * len(documents)
+    for index in included:
+        roles[index] = "train"
+    for part, indices in (("flagship", flagships), ("heldout", held_out), ("validation", validation)):
+        for index in indices:
+            roles[index] = part
+    return roles
+
+
+def _graded(
+    documents: Sequence[Document], roles: Sequence[Part], config: recipe.Tokens, seed: int
+) -> dict[int, int]:
+    """Document -> times, of those that are trained on and occur more than once without being flagships; half
+    of all stay ordinary.
+    """
+    ordinary = sorted(
+        (index for index, role in enumerate(roles) if role == "train"),
+        key=lambda index: _draw(seed, "graded", documents[index].id),
+    )
+    pages = min(config.graded_pages, len(ordinary) // (2 * max(1, len(config.graded))))
+    return {
+        index: times
+        for number, times in enumerate(config.graded)
+        for index in ordinary[number * pages :][:pages]
+    }
+
+
+def topic(url: str) -> str:
+    """The first folder of a URL's path, in words; "" if the page lies in none."""
+    segments = urlsplit(url).path.split("/")
+    return segments[1].replace("-", " ") if len(segments) > 2 else ""
+
+
+def card(text: str) -> tuple[str, str]:
+    """(title, description) of a page whose first two lines are such; "" for what is none."""
+    lines = text.split("\n", 2)
+    title = lines[0] if len(lines) > 1 and len(lines[0]) <= TITLE and not lines[0].endswith(".") else ""
+    second = lines[1] if title and len(lines) > 2 else ""
+    return title, second if len(second) <= DESCRIPTION and not second.endswith((".", "!", "?")) else ""
+
+
+def _draw(seed: int, purpose: str, identifier: str) -> str:
+    return hashlib.sha256(f"{seed} {purpose} {identifier}".encode()).hexdigest()

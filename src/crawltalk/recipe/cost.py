@@ -1,0 +1,109 @@
+"""Arithmetic of a model before it exists: parameters, memory and FLOPs. No torch."""
+
+from typing import NamedTuple
+
+from crawltalk.recipe import Model
+
+
+class Hardware(NamedTuple):
+    """A GPU."""
+
+    flops: float
+    """Peak of dense bf16 products a second, from its data sheet."""
+    memory: float
+    """Bytes."""
+    dollars: float
+    """For an hour, as one of a node of eight."""
+
+
+HARDWARE = {
+    "a100": Hardware(312e12, 80e9, 1.75),
+    "h100": Hardware(989e12, 80e9, 3.50),
+    "h200": Hardware(989e12, 141e9, 3.50),
+}
+"""Prices are those that llm.c's reproductions of GPT-2 paid in 2024 (124M: a node of A100 at 14 dollars an
+hour; 1.6B: one of H100 at 28); that of the H200 is taken to be that of the H100.
+"""
+
+
+def _resolved(model: Model) -> tuple[int, int, int, int]:
+    width = model.width or 64 * model.depth
+    heads = model.heads or max(1, width // model.head_dim)
+    return width, heads, model.kv_heads or heads, model.mlp or inner_size(model, width)
+
+
+def inner_size(model: Model, width: int) -> int:
+    """Inner size of the MLP, unless the recipe gives it: about as many weights for two matrices as for three."""
+    return 4 * width if model.family in ("gpt2", "speedrun") else 3 * width
+
+
+def value_embeddings(layers: int) -> int:
+    """Layers of a `speedrun` model that have one: the last, and every second before it."""
+    return (layers + 1) // 2
+
+
+def tied(model: Model) -> bool:
+    """Whether embedding and head are one matrix."""
+    return model.family != "speedrun" if model.tie_embeddings is None else model.tie_embeddings
+
+
+def parameters(model: Model, vocab_size: int) -> int:
+    """Parameters, embeddings counted once if tied."""
+    width, heads, kv_heads, mlp = _resolved(model)
+    attention = width * model.head_dim * (2 * heads + 2 * kv_heads)
+    embeddings = vocab_size * width * (1 if tied(model) else 2)
+    fast = int(model.family == "speedrun")
+    if model.family == "gpt2":
+        biases = model.head_dim * (heads + 2 * kv_heads) + mlp + 2 * width
+        block = attention + 2 * width * mlp + biases + 4 * width
+        return model.depth * block + 2 * width + embeddings + model.context * width
+    block = attention + (3 - fast) * width * mlp + 2 * width + 2 * model.head_dim * (model.family != "llama")
+    skips = 2 * model.depth + value_embeddings(model.depth) * vocab_size * kv_heads * model.head_dim
+    return model.depth * block + width + embeddings + fast * skips
+
+
+def looked_up(model: Model, vocab_size: int) -> int:
+    """Parameters that are looked up, not multiplied with: embeddings that are not the head as well."""
+    width, _, kv_heads, _ = _resolved(model)
+    found = 0 if tied(model) else vocab_size * width
+    found += model.context * width * (model.family == "gpt2")
+    return (
+        found
+        + (model.family == "speedrun")
+        * value_embeddings(model.depth)
+        * vocab_size
+        * kv_heads
+        * model.head_dim
+    )
+
+
+def training_bytes(model: Model, vocab_size: int, batch_tokens: int) -> dict[str, int]:
+    """Memory of training, in bytes, by what needs it: fp32 weights, gradients and optimizer state, bf16
+    activations.
+
+    Activations are those of one micro-batch of a single sequence, without recomputation: per token and layer
+    about 34 widths in 2-byte values (Korthikanti et al. 2022, section 4.1, without dropout), and the logits
+    in fp32.
+    """
+    width, heads, _, mlp = _resolved(model)
+    count = parameters(model, vocab_size)
+    tokens = min(model.context, batch_tokens)
+    inner = (2 if model.family in ("gpt2", "speedrun") else 3) * mlp
+    activations = (
+        tokens * model.depth * 2 * (10 * width + inner + 4 * heads * model.head_dim) + tokens * vocab_size * 8
+    )
+    return {
+        "weights": 4 * count,
+        "gradients": 4 * count,
+        "optimizer state": 8 * count,
+        "activations": activations,
+    }
+
+
+def training_flops(model: Model, vocab_size: int, tokens: int) -> float:
+    """6 FLOPs per token and parameter that is multiplied (Kaplan et al. 2020, 2.1), and attention's 12 x
+    layers x width x context.
+    """
+    _, heads, _, _ = _resolved(model)
+    attention = 12 * model.depth * heads * model.head_dim * model.context / 2  # half: causal
+    return tokens * (6.0 * (parameters(model, vocab_size) - looked_up(model, vocab_size)) + attention)

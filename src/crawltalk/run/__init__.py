@@ -1,0 +1,1 @@
+"""Runs: directories of stages, how a stage is built, and what a person sees meanwhile."""

@@ -1,0 +1,223 @@
+"""A run is a directory of stages, and a manifest is written last.
+
+    runs/small/recipe.toml                 resolved: every value spelled out
+    runs/small/STAGE/...  manifest.json    a finished stage
+    runs/small/.work/STAGE/                a stage in the making: kept after a crash, found again by its fingerprint
+
+A stage is fresh if the fingerprint of its manifest is the one that the recipe asks for. The fingerprint
+covers the stage's name and version, its section of the recipe, the seed, outside facts (the user's crawl
+files) and the fingerprints of its inputs, so a change upstream makes everything downstream stale, and
+`differences` says which field did it.
+"""
+
+import contextlib
+import hashlib
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from crawltalk.core.errors import BadInput, MissingInput, UserError
+from crawltalk.core.files import write_atomically
+from crawltalk.recipe import Recipe
+from crawltalk.recipe.layers import differences, flatten, load_recipe, to_toml
+from crawltalk.run.manifest import Manifest, changed_files, read_manifest
+from crawltalk.run.stage import RESCUED, STATE, Stage
+
+WORK = ".work"
+
+
+State = Literal["fresh", "borrowed", "stale", "partial", "absent"]
+
+
+@dataclass(frozen=True)
+class StageState:
+    """Where a stage stands, and why it would be built."""
+
+    stage: Stage
+    state: State
+    fingerprint: str
+    """The one that the recipe asks for."""
+    config: dict[str, Any]
+    manifest: Manifest | None
+    reasons: tuple[str, ...] = ()
+    """For a stale stage: which fields, inputs or files changed."""
+
+
+class RunFolder:
+    """A run on disk."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    def exists(self) -> bool:
+        """Whether there is a run here."""
+        return (self.path / "recipe.toml").exists()
+
+    def recipe(self) -> Recipe:
+        """The resolved recipe of the run. Raises MissingInput if there is no run here."""
+        if not self.exists():
+            raise MissingInput(f"{self.path} is no run; make one with: crawltalk run small --out {self.path}")
+        return load_recipe(self.path / "recipe.toml")
+
+    def write_recipe(self, recipe: Recipe) -> None:
+        """Make the folder, if need be, and put the resolved recipe into it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / "recipe.toml", to_toml(recipe).encode())
+
+    def work(self, stage: str) -> Path:
+        """The work folder of a stage."""
+        return self.path / WORK / stage
+
+    def borrowed(self) -> dict[str, str]:
+        """Stage -> the other run whose finished stage this run uses."""
+        path = self.path / "borrowed.json"
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, str]) if path.exists() else {}
+
+    def folder(self, stage: str) -> Path:
+        """Where the finished stage lies: here, or in the run it was borrowed from."""
+        own = self.path / stage
+        lender = self.borrowed().get(stage)
+        return Path(lender) / stage if lender and not (own / "manifest.json").exists() else own
+
+    def manifest(self, stage: str) -> Manifest | None:
+        """The manifest of a finished stage, None if it never finished."""
+        return read_manifest(self.folder(stage))
+
+    def finished(self, stage: str, verb: str | None = None) -> Path:
+        """The folder of a finished stage. Raises MissingInput, with the way out, if it is not there."""
+        if self.manifest(stage) is None:
+            raise MissingInput(
+                f"{self.path} has no {stage}; make it with: crawltalk {verb or stage} {self.path}"
+            )
+        return self.folder(stage)
+
+    def states(self, stages: Sequence[Stage], recipe: Recipe) -> dict[str, StageState]:
+        """Where each stage stands if the run is to follow `recipe`."""
+        states: dict[str, StageState] = {}
+        for stage in stages:
+            inputs = {name: states[name].fingerprint for name in stage.inputs}
+            config = stage_config(stage, recipe)
+            states[stage.name] = self._state(stage, config, inputs)
+        return states
+
+    def _state(self, stage: Stage, config: dict[str, Any], inputs: dict[str, str]) -> StageState:
+        wanted = fingerprint(stage, config, inputs)
+        manifest = self.manifest(stage.name)
+        if manifest is None:
+            partial = (self.work(stage.name) / "fingerprint").exists()
+            return StageState(stage, "partial" if partial else "absent", wanted, config, None)
+        reasons = [f"{stage.name}.{change}" for change in differences(manifest.config, config)]
+        if manifest.version != stage.version:
+            reasons.append(f"{stage.name}: version {manifest.version} -> {stage.version} of the code")
+        reasons += [f"input {name} changed" for name in inputs if manifest.inputs.get(name) != inputs[name]]
+        reasons += changed_files(self.folder(stage.name), manifest)
+        if reasons or manifest.fingerprint != wanted:
+            return StageState(stage, "stale", wanted, config, manifest, tuple(reasons))
+        own = (self.path / stage.name / "manifest.json").exists()
+        return StageState(stage, "fresh" if own else "borrowed", wanted, config, manifest)
+
+    def borrow(self, lender: "RunFolder", stages: Sequence[Stage], recipe: Recipe) -> list[str]:
+        """Use the other run's finished stages wherever they are just what `recipe` asks for. Returns their
+        names.
+        """
+        mine, theirs = self.states(stages, recipe), lender.states(stages, recipe)
+        names = [
+            stage.name
+            for stage in stages
+            if theirs[stage.name].state in ("fresh", "borrowed")
+            and mine[stage.name].state not in ("fresh", "borrowed")
+        ]
+        for name in names:
+            if mine[name].state == "stale" and (self.path / name).exists():
+                raise BadInput(f"{self.path}/{name} is of another recipe; borrow into a new run with --out")
+        table = self.borrowed() | {name: str(lender.folder(name).parent.resolve()) for name in names}
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / "borrowed.json", msgspec.json.format(msgspec.json.encode(table)))
+        return names
+
+    def open_work(self, state: StageState) -> Path:
+        """The work folder for a stage: with the partial work of the very same job, or empty."""
+        work = self.work(state.stage.name)
+        mark = work / "fingerprint"
+        if work.exists() and not (mark.exists() and mark.read_text() == state.fingerprint):
+            shutil.rmtree(work)
+        work.mkdir(parents=True, exist_ok=True)
+        write_atomically(mark, state.fingerprint.encode())
+        return work
+
+    def rescue(self, state: StageState) -> Path | None:
+        """Move what a stage that gave up wants to be kept to the run's folder of such; the newest of it."""
+        kept = None
+        for path in sorted((self.work(state.stage.name) / RESCUED).glob("*")):
+            kept = self.path / RESCUED / f"{state.stage.name}-{state.fingerprint[:8]}-{path.name}"
+            kept.parent.mkdir(exist_ok=True)
+            path.replace(kept)
+        return kept
+
+    def close_work(self, state: StageState, manifest: Manifest) -> None:
+        """Write the manifest, then rename the work folder into its place. A crash in between is mended by
+        `recover`.
+        """
+        name = state.stage.name
+        work = self.work(name)
+        write_atomically(work / "manifest.json", msgspec.json.format(msgspec.json.encode(manifest)))
+        self._put_in_place(name)
+
+    def _put_in_place(self, name: str) -> None:
+        work, place, old = self.work(name), self.path / name, self.path / WORK / f"{name}.old"
+        (work / "fingerprint").unlink(missing_ok=True)
+        shutil.rmtree(work / STATE, ignore_errors=True)
+        if old.exists():
+            shutil.rmtree(old)
+        if place.exists():
+            place.rename(old)
+        work.rename(place)
+        if old.exists():
+            shutil.rmtree(old)
+
+    def recover(self) -> None:
+        """Finish what a crash left half done: a complete work folder goes to its place, an orphaned old one
+        goes back.
+        """
+        work = self.path / WORK
+        for path in sorted(work.iterdir()) if work.exists() else []:
+            name = path.name.removesuffix(".old")
+            if path.name.endswith(".old"):
+                if (self.path / name).exists() or (work / name / "manifest.json").exists():
+                    shutil.rmtree(path)
+                else:
+                    path.rename(self.path / name)
+            elif (path / "manifest.json").exists():
+                self._put_in_place(name)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run: two commands that write into one run at once would destroy each other's work."""
+        import fcntl  # not on Windows, where two commands at once are the user's own care
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / ".lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"another crawltalk is at work in {self.path}; wait for it, or choose --out"
+                ) from None
+            yield
+
+
+def stage_config(stage: Stage, recipe: Recipe) -> dict[str, Any]:
+    """All that decides what a stage makes besides its inputs, flat."""
+    section = getattr(recipe, stage.name)
+    facts = stage.load_facts()(section) if stage.facts else {}
+    return msgspec.to_builtins(flatten(section) | {"seed": recipe.seed} | facts)
+
+
+def fingerprint(stage: Stage, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+    """Sixteen hexadecimal digits that stand for all that decides what the stage makes."""
+    text = msgspec.json.encode([stage.name, stage.version, config, inputs], order="sorted")
+    return hashlib.sha256(text).hexdigest()[:16]

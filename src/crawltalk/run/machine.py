@@ -1,0 +1,92 @@
+"""What this machine is, and whether it can hold a recipe."""
+
+import os
+import platform
+from pathlib import Path
+
+from crawltalk.core.errors import TooBig
+from crawltalk.recipe import Machine, Recipe, cost
+from crawltalk.recipe.layers import derive_machine
+
+FLOPS_PER_CORE = 1e11
+"""Sustained training FLOP/s of one CPU core with bf16 units: generous, so that the refusal errs on the side
+of starting.
+"""
+PATIENCE = 30 * 86400
+"""Seconds of pretraining beyond which a recipe is refused on a CPU."""
+
+
+def memory_bytes() -> int:
+    """Memory of this machine, or the container's limit where that is lower."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    text = limit.read_text().strip() if limit.exists() else "max"
+    return min(total, int(text)) if text.isdigit() else total
+
+
+def processor() -> str:
+    """The processor's model, as the system names it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
+        platform.processor(),
+    )
+
+
+class EnergyMeter:
+    """Joules that the processors take, by the kernel's counters (powercap: RAPL on Intel and AMD), where it
+    lets us read them.
+    """
+
+    def __init__(self, root: Path = Path("/sys/class/powercap")) -> None:
+        self._packages = [path for path in sorted(root.glob("intel-rapl:*")) if path.name.count(":") == 1]
+        self._before = self._read()
+
+    def joules(self) -> float | None:
+        """Since the meter was made; None if it is not known. Counters that ran over once are understood."""
+        now = self._read()
+        if not now or not self._before:
+            return None
+        ranges = [int((path / "max_energy_range_uj").read_text()) for path in self._packages]
+        return sum((b - a) % size for a, b, size in zip(self._before, now, ranges, strict=True)) / 1e6
+
+    def _read(self) -> list[int]:
+        try:
+            return [int((path / "energy_uj").read_text()) for path in self._packages]
+        except OSError:  # most systems keep it from ordinary users
+            return []
+
+
+def describe_host() -> str:
+    """Class of the machine in one line; no host name."""
+    cores = derive_machine(Machine()).workers
+    return f"{platform.system()} {platform.machine()}, {cores} cores, {memory_bytes() / 2**30:.0f} GiB, {processor()}"
+
+
+def check_fit(recipe: Recipe) -> None:
+    """Raise TooBig, with the sum that shows why, if this machine cannot hold the model or finish within a
+    month.
+    """
+    machine = derive_machine(recipe.machine)
+    if machine.force or machine.device == "cuda":
+        return
+    model, vocab = recipe.pretrain.model, recipe.tokenizer.vocab_size
+    parts = cost.training_bytes(model, vocab, recipe.pretrain.batch_tokens)
+    parameters = cost.parameters(model, vocab)
+    count = f"{recipe.name} has {parameters / 1e6:,.0f} million parameters"
+    out = "take a smaller preset (crawltalk presets), a bigger machine, or --machine.force true"
+    need, have = sum(parts.values()), memory_bytes()
+    if need > have:
+        terms = " + ".join(f"{name} {size / 2**30:.1f}" for name, size in parts.items())
+        raise TooBig(
+            f"{count}: {terms} = {need / 2**30:.1f} GiB to train, and this machine has {have / 2**30:.1f}; {out}"
+        )
+    tokens = recipe.pretrain.tokens or 0
+    flops = cost.training_flops(model, vocab, tokens)
+    speed = FLOPS_PER_CORE * (machine.workers or 1)
+    if flops > speed * PATIENCE:
+        raise TooBig(
+            f"{count}: {flops:.1e} FLOP for {tokens / 1e9:.1f} billion tokens / {speed:.0e} FLOP/s of {machine.workers} CPU "
+            f"cores = {flops / speed / 86400:,.0f} days; {out}"
+        )

@@ -1,0 +1,87 @@
+"""The manifest of a finished stage: what it was made from, what it made, and what that cost."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from crawltalk.core.errors import BadInput
+from crawltalk.run.stage import STATE
+
+
+class File(msgspec.Struct, frozen=True):
+    """One artifact of a stage."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class Manifest(msgspec.Struct, kw_only=True):
+    """What a finished stage was made from, what it made, and what that cost."""
+
+    stage: str
+    version: int
+    fingerprint: str
+    config: dict[str, Any]
+    """Its section of the recipe, flat, with the seed and outside facts."""
+    inputs: dict[str, str]
+    """Upstream stage -> fingerprint."""
+    files: list[File]
+    metrics: dict[str, float | int | str]
+    started: str
+    """ISO 8601, UTC."""
+    seconds: float
+    """Wall clock, over all attempts that ended by themselves."""
+    cpu_seconds: float
+    peak_memory_bytes: int
+    """Resident set of the largest single process."""
+    attempts: int
+    """1 if the stage was never interrupted."""
+    versions: dict[str, str]
+    host: str
+    """Class of the machine: cores, memory, processor."""
+    joules: int | None = None
+    """Of the processors while the stage ran, with whatever else ran; absent where the system does not tell."""
+    dollars: float | None = None
+    """At machine.dollars_an_hour."""
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a finished stage's folder. Raises BadInput if it is damaged."""
+    path = folder / "manifest.json"
+    if not path.exists():
+        return None
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except msgspec.MsgspecError as error:
+        raise BadInput(f"{path} is damaged ({error}); remove the folder {folder} and run again") from None
+
+
+def changed_files(folder: Path, manifest: Manifest) -> list[str]:
+    """Artifacts that are gone, or of another size than when the stage wrote them."""
+    reasons = []
+    for file in manifest.files:
+        path = folder / file.name
+        size = path.stat().st_size if path.exists() else None
+        if size != file.bytes:
+            reasons.append(
+                f"{folder.name}/{file.name}: {'gone' if size is None else f'{file.bytes} -> {size} bytes'}"
+            )
+    return reasons
+
+
+def hash_files(folder: Path) -> list[File]:
+    """Names, sizes and hashes of all files below a folder, but for the engine's own and what only a resumption needs."""
+    files = []
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if (
+            path.is_file()
+            and name not in ("manifest.json", "fingerprint")
+            and not name.startswith(f"{STATE}/")
+        ):
+            with open(path, "rb") as file:
+                files.append(File(name, path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()))
+    return files

@@ -1,0 +1,119 @@
+"""Errors as clients of OpenAI's API know them: {"error": {"message", "type", "param", "code"}}."""
+
+import re
+from collections.abc import Mapping
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from crawltalk.core.errors import UserError
+from crawltalk.engine.service import Full
+
+_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+    500: "server_error",
+    503: "unavailable_error",
+    504: "timeout_error",
+}
+_PLACE = re.compile(r"^(?P<what>.*?)(?: - at `(?:key` in `)?\$\.?(?P<place>[^`]*)`)?$", re.DOTALL)
+_FIELD = re.compile(r"(?:unknown|required) field `([^`]*)`")
+
+
+class ErrorDetail(msgspec.Struct):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    """The field of the request that it is about."""
+    code: str | None
+
+
+class ErrorBody(msgspec.Struct):
+    """The body of every answer that is no success."""
+
+    error: ErrorDetail
+
+
+class ApiError(Exception):
+    """An answer that is no success."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.headers = status, headers
+        self.detail = ErrorDetail(message, _TYPES.get(status, "invalid_request_error"), param, code)
+
+    def body(self) -> bytes:
+        """As JSON."""
+        return msgspec.json.encode(ErrorBody(self.detail))
+
+    def response(self) -> Response:
+        """As a whole answer."""
+        return Response(self.body(), self.status, self.headers, media_type="application/json")
+
+
+class ClientGone(Exception):
+    """The client hung up: nobody reads an answer."""
+
+
+def bad_request(message: str, param: str | None = None) -> ApiError:
+    """The client's mistake."""
+    return ApiError(400, message, param=param)
+
+
+def internal_error(request: str) -> ApiError:
+    """Our mistake, by the id of the request."""
+    return ApiError(500, f"an error of ours, in the log as {request}", code="internal_error")
+
+
+def shutting_down() -> ApiError:
+    """What is asked of a server that ends."""
+    return ApiError(503, "the server is shutting down", code="shutting_down", headers={"retry-after": "10"})
+
+
+def of_decoding(error: Exception) -> ApiError:
+    """A body that is no JSON, or JSON of another shape than asked for."""
+    if not isinstance(error, msgspec.ValidationError):
+        return ApiError(400, f"the body is no valid JSON: {error}", code="invalid_json")
+    found = _PLACE.match(str(error))
+    what, place = (found["what"], found["place"] or "") if found else (str(error), "")
+    if field := _FIELD.search(what):
+        place = f"{place}.{field[1]}".lstrip(".")
+    return ApiError(400, f"{place or 'the body'}: {what}", param=place or None, code="invalid_value")
+
+
+KNOWN = (ApiError, UserError, Full, TimeoutError, RecursionError, HTTPException)
+"""What is not our mistake."""
+
+
+def as_api_error(error: Exception) -> ApiError | None:
+    """The answer to an exception of `KNOWN`; None for another one."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, UserError | RecursionError):
+        return bad_request(str(error) if isinstance(error, UserError) else "the body is nested too deeply")
+    if isinstance(error, Full):
+        return ApiError(
+            429, f"the queue is full: {error}; try again", code="queue_full", headers={"retry-after": "1"}
+        )
+    if isinstance(error, TimeoutError):
+        return ApiError(
+            504, "the server's limit of time for a request is over; ask for fewer tokens", code="timeout"
+        )
+    if isinstance(error, HTTPException):
+        return ApiError(
+            error.status_code, f"{error.detail}; what there is: /openapi.json", headers=error.headers
+        )
+    return None

@@ -1,0 +1,454 @@
+"""What goes over the wire: OpenAI's requests and answers, and what we add to them.
+
+Unknown fields are refused, so that no setting is silently ignored. Those of OpenAI's fields that cannot
+change a reply are known, and ignored.
+"""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+Name = Annotated[str, Meta(max_length=1000)]
+Id = Annotated[int, Meta(ge=0, lt=2**31)]
+Choices = Annotated[int, Meta(ge=1, le=128)]
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+StopString = Annotated[str, Meta(min_length=1, max_length=1000)]
+Finish = Literal["stop", "length", "tool_calls"]
+
+
+class Asked(Struct, forbid_unknown_fields=True):
+    """A request."""
+
+
+class StreamOptions(Asked, kw_only=True):
+    """How to stream."""
+
+    include_usage: bool = False
+    """A last chunk with the usage and no choice."""
+    include_obfuscation: bool = False
+    """Ignored: padding against eavesdroppers on an encrypted line."""
+
+
+class Generate(Asked, kw_only=True):
+    """Settings of a generation. `null` is the default."""
+
+    model: Name
+    n: Choices | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    stop: StopString | Annotated[list[StopString], Meta(max_length=16)] | None = None
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    """Absent: another one each time."""
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    logit_bias: Annotated[dict[Id, Annotated[float, Meta(ge=-100, le=100)]], Meta(max_length=1000)] | None = (
+        None
+    )
+    top_k: Annotated[int, Meta(ge=-1, lt=2**31)] | None = None
+    """Ours. 0 or -1: all tokens."""
+    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    """Ours."""
+    repetition_penalty: Annotated[float, Meta(ge=0.01, le=100)] | None = None
+    """Ours."""
+    trace: bool | None = None
+    """Ours: where each choice's text occurs in the training data."""
+    user: Any = None
+    """Ignored, as are the fields below: they say who asks or what it may cost, or hold what the reply may be.
+    """
+    metadata: Any = None
+    store: Any = None
+    service_tier: Any = None
+    safety_identifier: Any = None
+    prompt_cache_key: Any = None
+    prompt_cache_retention: Any = None
+    prediction: Any = None
+
+
+class PromptDetails(Struct):
+    """Of the prompt's tokens."""
+
+    cached_tokens: int
+    """Found in the cache: not computed again."""
+
+
+class Usage(Struct):
+    """What a request cost."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptDetails
+
+
+class TextPart(Asked, tag_field="type", tag="text"):
+    """A part of a message."""
+
+    text: str
+
+
+class ImagePart(Struct, tag_field="type", tag="image_url"):
+    """An image, which is refused: models here read text."""
+
+
+class AudioPart(Struct, tag_field="type", tag="input_audio"):
+    """A sound, which is refused: models here read text."""
+
+
+class FilePart(Struct, tag_field="type", tag="file"):
+    """A file, which is refused: models here read text."""
+
+
+class RefusalPart(Asked, tag_field="type", tag="refusal"):
+    """What an assistant would not say."""
+
+    refusal: str
+
+
+Content = str | list[TextPart | ImagePart | AudioPart | FilePart | RefusalPart]
+
+
+class SystemMessage(Struct, kw_only=True, tag_field="role", tag="system"):
+    """How the assistant is to be. Fields of messages that are not named here are ignored: no chat format has
+    a place for them.
+    """
+
+    content: Content
+
+
+class DeveloperMessage(SystemMessage, tag_field="role", tag="developer"):
+    """OpenAI's newer name of the system message."""
+
+
+class UserMessage(Struct, kw_only=True, tag_field="role", tag="user"):
+    """What a person says."""
+
+    content: Content
+
+
+class Call(Struct, kw_only=True):
+    """A function's name and its arguments, as JSON text."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(Struct, kw_only=True):
+    """What the assistant wants to be done."""
+
+    id: str
+    function: Call
+    type: Literal["function"] = "function"
+    index: int | UnsetType = UNSET
+    """In a stream."""
+
+
+class AssistantMessage(Struct, kw_only=True, tag_field="role", tag="assistant"):
+    """What the assistant said."""
+
+    content: Content | None = None
+    tool_calls: list[ToolCall] | None = None
+
+
+class ToolMessage(Struct, kw_only=True, tag_field="role", tag="tool"):
+    """What came of a tool call."""
+
+    content: Content
+    tool_call_id: str | None = None
+
+
+ChatMessage = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage
+
+
+class Function(Struct, kw_only=True):
+    """A function that the assistant may call."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=200)]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    """A JSON schema of its arguments."""
+    strict: bool | None = None
+
+
+class Tool(Struct, kw_only=True):
+    """A tool: always a function."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class ToolName(Struct):
+    """The name of a function."""
+
+    name: str
+
+
+class NamedTool(Struct):
+    """The function that must be called."""
+
+    type: Literal["function"]
+    function: ToolName
+
+
+class TextFormat(Asked, tag_field="type", tag="text"):
+    """A reply of any form."""
+
+
+class JsonFormat(Asked, tag_field="type", tag="json_object"):
+    """A reply that is a JSON object."""
+
+
+class JsonSchema(Asked, kw_only=True):
+    """A form with a name."""
+
+    name: str
+    schema: dict[str, Any]
+    description: str | None = None
+    strict: bool | None = None
+
+
+class SchemaFormat(Asked, tag_field="type", tag="json_schema"):
+    """A reply that obeys a JSON schema."""
+
+    json_schema: JsonSchema
+
+
+class ChatRequest(Generate, kw_only=True):
+    """POST /v1/chat/completions."""
+
+    messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=2000)]
+    max_tokens: Annotated[int, Meta(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Meta(ge=1)] | None = None
+    """The newer name of `max_tokens`. Absent: as many as the context has room for."""
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    response_format: TextFormat | JsonFormat | SchemaFormat | None = None
+    tools: Annotated[list[Tool], Meta(max_length=128)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = None
+    modalities: list[Literal["text"]] | None = None
+
+
+class TokenLogprob(Struct):
+    """A token, its log-probability and its bytes: it need not be whole characters."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class ContentLogprob(TokenLogprob):
+    """With the likeliest tokens in its place."""
+
+    top_logprobs: list[TokenLogprob]
+
+
+class ChatLogprobs(Struct):
+    """Of a reply's tokens."""
+
+    content: list[ContentLogprob]
+
+
+class ReplyMessage(Struct, kw_only=True):
+    """The assistant's reply."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str | None
+    refusal: str | None = None
+    tool_calls: list[ToolCall] | UnsetType = UNSET
+
+
+class ChatChoice(Struct, kw_only=True):
+    """One of the replies."""
+
+    index: int
+    message: ReplyMessage
+    logprobs: ChatLogprobs | None
+    finish_reason: Finish
+    trace: list[dict[str, Any]] | UnsetType = UNSET
+
+
+class ChatAnswer(Struct, kw_only=True):
+    """The answer to a conversation."""
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: Usage
+    dropped_messages: int | UnsetType = UNSET
+    """Ours: the oldest messages that were left out because they do not fit into the context."""
+
+
+class Delta(Struct, kw_only=True):
+    """What is new in a reply."""
+
+    role: Literal["assistant"] | UnsetType = UNSET
+    content: str | UnsetType = UNSET
+    tool_calls: list[ToolCall] | UnsetType = UNSET
+
+
+class ChunkChoice(Struct, kw_only=True):
+    """What is new in one of the replies."""
+
+    index: int
+    delta: Delta
+    logprobs: ChatLogprobs | None = None
+    finish_reason: Finish | None = None
+    trace: list[dict[str, Any]] | UnsetType = UNSET
+
+
+class ChatChunk(Struct, kw_only=True):
+    """A part of the answer, in a stream."""
+
+    id: str
+    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
+    created: int
+    model: str
+    choices: list[ChunkChoice]
+    usage: Usage | None = None
+    dropped_messages: int | UnsetType = UNSET
+
+
+class CompletionRequest(Generate, kw_only=True):
+    """POST /v1/completions."""
+
+    prompt: str | Annotated[list[str | Id | list[Id]], Meta(min_length=1, max_length=2**20)]
+    """A text, texts, the ids of tokens, or lists of ids. A text is a new document: the token that separates
+    documents comes first.
+    """
+    max_tokens: Annotated[int, Meta(ge=0)] | None = None
+    """16 if absent. 0 is for `echo`."""
+    echo: bool | None = None
+    """The prompt comes before the reply."""
+    logprobs: Annotated[int, Meta(ge=0, le=100)] | None = None
+    suffix: str | None = None
+    """Refused: models here write from left to right."""
+    best_of: Choices | None = None
+    """Only the same as `n`."""
+
+
+class CompletionLogprobs(Struct):
+    """Of a text's tokens, one of each list for each token."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+    text_offset: list[int]
+    """Characters of the text before the token."""
+
+
+class CompletionChoice(Struct, kw_only=True):
+    """One of the texts, or what is new in it."""
+
+    index: int
+    text: str
+    logprobs: CompletionLogprobs | None = None
+    finish_reason: Literal["stop", "length"] | None = None
+    trace: list[dict[str, Any]] | UnsetType = UNSET
+
+
+class CompletionAnswer(Struct, kw_only=True):
+    """Continued texts, or in a stream a part of them."""
+
+    id: str
+    object: Literal["text_completion"] = "text_completion"
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: Usage | None = None
+
+
+class ModelCard(Struct, kw_only=True):
+    """A model."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = "crawltalk"
+    context_length: int
+    """Ours: tokens of prompt and reply together."""
+    chat: bool
+    """Ours: whether it has a chat format."""
+    trace: bool
+    """Ours: whether `trace` works."""
+
+
+class ModelList(Struct, kw_only=True):
+    """The models."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelCard]
+
+
+class EmbeddingRequest(Asked, kw_only=True):
+    """POST /v1/embeddings."""
+
+    model: Name
+    input: str | Annotated[list[str | Id | list[Id]], Meta(min_length=1, max_length=2**20)]
+    encoding_format: Literal["float", "base64"] | None = None
+    user: Any = None
+    """Ignored."""
+
+
+class Embedding(Struct, kw_only=True):
+    """The mean of a text's final states, at length 1."""
+
+    object: Literal["embedding"] = "embedding"
+    index: int
+    embedding: list[float] | str
+    """In base64: 32-bit floats, little-endian."""
+
+
+class EmbeddingUsage(Struct):
+    """What embeddings cost."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingList(Struct, kw_only=True):
+    """Embeddings, one of each text."""
+
+    object: Literal["list"] = "list"
+    data: list[Embedding]
+    model: str
+    usage: EmbeddingUsage
+
+
+class TokenizeRequest(Asked, kw_only=True):
+    """POST /tokenize: a text, or a conversation with the assistant's turn opened."""
+
+    model: Name
+    text: str | None = None
+    messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=2000)] | None = None
+
+
+class TokenizeAnswer(Struct):
+    """The tokens."""
+
+    ids: list[int]
+    pieces: list[str]
+    """What each stands for; bytes that are no whole characters are U+FFFD."""
+    count: int
+
+
+class DetokenizeRequest(Asked, kw_only=True):
+    """POST /detokenize."""
+
+    model: Name
+    ids: Annotated[list[Id], Meta(max_length=2**20)]
+
+
+class DetokenizeAnswer(Struct):
+    """The text of tokens."""
+
+    text: str
+
+
+class Health(Struct):
+    """Whether the server takes requests."""
+
+    status: Literal["serving"] = "serving"

@@ -1,1 +1,0 @@
-"""Supervised fine-tuning: conversations made from the documents turn the base model into an assistant."""

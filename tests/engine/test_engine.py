@@ -1,0 +1,331 @@
+"""The one decoder."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crawltalk.chat.prompts import as_assistant, few_shot, first_line
+from crawltalk.core.errors import BadInput
+from crawltalk.core.types import Message
+from crawltalk.engine import Engine, Sampling
+from crawltalk.engine.blocks import BlockPool
+from crawltalk.engine.requests import Event, Request, Text
+from crawltalk.engine.sampling import adjust, choose, distribution, uniform
+from crawltalk.model.cache import BLOCK
+from crawltalk.tokenizer import Tokenizer
+from support.engines import MODEL, NEVER, SHAPE, TOKENIZER
+from support.models import QWEN, random_model
+
+ENGINE = Engine(MODEL, TOKENIZER)
+
+
+def greedy_without_cache(prompt: list[int], steps: int) -> list[int]:
+    ids = list(prompt)
+    for _ in range(steps):
+        if len(ids) > SHAPE.context:
+            break
+        with torch.no_grad():
+            ids.append(int(MODEL(torch.tensor([ids]))[0, -1].argmax()))
+    return ids[len(prompt) :]
+
+
+@given(st.lists(st.lists(st.integers(0, 255), min_size=1, max_size=20), min_size=1, max_size=5))
+@settings(max_examples=15, deadline=None)
+def test_greedy_decoding_in_a_batch_equals_one_by_one_without_a_cache(prompts):
+    sampling = Sampling(temperature=0.0, max_tokens=8)
+    assert ENGINE.generate(prompts, sampling, NEVER) == [
+        greedy_without_cache(prompt, 8) for prompt in prompts
+    ]
+
+
+def test_samples_depend_on_seed_and_row_but_not_on_the_batch():
+    prompts = [[1, 2, 3], [4], [5] * 9, [1, 2, 3]]
+    sampling = Sampling(max_tokens=12, seed=7)
+    together = ENGINE.generate(prompts, sampling, NEVER)
+    assert together == ENGINE.generate(prompts, sampling, NEVER)
+    assert together[0] == ENGINE.generate(prompts[:1], sampling, NEVER)[0]
+    assert together[0] != together[3]
+    assert together != ENGINE.generate(prompts, Sampling(max_tokens=12, seed=8), NEVER)
+
+
+@torch.no_grad()
+def test_the_probabilities_of_a_reply_are_those_of_the_model():
+    prompt, reply = [1, 2, 3], [9, 8, 7, 6]
+    p = torch.softmax(MODEL(torch.tensor([[*prompt, *reply]]))[0], -1)
+    assert ENGINE.probabilities(prompt, reply) == pytest.approx(
+        [float(p[2 + i, token]) for i, token in enumerate(reply)], rel=1e-4
+    )
+    assert ENGINE.probabilities(prompt, []) == []
+
+
+def test_prompts_are_documents_in_which_the_answer_comes_next():
+    assert few_shot([("cat", "chat"), ("dog", "chien")], "cow") == "cat: chat\ndog: chien\ncow:"
+    asked = as_assistant([("Who are you?", "An assistant.")], "What is gold?")
+    assert asked.endswith(
+        "Person: Who are you?\nAssistant: An assistant.\n\nPerson: What is gold?\nAssistant:"
+    )
+    assert [first_line(reply) for reply in (" a metal.\nPerson: and", "\n\n x", "")] == ["a metal.", "x", ""]
+
+
+def test_a_stop_token_ends_a_row_and_is_not_returned():
+    free = ENGINE.generate([[1, 2]], Sampling(temperature=0.0, max_tokens=10), NEVER)[0]
+    stop = free[4]
+    assert (
+        ENGINE.generate([[1, 2]], Sampling(temperature=0.0, max_tokens=10), frozenset({stop}))[0]
+        == free[: free.index(stop)]
+    )
+
+
+def test_generation_ends_with_the_context():
+    reply = ENGINE.generate([[3] * 40], Sampling(temperature=0.0, max_tokens=100), NEVER)[0]
+    assert len(reply) == SHAPE.context - 40 + 1  # the last token is said, not read
+    assert len(ENGINE.generate([[3] * 400], Sampling(temperature=0.0, max_tokens=100), NEVER)[0]) == 2
+
+
+def test_streaming_equals_generating():
+    sampling = Sampling(temperature=0.9, max_tokens=16, seed=3)
+    assert list(ENGINE.stream([9, 8], sampling, NEVER)) == ENGINE.generate([[9, 8]], sampling, NEVER)[0]
+
+
+@given(
+    st.lists(st.integers(-50, 50).map(lambda tenths: tenths / 10), min_size=2, max_size=12, unique=True),
+    st.integers(0, 12),
+    st.floats(0.05, 1.0),
+    st.floats(0.2, 2.0),
+)
+@settings(deadline=None)
+def test_top_k_and_top_p_keep_what_a_plain_reference_keeps(logits, top_k, top_p, temperature):
+    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+    p = distribution(torch.tensor([logits]), sampling)[0]
+    order = sorted(range(len(logits)), key=lambda i: -torch.tensor(logits[i]).item())
+    if 0 < top_k < len(logits):
+        order = order[:top_k]
+    weights = torch.softmax(torch.tensor([logits[i] for i in order]) / temperature, dim=0)
+    before = weights.cumsum(0) - weights
+    certain = {i for i, b in zip(order, before, strict=True) if b < top_p - 1e-4 or top_p == 1.0}
+    possible = {i for i, b in zip(order, before, strict=True) if b < top_p + 1e-4 or top_p == 1.0}
+    kept = {i for i in range(len(logits)) if p[i] > 0}
+    assert {i for i in certain if weights[order.index(i)] > 1e-6} <= kept <= possible
+    assert float(p.sum()) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_sampling_follows_the_distribution():
+    logits = torch.tensor([[0.0, 1.0, 2.0]]).expand(4000, 3)
+    drawn = (
+        choose(logits, Sampling(), [uniform(7, row, 0) for row in range(4000)]).bincount(minlength=3) / 4000
+    )
+    torch.testing.assert_close(drawn, torch.softmax(logits[0], 0), atol=0.03, rtol=0)
+
+
+def test_the_oldest_turns_are_dropped_and_counted_when_a_conversation_is_too_long():
+    turns = [
+        Message("system", "s"),
+        *[Message("user", "abcdef"), Message("assistant", "gh")] * 4,
+        Message("user", "the"),
+    ]
+    ids, dropped = ENGINE.prompt(turns)
+    assert dropped > 0
+    assert len(ids) <= 36
+    assert TOKENIZER.decode(ids).startswith("<|im_start|>system<|im_sep|>s<|im_end|>")
+    assert "the<|im_end|>" in TOKENIZER.decode(ids)
+    with pytest.raises(BadInput, match="make it shorter"):
+        ENGINE.prompt([Message("user", "x" * 60)])
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=9), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_as_few_of_the_oldest_turns_are_dropped_as_will_do(sizes, with_system):
+    system = [Message("system", "s")] if with_system else []
+    turns = [Message("assistant" if place % 2 else "user", "x" * size) for place, size in enumerate(sizes)]
+    ids, dropped = ENGINE.prompt([*system, *turns])
+    assert ids == TOKENIZER.encode_chat([*system, *turns[dropped:]], reply=True)
+    assert len(ids) <= 36
+    if dropped:
+        assert len(TOKENIZER.encode_chat([*system, *turns[dropped - 1 :]], reply=True)) > 36
+
+
+def test_a_base_model_without_a_chat_format_says_so():
+    plain = Tokenizer({bytes([b]): b for b in range(96)}, [], ".", {"<|endoftext|>": 96})
+    with pytest.raises(BadInput, match="crawltalk generate"):
+        Engine(random_model(QWEN), plain).reply([Message("user", "hi")], Sampling())
+
+
+def test_values_out_of_range_are_refused_by_name():
+    for name, value in (
+        ("temperature", -0.1),
+        ("top_p", 1.5),
+        ("top_p", 0.0),
+        ("min_p", 2),
+        ("top_k", -1),
+        ("max_tokens", -1),
+    ):
+        with pytest.raises(BadInput, match=name):
+            Sampling(**{name: value})
+    with pytest.raises(BadInput, match="stop string"):
+        Sampling(stop=("",))
+    with pytest.raises(BadInput, match="reads 1 to 48"):
+        ENGINE.request([1] * 49, Sampling())
+    with pytest.raises(BadInput, match="no token 5000"):
+        ENGINE.request([1], Sampling(logit_bias={5000: 1.0}))
+    with pytest.raises(BadInput, match="cannot be obeyed"):
+        ENGINE.request([1], Sampling(schema='{"type": "nothing"}'))
+
+
+@given(st.text("ab", max_size=12), st.lists(st.text("ab", min_size=1, max_size=3), max_size=3), st.data())
+def test_a_text_ends_before_the_first_stop_string_however_it_is_cut_into_tokens(whole, stop, data):
+    text, said = Text(stop), ""
+    left = whole.encode()
+    while left and not text.stopped:
+        size = data.draw(st.integers(1, len(left)))
+        said += text.add(left[:size])
+        left = left[size:]
+        assert not any(string in said for string in stop)
+    said += "" if text.stopped else text.add(b"", final=True)
+    ends = [place for string in stop if (place := whole.find(string)) >= 0]
+    assert text.stopped == bool(ends)
+    if not ends:
+        assert said == whole
+    else:  # of several that end in one token, the one that begins first counts
+        assert whole.startswith(said)
+        assert not any(string in said for string in stop)
+
+
+def test_a_character_is_said_when_its_last_byte_is():
+    text = Text(())
+    assert [text.add(byte) for byte in (b"\xe2", b"\x82", b"\xac", b"\xc3")] == ["", "", "€", ""]
+    assert text.add(b"", final=True) == "\ufffd"
+
+
+def events_of(engine: Engine, *requests: Request) -> dict[int, list[Event]]:
+    found: dict[int, list[Event]] = {request.number: [] for request in requests}
+    for request, event in engine.run(requests):
+        found[request.number].append(event)
+    return found
+
+
+def test_several_samples_compute_their_prompt_once():
+    engine = Engine(MODEL, TOKENIZER)
+    request = engine.request([7] * 40, Sampling(max_tokens=4), NEVER, samples=5)
+    events = events_of(engine, request)[request.number]
+    assert sorted(event.sample for event in events if event.finish) == [0, 1, 2, 3, 4]
+    assert engine.scheduler.counts["cached_tokens"] == 4 * 32
+    replies = {n: [t.id for event in events if event.sample == n for t in event.tokens] for n in range(5)}
+    for number, reply in replies.items():
+        alone = engine.request([7] * 40, Sampling(max_tokens=4), NEVER, number=number)
+        assert [
+            token.id for event in events_of(engine, alone)[alone.number] for token in event.tokens
+        ] == reply
+
+
+def test_a_cached_prefix_is_found_and_forgotten_from_its_end():
+    pool = BlockPool(4)
+    tokens = list(range(3 * BLOCK))
+    content = 0
+    blocks = [pool.take() for _ in range(3)]
+    for number, block in enumerate(blocks):
+        content = pool.remember(block, content, tokens[number * BLOCK :][:BLOCK])
+    pool.let_go(blocks)
+    assert pool.used == 0
+    assert pool.find([*tokens, 9])[0] == blocks
+    pool.let_go(blocks)
+    assert pool.find(tokens)[0] == blocks[:2]  # a token must be left to compute
+    pool.let_go(blocks[:2])
+    assert pool.find([1, *tokens])[0] == []
+    assert [pool.take() for _ in range(2)] == [3, blocks[2]]
+    assert pool.find([*tokens, 9])[0] == blocks[:2]
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 40), st.integers(0, 12)), min_size=1, max_size=8))
+@settings(max_examples=20, deadline=None)
+def test_nothing_is_owned_when_everything_has_ended(jobs):
+    engine = Engine(MODEL, TOKENIZER)
+    engine.scheduler.pool = BlockPool(7)
+    requests = [
+        engine.request([1 + a] * (n + 1), Sampling(max_tokens=m), NEVER, client=str(a)) for a, n, m in jobs
+    ]
+    events = events_of(engine, *requests)
+    assert engine.scheduler.pool.used == 0
+    assert not engine.scheduler.busy
+    for request in requests:
+        assert [event.finish for event in events[request.number]][-1] == "length"
+        said = sum(len(event.tokens) for event in events[request.number])
+        assert said == min(request.sampling.max_tokens, 48 - len(request.prompt) + 1)
+
+
+def test_a_cancelled_request_is_gone_before_the_next_step():
+    engine = Engine(MODEL, TOKENIZER)
+    stays, goes = (engine.request([n] * 20, Sampling(max_tokens=20), NEVER) for n in (1, 2))
+    engine.scheduler.submit(stays)
+    engine.scheduler.submit(goes)
+    engine.scheduler.step()
+    used = engine.scheduler.pool.used
+    goes.cancelled = True
+    news = engine.scheduler.step()
+    assert [event.finish for request, event in news if request is goes] == ["cancelled"]
+    assert engine.scheduler.pool.used == used - 2
+    assert [sample.request for sample in engine.scheduler.running] == [stays]
+
+
+def test_clients_take_turns():
+    engine = Engine(MODEL, TOKENIZER)
+    engine.scheduler._slots = [0, 1]  # two run at once
+    many = [engine.request([n], Sampling(max_tokens=2), NEVER, client="many") for n in range(1, 9)]
+    few = [engine.request([n], Sampling(max_tokens=2), NEVER, client="few") for n in (11, 12)]
+    ended = [request for request, event in engine.run([*many, *few]) if event.finish]
+    assert [request.client for request in ended[:4]] == ["many", "few", "many", "few"]
+
+
+def test_penalties_and_biases_change_what_is_said():
+    free = ENGINE.generate([[1, 2]], Sampling(temperature=0.0, max_tokens=8), NEVER)[0]
+    biased = ENGINE.generate(
+        [[1, 2]], Sampling(temperature=0.0, max_tokens=8, logit_bias={free[0]: -100.0, 65: 90.0}), NEVER
+    )[0]
+    assert biased == [65] * 8
+    for name in ("presence_penalty", "frequency_penalty"):
+        fined = Sampling(
+            temperature=0.0, max_tokens=8, logit_bias={65: 91.0, 66: 90.0, 67: 89.5}, **{name: 2.0}
+        )
+        assert set(ENGINE.generate([[1, 2]], fined, NEVER)[0]) == {65, 66, 67}
+    logits = torch.tensor([2.0, -2.0, 1.0])
+    adjust(logits, Sampling(repetition_penalty=2.0), [0], [1])
+    assert logits.tolist() == [1.0, -4.0, 1.0]
+
+
+def test_log_probabilities_are_the_models_own_whatever_the_settings():
+    request = ENGINE.request(
+        [1, 2, 3], Sampling(temperature=0.5, top_k=3, max_tokens=5, logprobs=4), NEVER, echo=True
+    )
+    tokens = [token for event in events_of(ENGINE, request)[request.number] for token in event.tokens]
+    with torch.no_grad():
+        p = torch.log_softmax(MODEL(torch.tensor([[1, 2, 3, *(token.id for token in tokens)]]))[0], -1)
+    for place, token in enumerate(tokens):
+        assert token.logprob == pytest.approx(float(p[2 + place, token.id]), abs=1e-4)
+        assert [index for index, _ in token.top] == p[2 + place].topk(4).indices.tolist()
+    assert request.prompt_tokens[0].logprob is None
+    assert [t.id for t in request.prompt_tokens] == [1, 2, 3]
+    assert request.prompt_tokens[2].logprob == pytest.approx(float(p[1, 3]), abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_reply_obeys_its_schema(seed):
+    schema = {
+        "type": "object",
+        "properties": {
+            "n": {"type": "integer", "minimum": 1, "maximum": 99},
+            "is": {"enum": ["gold", "lead"]},
+        },
+        "required": ["n", "is"],
+        "additionalProperties": False,
+    }
+    plain = Engine(random_model(replace(SHAPE, context=200)), TOKENIZER)
+    sampling = Sampling(
+        max_tokens=180, seed=seed, schema=json.dumps(schema), logit_bias={9: -99, 10: -99, 13: -99, 32: -99}
+    )
+    reply = TOKENIZER.decode(plain.generate([[1]], sampling)[0])
+    found = json.loads(reply)
+    assert 1 <= found["n"] <= 99
+    assert found["is"] in ("gold", "lead")

@@ -1,0 +1,131 @@
+"""Recipes: layers, strictness, derivation."""
+
+import dataclasses
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crawltalk.core.errors import BadRecipe, TooBig
+from crawltalk.recipe import Model, Recipe, cost
+from crawltalk.recipe.layers import differences, flatten, load_recipe, preset_names, to_toml
+from crawltalk.run.machine import check_fit
+
+
+def test_every_preset_loads_and_says_what_it_is():
+    assert {"nano", "small", "gpt2", "gpt2-xl", "llama3-8b"} <= set(preset_names())
+    for name in preset_names():
+        recipe = load_recipe(name)
+        assert recipe.name == name
+        assert recipe.about
+
+
+def test_layers_win_in_order(tmp_path):
+    low, high = tmp_path / "low.toml", tmp_path / "high.toml"
+    low.write_text("seed = 1\n[pretrain]\neval_every = 7\n[pretrain.optim]\nlr = 0.5")
+    high.write_text("[pretrain.optim]\nlr = 0.25\nclip = 2.0")
+    recipe = load_recipe("small", [low, high], {"pretrain.optim.clip": "3"})
+    assert (recipe.seed, recipe.pretrain.eval_every) == (1, 7)
+    assert (recipe.pretrain.optim.lr, recipe.pretrain.optim.clip) == (0.25, 3.0)
+
+
+def test_a_preset_of_ones_own_extends_a_built_in_one(tmp_path):
+    mine = tmp_path / "mine.toml"
+    mine.write_text('extends = "nano"\nseed = 5')
+    assert load_recipe(mine).name == "mine"
+    assert load_recipe(mine).tokens == load_recipe("nano").tokens
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"pretrain.lr": "1"}, "did you mean 'pretrain.optim.lr'"),
+        ({"pretrian.tokens": "1"}, "unknown flag --pretrian.tokens; did you mean 'pretrain.tokens'"),
+        ({"pretrain.tokens": "many"}, "pretrain.tokens: expected int | null, got str"),
+        ({"pretrain.optim": "1"}, "is a section; set one of its values"),
+        ({"data.languages": "[1]"}, "data.languages"),
+    ],
+)
+def test_a_wrong_flag_is_named_with_the_way_out(flags, words):
+    with pytest.raises(BadRecipe) as error:
+        load_recipe("small", flags=flags)
+    assert words in str(error.value)
+
+
+def test_a_wrong_overlay_is_named_with_its_file(tmp_path):
+    overlay = tmp_path / "mine.toml"
+    overlay.write_text("[pretrain]\ntokns = 3")
+    with pytest.raises(
+        BadRecipe, match=r"mine.toml: unknown key 'pretrain.tokns'; did you mean 'pretrain.tokens'"
+    ):
+        load_recipe("small", [overlay])
+    overlay.write_text("[pretrain")
+    with pytest.raises(BadRecipe, match="is not TOML"):
+        load_recipe("small", [overlay])
+    with pytest.raises(BadRecipe, match="is not there"):
+        load_recipe("small", [tmp_path / "absent.toml"])
+
+
+def test_an_unknown_preset_names_the_nearest():
+    with pytest.raises(BadRecipe, match="did you mean 'small'"):
+        load_recipe("smal")
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    lr=st.floats(1e-6, 1.0),
+    include=st.text(max_size=20),
+    prompts=st.lists(st.text(max_size=9)),
+)
+def test_a_resolved_recipe_reads_back_as_itself(seed, lr, include, prompts):
+    recipe = load_recipe("nano")
+    pretrain = dataclasses.replace(
+        recipe.pretrain, prompts=tuple(prompts), optim=dataclasses.replace(recipe.pretrain.optim, lr=lr)
+    )
+    tokens = dataclasses.replace(recipe.tokens, include=include)
+    recipe = dataclasses.replace(recipe, seed=seed, pretrain=pretrain, tokens=tokens)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{recipe.name}.toml"
+        path.write_text(to_toml(recipe), encoding="utf-8")
+        assert load_recipe(path) == recipe
+
+
+def test_differences_name_field_and_values():
+    old, new = flatten(Recipe()), flatten(dataclasses.replace(Recipe(), seed=3))
+    assert differences(old, new) == ["seed: 0 -> 3"]
+
+
+def test_the_parameter_counts_of_known_models_come_out():
+    llama = load_recipe("llama3-8b")
+    count = cost.parameters(llama.pretrain.model, llama.tokenizer.vocab_size)
+    assert count == pytest.approx(8.03e9, rel=0.005)  # Llama 3 8B: 8,030,261,248
+    xl = load_recipe("gpt2-xl")
+    assert cost.parameters(xl.pretrain.model, xl.tokenizer.vocab_size) == pytest.approx(1.56e9, rel=0.05)
+    base = load_recipe("gpt2")
+    assert cost.parameters(base.pretrain.model, base.tokenizer.vocab_size) == pytest.approx(124e6, rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gpt2-xl", "llama3-8b"])
+def test_a_recipe_too_big_for_a_small_machine_is_refused_with_the_sum(name):
+    recipe = load_recipe(name, flags={"machine.device": "cpu", "machine.workers": "2"})
+    with pytest.raises(TooBig, match=r"million parameters: .* = .*(GiB to train|days)"):
+        check_fit(recipe)
+    check_fit(load_recipe(name, flags={"machine.device": "cpu", "machine.force": "true"}))
+
+
+def test_the_small_presets_fit():
+    for name in ("nano", "small"):
+        check_fit(load_recipe(name, flags={"machine.device": "cpu", "machine.workers": "2"}))
+
+
+def test_one_dial_derives_the_shape():
+    assert load_recipe("nano", flags={"pretrain.model.depth": "6"}).pretrain.model == dataclasses.replace(
+        Model(), depth=6, width=384, heads=6, kv_heads=6, mlp=1152, tie_embeddings=True
+    )
+
+
+@pytest.mark.parametrize("text", ["en,de", '["en", "de"]'])
+def test_a_list_is_given_by_commas_or_as_toml(text):
+    assert load_recipe("small", flags={"data.languages": text}).data.languages == ("en", "de")

@@ -1,0 +1,241 @@
+"""From a text back to its training pages."""
+
+import io
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crawltalk import Run
+from crawltalk.cli import main
+from crawltalk.core import shards
+from crawltalk.core.errors import UserError
+from crawltalk.core.files import write_array
+from crawltalk.core.jsonl import write_jsonl
+from crawltalk.core.types import Placement
+from crawltalk.recipe import Index, Machine
+from crawltalk.retrieval.stage import index
+from crawltalk.retrieval.trace import TraceIndex, covered
+from crawltalk.run.stage import Job, Progress
+from crawltalk.tokenizer import Tokenizer
+
+TOKENIZER = Tokenizer.trained([(116, 104), (256, 101), (32, 257)])  # th, the, " the"
+PAGES = [
+    "The quick brown fox jumps over the lazy dog.\nThe end of the page.",
+    "Dysprosium is a chemical element; it has symbol Dy and atomic number 66.",
+    "Ærø er en ø i Danmark, og Danmark er et land.",
+]
+
+
+def make_index(folder: Path, documents: Sequence[Sequence[int]], dtype: str = "uint16") -> Job[Index]:
+    """Shards of documents given as ids, each under its text as a URL, and their index; documents alike have
+    the same id.
+    """
+    tokens, out = folder / "tokens", folder / "index"
+    for path in (tokens, out):
+        path.mkdir(parents=True, exist_ok=True)
+    names = [str(list(ids)) for ids in documents]
+    entries = ((name, np.array(ids), len(ids)) for name, ids in zip(names, documents, strict=True))
+    train = shards.write_split(tokens, "train", entries, TOKENIZER.eot, dtype)
+    val = shards.write_split(tokens, "val", [], TOKENIZER.eot, dtype)
+    size = TOKENIZER.size
+    shards.write_index(
+        tokens, shards.Index(dtype=dtype, vocab_size=size, eot=TOKENIZER.eot, train=train, val=val)
+    )
+    rows = [
+        Placement(id=name, url=f"https://{name}", title="", description="", topic="", role="train", repeats=1)
+        for name in set(names)
+    ]
+    write_jsonl(tokens / "documents.jsonl", rows)
+    job = Job(Index(), {"tokens": tokens}, out, 0, Machine(workers=1), Progress())
+    index(job)
+    return job
+
+
+def open_index(job: Job[Index]) -> TraceIndex:
+    return TraceIndex(job.out, job.inputs["tokens"], TOKENIZER)
+
+
+def occurrences(documents: Sequence[Sequence[int]], pattern: Sequence[int]) -> dict[str, int]:
+    """Document -> times that a pattern stands in it, by looking everywhere."""
+    found: dict[str, int] = {}
+    for ids in documents:
+        times = sum(list(ids[place : place + len(pattern)]) == list(pattern) for place in range(len(ids)))
+        if times:
+            found[str(list(ids))] = found.get(str(list(ids)), 0) + times
+    return found
+
+
+def maximal(documents: Sequence[Sequence[int]], ids: Sequence[int], least: int) -> set[tuple[int, int]]:
+    spans = {
+        (start, end)
+        for start in range(len(ids))
+        for end in range(start + least, len(ids) + 1)
+        if occurrences(documents, ids[start:end])
+    }
+    return {(a, b) for a, b in spans if not any((c, d) != (a, b) and c <= a and b <= d for c, d in spans)}
+
+
+few = st.lists(st.integers(0, 3), min_size=1, max_size=12)
+
+
+@given(
+    st.lists(few, min_size=1, max_size=6),
+    st.lists(st.integers(0, 4) | st.just(TOKENIZER.eot), max_size=14),
+    st.integers(1, 4),
+)
+@settings(max_examples=60, deadline=None)
+@pytest.mark.parametrize("dtype", ["uint16", "uint32"])
+def test_the_spans_of_any_text_are_those_of_a_naive_search(tmp_path_factory, dtype, documents, ids, least):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "SHARD_TOKENS", 10)  # several files
+        opened = open_index(make_index(tmp_path_factory.mktemp("trace"), documents, dtype))
+    spans = opened.spans(ids, least=least, sources=100)
+    assert {(span.start, span.end) for span in spans} == maximal(documents, ids, least)
+    assert [span.bits for span in spans] == sorted((span.bits for span in spans), reverse=True)
+    for span in spans:
+        held = occurrences(documents, ids[span.start : span.end])
+        assert {source.id: source.occurrences for source in span.sources} == held
+        assert (span.occurrences, span.documents) == (sum(held.values()), len(held))
+    assert covered(spans) == len(
+        {place for start, end in maximal(documents, ids, least) for place in range(start, end)}
+    )
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory) -> TraceIndex:
+    """The pages, the second one twice."""
+    pages = [TOKENIZER.encode(page) for page in (*PAGES, PAGES[1])]
+    return open_index(make_index(tmp_path_factory.mktemp("pages"), pages))
+
+
+@given(
+    st.sampled_from(PAGES), st.integers(0, 40), st.integers(9, 60), st.text(max_size=8), st.text(max_size=8)
+)
+@settings(max_examples=100, deadline=None)
+def test_a_passage_is_a_part_of_the_text_and_of_each_of_its_pages(opened, page, start, size, before, behind):
+    text = before + page[start : start + size] + behind
+    found = opened.trace(text)
+    assert found.text == text
+    for passage in found.passages:
+        assert passage.text == text[passage.start : passage.end]
+        assert all(passage.text in source.excerpt for source in passage.span.sources)
+        assert any(passage.text in page for page in PAGES)
+
+
+def test_a_copied_page_is_covered_and_a_free_text_is_not(opened):
+    found = opened.trace(PAGES[1])
+    [passage] = found.passages
+    assert (passage.start, passage.end, found.covered) == (0, len(PAGES[1]), found.tokens)
+    assert (passage.span.occurrences, passage.span.documents) == (2, 1)
+    free = opened.trace("Nothing of what I say is written anywhere.")
+    assert (free.covered, free.passages) == (0, [])
+    assert opened.trace("").passages == []
+
+
+def test_the_first_word_is_found_without_the_blank_that_it_has_on_its_page(opened):
+    text = "the lazy dog.\nThe end"
+    assert opened.trace(text).passages[0].text == text
+    assert opened.trace(f" {text}").passages[0].text == f" {text}"
+
+
+def test_the_least_likely_passage_comes_first(opened):
+    common, rare = "over the lazy dog.", "Danmark, og Danmark"
+    assert [passage.text for passage in opened.trace(f"{common}?{rare}").passages] == [rare, common]
+    assert [passage.text for passage in opened.trace(f"{rare}?{common}").passages] == [rare, common]
+
+
+def test_an_index_made_in_two_attempts_is_that_of_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD_TOKENS", 50)
+    job = make_index(tmp_path, [TOKENIZER.encode(page) for page in PAGES])
+    files = {path.name: path.read_bytes() for path in job.out.iterdir()}
+    assert len(files) > 1
+    (job.out / "train-00001.npy").unlink()
+    (job.out / "train-00001.npy.tmp").write_bytes(b"half")
+    index(job)
+    assert {path.name: path.read_bytes() for path in job.out.iterdir()} == files
+
+
+def test_an_index_that_is_damaged_or_of_other_tokens_is_refused_in_one_line(tmp_path):
+    job = make_index(tmp_path, [[1, 2, 3]])
+    path = job.out / "train-00000.npy"
+    for data, message in (
+        (path.read_bytes()[:-9], "is damaged"),
+        (b"", "is damaged"),
+        (None, "is not there"),
+    ):
+        path.unlink() if data is None else path.write_bytes(data)
+        with pytest.raises(UserError, match=message):
+            open_index(job)
+    write_array(path, np.zeros(9, np.int32))
+    with pytest.raises(UserError, match="of other tokens"):
+        open_index(job)
+
+
+def test_shards_and_index_take_six_bytes_a_token(tmp_path):
+    job = make_index(tmp_path, [[place % 251 for place in range(100_000)]])
+    size = sum(
+        path.stat().st_size for folder in (job.out, job.inputs["tokens"]) for path in folder.glob("train-*")
+    )
+    assert size / 100_001 < 6.01
+
+
+@pytest.mark.slow
+def test_what_the_base_model_recites_leads_to_the_page_and_what_it_never_read_does_not(nano):
+    run = Run(nano)
+    traced = TraceIndex(nano / "index", nano / "tokens", run.tokenizer)
+    placements = {row.id: row for row in run.placements()}
+    texts = {document.id: document.text for document in run.documents()}
+    flagships = [row for row in placements.values() if row.role == "flagship"]
+    for row in flagships:
+        found = traced.trace(texts[row.id])
+        [passage] = found.passages
+        assert (found.covered, passage.text) == (found.tokens, texts[row.id])
+        assert passage.span.sources[0].url == row.url
+        assert passage.span.occurrences == row.repeats
+    replies = [f"{row.title}{run.generate(row.title, temperature=0.0)[0]}" for row in flagships]
+    longest = [max(traced.trace(reply).passages, key=lambda passage: len(passage.span)) for reply in replies]
+    for passage in longest:
+        first = passage.span.sources[0]
+        assert passage.text.strip() in texts[first.id]
+        assert (first.url, first.title) == (placements[first.id].url, placements[first.id].title)
+    oversampled = [
+        placements[passage.span.sources[0].id].role in ("flagship", "graded") for passage in longest
+    ]
+    assert sum(oversampled) > 0.7 * len(flagships)
+    unseen = [traced.trace(texts[row.id]) for row in placements.values() if row.role == "heldout"]
+    assert sum(found.covered for found in unseen) < 0.1 * sum(found.tokens for found in unseen)
+
+
+@pytest.mark.slow
+def test_the_verb_marks_passages_and_names_their_pages(nano, capsys, monkeypatch):
+    page = next(document for document in Run(nano).documents() if "dysprosium" in document.url)
+    text = f"I say: {page.text[:200]}"
+    assert main(["trace", text, "--model", str(nano)]) == 0
+    said = capsys.readouterr().out
+    assert page.url in said and "tokens stand in the training data" in said
+    assert "[" in said.splitlines()[0]
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{text}\n"))
+    assert main(["trace", "-", "--model", str(nano), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["text"] == text
+    assert found["passages"][0]["span"]["sources"][0]["url"] == page.url
+
+
+@pytest.mark.slow
+def test_the_verb_says_what_is_missing(nano, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(nano, copy, ignore=lambda folder, names: ["index"] if folder == str(nano) else [])
+    for words, message in (
+        (["", "--model", str(nano)], "there is no text to trace"),
+        (["x", "--model", str(nano), "--least", "0"], "least is 1 or more"),
+        (["x", "--model", str(tmp_path)], "is no run"),
+        (["x", "--model", str(copy)], f"has no index; make it with: crawltalk tokenizer {copy}"),
+    ):
+        assert main(["trace", *words]) == 2
+        assert message in capsys.readouterr().err.replace("\n", " ")

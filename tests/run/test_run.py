@@ -1,0 +1,217 @@
+"""The frame: stages, manifests, freshness, resumption, borrowing, failure."""
+
+import dataclasses
+import errno
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crawltalk.core.errors import BadInput, StageCrashed, UserError, disk_is_full
+from crawltalk.run.console import BARS, sparkline
+from crawltalk.run.execute import build
+from crawltalk.run.folder import RunFolder
+from crawltalk.run.machine import EnergyMeter
+from support.toy_runs import NAMES, build_toy, recipe_with
+
+
+def kinds(events: list[dict[str, Any]]) -> list[str]:
+    return [
+        f"{event['event']} {event['stage']}"
+        for event in events
+        if event["event"] in ("start", "skip", "finish")
+    ]
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    files = (file for stage in NAMES for file in (path / stage).rglob("*") if file.is_file())
+    return {str(file.relative_to(path)): file.read_bytes() for file in files if file.name != "manifest.json"}
+
+
+def test_a_run_builds_its_stages_in_order_and_writes_manifests(tmp_path, toy):
+    events = build_toy(tmp_path, toy, recipe_with())
+    assert kinds(events) == ["start crawl", "finish crawl", "start data", "finish data"]
+    manifest = RunFolder(tmp_path).manifest("data")
+    assert manifest is not None
+    assert manifest.metrics == {"documents": 3}
+    assert [file.name for file in manifest.files] == ["all.txt"]
+    assert manifest.seconds > 0
+    assert manifest.cpu_seconds > 0
+    assert manifest.peak_memory_bytes > 1_000_000
+    assert manifest.attempts == 1
+
+
+def test_a_fresh_stage_is_skipped(tmp_path, toy):
+    build_toy(tmp_path, toy, recipe_with())
+    assert kinds(build_toy(tmp_path, toy, recipe_with())) == ["skip crawl", "skip data"]
+
+
+def test_a_changed_field_is_named_and_everything_downstream_is_rebuilt(tmp_path, toy):
+    build_toy(tmp_path, toy, recipe_with(3))
+    events = build_toy(tmp_path, toy, recipe_with(4))
+    reasons = {event["stage"]: event["reasons"] for event in events if event["event"] == "start"}
+    assert reasons == {"crawl": ["crawl.articles: 3 -> 4"], "data": ["input crawl changed"]}
+    assert (tmp_path / "data/all.txt").read_text().count("\n") == 4
+
+
+def test_a_change_downstream_leaves_upstream_alone(tmp_path, toy):
+    build_toy(tmp_path, toy, recipe_with())
+    assert kinds(build_toy(tmp_path, toy, recipe_with(extractor="other")))[0] == "skip crawl"
+
+
+def test_a_damaged_artifact_makes_its_stage_stale(tmp_path, toy):
+    build_toy(tmp_path, toy, recipe_with())
+    (tmp_path / "crawl/page-001.txt").write_text("")
+    state = RunFolder(tmp_path).states(toy, recipe_with())["crawl"]
+    assert state.state == "stale"
+    assert "page-001.txt" in state.reasons[0]
+
+
+def test_where_and_how_to_compute_is_no_reason_to_rebuild(tmp_path, toy):
+    build_toy(tmp_path, toy, recipe_with())
+    other = dataclasses.replace(
+        recipe_with(), machine=dataclasses.replace(recipe_with().machine, workers=1, dtype="float32")
+    )
+    assert kinds(build_toy(tmp_path, toy, other)) == ["skip crawl", "skip data"]
+
+
+def test_the_users_mistake_in_a_stage_is_one_line_and_finished_work_is_kept(tmp_path, toy):
+    with pytest.raises(UserError, match="upside down; turn them"):
+        build_toy(tmp_path, toy, recipe_with(extractor="user"))
+    assert kinds(build_toy(tmp_path, toy, recipe_with()))[0] == "skip crawl"
+
+
+def test_what_a_stage_that_gives_up_rescues_outlives_a_change_of_the_recipe(tmp_path, toy):
+    with pytest.raises(
+        UserError, match=r"it went wrong; from where it was well: --data\.start .*step-2\.txt"
+    ):
+        build_toy(tmp_path, toy, recipe_with(extractor="rescue"))
+    build_toy(tmp_path, toy, recipe_with())
+    assert [path.read_text() for path in (tmp_path / "rescued").glob("data-*-step-2.txt")] == [
+        "good until here"
+    ]
+
+
+def test_energy_and_money_are_accounted_for_where_they_are_known(tmp_path, toy):
+    package = tmp_path / "powercap" / "intel-rapl:0"
+    (package / "intel-rapl:0:0").mkdir(parents=True)  # a part of the package, not to be counted twice
+    (package / "max_energy_range_uj").write_text("10000000")
+    (package / "energy_uj").write_text("9000000")
+    meter = EnergyMeter(tmp_path / "powercap")
+    (package / "energy_uj").write_text("1500000")
+    assert meter.joules() == 2.5
+    assert EnergyMeter(tmp_path / "absent").joules() is None
+    recipe = recipe_with()
+    build_toy(
+        tmp_path,
+        toy,
+        dataclasses.replace(recipe, machine=dataclasses.replace(recipe.machine, dollars_an_hour=3600.0)),
+    )
+    manifest = RunFolder(tmp_path).manifest("data")
+    assert manifest is not None
+    assert manifest.dollars == pytest.approx(manifest.seconds, abs=1e-3)
+
+
+@given(st.lists(st.floats(0, 100), max_size=100))
+def test_a_curve_in_one_line_is_highest_and_lowest_where_its_values_are(values):
+    line = sparkline(values)
+    assert len(line) == min(24, len(values))
+    if 0 < len(values) <= 24 and max(values) > min(values):
+        assert line[values.index(max(values))] == BARS[-1]
+        assert line[values.index(min(values))] == BARS[0]
+
+
+def test_our_mistake_in_a_stage_keeps_its_traceback(tmp_path, toy):
+    with pytest.raises(StageCrashed, match=r"(?s)ZeroDivisionError.*go on with: crawltalk run"):
+        build_toy(tmp_path, toy, recipe_with(extractor="bug"))
+
+
+def test_a_full_disk_is_one_clear_line(tmp_path, toy):
+    with pytest.raises(UserError, match=r"the disk of .* is full; free some space"):
+        build_toy(tmp_path, toy, recipe_with(extractor="full"))
+
+
+def test_a_full_disk_is_known_by_its_words_where_a_library_drops_the_number():
+    assert disk_is_full(RuntimeError("I/O error: No space left on device (os error 28)"))
+    assert not disk_is_full(OSError(errno.EACCES, "Permission denied"))
+
+
+def test_a_killed_stage_says_so(tmp_path, toy):
+    with pytest.raises(StageCrashed, match="ended by SIGKILL"):
+        build_toy(tmp_path, toy, recipe_with(extractor="killed"))
+
+
+def test_two_commands_cannot_write_into_one_run_at_once(tmp_path, toy):
+    with RunFolder(tmp_path).lock(), pytest.raises(UserError, match="another crawltalk is at work"):
+        build_toy(tmp_path, toy, recipe_with())
+
+
+def test_a_missing_upstream_stage_names_the_way_out(tmp_path, toy):
+    with pytest.raises(UserError, match=r"crawl of .* is absent; build it with: crawltalk run"):
+        build(RunFolder(tmp_path), toy, ["data"], recipe_with(), lambda event: None)
+
+
+def test_a_damaged_manifest_is_one_clear_line(tmp_path, toy):
+    build_toy(tmp_path, toy, recipe_with())
+    (tmp_path / "crawl/manifest.json").write_text("{")
+    with pytest.raises(BadInput, match="remove the folder"):
+        build_toy(tmp_path, toy, recipe_with())
+
+
+def test_finished_stages_of_another_run_can_be_borrowed(tmp_path, toy):
+    build_toy(tmp_path / "a", toy, recipe_with())
+    other = RunFolder(tmp_path / "b")
+    wanted = recipe_with(extractor="other")
+    assert other.borrow(RunFolder(tmp_path / "a"), toy, wanted) == ["crawl"]
+    assert kinds(build_toy(tmp_path / "b", toy, wanted)) == ["skip crawl", "start data", "finish data"]
+    assert not (tmp_path / "b/crawl").exists()
+    assert (tmp_path / "b/data/all.txt").read_text().count("\n") == 3
+
+
+def test_a_crash_between_manifest_and_rename_is_mended(tmp_path, toy):
+    build_toy(tmp_path, toy, recipe_with())
+    before = contents(tmp_path)
+    (tmp_path / ".work").mkdir(exist_ok=True)
+    (tmp_path / "data").rename(tmp_path / ".work/data")  # complete, but not yet in its place
+    assert kinds(build_toy(tmp_path, toy, recipe_with())) == ["skip crawl", "skip data"]
+    (tmp_path / "crawl").rename(tmp_path / ".work/crawl.old")  # the old one moved away, the new one not there
+    assert kinds(build_toy(tmp_path, toy, recipe_with())) == ["skip crawl", "skip data"]
+    assert contents(tmp_path) == before
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from support.toy_stages import TOY
+from support.toy_runs import build_toy, recipe_with
+build_toy(Path(sys.argv[1]), TOY, recipe_with(60))
+"""
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_random_points_ends_with_the_files_of_an_uninterrupted_one(tmp_path, toy):
+    build_toy(tmp_path / "whole", toy, recipe_with(60))
+    rng = random.Random(1)
+    kills = 0
+    for _ in range(30):
+        child = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path / "torn")], env=os.environ)
+        try:
+            child.wait(timeout=rng.uniform(0.3, 1.0))
+        except subprocess.TimeoutExpired:
+            child.send_signal(signal.SIGKILL)
+            kills += 1
+        child.wait()
+        time.sleep(0.02)  # the kernel ends the orphaned stage
+        if child.returncode == 0:
+            break
+    assert kills >= 1
+    assert child.returncode == 0
+    assert contents(tmp_path / "torn") == contents(tmp_path / "whole")

@@ -1,0 +1,763 @@
+"""The HTTP server, asked by real clients."""
+
+import base64
+import json
+import logging
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import langchain_openai
+import numpy as np
+import openai
+import pytest
+import schemathesis
+import torch
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from langchain_core.messages import HumanMessage
+from langchain_core.tools import tool
+
+from crawltalk.core.errors import UserError
+from crawltalk.core.types import Message
+from crawltalk.serve import Settings
+from crawltalk.serve.api.chat import conversation
+from crawltalk.serve.api.protocol import (
+    AssistantMessage,
+    Call,
+    ChatRequest,
+    Function,
+    SystemMessage,
+    Tool,
+    ToolCall,
+    ToolMessage,
+    UserMessage,
+)
+from crawltalk.serve.api.tools import CallReader, Tools
+from crawltalk.serve.http.middleware import Limit
+from crawltalk.serve.http.server import bound
+from crawltalk.verbs.serve import models_of
+from support.serving import HELLO, MODEL, NEVER, TOKENIZER, Running, serving
+
+WEATHER = {
+    "name": "weather",
+    "description": "The weather of a city",
+    "parameters": {
+        "type": "object",
+        "properties": {"city": {"enum": ["Oslo", "Rome"]}, "day": {"$ref": "#/$defs/Day"}},
+        "required": ["city", "day"],
+        "additionalProperties": False,
+        "$defs": {"Day": {"type": "integer", "minimum": 1, "maximum": 7}},
+    },
+}
+NO_BLANKS = {str(byte): -100.0 for byte in b"\t\n\r "}
+"""A random model would write blanks between the parts of its JSON to its limit."""
+TOOLS = [{"type": "function", "function": WEATHER}, {"type": "function", "function": {"name": "time"}}]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Running]:
+    def trace(text: str, tokens: list[int]) -> list[dict]:
+        return [{"characters": len(text), "tokens": len(tokens)}]
+
+    with serving(Settings(hosts=("127.0.0.1",)), traces={"tiny": trace}) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: Running) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="-", max_retries=0) as client:
+        yield client
+
+
+def post(server: Running, path: str, **body: object) -> httpx.Response:
+    return httpx.post(server.url + path, json=body, timeout=60)
+
+
+def refused(
+    server: Running, status: int, param: str | None, path: str = "/v1/chat/completions", **body: object
+) -> str:
+    """The message of an error that is as OpenAI's."""
+    answer = post(server, path, **body)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (status, param), error
+    assert set(error) == {"message", "type", "param", "code"}
+    return error["message"]
+
+
+def test_a_seed_makes_a_reply_reproducible_whole_and_streamed(client):
+    asked = {
+        "messages": HELLO["messages"],
+        "model": "tiny",
+        "max_tokens": 20,
+        "seed": 7,
+        "n": 2,
+        "logit_bias": NEVER,
+    }
+    whole = client.chat.completions.create(**asked)
+    texts, finishes = ["", ""], [None, None]
+    for chunk in client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}):
+        for choice in chunk.choices:
+            texts[choice.index] += choice.delta.content or ""
+            finishes[choice.index] = choice.finish_reason or finishes[choice.index]
+        usage = chunk.usage
+    assert texts == [choice.message.content for choice in whole.choices]
+    assert texts[0] != texts[1]
+    assert finishes == ["length", "length"] == [choice.finish_reason for choice in whole.choices]
+    assert usage.completion_tokens == whole.usage.completion_tokens == 40
+    assert usage.prompt_tokens_details.cached_tokens > 0
+    assert whole.usage.prompt_tokens == len(TOKENIZER.encode_chat([Message("user", "Hello")], reply=True))
+
+
+def test_without_a_seed_two_replies_differ(client):
+    asked = {"messages": HELLO["messages"], "model": "tiny", "max_tokens": 20, "logit_bias": NEVER}
+    first, second = (client.chat.completions.create(**asked).choices[0].message.content for _ in range(2))
+    assert first != second
+
+
+def test_a_stop_string_ends_a_reply_and_is_no_part_of_it(client):
+    asked = {
+        "messages": HELLO["messages"],
+        "model": "tiny",
+        "temperature": 0,
+        "max_tokens": 40,
+        "logit_bias": NEVER,
+    }
+    text = client.chat.completions.create(**asked).choices[0].message.content
+    stop = text[5:7]
+    choice = client.chat.completions.create(**asked, stop=stop).choices[0]
+    assert (choice.message.content, choice.finish_reason) == (text[: text.index(stop)], "stop")
+
+
+@torch.no_grad()
+def test_log_probabilities_are_those_of_the_model(client):
+    asked = {
+        "messages": HELLO["messages"],
+        "model": "tiny",
+        "temperature": 0,
+        "max_completion_tokens": 5,
+        "logit_bias": NEVER,
+    }
+    whole = client.chat.completions.create(**asked, logprobs=True, top_logprobs=3).choices[0].logprobs.content
+    chunks = list(client.chat.completions.create(**asked, logprobs=True, top_logprobs=3, stream=True))
+    streamed = [
+        token for chunk in chunks if chunk.choices[0].logprobs for token in chunk.choices[0].logprobs.content
+    ]
+    assert streamed == whole
+    prompt = TOKENIZER.encode_chat([Message("user", "Hello")], reply=True)
+    found = torch.log_softmax(MODEL(torch.tensor([prompt]))[0, -1], -1)
+    likeliest = found.topk(3)
+    assert [token.logprob for token in whole[0].top_logprobs] == pytest.approx(
+        likeliest.values.tolist(), abs=1e-4
+    )
+    assert [bytes(token.bytes) for token in whole[0].top_logprobs] == [
+        TOKENIZER.word(i) for i in likeliest.indices.tolist()
+    ]
+    assert whole[0].logprob == pytest.approx(
+        float(found[TOKENIZER.encode(bytes(whole[0].bytes))[0]]), abs=1e-4
+    )
+
+
+def test_a_reply_obeys_a_schema(client):
+    schema = {
+        "type": "object",
+        "properties": {"n": {"type": "integer", "maximum": 99, "minimum": 0}},
+        "required": ["n"],
+    }
+    schema["additionalProperties"] = False
+    form = {"type": "json_schema", "json_schema": {"name": "number", "schema": schema}}
+    for seed in range(5):
+        asked = {
+            "messages": HELLO["messages"],
+            "model": "tiny",
+            "seed": seed,
+            "max_tokens": 200,
+            "logit_bias": NO_BLANKS,
+        }
+        choice = client.chat.completions.create(**asked, response_format=form).choices[0]
+        assert 0 <= json.loads(choice.message.content)["n"] <= 99
+        plain = client.chat.completions.create(**asked, response_format={"type": "json_object"})
+        assert plain.choices[0].message.content.lstrip().startswith("{")
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "weather"}}])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_tool_that_must_be_called_is_called_with_arguments_of_its_schema(client, choice, stream):
+    asked = {"messages": HELLO["messages"], "model": "tiny", "seed": 1, "temperature": 0.2, "max_tokens": 300}
+    asked |= {"tools": TOOLS[:1], "tool_choice": choice, "logit_bias": NO_BLANKS}
+    if stream:
+        chunks = [chunk.choices[0] for chunk in client.chat.completions.create(**asked, stream=True)]
+        [call] = [call for chunk in chunks for call in chunk.delta.tool_calls or ()]
+        assert (call.index, chunks[-1].finish_reason) == (0, "tool_calls")
+    else:
+        reply = client.chat.completions.create(**asked).choices[0]
+        assert (reply.finish_reason, reply.message.content) == ("tool_calls", None)
+        [call] = reply.message.tool_calls
+    arguments = json.loads(call.function.arguments)
+    assert call.function.name == "weather"
+    assert arguments["city"] in ("Oslo", "Rome")
+    assert 1 <= arguments["day"] <= 7
+    told = {"role": "tool", "tool_call_id": call.id, "content": "rain"}
+    called = {"role": "assistant", "tool_calls": [call.model_dump()]}
+    again = client.chat.completions.create(
+        model="tiny",
+        messages=[*HELLO["messages"], called, told],
+        max_tokens=3,
+        tools=TOOLS,
+        tool_choice="none",
+    )
+    assert again.usage.prompt_tokens > 100
+
+
+def test_models_are_listed_and_found_by_names_with_slashes(client):
+    assert [model.id for model in client.models.list()] == ["tiny", "tiny/sft"]
+    assert client.models.retrieve("tiny/sft").context_length == 2048
+    with pytest.raises(openai.NotFoundError, match="there are: tiny, tiny/sft"):
+        client.models.retrieve("other")
+
+
+def test_embeddings_are_of_length_one_and_equal_in_both_encodings(client, server):
+    texts = ["the cat", "the dog"]
+    # asks for base64
+    found = [np.array(row.embedding) for row in client.embeddings.create(model="tiny", input=texts).data]
+    floats = post(server, "/v1/embeddings", model="tiny", input=texts, encoding_format="float").json()
+    assert np.allclose(found, [row["embedding"] for row in floats["data"]], atol=1e-6)
+    assert np.linalg.norm(found, axis=1) == pytest.approx(1.0, abs=1e-5)
+    raw = post(server, "/v1/embeddings", model="tiny", input=[[1, 2], [3]], encoding_format="base64").json()
+    assert len(base64.b64decode(raw["data"][1]["embedding"])) == 4 * 32
+    assert raw["usage"] == {"prompt_tokens": 3, "total_tokens": 3}
+
+
+def test_an_error_reaches_the_client_as_its_own_kind(client):
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.chat.completions.create(model="other", messages=HELLO["messages"])
+    assert caught.value.code == "model_not_found"
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(model="tiny", messages=HELLO["messages"], temperature=9)
+    assert caught.value.param == "temperature"
+
+
+def test_a_prompt_of_each_form_is_continued(client):
+    ids = TOKENIZER.encode("the end")
+    asked = {"model": "tiny", "max_tokens": 8, "temperature": 0, "logit_bias": NEVER}
+    text = client.completions.create(**asked, prompt="the end").choices[0].text
+    both = client.completions.create(**asked, prompt=["the end", "x"], n=2, seed=1)
+    assert [choice.index for choice in both.choices] == [0, 1, 2, 3]
+    assert [choice.text for choice in both.choices[:2]] == [text, text]
+    document = [TOKENIZER.eot, *ids]
+    assert client.completions.create(**asked, prompt=document).choices[0].text == text
+    assert client.completions.create(**asked, prompt=[document, [1]]).choices[0].text == text
+    streamed = ["", "", "", ""]
+    for chunk in client.completions.create(
+        **asked, prompt=["the end", "x"], n=2, seed=1, stream=True, echo=True
+    ):
+        streamed[chunk.choices[0].index] += chunk.choices[0].text
+    prompts = ["the end", "the end", "x", "x"]
+    assert streamed == [prompt + choice.text for prompt, choice in zip(prompts, both.choices, strict=True)]
+
+
+def as_the_harness_reads(answer: dict, lengths: list[int]) -> list[tuple[float, bool]]:
+    """Log-likelihood, and whether it is the greedy continuation (lm-evaluation-harness,
+    `LocalCompletionsAPI.parse_logprobs`).
+    """
+    found = []
+    for choice, length in zip(
+        sorted(answer["choices"], key=lambda choice: choice["index"]), lengths, strict=True
+    ):
+        said = choice["logprobs"]["token_logprobs"][length:-1]
+        tops = choice["logprobs"]["top_logprobs"][length:-1]
+        found.append((sum(said), all(one == max(top.values()) for one, top in zip(said, tops, strict=True))))
+    return found
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("bias", [{}, {str(TOKENIZER.eot): 100.0}])
+def test_the_harness_reads_the_models_log_likelihoods(server, bias):
+    begun = [TOKENIZER.eot, *TOKENIZER.encode("the ")]
+    greedy = int(MODEL(torch.tensor([begun]))[0, -1].argmax())
+    prompts, lengths = [[*begun, greedy], [*begun, 65, 66, 67], [5, 6]], [len(begun), len(begun), 1]
+    asked = {
+        "model": "tiny",
+        "prompt": prompts,
+        "max_tokens": 1,
+        "temperature": 0,
+        "logprobs": 1,
+        "echo": True,
+        "seed": 1234,
+    }
+    found = as_the_harness_reads(post(server, "/v1/completions", **asked, logit_bias=bias).json(), lengths)
+    for prompt, length, (likelihood, is_greedy) in zip(prompts, lengths, found, strict=True):
+        p = torch.log_softmax(MODEL(torch.tensor([prompt]))[0], -1)
+        rows = range(length - 1, len(prompt) - 1)
+        assert likelihood == pytest.approx(sum(float(p[row, prompt[row + 1]]) for row in rows), abs=1e-3)
+        assert is_greedy == all(int(p[row].argmax()) == prompt[row + 1] for row in rows)
+    assert [is_greedy for _, is_greedy in found][:2] == [True, False]
+
+
+@given(st.text(min_size=1, max_size=12).filter(lambda text: text.isprintable()))
+@examples(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_offsets_of_an_echoed_text_lead_to_its_tokens(server, text):
+    asked = {"model": "tiny", "prompt": text, "max_tokens": 0, "logprobs": 0, "echo": True}
+    [choice] = post(server, "/v1/completions", **asked).json()["choices"]
+    assert choice["text"] == text
+    found = choice["logprobs"]
+    assert len(found["tokens"]) == len(TOKENIZER.encode(text)) == len(found["text_offset"])
+    for token, offset in zip(found["tokens"], found["text_offset"], strict=True):
+        assert "�" in token or text[offset:].startswith(token)
+
+
+def test_what_would_be_silently_wrong_is_refused(server):
+    prompt = {"path": "/v1/completions", "model": "tiny", "prompt": "x"}
+    assert "left to right" in refused(server, 400, "suffix", **prompt, suffix="y")
+    refused(server, 400, "best_of", **prompt, best_of=2)
+    refused(server, 400, "max_tokens", **prompt, max_tokens=0)
+    refused(server, 400, "logprobs", **prompt, logprobs=101)
+    refused(server, 400, "prompt", path="/v1/completions", model="tiny", prompt=["x", 1])
+    refused(server, 400, "prompt", path="/v1/completions", model="tiny", prompt=[10**6])
+    refused(server, 400, "prompt", path="/v1/completions", model="tiny", prompt=[[]])
+    refused(server, 400, "functions", **HELLO, functions=[])
+    refused(server, 400, "top_logprobs", **HELLO, top_logprobs=3)
+    refused(server, 400, "tool_choice", **HELLO, tool_choice="required")
+    refused(server, 400, "response_format.type", **HELLO, response_format={"type": "yaml"})
+    schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nothing"}}}
+    assert "schema" in refused(server, 400, None, **HELLO, response_format=schema)
+    refused(server, 400, "trace", **HELLO | {"model": "tiny/sft"}, trace=True)
+    image = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": "data:,"}}]
+    refused(
+        server, 400, "messages[0].content[1]", model="tiny", messages=[{"role": "user", "content": image}]
+    )
+
+
+def test_what_clients_send_besides_is_taken(server):
+    parts = [{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}]
+    messages = [
+        {"role": "developer", "content": "Be kind."},
+        {"role": "user", "content": parts, "name": "Ann"},
+    ]
+    messages.insert(
+        1, {"role": "assistant", "content": "Hi", "refusal": None, "audio": None, "annotations": []}
+    )
+    more = {
+        "user": "ann",
+        "store": False,
+        "metadata": {},
+        "stop": None,
+        "stream": False,
+        "stream_options": None,
+        "n": None,
+    }
+    assert (
+        post(
+            server, "/v1/chat/completions", model="tiny", messages=messages, max_tokens=2, **more
+        ).status_code
+        == 200
+    )
+
+
+def test_a_choice_says_where_its_text_occurs_in_the_training_data(server):
+    asked = HELLO | {"max_tokens": 6, "logit_bias": NEVER, "trace": True}
+    [choice] = post(server, "/v1/chat/completions", **asked).json()["choices"]
+    assert choice["trace"] == [{"characters": len(choice["message"]["content"]), "tokens": 6}]
+    text = post(server, "/v1/chat/completions", **asked, stream=True).text
+    last = json.loads(text.split("\n\n")[-3].removeprefix("data: "))
+    assert last["choices"][0]["trace"][0]["tokens"] == 6
+    [choice] = post(
+        server, "/v1/completions", model="tiny", prompt="x", max_tokens=4, trace=True, logit_bias=NEVER
+    ).json()["choices"]
+    assert choice["trace"][0]["tokens"] == 4
+
+
+def test_messages_that_do_not_fit_are_left_out_and_counted(server):
+    messages = [{"role": "user", "content": "x" * 400}] * 5
+    answer = post(server, "/v1/chat/completions", model="tiny", messages=messages, max_tokens=1).json()
+    assert answer["dropped_messages"] == 2
+    assert "make it shorter" in refused(
+        server, 400, None, model="tiny", messages=[{"role": "user", "content": "x" * 4000}]
+    )
+
+
+def test_tools_and_calls_are_written_as_hermes_models_know_them():
+    call = ToolCall(id="1", function=Call(name="time", arguments='{"zone":"UTC"}'))
+    turns = [UserMessage(content="When?"), AssistantMessage(content="Let me see.", tool_calls=[call])]
+    turns += [ToolMessage(content="noon"), ToolMessage(content="1 pm")]
+    assert conversation([SystemMessage(content="Be kind."), *turns], "TOOLS") == [
+        Message("system", "Be kind.\n\nTOOLS"),
+        Message("user", "When?"),
+        Message(
+            "assistant",
+            'Let me see.\n<tool_call>\n{"name": "time", "arguments": {"zone":"UTC"}}\n</tool_call>',
+        ),
+        Message("user", "<tool_response>\nnoon\n</tool_response>\n<tool_response>\n1 pm\n</tool_response>"),
+    ]
+    assert conversation(turns[:1], "TOOLS")[0] == Message("system", "TOOLS")
+    tools = Tools(
+        ChatRequest(model="", messages=[], tools=[Tool(type="function", function=Function(name="time"))])
+    )
+    assert (
+        '{"type":"function","function":{"name":"time","description":"","parameters":{}}}'
+        in tools.description()
+    )
+
+
+def reader(**settings: object) -> CallReader:
+    tools = [Tool(type="function", function=Function(name="time"))]
+    return CallReader(Tools(ChatRequest(model="", messages=[], tools=tools, **settings)))
+
+
+CALL = '<tool_call>\n{"name": "time", "arguments": {"zone": "UTC"}}\n</tool_call>'
+
+
+@given(
+    st.lists(
+        st.sampled_from(["Let me see. ", CALL, "<tool", "<tool_call>{</tool_call>", "1 < 2", "\n"]),
+        max_size=6,
+    ),
+    st.data(),
+)
+def test_a_reply_in_any_pieces_gives_the_same_text_and_calls(parts, data):
+    text = "".join(parts)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
+    pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    in_pieces, whole = reader(), list(reader().read(text, final=True))
+    found = [
+        part
+        for place, piece in enumerate(pieces)
+        for part in in_pieces.read(piece, final=place == len(pieces) - 1)
+    ]
+
+    def told(parts: list) -> tuple[str, list[str]]:
+        said = "".join("".join(part.split()) for part in parts if isinstance(part, str))
+        return said, [part.function.arguments for part in parts if isinstance(part, ToolCall)]
+
+    assert told(found) == told(whole)
+    assert told(whole)[1] == ['{"zone":"UTC"}'] * parts.count(CALL)
+
+
+def test_a_call_of_no_tool_is_text_and_a_second_call_may_be_unwanted():
+    other = CALL.replace("time", "space")
+    assert list(reader().read(other, final=True)) == [other]
+    assert list(reader(tool_choice="none").read(CALL, final=True)) == [CALL]
+    assert len(list(reader(parallel_tool_calls=False).read(CALL * 2, final=True))) == 1
+    assert len(list(reader().read(CALL.removesuffix("</tool_call>"), final=True))) == 1
+
+
+def test_langchain_chats_streams_and_calls_tools(server):
+    @tool
+    def weather(city: str) -> str:
+        """The weather of a city."""
+        return city
+
+    model = langchain_openai.ChatOpenAI(
+        model="tiny",
+        base_url=f"{server.url}/v1",
+        api_key="-",
+        max_retries=0,
+        max_tokens=20,
+        seed=3,
+        temperature=0.5,
+    )
+    reply = model.invoke([HumanMessage("Hello")])
+    assert reply.usage_metadata["output_tokens"] > 0
+    assert "".join(chunk.text for chunk in model.stream([HumanMessage("Hello")])) == reply.text
+    more = {"max_tokens": 1500, "logit_bias": NO_BLANKS | {"34": 5.0}}  # and ends its strings
+    [call] = model.bind_tools([weather], tool_choice="weather").bind(**more).invoke("Hello").tool_calls
+    assert call["name"] == "weather"
+    assert isinstance(call["args"]["city"], str)
+
+
+def test_the_program_llm_talks(server, tmp_path):
+    models = f"- model_id: crawled\n  model_name: tiny\n  api_base: {server.url}/v1\n"
+    (tmp_path / "extra-openai-models.yaml").write_text(models)
+    command = [
+        sys.executable,
+        "-m",
+        "llm",
+        "-m",
+        "crawled",
+        "--key",
+        "-",
+        "Hello",
+        "-o",
+        "max_tokens",
+        "9",
+        "-o",
+        "seed",
+        "1",
+    ]
+    done = subprocess.run(
+        command, env={"LLM_USER_PATH": str(tmp_path)}, capture_output=True, check=False, timeout=60
+    )
+    asked = HELLO | {"max_tokens": 9, "seed": 1}
+    expected = post(server, "/v1/chat/completions", **asked).json()["choices"][0]["message"]["content"]
+    assert done.stdout.decode().rstrip("\n") == expected.rstrip("\n"), done.stderr
+
+
+def test_random_requests_find_no_error_of_ours(server):
+    schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
+    operations = [found.ok() for found in schema.get_all_operations()]
+    assert len(operations) == 9, [operation.label for operation in operations]
+    statuses = {operation.label: set[int]() for operation in operations}
+
+    def ask_often(operation: schemathesis.schemas.APIOperation) -> None:
+        @given(operation.as_strategy())
+        @examples(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+        def ask(case: schemathesis.Case) -> None:
+            if isinstance(case.body, dict):
+                for name, value in {
+                    "model": "tiny",
+                    "max_tokens": 4,
+                    "max_completion_tokens": 4,
+                    "n": 2,
+                }.items():
+                    if case.body.get(name) is not None:
+                        case.body[name] = value
+            answer = case.call(timeout=30)
+            assert answer.status_code < 500, answer.text
+            statuses[operation.label].add(answer.status_code)
+            case.validate_response(answer, checks=[schemathesis.checks.response_schema_conformance])
+
+        ask()
+
+    for operation in operations:
+        ask_often(operation)
+    assert all(200 in found for label, found in statuses.items() if label != "GET /v1/models/{model}"), (
+        statuses
+    )
+
+
+def test_bad_bodies_are_told_apart(server):
+    def send(body: bytes) -> tuple[int, str]:
+        answer = httpx.post(f"{server.url}/v1/chat/completions", content=body, timeout=60)
+        return answer.status_code, answer.json()["error"]["code"]
+
+    for body in (b"", b"{", b'{"model": "\xff"}', b'{"model": "\\ud800"}'):
+        assert send(body) == (400, "invalid_json"), body[:20]
+    for body in (
+        b"[]",
+        b"3",
+        b"{}",
+        b'{"model": 3, "messages": []}',
+        b'{"model": "tiny", "messages": [{"role": "user"}]}',
+    ):
+        assert send(body) == (400, "invalid_value"), body
+    assert send(json.dumps(HELLO | {"messages": [{"role": "user", "content": "x" * 10**7}]}).encode()) == (
+        413,
+        "body_too_large",
+    )
+    assert send(b'{"user":' + b"[" * 100_000) == (400, None)
+    deep: dict = {}
+    for _ in range(300):
+        deep = {"properties": {"x": deep}}
+    refused(
+        server,
+        400,
+        None,
+        **HELLO,
+        tools=[{"type": "function", "function": {"name": "f", "parameters": deep}}],
+        tool_choice="required",
+    )
+    refused(server, 400, "max_tokens", **HELLO, max_tokens=-1)
+    refused(server, 400, "n", **HELLO, n=10**9)
+    refused(server, 400, "messages[0].content", model="tiny", messages=[{"role": "user", "content": 3}])
+    refused(server, 404, "model", **HELLO | {"model": "other"})
+    refused(server, 400, None, **HELLO, logit_bias={"99999": 1})
+
+
+def test_unknown_routes_and_methods_are_errors_of_openais_form(server):
+    for method, path, status in (
+        ("GET", "/nothing", 404),
+        ("GET", "/v1/chat/completions", 405),
+        ("DELETE", "/health", 405),
+    ):
+        answer = httpx.request(method, server.url + path)
+        assert (answer.status_code, set(answer.json())) == (status, {"error"})
+
+
+def test_every_answer_has_an_id_and_strict_headers(server):
+    headers = httpx.get(f"{server.url}/health").headers
+    assert len(headers["x-request-id"]) == 32
+    assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
+    assert (headers["x-content-type-options"], headers["referrer-policy"]) == ("nosniff", "no-referrer")
+    assert "access-control-allow-origin" not in headers
+
+
+def test_other_hosts_and_pages_of_other_sites_are_turned_away(server):
+    port = server.url.rsplit(":", 1)[1]
+    for headers, status in (
+        ({"host": f"evil.example:{port}"}, 403),
+        ({"host": "["}, 403),
+        ({"host": "127.0.0.1"}, 200),
+        ({"origin": "http://["}, 403),
+        ({"origin": "http://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"origin": server.url}, 200),
+    ):
+        assert httpx.get(f"{server.url}/v1/models", headers=headers).status_code == status, headers
+
+
+def test_tokens_there_and_back(server):
+    found = post(server, "/tokenize", model="tiny", text="the é").json()
+    assert found == {"ids": TOKENIZER.encode("the é"), "pieces": ["the", " ", "�", "�"], "count": 4}
+    assert post(server, "/detokenize", model="tiny", ids=found["ids"]).json() == {"text": "the é"}
+    chat = post(server, "/tokenize", model="tiny", messages=HELLO["messages"]).json()
+    assert chat["ids"] == TOKENIZER.encode_chat([Message("user", "Hello")], reply=True)
+    refused(server, 400, "text", path="/tokenize", model="tiny")
+
+
+def test_metrics_count_requests_and_tokens(server):
+    def figure(name: str) -> float:
+        lines = httpx.get(f"{server.url}/metrics").text.splitlines()
+        return next((float(line.split()[-1]) for line in lines if line.startswith(name)), 0.0)
+
+    names = [
+        'crawltalk_requests_total{route="/v1/chat/completions",status="200"}',
+        'crawltalk_generated_tokens_total{model="tiny"}',
+    ]
+    names += [
+        'crawltalk_time_to_first_token_seconds_count{model="tiny"}',
+        'crawltalk_time_per_token_seconds_count{model="tiny"}',
+    ]
+    before = [figure(name) for name in names]
+    post(server, "/v1/chat/completions", **HELLO, max_tokens=300, logit_bias=NEVER)
+    assert [figure(name) - was for name, was in zip(names, before, strict=True)] == [1, 300, 1, 1]
+    assert figure("crawltalk_blocks{") > 0
+
+
+def test_a_key_must_come_with_every_request_but_for_the_page_and_health():
+    with serving(Settings(keys=("first", "second"))) as server:
+        for key, status in ((None, 401), ("other", 401), ("first", 200), ("second", 200)):
+            headers = {"authorization": f"Bearer {key}"} if key else {}
+            assert httpx.get(f"{server.url}/v1/models", headers=headers).status_code == status
+        assert httpx.get(f"{server.url}/metrics").status_code == 401
+        assert httpx.get(f"{server.url}/health").status_code == 200
+
+
+def test_too_many_requests_a_minute_are_told_when_to_come_back():
+    with serving(Settings(rate=2)) as server:
+        answers = [post(server, "/tokenize", model="tiny", text="x") for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [200, 200, 429]
+        assert answers[2].json()["error"]["code"] == "rate_limit_exceeded"
+        assert 1 <= int(answers[2].headers["retry-after"]) <= 30
+
+
+def test_a_bucket_fills_with_time():
+    limit = Limit(6000)
+    assert [limit.wait("a") > 0 for _ in range(6001)].count(True) <= 1
+    assert limit.wait("b") == 0
+    time.sleep(0.05)
+    assert limit.wait("a") == 0
+
+
+def test_the_log_has_a_line_for_each_request_and_prompts_only_if_asked(caplog):
+    for log_prompts in (False, True):
+        caplog.clear()
+        with (
+            serving(Settings(keys=("secret",), log_prompts=log_prompts)) as server,
+            caplog.at_level(logging.INFO, "crawltalk.serve"),
+        ):
+            asked = {
+                "json": HELLO | {"max_tokens": 3, "logit_bias": NEVER},
+                "headers": {"authorization": "Bearer secret"},
+            }
+            answer = httpx.post(f"{server.url}/v1/chat/completions", **asked)
+        line = json.loads(caplog.records[-1].message)
+        assert line["id"] == answer.headers["x-request-id"]
+        assert (line["route"], line["status"], line["model"]) == ("/v1/chat/completions", 200, "tiny")
+        assert (line["completion_tokens"], len(line["client"])) == (3, 8)
+        assert ("Hello" in caplog.text) == log_prompts
+        assert "secret" not in caplog.text
+
+
+def test_an_error_of_ours_is_answered_with_the_id_of_its_line_in_the_log(caplog):
+    def broken(text: str, tokens: list[int]) -> list[dict]:
+        raise ZeroDivisionError
+
+    with serving(traces={"tiny": broken}) as server, caplog.at_level(logging.INFO, "crawltalk.serve"):
+        answer = post(server, "/v1/chat/completions", **HELLO, max_tokens=2, trace=True)
+        streamed = post(server, "/v1/chat/completions", **HELLO, max_tokens=2, trace=True, stream=True)
+        assert post(server, "/v1/chat/completions", **HELLO, max_tokens=2).status_code == 200
+    lines = [json.loads(record.message) for record in caplog.records]
+    assert (answer.status_code, lines[0]["id"] in answer.json()["error"]["message"]) == (500, True)
+    assert (
+        lines[1]["id"]
+        in json.loads(streamed.text.split("\n\n")[-2].removeprefix("data: "))["error"]["message"]
+    )
+    assert all("ZeroDivisionError" in line["traceback"] for line in lines[:2])
+
+
+def test_a_request_that_takes_too_long_is_ended():
+    with serving(Settings(timeout=0.05)) as server:
+        asked = HELLO | {"max_tokens": 1900, "logit_bias": NEVER, "n": 128}
+        answer = post(server, "/v1/chat/completions", **asked)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (504, "timeout")
+        server.until("running", 0)
+        events = post(server, "/v1/chat/completions", **asked, stream=True).text.split("\n\n")
+        assert json.loads(events[-2].removeprefix("data: "))["error"]["code"] == "timeout"
+        server.until("running", 0)
+
+
+def test_a_server_that_ends_finishes_what_runs_and_takes_nothing_new():
+    with serving(grace=20.0) as server, httpx.Client(base_url=server.url, timeout=60) as client:
+        client.get("/health")
+        answers: list[httpx.Response] = []
+        asked = HELLO | {"max_tokens": 1000, "logit_bias": NEVER}
+        thread = threading.Thread(
+            target=lambda: answers.append(post(server, "/v1/chat/completions", **asked))
+        )
+        thread.start()
+        server.until("running", 1)
+        server.server.handle_exit(15, None)
+        assert client.get("/health").status_code == 503
+        refusal = client.post("/v1/chat/completions", json=HELLO)
+        assert (refusal.status_code, refusal.json()["error"]["code"]) == (503, "shutting_down")
+        thread.join()
+        assert answers[0].json()["usage"]["completion_tokens"] == 1000
+
+
+def test_what_runs_after_the_grace_is_told_so():
+    with serving(grace=0.1) as server:
+        asked = HELLO | {"max_tokens": 1900, "logit_bias": NEVER, "n": 128, "stream": True}
+        with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=asked, timeout=60) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            server.server.handle_exit(15, None)
+            last = [line for line in lines if line][-1]
+        assert json.loads(last.removeprefix("data: "))["error"]["code"] == "shutting_down"
+
+
+def test_a_server_for_others_needs_a_key(capsys):
+    from crawltalk.cli import main
+
+    assert main(["serve", "--host", "0.0.0.0"]) == 2
+    assert "--api-key" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_the_users_to_change():
+    with (
+        bound("127.0.0.1", 0) as first,
+        pytest.raises(UserError, match="--port"),
+        bound(*first.getsockname()),
+    ):
+        pass
+
+
+@pytest.mark.slow
+def test_a_run_is_served_with_all_its_models_until_a_signal(nano: Path):
+    run, folders = models_of(str(nano))
+    assert run is not None
+    assert folders == {"nano": nano / "sft", "nano/pretrain": nano / "pretrain", "nano/sft": nano / "sft"}
+    assert models_of(str(nano / "sft")) == (None, {"sft": nano / "sft"})
+    command = [sys.executable, "-m", "crawltalk", "serve", str(nano), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        url = process.stdout.readline().strip()
+        with openai.OpenAI(base_url=f"{url}v1", api_key="-") as client:
+            reply = client.chat.completions.create(model="nano", messages=HELLO["messages"], max_tokens=5)
+        process.terminate()
+        assert process.wait(30) == 0
+        assert reply.usage.completion_tokens <= 5
+        assert httpx.URL(url).port

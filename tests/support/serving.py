@@ -1,0 +1,83 @@
+"""A server in a thread, over a small random model, for tests."""
+
+import asyncio
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import httpx
+
+from crawltalk.engine import Engine
+from crawltalk.engine.service import Service
+from crawltalk.model.shape import Shape
+from crawltalk.serve import Settings, make_app
+from crawltalk.serve.app import Trace
+from crawltalk.serve.http.server import Server, bound
+from crawltalk.tokenizer import Tokenizer
+from support.models import random_model
+
+TOKENIZER = Tokenizer.trained([(116, 104), (256, 101)])
+SHAPE = Shape(
+    vocab_size=TOKENIZER.size, layers=2, width=32, heads=2, kv_heads=1, head_dim=16, mlp=48, context=2048
+)
+MODEL = random_model(SHAPE)
+NEVER = {str(token): -100.0 for token in TOKENIZER.specials.values()}
+"""A bias against every control token: the reply goes on to its limit."""
+HELLO = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}]}
+
+
+class Running:
+    """A server and what is behind it."""
+
+    def __init__(self, url: str, service: Service, server: Server) -> None:
+        self.url, self.service, self.server = url, service, server
+
+    def stats(self) -> dict[str, float]:
+        return self.service.stats()
+
+    def until(self, figure: str, value: float, seconds: float = 10.0) -> None:
+        """Wait until a figure of the engine has a value."""
+        deadline = time.monotonic() + seconds
+        while self.stats()[figure] != value:
+            assert time.monotonic() < deadline, f"{figure} is {self.stats()[figure]}, not {value}"
+            time.sleep(0.002)
+
+
+@contextlib.contextmanager
+def serving(
+    settings: Settings | None = None,
+    *,
+    queue: int = 256,
+    grace: float = 0.0,
+    traces: dict[str, Trace] | None = None,
+) -> Iterator[Running]:
+    service = Service(Engine(MODEL, TOKENIZER), queue=queue)
+    app = make_app(
+        {"tiny": service, "tiny/sft": service}, settings or Settings(hosts=("127.0.0.1",)), traces=traces
+    )
+    with bound("127.0.0.1", 0) as listening:
+        server = Server(app, grace)
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        try:
+            while not server.started:
+                time.sleep(0.01)
+            yield Running(url, service, server)
+        finally:
+            server.handle_exit(signal.SIGTERM, None)
+            thread.join(30)
+            assert not thread.is_alive()
+
+
+def in_parallel(url: str, count: int, body: dict, path: str = "/v1/chat/completions") -> list[httpx.Response]:
+    """So many requests at once."""
+
+    async def ask() -> list[httpx.Response]:
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
+            return await asyncio.gather(*(client.post(path, json=body) for _ in range(count)))
+
+    return asyncio.run(ask())

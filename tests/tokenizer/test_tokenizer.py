@@ -1,0 +1,406 @@
+"""Byte-level BPE: training, encoding, conversations, files."""
+
+import base64
+import io
+import json
+from collections import Counter
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import regex
+import tiktoken
+import tokenizers
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crawltalk import recipe
+from crawltalk.core.documents import write_documents
+from crawltalk.core.errors import BadInput, MissingInput
+from crawltalk.core.types import Document, Message
+from crawltalk.run.stage import Job, Progress
+from crawltalk.tokenizer import Tokenizer, patterns
+from crawltalk.tokenizer.bpe import learn_merges
+from crawltalk.tokenizer.chat import CHATML, LLAMA3
+from crawltalk.tokenizer.count import Chunks, count_chunks
+from crawltalk.tokenizer.stage import spread
+from crawltalk.tokenizer.stage import tokenizer as train_stage
+from crawltalk.tokenizer.tokenizer import SPECIALS, to_bytes, to_text
+from crawltalk.verbs.tokens import tokens as show_tokens
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+TEXT = (
+    Path(__file__).read_text(encoding="utf-8") * 2
+    + "Ünïcödé, 中文, emoji 🙂, the the the thing; 12345 is 3 digits."
+)
+tricky = st.one_of(
+    st.text(max_size=60),
+    st.lists(
+        st.sampled_from([*SPECIALS, " ", "  ", "\n", "'s", "123", "a1", "é", "🙂", "\t\n ", "the", "\r\n"]),
+        max_size=12,
+    ).map("".join),
+)
+
+
+@cache
+def tokenizer() -> Tokenizer:
+    return Tokenizer.trained(learn_merges(count_chunks([TEXT]), 400))
+
+
+def naive_merges(chunks: Counter[bytes], merges: int) -> list[tuple[int, int]]:
+    """Count everything anew at each step: slow, obvious, right."""
+    sequences = [(list(chunk), count) for chunk, count in sorted(chunks.items())]
+    words = [bytes([value]) for value in range(256)]
+    learned: list[tuple[int, int]] = []
+    while len(learned) < merges:
+        counts: Counter[tuple[int, int]] = Counter()
+        for sequence, count in sequences:
+            for pair in pairwise(sequence):
+                counts[pair] += count
+        best = [(-n, pair) for pair, n in counts.items() if n > 1]
+        if not best:
+            break
+        pair = min(best)[1]
+        assert words[pair[0]] + words[pair[1]] not in words
+        words.append(words[pair[0]] + words[pair[1]])
+        learned.append(pair)
+        for sequence, _ in sequences:
+            place = 0
+            while place < len(sequence) - 1:
+                if (sequence[place], sequence[place + 1]) == pair:
+                    sequence[place : place + 2] = [255 + len(learned)]
+                place += 1
+    return learned
+
+
+@given(
+    st.dictionaries(st.text("abc", min_size=1, max_size=14).map(str.encode), st.integers(1, 6), max_size=12)
+)
+@settings(deadline=None)
+def test_merges_are_those_of_a_naive_trainer(chunks):
+    counts = Counter(chunks)
+    assert learn_merges(Chunks.of(counts), 40) == naive_merges(counts, 40)
+
+
+def test_merges_of_real_text_are_those_of_a_naive_trainer():
+    chunks = count_chunks([TEXT])
+    assert learn_merges(chunks, 150) == naive_merges(chunks.counter(), 150)
+
+
+@given(tricky)
+@settings(max_examples=300)
+def test_decoding_undoes_encoding_and_text_never_becomes_a_control_token(text):
+    ids = tokenizer().encode(text)
+    assert tokenizer().decode(ids) == text
+    assert not set(ids) & set(tokenizer().specials.values())
+
+
+@given(tricky)
+@settings(max_examples=300, deadline=None)
+def test_another_library_reads_our_file_with_the_same_ids(text):
+    assert hf_tokenizer().encode(escape_specials(text)).ids == tokenizer().encode(escape_specials(text))
+
+
+def escape_specials(text: str) -> str:
+    """The peer takes control tokens' names in text for the tokens; ours does not, so they are left out of the
+    comparison.
+    """
+    return regex.sub(r"<\|", "<¦", text)
+
+
+@cache
+def hf_tokenizer() -> tokenizers.Tokenizer:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer().save(Path(folder))
+        return tokenizers.Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
+
+
+def test_batches_equal_single_encodings():
+    texts = ["", "the thing", "🙂 <|im_end|>", TEXT[:500]]
+    assert [ids.tolist() for ids in tokenizer().encode_batch(texts, 2)] == [
+        tokenizer().encode(text) for text in texts
+    ]
+
+
+@given(data=st.one_of(st.text().map(str.encode), st.binary()))
+def test_a_stream_never_cuts_a_character(data):
+    made = tokenizer()
+    pieces = list(made.decode_stream(made.encode(data)))
+    assert "".join(pieces) == data.decode(errors="replace")
+    assert all(pieces)
+
+
+def test_a_saved_tokenizer_loads_as_itself(tmp_path):
+    tokenizer().save(tmp_path)
+    again = Tokenizer.load(tmp_path)
+    assert (again.words, again.merges, again.specials, again.pattern) == (
+        tokenizer().words,
+        tokenizer().merges,
+        tokenizer().specials,
+        tokenizer().pattern,
+    )
+    assert again.eot == tokenizer().eot
+    assert again.encode(TEXT) == tokenizer().encode(TEXT)
+    assert (tmp_path / "merges.txt").read_text(encoding="utf-8").count("\n") == len(tokenizer().merges)
+
+
+TURNS = [
+    Message("system", "Be brief."),
+    Message("user", "What is 2 + 2?"),
+    Message("assistant", "Four,\n\nI think."),
+]
+
+
+@pytest.mark.parametrize("reply", [False, True])
+@pytest.mark.parametrize("turns", [TURNS, TURNS[1:]], ids=["system", "no system"])
+@pytest.mark.parametrize("kind", ["ours", "chatml", "llama3"])
+def test_conversations_render_as_transformers_renders_them(kind, turns, reply, tmp_path):
+    base = tokenizer()
+    words = base.words
+    if kind == "chatml":
+        import dataclasses
+
+        chat = dataclasses.replace(CHATML, default_system="You help.\nAlways.")
+        specials = {"<|endoftext|>": len(words), "<|im_start|>": len(words) + 1, "<|im_end|>": len(words) + 2}
+        base = Tokenizer(words, base.merges, patterns.GPT4, specials, chat=chat)
+    if kind == "llama3":
+        names = (
+            "<|begin_of_text|>",
+            "<|end_of_text|>",
+            "<|start_header_id|>",
+            "<|end_header_id|>",
+            "<|eot_id|>",
+        )
+        base = Tokenizer(
+            words, base.merges, patterns.GPT4, {name: len(words) + i for i, name in enumerate(names)}
+        )
+        assert base.chat == LLAMA3
+    base.save(tmp_path)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    rows = [{"role": turn.role, "content": turn.content} for turn in turns]
+    ids = theirs.apply_chat_template(rows, add_generation_prompt=reply, tokenize=True, return_dict=True)[
+        "input_ids"
+    ]
+    ours, spoken = base.render(turns, reply=reply)
+    assert ours == ids
+    said = base.decode([token for token, is_spoken in zip(ours, spoken, strict=True) if is_spoken])
+    assert base.chat is not None
+    assert said == "Four,\n\nI think." + base.chat.end
+    assert Tokenizer.load(tmp_path).render(turns, reply=reply)[0] == ours
+
+
+@given(tricky)
+def test_a_message_cannot_open_or_end_a_turn(text):
+    ids, _ = tokenizer().render([Message("user", text)], reply=True)
+    marks = [token for token in ids if token in tokenizer().specials.values()]
+    names = {index: name for name, index in tokenizer().specials.items()}
+    assert [names[token] for token in marks] == [
+        *("<|im_start|>", "<|im_sep|>", "<|im_end|>"),
+        *("<|im_start|>", "<|im_sep|>"),
+    ]
+
+
+@given(st.binary(max_size=40))
+def test_the_printable_alphabet_is_a_bijection(data):
+    assert to_bytes(to_text(data)) == data
+
+
+def test_folders_without_a_byte_level_bpe_are_refused(tmp_path):
+    with pytest.raises(MissingInput, match=r"no tokenizer\.json"):
+        Tokenizer.load(tmp_path)
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"type": "Unigram"}}))
+    with pytest.raises(BadInput, match="byte-level BPE"):
+        Tokenizer.load(tmp_path)
+
+
+def test_too_little_text_gives_fewer_merges():
+    assert len(learn_merges(count_chunks(["ab ab"]), 50)) < 5
+
+
+def test_gpt2s_real_vocabulary_encodes_as_tiktoken_does():
+    folder = SHARED / "tok_gpt2"
+    if not (folder / "encoder.json").exists() or not (folder / "vocab.bpe").exists():
+        pytest.skip("shared/data/tok_gpt2 is not here")
+    vocab = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
+    lines = (folder / "vocab.bpe").read_text(encoding="utf-8").splitlines()
+    merges = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
+    order = sorted(vocab, key=vocab.__getitem__)
+    ours = Tokenizer.from_parts(order, merges, patterns.GPT2, {"<|endoftext|>": vocab["<|endoftext|>"]})
+    ranks = {to_bytes(text): index for text, index in vocab.items() if text != "<|endoftext|>"}
+    theirs = tiktoken.Encoding("gpt2", pat_str=patterns.GPT2, mergeable_ranks=ranks, special_tokens={})
+    assert ours.encode(TEXT) == theirs.encode_ordinary(TEXT)
+    assert ours.encode("Hello world") == [15496, 995]
+
+
+def test_llama_3s_real_vocabulary_encodes_as_tiktoken_and_tokenizers_do(tmp_path):
+    path = SHARED / "tok_llama3" / "tokenizer.model"
+    if not path.exists():
+        pytest.skip("shared/data/tok_llama3 is not here")
+    ranks = {
+        base64.b64decode(word): int(rank)
+        for word, rank in (line.split() for line in path.read_bytes().splitlines())
+    }
+    merges = []
+    for word in ranks:  # a list of ranks has no merges: every way to put a token together is one
+        ways = [(word[:cut], word[cut:]) for cut in range(1, len(word))]
+        merges += sorted(
+            (way for way in ways if way[0] in ranks and way[1] in ranks),
+            key=lambda way: [ranks[part] for part in way],
+        )
+    names = ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
+    specials = {name: len(ranks) + index for index, name in enumerate(names)}
+    Tokenizer(ranks, merges, patterns.GPT4, specials).save(tmp_path)
+    ours = Tokenizer.load(tmp_path)
+    assert ours.chat == LLAMA3
+    assert ours.stop_ids == {specials["<|end_of_text|>"], specials["<|eot_id|>"]}
+    tik = tiktoken.Encoding("llama3", pat_str=patterns.GPT4, mergeable_ranks=ranks, special_tokens={})
+    hf = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    for text in (
+        TEXT,
+        "<|eot_id|> Straße, naïve 東京 🙂🙂   \n\n\t don't WE'LL 1234567",
+        " antidisestablishmentarianism",
+    ):
+        assert ours.encode(text) == tik.encode_ordinary(text)
+        assert ours.decode(ours.encode(text)) == text
+        assert hf.encode(escape_specials(text)).ids == ours.encode(escape_specials(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [" " * 400_000, " " * 400_000 + "x", "a" + "\n \t" * 100_000, "the" * 100_000],
+    ids=["blanks", "blanks and a letter", "lines of blanks", "letters"],
+)
+def test_very_long_runs_encode_and_decode(text):
+    ids = tokenizer().encode(text)
+    assert tokenizer().decode(ids) == text
+    assert [batch.tolist() for batch in tokenizer().encode_batch(["the", text, "thing"])][1] == ids
+
+
+def test_bytes_without_a_token_are_left_out_and_the_rest_is_kept():
+    words = {word: index for word, index in tokenizer().words.items() if word != b"\x04"}
+    poor = Tokenizer(words, tokenizer().merges, patterns.GPT4, tokenizer().specials)
+    assert poor.decode(poor.encode("the \x04thing\x04")) == "the thing"
+    assert poor.encode("the thing") == tokenizer().encode("the thing")
+
+
+@pytest.mark.parametrize("where", ["tokenizer_config.json", "chat_template.jinja"])
+def test_the_default_system_message_is_read_from_a_models_own_template(where, tmp_path):
+    words = tokenizer().words
+    specials = {
+        name: len(words) + index for index, name in enumerate(("<|endoftext|>", "<|im_start|>", "<|im_end|>"))
+    }
+    Tokenizer(words, tokenizer().merges, patterns.GPT4, specials).save(tmp_path)
+    template = (
+        "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+        "{{ '<|im_start|>system\nYou are a helpful model.<|im_end|>\n' }}{% endif %}"
+        "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+    ).replace("\n", "\\n")
+    written = {"eos_token": "<|im_end|>"} | (
+        {"chat_template": template} if where == "tokenizer_config.json" else {}
+    )
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(written))
+    if where == "chat_template.jinja":
+        (tmp_path / where).write_text(template)
+    loaded = Tokenizer.load(tmp_path)
+    assert loaded.chat is not None
+    assert loaded.chat.default_system == "You are a helpful model."
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    theirs.chat_template = template
+    ids = theirs.apply_chat_template([{"role": "user", "content": "Hi."}], tokenize=True, return_dict=True)[
+        "input_ids"
+    ]
+    assert loaded.render([Message("user", "Hi.")])[0] == ids
+
+
+def job(
+    folder: Path, texts: list[str], config: recipe.Tokenizer, stream: io.StringIO | None = None
+) -> Job[recipe.Tokenizer]:
+    """The stage's order over these texts, one page each."""
+    pages = [
+        Document(
+            text=text,
+            id=f"<urn:uuid:{number}>",
+            dump="test",
+            url=f"https://site.example/{'even' if number % 2 == 0 else 'odd'}/{number}",
+            date="2025-01-01T00:00:00Z",
+            file_path="test.warc.gz",
+            language="en",
+            language_score=1.0,
+            token_count=1,
+        )
+        for number, text in enumerate(texts)
+    ]
+    for name in ("data", "out"):
+        (folder / name).mkdir(exist_ok=True)
+    write_documents(folder / "data" / "documents-00000.parquet", pages)
+    return Job(
+        config, {"data": folder / "data"}, folder / "out", 0, recipe.Machine(), Progress(stream, "tokenizer")
+    )
+
+
+PAGES = [f"{start} {TEXT[start : start + 500]}" for start in range(0, 8000, 200)]
+
+
+def test_the_stage_learns_a_vocabulary_of_the_asked_size(tmp_path):
+    metrics = train_stage(job(tmp_path, PAGES, recipe.Tokenizer(vocab_size=400)))
+    result = Tokenizer.load(tmp_path / "out")
+    assert metrics["vocab_size"] == result.size == 400
+    assert metrics["merges"] == len(result.merges) == 400 - 256 - len(SPECIALS)
+    assert [result.specials[name] for name in SPECIALS] == list(range(400 - len(SPECIALS), 400))
+    held_out = PAGES[::20]
+    ids = sum(len(result.encode(text)) for text in held_out)
+    assert metrics["bytes_per_token"] == round(sum(len(text.encode()) for text in held_out) / ids, 3)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    train_stage(job(tmp_path, PAGES, recipe.Tokenizer(vocab_size=400)))
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+
+def test_too_little_text_makes_a_smaller_vocabulary_and_says_so(tmp_path):
+    stream = io.StringIO()
+    metrics = train_stage(job(tmp_path, ["ab ab"], recipe.Tokenizer(vocab_size=4096), stream))
+    assert 264 <= metrics["vocab_size"] < 270
+    assert "the vocabulary is smaller" in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (recipe.Tokenizer(vocab_size=200), "need 264"),
+        (recipe.Tokenizer(include="/nowhere/"), "no document's URL matches tokenizer.include"),
+        (recipe.Tokenizer(pattern="gpt5"), "no split pattern is called 'gpt5'"),
+        (recipe.Tokenizer(pattern="(a"), "split pattern '\\(a' is no regular expression"),
+        (recipe.Tokenizer(include="("), "tokenizer.include = .* no regular expression"),
+        (recipe.Tokenizer(train_bytes=10), "no document fits tokenizer.train_bytes"),
+    ],
+)
+def test_the_stage_refuses_what_it_cannot_do_by_the_fields_name(config, message, tmp_path):
+    with pytest.raises(BadInput, match=message):
+        train_stage(job(tmp_path, PAGES, config))
+
+
+@given(st.lists(st.integers(0, 80), max_size=30), st.integers(1, 300))
+def test_a_share_of_the_documents_is_spread_evenly_and_never_above_the_limit(sizes, limit):
+    chosen = spread(sizes, limit)
+    taken = sum(sizes[number] for number in chosen)
+    assert taken <= limit
+    assert taken > min(limit, sum(sizes)) - 81 or sum(sizes) == taken
+    assert all(sizes[number] for number in chosen)
+
+
+def test_only_documents_whose_url_matches_are_learned_from(tmp_path):
+    texts = ["zebra " * 50 if number % 2 == 0 else "quokka " * 50 for number in range(60)]
+    train_stage(job(tmp_path, texts, recipe.Tokenizer(vocab_size=280, include="/odd/")))
+    words = Tokenizer.load(tmp_path / "out").words
+    assert b" quokka" in words
+    assert b"zebra" not in words
+
+
+def test_the_verb_prints_ids_and_pieces_even_before_there_is_a_model(tmp_path, capsys):
+    tokenizer().save(tmp_path / "tokenizer")
+    show_tokens("the 🙂\n", model=str(tmp_path))
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert tokenizer().decode([int(index) for index, _ in lines]) == "the 🙂\n"

