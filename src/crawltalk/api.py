@@ -70,13 +70,13 @@ class Run:
     @cached_property
     def base(self) -> "Engine":
         """The base model behind the decoder."""
-        from crawltalk.engine import Engine
+        from crawltalk.engine import load_engine
 
-        return Engine.load(self.folder.finished("pretrain"))
+        return load_engine(self.folder.finished("pretrain"))
 
     @cached_property
     def assistant(self) -> "Engine":
         """The assistant behind the decoder."""
-        from crawltalk.engine import Engine
+        from crawltalk.engine import load_engine
 
-        return Engine.load(self.folder.finished("sft"))
+        return load_engine(self.folder.finished("sft"))

@@ -13,8 +13,8 @@ from crawltalk.core.errors import BadInput
 from crawltalk.core.types import Message
 from crawltalk.engine import Engine, Sampling
 from crawltalk.engine.blocks import BlockPool
-from crawltalk.engine.requests import Event, Request, Text
 from crawltalk.engine.sampling import adjust, choose, distribution, uniform
+from crawltalk.engine.sequence import Event, Request, Text
 from crawltalk.model.cache import BLOCK
 from crawltalk.tokenizer import Tokenizer
 from support.engines import MODEL, NEVER, SHAPE, TOKENIZER

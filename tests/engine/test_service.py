@@ -7,7 +7,7 @@ import pytest
 
 from crawltalk.core.errors import BadInput
 from crawltalk.engine import Engine, Sampling
-from crawltalk.engine.backend import SLOTS
+from crawltalk.engine.backends import SLOTS
 from crawltalk.engine.service import Full, Service, Stream
 from support.engines import MODEL, NEVER, TOKENIZER
 

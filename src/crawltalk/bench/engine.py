@@ -24,8 +24,8 @@ from crawltalk.bench.engine_peers import PROMPT, REPLY, SHAPES, THREADS, llama_c
 from crawltalk.bench.engine_trace import trace
 from crawltalk.core.errors import UserError
 from crawltalk.engine import Engine, Sampling
+from crawltalk.engine.backends.cpu import Precision
 from crawltalk.engine.engine import make_backend
-from crawltalk.engine.native import Precision
 from crawltalk.model.hf import load_model
 from crawltalk.tokenizer import Tokenizer
 

@@ -2,20 +2,19 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from crawltalk.core.errors import BadInput
 from crawltalk.core.types import Message
-from crawltalk.engine.backend import Backend, Reference
+from crawltalk.engine.backends import Backend
+from crawltalk.engine.backends.cpu import CpuBackend, Precision, Unavailable
+from crawltalk.engine.backends.torch import TorchBackend
 from crawltalk.engine.constraints import Constraint, Vocabulary
-from crawltalk.engine.native import Native, Precision, Unavailable
-from crawltalk.engine.requests import Event, Request
 from crawltalk.engine.sampling import Sampling
 from crawltalk.engine.scheduler import Scheduler
-from crawltalk.model.hf import load_model
+from crawltalk.engine.sequence import Event, Request
 from crawltalk.model.transformer import Transformer
 from crawltalk.tokenizer import Tokenizer
 
@@ -32,11 +31,11 @@ def make_backend(
     try:
         if model.embedding.weight.device.type != "cpu":
             raise Unavailable("native code is for CPUs")
-        return Native(model, precision, cache_bytes=cache_bytes)
+        return CpuBackend(model, precision, cache_bytes=cache_bytes)
     except Unavailable as reason:
         if precision == "int8":
             raise BadInput(f"int8 needs native code: {reason}; choose bfloat16 or float32") from None
-        return Reference(model, cache_bytes=cache_bytes)
+        return TorchBackend(model, cache_bytes=cache_bytes)
 
 
 class Engine:
@@ -48,29 +47,6 @@ class Engine:
         self.tokenizer, self.shape = tokenizer, model.shape
         self.backend = backend if backend is not None else make_backend(model)
         self.scheduler = Scheduler(self.backend, tokenizer, model.shape.context)
-
-    @classmethod
-    def load(
-        cls,
-        folder: Path,
-        *,
-        device: str = "cpu",
-        precision: Precision = "float32",
-        cache_bytes: int | None = None,
-    ) -> "Engine":
-        """From a folder in Hugging Face's layout. Raises MissingInput or BadInput, also if the model is not
-        good enough in int8.
-
-        `cache_bytes`: of keys and values that are kept (None: an eighth of the memory, at most 1 GiB).
-        """
-        dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-        model, tokenizer = load_model(folder, device=device, dtype=dtype), Tokenizer.load(folder)
-        engine = cls(model, tokenizer, make_backend(model, precision, cache_bytes))
-        if precision == "int8":
-            from crawltalk.engine.perplexity import check
-
-            check(cls(model, tokenizer), engine, precision)
-        return engine
 
     @property
     def context(self) -> int:
@@ -160,6 +136,10 @@ class Engine:
         list(self.run([request]))
         logprobs = [token.logprob or 0.0 for token in request.prompt_tokens[len(prompt) :]]
         return np.exp(logprobs).tolist()
+
+    def logits(self, tokens: Sequence[int]) -> torch.Tensor:
+        """Logits of the next token after each token of a text, [T, V] fp32."""
+        return self.scheduler.read(tokens, self.backend.forward)
 
     def embed(self, prompts: Sequence[Sequence[int]]) -> np.ndarray:
         """[prompts, D] fp32: the mean of the final states of a prompt's tokens, at length 1. Raises BadInput

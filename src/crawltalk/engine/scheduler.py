@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crawltalk.engine.backend import SLOTS, Backend, Batch
+from crawltalk.engine.backends import SLOTS, Backend, Batch
 from crawltalk.engine.blocks import BlockPool
-from crawltalk.engine.requests import Event, Finish, Request, Sample, Token
 from crawltalk.engine.sampling import Sampling, adjust, uniform
+from crawltalk.engine.sequence import Event, Finish, Request, Sample, Token
 from crawltalk.model.cache import BLOCK, blocks_for
 from crawltalk.tokenizer import Tokenizer
 

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Any
 
-from crawltalk.engine.backend import SLOTS
+from crawltalk.engine.backends import SLOTS
 from crawltalk.engine.engine import Engine
-from crawltalk.engine.requests import Event, Request, Token
 from crawltalk.engine.sampling import Sampling
+from crawltalk.engine.sequence import Event, Request, Token
 
 PAUSE = 0.005
 """Seconds between two deliveries of news."""

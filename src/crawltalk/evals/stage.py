@@ -10,7 +10,7 @@ from crawltalk.core.files import write_atomically
 from crawltalk.core.jsonl import read_jsonl, write_jsonl
 from crawltalk.core.shards import TokenShards
 from crawltalk.core.types import Conversation, Message, Problem
-from crawltalk.engine import Engine, Sampling
+from crawltalk.engine import Engine, Sampling, load_engine
 from crawltalk.evals import base as base_model
 from crawltalk.evals.score import TASKS, Sample, refuses, standard_error
 from crawltalk.model.hf import load_model
@@ -32,7 +32,7 @@ class Score(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 def evals(job: Job[recipe.Evals]) -> Metrics:
     """Write samples.jsonl, scores.json, recall.jsonl, side_by_side.jsonl and conversations.jsonl."""
-    base, assistant = Engine.load(job.inputs["pretrain"]), Engine.load(job.inputs["sft"])
+    base, assistant = load_engine(job.inputs["pretrain"]), load_engine(job.inputs["sft"])
     shards = TokenShards(job.inputs["tokens"], "val")
     scores = {
         "bits_per_byte": Score(

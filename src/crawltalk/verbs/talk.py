@@ -186,6 +186,6 @@ def _answer(engine: "Engine", messages: list[Message], sampling: "Sampling") -> 
 
 
 def _load(folder: Path, precision: Precision) -> "Engine":
-    from crawltalk.engine import Engine
+    from crawltalk.engine import load_engine
 
-    return Engine.load(folder, precision=precision)
+    return load_engine(folder, precision=precision)

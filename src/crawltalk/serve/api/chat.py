@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from crawltalk.core.types import Message
-from crawltalk.engine.requests import Token
+from crawltalk.engine.sequence import Token
 from crawltalk.serve.api.errors import bad_request
 from crawltalk.serve.api.generation import Generation, Reply, default, respond, sampling
 from crawltalk.serve.api.protocol import (

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from crawltalk.engine import Sampling
-from crawltalk.engine.requests import Event, Finish, Token
+from crawltalk.engine.sequence import Event, Finish, Token
 from crawltalk.engine.service import Stream
 from crawltalk.serve.api.errors import ClientGone, as_api_error, bad_request, internal_error, shutting_down
 from crawltalk.serve.api.protocol import Generate, PromptDetails, Usage

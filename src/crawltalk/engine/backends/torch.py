@@ -1,77 +1,19 @@
-"""What computes: the rows of a step go in, logits come out. `Reference` is torch; `native.Native` is our own
-code for CPUs.
-"""
+"""The backend in torch: the reference, the way out where nothing can be compiled, and the way to a GPU."""
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from crawltalk.engine.backends import Batch, cache_blocks, empty_tables
 from crawltalk.engine.sampling import Sampling, choose
-from crawltalk.model.cache import BLOCK, KVCache, blocks_for
-from crawltalk.model.shape import Shape
+from crawltalk.model.cache import KVCache, blocks_for
 from crawltalk.model.transformer import Transformer
-from crawltalk.run.machine import memory_bytes
-
-SLOTS = 256
-"""Sequences that run at once."""
-CACHE_SHARE = 8
-"""One part in so many of the memory may become key/value cache."""
-MOST_CACHE = 1 << 30
-"""Bytes, at most."""
 
 
-class Batch(NamedTuple):
-    """The rows of one step, each a token; the rows of a sequence stand together, in order. All int32."""
-
-    tokens: np.ndarray
-    positions: np.ndarray
-    slots: np.ndarray
-    """Of the sequence that each row belongs to: its row of the backend's tables."""
-    wanted: np.ndarray
-    """Rows whose logits are wanted."""
-
-
-class Backend(Protocol):
-    """The model on some hardware, with its key/value cache."""
-
-    blocks: int
-    tables: np.ndarray
-    """[SLOTS, blocks of a whole context] int32: which blocks a sequence's positions are in."""
-
-    def forward(self, batch: Batch) -> Tensor:
-        """Logits of the wanted rows, [wanted, V] fp32; valid until the next call."""
-        ...
-
-    def states(self, batch: Batch) -> Tensor:
-        """Final states of the wanted rows, [wanted, D] fp32; valid until the next call."""
-        ...
-
-    def choose(self, logits_BV: Tensor, samplings: Sequence[Sampling], points: Sequence[float]) -> list[int]:
-        """The next token of each row."""
-        ...
-
-
-def cache_blocks(shape: Shape, number_bytes: int, cache_bytes: int | None) -> int:
-    """Blocks that fit into `cache_bytes` (None: a share of the memory), at least those of one whole context.
-
-    Memory is only taken when it is written to.
-    """
-    room = min(MOST_CACHE, memory_bytes() // CACHE_SHARE) if cache_bytes is None else cache_bytes
-    block = 2 * shape.layers * shape.kv_heads * shape.head_dim * BLOCK * number_bytes
-    most = SLOTS * blocks_for(shape.context)
-    return max(blocks_for(shape.context), min(most, room // block))
-
-
-def empty_tables(shape: Shape) -> np.ndarray:
-    """Block tables of no sequence."""
-    return np.zeros((SLOTS, blocks_for(shape.context)), dtype=np.int32)
-
-
-class Reference:
+class TorchBackend:
     """torch: the reference, the way out where nothing can be compiled, and the way to a GPU.
 
     `one_by_one` computes each row by itself: then the last bit of a result does not depend on what else is in

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from crawltalk.core.errors import BadInput
 from crawltalk.engine import Engine, Sampling
-from crawltalk.engine.backend import Backend, Batch, Reference
+from crawltalk.engine.backends import Backend, Batch
+from crawltalk.engine.backends.cpu import COMPILERS, CpuBackend, in_turn, quantize
+from crawltalk.engine.backends.torch import TorchBackend
 from crawltalk.engine.engine import make_backend
-from crawltalk.engine.native import COMPILERS, Native, in_turn, quantize
-from crawltalk.engine.perplexity import MOST, check, rise
+from crawltalk.engine.load import MAX_PERPLEXITY_RISE, check_perplexity, load_engine, perplexity_rise
 from crawltalk.engine.sampling import choose
 from crawltalk.model.cache import BLOCK
 from crawltalk.model.shape import Shape
@@ -72,8 +73,8 @@ def logits_of(backend: Backend, texts: list[list[int]]) -> torch.Tensor:
 def test_native_logits_are_those_of_torch(shape, precision):
     model = random_model(shape)
     texts = np.random.default_rng(0).integers(0, shape.vocab_size, (3, 60)).tolist()
-    wanted = logits_of(Reference(model), texts)
-    found = logits_of(Native(model, precision, threads=2), texts)
+    wanted = logits_of(TorchBackend(model), texts)
+    found = logits_of(CpuBackend(model, precision, threads=2), texts)
     assert float((found - wanted).abs().max() / wanted.abs().max()) < TOLERANCE[precision]
 
 
@@ -92,7 +93,7 @@ def test_a_native_result_is_the_same_to_the_last_bit_for_any_batch_and_any_numbe
     precision, target
 ):
     model = random_model(WIDE)
-    alone, many = (Native(model, precision, threads=threads, target=target) for threads in (1, 3))
+    alone, many = (CpuBackend(model, precision, threads=threads, target=target) for threads in (1, 3))
     text = np.random.default_rng(2).integers(0, WIDE.vocab_size, 60).tolist()
     other = np.random.default_rng(3).integers(0, WIDE.vocab_size, 60).tolist()
     give_blocks(alone)
@@ -112,14 +113,14 @@ def test_a_native_result_is_the_same_to_the_last_bit_for_any_batch_and_any_numbe
 def test_the_reference_is_the_same_to_the_last_bit_for_any_batch_if_rows_are_computed_one_by_one():
     model = random_model(SHAPES["qwen3"])
     prompts = [[index + 1, *range(20 + 3 * index)] for index in range(9)]
-    engine = Engine(model, TOKENIZER, Reference(model, one_by_one=True))
+    engine = Engine(model, TOKENIZER, TorchBackend(model, one_by_one=True))
     together = {}
     for request, event in engine.run(
         [engine.request(prompt, Sampling(max_tokens=9, logprobs=0), NEVER) for prompt in prompts]
     ):
         together.setdefault(tuple(request.prompt), []).extend(event.tokens)
     for prompt in prompts:
-        fresh = Engine(model, TOKENIZER, Reference(model, one_by_one=True))
+        fresh = Engine(model, TOKENIZER, TorchBackend(model, one_by_one=True))
         alone = [
             event
             for _, event in fresh.run([fresh.request(prompt, Sampling(max_tokens=9, logprobs=0), NEVER)])
@@ -147,7 +148,7 @@ def test_native_text_is_the_same_alone_in_a_batch_after_a_cached_prefix_and_afte
 def test_states_are_those_of_torch():
     model = random_model(SHAPES["llama"])
     found, wanted = (
-        Engine(model, TOKENIZER, backend) for backend in (Native(model, "float32"), Reference(model))
+        Engine(model, TOKENIZER, backend) for backend in (CpuBackend(model, "float32"), TorchBackend(model))
     )
     for ids in ([[1, 2, 3]], [[5] * 90, [7]]):
         np.testing.assert_allclose(found.embed(ids), wanted.embed(ids), atol=1e-5)
@@ -167,7 +168,7 @@ def test_native_draws_are_those_of_torch(logits, top_k, top_p, min_p, temperatur
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
     model = random_model(replace(SHAPES["llama"], layers=1, vocab_size=len(logits)))
     rows = torch.tensor([logits, logits])
-    native = Native(model, "float32", threads=2)
+    native = CpuBackend(model, "float32", threads=2)
     # a hair's breadth beside: sums in another order may fall on the other side of a border
     points = [min(max(point + shift, 0.0), 1 - 1e-9) for shift in (-1e-5, 0.0, 1e-5)]
     borders = [min(top_p + shift, 1.0) for shift in (-1e-5, 0.0, 1e-5)] if top_p < 1 else [1.0]
@@ -178,7 +179,7 @@ def test_native_draws_are_those_of_torch(logits, top_k, top_p, min_p, temperatur
 
 @pytest.mark.parametrize("kind", [-np.inf, np.nan], ids=["ruled out", "no number"])
 def test_a_token_is_drawn_where_none_is_left_and_from_a_share_that_vanishes(kind):
-    native = Native(random_model(SHAPES["llama"]), "float32", threads=2)
+    native = CpuBackend(random_model(SHAPES["llama"]), "float32", threads=2)
     nothing = torch.full((2, native.vocab_size), kind)
     for top_k in (0, 3):
         for top_p in (0.5, 1e-60):
@@ -210,7 +211,7 @@ def test_gates_and_inner_rows_take_turns_in_panels():
 
 
 def test_what_has_no_native_code_is_computed_by_torch_and_refused_in_int8():
-    assert isinstance(Engine(random_model(SPEEDRUN), TOKENIZER).backend, Reference)
+    assert isinstance(Engine(random_model(SPEEDRUN), TOKENIZER).backend, TorchBackend)
     with pytest.raises(BadInput, match="int8 needs native code"):
         make_backend(random_model(SPEEDRUN), "int8")
 
@@ -218,13 +219,13 @@ def test_what_has_no_native_code_is_computed_by_torch_and_refused_in_int8():
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
 def test_coarser_precisions_keep_the_perplexity_of_a_trained_model(nano, precision):
-    exact = Engine.load(nano / "sft")
-    coarse = Engine.load(nano / "sft", precision=precision)  # passes the gate
-    assert rise(exact, coarse) < MOST
+    exact = load_engine(nano / "sft")
+    coarse = load_engine(nano / "sft", precision=precision)  # passes the gate
+    assert perplexity_rise(exact, coarse) < MAX_PERPLEXITY_RISE
 
 
 def test_a_model_that_int8_spoils_is_refused():
     model = random_model(SHAPES["llama"])
     with pytest.raises(BadInput, match=r"perplexity .* higher, more than 0\.5%; choose bfloat16"):
         other = random_model(replace(SHAPES["llama"], layers=1))
-        check(Engine(model, TOKENIZER), Engine(other, TOKENIZER), "int8")
+        check_perplexity(Engine(model, TOKENIZER), Engine(other, TOKENIZER))

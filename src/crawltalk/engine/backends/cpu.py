@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crawltalk.engine.backend import Batch, cache_blocks, empty_tables
+from crawltalk.engine.backends import Batch, cache_blocks, empty_tables
 from crawltalk.engine.sampling import Sampling
 from crawltalk.model.cache import BLOCK
 from crawltalk.model.transformer import Transformer, rope_tables
@@ -153,8 +153,8 @@ def _processor() -> bytes:
         return platform.processor().encode()
 
 
-class Native:
-    """A backend (`backend.Backend`) for CPUs. A result does not depend on the batch, to the last bit.
+class CpuBackend:
+    """A backend (`backends.Backend`) for CPUs. A result does not depend on the batch, to the last bit.
 
     int8: weights in groups of 32 with one scale each (as llama.cpp's Q8_0), times numbers of 15 bits.
     bfloat16 and int8 keep keys and values in bfloat16.
