@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from crawltalk.core.errors import BadInput
 from crawltalk.engine import Engine, Sampling
 from crawltalk.engine.backends import Backend, Batch
-from crawltalk.engine.backends.cpu import COMPILERS, CpuBackend, in_turn, quantize
+from crawltalk.engine.backends.cpu import COMPILERS, CpuBackend, interleave_panels, quantize
 from crawltalk.engine.backends.torch import TorchBackend
 from crawltalk.engine.engine import make_backend
 from crawltalk.engine.load import MAX_PERPLEXITY_RISE, check_perplexity, load_engine, perplexity_rise
-from crawltalk.engine.sampling import choose
-from crawltalk.model.cache import BLOCK
+from crawltalk.engine.sampling import sample
+from crawltalk.model.cache import BLOCK_SIZE
 from crawltalk.model.shape import Shape
 from support.engines import NEVER, TOKENIZER
 from support.models import GPT2, LLAMA, QWEN, SPEEDRUN, random_model
@@ -39,19 +39,19 @@ TOLERANCE = {"float32": 2e-5, "bfloat16": 0.06, "int8": 0.1}
 
 def rows_of(*sequences: tuple[int, int, list[int]], everywhere: bool = False) -> Batch:
     """(slot, position of the first, tokens) of each; logits after the last token, or after each."""
-    tokens, positions, slots, wanted = [], [], [], []
+    tokens, positions, slots, logits_indices = [], [], [], []
     for slot, start, ids in sequences:
         tokens += ids
         positions += range(start, start + len(ids))
         slots += [slot] * len(ids)
-        wanted += range(len(tokens) - len(ids), len(tokens)) if everywhere else [len(tokens) - 1]
-    return Batch(*(np.array(values, np.int32) for values in (tokens, positions, slots, wanted)))
+        logits_indices += range(len(tokens) - len(ids), len(tokens)) if everywhere else [len(tokens) - 1]
+    return Batch(*(np.array(values, np.int32) for values in (tokens, positions, slots, logits_indices)))
 
 
 def give_blocks(backend: Backend) -> None:
     """To three sequences, in disorder."""
     order = np.random.default_rng(1).permutation(18)
-    backend.tables[:3, :6] = order.reshape(3, 6)
+    backend.block_tables[:3, :6] = order.reshape(3, 6)
 
 
 def logits_of(backend: Backend, texts: list[list[int]]) -> torch.Tensor:
@@ -98,7 +98,7 @@ def test_a_native_result_is_the_same_to_the_last_bit_for_any_batch_and_any_numbe
     other = np.random.default_rng(3).integers(0, WIDE.vocab_size, 60).tolist()
     give_blocks(alone)
     give_blocks(many)
-    one_by_one = torch.cat([alone.forward(rows_of((0, place, [text[place]]))).clone() for place in range(60)])
+    one_by_one = torch.cat([alone.forward(rows_of((0, p, [text[p]]))).clone() for p in range(60)])
     at_once = many.forward(rows_of((1, 0, other[:7]), (0, 0, text), (2, 0, other[:29]), everywhere=True))[
         7:67
     ]
@@ -113,22 +113,19 @@ def test_a_native_result_is_the_same_to_the_last_bit_for_any_batch_and_any_numbe
 def test_the_reference_is_the_same_to_the_last_bit_for_any_batch_if_rows_are_computed_one_by_one():
     model = random_model(SHAPES["qwen3"])
     prompts = [[index + 1, *range(20 + 3 * index)] for index in range(9)]
-    engine = Engine(model, TOKENIZER, TorchBackend(model, one_by_one=True))
+    engine = Engine(model, TOKENIZER, TorchBackend(model, batch_invariant=True))
     together = {}
-    for request, event in engine.run(
+    for output in engine.run(
         [engine.request(prompt, Sampling(max_tokens=9, logprobs=0), NEVER) for prompt in prompts]
     ):
-        together.setdefault(tuple(request.prompt), []).extend(event.tokens)
+        together.setdefault(tuple(output.request.prompt), []).extend(output.tokens)
     for prompt in prompts:
-        fresh = Engine(model, TOKENIZER, TorchBackend(model, one_by_one=True))
-        alone = [
-            event
-            for _, event in fresh.run([fresh.request(prompt, Sampling(max_tokens=9, logprobs=0), NEVER)])
-        ]
-        assert [token for event in alone for token in event.tokens] == together[tuple(prompt)]
+        fresh = Engine(model, TOKENIZER, TorchBackend(model, batch_invariant=True))
+        alone = fresh.run([fresh.request(prompt, Sampling(max_tokens=9, logprobs=0), NEVER)])
+        assert [token for output in alone for token in output.tokens] == together[tuple(prompt)]
 
 
-def test_native_text_is_the_same_alone_in_a_batch_after_a_cached_prefix_and_after_being_put_aside():
+def test_native_text_is_the_same_alone_in_a_batch_after_a_cached_prefix_and_after_being_preempted():
     model = random_model(SHAPES["qwen3"])
     prompts = [[*range(5, 45), index] for index in range(6)]
     sampling = Sampling(max_tokens=30, seed=5)
@@ -137,7 +134,7 @@ def test_native_text_is_the_same_alone_in_a_batch_after_a_cached_prefix_and_afte
     together = engine.generate(prompts, sampling, NEVER)
     assert together[0] == alone[0]
     again = engine.generate(prompts, sampling, NEVER)
-    assert engine.scheduler.counts["cached_tokens"] >= 6 * 2 * BLOCK
+    assert engine.scheduler.counts["cached_tokens"] >= 6 * 2 * BLOCK_SIZE
     assert again == together
     short_of_blocks = Engine(model, TOKENIZER)
     short_of_blocks.scheduler.pool = type(engine.scheduler.pool)(9)
@@ -164,17 +161,17 @@ def test_states_are_those_of_torch():
     st.floats(0, 1, exclude_max=True),
 )
 @settings(max_examples=300, deadline=None)
-def test_native_draws_are_those_of_torch(logits, top_k, top_p, min_p, temperature, point):
+def test_native_draws_are_those_of_torch(logits, top_k, top_p, min_p, temperature, draw):
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
     model = random_model(replace(SHAPES["llama"], layers=1, vocab_size=len(logits)))
     rows = torch.tensor([logits, logits])
     native = CpuBackend(model, "float32", threads=2)
     # a hair's breadth beside: sums in another order may fall on the other side of a border
-    points = [min(max(point + shift, 0.0), 1 - 1e-9) for shift in (-1e-5, 0.0, 1e-5)]
+    draws = [min(max(draw + shift, 0.0), 1 - 1e-9) for shift in (-1e-5, 0.0, 1e-5)]
     borders = [min(top_p + shift, 1.0) for shift in (-1e-5, 0.0, 1e-5)] if top_p < 1 else [1.0]
     settings_near = [replace(sampling, top_p=border) for border in borders]
-    near = {int(choose(rows[:1], setting, [place])[0]) for setting in settings_near for place in points}
-    assert set(native.choose(rows, [sampling, sampling], [point, point])) <= near
+    near = {int(sample(rows[:1], setting, [one])[0]) for setting in settings_near for one in draws}
+    assert set(native.sample(rows, [sampling, sampling], [draw, draw])) <= near
 
 
 @pytest.mark.parametrize("kind", [-np.inf, np.nan], ids=["ruled out", "no number"])
@@ -185,11 +182,11 @@ def test_a_token_is_drawn_where_none_is_left_and_from_a_share_that_vanishes(kind
         for top_p in (0.5, 1e-60):
             sampling = Sampling(top_k=top_k, top_p=top_p)
             assert all(
-                0 <= token < native.vocab_size for token in native.choose(nothing, [sampling] * 2, [0.5] * 2)
+                0 <= token < native.vocab_size for token in native.sample(nothing, [sampling] * 2, [0.5] * 2)
             )
             logits = torch.arange(2.0 * native.vocab_size).view(2, -1)
             if top_p < 0.1:
-                assert native.choose(logits, [sampling] * 2, [0.0, 0.99]) == [native.vocab_size - 1] * 2
+                assert native.sample(logits, [sampling] * 2, [0.0, 0.99]) == [native.vocab_size - 1] * 2
 
 
 @given(st.lists(st.floats(-1e4, 1e4, width=32), min_size=32, max_size=32))
@@ -202,7 +199,7 @@ def test_quantized_weights_are_at_most_half_a_step_off(numbers):
 
 
 def test_gates_and_inner_rows_take_turns_in_panels():
-    assert in_turn(torch.arange(64)[:, None], 16)[:, 0].tolist() == [
+    assert interleave_panels(torch.arange(64)[:, None], 16)[:, 0].tolist() == [
         *range(16),
         *range(32, 48),
         *range(16, 32),

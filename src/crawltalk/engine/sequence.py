@@ -1,7 +1,7 @@
-"""What is asked of the engine, and what it says."""
+"""What the engine takes and gives: a `Request` becomes sequences, whose tokens come out as `StepOutput`s."""
 
 import codecs
-from collections.abc import Sequence
+from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Literal, NamedTuple
@@ -9,32 +9,20 @@ from typing import Literal, NamedTuple
 from crawltalk.engine.constraints import Constraint
 from crawltalk.engine.sampling import Sampling
 
-Finish = Literal["stop", "length", "cancelled"]
+FinishReason = Literal["stop", "length", "cancelled"]
 
 
 class Token(NamedTuple):
-    """A token that was said or, of a prompt, read."""
+    """A token that was generated or, of a prompt, read."""
 
     id: int
     text: bytes
     logprob: float | None
-    """Natural logarithm of the model's probability, before any setting of the sampling; None where nobody
-    asked.
+    """Natural logarithm of the model's probability, before any setting of the sampling; None unless it was
+    requested.
     """
     top: tuple[tuple[int, float], ...]
-    """(id, log-probability) of the likeliest tokens in its place, likeliest first."""
-
-
-class Event(NamedTuple):
-    """News of one sample of a request."""
-
-    sample: int
-    text: str
-    """New whole characters; may be empty."""
-    tokens: tuple[Token, ...]
-    finish: Finish | None
-    """In the last event of a sample: it said a stop token or string, it reached a limit, or nobody listens.
-    """
+    """(id, log-probability) of the likeliest tokens at its position, likeliest first."""
 
 
 @dataclass(eq=False)
@@ -45,45 +33,61 @@ class Request:
     sampling: Sampling
     stop_ids: frozenset[int]
     samples: int = 1
-    first_sample: int = 0
-    """The number of the first sample: it decides what is drawn."""
+    """Sequences that continue the prompt."""
+    row: int = 0
+    """Sequence i draws by (seed, row + i)."""
     client: str = ""
-    """Who asks: turns are shared fairly between clients."""
+    """Clients take turns in being admitted."""
     constraint: Constraint | None = None
-    echo: bool = False
-    """Whether the log-probabilities of the prompt's tokens are wanted."""
+    prompt_logprobs: bool = False
+    """Whether the log-probabilities of the prompt's tokens are computed."""
     cancelled: bool = False
     cached_tokens: int = 0
     """Of the prompt, found in the cache."""
     prompt_tokens: tuple[Token, ...] = ()
-    """With `echo`."""
-    number: int = field(default_factory=count().__next__)
+    """With `prompt_logprobs`."""
+    id: int = field(default_factory=count().__next__)
 
 
-class Text:
+class StepOutput(NamedTuple):
+    """What a step, or several, added to one sequence of a request."""
+
+    request: Request
+    index: int
+    """Of the sequence in its request."""
+    text: str
+    """New whole characters; may be empty."""
+    tokens: tuple[Token, ...]
+    finish_reason: FinishReason | None
+    """Of the last output of a sequence: a stop token or string came, it reached a limit, or its request was
+    cancelled.
+    """
+
+
+class Detokenizer:
     """The text of tokens as they come, in whole characters, up to the first stop string."""
 
-    def __init__(self, stop: Sequence[str]) -> None:
+    def __init__(self, stop: SequenceOf[str]) -> None:
         self._stop = stop
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._held = ""
         self.stopped = False
 
-    def add(self, word: bytes, *, final: bool = False) -> str:
-        """What can be said after one more token: text that may begin a stop string is held back until it does
-        not.
+    def add(self, token: bytes, *, final: bool = False) -> str:
+        """The text that is certain after one more token: what may begin a stop string is held back until it
+        does not.
         """
-        text = self._decoder.decode(word, final)
+        text = self._decoder.decode(token, final)
         if not self._stop:
             return text
         self._held += text
-        found = [place for stop in self._stop if (place := self._held.find(stop)) >= 0]
-        if found:
-            said, self._held, self.stopped = self._held[: min(found)], "", True
-            return said
+        ends = [index for stop in self._stop if (index := self._held.find(stop)) >= 0]
+        if ends:
+            text, self._held, self.stopped = self._held[: min(ends)], "", True
+            return text
         keep = 0 if final else max(overlap(self._held, stop) for stop in self._stop)
-        said, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
-        return said
+        text, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+        return text
 
 
 def overlap(text: str, mark: str) -> int:
@@ -92,51 +96,46 @@ def overlap(text: str, mark: str) -> int:
 
 
 @dataclass(eq=False)
-class Sample:
-    """One reply to a request, in the making."""
+class Sequence:
+    """One continuation of a request's prompt."""
 
     request: Request
-    number: int
+    index: int
+    """In its request."""
     tokens: list[int]
-    """Of the prompt, then of the reply."""
-    text: Text
+    """Of the prompt, then the generated ones."""
+    detokenizer: Detokenizer
     constraint: Constraint | None
     slot: int = -1
-    """Its row in the block tables while it runs."""
+    """Its row of the block tables while it runs."""
     blocks: list[int] = field(default_factory=list)
-    computed: int = 0
+    num_computed_tokens: int = 0
     """Tokens whose keys and values are in `blocks`."""
-    content: int = 0
-    """Of the last whole block that the pool remembers (`BlockPool.remember`)."""
+    prefix: int = 0
+    """Number of the prefix that ends with its last full block (`BlockPool.cache_block`)."""
 
     @classmethod
-    def of(cls, request: Request, number: int) -> "Sample":
-        """One that has not begun."""
+    def of(cls, request: Request, index: int) -> "Sequence":
+        """One that waits."""
         constraint = request.constraint.copy() if request.constraint is not None else None
-        return cls(
-            request,
-            request.first_sample + number,
-            list(request.prompt),
-            Text(request.sampling.stop),
-            constraint,
-        )
+        return cls(request, index, list(request.prompt), Detokenizer(request.sampling.stop), constraint)
 
     @property
-    def is_first(self) -> bool:
-        """Of the samples of its request."""
-        return self.number == self.request.first_sample
+    def prompt_logprobs(self) -> bool:
+        """Whether it computes those of its prompt: the first sequence of a request does."""
+        return self.request.prompt_logprobs and self.index == 0
 
     @property
-    def hears(self) -> bool:
-        """Whether it notes what the model thinks of the prompt's tokens."""
-        return self.request.echo and self.is_first
-
-    @property
-    def reply(self) -> list[int]:
-        """The tokens said."""
+    def generated(self) -> list[int]:
+        """Tokens behind the prompt."""
         return self.tokens[len(self.request.prompt) :]
 
     @property
-    def said(self) -> int:
+    def num_generated(self) -> int:
         """How many."""
         return len(self.tokens) - len(self.request.prompt)
+
+    @property
+    def decodes(self) -> bool:
+        """Whether only its last token is yet to be computed; else it prefills."""
+        return self.num_computed_tokens == len(self.tokens) - 1

@@ -9,16 +9,16 @@ import numpy as np
 from torch import Tensor
 
 from crawltalk.engine.sampling import Sampling
-from crawltalk.model.cache import BLOCK, blocks_for
+from crawltalk.model.cache import BLOCK_SIZE, blocks_for
 from crawltalk.model.shape import Shape
 from crawltalk.run.machine import memory_bytes
 
-SLOTS = 256
+MAX_NUM_SEQS = 256
 """Sequences that run at once."""
-CACHE_SHARE = 8
-"""One part in so many of the memory may become key/value cache."""
-MOST_CACHE = 1 << 30
-"""Bytes, at most."""
+_CACHE_FRACTION = 1 / 8
+"""Of the memory, for keys and values, unless a size is given."""
+_MAX_CACHE_BYTES = 1 << 30
+"""The same, at most."""
 
 
 class Batch(NamedTuple):
@@ -27,42 +27,44 @@ class Batch(NamedTuple):
     tokens: np.ndarray
     positions: np.ndarray
     slots: np.ndarray
-    """Of the sequence that each row belongs to: its row of the backend's tables."""
-    wanted: np.ndarray
-    """Rows whose logits are wanted."""
+    """Of each row's sequence: its row of the block tables."""
+    logits_indices: np.ndarray
+    """Rows whose logits or states are computed."""
 
 
 class Backend(Protocol):
     """The model on some hardware, with its key/value cache."""
 
-    blocks: int
-    tables: np.ndarray
-    """[SLOTS, blocks of a whole context] int32: which blocks a sequence's positions are in."""
+    num_blocks: int
+    block_tables: np.ndarray
+    """[MAX_NUM_SEQS, blocks of a whole context] int32: the blocks of each slot's sequence, in order."""
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits of the wanted rows, [wanted, V] fp32; valid until the next call."""
+        """Logits of the rows `logits_indices`, [rows, V] fp32; valid until the next call."""
         ...
 
     def states(self, batch: Batch) -> Tensor:
-        """Final states of the wanted rows, [wanted, D] fp32; valid until the next call."""
+        """Final states of the rows `logits_indices`, [rows, D] fp32; valid until the next call."""
         ...
 
-    def choose(self, logits_BV: Tensor, samplings: Sequence[Sampling], points: Sequence[float]) -> list[int]:
-        """The next token of each row."""
+    def sample(self, logits_BV: Tensor, samplings: Sequence[Sampling], draws: Sequence[float]) -> list[int]:
+        """The next token of each row; `draws`: a number of [0, 1) for each, which decides."""
         ...
 
 
-def cache_blocks(shape: Shape, number_bytes: int, cache_bytes: int | None) -> int:
-    """Blocks that fit into `cache_bytes` (None: a share of the memory), at least those of one whole context.
+def num_cache_blocks(shape: Shape, number_bytes: int, cache_bytes: int | None) -> int:
+    """Blocks that fit into `cache_bytes` (None: a fraction of the memory), at least those of one whole
+    context.
 
     Memory is only taken when it is written to.
     """
-    room = min(MOST_CACHE, memory_bytes() // CACHE_SHARE) if cache_bytes is None else cache_bytes
-    block = 2 * shape.layers * shape.kv_heads * shape.head_dim * BLOCK * number_bytes
-    most = SLOTS * blocks_for(shape.context)
-    return max(blocks_for(shape.context), min(most, room // block))
+    if cache_bytes is None:
+        cache_bytes = min(_MAX_CACHE_BYTES, int(memory_bytes() * _CACHE_FRACTION))
+    block_bytes = 2 * shape.layers * shape.kv_heads * shape.head_dim * BLOCK_SIZE * number_bytes
+    most = MAX_NUM_SEQS * blocks_for(shape.context)
+    return max(blocks_for(shape.context), min(most, cache_bytes // block_bytes))
 
 
-def empty_tables(shape: Shape) -> np.ndarray:
-    """Block tables of no sequence."""
-    return np.zeros((SLOTS, blocks_for(shape.context)), dtype=np.int32)
+def empty_block_tables(shape: Shape) -> np.ndarray:
+    """See `Backend.block_tables`."""
+    return np.zeros((MAX_NUM_SEQS, blocks_for(shape.context)), dtype=np.int32)
