@@ -12,7 +12,7 @@ from crawltalk.chat.prompts import as_assistant, few_shot, first_line
 from crawltalk.core.errors import BadInput
 from crawltalk.core.types import Message
 from crawltalk.engine import Engine, Sampling
-from crawltalk.engine.blocks import BlockPool
+from crawltalk.engine.blocks import BlockContent, BlockPool
 from crawltalk.engine.sampling import apply_penalties, distribution, sample, uniform
 from crawltalk.engine.sequence import Detokenizer, Request, StepOutput
 from crawltalk.model.cache import BLOCK_SIZE
@@ -223,20 +223,25 @@ def test_several_samples_compute_their_prompt_once():
 
 def test_a_cached_prefix_is_found_and_evicted_from_its_end():
     pool = BlockPool(4)
-    tokens = list(range(3 * BLOCK_SIZE))
-    prefix = 0
-    blocks = [pool.allocate() for _ in range(3)]
-    for number, block in enumerate(blocks):
-        prefix = pool.cache_block(block, prefix, tokens[number * BLOCK_SIZE :][:BLOCK_SIZE])
+    first, second, third = (BlockContent((number,) * BLOCK_SIZE, ()) for number in range(3))
+    blocks, prefix = [pool.allocate() for _ in range(3)], 0
+    for block, content in zip(blocks, (first, second, third), strict=True):
+        prefix = pool.cache_block(block, prefix, content)
     pool.free(blocks)
     assert pool.num_used == 0
-    assert pool.match_prefix([*tokens, 9])[0] == blocks
+    assert pool.match_prefix([first, second, third]) == (blocks, prefix)
     pool.free(blocks)
-    assert pool.match_prefix(tokens)[0] == blocks[:2]  # a token must be left to compute
-    pool.free(blocks[:2])
-    assert pool.match_prefix([1, *tokens])[0] == []
+    assert pool.match_prefix([second, third]) == ([], 0)
     assert [pool.allocate() for _ in range(2)] == [3, blocks[2]]
-    assert pool.match_prefix([*tokens, 9])[0] == blocks[:2]
+    assert pool.match_prefix([first, second, third])[0] == blocks[:2]
+
+
+def test_a_prompt_found_whole_in_the_cache_leaves_a_token_to_compute():
+    engine = Engine(MODEL, TOKENIZER)
+    for prompt in ([5] * (2 * BLOCK_SIZE), [5] * (2 * BLOCK_SIZE), [5] * (2 * BLOCK_SIZE + 1)):
+        request = engine.request(prompt, Sampling(max_tokens=1), NEVER)
+        outputs_of(engine, request)
+    assert engine.scheduler.counts["cached_tokens"] == BLOCK_SIZE + 2 * BLOCK_SIZE
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 40), st.integers(0, 12)), min_size=1, max_size=8))

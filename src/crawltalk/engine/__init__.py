@@ -3,5 +3,6 @@
 from crawltalk.engine.engine import Engine
 from crawltalk.engine.load import load_engine
 from crawltalk.engine.sampling import Sampling
+from crawltalk.engine.sequence import PromptEmbeddings
 
-__all__ = ["Engine", "Sampling", "load_engine"]
+__all__ = ["Engine", "PromptEmbeddings", "Sampling", "load_engine"]

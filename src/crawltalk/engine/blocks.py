@@ -4,24 +4,36 @@ Kwon et al. 2023, sections 4.3 and 4.4.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-from crawltalk.model.cache import BLOCK_SIZE
 
-_BlockKey = tuple[int, tuple[int, ...]]
-"""What a block is computed from: the prefix before it, and its own tokens."""
+class BlockContent(NamedTuple):
+    """What a full block holds."""
+
+    tokens: tuple[int, ...]
+    extra_keys: tuple[tuple[int, bytes], ...]
+    """Of what is not text: where it begins, counted from the block's first position, and its hash."""
+
+
+_BlockKey = tuple[int, int, BlockContent]
+"""What keys and values are computed from: the version of the weights, the prefix before the block, and what
+the block holds.
+"""
 
 
 class BlockPool:
     """Blocks by number. A block that nobody owns keeps its keys and values until it is needed for others.
 
-    What a block holds depends on its tokens and on all before them. So prefixes are numbered, and a prefix is
-    known by the number of the prefix that is a block shorter and the tokens of its last block: equal keys
+    Keys and values depend on a block's content and on all before it. So prefixes are numbered, and a prefix
+    is known by the number of the prefix that is a block shorter and the content of its last block: equal keys
     mean equal prefixes, without any collision. The empty prefix is number 0.
     """
 
     def __init__(self, num_blocks: int) -> None:
         self.num_blocks = num_blocks
+        self.weights_version = 0
+        """Of the weights that compute; what others computed is never found."""
         self._ref_counts = [0] * num_blocks
         self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(num_blocks))
         """Blocks without an owner; the least recently used stands first."""
@@ -35,11 +47,11 @@ class BlockPool:
         """Blocks that have an owner."""
         return self.num_blocks - len(self._free)
 
-    def match_prefix(self, tokens: Sequence[int]) -> tuple[list[int], int]:
-        """Own the blocks of the longest cached prefix that leaves a token over; the number of that prefix."""
+    def match_prefix(self, contents: Iterable[BlockContent]) -> tuple[list[int], int]:
+        """Own the blocks of the longest cached prefix of these contents; its blocks and its number."""
         blocks, prefix = [], 0
-        for start in range(0, len(tokens) - BLOCK_SIZE, BLOCK_SIZE):
-            cached = self._cached.get((prefix, tuple(tokens[start : start + BLOCK_SIZE])))
+        for content in contents:
+            cached = self._cached.get((self.weights_version, prefix, content))
             if cached is None:
                 break
             prefix, block = cached
@@ -59,11 +71,11 @@ class BlockPool:
         self._ref_counts[block] = 1
         return block
 
-    def cache_block(self, block: int, prefix: int, tokens: Sequence[int]) -> int:
-        """Let others find a full block, of these tokens behind `prefix`. The number of the prefix that ends
+    def cache_block(self, block: int, prefix: int, content: BlockContent) -> int:
+        """Let others find a full block, of this content behind `prefix`. The number of the prefix that ends
         with it.
         """
-        key = (prefix, tuple(tokens))
+        key = (self.weights_version, prefix, content)
         if key not in self._cached:
             self._num_prefixes += 1
             self._cached[key] = self._num_prefixes, block

@@ -1,6 +1,7 @@
 """The engine: a model behind a scheduler, with the calls that everything else in crawltalk makes."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from functools import cached_property
 
 import numpy as np
@@ -14,7 +15,7 @@ from crawltalk.engine.backends.torch import TorchBackend
 from crawltalk.engine.constraints import Constraint, Vocabulary
 from crawltalk.engine.sampling import Sampling
 from crawltalk.engine.scheduler import Scheduler
-from crawltalk.engine.sequence import Request, StepOutput
+from crawltalk.engine.sequence import PromptEmbeddings, Request, StepOutput
 from crawltalk.model.transformer import Transformer
 from crawltalk.tokenizer import Tokenizer
 
@@ -48,6 +49,23 @@ class Engine:
         self.backend = backend if backend is not None else make_backend(model)
         self.scheduler = Scheduler(self.backend, tokenizer, model.shape.context)
 
+    def update_weights(self, model: Transformer) -> None:
+        """Go on with copies of the weights of another model of the same shape, in the engine's own precision
+        (int8 without its gate). Sequences that run keep their tokens; all else is computed again. Raises
+        BadInput for another shape.
+        """
+        differences = [
+            f"{field.name} {new}, not {own}"
+            for field in fields(self.shape)
+            if (new := getattr(model.shape, field.name)) != (own := getattr(self.shape, field.name))
+        ]
+        if differences:
+            raise BadInput(
+                f"these weights are of another shape ({', '.join(differences)}): make a new engine for them"
+            )
+        self.backend.update_weights(model)
+        self.scheduler.weights_changed()
+
     @property
     def context(self) -> int:
         """Longest sequence, prompt and reply together, in tokens."""
@@ -63,6 +81,7 @@ class Engine:
         samples: int = 1,
         client: str = "",
         prompt_logprobs: bool = False,
+        embeddings: Sequence[PromptEmbeddings] = (),
     ) -> Request:
         """What the scheduler takes; see `Request`. Raises BadInput for what can never be served."""
         if not 0 < len(prompt) <= self.context:
@@ -73,8 +92,42 @@ class Engine:
         constraint = (
             Constraint.of_schema(self._vocabulary, sampling.schema) if sampling.schema is not None else None
         )
-        stop = self.tokenizer.stop_ids if stop is None else stop
-        return Request(list(prompt), sampling, stop, samples, row, client, constraint, prompt_logprobs)
+        return Request(
+            list(prompt),
+            sampling,
+            self.tokenizer.stop_ids if stop is None else stop,
+            samples=samples,
+            row=row,
+            client=client,
+            constraint=constraint,
+            prompt_logprobs=prompt_logprobs,
+            embeddings=self._checked(embeddings, len(prompt)),
+        )
+
+    def _checked(self, embeddings: Sequence[PromptEmbeddings], length: int) -> tuple[PromptEmbeddings, ...]:
+        """As they are, if they fit a prompt of this length."""
+        if embeddings and self.shape.family == "speedrun":
+            raise BadInput(
+                "models of the family speedrun read tokens only, since their layers look them up again"
+            )
+        end = 0
+        for one in embeddings:
+            if (
+                one.vectors.ndim != 2
+                or one.vectors.shape[1] != self.shape.width
+                or one.vectors.dtype != np.float32
+            ):
+                raise BadInput(
+                    f"embeddings are {one.vectors.dtype} of shape {list(one.vectors.shape)}; "
+                    f"this model reads float32 of shape [positions, {self.shape.width}]"
+                )
+            if not end <= one.start < one.end <= length:
+                raise BadInput(
+                    f"embeddings stand at positions {one.start} to {one.end - 1}; give them in order, apart, "
+                    f"and within the prompt, whose last position is {length - 1}"
+                )
+            end = one.end
+        return tuple(embeddings)
 
     @cached_property
     def _vocabulary(self) -> Vocabulary:

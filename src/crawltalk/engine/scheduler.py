@@ -92,6 +92,14 @@ class Scheduler:
             }
         return [self._finish(sequence, "cancelled") for sequence in cancelled]
 
+    def weights_changed(self) -> None:
+        """Use nothing that earlier weights computed: cached prefixes are not found any more, and running
+        sequences are preempted, so that they go on after what they have generated is computed again.
+        """
+        while self.running:
+            self._preempt(self.running[-1])
+        self.pool.weights_version += 1
+
     def _admit(self) -> None:
         """Clients take turns. A further sequence of a prompt waits until the first has computed it."""
         skipped = 0
@@ -118,8 +126,9 @@ class Scheduler:
     def _start(self, sequence: Sequence) -> None:
         request = sequence.request
         sequence.slot = self._slots.pop()
+        contents = map(sequence.block_content, range(sequence.num_full_blocks))
         if not sequence.prompt_logprobs:  # the logits of a prompt's tokens are not in the cache
-            sequence.blocks, sequence.prefix = self.pool.match_prefix(sequence.tokens)
+            sequence.blocks, sequence.prefix = self.pool.match_prefix(contents)
         sequence.num_computed_tokens = len(sequence.blocks) * BLOCK_SIZE
         self.backend.block_tables[sequence.slot, : len(sequence.blocks)] = sequence.blocks
         if not sequence.num_generated:
@@ -181,6 +190,8 @@ class Scheduler:
         slots: list[int] = []
         logits_indices: list[int] = []
         logits_rows: dict[Sequence, tuple[int, int]] = {}
+        embedded_rows: list[int] = []
+        embeddings: list[np.ndarray] = []
         for sequence, count in plan.items():
             start, end = sequence.num_computed_tokens, sequence.num_computed_tokens + count
             tokens += sequence.tokens[start:end]
@@ -192,8 +203,17 @@ class Scheduler:
             elif end == len(sequence.tokens):
                 logits_indices.append(len(tokens) - 1)
             logits_rows[sequence] = first, len(logits_indices)
+            for one in sequence.request.embeddings:
+                low, high = max(start, one.start), min(end, one.end)
+                if low < high:
+                    embedded_rows += range(len(tokens) - end + low, len(tokens) - end + high)
+                    embeddings.append(one.vectors[low - one.start : high - one.start])
         arrays = (np.array(values, dtype=np.int32) for values in (tokens, positions, slots, logits_indices))
-        return self.backend.forward(Batch(*arrays)), logits_rows
+        batch = Batch(*arrays)
+        if embeddings:
+            rows, vectors = np.array(embedded_rows, np.int32), np.concatenate(embeddings)
+            batch = batch._replace(embedded_rows=rows, embeddings=vectors)
+        return self.backend.forward(batch), logits_rows
 
     def _process(
         self, plan: dict[Sequence, int], logits: Tensor, logits_rows: dict[Sequence, tuple[int, int]]
@@ -244,8 +264,8 @@ class Scheduler:
         full = sequence.num_computed_tokens // BLOCK_SIZE
         sequence.num_computed_tokens += count
         for index in range(full, sequence.num_computed_tokens // BLOCK_SIZE):
-            tokens = sequence.tokens[index * BLOCK_SIZE : (index + 1) * BLOCK_SIZE]
-            sequence.prefix = self.pool.cache_block(sequence.blocks[index], sequence.prefix, tokens)
+            content = sequence.block_content(index)
+            sequence.prefix = self.pool.cache_block(sequence.blocks[index], sequence.prefix, content)
 
     def _add_prompt_logprobs(self, sequence: Sequence, logits_TV: Tensor) -> None:
         request = sequence.request

@@ -1,13 +1,19 @@
 """What the engine takes and gives: a `Request` becomes sequences, whose tokens come out as `StepOutput`s."""
 
 import codecs
+import hashlib
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import count
 from typing import Literal, NamedTuple
 
+import numpy as np
+
+from crawltalk.engine.blocks import BlockContent
 from crawltalk.engine.constraints import Constraint
 from crawltalk.engine.sampling import Sampling
+from crawltalk.model.cache import BLOCK_SIZE
 
 FinishReason = Literal["stop", "length", "cancelled"]
 
@@ -23,6 +29,29 @@ class Token(NamedTuple):
     """
     top: tuple[tuple[int, float], ...]
     """(id, log-probability) of the likeliest tokens at its position, likeliest first."""
+
+
+@dataclass(frozen=True, eq=False)
+class PromptEmbeddings:
+    """Vectors that the model reads instead of a prompt's tokens, such as those of an image. The prompt has
+    placeholders at their positions, which count as tokens wherever ids are needed (log-probabilities,
+    penalties).
+    """
+
+    start: int
+    """Position of the first one."""
+    vectors: np.ndarray
+    """[positions, D] fp32."""
+
+    @property
+    def end(self) -> int:
+        """The position behind the last one."""
+        return self.start + len(self.vectors)
+
+    @cached_property
+    def key(self) -> bytes:
+        """A hash of the vectors."""
+        return hashlib.sha256(self.vectors.tobytes()).digest()
 
 
 @dataclass(eq=False)
@@ -41,6 +70,7 @@ class Request:
     constraint: Constraint | None = None
     prompt_logprobs: bool = False
     """Whether the log-probabilities of the prompt's tokens are computed."""
+    embeddings: tuple[PromptEmbeddings, ...] = ()
     cancelled: bool = False
     cached_tokens: int = 0
     """Of the prompt, found in the cache."""
@@ -134,6 +164,21 @@ class Sequence:
     def num_generated(self) -> int:
         """How many."""
         return len(self.tokens) - len(self.request.prompt)
+
+    @property
+    def num_full_blocks(self) -> int:
+        """Blocks that its tokens fill, but for the last token: that one is always computed."""
+        return (len(self.tokens) - 1) // BLOCK_SIZE
+
+    def block_content(self, index: int) -> BlockContent:
+        """What its block `index`, which is full, holds."""
+        start, end = index * BLOCK_SIZE, (index + 1) * BLOCK_SIZE
+        extra_keys = tuple(
+            (one.start - start, one.key)
+            for one in self.request.embeddings
+            if one.start < end and start < one.end
+        )
+        return BlockContent(tuple(self.tokens[start:end]), extra_keys)
 
     @property
     def decodes(self) -> bool:

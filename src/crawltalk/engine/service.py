@@ -10,7 +10,7 @@ from typing import Any
 from crawltalk.engine.backends import MAX_NUM_SEQS
 from crawltalk.engine.engine import Engine
 from crawltalk.engine.sampling import Sampling
-from crawltalk.engine.sequence import Request, StepOutput, Token
+from crawltalk.engine.sequence import PromptEmbeddings, Request, StepOutput, Token
 
 _DELIVERY_INTERVAL = 0.005
 """Seconds from one delivery of outputs to the next."""
@@ -130,6 +130,7 @@ class Service:
         samples: int = 1,
         client: str = "",
         prompt_logprobs: bool = False,
+        embeddings: Sequence[PromptEmbeddings] = (),
     ) -> Stream:
         """Begin a request. Raises Full, or BadInput for what can never be served. Clients take turns where
         there is a queue.
@@ -141,6 +142,7 @@ class Service:
             samples=samples,
             client=client,
             prompt_logprobs=prompt_logprobs,
+            embeddings=embeddings,
         )
         # a schema takes a while to compile
         request = make() if sampling.schema is None else await asyncio.to_thread(make)

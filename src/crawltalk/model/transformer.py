@@ -311,9 +311,11 @@ class Transformer(nn.Module):
         """The matrix that turns states into logits, [V, D]."""
         return self.embedding.weight if self.head is None else self.head.weight
 
-    def states(self, tokens_BT: Tensor, cache: KVCache | None = None) -> Tensor:
-        """Final normalised states, [B, T, D]."""
-        x_BTD = self.embedding(tokens_BT)
+    def states(
+        self, tokens_BT: Tensor, cache: KVCache | None = None, embeddings_BTD: Tensor | None = None
+    ) -> Tensor:
+        """Final normalised states, [B, T, D]. `embeddings_BTD` is read instead of the tokens' embeddings."""
+        x_BTD = self.embedding(tokens_BT) if embeddings_BTD is None else embeddings_BTD
         places = Places(self.rope_cos, self.rope_sin, tokens_BT.shape[1], cache)
         if self.positions is not None:
             x_BTD = x_BTD + self.positions(places.places)

@@ -11,6 +11,7 @@ from torch import Tensor
 from crawltalk.engine.sampling import Sampling
 from crawltalk.model.cache import BLOCK_SIZE, blocks_for
 from crawltalk.model.shape import Shape
+from crawltalk.model.transformer import Transformer
 from crawltalk.run.machine import memory_bytes
 
 MAX_NUM_SEQS = 256
@@ -22,7 +23,9 @@ _MAX_CACHE_BYTES = 1 << 30
 
 
 class Batch(NamedTuple):
-    """The rows of one step, each a token; the rows of a sequence stand together, in order. All int32."""
+    """The rows of one step, each a token or a vector; the rows of a sequence stand together, in order. Indices
+    and ids are int32.
+    """
 
     tokens: np.ndarray
     positions: np.ndarray
@@ -30,14 +33,24 @@ class Batch(NamedTuple):
     """Of each row's sequence: its row of the block tables."""
     logits_indices: np.ndarray
     """Rows whose logits or states are computed."""
+    embedded_rows: np.ndarray | None = None
+    """Rows that read a vector instead of their token's embedding."""
+    embeddings: np.ndarray | None = None
+    """These vectors, [embedded rows, D] fp32."""
 
 
 class Backend(Protocol):
-    """The model on some hardware, with its key/value cache."""
+    """A model's weights on some hardware, copied from a `Transformer`, and a key/value cache."""
 
     num_blocks: int
     block_tables: np.ndarray
     """[MAX_NUM_SEQS, blocks of a whole context] int32: the blocks of each slot's sequence, in order."""
+
+    def update_weights(self, model: Transformer) -> None:
+        """Overwrite the weights with copies of those of a model of the same shape. What is in the cache is of
+        the old ones.
+        """
+        ...
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits of the rows `logits_indices`, [rows, V] fp32; valid until the next call."""

@@ -169,8 +169,8 @@ class CpuBackend:
         *,
         target: str = "native",
     ) -> None:
-        """Copies the weights; `target`: see `library`. Raises Unavailable for a shape that native code does
-        not compute, or without a compiler.
+        """`target`: see `library`. Raises Unavailable for a shape that native code does not compute, or
+        without a compiler.
         """
         shape = model.shape
         if (
@@ -184,7 +184,7 @@ class CpuBackend:
             )
         self._library = library(target)
         self._lanes = int(self._library.crawltalk_lanes())
-        self._kind, self._kept = _KINDS[precision], list[np.ndarray]()
+        self._precision, self._copies = precision, dict[str, np.ndarray]()
         number_bytes = 4 if precision == "float32" else 2
         self.num_blocks = num_cache_blocks(shape, number_bytes, cache_bytes)
         self.block_tables = empty_block_tables(shape)
@@ -192,7 +192,7 @@ class CpuBackend:
         cache_size = shape.layers * self.num_blocks * shape.kv_heads * shape.head_dim * BLOCK_SIZE
         self._cache = [np.zeros(cache_size, np.float32 if number_bytes == 4 else np.uint16) for _ in range(2)]
         config = _Config(
-            kind=self._kind,
+            kind=_KINDS[precision],
             **{name: getattr(shape, name) for name in ("layers", "width", "heads", "kv_heads", "head_dim")},
             mlp=shape.mlp,
             vocab=shape.vocab_size,
@@ -204,30 +204,41 @@ class CpuBackend:
             rotary=shape.family != "gpt2",
             eps=shape.norm_eps,
         )
-        dtype = torch.float32 if precision == "float32" else torch.bfloat16
-        self._layers = (_Layer * shape.layers)(*map(self._layer, model.blocks))
-        norm: Any = model.norm
-        cos, sin = rope_tables(shape)  # not the model's, which may be of lower precision
-        weights = _Weights(
-            layers=self._layers,
-            norm=self._keep(norm.weight),
-            norm_bias=self._keep(getattr(norm, "bias", None)),
-            cos=self._keep(cos),
-            sin=self._keep(sin),
-            positions=self._keep(model.positions.weight if model.positions is not None else None),
-            embedding=self._keep(model.embedding.weight, dtype),
-            head=self._matrix(model.head_weight, None),
-            keys=self._cache[0].ctypes.data,
-            values=self._cache[1].ctypes.data,
-            tables=self.block_tables.ctypes.data,
-        )
         self._model = ctypes.c_void_p(
-            self._library.crawltalk_make(ctypes.byref(config), ctypes.byref(weights))
+            self._library.crawltalk_make(ctypes.byref(config), ctypes.byref(self._weights(model)))
         )
 
     def __del__(self) -> None:
         if model := getattr(self, "_model", None):
             self._library.crawltalk_free(model)
+
+    def update_weights(self, model: Transformer) -> None:
+        """See `Backend.update_weights`. Native code reads the copies where they are."""
+        self._weights(model)
+
+    def _weights(self, model: Transformer) -> _Weights:
+        """The weights as native code reads them, in copies that live as long as this does; called again, it
+        overwrites them.
+        """
+        dtype = torch.float32 if self._precision == "float32" else torch.bfloat16
+        layers = [self._layer(f"blocks.{index}", block) for index, block in enumerate(model.blocks)]
+        norm: Any = model.norm
+        cos, sin = rope_tables(model.shape)  # not the model's, which may be of lower precision
+        return _Weights(
+            layers=(_Layer * len(layers))(*layers),
+            norm=self._copy("norm", norm.weight),
+            norm_bias=self._copy("norm.bias", getattr(norm, "bias", None)),
+            cos=self._copy("cos", cos),
+            sin=self._copy("sin", sin),
+            positions=self._copy(
+                "positions", model.positions.weight if model.positions is not None else None
+            ),
+            embedding=self._copy("embedding", model.embedding.weight, dtype),
+            head=self._matrix("head", model.head_weight, None),
+            keys=self._cache[0].ctypes.data,
+            values=self._cache[1].ctypes.data,
+            tables=self.block_tables.ctypes.data,
+        )
 
     def forward(self, batch: Batch) -> Tensor:
         """See `Backend.forward`."""
@@ -242,15 +253,14 @@ class CpuBackend:
         return torch.from_numpy(states)
 
     def _forward(self, batch: Batch, logits: np.ndarray | None, states: np.ndarray | None) -> None:
+        arrays = (batch.tokens, batch.positions, batch.slots, batch.embedded_rows, batch.embeddings)
         self._library.crawltalk_forward(
             self._model,
             len(batch.tokens),
-            *(ctypes.c_void_p(array.ctypes.data) for array in (batch.tokens, batch.positions, batch.slots)),
+            *map(_pointer, arrays),
+            0 if batch.embeddings is None else len(batch.embeddings),
             len(batch.logits_indices),
-            *(
-                ctypes.c_void_p(array.ctypes.data if array is not None else None)
-                for array in (batch.logits_indices, logits, states)
-            ),
+            *map(_pointer, (batch.logits_indices, logits, states)),
         )
 
     def sample(self, logits_BV: Tensor, samplings: Sequence[Sampling], draws: Sequence[float]) -> list[int]:
@@ -263,56 +273,66 @@ class CpuBackend:
         ]
         columns.append(np.array(draws, np.float64))
         tokens = np.empty(len(draws), np.int32)
-        arrays = (ctypes.c_void_p(array.ctypes.data) for array in (logits, *columns, tokens))
-        self._library.crawltalk_sample(self._model, len(draws), *arrays)
+        self._library.crawltalk_sample(self._model, len(draws), *map(_pointer, (logits, *columns, tokens)))
         return tokens.tolist()
 
-    def _keep(self, weight: Tensor | None, dtype: torch.dtype = torch.float32) -> int | None:
-        """The address of a copy that lives as long as this does."""
+    def _copy(self, name: str, weight: Tensor | None, dtype: torch.dtype = torch.float32) -> int | None:
+        """The address of the copy of this name."""
         if weight is None:
             return None
         values = weight.detach().to("cpu", dtype).contiguous().view(torch.uint8).numpy()
-        self._kept.append(np.array(values))  # a copy by numpy, which asks for huge pages
-        return self._kept[-1].ctypes.data
+        if name in self._copies:
+            np.copyto(self._copies[name], values)
+        else:
+            self._copies[name] = np.array(values)  # by numpy, which asks for huge pages
+        return self._copies[name].ctypes.data
 
-    def _layer(self, block: Any) -> _Layer:
+    def _layer(self, name: str, block: Any) -> _Layer:
         attention, mlp = block.attention, block.mlp
-        up = mlp.gate_up if hasattr(mlp, "gate_up") else mlp.up
+        gated = hasattr(mlp, "gate_up")
+        up = mlp.gate_up if gated else mlp.up
+        rows = interleave_panels(up.weight, self._lanes) if gated else up.weight
         return _Layer(
-            norm1=self._keep(block.attention_norm.weight),
-            norm1_bias=self._keep(getattr(block.attention_norm, "bias", None)),
-            norm2=self._keep(block.mlp_norm.weight),
-            norm2_bias=self._keep(getattr(block.mlp_norm, "bias", None)),
-            q_norm=self._keep(attention.q_norm),
-            k_norm=self._keep(attention.k_norm),
-            qkv=self._matrix(attention.qkv.weight, attention.qkv.bias),
-            out=self._matrix(attention.out.weight, attention.out.bias),
-            up=self._matrix(
-                interleave_panels(up.weight, self._lanes) if hasattr(mlp, "gate_up") else up.weight, up.bias
-            ),
-            down=self._matrix(mlp.down.weight, mlp.down.bias),
+            norm1=self._copy(f"{name}.norm1", block.attention_norm.weight),
+            norm1_bias=self._copy(f"{name}.norm1.bias", getattr(block.attention_norm, "bias", None)),
+            norm2=self._copy(f"{name}.norm2", block.mlp_norm.weight),
+            norm2_bias=self._copy(f"{name}.norm2.bias", getattr(block.mlp_norm, "bias", None)),
+            q_norm=self._copy(f"{name}.q_norm", attention.q_norm),
+            k_norm=self._copy(f"{name}.k_norm", attention.k_norm),
+            qkv=self._matrix(f"{name}.qkv", attention.qkv.weight, attention.qkv.bias),
+            out=self._matrix(f"{name}.out", attention.out.weight, attention.out.bias),
+            up=self._matrix(f"{name}.up", rows, up.bias),
+            down=self._matrix(f"{name}.down", mlp.down.weight, mlp.down.bias),
         )
 
-    def _matrix(self, weight: Tensor, bias: Tensor | None) -> _Matrix:
+    def _matrix(self, name: str, weight: Tensor, bias: Tensor | None) -> _Matrix:
         """A matrix [outputs, inputs] in panels."""
         outputs, inputs = weight.shape
         padded = torch.zeros(-(-outputs // self._lanes) * self._lanes, -(-inputs // _GROUP) * _GROUP)
         padded[:outputs, :inputs] = weight.detach()
         panels = padded.view(-1, self._lanes, padded.shape[1])  # [panels, lanes, inputs]
         scales = None
-        if self._kind == _KINDS["float32"]:
-            data = self._keep(panels.transpose(1, 2))
-        elif self._kind == _KINDS["bfloat16"]:
-            data = self._keep(panels.unflatten(2, (-1, 2)).transpose(1, 2), torch.bfloat16)
+        if self._precision == "float32":
+            data = self._copy(name, panels.transpose(1, 2))
+        elif self._precision == "bfloat16":
+            data = self._copy(name, panels.unflatten(2, (-1, 2)).transpose(1, 2), torch.bfloat16)
         else:
             q, scale = quantize(panels.unflatten(2, (-1, _GROUP)))
-            data = self._keep((q.flatten(2) + 128).unflatten(2, (-1, 4)).transpose(1, 2), torch.uint8)
-            scales = self._keep(scale.transpose(1, 2), torch.bfloat16)
+            data = self._copy(name, (q.flatten(2) + 128).unflatten(2, (-1, 4)).transpose(1, 2), torch.uint8)
+            scales = self._copy(f"{name}.scales", scale.transpose(1, 2), torch.bfloat16)
         if bias is not None:
             bias = torch.nn.functional.pad(bias.detach().float(), (0, len(padded) - outputs))
         return _Matrix(
-            outputs=outputs, inputs=padded.shape[1], data=data, scales=scales, bias=self._keep(bias)
+            outputs=outputs,
+            inputs=padded.shape[1],
+            data=data,
+            scales=scales,
+            bias=self._copy(f"{name}.bias", bias),
         )
+
+
+def _pointer(array: np.ndarray | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if array is None else array.ctypes.data)
 
 
 def interleave_panels(gate_up: Tensor, lanes: int) -> Tensor:

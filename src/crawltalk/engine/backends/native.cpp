@@ -1,7 +1,8 @@
 // One forward pass of a few rows on a CPU: the whole model in one call, on a team of threads that stays in it.
 //
-// A row is a token at a position of a sequence. Rows never meet except in attention, through the cache, and every
-// sum has one order whatever the number of rows: so a row's result does not depend on its batch, to the last bit.
+// A row is a token, or a vector that was given instead, at a position of a sequence. Rows never meet except in
+// attention, through the cache, and every sum has one order whatever the number of rows: so a row's result does
+// not depend on its batch, to the last bit.
 //
 // Letters: D width, H query heads, K key/value heads, E head size, F inner size, V vocabulary. Matrices are
 // stored in panels of as many outputs as a vector register has lanes, so that it holds one number of each;
@@ -18,7 +19,6 @@
 #include <functional>
 #include <mutex>
 #include <thread>
-#include <type_traits>
 #include <vector>
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -528,6 +528,9 @@ int32_t sample(const float* logits, int count, float temperature, int top_k, flo
 struct Call {
   int rows;
   const int32_t *tokens, *positions, *slots;
+  const int32_t* embedded_rows;  // rows that read one of `embeddings` instead of their token's
+  const float* embeddings;       // [embedded][D]
+  int embedded;
   int logits_count;
   const int32_t* logits_indices;  // rows whose logits or states are computed
   float *logits, *states;         // either may be null
@@ -628,12 +631,16 @@ class Model {
   void run_layers(const Call& call, int t) {
     const int n = call.rows, D = c.width, threads = team.size();
     Range mine = partition(n, t, threads);
-    for (int r = mine.begin; r < mine.end; r++) {
-      const size_t start = (size_t)call.tokens[r] * D;
+    auto read = [&](int r, const auto* embedding) {
       for (int i = 0; i < D; i += LANES) {
-        V v = load((const std::conditional_t<K == FLOAT, float, uint16_t>*)w.embedding + start + i);
+        V v = load(embedding + i);
         store(&x[(size_t)r * D + i], w.positions ? v + load(w.positions + (size_t)call.positions[r] * D + i) : v);
       }
+    };
+    for (int r = mine.begin; r < mine.end; r++) read(r, (const T*)w.embedding + (size_t)call.tokens[r] * D);
+    for (int i = 0; i < call.embedded; i++) {
+      const int r = call.embedded_rows[i];
+      if (mine.begin <= r && r < mine.end) read(r, call.embeddings + (size_t)i * D);
     }
     team.barrier();
     auto panels = [&](const Matrix& m, int unit) {
@@ -798,11 +805,13 @@ int crawltalk_lanes() { return LANES; }
 void* crawltalk_make(const Config* config, const Weights* weights) { return new Model(*config, *weights); }
 void crawltalk_free(void* model) { delete (Model*)model; }
 
-void crawltalk_forward(void* model, int rows, const int32_t* tokens, const int32_t* positions, const int32_t* slots, int logits_count,
+void crawltalk_forward(void* model, int rows, const int32_t* tokens, const int32_t* positions, const int32_t* slots,
+                       const int32_t* embedded_rows, const float* embeddings, int embedded, int logits_count,
                        const int32_t* logits_indices, float* logits, float* states) {
   bool prefills = false;
   for (int r = 1; r < rows; r++) prefills |= slots[r] == slots[r - 1];
-  ((Model*)model)->forward({rows, tokens, positions, slots, logits_count, logits_indices, logits, states, prefills});
+  ((Model*)model)->forward({rows, tokens, positions, slots, embedded_rows, embeddings, embedded, logits_count,
+                            logits_indices, logits, states, prefills});
 }
 
 void crawltalk_sample(void* model, int rows, const float* logits, const float* temperatures, const int32_t* top_k,

@@ -1,5 +1,6 @@
 """The backend in torch: the reference, the way out where nothing can be compiled, and the way to a GPU."""
 
+import copy
 from collections.abc import Sequence
 from itertools import groupby
 
@@ -23,11 +24,18 @@ class TorchBackend:
     def __init__(
         self, model: Transformer, *, batch_invariant: bool = False, cache_bytes: int | None = None
     ) -> None:
-        self.model, self.batch_invariant = model, batch_invariant
+        self.batch_invariant = batch_invariant
+        self.model = copy.deepcopy(model)  # the caller may go on training its own
         weight = model.embedding.weight
         self.num_blocks = num_cache_blocks(model.shape, weight.element_size(), cache_bytes)
         self.block_tables = empty_block_tables(model.shape)
         self._cache = KVCache(model.shape, self.num_blocks, device=weight.device, dtype=weight.dtype)
+
+    @torch.no_grad()
+    def update_weights(self, model: Transformer) -> None:
+        """See `Backend.update_weights`."""
+        for weight, new in zip(self.model.parameters(), model.parameters(), strict=True):
+            weight.copy_(new)
 
     @torch.inference_mode()
     def forward(self, batch: Batch) -> Tensor:
@@ -42,6 +50,7 @@ class TorchBackend:
         weight = self.model.embedding.weight
         rows = len(batch.tokens)
         groups = list(np.arange(rows)[:, None, None]) if self.batch_invariant else _groups(batch)
+        embeddings_ND = self._embeddings(batch)
         states_ND = torch.empty(rows, self.model.shape.width, device=weight.device, dtype=weight.dtype)
         for rows_BT in groups:
             starts_B = batch.positions[rows_BT[:, 0]].astype(np.int64)
@@ -49,8 +58,20 @@ class TorchBackend:
             tables_BN = self.block_tables[batch.slots[rows_BT[:, 0]], :num_blocks]
             self._cache.select(torch.from_numpy(tables_BN.astype(np.int64)), torch.from_numpy(starts_B))
             tokens_BT = torch.from_numpy(batch.tokens[rows_BT].astype(np.int64)).to(weight.device)
-            states_ND[torch.from_numpy(rows_BT)] = self.model.states(tokens_BT, self._cache)
+            embeddings_BTD = None if embeddings_ND is None else embeddings_ND[torch.from_numpy(rows_BT)]
+            states = self.model.states(tokens_BT, self._cache, embeddings_BTD)
+            states_ND[torch.from_numpy(rows_BT)] = states
         return states_ND[torch.from_numpy(batch.logits_indices.astype(np.int64))]
+
+    def _embeddings(self, batch: Batch) -> Tensor | None:
+        """What every row reads, [rows, D]; None if all read tokens."""
+        if batch.embeddings is None or batch.embedded_rows is None:
+            return None
+        weight = self.model.embedding.weight
+        embeddings_ND = self.model.embedding(torch.from_numpy(batch.tokens).to(weight.device))
+        vectors = torch.from_numpy(batch.embeddings).to(weight.device, weight.dtype)
+        embeddings_ND[torch.from_numpy(batch.embedded_rows).to(weight.device)] = vectors
+        return embeddings_ND
 
     def sample(self, logits_BV: Tensor, samplings: Sequence[Sampling], draws: Sequence[float]) -> list[int]:
         """See `Backend.sample`; rows of equal settings are drawn together."""
