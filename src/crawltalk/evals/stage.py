@@ -32,11 +32,11 @@ class Score(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 def evals(job: Job[recipe.Evals]) -> Metrics:
     """Write samples.jsonl, scores.json, recall.jsonl, side_by_side.jsonl and conversations.jsonl."""
-    base, assistant = Engine.load(job.inputs["pretrain"]), Engine.load(job.inputs["sft"])
+    base, assistant = Engine.load(job.model("base")), Engine.load(job.model("assistant"))
     shards = TokenShards(job.inputs["tokens"], "val")
     scores = {
         "bits_per_byte": Score(
-            score=round(bits_per_byte(load_model(job.inputs["pretrain"]), shards), 4),
+            score=round(bits_per_byte(load_model(job.model("base")), shards), 4),
             n=shards.bytes,
             about="base model, held-out text; lower is better",
         )
@@ -134,7 +134,7 @@ def _problems(job: Job[recipe.Evals]) -> list[Problem]:
     """At most `problems` of each task."""
     seen: Counter[str] = Counter()
     chosen = []
-    for problem in read_jsonl(job.inputs["sft"] / "problems.jsonl", Problem):
+    for problem in read_jsonl(job.model("assistant") / "problems.jsonl", Problem):
         seen[problem.task] += 1
         if problem.task in TASKS and seen[problem.task] <= job.config.problems:
             chosen.append(problem)

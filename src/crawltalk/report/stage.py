@@ -1,11 +1,11 @@
 """The report: one HTML file that works offline, in light and in dark, and shows the whole journey.
 
-A section is a plain function from the stages' folders to HTML, or to None if it has nothing to show.
+A section is a plain function from the job, whose inputs are the stages' folders, to HTML, or to None if it
+has nothing to show.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.resources import files
-from pathlib import Path
 
 from crawltalk import recipe
 from crawltalk.core.files import write_atomically
@@ -14,7 +14,7 @@ from crawltalk.report.html import text
 from crawltalk.report.tokens_page import tokens_page
 from crawltalk.run.stage import Job, Metrics
 
-Section = Callable[[Mapping[str, Path], recipe.Report], str | None]
+Section = Callable[[Job[recipe.Report]], str | None]
 
 SECTIONS: dict[str, Section] = {
     "The journey": sections.journey,
@@ -35,7 +35,7 @@ def report(job: Job[recipe.Report]) -> Metrics:
     parts, links = [], []
     for index, (title, section) in enumerate(SECTIONS.items()):
         job.progress.update(index + 1, len(SECTIONS), "sections")
-        html = section(job.inputs, job.config)
+        html = section(job)
         if html is not None:
             anchor = title.lower().replace(" ", "-")
             links.append(f'<a href="#{anchor}">{text(title)}</a>')
@@ -49,5 +49,5 @@ def report(job: Job[recipe.Report]) -> Metrics:
         f"<nav>{''.join(links)}</nav>{''.join(parts)}</main></body></html>\n"
     )
     write_atomically(job.out / "report.html", page.encode())
-    write_atomically(job.out / "tokens.html", tokens_page(job.inputs, job.config).encode())
+    write_atomically(job.out / "tokens.html", tokens_page(job).encode())
     return {"sections": len(parts), "bytes": len(page.encode())}

