@@ -94,6 +94,7 @@ def _derive_sweep(sweep: Sweep, pretrain: Pretrain) -> Sweep:
     depths = tuple(sorted(set(sweep.depths)))
     if depths and (len(depths) < 2 or depths[0] < 1):
         raise BadRecipe(
-            f"sweep.depths: a line needs two models, of depth 1 or more, not {list(depths)}; such as: --sweep.depths 1,2"
+            f"sweep.depths: a line needs two models, of depth 1 or more, not {list(depths)}; "
+            "such as: --sweep.depths 1,2"
         )
     return Sweep(depths=depths, pretrain=pretrain if depths else None)

@@ -123,7 +123,8 @@ def scaling(job: ReportJob) -> str | None:
         ],
         "FLOP",
         "bits per byte",
-        f"Small models on the same tokens; this run's own: {result['predicted']} predicted, {measured} measured.",
+        "Small models on the same tokens; this run's own: "
+        f"{result['predicted']} predicted, {measured} measured.",
         log_x=True,
     )
     return (
@@ -149,7 +150,10 @@ def base_samples(job: ReportJob) -> str | None:
         replies = [_clip(reply, 200) for reply in row["replies"]]
         beside += table([f"{row['prompt']} ... ({place + 1})" for place in range(len(replies))], [replies])
     if beside:
-        shown += f"<h3>Several samples of one prompt</h3><p>The model is a distribution: each sample is another document.</p>{beside}"
+        shown += (
+            "<h3>Several samples of one prompt</h3>"
+            f"<p>The model is a distribution: each sample is another document.</p>{beside}"
+        )
     return intro + shown + command(f'crawltalk generate "Dysprosium" --model {_run(job)}')
 
 
@@ -161,8 +165,8 @@ def recall(job: ReportJob) -> str | None:
     if not rows:
         return None
     intro = (
-        "<p>The base model gets the first tokens of a page and goes on. Pages that it read often it knows by heart; those after its"
-        " cutoff it makes up, in the same tone.</p>"
+        "<p>The base model gets the first tokens of a page and goes on. Pages that it read often it knows by "
+        "heart; those after its cutoff it makes up, in the same tone.</p>"
     )
     curve = lines_figure(
         [("share of tokens", [row["times"] for row in rows], [row["share"] for row in rows])],
@@ -190,8 +194,10 @@ def recall(job: ReportJob) -> str | None:
         ],
     )
     shown = "".join(
-        f'<div class="label">seen {row["times"]:g} times</div><pre><b>{escape(row["prompt"])}</b>{escape(_clip(row["reply"]))}</pre>'
-        f'<div class="label">the page</div><pre><b>{escape(row["prompt"])}</b>{escape(_clip(row["page"]))}</pre>'
+        f'<div class="label">seen {row["times"]:g} times</div>'
+        f"<pre><b>{escape(row['prompt'])}</b>{escape(_clip(row['reply']))}</pre>"
+        '<div class="label">the page</div>'
+        f"<pre><b>{escape(row['prompt'])}</b>{escape(_clip(row['page']))}</pre>"
         for row in (rows[0], rows[-1])
     )
     return intro + curve + figures + shown + command(f"crawltalk show {_run(job)}/evals/recall.jsonl")
@@ -264,7 +270,8 @@ def funnel(job: ReportJob) -> str:
     first = max(1, data["steps"][0]["pages"])
     bars = "".join(
         f"<tr><td>{text(row['step'])}</td><td class='number'>{text(row['pages'])}</td>"
-        f"<td class='number'>{text(row.get('bytes', row.get('characters')))} {'bytes' if 'bytes' in row else 'characters'}</td>"
+        f"<td class='number'>{text(row.get('bytes', row.get('characters')))} "
+        f"{'bytes' if 'bytes' in row else 'characters'}</td>"
         f"<td style='width:45%'><div class='bar' style='width:{100 * row['pages'] / first:.1f}%'></div></td></tr>"
         for row in data["steps"]
     )
@@ -285,7 +292,10 @@ def funnel(job: ReportJob) -> str:
         html += "<h3>Against the known truth</h3>" + table(
             ("step", "precision", "recall", "dropped", "expected"), verdicts
         )
-        html += f"<p>Word F1 of the extraction: {text(truth['extract_f1'])}. Planted addresses left: {text(truth['pii_left'])}.</p>"
+        html += (
+            f"<p>Word F1 of the extraction: {text(truth['extract_f1'])}. "
+            f"Planted addresses left: {text(truth['pii_left'])}.</p>"
+        )
     run = _run(job)
     return (
         html

@@ -42,10 +42,12 @@ def report(job: Job[recipe.Report]) -> Metrics:
             parts.append(f'<section id="{anchor}"><h2>{text(title)}</h2>{html}</section>')
     style = files("crawltalk.report").joinpath("style.css").read_text(encoding="utf-8")
     page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>crawltalk report</title><style>{style}</style></head><body><main><header><h1>First it crawls, then it talks</h1>"
-        "<p>From a raw web crawl to an assistant, each figure with the command that makes it. Encyclopedia text in the embedded "
-        "crawl: Wikipedia, CC BY-SA 4.0.</p></header>"
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        f"<title>crawltalk report</title><style>{style}</style></head>"
+        "<body><main><header><h1>First it crawls, then it talks</h1>"
+        "<p>From a raw web crawl to an assistant, each figure with the command that makes it. "
+        "Encyclopedia text in the embedded crawl: Wikipedia, CC BY-SA 4.0.</p></header>"
         f"<nav>{''.join(links)}</nav>{''.join(parts)}</main></body></html>\n"
     )
     write_atomically(job.out / "report.html", page.encode())

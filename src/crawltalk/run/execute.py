@@ -79,7 +79,8 @@ def build(
                 if upstream not in names and states[upstream].state not in ("fresh", "borrowed"):
                     why = f" ({states[upstream].reasons[0]})" if states[upstream].reasons else ""
                     raise UserError(
-                        f"{upstream} of {run.path} is {states[upstream].state}{why}; build it with: crawltalk run {run.path}"
+                        f"{upstream} of {run.path} is {states[upstream].state}{why}; "
+                        f"build it with: crawltalk run {run.path}"
                     )
             on_event({"event": "start", "stage": name, "state": state.state, "reasons": list(state.reasons)})
             makes = {upstream: states[upstream].stage.makes for upstream in state.stage.inputs}

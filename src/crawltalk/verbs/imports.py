@@ -63,7 +63,8 @@ def _bring(source: str, work: Path) -> None:
         save_model(model, work, eos=min(tokenizer.stop_ids - {tokenizer.eot}, default=tokenizer.eot))
     else:
         raise MissingInput(
-            f"{source} is no file and no folder; give smollm2, a .gguf file, a llama2.c .bin file or a Hugging Face folder"
+            f"{source} is no file and no folder; give smollm2, a .gguf file, a llama2.c .bin file or a "
+            "Hugging Face folder"
         )
 
 

@@ -44,8 +44,8 @@ def sweep(
     rows = result["models"]
     print_table(tuple(rows[0]), [[f"{value:,}" for value in row.values()] for row in rows])
     console.print(
-        f"bits per byte ~ FLOP^{result['exponent']:.3f}; at the run's own {result['flop']:.2e} FLOP: {result['predicted']}"
-        f" predicted, {result['measured']} measured.\nnext: crawltalk report {path}",
+        f"bits per byte ~ FLOP^{result['exponent']:.3f}; at the run's own {result['flop']:.2e} FLOP: "
+        f"{result['predicted']} predicted, {result['measured']} measured.\nnext: crawltalk report {path}",
         markup=False,
         soft_wrap=True,
     )
