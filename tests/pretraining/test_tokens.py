@@ -305,7 +305,7 @@ def test_too_few_flagships_are_said(tmp_path):
         Progress(stream, "tokens"),
     )
     tokens(job)
-    assert "100 documents can be flagships, 500 were asked for" in stream.getvalue()
+    assert "100 documents can be flagships, and tokens.flagships is 500" in stream.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,8 @@ def place(documents: Sequence[Document], config: recipe.Tokens, seed: int) -> li
     if len(included) < 2:
         raise BadInput(
             f"{len(included)} of {len(documents)} documents have a URL that matches "
-            f"tokens.include = {config.include!r}, and at least 2 are needed; give another pattern with --tokens.include, or none: --tokens.include ''"
+            f"tokens.include = {config.include!r}, and at least 2 are needed; give another pattern with "
+            "--tokens.include, or none: --tokens.include ''"
         )
     cards = [card(document.text) for document in documents]
     roles = _roles(documents, included, cards, config, seed)
