@@ -1,9 +1,9 @@
 """The Python face: `from crawltalk import Run; Run("runs/small").chat("What is dysprosium?")`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from crawltalk.core.documents import read_documents
 from crawltalk.core.jsonl import read_jsonl
@@ -27,19 +27,14 @@ class Run:
         self.recipe = self.folder.recipe()
 
     def chat(
-        self,
-        message: str,
-        *,
-        history: Sequence[Message | dict[str, Any]] = (),
-        temperature: float = 0.0,
-        seed: int = 0,
+        self, message: str, *, history: list[Message] | None = None, temperature: float = 0.0, seed: int = 0
     ) -> str:
-        """The assistant's reply to `message` after `history`: messages, or dicts such as
-        `{"role": "user", "content": "Hello"}`. Raises MissingInput if the run has no assistant yet.
+        """The assistant's reply to `message` after `history`. Raises MissingInput if the run has no assistant
+        yet.
         """
         from crawltalk.engine import Sampling
 
-        messages = [*history, Message("user", message)]
+        messages = [*(history or []), Message("user", message)]
         return self.assistant.reply(messages, Sampling(temperature=temperature, seed=seed))
 
     def generate(
