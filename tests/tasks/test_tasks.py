@@ -4,7 +4,7 @@ import operator
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crawltalk.core.errors import BadRecipe
@@ -18,11 +18,13 @@ from crawltalk.tasks.spelling import Spelling
 from support.corpora import small_corpus
 
 every_task = pytest.mark.parametrize("task", TASKS, ids=[task.name for task in TASKS])
+quick = settings(deadline=None, max_examples=25)
 seeds = st.integers(0, 2**32)
 SIGNS = {"+": operator.add, "-": operator.sub, "x": operator.mul}
 
 
 @every_task
+@quick
 @given(drawn=seeds, first=seeds, second=seeds, difficulty=st.integers(1, 3))
 def test_no_problem_of_the_test_is_trained_on(task: type[Task], drawn, first, second, difficulty):
     if task is Identity:
@@ -36,6 +38,7 @@ def test_no_problem_of_the_test_is_trained_on(task: type[Task], drawn, first, se
 
 
 @every_task
+@quick
 @given(seed=seeds, difficulty=st.integers(1, 4), split=st.sampled_from(["train", "test"]))
 def test_a_good_reply_scores_1_and_an_empty_one_0(task: type[Task], seed, difficulty, split):
     rng = random.Random(seed)
@@ -51,6 +54,7 @@ def test_a_good_reply_scores_1_and_an_empty_one_0(task: type[Task], seed, diffic
 
 
 @every_task
+@quick
 @given(seed=seeds, split=st.sampled_from(["train", "test"]))
 def test_the_same_seed_makes_the_same_problems(task: type[Task], seed, split):
     made = task(small_corpus(seed))
@@ -112,6 +116,7 @@ def test_pages_read_a_few_times_are_only_tested():
     assert len(list(Tail(small_corpus()).problems(random.Random(1), 1, "test"))) == 30
 
 
+@quick
 @given(seed=seeds, difficulty=st.integers(1, 4))
 def test_sums_are_right_and_grow_with_the_difficulty(seed, difficulty):
     for problem in Arithmetic(Corpus()).problems(random.Random(seed), difficulty, "train", 20):
