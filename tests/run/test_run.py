@@ -170,7 +170,7 @@ def test_a_kind_of_stage_may_stand_twice(tmp_path, toy):
     )
     stages = (toy[0], dataclasses.replace(toy[1], makes="base"), again)
     build(RunFolder(tmp_path), stages, [stage.name for stage in stages], recipe, lambda event: None)
-    assert (tmp_path / "polish" / "config.txt").read_text() == f"data 0.5 {recipe.sft.identity}"
+    assert (tmp_path / "polish" / "config.txt").read_text() == f"data 0.5 {recipe.sft.tasks['identity']}"
     other = load_recipe("nano", flags=POLISH | {"stages.polish.config.epochs": "2", "sft.epochs": "7"})
     state = RunFolder(tmp_path).states(stages, other)["polish"]
     assert state.reasons == ("stages.polish.config.epochs: 0.5 -> 2.0",)

@@ -52,6 +52,6 @@ def data(job: Job[Data]) -> Metrics:
 
 def polish(job: Job[Sft]) -> Metrics:
     """Writes down which model and which values it got."""
-    line = f"{job.model('base', 'assistant').name} {job.config.epochs} {job.config.identity}"
+    line = f"{job.model('base', 'assistant').name} {job.config.epochs} {job.config.tasks['identity']}"
     write_atomically(job.out / "config.txt", line.encode())
     return {}

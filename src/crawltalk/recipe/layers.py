@@ -95,6 +95,7 @@ def _parse_flag(key: str, text: str, keys: Mapping[str, Any]) -> Any:
     kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if dataclasses.is_dataclass(hint) or typing.get_origin(hint) is dict:
         names = ", ".join(f"--{name}" for name in keys if name.rpartition(".")[0] == key)
+        names = f"--{key}.NAME" if typing.get_origin(hint) is dict else names
         raise BadRecipe(f"--{key} is a section; set one of its values: {names or 'it has none'}")
     if str in kinds:
         return text

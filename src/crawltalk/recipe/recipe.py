@@ -21,7 +21,7 @@ from crawltalk.recipe.model import derive_model
 from crawltalk.recipe.optim import derive_optim
 from crawltalk.recipe.pretrain import Pretrain
 from crawltalk.recipe.report import Report
-from crawltalk.recipe.sft import Sft
+from crawltalk.recipe.sft import Sft, derive_sft
 from crawltalk.recipe.stages import FurtherStage
 from crawltalk.recipe.sweep import Sweep
 from crawltalk.recipe.tokenizer import Tokenizer
@@ -65,7 +65,7 @@ def derive(recipe: Recipe) -> Recipe:
         recipe,
         pretrain=pretrain,
         sweep=_derive_sweep(recipe.sweep, pretrain),
-        sft=_derive_section(recipe.sft, width),
+        sft=derive_sft(recipe.sft, width),
         stages=stages,
     )
 
@@ -84,9 +84,7 @@ def derive_pretrain(pretrain: Pretrain, vocab_size: int) -> Pretrain:
 
 def _derive_section(section: Any, width: int) -> Any:
     """The section of a stage that starts from a model of this width."""
-    if isinstance(section, Sft):
-        return dataclasses.replace(section, optim=derive_optim(section.optim, width, 0.005))
-    return section
+    return derive_sft(section, width) if isinstance(section, Sft) else section
 
 
 def _derive_sweep(sweep: Sweep, pretrain: Pretrain) -> Sweep:
