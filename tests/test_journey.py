@@ -28,11 +28,14 @@ from crawltalk.core.shards import TokenShards
 from crawltalk.core.types import Conversation, Message, Problem
 from crawltalk.engine import Engine
 from crawltalk.model.hf import load_model
-from crawltalk.pipeline import STAGES
+from crawltalk.models import model_folder
+from crawltalk.pipeline import stages
+from crawltalk.recipe.layers import load_recipe
+from crawltalk.run.folder import RunFolder
 from crawltalk.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.slow
-NAMES = [stage.name for stage in STAGES]
+NAMES = [stage.name for stage in stages(load_recipe("nano"))]
 
 
 def crawltalk(*words: str, code: int = 0) -> str:
@@ -89,21 +92,56 @@ def test_a_sweep_of_small_models_enters_the_report(nano, tmp_path):
     shutil.copytree(nano, run)
     assert "a line needs two models" in crawltalk("sweep", str(run), code=2)
     words = ("sweep", str(run), "--depths", "1", "--depths", "2", "--json")
-    found = json.loads(events_free(crawltalk(*words)))
+    found = json.loads(crawltalk(*words))
     small, large = found["models"]
     assert (small["depth"], large["depth"]) == (1, 2)
     assert small["bits_per_byte"] > large["bits_per_byte"]
     assert found["exponent"] < 0
     # the second model has the run's own size
     assert found["predicted"] == pytest.approx(found["measured"], abs=0.1)
-    assert json.loads(events_free(crawltalk(*words))) == found  # from what is there
+    assert json.loads(crawltalk(*words)) == found  # from what is there
+    states = json.loads(crawltalk("status", str(run), "--json"))["stages"]
+    assert {row["stage"]: row["reasons"] for row in states if row["state"] == "stale"} == {
+        "report": ["input sweep changed"]
+    }
     crawltalk("report", str(run))
     assert "Small models on the same tokens" in (run / "report" / "report.html").read_text()
 
 
-def events_free(text: str) -> str:
-    """The JSON object in what a verb printed."""
-    return next(line for line in text.splitlines() if line.startswith('{"models"'))
+def distance(left: Path, right: Path) -> float:
+    """Mean absolute difference between the weights of two models."""
+    pairs = zip(load_model(left).parameters(), load_model(right).parameters(), strict=True)
+    return sum(float((a - b).abs().mean().detach()) for a, b in pairs)
+
+
+POLISH = (
+    "--stages.polish.kind",
+    "sft",
+    "--stages.polish.model",
+    "sft",
+    "--stages.polish.config.epochs",
+    "0.5",
+)
+
+
+def test_a_second_fine_tuning_starts_from_the_first_and_is_what_evaluation_report_and_chat_take(
+    nano, tmp_path
+):
+    run = tmp_path / "nano"
+    crawltalk("run", "nano", "--out", str(run), "--from", str(nano), *POLISH)
+    states = {
+        row["stage"]: row["state"] for row in json.loads(crawltalk("status", str(run), "--json"))["stages"]
+    }
+    built = ("polish", "evals", "report")
+    assert list(states) == [*NAMES[: NAMES.index("sft") + 1], *built]
+    assert states == {name: "fresh" if name in built else "borrowed" for name in states}
+    assert 0 < distance(nano / "sft", run / "polish") < distance(nano / "pretrain", run / "polish")
+    assert model_folder(run) == run / "polish"
+    assert model_folder(run, ("base",)).resolve() == (nano / "pretrain").resolve()
+    assert "polish" in (run / "report" / "report.html").read_text()
+    recipe = load_recipe(run / "recipe.toml", flags={"stages.polish.config.epochs": "1"})
+    state = RunFolder(run).states(stages(recipe), recipe)["polish"]
+    assert (state.state, state.reasons) == ("stale", ("stages.polish.config.epochs: 0.5 -> 1.0",))
 
 
 def test_every_artifact_can_be_shown(nano, capsys):

@@ -10,7 +10,7 @@ import pytest
 
 from crawltalk.bench.time_to_loss import Training, prepare, run_once, seconds_to
 from crawltalk.cli import GROUPS, main, rewrite_flags
-from crawltalk.verbs.sweep import fit_power
+from crawltalk.pretraining.sweep import fit_power
 
 
 def run(*words: str, code: int = 0) -> str:

@@ -20,11 +20,11 @@ from crawltalk.train.validate import bits_per_byte
 
 def evals(job: Job[recipe.Evals]) -> Metrics:
     """Write samples.jsonl, scores.json, recall.jsonl, side_by_side.jsonl and conversations.jsonl."""
-    base, assistant = Engine.load(job.inputs["pretrain"]), Engine.load(job.inputs["sft"])
+    base, assistant = Engine.load(job.model("base")), Engine.load(job.model("assistant"))
     shards = TokenShards(job.inputs["tokens"], "val")
     scores = {
         "bits_per_byte": Score(
-            score=round(bits_per_byte(load_model(job.inputs["pretrain"]), shards), 4),
+            score=round(bits_per_byte(load_model(job.model("base")), shards), 4),
             n=shards.bytes,
             about="base model, held-out text; lower is better",
         )
@@ -42,7 +42,7 @@ def evals(job: Job[recipe.Evals]) -> Metrics:
     write_jsonl(job.out / "side_by_side.jsonl", base_model.side_by_side(base, job))
     prompted = base_model.prompted(base, job)
     scores |= scores_by_kind(prompted, base_model.PROMPTS)
-    problems = read_problems(job.inputs["sft"] / "problems.jsonl", job.config.problems)
+    problems = read_problems(job.model("assistant") / "problems.jsonl", job.config.problems)
     replies = answer(assistant, problems, job.config.max_tokens, job.progress)
     scores |= scores_by_kind(replies, {kind: task.about[kind] for kind, task in TASK_OF.items()})
     tail = [float(is_refusal(row.reply)) for row in replies if row.task == Tail.name]

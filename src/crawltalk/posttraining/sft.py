@@ -38,7 +38,7 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
         )
     write_jsonl(job.out / "conversations.jsonl", conversations)
     write_jsonl(job.out / "problems.jsonl", problems)
-    model = load_model(job.inputs["pretrain"])
+    model = load_model(job.model("base", "assistant"))
     rows = [
         row
         for conversation in conversations
