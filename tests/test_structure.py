@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import grimp
 import pytest
 
+from crawltalk.cli import main
 from crawltalk.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
@@ -19,8 +21,9 @@ RECORDS = [ROOT / "EXPERIMENTS.md", ROOT / "CHANGELOG.md"]
 CHAPTERS = sorted((ROOT / "docs" / "chapters").glob("*.md"))
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 
-SOURCE_FILE = re.compile(r"[\w./-]+\.(?:py|cpp)")
+SOURCE_FILE = re.compile(r"[\w./-]*\w\.py\b|[\w./-]*/\w+\.cpp\b")
 DOTTED = re.compile(r"(?:--)?([a-z_]\w*(?:\.\w+)+)")
+FILE_TYPES = {"py", "json", "jsonl", "html", "toml", "tiktoken", "safetensors", "model", "bin", "npy", "md"}
 SCORE = re.compile(r"(?<![\w.,])[01]\.\d\d+(?!\.?\d)")
 """A share or a loss, such as 0.98 or 1.97."""
 
@@ -84,8 +87,8 @@ def test_every_source_file_and_link_in_a_page_exists(path):
     links = [target.split("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", page) if "://" not in target]
     missing = [file for file in files if not ((ROOT / file).exists() or (PACKAGE / file).exists())]
     missing += [link for link in links if link and not (path.parent / link).exists()]
-    folders = re.findall(r"(?:src/crawltalk|tests|scripts)/[\w/]*", " ".join(code_of(page)))
-    missing += [folder for folder in folders if not (ROOT / folder).exists()]
+    paths = re.findall(r"(?<![\w/])(?:src/crawltalk|tests|scripts)/[\w/.]*", " ".join(code_of(page)))
+    missing += [place for place in paths if not (ROOT / place).exists()]
     assert missing == []
 
 
@@ -106,13 +109,15 @@ def test_every_module_function_and_recipe_field_in_a_page_exists(path):
 
 
 def is_file_name(name: str) -> bool:
-    return name.endswith((".py", ".json", ".jsonl", ".html", ".toml", ".tiktoken", ".bin", ".npy", ".md"))
+    return name.rpartition(".")[2] in FILE_TYPES
 
 
 def tree() -> set[str]:
     """The packages that the architecture's tree names."""
     page = ARCHITECTURE.read_text(encoding="utf-8")
-    block = next(part for part in re.findall(r"^```\n(.*?)^```", page, re.S | re.M) if "src/crawltalk/\n" in part)
+    block = next(
+        part for part in re.findall(r"^```\n(.*?)^```", page, re.S | re.M) if "src/crawltalk/\n" in part
+    )
     found, above = set(), ""
     for line in block.split("src/crawltalk/\n")[1].splitlines():
         indent = len(line) - len(line.lstrip())
@@ -144,6 +149,30 @@ def test_a_chapter_quotes_no_score_of_a_run_but_says_where_it_stands(path):
     """Scores differ a little between processors. Those of one named machine stand in the README."""
     prose = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     assert SCORE.findall(prose) == []
+
+
+def figures(text: str) -> set[str]:
+    return set(re.findall(r"(?<![\w.,])\d[\d,]*(?:\.\d+)?(?![\w.,]*\d)", text))
+
+
+def test_figures_of_speed_in_the_readme_are_those_of_the_experiments():
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = [line for line in page.split("## How fast it is")[1].splitlines() if line.startswith("|")]
+    quoted = figures("\n".join(re.sub(r"^\|[^|]*\|", "|", row) for row in rows))
+    assert len(quoted) > 30
+    assert quoted - figures((ROOT / "EXPERIMENTS.md").read_text(encoding="utf-8")) == set()
+
+
+def test_the_plans_that_a_chapter_quotes_are_what_the_command_prints(capsys):
+    chapter = (ROOT / "docs" / "chapters" / "03-pretraining.md").read_text(encoding="utf-8")
+    plans = []
+    for words in (["gpt2-xl"], ["llama3.1-405b", "--gpus", "16000", "--utilization", "0.4"]):
+        assert main(["plan", *words, "--json"]) == 0
+        plans.append(json.loads(capsys.readouterr().out))
+    small, large = plans
+    assert f"| {small['hours']:.0f} hours, {small['dollars']:,.0f} dollars |" in chapter
+    million = 16_000 * large["hours"] / 1e6
+    assert f"| {large['flop']:.1e} FLOP, {million:.0f} million GPU hours |".replace("e+", "e") in chapter
 
 
 @pytest.mark.parametrize("path", [*DOCS, *RECORDS], ids=names_of)
