@@ -127,9 +127,7 @@ def test_changing_one_value_makes_stale_what_depends_on_it_and_nothing_else(nano
     stages = json.loads(crawltalk("status", str(tmp_path / "other"), "--json"))["stages"]
     own = NAMES.index("sft")
     assert [row["state"] for row in stages] == ["borrowed"] * own + ["fresh"] * (len(NAMES) - own)
-    assert "sft.identity: 50 -> 10" in crawltalk("diff", str(nano), str(tmp_path / "other")).replace(
-        "100", ""
-    )
+    assert "sft.identity: 50 -> 10" in crawltalk("diff", str(nano), str(tmp_path / "other")).splitlines()
 
 
 @torch.no_grad()

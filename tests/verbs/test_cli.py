@@ -24,7 +24,10 @@ def run(*words: str, code: int = 0) -> str:
 def test_help_lists_every_verb_and_never_imports_torch():
     text = run("--help")
     assert all(verb in text for group in GROUPS.values() for verb in group)
-    code = "import sys; from crawltalk.cli import main; main(['--help']); main(['presets']); assert 'torch' not in sys.modules"
+    code = (
+        "import sys; from crawltalk.cli import main; main(['--help']); main(['presets']); "
+        "assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 

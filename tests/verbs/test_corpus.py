@@ -10,6 +10,7 @@ import pytest
 from crawltalk.cli import main
 from crawltalk.core.documents import COLUMNS, read_documents, read_table
 from crawltalk.recipe import Data
+from crawltalk.run.folder import RunFolder
 from support.pages import build_data, crawl_folder, removed_rows, run, sentences
 
 
@@ -34,9 +35,11 @@ PAGES = [
 ]
 
 
-@pytest.fixture
-def done(tmp_path: Path):
-    return build_data(tmp_path / "run", str(texts(tmp_path, "pages", PAGES)))
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run with its crawl and data stages; nobody writes into it."""
+    folder = tmp_path_factory.mktemp("corpus")
+    return build_data(folder / "run", str(texts(folder, "pages", PAGES)))
 
 
 def test_the_funnel_is_shown(done, capsys):
@@ -131,7 +134,7 @@ def test_the_newest_page_stays_if_the_recipe_says_so(tmp_path):
     )
 
 
-def test_other_tools_open_the_documents(done, monkeypatch, tmp_path):
+def test_other_tools_open_the_documents(done):
     files = str(done.path / "data" / "documents-*.parquet")
     assert list(polars.read_parquet(files).columns) == list(COLUMNS)
     assert duckdb.sql(f"select count(*) from '{files}' where language = 'en'").fetchall() == [(2,)]
