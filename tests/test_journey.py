@@ -48,9 +48,9 @@ def events(text: str) -> list[dict[str, Any]]:
 
 
 def test_a_second_call_skips_every_stage(nano):
-    said = events(crawltalk("run", "nano", "--out", str(nano)))
-    assert [event["stage"] for event in said if event["event"] == "skip"] == NAMES
-    assert not [event for event in said if event["event"] == "start"]
+    rows = events(crawltalk("run", "nano", "--out", str(nano)))
+    assert [event["stage"] for event in rows if event["event"] == "skip"] == NAMES
+    assert not [event for event in rows if event["event"] == "start"]
 
 
 def test_status_tells_time_memory_and_figures_of_every_stage(nano):
@@ -123,11 +123,11 @@ def test_the_filters_agree_with_the_truth_of_the_crawl(nano):
 
 
 def test_changing_one_value_makes_stale_what_depends_on_it_and_nothing_else(nano, tmp_path):
-    crawltalk("run", "nano", "--out", str(tmp_path / "other"), "--from", str(nano), "--sft.identity", "10")
+    crawltalk("run", "nano", "--out", str(tmp_path / "other"), "--from", str(nano), "--evals.problems", "10")
     stages = json.loads(crawltalk("status", str(tmp_path / "other"), "--json"))["stages"]
-    own = NAMES.index("sft")
+    own = NAMES.index("evals")
     assert [row["state"] for row in stages] == ["borrowed"] * own + ["fresh"] * (len(NAMES) - own)
-    assert "sft.identity: 50 -> 10" in crawltalk("diff", str(nano), str(tmp_path / "other")).splitlines()
+    assert "evals.problems: 20 -> 10" in crawltalk("diff", str(nano), str(tmp_path / "other")).splitlines()
 
 
 @torch.no_grad()
@@ -155,14 +155,14 @@ def test_the_model_learned_from_the_crawl(nano):
 
 
 def test_problems_are_kept_out_of_the_training_conversations(nano):
-    asked = {
+    trained_on = {
         message.content
         for row in read_jsonl(nano / "sft" / "conversations.jsonl", Conversation)
         for message in row.messages
     }
     problems = [row for row in read_jsonl(nano / "sft" / "problems.jsonl", Problem) if row.task != "identity"]
     assert {row.task for row in problems} >= {"flagship", "heldout", "arithmetic", "spelling", "spelling_new"}
-    assert not asked & {row.prompt for row in problems}
+    assert not trained_on & {row.prompt for row in problems}
 
 
 def test_titles_after_the_cutoff_are_in_no_training_text(nano):

@@ -69,13 +69,13 @@ def is_object(name: str) -> bool:
     parts = name.split(".")
     for length in range(len(parts), 0, -1):
         try:
-            found: object = importlib.import_module(".".join(parts[:length]))
+            value: object = importlib.import_module(".".join(parts[:length]))
         except ModuleNotFoundError:
             continue
         for part in parts[length:]:
-            if not hasattr(found, part):
+            if not hasattr(value, part):
                 return False
-            found = getattr(found, part)
+            value = getattr(value, part)
         return True
     return False
 
@@ -88,7 +88,7 @@ def test_every_source_file_and_link_in_a_page_exists(path):
     missing = [file for file in files if not ((ROOT / file).exists() or (PACKAGE / file).exists())]
     missing += [link for link in links if link and not (path.parent / link).exists()]
     paths = re.findall(r"(?<![\w/])(?:src/crawltalk|tests|scripts)/[\w/.]*", " ".join(code_of(page)))
-    missing += [place for place in paths if not (ROOT / place).exists()]
+    missing += [file for file in paths if not (ROOT / file).exists()]
     assert missing == []
 
 
@@ -118,14 +118,14 @@ def tree() -> set[str]:
     block = next(
         part for part in re.findall(r"^```\n(.*?)^```", page, re.S | re.M) if "src/crawltalk/\n" in part
     )
-    found, above = set(), ""
+    folders, above = set(), ""
     for line in block.split("src/crawltalk/\n")[1].splitlines():
         indent = len(line) - len(line.lstrip())
         if indent in (2, 4):
             names = re.findall(r"\b[a-z_]+/", re.split(r"\s{2,}", line.strip())[0])
-            found |= {f"{above}{name}" if indent == 4 else name for name in names}
+            folders |= {f"{above}{name}" if indent == 4 else name for name in names}
             above = names[-1] if indent == 2 and names else above
-    return found
+    return folders
 
 
 def test_the_tree_in_the_architecture_is_the_tree():

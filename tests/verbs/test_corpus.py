@@ -101,15 +101,15 @@ def test_two_runs_are_compared_document_by_document(done, tmp_path, capsys):
 
 def test_a_bigger_crawl_is_priced_from_measured_costs(done, capsys):
     assert main(["plan", str(done.path), "--pages", "1e9", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    small, big = found["totals"][0], found["totals"][-1]
+    plan = json.loads(capsys.readouterr().out)
+    small, big = plan["totals"][0], plan["totals"][-1]
     assert (small["pages"], big["pages"]) == (5, 10**9)
     assert 1.9e8 < big["documents"] / max(1, small["documents"]) < 2.1e8
     assert {"read", "extraction", "language", "quality", "signature", "cluster", "write"} <= {
-        step["step"] for step in found["steps"]
+        step["step"] for step in plan["steps"]
     }
     growth = {
-        step["step"]: step["core_hours"][-1] / max(1e-12, step["core_hours"][0]) for step in found["steps"]
+        step["step"]: step["core_hours"][-1] / max(1e-12, step["core_hours"][0]) for step in plan["steps"]
     }
     assert growth["cluster"] > growth["read"] * 2  # n log n
     assert main(["plan", str(done.path)]) == 0
