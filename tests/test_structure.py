@@ -58,6 +58,9 @@ def is_recipe_field(name: str) -> bool:
     """Whether `name` is a dotted field of the recipe, or a section in one."""
     section: object = Recipe()
     for part in name.split("."):
+        if isinstance(section, dict) and part in section:
+            section = section[part]
+            continue
         if not dataclasses.is_dataclass(section) or not hasattr(section, part):
             return False
         section = getattr(section, part)
