@@ -51,9 +51,9 @@ def events(text: str) -> list[dict[str, Any]]:
 
 
 def test_a_second_call_skips_every_stage(nano):
-    said = events(crawltalk("run", "nano", "--out", str(nano)))
-    assert [event["stage"] for event in said if event["event"] == "skip"] == NAMES
-    assert not [event for event in said if event["event"] == "start"]
+    rows = events(crawltalk("run", "nano", "--out", str(nano)))
+    assert [event["stage"] for event in rows if event["event"] == "skip"] == NAMES
+    assert not [event for event in rows if event["event"] == "start"]
 
 
 def test_status_tells_time_memory_and_figures_of_every_stage(nano):
@@ -193,14 +193,14 @@ def test_the_model_learned_from_the_crawl(nano):
 
 
 def test_problems_are_kept_out_of_the_training_conversations(nano):
-    asked = {
+    trained_on = {
         message.content
         for row in read_jsonl(nano / "sft" / "conversations.jsonl", Conversation)
         for message in row.messages
     }
     problems = [row for row in read_jsonl(nano / "sft" / "problems.jsonl", Problem) if row.task != "identity"]
     assert {row.task for row in problems} >= {"flagship", "heldout", "arithmetic", "spelling", "spelling_new"}
-    assert not asked & {row.prompt for row in problems}
+    assert not trained_on & {row.prompt for row in problems}
 
 
 def test_titles_after_the_cutoff_are_in_no_training_text(nano):
