@@ -46,6 +46,7 @@ STAGES = (
         ("pretrain", "tokenizer", "tokens", "data"),
         "crawltalk.posttraining.sft:sft",
         "the assistant, from conversations",
+        ranks=True,
     ),
     Stage(
         "evals",

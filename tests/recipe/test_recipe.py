@@ -24,11 +24,11 @@ def test_every_preset_loads_and_says_what_it_is():
 
 def test_layers_win_in_order(tmp_path):
     low, high = tmp_path / "low.toml", tmp_path / "high.toml"
-    low.write_text("seed = 1\n[pretrain]\neval_every = 7\n[pretrain.optim]\nlr = 0.5")
-    high.write_text("[pretrain.optim]\nlr = 0.25\nclip = 2.0")
+    low.write_text("seed = 1\n[pretrain]\neval_every = 7\n[pretrain.optim]\nmuon_lr = 0.5")
+    high.write_text("[pretrain.optim]\nmuon_lr = 0.25\nclip = 2.0")
     recipe = load_recipe("small", [low, high], {"pretrain.optim.clip": "3"})
     assert (recipe.seed, recipe.pretrain.eval_every) == (1, 7)
-    assert (recipe.pretrain.optim.lr, recipe.pretrain.optim.clip) == (0.25, 3.0)
+    assert (recipe.pretrain.optim.muon_lr, recipe.pretrain.optim.clip) == (0.25, 3.0)
 
 
 def test_a_preset_of_ones_own_extends_a_built_in_one(tmp_path):
@@ -41,7 +41,7 @@ def test_a_preset_of_ones_own_extends_a_built_in_one(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ({"pretrain.lr": "1"}, "did you mean 'pretrain.optim.lr'"),
+        ({"pretrain.muon_lr": "1"}, "did you mean 'pretrain.optim.muon_lr'"),
         ({"pretrian.tokens": "1"}, "unknown flag --pretrian.tokens; did you mean 'pretrain.tokens'"),
         ({"pretrain.tokens": "many"}, "pretrain.tokens: expected int | null, got str"),
         ({"pretrain.optim": "1"}, "is a section; set one of its values"),
@@ -82,7 +82,7 @@ def test_an_unknown_preset_names_the_nearest():
 def test_a_resolved_recipe_reads_back_as_itself(seed, lr, include, prompts):
     recipe = load_recipe("nano")
     pretrain = dataclasses.replace(
-        recipe.pretrain, prompts=tuple(prompts), optim=dataclasses.replace(recipe.pretrain.optim, lr=lr)
+        recipe.pretrain, prompts=tuple(prompts), optim=dataclasses.replace(recipe.pretrain.optim, muon_lr=lr)
     )
     tokens = dataclasses.replace(recipe.tokens, include=include)
     recipe = dataclasses.replace(recipe, seed=seed, pretrain=pretrain, tokens=tokens)

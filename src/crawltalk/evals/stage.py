@@ -15,7 +15,7 @@ from crawltalk.evals import base as base_model
 from crawltalk.evals.score import TASKS, Sample, refuses, standard_error
 from crawltalk.model.hf import load_model
 from crawltalk.run.stage import Job, Metrics, Progress
-from crawltalk.train.validate import bits_per_byte
+from crawltalk.train.evaluate import bits_per_byte
 
 SHOWN = 24
 """Sample conversations for the report."""

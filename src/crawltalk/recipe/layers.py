@@ -31,7 +31,7 @@ def load_recipe(
 ) -> Recipe:
     """Merge all layers into one resolved recipe.
 
-    `source` is a preset's name or a TOML file; `flags` maps dotted keys to their text (`{"pretrain.optim.lr":
+    `source` is a preset's name or a TOML file; `flags` maps dotted keys to their text (`{"pretrain.optim.muon_lr":
     "0.01"}`).
     """
     path = Path(source)
@@ -67,7 +67,7 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Which fields changed between two flat configs: `["pretrain.optim.lr: 0.1 -> 0.2"]`."""
+    """Which fields changed between two flat configs: `["pretrain.optim.muon_lr: 0.1 -> 0.2"]`."""
     return [
         f"{key}: {_show(old.get(key))} -> {_show(new.get(key))}"
         for key in [*new, *(k for k in old if k not in new)]

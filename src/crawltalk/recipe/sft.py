@@ -25,5 +25,5 @@ class Sft:
     name: str = "Crawly"
     """How the assistant calls itself."""
     save_every: int = 50
-    start: str = ""
-    """As `pretrain.start`."""
+    resume_from: str = ""
+    """As `pretrain.resume_from`."""

@@ -197,7 +197,7 @@ def _raise_failure(
 ) -> None:
     if returncode == 2 and last.get("event") == "error":
         raise UserError(
-            last["text"] + (f"; from where it was well: --{stage}.start {rescued}" if rescued else "")
+            last["text"] + (f"; from where it was well: --{stage}.resume_from {rescued}" if rescued else "")
         )
     again = f"the partial work is kept; go on with: crawltalk run {run.path}"
     if returncode < 0:

@@ -102,11 +102,11 @@ def _smaller(recipe: Recipe, depth: int) -> Recipe:
         model=model,
         tokens=tokens,
         batch_tokens=batch,
-        optim=dataclasses.replace(own.optim, lr=None, adam_lr=None),
+        optim=dataclasses.replace(own.optim, muon_lr=None, adamw_lr=None),
         eval_every=10**9,
         save_every=STEPS,
         keep_every=0,
-        start="",
+        resume_from="",
         prompts=(),
     )
     return derive(dataclasses.replace(recipe, pretrain=pretrain))
