@@ -81,7 +81,7 @@ class Training:
     """Of our model."""
 
 
-def time_to_loss(text: Path, runs: int, seconds: float) -> Iterator[dict[str, Any]]:
+def time_to_loss(text: str | Path, runs: int, seconds: float) -> Iterator[dict[str, Any]]:
     """The table's lines, as soon as they are known; then how long we take for what a trick less, or another
     family, reaches.
     """
@@ -133,9 +133,10 @@ def seconds_to(curve: Sequence[dict[str, float]], loss: float) -> float:
     raise AssertionError
 
 
-def prepare(text: Path, folder: Path) -> None:
+def prepare(text: str | Path, folder: str | Path) -> None:
     """Tokenizer and shards of the texts; the last tenth of them is the validation."""
-    texts = [part.decode() for part in read_texts(text)]
+    folder = Path(folder)
+    texts = [part.decode() for part in read_texts(Path(text))]
     tokenizer = train_tokenizer(texts, VOCABULARY, threads=THREADS)
     ids = [np.asarray(row) for row in tokenizer.encode_batch(texts, THREADS)]
     sizes = [len(part.encode()) for part in texts]
@@ -154,7 +155,7 @@ def _curve(folder: Path, seconds: float, seed: int) -> list[dict[str, float]]:
     return [run_once(folder, Training(seconds=seconds * share, seed=seed)) for share in SHARES]
 
 
-def run_once(folder: Path, training: Training) -> dict[str, float]:
+def run_once(folder: str | Path, training: Training) -> dict[str, float]:
     """In a process of its own: the loss in nats a token, seconds, steps."""
     command = [
         sys.executable,
@@ -174,9 +175,10 @@ def cpu_seconds() -> float:
     return time.process_time() / THREADS
 
 
-def main(folder: Path, training: Training) -> None:
+def main(folder: str | Path, training: Training) -> None:
     """Train one side; print the validation loss in nats a token, and the seconds."""
     torch.set_num_threads(THREADS)
+    folder = Path(folder)
     shards = TokenShards(folder, "train")
     model, took, steps = (_ours if training.side == "ours" else _baseline)(shards, training)
     validation = TokenShards(folder, "val").window

@@ -68,12 +68,8 @@ class Attention(nn.Module):
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.heads, self.kv_heads, self.head_dim, self.eps = (
-            shape.heads,
-            shape.kv_heads,
-            shape.head_dim,
-            shape.norm_eps,
-        )
+        self.heads, self.kv_heads = shape.heads, shape.kv_heads
+        self.head_dim, self.eps = shape.head_dim, shape.norm_eps
         self.rotary = shape.family != "gpt2"
         self.qkv = nn.Linear(
             shape.width, (shape.heads + 2 * shape.kv_heads) * shape.head_dim, bias=shape.biases
@@ -117,7 +113,7 @@ class Attention(nn.Module):
 
 
 class SwiGLU(nn.Module):
-    """The gated inner layer (Shazeer 2020)."""
+    """The gated MLP of Llama and Qwen3 (Shazeer 2020)."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -129,7 +125,7 @@ class SwiGLU(nn.Module):
 
 
 class GELU(nn.Module):
-    """The inner layer of GPT-2 (Radford et al. 2019; Hendrycks and Gimpel 2016, section 2: the approximation
+    """The MLP of GPT-2 (Radford et al. 2019; Hendrycks and Gimpel 2016, section 2: the approximation
     by tanh).
     """
 
@@ -143,7 +139,7 @@ class GELU(nn.Module):
 
 
 class SquaredReLU(nn.Module):
-    """The inner layer of `speedrun` (So et al. 2021, Primer)."""
+    """The MLP of `speedrun` (So et al. 2021, Primer)."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -186,11 +182,10 @@ class Skips(nn.Module):
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.keep, self.first = (
-            nn.Parameter(torch.ones(shape.layers)),
-            nn.Parameter(torch.full((shape.layers,), 0.1)),
-        )
-        """Shares of the last layer's output and of the first layer's input."""
+        self.keep = nn.Parameter(torch.ones(shape.layers))
+        """Share of the last layer's output."""
+        self.first = nn.Parameter(torch.full((shape.layers,), 0.1))
+        """Share of the first layer's input."""
         size = shape.kv_heads * shape.head_dim
         self.values = nn.ModuleList(
             nn.Embedding(shape.vocab_size, size) for _ in range(value_embeddings(shape.layers))
@@ -231,14 +226,14 @@ class Positions:
         self.documents_BT = documents_BT
         self.mask: Tensor | None = None
         """Of cached keys, [T, S] or [B, 1, T, S]; None: causal."""
-        equal = cache is None or cache.equal_length is not None
-        start = 0 if cache is None else cache.equal_length or 0 if equal else int(cache.lengths_B.max())
+        equal = 0 if cache is None else cache.equal_length  # tokens that every row has already
+        start = int(cache.lengths_B.max()) if cache is not None and equal is None else equal or 0
         end = start + length
         if end > len(cos):
             raise BadInput(
                 f"{end} tokens are more than the model's context of {len(cos)}; give a shorter text"
             )
-        if cache is None or cache.equal_length is not None:
+        if cache is None or equal is not None:
             self.indices = torch.arange(start, end, device=cos.device)  # [T]
             self.cos, self.sin = cos[start:end, None], sin[start:end, None]  # [T, 1, E]
             if cache is not None and length > 1:
