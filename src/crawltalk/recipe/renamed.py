@@ -8,5 +8,9 @@ RENAMED: dict[str, str] = {
     "sft.optim.adam_lr": "sft.optim.adamw_lr",
     "sft.optim.lr": "sft.optim.muon_lr",
     "sft.start": "sft.resume_from",
+    "sft.arithmetic": "sft.tasks.arithmetic",
+    "sft.spelling": "sft.tasks.spelling",
+    "sft.identity": "sft.tasks.identity",
+    "sft.refusals": "sft.tasks.refusal",
 }
 """Old dotted name -> new one."""
