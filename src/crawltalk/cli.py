@@ -59,7 +59,7 @@ def make_app() -> App:
     app = App(
         name="crawltalk",
         help="First it crawls, then it talks: from a raw web crawl to a chat assistant, with one lineage.",
-        help_epilogue="Start: crawltalk run small    Any value of a recipe is a flag: --pretrain.optim.lr 0.01",
+        help_epilogue="Start: crawltalk run small    Any value of a recipe is a flag: --pretrain.optim.muon_lr 0.01",
         help_format="plaintext",
         version=__version__,
         result_action="return_value",

@@ -60,6 +60,7 @@ STAGES = (
         "crawltalk.posttraining.sft:sft",
         "the assistant, from conversations",
         makes="assistant",
+        ranks=True,
     ),
     Stage(
         "evals",

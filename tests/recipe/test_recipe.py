@@ -27,11 +27,11 @@ def test_every_preset_loads_and_says_what_it_is():
 
 def test_layers_win_in_order(tmp_path):
     low, high = tmp_path / "low.toml", tmp_path / "high.toml"
-    low.write_text("seed = 1\n[pretrain]\neval_every = 7\n[pretrain.optim]\nlr = 0.5")
-    high.write_text("[pretrain.optim]\nlr = 0.25\nclip = 2.0")
+    low.write_text("seed = 1\n[pretrain]\neval_every = 7\n[pretrain.optim]\nmuon_lr = 0.5")
+    high.write_text("[pretrain.optim]\nmuon_lr = 0.25\nclip = 2.0")
     recipe = load_recipe("small", [low, high], {"pretrain.optim.clip": "3"})
     assert (recipe.seed, recipe.pretrain.eval_every) == (1, 7)
-    assert (recipe.pretrain.optim.lr, recipe.pretrain.optim.clip) == (0.25, 3.0)
+    assert (recipe.pretrain.optim.muon_lr, recipe.pretrain.optim.clip) == (0.25, 3.0)
 
 
 def test_a_preset_of_ones_own_extends_a_built_in_one(tmp_path):
@@ -44,7 +44,7 @@ def test_a_preset_of_ones_own_extends_a_built_in_one(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ({"pretrain.lr": "1"}, "did you mean 'pretrain.optim.lr'"),
+        ({"pretrain.muon_lr": "1"}, "did you mean 'pretrain.optim.muon_lr'"),
         ({"pretrian.tokens": "1"}, "unknown flag --pretrian.tokens; did you mean 'pretrain.tokens'"),
         ({"pretrain.tokens": "many"}, "pretrain.tokens: expected int | null, got str"),
         ({"pretrain.optim": "1"}, "is a section; set one of its values"),
@@ -80,7 +80,7 @@ def test_an_unknown_preset_names_the_nearest():
 
 
 def test_an_old_name_is_refused_and_the_error_says_the_new_one(tmp_path, monkeypatch):
-    monkeypatch.setitem(RENAMED, "pretrain.rate", "pretrain.optim.lr")
+    monkeypatch.setitem(RENAMED, "pretrain.rate", "pretrain.optim.muon_lr")
     monkeypatch.setitem(RENAMED, "sft.passes", "sft.epochs")
     monkeypatch.setitem(RENAMED, "training", "pretrain")
     overlay = tmp_path / "mine.toml"
@@ -104,13 +104,13 @@ POLISH = {"stages.polish.kind": "sft", "stages.polish.model": "sft", "stages.pol
 def test_a_further_stage_has_the_values_of_its_kind_but_for_its_own(tmp_path):
     overlay = tmp_path / "mine.toml"
     overlay.write_text(
-        "[stages.polish.config.optim]\nadam_lr = 0.5\n[stages.polish]\nkind='sft'\nmodel='sft'"
+        "[stages.polish.config.optim]\nadamw_lr = 0.5\n[stages.polish]\nkind='sft'\nmodel='sft'"
     )
-    flags = {"sft.start": "step-3", "sft.tasks.identity": "7", "stages.polish.config.epochs": "1"}
+    flags = {"sft.resume_from": "step-3", "sft.tasks.identity": "7", "stages.polish.config.epochs": "1"}
     recipe = load_recipe("nano", [overlay], flags)
     own = recipe.stages["polish"].config
     assert own == dataclasses.replace(
-        recipe.sft, start="", epochs=1.0, optim=dataclasses.replace(recipe.sft.optim, adam_lr=0.5)
+        recipe.sft, resume_from="", epochs=1.0, optim=dataclasses.replace(recipe.sft.optim, adamw_lr=0.5)
     )
     path = tmp_path / "nano.toml"
     path.write_text(to_toml(recipe))
@@ -156,7 +156,7 @@ def test_a_sweep_follows_the_training_that_it_predicts():
 def test_a_resolved_recipe_reads_back_as_itself(seed, lr, include, prompts):
     recipe = load_recipe("nano")
     pretrain = dataclasses.replace(
-        recipe.pretrain, prompts=tuple(prompts), optim=dataclasses.replace(recipe.pretrain.optim, lr=lr)
+        recipe.pretrain, prompts=tuple(prompts), optim=dataclasses.replace(recipe.pretrain.optim, muon_lr=lr)
     )
     tokens = dataclasses.replace(recipe.tokens, include=include)
     recipe = dataclasses.replace(recipe, seed=seed, pretrain=pretrain, tokens=tokens)

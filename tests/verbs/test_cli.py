@@ -53,7 +53,7 @@ def test_dotted_flags_become_settings():
     [
         (["rn"], "did you mean 'run'"),
         (["run", "smal"], "did you mean 'small'"),
-        (["run", "small", "--pretrain.lr", "1"], "did you mean 'pretrain.optim.lr'"),
+        (["run", "small", "--pretrain.muon_lr", "1"], "did you mean 'pretrain.optim.muon_lr'"),
         (["run", "small", "--nonsense"], "nonsense"),
         (["run", "small", "--set", "seed"], "--set takes KEY=VALUE"),
         (["run", "runs/absent"], "is no run"),

@@ -15,7 +15,7 @@ from crawltalk.run.stage import Job, Metrics
 from crawltalk.tasks import TASK_OF
 from crawltalk.tasks.recall import Tail
 from crawltalk.tasks.scoring import is_refusal
-from crawltalk.train.validate import bits_per_byte
+from crawltalk.train.evaluate import bits_per_byte
 
 
 def evals(job: Job[recipe.Evals]) -> Metrics:

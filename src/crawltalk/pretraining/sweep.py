@@ -48,11 +48,11 @@ def smaller(own: recipe.Pretrain, depth: int, vocab_size: int) -> recipe.Pretrai
         model=model,
         tokens=tokens,
         batch_tokens=max(own.model.context, min(own.batch_tokens, tokens // STEPS)),
-        optim=dataclasses.replace(own.optim, lr=None, adam_lr=None),
+        optim=dataclasses.replace(own.optim, muon_lr=None, adamw_lr=None),
         eval_every=10**9,
         save_every=STEPS,
         keep_every=0,
-        start="",
+        resume_from="",
         prompts=(),
     )
     return derive_pretrain(copy, vocab_size)

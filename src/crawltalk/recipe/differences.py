@@ -20,7 +20,7 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Which fields changed between two flat configs: `["pretrain.optim.lr: 0.1 -> 0.2"]`."""
+    """Which fields changed between two flat configs: `["pretrain.optim.muon_lr: 0.1 -> 0.2"]`."""
     return [
         f"{key}: {_show(old.get(key))} -> {_show(new.get(key))}"
         for key in [*new, *(k for k in old if k not in new)]

@@ -96,7 +96,7 @@ def _new_name(key: str, keys: Mapping[str, Any]) -> str | None:
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """`; did you mean 'pretrain.optim.lr'?`, or nothing if no name is near."""
+    """`; did you mean 'pretrain.optim.muon_lr'?`, or nothing if no name is near."""
     names = list(names)
     last = name.rsplit(".", 1)[-1]
     # right name, wrong section

@@ -37,7 +37,7 @@ def load_recipe(
 ) -> Recipe:
     """Merge all layers into one resolved recipe.
 
-    `source` is a preset's name or a TOML file; `flags` maps dotted keys to their text (`{"pretrain.optim.lr":
+    `source` is a preset's name or a TOML file; `flags` maps dotted keys to their text (`{"pretrain.optim.muon_lr":
     "0.01"}`).
     """
     path = Path(source)

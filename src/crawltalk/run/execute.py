@@ -218,7 +218,7 @@ def _raise_failure(
 ) -> None:
     stage, rescued = state.stage, run.rescue(state)
     if returncode == 2 and last.get("event") == "error":
-        way_out = f"; from where it was well: --{stage.key(recipe)}.start {rescued}" if rescued else ""
+        way_out = f"; from where it was well: --{stage.key(recipe)}.resume_from {rescued}" if rescued else ""
         raise UserError(last["text"] + way_out)
     again = f"the partial work is kept; go on with: crawltalk run {run.path}"
     if returncode < 0:

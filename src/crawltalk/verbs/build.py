@@ -212,7 +212,9 @@ def _flags(settings: Sequence[str]) -> dict[str, str]:
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals:
-            raise BadRecipe(f"--set takes KEY=VALUE, such as --set pretrain.optim.lr=0.01, not {setting!r}")
+            raise BadRecipe(
+                f"--set takes KEY=VALUE, such as --set pretrain.optim.muon_lr=0.01, not {setting!r}"
+            )
         flags[key] = value
     return flags
 
