@@ -70,13 +70,13 @@ class Run:
     @cached_property
     def base(self) -> "Engine":
         """The base model behind the decoder."""
-        from crawltalk.engine import Engine
+        from crawltalk.engine import load_engine
 
-        return Engine.load(model_of_run(self.folder, "base"))
+        return load_engine(model_of_run(self.folder, "base"))
 
     @cached_property
     def assistant(self) -> "Engine":
         """The assistant behind the decoder."""
-        from crawltalk.engine import Engine
+        from crawltalk.engine import load_engine
 
-        return Engine.load(model_of_run(self.folder, "assistant"))
+        return load_engine(model_of_run(self.folder, "assistant"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from crawltalk.pipeline import BY_NAME
+from crawltalk.pipeline import stages
 from crawltalk.recipe.machine import derive_machine
 from crawltalk.run.folder import RunFolder
 from crawltalk.run.stage import Job, Progress
@@ -99,12 +99,13 @@ def test_stages_train_on_two_ranks_from_the_command_line(nano, tmp_path):
     folder = RunFolder(run)
     recipe = folder.recipe()
     machine = dataclasses.replace(derive_machine(recipe.machine), workers=1)
+    journey = {stage.name: stage for stage in stages(recipe)}
     for stage in ("pretrain", "sft"):
-        inputs = {name: folder.folder(name) for name in BY_NAME[stage].inputs}
+        inputs = {name: folder.folder(name) for name in journey[stage].inputs}
+        models = {name: kind for name in inputs if (kind := journey[name].makes)}
         (tmp_path / stage).mkdir()
-        BY_NAME[stage].load()(
-            Job(getattr(recipe, stage), inputs, tmp_path / stage, recipe.seed, machine, Progress())
-        )
+        job = Job(getattr(recipe, stage), inputs, tmp_path / stage, recipe.seed, machine, Progress(), models)
+        journey[stage].load()(job)
         one, two = rows_of(tmp_path / stage), rows_of(run / stage)
         losses = [[row["loss"] for row in rows if "loss" in row] for rows in (one, two)]
         assert len(losses[0]) > 2

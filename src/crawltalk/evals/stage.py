@@ -6,7 +6,7 @@ from crawltalk import recipe
 from crawltalk.core.files import write_atomically
 from crawltalk.core.jsonl import write_jsonl
 from crawltalk.core.shards import TokenShards
-from crawltalk.engine import Engine
+from crawltalk.engine import load_engine
 from crawltalk.evals import base_model
 from crawltalk.evals.assistant import answer, example_conversations, read_problems
 from crawltalk.evals.scores import Score, mean_score, scores_by_kind
@@ -20,7 +20,7 @@ from crawltalk.train.evaluate import bits_per_byte
 
 def evals(job: Job[recipe.Evals]) -> Metrics:
     """Write samples.jsonl, scores.json, recall.jsonl, side_by_side.jsonl and conversations.jsonl."""
-    base, assistant = Engine.load(job.model("base")), Engine.load(job.model("assistant"))
+    base, assistant = load_engine(job.model("base")), load_engine(job.model("assistant"))
     shards = TokenShards(job.inputs["tokens"], "val")
     scores = {
         "bits_per_byte": Score(

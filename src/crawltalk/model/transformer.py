@@ -324,13 +324,19 @@ class Transformer(nn.Module):
         return self.embedding.weight if self.head is None else self.head.weight
 
     def states(
-        self, tokens_BT: Tensor, cache: KVCache | None = None, documents_BT: Tensor | None = None
+        self,
+        tokens_BT: Tensor,
+        cache: KVCache | None = None,
+        *,
+        documents_BT: Tensor | None = None,
+        embeddings_BTD: Tensor | None = None,
     ) -> Tensor:
         """Final normalised states, [B, T, D]. With a cache the tokens continue each row; see `KVCache`.
 
         With the numbers of documents, and without a cache, attention stays within documents.
+        `embeddings_BTD` is read instead of the tokens' embeddings.
         """
-        x_BTD = self.embedding(tokens_BT)
+        x_BTD = self.embedding(tokens_BT) if embeddings_BTD is None else embeddings_BTD
         positions = Positions(self.rope_cos, self.rope_sin, tokens_BT.shape[1], cache, documents_BT)
         if self.positions is not None:
             x_BTD = x_BTD + self.positions(positions.indices)
@@ -360,7 +366,7 @@ class Transformer(nn.Module):
         self, tokens_BT: Tensor, cache: KVCache | None = None, documents_BT: Tensor | None = None
     ) -> Tensor:
         """Logits, [B, T, V]; the arguments are those of `states`."""
-        return self.logits(self.states(tokens_BT, cache, documents_BT))
+        return self.logits(self.states(tokens_BT, cache, documents_BT=documents_BT))
 
     def compute(self, objective: Callable[["Transformer", Batch], Result], batch: Batch) -> Result:
         """The objective of a batch. Training calls it so, because sharded weights are gathered around a method

@@ -72,7 +72,7 @@ def checks() -> list[tuple[bool, str, str]]:
 
 
 def _decoding() -> str:
-    from crawltalk.engine.native import Unavailable, library  # it loads torch
+    from crawltalk.engine.backends.cpu import Unavailable, library  # it loads torch
 
     try:
         library()

@@ -80,7 +80,7 @@ def serve(
         raise UserError(
             "port is below 65536, queue, max-body and rate are 1 or more, timeout is above 0, grace is 0 or more"
         )
-    from crawltalk.engine import Engine
+    from crawltalk.engine import load_engine
     from crawltalk.engine.service import Service
     from crawltalk.serve import Settings, make_app, run
     from crawltalk.serve.http.server import bound
@@ -89,7 +89,7 @@ def serve(
     served, folders = models_of(model)
     size = None if cache is None else int(cache * 1e9)
     services = {
-        folder: Service(Engine.load(folder, precision=precision, cache_bytes=size), queue=queue)
+        folder: Service(load_engine(folder, precision=precision, cache_bytes=size), queue=queue)
         for folder in set(folders.values())
     }
     models = {name: services[folder] for name, folder in folders.items()}
