@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import msgspec
@@ -22,11 +23,11 @@ from crawltalk.core.types import Document
 from crawltalk.data.record.funnel import REMOVED_COLUMNS, Removed
 from crawltalk.engine.sampling import Sampling, distribution
 from crawltalk.pipeline import STAGES
-from crawltalk.retrieval.search import Search
+from crawltalk.retrieval.search import IndexProgress, Search, SearchResults
 from crawltalk.run.folder import RunFolder
 from crawltalk.run.manifest import Manifest
 from crawltalk.serve import Settings, make_app
-from crawltalk.serve.ui.browse import ROWS, listed, page
+from crawltalk.serve.ui.browse import MAX_ROWS, list_pages, read_page
 from crawltalk.serve.ui.routes import routes
 from crawltalk.serve.ui.runs import Runs
 
@@ -53,7 +54,9 @@ def removed(number: int, step: str, reason: str) -> Removed:
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from(["url", "quality"]), st.sampled_from(["a", "b"])), max_size=3 * ROWS),
+    st.lists(
+        st.tuples(st.sampled_from(["url", "quality"]), st.sampled_from(["a", "b"])), max_size=3 * MAX_ROWS
+    ),
     st.data(),
 )
 @settings(max_examples=25, deadline=None)
@@ -66,23 +69,25 @@ def test_a_list_of_dropped_pages_goes_on_where_it_ended(tmp_path_factory, kinds,
     for wanted in ({}, {"step": "url"}, {"step": "quality", "reason": "b"}):
         found, start = [], ""
         while start is not None:
-            part = listed(folder, "removed", start, wanted)
-            assert len(part.rows) <= ROWS
+            part = list_pages(folder, "removed", start, wanted)
+            assert len(part.rows) <= MAX_ROWS
             found += part.rows
             start = part.next
         expected = [row for row in rows if all(getattr(row, name) == value for name, value in wanted.items())]
         assert [row["id"] for row in found] == [row.id for row in expected]
-        assert [page(folder, "removed", row["place"])["id"] for row in found] == [row.id for row in expected]
+        assert [read_page(folder, "removed", row["place"])["id"] for row in found] == [
+            row.id for row in expected
+        ]
 
 
 def test_a_place_that_is_none_is_the_readers_mistake(tmp_path):
     write_table(tmp_path / "removed-00000.parquet", [removed(0, "url", "a")], REMOVED_COLUMNS)
     for place in ("../../etc/passwd", "0.0", "0.0.x", "0.0.-1"):
         with pytest.raises(BadInput, match="begin again"):
-            listed(tmp_path, "removed", place, {})
+            list_pages(tmp_path, "removed", place, {})
     for place in ("1.0.0", "0.1.0", "0.0.1"):
         with pytest.raises(MissingInput, match="reload"):
-            page(tmp_path, "removed", place)
+            read_page(tmp_path, "removed", place)
 
 
 def document(number: int, text: str) -> Document:
@@ -127,10 +132,12 @@ def run_with(folder: Path, fingerprint: str, texts: list[str]) -> RunFolder:
     return RunFolder(folder)
 
 
-def search(index: Search, words: str, offset: int = 0) -> dict:
-    while "indexing" in (answer := index.find(words, offset)):
-        assert answer["indexing"]["done"] <= answer["indexing"]["of"]
-    return answer
+def search(index: Search, query: str, offset: int = 0) -> SearchResults:
+    """What a search finds when the index is complete."""
+    while isinstance(found := index.search(query, offset), IndexProgress):
+        assert found.done <= found.total
+        time.sleep(0.002)
+    return found
 
 
 def test_words_are_found_and_none_of_them_is_an_operator(tmp_path):
@@ -151,21 +158,21 @@ def test_words_are_found_and_none_of_them_is_an_operator(tmp_path):
         'title:gold ("* -': set(),
     }
     for words, expected in titles.items():
-        assert {row["title"] for row in search(index, words)["rows"]} == expected, words
-    found = search(index, '"soft metal"')["rows"][0]
-    assert found["snippet"] == "Gold is a \x02soft metal\x03."
-    assert page(tmp_path / "data", "documents", found["place"])["id"] == "<0>"
+        assert {result.title for result in search(index, words).results} == expected, words
+    found = search(index, '"soft metal"').results[0]
+    assert found.snippet == "Gold is a \x02soft metal\x03."
+    assert read_page(tmp_path / "data", "documents", found.position)["id"] == "<0>"
     for words in ("", '""', "* - ("):
         with pytest.raises(BadInput, match="type a word"):
-            index.find(words, 0)
+            index.search(words)
 
 
 def test_the_search_index_is_made_anew_when_the_data_changed(tmp_path):
     search(Search(run_with(tmp_path, "1", ["Gold\nold"])), "gold")
     run = run_with(tmp_path, "2", ["Lead\nnew"] * 30)
-    assert search(Search(run), "gold")["count"] == 0
-    assert search(Search(run), "new")["count"] == 30
-    assert len(search(Search(run), "new", 20)["rows"]) == 10
+    assert search(Search(run), "gold").count == 0
+    assert search(Search(run), "new").count == 30
+    assert len(search(Search(run), "new", 20).results) == 10
     assert not list(tmp_path.glob("*.tmp"))
 
 
@@ -179,7 +186,7 @@ def test_only_runs_beside_the_served_one_can_be_asked_for(tmp_path):
     for name in ("..", ".", "", "../runs/mine", str(tmp_path), "other/../mine"):
         with pytest.raises(MissingInput, match="no run"):
             runs.states(name)
-    with pytest.raises(MissingInput, match="writes no log"):
+    with pytest.raises(MissingInput, match="no stage"):
         runs.log("mine", "../mine/pretrain", 0)
 
 
@@ -601,7 +608,7 @@ def test_a_tool_call_is_shown_and_its_result_goes_back(tab):
 
 @pytest.mark.slow
 def test_the_sources_of_an_answer_are_pages_that_hold_it(tab, nano):
-    text = next(iter(listed(nano / "data", "documents", "", {}).rows))["text"]
+    text = next(iter(list_pages(nano / "data", "documents", "", {}).rows))["text"]
     answer_with(tab, [{"content": f"🍓 {text[:150]} And so on."}])
     keep(tab)
     say(tab, "Recite a page.")
@@ -714,7 +721,7 @@ def test_the_data_page_shows_why_pages_went_and_finds_what_stayed(tab, nano):
     duplicates = next(row["pages"] for row in record["removed"] if row["step"] == "duplicate")
     tab.get_by_role("link", name=f"−{duplicates}").click()
     assert tab.get_by_label("Step").input_value() == "duplicate"
-    for count in range(ROWS, duplicates, ROWS):
+    for count in range(MAX_ROWS, duplicates, MAX_ROWS):
         expect(tab.locator(".entry")).to_have_count(count)
         tab.get_by_role("button", name="Show more").click()
     expect(tab.locator(".entry")).to_have_count(duplicates)

@@ -13,8 +13,8 @@ from crawltalk.engine import Engine
 from crawltalk.engine.service import Service
 from crawltalk.model.shape import Shape
 from crawltalk.serve import Settings, make_app
-from crawltalk.serve.app import Trace
-from crawltalk.serve.http.server import Server, bound
+from crawltalk.serve.http.server import Server, listen
+from crawltalk.serve.state import Tracer
 from crawltalk.tokenizer import Tokenizer
 from support.models import random_model
 
@@ -51,17 +51,17 @@ def serving(
     *,
     queue: int = 256,
     grace: float = 0.0,
-    traces: dict[str, Trace] | None = None,
+    tracers: dict[str, Tracer] | None = None,
 ) -> Iterator[Running]:
     service = Service(Engine(MODEL, TOKENIZER), queue=queue)
     app = make_app(
-        {"tiny": service, "tiny/sft": service}, settings or Settings(hosts=("127.0.0.1",)), traces=traces
+        {"tiny": service, "tiny/sft": service}, settings or Settings(hosts=("127.0.0.1",)), tracers=tracers
     )
-    with bound("127.0.0.1", 0) as listening:
+    with listen("127.0.0.1", 0) as listener:
         server = Server(app, grace)
-        thread = threading.Thread(target=server.run, args=([listening],))
+        thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         try:
             while not server.started:
                 time.sleep(0.01)
