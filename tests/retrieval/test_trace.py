@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -94,6 +95,9 @@ few = st.lists(st.integers(0, 3), min_size=1, max_size=12)
 def test_the_spans_of_any_text_are_those_of_a_naive_search(tmp_path_factory, dtype, documents, ids, least):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shards, "SHARD_TOKENS", 10)  # several files
+        patch.setattr(
+            os, "fsync", lambda _: None
+        )  # most of the time, and nothing here needs to survive a crash
         opened = open_index(make_index(tmp_path_factory.mktemp("trace"), documents, dtype))
     spans = opened.spans(ids, min_tokens=least, sources=100)
     assert {(span.start, span.end) for span in spans} == maximal(documents, ids, least)

@@ -1,15 +1,15 @@
 """A server in a thread, over a small random model, for tests."""
 
-import asyncio
 import contextlib
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-import httpx
+from starlette.routing import BaseRoute
 
 from crawltalk.engine import Engine
+from crawltalk.engine.engine import make_backend
 from crawltalk.engine.service import Service
 from crawltalk.model.shape import Shape
 from crawltalk.serve import Settings, make_app
@@ -51,12 +51,14 @@ def serving(
     *,
     queue: int = 256,
     grace: float = 0.0,
+    cache_bytes: int | None = None,
+    routes: Sequence[BaseRoute] = (),
     tracers: dict[str, Tracer] | None = None,
 ) -> Iterator[Running]:
-    service = Service(Engine(MODEL, TOKENIZER), queue=queue)
-    app = make_app(
-        {"tiny": service, "tiny/sft": service}, settings or Settings(hosts=("127.0.0.1",)), tracers=tracers
-    )
+    engine = Engine(MODEL, TOKENIZER, make_backend(MODEL, cache_bytes=cache_bytes))
+    service = Service(engine, queue=queue)
+    settings = settings or Settings(hosts=("127.0.0.1",))
+    app = make_app({"tiny": service, "tiny/sft": service}, settings, routes, tracers)
     with listen("127.0.0.1", 0) as listener:
         server = Server(app, grace)
         thread = threading.Thread(target=server.run, args=([listener],))
@@ -70,14 +72,3 @@ def serving(
             server.handle_exit(signal.SIGTERM, None)
             thread.join(30)
             assert not thread.is_alive()
-
-
-def in_parallel(url: str, count: int, body: dict, path: str = "/v1/chat/completions") -> list[httpx.Response]:
-    """So many requests at once."""
-
-    async def ask() -> list[httpx.Response]:
-        limits = httpx.Limits(max_connections=None)
-        async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
-            return await asyncio.gather(*(client.post(path, json=body) for _ in range(count)))
-
-    return asyncio.run(ask())
