@@ -37,7 +37,7 @@ from crawltalk.model import functions
 from crawltalk.model.transformer import Transformer
 from crawltalk.pretraining.pretrain import shape_of, windows
 from crawltalk.recipe import Family, Machine, Model, Optim
-from crawltalk.recipe.cost import inner_size
+from crawltalk.recipe.model import inner_size
 from crawltalk.run.stage import Progress
 from crawltalk.tokenizer.bpe import train as train_tokenizer
 from crawltalk.train import loop

@@ -19,7 +19,8 @@ from crawltalk.engine import Engine, Sampling
 from crawltalk.model.hf import save_model
 from crawltalk.model.shape import Shape
 from crawltalk.model.transformer import Transformer
-from crawltalk.recipe.cost import tied, training_flops
+from crawltalk.recipe.cost import training_flops
+from crawltalk.recipe.model import tied
 from crawltalk.run.stage import Job, Metrics
 from crawltalk.tokenizer import Tokenizer
 from crawltalk.train.loop import fit, matmul_peak

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from crawltalk.recipe import Model
+from crawltalk.recipe.model import Model, inner_size, tied
 
 
 class Hardware(NamedTuple):
@@ -32,19 +32,9 @@ def _resolved(model: Model) -> tuple[int, int, int, int]:
     return width, heads, model.kv_heads or heads, model.mlp or inner_size(model, width)
 
 
-def inner_size(model: Model, width: int) -> int:
-    """Inner size of the MLP, unless the recipe gives it: about as many weights for two matrices as for three."""
-    return 4 * width if model.family in ("gpt2", "speedrun") else 3 * width
-
-
 def value_embeddings(layers: int) -> int:
     """Layers of a `speedrun` model that have one: the last, and every second before it."""
     return (layers + 1) // 2
-
-
-def tied(model: Model) -> bool:
-    """Whether embedding and head are one matrix."""
-    return model.family != "speedrun" if model.tie_embeddings is None else model.tie_embeddings
 
 
 def parameters(model: Model, vocab_size: int) -> int:

@@ -6,7 +6,6 @@ one.
 
 import dataclasses
 import difflib
-import os
 import tomllib
 import types
 import typing
@@ -17,7 +16,7 @@ from typing import Any
 import msgspec
 
 from crawltalk.core.errors import BadRecipe
-from crawltalk.recipe import Machine, Optim, Recipe, cost
+from crawltalk.recipe.recipe import Recipe, derive
 
 PRESETS = Path(__file__).parents[1] / "presets"
 
@@ -53,45 +52,6 @@ def load_recipe(
     except msgspec.ValidationError as error:
         raise BadRecipe(_explain(str(error))) from None
     return derive(recipe)
-
-
-def derive(recipe: Recipe) -> Recipe:
-    """Spell out every derived field but those of `machine`, which are looked up when a stage starts."""
-    model = recipe.pretrain.model
-    width = model.width or 64 * model.depth
-    heads = model.heads or max(1, width // model.head_dim)
-    model = dataclasses.replace(
-        model,
-        width=width,
-        heads=heads,
-        kv_heads=model.kv_heads or heads,
-        mlp=model.mlp or cost.inner_size(model, width),
-        tie_embeddings=cost.tied(model),
-    )
-    tokens = recipe.pretrain.tokens or 20 * cost.parameters(model, recipe.tokenizer.vocab_size)
-    pretrain = dataclasses.replace(
-        recipe.pretrain, model=model, optim=_derive_optim(recipe.pretrain.optim, width, 0.02), tokens=tokens
-    )
-    sft = dataclasses.replace(recipe.sft, optim=_derive_optim(recipe.sft.optim, width, 0.005))
-    return dataclasses.replace(recipe, pretrain=pretrain, sft=sft)
-
-
-def _derive_optim(optim: Optim, width: int, lr: float) -> Optim:
-    scale = (256 / width) ** 0.5
-    return dataclasses.replace(
-        optim,
-        lr=lr * scale if optim.lr is None else optim.lr,
-        adam_lr=0.003 * scale if optim.adam_lr is None else optim.adam_lr,
-    )
-
-
-def derive_machine(machine: Machine) -> Machine:
-    """Look up what the recipe left open: usable cores, and a GPU if there is one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    gpu = Path("/dev/nvidiactl").exists()
-    return dataclasses.replace(
-        machine, workers=machine.workers or cores, device=machine.device or ("cuda" if gpu else "cpu")
-    )
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:

@@ -21,7 +21,7 @@ import msgspec
 from crawltalk.core.errors import StageCrashed, UserError
 from crawltalk.core.files import write_atomically
 from crawltalk.recipe import Recipe
-from crawltalk.recipe.layers import derive_machine
+from crawltalk.recipe.machine import derive_machine
 from crawltalk.run.folder import WORK, RunFolder, StageState
 from crawltalk.run.machine import EnergyMeter, describe_host
 from crawltalk.run.manifest import Manifest, hash_files

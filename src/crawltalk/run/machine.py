@@ -6,7 +6,7 @@ from pathlib import Path
 
 from crawltalk.core.errors import TooBig
 from crawltalk.recipe import Machine, Recipe, cost
-from crawltalk.recipe.layers import derive_machine
+from crawltalk.recipe.machine import derive_machine
 
 FLOPS_PER_CORE = 1e11
 """Sustained training FLOP/s of one CPU core with bf16 units: generous, so that the refusal errs on the side

@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from crawltalk.core.errors import MissingInput
 from crawltalk.recipe import Machine
-from crawltalk.recipe.layers import derive_machine
+from crawltalk.recipe.machine import derive_machine
 from crawltalk.run.console import console
 from crawltalk.run.machine import describe_host, memory_bytes
 

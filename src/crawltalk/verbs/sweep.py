@@ -13,7 +13,9 @@ from cyclopts import Parameter
 
 from crawltalk.core.errors import UserError
 from crawltalk.core.files import write_atomically
-from crawltalk.recipe import Recipe, cost, layers
+from crawltalk.recipe import Recipe, cost
+from crawltalk.recipe.machine import derive_machine
+from crawltalk.recipe.recipe import derive
 from crawltalk.run.console import console, print_table
 from crawltalk.run.folder import RunFolder
 from crawltalk.run.stage import STATE, Job, Progress
@@ -107,7 +109,7 @@ def _smaller(recipe: Recipe, depth: int) -> Recipe:
         start="",
         prompts=(),
     )
-    return layers.derive(dataclasses.replace(recipe, pretrain=pretrain))
+    return derive(dataclasses.replace(recipe, pretrain=pretrain))
 
 
 def _train(run: RunFolder, recipe: Recipe, out: Path) -> dict[str, Any]:
@@ -128,7 +130,7 @@ def _train(run: RunFolder, recipe: Recipe, out: Path) -> dict[str, Any]:
         return jsonlib.loads(done.read_text())
     inputs = {name: run.folder(name) for name in ("tokens", "tokenizer")}
     metrics = pretrain(
-        Job(recipe.pretrain, inputs, out, recipe.seed, layers.derive_machine(recipe.machine), Progress())
+        Job(recipe.pretrain, inputs, out, recipe.seed, derive_machine(recipe.machine), Progress())
     )
     model, vocabulary = recipe.pretrain.model, recipe.tokenizer.vocab_size
     row = {
