@@ -203,15 +203,18 @@ def test_conversations_are_renamed_and_deleted(tab):
 
 HOSTILE = """# <script>window.hacked = 1</script> heading
 ![a](https://evil.example/a.png) <img src="https://evil.example/b.png" onerror="window.hacked = 1">
-<link rel="prefetch" href="https://evil.example/c"><style>@import url("https://evil.example/d.css"); body { display: none }</style>
+<link rel="prefetch" href="https://evil.example/c">
+<style>@import url("https://evil.example/d.css"); body { display: none }</style>
 
 <form action="https://evil.example/e"><input name="q"><button>Go</button></form>
 <meta http-equiv="refresh" content="0;url=https://evil.example/f"><base href="https://evil.example/">
 <iframe src="https://evil.example/g" srcdoc="<script>parent.hacked = 1</script>"></iframe><object data="https://evil.example/h"></object>
 <script>window.hacked = 1; fetch("https://evil.example/i")</script><svg onload="window.hacked = 1"><image href="https://evil.example/j"/></svg>
 
-[one](javascript:window.hacked=1) [two](data:text/html,<script>window.hacked=1</script>) [three](/api/runs) [four](JaVaScRiPt:1)
-[five](https://good.example/page) [six](file:///etc/passwd) <javascript:window.hacked=1> [seven](vbscript:1) [eight][ref] ![nine][ref]
+[one](javascript:window.hacked=1) [two](data:text/html,<script>window.hacked=1</script>) [three](/api/runs)
+[four](JaVaScRiPt:1)
+[five](https://good.example/page) [six](file:///etc/passwd) <javascript:window.hacked=1>
+[seven](vbscript:1) [eight][ref] ![nine][ref]
 
 [ref]: https://evil.example/k "&quot; onmouseover=window.hacked=1"
 
@@ -268,7 +271,7 @@ def test_a_hostile_answer_fetches_nothing_and_runs_nothing(tab, site):
         for href, rel in links
     )
     attributes = tab.evaluate(
-        "[...document.querySelectorAll('.thread *')].flatMap(one => [...one.attributes]).map(attribute => attribute.name)"
+        "[...document.querySelectorAll('.thread *')].flatMap(one => [...one.attributes].map(each => each.name))"
     )
     assert not {name for name in attributes if name.startswith("on") or name in ("src", "style", "srcset")}
     assert tab.evaluate("window.hacked") is None
@@ -445,7 +448,10 @@ def test_the_page_cuts_a_distribution_as_the_engine_does(tab):
     logits = torch.randn(1, 60, generator=torch.Generator().manual_seed(1)) * 3
     order = logits[0].argsort(descending=True)
     rows = [{"logprob": float(value)} for value in logits[0].log_softmax(0)[order]]
-    script = "async ([rows, settings]) => (await import('/static/js/sampling.js')).chosen(rows, settings, rows.length).final"
+    script = """async ([rows, settings]) => {
+      const { chosen } = await import('/static/js/sampling.js');
+      return chosen(rows, settings, rows.length).final;
+    }"""
     for temperature in (0.5, 1.0, 1.7):
         for top_k, top_p, min_p in (
             (0, 1.0, 0.0),
@@ -519,7 +525,10 @@ def test_the_runs_page_draws_curves_and_names_inputs(tab, nano):
     tab.goto("/#/runs")
     tab.locator(".chart canvas").nth(1).wait_for()
     assert tab.locator(".stages > li").count() == len(STAGES)
-    ink = "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(value => value > 0)"
+    ink = """canvas => {
+      const image = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+      return image.data.some(value => value > 0);
+    }"""
     assert tab.locator(".chart canvas").first.evaluate(ink)
     fingerprint = RunFolder(nano).manifest("tokens").fingerprint[:8]
     assert (
