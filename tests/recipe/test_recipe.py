@@ -129,3 +129,14 @@ def test_one_dial_derives_the_shape():
 @pytest.mark.parametrize("text", ["en,de", '["en", "de"]'])
 def test_a_list_is_given_by_commas_or_as_toml(text):
     assert load_recipe("small", flags={"data.languages": text}).data.languages == ("en", "de")
+
+
+def test_counts_of_tasks_are_laid_over_the_usual_ones_one_by_one(tmp_path):
+    overlay = tmp_path / "mine.toml"
+    overlay.write_text("[sft.tasks]\nreversal = 7\nspelling = 20")
+    usual = load_recipe("small").sft.tasks
+    tasks = load_recipe("small", [overlay], {"sft.tasks.arithmetic": "200"}).sft.tasks
+    assert tasks == usual | {"reversal": 7, "spelling": 20, "arithmetic": 200}
+    assert list(tasks)[: len(usual)] == list(usual)  # an order that no layer changes
+    with pytest.raises(BadRecipe, match=r"sft\.tasks.*expected int, got str"):
+        load_recipe("small", flags={"sft.tasks.arithmetic": "many"})

@@ -16,7 +16,7 @@ from crawltalk.core.jsonl import read_jsonl, write_jsonl
 from crawltalk.core.types import Placement
 from crawltalk.model.hf import load_model, save_model
 from crawltalk.model.transformer import IGNORED
-from crawltalk.posttraining.conversations import Maker
+from crawltalk.posttraining.conversations import make_conversations
 from crawltalk.run.stage import Job, Metrics
 from crawltalk.tokenizer import Tokenizer
 from crawltalk.train.loop import fit
@@ -31,14 +31,13 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
     placements = list(read_jsonl(job.inputs["tokens"] / "documents.jsonl", Placement))
     inside = {placement.id for placement in placements if placement.role in ("flagship", "graded", "train")}
     documents = [document for document in read_documents(job.inputs["data"]) if document.id in inside]
-    maker = Maker(placements, documents, config, job.seed)
-    conversations = maker.conversations()
+    conversations, problems = make_conversations(placements, documents, config, job.seed)
     if not conversations:
         raise BadInput(
-            "there are no conversations to learn from; ask for some: --sft.identity, --sft.arithmetic, --tokens.flagships"
+            "there are no conversations to learn from; ask for some: --sft.tasks.identity 300, --tokens.flagships 100"
         )
     write_jsonl(job.out / "conversations.jsonl", conversations)
-    write_jsonl(job.out / "problems.jsonl", maker.problems())
+    write_jsonl(job.out / "problems.jsonl", problems)
     model = load_model(job.inputs["pretrain"])
     rows = [
         row

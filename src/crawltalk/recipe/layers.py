@@ -152,11 +152,17 @@ def _keys(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
 _TYPES = dict(_keys(Recipe))
 
 
+def _type_of(path: str) -> Any:
+    """The type of a dotted key, None if there is no such key; a table such as `sft.tasks` takes any key."""
+    table = _TYPES.get(path.rpartition(".")[0])
+    return typing.get_args(table)[1] if typing.get_origin(table) is dict else _TYPES.get(path)
+
+
 def _check_keys(values: Mapping[str, Any], where: str) -> None:
     def walk(table: Mapping[str, Any], prefix: str) -> None:
         for key, value in table.items():
             path = prefix + key
-            if path not in _TYPES:
+            if _type_of(path) is None:
                 raise BadRecipe(
                     f"{where}: unknown key {path!r}{_did_you_mean(path, _TYPES)}; all keys: crawltalk presets small"
                 )
@@ -167,11 +173,11 @@ def _check_keys(values: Mapping[str, Any], where: str) -> None:
 
 
 def _parse_flag(key: str, text: str) -> Any:
-    if key not in _TYPES:
+    hint = _type_of(key)
+    if hint is None:
         raise BadRecipe(
             f"unknown flag --{key}{_did_you_mean(key, _TYPES)}; all keys: crawltalk presets small"
         )
-    hint = _TYPES[key]
     kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if dataclasses.is_dataclass(hint):
         names = ", ".join(f"--{key}.{field.name}" for field in dataclasses.fields(hint))

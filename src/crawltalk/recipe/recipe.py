@@ -19,7 +19,7 @@ from crawltalk.recipe.model import derive_model
 from crawltalk.recipe.optim import derive_optim
 from crawltalk.recipe.pretrain import Pretrain
 from crawltalk.recipe.report import Report
-from crawltalk.recipe.sft import Sft
+from crawltalk.recipe.sft import Sft, derive_sft
 from crawltalk.recipe.tokenizer import Tokenizer
 from crawltalk.recipe.tokens import Tokens
 
@@ -54,5 +54,4 @@ def derive(recipe: Recipe) -> Recipe:
         optim=derive_optim(recipe.pretrain.optim, model.width, 0.02),
         tokens=tokens,
     )
-    sft = dataclasses.replace(recipe.sft, optim=derive_optim(recipe.sft.optim, model.width, 0.005))
-    return dataclasses.replace(recipe, pretrain=pretrain, sft=sft)
+    return dataclasses.replace(recipe, pretrain=pretrain, sft=derive_sft(recipe.sft, model.width))
