@@ -39,8 +39,8 @@ from crawltalk.serve.api.protocol import (
     UserMessage,
 )
 from crawltalk.serve.api.tools import CallReader, Tools
-from crawltalk.serve.http.middleware import Limit
-from crawltalk.serve.http.server import bound
+from crawltalk.serve.http.middleware import RateLimiter
+from crawltalk.serve.http.server import listen
 from crawltalk.verbs.serve import models_of
 from support.serving import HELLO, MODEL, NEVER, TOKENIZER, Running, serving
 
@@ -65,7 +65,7 @@ def server() -> Iterator[Running]:
     def trace(text: str, tokens: list[int]) -> list[dict]:
         return [{"characters": len(text), "tokens": len(tokens)}]
 
-    with serving(Settings(hosts=("127.0.0.1",)), traces={"tiny": trace}) as running:
+    with serving(Settings(hosts=("127.0.0.1",)), tracers={"tiny": trace}) as running:
         yield running
 
 
@@ -646,19 +646,19 @@ def test_too_many_requests_a_minute_are_told_when_to_come_back():
 
 
 def test_a_bucket_fills_with_time():
-    limit = Limit(6000)
-    assert [limit.wait("a") > 0 for _ in range(6001)].count(True) <= 1
-    assert limit.wait("b") == 0
+    limiter = RateLimiter(6000)
+    assert [limiter.take("a") > 0 for _ in range(6001)].count(True) <= 1
+    assert limiter.take("b") == 0
     time.sleep(0.05)
-    assert limit.wait("a") == 0
+    assert limiter.take("a") == 0
 
 
 def test_the_log_has_a_line_for_each_request_and_prompts_only_if_asked(caplog):
     for log_prompts in (False, True):
         caplog.clear()
         with (
+            caplog.at_level(logging.INFO, "crawltalk.serve"),  # until the server has stopped: a line may come late
             serving(Settings(keys=("secret",), log_prompts=log_prompts)) as server,
-            caplog.at_level(logging.INFO, "crawltalk.serve"),
         ):
             asked = {
                 "json": HELLO | {"max_tokens": 3, "logit_bias": NEVER},
@@ -677,7 +677,7 @@ def test_an_error_of_ours_is_answered_with_the_id_of_its_line_in_the_log(caplog)
     def broken(text: str, tokens: list[int]) -> list[dict]:
         raise ZeroDivisionError
 
-    with serving(traces={"tiny": broken}) as server, caplog.at_level(logging.INFO, "crawltalk.serve"):
+    with caplog.at_level(logging.INFO, "crawltalk.serve"), serving(tracers={"tiny": broken}) as server:
         answer = post(server, "/v1/chat/completions", **HELLO, max_tokens=2, trace=True)
         streamed = post(server, "/v1/chat/completions", **HELLO, max_tokens=2, trace=True, stream=True)
         assert post(server, "/v1/chat/completions", **HELLO, max_tokens=2).status_code == 200
@@ -739,9 +739,9 @@ def test_a_server_for_others_needs_a_key(capsys):
 
 def test_a_port_that_is_taken_is_the_users_to_change():
     with (
-        bound("127.0.0.1", 0) as first,
+        listen("127.0.0.1", 0) as first,
         pytest.raises(UserError, match="--port"),
-        bound(*first.getsockname()),
+        listen(*first.getsockname()),
     ):
         pass
 

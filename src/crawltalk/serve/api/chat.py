@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import UNSET
@@ -12,12 +11,12 @@ from starlette.types import ASGIApp
 from crawltalk.core.types import Message
 from crawltalk.engine.sequence import Token
 from crawltalk.serve.api.errors import bad_request
-from crawltalk.serve.api.generation import Generation, Reply, default, respond, sampling
+from crawltalk.serve.api.generation import Generation, Reply, default, sampling
 from crawltalk.serve.api.protocol import (
     AssistantMessage,
-    ChatAnswer,
     ChatChoice,
-    ChatChunk,
+    ChatCompletion,
+    ChatCompletionChunk,
     ChatLogprobs,
     ChatMessage,
     ChatRequest,
@@ -25,7 +24,7 @@ from crawltalk.serve.api.protocol import (
     Content,
     ContentLogprob,
     Delta,
-    Finish,
+    FinishReason,
     JsonFormat,
     RefusalPart,
     ReplyMessage,
@@ -36,37 +35,36 @@ from crawltalk.serve.api.protocol import (
     ToolMessage,
     UserMessage,
 )
+from crawltalk.serve.api.responses import respond
 from crawltalk.serve.api.tools import CallReader, Tools, written
+from crawltalk.serve.state import ServerState
 from crawltalk.tokenizer import Tokenizer
 
-if TYPE_CHECKING:
-    from crawltalk.serve.app import Serving
 
-
-async def chat_completions(serving: "Serving", request: Request, asked: ChatRequest) -> ASGIApp:
+async def chat_completions(server: ServerState, http_request: Request, request: ChatRequest) -> ASGIApp:
     """The assistant's reply to a conversation; its oldest messages are left out if it is too long, and
     counted.
     """
-    tools = Tools(asked)
-    schema = _schema(asked, tools)
-    engine = serving.service(asked.model).engine
-    messages = conversation(asked.messages, tools.description())
+    tools = Tools(request)
+    schema = _schema(request, tools)
+    engine = server.service(request.model).engine
+    messages = conversation(request.messages, tools.description())
     ids, dropped = await asyncio.to_thread(engine.prompt, messages)
-    generation = Generation(serving, request, asked, [ids])
-    most = default(asked.max_completion_tokens, asked.max_tokens)
+    generation = Generation(server, http_request, request, [ids])
+    most = default(request.max_completion_tokens, request.max_tokens)
     room = max(1, engine.context - len(ids))
-    logprobs = (asked.top_logprobs or 0) if asked.logprobs else None
+    logprobs = (request.top_logprobs or 0) if request.logprobs else None
     await generation.submit(
-        sampling(asked, max_tokens=min(default(most, room), room), logprobs=logprobs, schema=schema)
+        sampling(request, max_tokens=min(default(most, room), room), logprobs=logprobs, schema=schema)
     )
     return await respond(_Chat(generation, tools, engine.tokenizer, dropped))
 
 
-def _schema(asked: ChatRequest, tools: Tools) -> str | None:
+def _schema(request: ChatRequest, tools: Tools) -> str | None:
     """What the reply must obey. Raises ApiError if the request contradicts itself."""
-    if asked.top_logprobs and not asked.logprobs:
+    if request.top_logprobs and not request.logprobs:
         raise bad_request("top_logprobs needs logprobs: true", "top_logprobs")
-    form = asked.response_format
+    form = request.response_format
     if tools.must_call:
         return tools.schema()
     if isinstance(form, JsonFormat):
@@ -120,14 +118,14 @@ class _Chat:
         self.generation, self.tools, self.tokenizer = generation, tools, tokenizer
         self.id, self.dropped = f"chatcmpl-{generation.id}", dropped or UNSET
 
-    async def answer(self) -> ChatAnswer:
-        """The whole answer."""
+    async def response(self) -> ChatCompletion:
+        """The whole response."""
         generation = self.generation
         await generation.wait()
-        return ChatAnswer(
+        return ChatCompletion(
             id=self.id,
             created=generation.created,
-            model=generation.asked.model,
+            model=generation.request.model,
             choices=[await self._choice(index, reply) for index, reply in enumerate(generation.replies)],
             usage=generation.usage(),
             dropped_messages=self.dropped,
@@ -147,8 +145,8 @@ class _Chat:
             trace=await self.generation.trace(index),
         )
 
-    async def chunks(self) -> AsyncIterator[ChatChunk]:
-        """The answer in parts: a role, pieces of text, whole calls, and why it ended."""
+    async def chunks(self) -> AsyncIterator[ChatCompletionChunk]:
+        """The response in parts: a role, pieces of text, whole calls, and why it ended."""
         samples = self.generation.samples
         readers = [CallReader(self.tools) for _ in range(samples)]
         for index in range(samples):
@@ -169,26 +167,26 @@ class _Chat:
                 if finish is not None:
                     choice.trace = await self.generation.trace(index)
                 yield self._chunk(choice)
-        if self.generation.wants_usage:
-            yield ChatChunk(
+        if self.generation.include_usage:
+            yield ChatCompletionChunk(
                 id=self.id,
                 created=self.generation.created,
-                model=self.generation.asked.model,
+                model=self.generation.request.model,
                 choices=[],
                 usage=self.generation.usage(),
             )
 
-    def _chunk(self, choice: ChunkChoice, *, first: bool = False) -> ChatChunk:
-        return ChatChunk(
+    def _chunk(self, choice: ChunkChoice, *, first: bool = False) -> ChatCompletionChunk:
+        return ChatCompletionChunk(
             id=self.id,
             created=self.generation.created,
-            model=self.generation.asked.model,
+            model=self.generation.request.model,
             choices=[choice],
             dropped_messages=self.dropped if first else UNSET,
         )
 
     def _logprobs(self, tokens: Sequence[Token]) -> ChatLogprobs | None:
-        if not (isinstance(self.generation.asked, ChatRequest) and self.generation.asked.logprobs):
+        if not (isinstance(self.generation.request, ChatRequest) and self.generation.request.logprobs):
             return None
         return ChatLogprobs([self._logprob(token) for token in tokens])
 
@@ -202,7 +200,7 @@ def _written(word: bytes, logprob: float) -> TokenLogprob:
     return TokenLogprob(word.decode(errors="replace"), logprob, list(word))
 
 
-def _finish(finish: str | None, called: bool) -> Finish:
+def _finish(finish: str | None, called: bool) -> FinishReason:
     if finish == "stop":
         return "tool_calls" if called else "stop"
     return "length"
