@@ -86,7 +86,7 @@ def test_an_old_name_is_refused_and_the_error_says_the_new_one(tmp_path, monkeyp
     overlay = tmp_path / "mine.toml"
     overlay.write_text("[pretrain]\nrate = 3")
     with pytest.raises(
-        BadRecipe, match=r"mine.toml: unknown key 'pretrain.rate'; its name is now 'pretrain.optim.lr'"
+        BadRecipe, match=r"mine.toml: unknown key 'pretrain.rate'; its name is now 'pretrain.optim.muon_lr'"
     ):
         load_recipe("small", [overlay])
     overlay.write_text("[training]\ntokens = 3")

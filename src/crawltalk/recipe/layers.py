@@ -21,7 +21,7 @@ from crawltalk.recipe.recipe import Recipe, derive
 from crawltalk.recipe.stages import FurtherStage
 
 PRESETS = Path(__file__).parents[1] / "presets"
-NOT_INHERITED = ("start",)
+NOT_INHERITED = ("resume_from",)
 """Fields that belong to one training and not to its repetition: the checkpoint to go on from."""
 
 Section = TypeVar("Section")
