@@ -95,7 +95,7 @@ def test_every_source_file_and_link_in_a_page_exists(path):
     assert missing == []
 
 
-@pytest.mark.parametrize("path", DOCS, ids=names_of)
+@pytest.mark.parametrize("path", [*DOCS, *RECORDS], ids=names_of)
 def test_every_module_function_and_recipe_field_in_a_page_exists(path):
     packages = {entry.stem for entry in PACKAGE.iterdir() if entry.is_dir() or entry.suffix == ".py"}
     sections = {field.name for field in dataclasses.fields(Recipe)}
@@ -103,16 +103,14 @@ def test_every_module_function_and_recipe_field_in_a_page_exists(path):
     for word in code_of(path.read_text(encoding="utf-8")):
         match = DOTTED.match(word.strip("()[]\"',;:"))
         name = match[1] if match and match.end() == len(match.string.split("=")[0]) else ""
-        first = name.split(".")[0]
+        first, last = name.split(".")[0], name.split(".")[-1]
         if first == "crawltalk":
             missing += [] if is_object(name) else [name]
-        elif first in packages | sections and not is_file_name(name):
+        elif word.startswith("--") and first in sections:
+            missing += [] if is_recipe_field(name) else [name]
+        elif path in DOCS and first in packages | sections and last not in FILE_TYPES and not last.isupper():
             missing += [] if is_recipe_field(name) or is_object(f"crawltalk.{name}") else [name]
     assert missing == []
-
-
-def is_file_name(name: str) -> bool:
-    return name.rpartition(".")[2] in FILE_TYPES
 
 
 def tree() -> set[str]:
