@@ -5,13 +5,14 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import BadInput
 from crawltalk.engine import Engine, Sampling
 from crawltalk.engine.backend import SLOTS
 from crawltalk.engine.service import Full, Service, Stream
 from support.engines import MODEL, NEVER, TOKENIZER
 
-LONG = Sampling(max_tokens=40, logit_bias=dict.fromkeys(TOKENIZER.stop_ids, -100.0))
+LONG = Sampling(max_tokens=40, logit_bias=dict.fromkeys(ChatRenderer(TOKENIZER).stop_ids, -100.0))
 
 
 def with_service(

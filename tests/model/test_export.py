@@ -12,6 +12,7 @@ import transformers
 from gguf import GGUFReader
 
 from crawltalk import Run
+from crawltalk.chat.render import ChatRenderer
 from crawltalk.cli import main
 from crawltalk.core.errors import BadInput
 from crawltalk.model.gguf import import_gguf
@@ -43,7 +44,7 @@ def shape_of(family: Family, **changes: Any) -> Shape:
 
 def save_random(folder: Path, shape: Shape, tokenizer: Tokenizer = TOKENIZER) -> None:
     save_model(random_model(shape), folder, eos=tokenizer.eot)
-    tokenizer.save(folder)
+    ChatRenderer(tokenizer).save(folder)
 
 
 class LlamaCpp:
@@ -89,7 +90,9 @@ def test_llama_cpp_says_what_our_model_says(tmp_path, family, tied):
     for text in ("The journey of a page", "tokens", "It"):
         prompt = TOKENIZER.encode(text)
         said, ours = peer.complete(prompt, 24), greedy(tmp_path, prompt, 24)
-        end = next((place + 1 for place, token in enumerate(ours) if token in TOKENIZER.stop_ids), 24)
+        end = next(
+            (place + 1 for place, token in enumerate(ours) if token in ChatRenderer(TOKENIZER).stop_ids), 24
+        )
         assert said == ours[:end]
 
 

@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from crawltalk.chat.format import ChatFormat
+from crawltalk.chat.messages import MessageLike
+from crawltalk.chat.render import ChatRenderer
+from crawltalk.chat.tool_calls import Tool
 from crawltalk.core.errors import BadInput
-from crawltalk.core.types import Message
 from crawltalk.engine.backend import Backend, Reference
 from crawltalk.engine.constraints import Constraint, Vocabulary
 from crawltalk.engine.native import Native, Precision, Unavailable
@@ -18,9 +21,6 @@ from crawltalk.engine.scheduler import Scheduler
 from crawltalk.model.hf import load_model
 from crawltalk.model.transformer import Transformer
 from crawltalk.tokenizer import Tokenizer
-
-REPLY_ROOM = 4
-"""A prompt may fill the context up to one part in four, which is left for the reply."""
 
 
 def make_backend(
@@ -44,8 +44,16 @@ class Engine:
     askers.
     """
 
-    def __init__(self, model: Transformer, tokenizer: Tokenizer, backend: Backend | None = None) -> None:
+    def __init__(
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        backend: Backend | None = None,
+        chat_format: ChatFormat | None = None,
+    ) -> None:
+        """`chat_format` None: the one that the tokenizer's control tokens are made for, if any."""
         self.tokenizer, self.shape = tokenizer, model.shape
+        self.chat = ChatRenderer(tokenizer, chat_format)
         self.backend = backend if backend is not None else make_backend(model)
         self.scheduler = Scheduler(self.backend, tokenizer, model.shape.context)
 
@@ -64,12 +72,12 @@ class Engine:
         `cache_bytes`: of keys and values that are kept (None: an eighth of the memory, at most 1 GiB).
         """
         dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-        model, tokenizer = load_model(folder, device=device, dtype=dtype), Tokenizer.load(folder)
-        engine = cls(model, tokenizer, make_backend(model, precision, cache_bytes))
+        model, chat = load_model(folder, device=device, dtype=dtype), ChatRenderer.load(folder)
+        engine = cls(model, chat.tokenizer, make_backend(model, precision, cache_bytes), chat.format)
         if precision == "int8":
             from crawltalk.engine.perplexity import check
 
-            check(cls(model, tokenizer), engine, precision)
+            check(cls(model, chat.tokenizer), engine, precision)
         return engine
 
     @property
@@ -98,12 +106,12 @@ class Engine:
         constraint = (
             Constraint.of_schema(self._vocabulary, sampling.schema) if sampling.schema is not None else None
         )
-        stop = self.tokenizer.stop_ids if stop is None else stop
+        stop = self.chat.stop_ids if stop is None else stop
         return Request(list(prompt), sampling, stop, samples, number, client, constraint, echo)
 
     @cached_property
     def _vocabulary(self) -> Vocabulary:
-        return Vocabulary(self.tokenizer)
+        return Vocabulary(self.tokenizer, self.chat.stop_ids)
 
     def recent(self, prompt: Sequence[int]) -> list[int]:
         """A prompt without its oldest tokens, if it is too long."""
@@ -172,35 +180,18 @@ class Engine:
             found.append(self.scheduler.read(prompt, self.backend.states).mean(dim=0))
         return torch.nn.functional.normalize(torch.stack(found), dim=-1).numpy()
 
-    def reply(self, messages: Sequence[Message], sampling: Sampling) -> str:
+    def reply(self, messages: Sequence[MessageLike], sampling: Sampling) -> str:
         """The assistant's reply to a conversation."""
         return "".join(self.stream_reply(messages, sampling))
 
-    def stream_reply(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[str]:
+    def stream_reply(self, messages: Sequence[MessageLike], sampling: Sampling) -> Iterator[str]:
         """The reply in pieces of whole characters."""
         for _, event in self.run([self.request(self.prompt(messages)[0], sampling)]):
             if event.text:
                 yield event.text
 
-    def prompt(self, messages: Sequence[Message]) -> tuple[list[int], int]:
-        """A conversation with the assistant's turn opened, and how many of its oldest turns were left out to
-        make it fit.
-
-        A system message at the front stays. Raises BadInput if the last message alone is too long.
+    def prompt(self, messages: Sequence[MessageLike], tools: Sequence[Tool] = ()) -> tuple[list[int], int]:
+        """A conversation with the assistant's turn opened, and how many of its oldest messages were left out to
+        make it fit (`ChatRenderer.fit`).
         """
-        system = [message for message in messages[:1] if message.role == "system"]
-        turns = list(messages[len(system) :])
-        room = self.context - max(1, self.context // REPLY_ROOM)
-        size, kept = len(self.tokenizer.encode_chat(system, reply=True)), 0
-        for message in reversed(turns):  # from the end: a long history costs no more than what fits
-            size += self.tokenizer.turn_size(message)
-            if size > room:
-                break
-            kept += 1
-        if turns and not kept:
-            raise BadInput(
-                f"the message has {size} tokens; this model has room for {room} of {self.context}: make it shorter"
-            )
-        return self.tokenizer.encode_chat([*system, *turns[len(turns) - kept :]], reply=True), len(
-            turns
-        ) - kept
+        return self.chat.fit(messages, self.context, tools=tools)

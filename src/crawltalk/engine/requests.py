@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Literal, NamedTuple
 
+from crawltalk.chat.tool_calls import overlap
 from crawltalk.engine.constraints import Constraint
 from crawltalk.engine.sampling import Sampling
 
@@ -84,11 +85,6 @@ class Text:
         keep = 0 if final else max(overlap(self._held, stop) for stop in self._stop)
         said, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
         return said
-
-
-def overlap(text: str, mark: str) -> int:
-    """The length of the longest beginning of `mark`, short of all of it, with which the text ends."""
-    return next((size for size in range(len(mark) - 1, 0, -1) if text.endswith(mark[:size])), 0)
 
 
 @dataclass(eq=False)

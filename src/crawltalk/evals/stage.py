@@ -6,10 +6,11 @@ from collections.abc import Sequence
 import msgspec
 
 from crawltalk import recipe
+from crawltalk.chat.messages import Conversation, Message
 from crawltalk.core.files import write_atomically
 from crawltalk.core.jsonl import read_jsonl, write_jsonl
 from crawltalk.core.shards import TokenShards
-from crawltalk.core.types import Conversation, Message, Problem
+from crawltalk.core.types import Problem
 from crawltalk.engine import Engine, Sampling
 from crawltalk.evals import base as base_model
 from crawltalk.evals.score import TASKS, Sample, refuses, standard_error

@@ -10,7 +10,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from crawltalk.core.types import Conversation, Document, Message, Placement, Problem
+from crawltalk.chat.messages import Conversation, Message
+from crawltalk.core.types import Document, Placement, Problem
 from crawltalk.recipe import Sft
 
 ASK = (

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from crawltalk import recipe
+from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.documents import read_documents
 from crawltalk.core.errors import BadInput
 from crawltalk.core.jsonl import read_jsonl, write_jsonl
@@ -18,7 +19,6 @@ from crawltalk.model.hf import load_model, save_model
 from crawltalk.model.transformer import IGNORED
 from crawltalk.posttraining.conversations import Maker
 from crawltalk.run.stage import Job, Metrics
-from crawltalk.tokenizer import Tokenizer
 from crawltalk.train.loop import fit
 
 
@@ -27,7 +27,7 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
     problems.jsonl.
     """
     config = job.config
-    tokenizer = Tokenizer.load(job.inputs["tokenizer"])
+    chat = ChatRenderer.load(job.inputs["tokenizer"])
     placements = list(read_jsonl(job.inputs["tokens"] / "documents.jsonl", Placement))
     inside = {placement.id for placement in placements if placement.role in ("flagship", "graded", "train")}
     documents = [document for document in read_documents(job.inputs["data"]) if document.id in inside]
@@ -43,7 +43,7 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
     rows = [
         row
         for conversation in conversations
-        if len((row := tokenizer.render(conversation.messages))[0]) <= model.shape.context
+        if len((row := chat.render(conversation.messages)).ids) <= model.shape.context
     ]
     if len(rows) < len(conversations):
         job.progress.warn(
@@ -63,9 +63,9 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
         machine=job.machine,
         start=config.start,
     )
-    assert tokenizer.chat is not None
-    tokenizer.save(job.out)
-    save_model(model, job.out, eos=tokenizer.specials[tokenizer.chat.end])
+    assert chat.format is not None
+    chat.save(job.out)
+    save_model(model, job.out, eos=chat.tokenizer.specials[chat.format.end])
     return {"conversations": len(conversations), "assistant_tokens": spoken, **metrics}
 
 

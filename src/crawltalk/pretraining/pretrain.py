@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from crawltalk import recipe
+from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import BadInput
 from crawltalk.core.jsonl import write_jsonl
 from crawltalk.core.shards import TokenShards
@@ -33,7 +34,8 @@ SAMPLE = Sampling(temperature=0.7, top_k=50, max_tokens=60)
 def pretrain(job: Job[recipe.Pretrain]) -> Metrics:
     """Train the base model; writes an HF folder with log.jsonl and samples.jsonl."""
     config, ranks = job.config, Ranks.join(job.machine)
-    tokenizer = Tokenizer.load(job.inputs["tokenizer"])
+    chat = ChatRenderer.load(job.inputs["tokenizer"])
+    tokenizer = chat.tokenizer
     train, validation = TokenShards(job.inputs["tokens"], "train"), TokenShards(job.inputs["tokens"], "val")
     if train.index.vocab_size != tokenizer.size:
         raise BadInput(
@@ -71,7 +73,7 @@ def pretrain(job: Job[recipe.Pretrain]) -> Metrics:
     def keep(done: int, model: Transformer) -> None:
         folder = job.out / "checkpoints" / f"step-{done:06d}"
         save_model(model, folder, eos=tokenizer.eot)
-        tokenizer.save(folder)
+        chat.save(folder)
 
     metrics = fit(
         model,
@@ -99,7 +101,7 @@ def pretrain(job: Job[recipe.Pretrain]) -> Metrics:
         if "samples" in (row := json.loads(line))
     ]
     write_jsonl(job.out / "samples.jsonl", [sample for row in looks for sample in row["samples"]])
-    tokenizer.save(job.out)
+    chat.save(job.out)
     save_model(model, job.out, eos=tokenizer.eot, bos=None)
     tokens = steps * rows * config.model.context
     peak = ranks.world * matmul_peak(getattr(torch, str(metrics["dtype"])), ranks.device(job.machine.device))

@@ -94,7 +94,7 @@ def serve(
         for folder in set(folders.values())
     }
     models = {name: services[folder] for name, folder in folders.items()}
-    tokenizers = {name: service.engine.tokenizer for name, service in models.items()}
+    renderers = {name: service.engine.chat for name, service in models.items()}
     hosts = _LOCAL if host in _LOCAL else None
     settings = Settings(
         keys=keys, rate=rate, timeout=timeout, max_body=max_body, hosts=hosts, log_prompts=log_prompts
@@ -105,7 +105,7 @@ def serve(
         if index
         else {}
     )
-    app = make_app(models, settings, routes(served, STAGES, tokenizers, index, settings), traces)
+    app = make_app(models, settings, routes(served, STAGES, renderers, index, settings), traces)
     log = logging.getLogger("crawltalk.serve")
     log.addHandler(logging.StreamHandler(sys.stderr))
     log.setLevel(logging.INFO)

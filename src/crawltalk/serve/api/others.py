@@ -46,7 +46,7 @@ def _card(serving: "Serving", name: str) -> ModelCard:
         id=name,
         created=serving.started,
         context_length=engine.context,
-        chat=engine.tokenizer.chat is not None,
+        chat=engine.chat.format is not None,
         trace=name in serving.traces,
     )
 
@@ -80,7 +80,8 @@ async def tokenize(serving: "Serving", request: Request, asked: TokenizeRequest)
         raise bad_request("give text or messages, one of them", "text")
     if asked.messages is not None:
         turns = conversation(asked.messages)
-        ids = await asyncio.to_thread(tokenizer.encode_chat, turns, reply=True)
+        chat = serving.service(asked.model).engine.chat
+        ids = await asyncio.to_thread(chat.encode_chat, turns, reply=True)
     else:
         ids = await asyncio.to_thread(tokenizer.encode, asked.text or "")
     return json_response(TokenizeAnswer(ids, [tokenizer.decode([index]) for index in ids], len(ids)))

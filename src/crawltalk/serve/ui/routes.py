@@ -18,10 +18,12 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from crawltalk.chat.messages import Message
 from crawltalk.chat.prompts import as_assistant, few_shot
+from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import MissingInput
 from crawltalk.core.jsonl import read_jsonl
-from crawltalk.core.types import Message, Placement
+from crawltalk.core.types import Placement
 from crawltalk.retrieval.search import Search
 from crawltalk.retrieval.trace import TraceIndex
 from crawltalk.run.folder import RunFolder
@@ -31,7 +33,6 @@ from crawltalk.serve.http.body import read_body
 from crawltalk.serve.settings import Settings
 from crawltalk.serve.ui import browse
 from crawltalk.serve.ui.runs import Runs
-from crawltalk.tokenizer import Tokenizer
 
 STATIC = Path(__file__).parent / "static"
 _FRESH = {"cache-control": "no-cache"}
@@ -120,16 +121,16 @@ class _Files(StaticFiles):
 def routes(
     run: RunFolder | None,
     stages: Sequence[Stage],
-    tokenizers: Mapping[str, Tokenizer],
+    renderers: Mapping[str, ChatRenderer],
     trace: TraceIndex | None,
     settings: Settings,
 ) -> list[BaseRoute]:
     """The page and its JSON.
 
-    `run`: the served one, None where a model from elsewhere is served; `tokenizers`: of each model; `trace`:
+    `run`: the served one, None where a model from elsewhere is served; `renderers`: of each model; `trace`:
     of the run's training data, if it has an index.
     """
-    pages = _Pages(run, stages, tokenizers, trace)
+    pages = _Pages(run, stages, renderers, trace)
 
     def get(path: str, asked: type[Struct], answer: Callable[[Any], Any]) -> Route:
         async def endpoint(request: Request) -> Response:
@@ -184,10 +185,10 @@ class _Pages:
         self,
         run: RunFolder | None,
         stages: Sequence[Stage],
-        tokenizers: Mapping[str, Tokenizer],
+        renderers: Mapping[str, ChatRenderer],
         trace: TraceIndex | None,
     ) -> None:
-        self.served, self.tokenizers, self.trace = run, tokenizers, trace
+        self.served, self.renderers, self.trace = run, renderers, trace
         self.beside = Runs(run, stages) if run else None
         self.index = Search(run) if run else None
 
@@ -212,11 +213,12 @@ class _Pages:
         """The tokens of a text or a conversation: id, bytes in hexadecimal digits, and the name of a control
         token.
         """
-        tokenizer = self._tokenizer(asked.model)
+        chat = self._renderer(asked.model)
+        tokenizer = chat.tokenizer
         ids = (
             tokenizer.encode(asked.text)
             if asked.messages is None
-            else tokenizer.render(asked.messages, reply=True)[0]
+            else chat.encode_chat(asked.messages, reply=True)
         )
         names = {index: name for name, index in tokenizer.specials.items()}
         rows = [
@@ -229,7 +231,7 @@ class _Pages:
         """How the first chunk of a text is merged: after each step its parts, in hexadecimal digits."""
         return [
             [part.hex() for part in parts]
-            for parts in self._tokenizer(asked.model).steps(asked.text[:_CHUNK])
+            for parts in self._renderer(asked.model).tokenizer.steps(asked.text[:_CHUNK])
         ]
 
     def traced(self, asked: Traced) -> dict[str, Any]:
@@ -285,12 +287,12 @@ class _Pages:
         """The log of a training."""
         return self._runs().log(asked.run, asked.stage, asked.start)
 
-    def _tokenizer(self, model: str) -> Tokenizer:
-        if model not in self.tokenizers:
+    def _renderer(self, model: str) -> ChatRenderer:
+        if model not in self.renderers:
             raise MissingInput(
-                f"there is no model {model[:100]!r} here; there are: {', '.join(self.tokenizers)}"
+                f"there is no model {model[:100]!r} here; there are: {', '.join(self.renderers)}"
             )
-        return self.tokenizers[model]
+        return self.renderers[model]
 
     def _run(self) -> RunFolder:
         if self.served is None:
