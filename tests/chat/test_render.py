@@ -3,7 +3,6 @@
 import dataclasses
 import json
 from functools import cache
-from typing import Any
 
 import jinja2
 import msgspec
@@ -26,39 +25,16 @@ from crawltalk.chat.messages import (
     ToolCall,
 )
 from crawltalk.chat.render import ChatRenderer
-from crawltalk.chat.tool_calls import Tool
 from crawltalk.core.errors import BadInput
 from crawltalk.tokenizer import Tokenizer, patterns, train
 from crawltalk.tokenizer.tokenizer import CALL_START, RESPONSE_START, SPECIALS
+from support.conversations import CALLING, CALLS, PLAIN, TOOLS, as_rows
 from support.tokenizers import TEXT
 
 tricky = st.one_of(
     st.text(max_size=60),
     st.lists(st.sampled_from([*SPECIALS, " ", "\n", "123", "é", "🙂", "the"]), max_size=12).map("".join),
 )
-TOOLS = [
-    Tool(name="time", description="What time is it, <now>?"),
-    Tool(name="weather", parameters={"type": "object", "properties": {"city": {"enum": ["Zürich"]}}}),
-]
-CALLS = [
-    ToolCall(FunctionCall("time", '{"zone": "UTC"}'), id="1"),
-    ToolCall(FunctionCall("weather", ""), id="2"),
-]
-PLAIN = [
-    Message("system", "Be brief."),
-    Message("user", "What is 2 + 2?"),
-    Message("assistant", "Four,\n\nI think."),
-]
-CALLING = [
-    *PLAIN,
-    Message("user", "What time is it?"),
-    Message("assistant", "Let me see.", tool_calls=CALLS),
-    Message("tool", "noon", tool_call_id="1"),
-    Message("tool", "rain\n", tool_call_id="2"),
-    Message("assistant", "", tool_calls=CALLS[:1]),
-    Message("tool", "1 pm"),
-    Message("assistant", "Noon, then one."),
-]
 
 
 @cache
@@ -87,10 +63,6 @@ def renderer(kind: str) -> ChatRenderer:
     return ChatRenderer(made, dataclasses.replace(CHATML, default_system="You help.\nAlways 🙂."))
 
 
-def rows_of(messages: list[Message]) -> list[dict[str, Any]]:
-    return json.loads(msgspec.json.encode(messages))
-
-
 @pytest.mark.parametrize("reply", [False, True])
 @pytest.mark.parametrize("tools", [[], TOOLS], ids=["no tools", "tools"])
 @pytest.mark.parametrize("messages", [PLAIN, PLAIN[1:], CALLING], ids=["system", "no system", "calls"])
@@ -101,7 +73,7 @@ def test_conversations_render_as_transformers_renders_them(kind, messages, tools
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
     described = [tool.described() for tool in tools] or None
     ids = theirs.apply_chat_template(
-        rows_of(messages), tools=described, add_generation_prompt=reply, tokenize=True, return_dict=True
+        as_rows(messages), tools=described, add_generation_prompt=reply, tokenize=True, return_dict=True
     )["input_ids"]
     ours, _ = chat.render(messages, tools=tools, reply=reply)
     assert ours == ids
@@ -114,10 +86,10 @@ def test_the_template_alone_gives_the_text_of_our_ids(kind):
     assert chat.format is not None
     environment = SandboxedEnvironment()
     environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
-    rows = rows_of(CALLING)
+    rows = as_rows(CALLING)
     for row in rows:
         for call in row.get("tool_calls", ()):  # Hugging Face's own form: an object, not its text
-            call["function"]["arguments"] = json.loads(call["function"]["arguments"] or "{}")
+            call["function"]["arguments"] = json.loads(call["function"]["arguments"])
     text = environment.from_string(chat.format.template()).render(
         messages=rows, tools=[tool.described() for tool in TOOLS], add_generation_prompt=True
     )
@@ -216,6 +188,14 @@ def test_plain_dicts_are_messages_and_what_is_no_message_is_named():
         with pytest.raises(BadInput, match=message) as error:
             chat.render([Message("user", "Hi"), wrong])
         assert "\n" not in str(error.value)
+
+
+def test_a_call_without_arguments_has_an_empty_object_of_them():
+    call = ToolCall(FunctionCall("time", ""))
+    chat = renderer("ours")
+    assert '"arguments": {}}' in chat.tokenizer.decode(
+        chat.encode_chat([Message("assistant", "", tool_calls=[call])])
+    )
 
 
 def test_images_and_sounds_are_refused_by_models_that_read_text_only():

@@ -59,13 +59,14 @@ class FunctionCall(msgspec.Struct, forbid_unknown_fields=True):
     arguments: str
 
 
-class ToolCall(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+class ToolCall(
+    msgspec.Struct, tag_field="type", tag="function", forbid_unknown_fields=True, omit_defaults=True
+):
     """A call that the assistant makes."""
 
     function: FunctionCall
     id: str | None = None
     """By which the result names its call."""
-    type: Literal["function"] = "function"
 
 
 class Message(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
