@@ -21,7 +21,8 @@ from crawltalk.core.errors import BadInput, MissingInput
 from crawltalk.core.types import Document
 from crawltalk.data.record.funnel import REMOVED_COLUMNS, Removed
 from crawltalk.engine.sampling import Sampling, distribution
-from crawltalk.pipeline import STAGES
+from crawltalk.pipeline import stages
+from crawltalk.recipe.layers import load_recipe
 from crawltalk.retrieval.search import Search
 from crawltalk.run.folder import RunFolder
 from crawltalk.run.manifest import Manifest
@@ -174,7 +175,7 @@ def test_only_runs_beside_the_served_one_can_be_asked_for(tmp_path):
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / "recipe.toml").write_text("")
     (tmp_path / "recipe.toml").write_text("")
-    runs = Runs(RunFolder(tmp_path / "runs" / "mine"), STAGES)
+    runs = Runs(RunFolder(tmp_path / "runs" / "mine"))
     assert runs.names() == ["mine", "other"]
     for name in ("..", ".", "", "../runs/mine", str(tmp_path), "other/../mine"):
         with pytest.raises(MissingInput, match="no run"):
@@ -188,7 +189,7 @@ def test_a_log_is_read_on_by_whole_lines_and_from_the_front_when_it_began_anew(t
     run.work("pretrain").mkdir(parents=True)
     (run.path / "recipe.toml").write_text("")
     log = run.work("pretrain") / "log.jsonl"
-    runs = Runs(run, STAGES)
+    runs = Runs(run)
     log.write_text('{"step": 0, "loss": 2.0, "samples": ["x"]}\n{"step": 1, "lo')
     first = runs.log("mine", "pretrain", 0)
     assert first.rows == [{"step": 0, "loss": 2.0}]
@@ -203,7 +204,7 @@ def test_a_log_is_read_on_by_whole_lines_and_from_the_front_when_it_began_anew(t
 
 
 def test_a_model_from_elsewhere_has_no_run_to_show():
-    app = make_app({}, Settings(), routes(None, STAGES, {}, None, Settings()))
+    app = make_app({}, Settings(), routes(None, {}, None, Settings()))
     with TestClient(app) as client:
         assert client.get("/").headers["content-type"].startswith("text/html")
         assert client.get("/api/about").json()["run"] is None
@@ -737,7 +738,7 @@ def test_the_data_page_shows_why_pages_went_and_finds_what_stayed(tab, nano):
 def test_the_runs_page_draws_curves_and_names_inputs(tab, nano):
     tab.goto("/#/runs")
     tab.locator(".chart canvas").nth(1).wait_for()
-    assert tab.locator(".stages > li").count() == len(STAGES)
+    assert tab.locator(".stages > li").count() == len(stages(load_recipe("nano")))
     ink = "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(value => value > 0)"
     assert tab.locator(".chart canvas").first.evaluate(ink)
     fingerprint = RunFolder(nano).manifest("tokens").fingerprint[:8]

@@ -31,11 +31,13 @@ class Document(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Problem(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A question whose reply can be verified."""
+    """A question whose reply can be scored."""
 
     prompt: str
     answer: str
+    """What a right reply says, in the terms of the task's score."""
     task: str
+    """The kind of problem; `crawltalk.tasks.TASK_OF` finds its task."""
 
 
 class Placement(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

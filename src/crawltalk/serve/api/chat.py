@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from crawltalk.chat.messages import Message, ToolCall
-from crawltalk.engine.requests import Token
+from crawltalk.engine.sequence import Token
 from crawltalk.serve.api.errors import bad_request
 from crawltalk.serve.api.generation import Generation, Reply, default, respond, sampling
 from crawltalk.serve.api.protocol import (
@@ -144,13 +144,15 @@ class _Chat:
             yield self._chunk(ChunkChoice(index=index, delta=Delta(role="assistant", content="")), first=True)
         async for index, event in self.generation.events():
             logprobs = self._logprobs(event.tokens) if event.tokens else None
-            for part in readers[index].read(event.text, final=event.finish is not None):
+            for part in readers[index].read(event.text, final=event.finish_reason is not None):
                 delta = _delta(part, readers[index].num_calls - 1)
                 yield self._chunk(ChunkChoice(index=index, delta=delta, logprobs=logprobs))
                 logprobs = None
-            if event.finish is not None or logprobs is not None:
+            if event.finish_reason is not None or logprobs is not None:
                 finish = (
-                    _finish(event.finish, readers[index].num_calls > 0) if event.finish is not None else None
+                    _finish(event.finish_reason, readers[index].num_calls > 0)
+                    if event.finish_reason is not None
+                    else None
                 )
                 choice = ChunkChoice(index=index, delta=Delta(), logprobs=logprobs, finish_reason=finish)
                 if finish is not None:

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from crawltalk.engine import Engine
-from crawltalk.engine.requests import Token
+from crawltalk.engine.sequence import Token
 from crawltalk.serve.api.errors import bad_request
 from crawltalk.serve.api.generation import Generation, Reply, default, respond, sampling
 from crawltalk.serve.api.protocol import (
@@ -112,8 +112,8 @@ class _Completion:
             choice = CompletionChoice(index=index, text=prompt + event.text)
             choice.logprobs = self._logprobs([*tokens, *event.tokens], before)
             characters[index] = before + len(choice.text)
-            if event.finish is not None:
-                choice.finish_reason = _finish(event.finish)
+            if event.finish_reason is not None:
+                choice.finish_reason = _finish(event.finish_reason)
                 choice.trace = await self.generation.trace(index)
             yield self._part([choice])
         if self.generation.wants_usage:

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from crawltalk.engine import Sampling
-from crawltalk.engine.requests import Event, Finish, Token
+from crawltalk.engine.sequence import FinishReason, StepOutput, Token
 from crawltalk.engine.service import Stream
 from crawltalk.serve.api.errors import ClientGone, as_api_error, bad_request, internal_error, shutting_down
 from crawltalk.serve.api.protocol import Generate, PromptDetails, Usage
@@ -62,7 +62,7 @@ class Reply:
 
     text: str = ""
     tokens: list[Token] = field(default_factory=list)
-    finish: Finish | None = None
+    finish: FinishReason | None = None
     began: float = 0.0
     """When its first tokens came."""
     first: int = 0
@@ -100,7 +100,7 @@ class Generation:
         try:
             for prompt in self.prompts:
                 stream = await self.service.submit(
-                    prompt, sampling, samples=self.samples, client=self.client, echo=echo
+                    prompt, sampling, samples=self.samples, client=self.client, prompt_logprobs=echo
                 )
                 self.streams.append(stream)
         except BaseException:
@@ -111,7 +111,7 @@ class Generation:
         for stream in self.streams:
             await stream.aclose()
 
-    async def events(self) -> AsyncIterator[tuple[int, Event]]:
+    async def events(self) -> AsyncIterator[tuple[int, StepOutput]]:
         """(choice, event), prompt after prompt; `replies` grow by them. Raises ApiError if the server shuts
         down.
         """
@@ -119,7 +119,7 @@ class Generation:
         for number, stream in enumerate(self.streams):
             first = number * self.samples
             async for event in stream:
-                choice = first + event.sample
+                choice = first + event.index
                 self._add(self.replies[choice], event, began)
                 yield choice, event
             if any(
@@ -127,16 +127,16 @@ class Generation:
             ):
                 raise shutting_down()
 
-    def _add(self, reply: Reply, event: Event, began: float) -> None:
+    def _add(self, reply: Reply, event: StepOutput, began: float) -> None:
         metrics, model, now = self.serving.metrics, self.asked.model, time.perf_counter()
         if event.tokens and not reply.tokens:
             reply.began, reply.first = now, len(event.tokens)
             metrics.first_token.labels(model).observe(now - began)
         reply.text += event.text
         reply.tokens += event.tokens
-        reply.finish = event.finish
+        reply.finish = event.finish_reason
         later = len(reply.tokens) - reply.first
-        if event.finish is not None and later:
+        if event.finish_reason is not None and later:
             metrics.each_token.labels(model).observe((now - reply.began) / later)
 
     async def wait(self) -> None:

@@ -4,7 +4,7 @@ tokens.
 What the page says to the model goes over OpenAI's API like any other client's.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,7 +27,6 @@ from crawltalk.core.types import Placement
 from crawltalk.retrieval.search import Search
 from crawltalk.retrieval.trace import TraceIndex
 from crawltalk.run.folder import RunFolder
-from crawltalk.run.stage import Stage
 from crawltalk.serve.api.errors import ApiError, of_decoding
 from crawltalk.serve.http.body import read_body
 from crawltalk.serve.settings import Settings
@@ -120,7 +119,6 @@ class _Files(StaticFiles):
 
 def routes(
     run: RunFolder | None,
-    stages: Sequence[Stage],
     renderers: Mapping[str, ChatRenderer],
     trace: TraceIndex | None,
     settings: Settings,
@@ -130,7 +128,7 @@ def routes(
     `run`: the served one, None where a model from elsewhere is served; `renderers`: of each model; `trace`:
     of the run's training data, if it has an index.
     """
-    pages = _Pages(run, stages, renderers, trace)
+    pages = _Pages(run, renderers, trace)
 
     def get(path: str, asked: type[Struct], answer: Callable[[Any], Any]) -> Route:
         async def endpoint(request: Request) -> Response:
@@ -184,12 +182,11 @@ class _Pages:
     def __init__(
         self,
         run: RunFolder | None,
-        stages: Sequence[Stage],
         renderers: Mapping[str, ChatRenderer],
         trace: TraceIndex | None,
     ) -> None:
         self.served, self.renderers, self.trace = run, renderers, trace
-        self.beside = Runs(run, stages) if run else None
+        self.beside = Runs(run) if run else None
         self.index = Search(run) if run else None
 
     def about(self, _: Nothing) -> dict[str, Any]:

@@ -1,22 +1,19 @@
 """Runs beside each other: their stages, what each was made from, and the logs of their trainings."""
 
 import contextlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from crawltalk.core.errors import MissingInput, UserError
+from crawltalk.pipeline import stages
 from crawltalk.run.folder import RunFolder, StageState
-from crawltalk.run.stage import Stage
 
 RUNS = 50
 """Of a folder that are listed: the served one, then the newest."""
 LOG_BYTES = 1 << 18
 """Of a log in one answer."""
-LOGGED = ("pretrain", "sft")
-"""Stages that train, and write `log.jsonl`."""
 _FIGURES = (
     "seconds",
     "cpu_seconds",
@@ -45,8 +42,8 @@ class Runs:
     for.
     """
 
-    def __init__(self, served: RunFolder, stages: Sequence[Stage]) -> None:
-        self.served, self.stages = served, stages
+    def __init__(self, served: RunFolder) -> None:
+        self.served = served
 
     def names(self) -> list[str]:
         """The served run first, then the newest."""
@@ -70,7 +67,7 @@ class Runs:
         run = self.run(name)
         try:
             recipe = run.recipe()
-            states = run.states(self.stages, recipe).values()
+            states = run.states(stages(recipe), recipe).values()
         except (UserError, FileNotFoundError) as error:  # not there: a stage is put in its place right now
             return {"name": name, "about": "", "error": str(error), "stages": []}
         return {
@@ -83,8 +80,9 @@ class Runs:
     def log(self, name: str, stage: str, start: int) -> Log:
         """The rows of a stage's log from a byte on, of the training that goes on if there is one."""
         run = self.run(name)
-        if stage not in LOGGED:
-            raise MissingInput(f"{stage[:100]!r} writes no log; these do: {', '.join(LOGGED)}")
+        logged = [each.name for each in stages(run.recipe()) if each.makes]
+        if stage not in logged:
+            raise MissingInput(f"{stage[:100]!r} writes no log; these do: {', '.join(logged)}")
         for folder in (run.work(stage), run.folder(stage)):
             with contextlib.suppress(FileNotFoundError):  # also when the stage is put in its place right now
                 return _rows(folder / "log.jsonl", start)
@@ -96,6 +94,7 @@ def _row(run: RunFolder, state: StageState) -> dict[str, Any]:
     row: dict[str, Any] = {
         "stage": stage.name,
         "about": stage.about,
+        "makes": stage.makes,
         "state": state.state,
         "reasons": state.reasons,
     }

@@ -4,7 +4,6 @@ import { get } from "./api.js";
 import { bytes, html, number, Problem, scripts, useAsked, useEffect, useEvery, useRef, useState } from "./ui.js";
 
 const POLL = 2; // seconds
-const LOGS = ["pretrain", "sft"];
 const STATES = { fresh: "up to date", borrowed: "of another run", stale: "out of date", partial: "in the making", absent: "not yet" };
 const MANY = 6; // runs in one chart
 const FEW = 7; // metrics of a stage that are always shown
@@ -34,7 +33,7 @@ function Run({ name, beside }) {
   useEvery(POLL, () => beat(tick + 1), [tick]);
   if (asked.error || error) return html`<${Problem} text=${asked.error ?? error} />`;
   return html`<h2>${name}</h2><p class="soft">${about}</p>
-    ${LOGS.map(stage => html`<${Curves} key=${stage} stage=${stage} runs=${[name, ...beside]} />`)}
+    ${stages.filter(stage => stage.makes).map(({ stage }) => html`<${Curves} key=${stage} stage=${stage} runs=${[name, ...beside]} />`)}
     ${stages.length > 0 && html`<h2>Stages</h2><ul class="stages">${stages.map(stage => html`<${Stage} key=${stage.stage} stage=${stage} stages=${stages} />`)}</ul>`}`;
 }
 
@@ -86,7 +85,7 @@ function Curves({ stage, runs }) {
     return [line(`${name}loss`, rows, "loss", place, false), line(`${name}bits per byte, validation`, rows, "val_bpb", place, true)];
   }).filter(one => one.x.length > 0);
   if (!lines.length) return null;
-  return html`<h2>${{ pretrain: "Pretraining", sft: "Fine-tuning" }[stage]}</h2><${Chart} label=${lines.map(spoken).join("; ")} lines=${lines} />`;
+  return html`<h2>${{ pretrain: "Pretraining", sft: "Fine-tuning" }[stage] ?? stage}</h2><${Chart} label=${lines.map(spoken).join("; ")} lines=${lines} />`;
 }
 
 function line(label, rows, key, place, dashed) {
