@@ -22,10 +22,11 @@ import torch
 import transformers
 
 from crawltalk import Run
+from crawltalk.chat.messages import Conversation, Message
 from crawltalk.cli import main
 from crawltalk.core.jsonl import read_jsonl
 from crawltalk.core.shards import TokenShards
-from crawltalk.core.types import Conversation, Message, Problem
+from crawltalk.core.types import Problem
 from crawltalk.engine import load_engine
 from crawltalk.model.hf import load_model
 from crawltalk.models import model_folder

@@ -1,13 +1,14 @@
 """The Python face: `from crawltalk import Run; Run("runs/small").chat("What is dysprosium?")`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crawltalk.chat.messages import Message, MessageLike
 from crawltalk.core.documents import read_documents
 from crawltalk.core.jsonl import read_jsonl
-from crawltalk.core.types import Document, Message, Placement
+from crawltalk.core.types import Document, Placement
 from crawltalk.models import model_of_run
 from crawltalk.pipeline import stages
 from crawltalk.run.folder import RunFolder
@@ -27,7 +28,12 @@ class Run:
         self.recipe = self.folder.recipe()
 
     def chat(
-        self, message: str, *, history: list[Message] | None = None, temperature: float = 0.0, seed: int = 0
+        self,
+        message: str,
+        *,
+        history: Sequence[MessageLike] | None = None,
+        temperature: float = 0.0,
+        seed: int = 0,
     ) -> str:
         """The assistant's reply to `message` after `history`. Raises MissingInput if the run has no assistant
         yet.

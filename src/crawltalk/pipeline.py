@@ -27,7 +27,7 @@ STAGES = (
     Stage(
         "tokenizer",
         ("data",),
-        "crawltalk.tokenizer.stage:tokenizer",
+        "crawltalk.pretraining.tokenizer:tokenizer",
         "byte-level BPE learned from the documents",
     ),
     Stage(

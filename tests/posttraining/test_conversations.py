@@ -5,8 +5,9 @@ from collections import Counter
 
 import pytest
 
+from crawltalk.chat.messages import Conversation
 from crawltalk.core.errors import BadRecipe
-from crawltalk.core.types import Conversation, Problem
+from crawltalk.core.types import Problem
 from crawltalk.posttraining.conversations import make_conversations, two_exchanges
 from crawltalk.recipe import Sft
 from crawltalk.tasks import TASK_OF

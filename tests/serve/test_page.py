@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from playwright.sync_api import expect, sync_playwright
 
+from crawltalk.chat.render import ChatRenderer
 from crawltalk.engine.sampling import Sampling, distribution
 from crawltalk.pipeline import stages
 from crawltalk.recipe.layers import load_recipe
@@ -558,7 +559,7 @@ def test_a_training_that_goes_on_is_drawn_as_it_goes(tab, run):
 
 def page_of_a_model(settings):
     """A server of a small random model with its page."""
-    return serving(settings, routes=routes(None, {"tiny": TOKENIZER}, None, settings))
+    return serving(settings, routes=routes(None, {"tiny": ChatRenderer(TOKENIZER)}, None, settings))
 
 
 def test_a_server_with_keys_asks_for_one(chromium):

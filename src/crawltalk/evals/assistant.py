@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from crawltalk.chat.messages import Conversation, Message
 from crawltalk.core.jsonl import read_jsonl
-from crawltalk.core.types import Conversation, Message, Problem
+from crawltalk.core.types import Problem
 from crawltalk.engine import Engine, Sampling
 from crawltalk.evals.scores import ScoredReply, score_reply
 from crawltalk.run.stage import Progress

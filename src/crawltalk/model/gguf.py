@@ -2,7 +2,6 @@
 layout.
 """
 
-import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,13 @@ from gguf import GGUFReader
 from gguf.quants import dequantize
 from torch import Tensor
 
+from crawltalk.chat.format import from_template
+from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import BadInput
 from crawltalk.model.hf import load_hf, save_model
 from crawltalk.model.shape import Shape
 from crawltalk.model.transformer import Transformer
-from crawltalk.tokenizer import ChatFormat, Tokenizer, patterns
-from crawltalk.tokenizer.chat import detect
+from crawltalk.tokenizer import Tokenizer, patterns
 
 PATTERNS = {
     "smollm": patterns.SMOLLM,
@@ -88,9 +88,9 @@ def import_gguf(path: str | Path, folder: str | Path) -> None:
         weights[new_name] = values
     model = Transformer(shape)
     load_hf(model, weights, path)
-    tokenizer = read_tokenizer(fields, path)
-    tokenizer.save(folder)
-    eos = fields.get("tokenizer.ggml.eos_token_id", tokenizer.eot)
+    chat = read_tokenizer(fields, path)
+    chat.save(folder)
+    eos = fields.get("tokenizer.ggml.eos_token_id", chat.tokenizer.eot)
     save_model(model, folder, eos=eos, bos=fields.get("tokenizer.ggml.bos_token_id"))
 
 
@@ -109,8 +109,8 @@ def unpermute(weight: Tensor, heads: int) -> Tensor:
     return weight.view(heads, rows // heads // 2, 2, columns).transpose(1, 2).reshape(rows, columns)
 
 
-def read_tokenizer(fields: dict[str, Any], path: str | Path) -> Tokenizer:
-    """The tokenizer that a GGUF file carries."""
+def read_tokenizer(fields: dict[str, Any], path: str | Path) -> ChatRenderer:
+    """The tokenizer that a GGUF file carries, with its chat format."""
     pre = fields.get("tokenizer.ggml.pre", "default")
     if fields.get("tokenizer.ggml.model") != "gpt2" or pre not in PATTERNS:
         raise BadInput(
@@ -125,14 +125,5 @@ def read_tokenizer(fields: dict[str, Any], path: str | Path) -> Tokenizer:
         (left, right)
         for left, _, right in (merge.partition(" ") for merge in fields["tokenizer.ggml.merges"])
     ]
-    return Tokenizer.from_parts(vocab, merges, PATTERNS[pre], specials, chat=_chat(fields, specials))
-
-
-def _chat(fields: dict[str, Any], specials: dict[str, int]) -> ChatFormat | None:
-    chat = detect(specials)
-    system = re.search(
-        r"<\|im_start\|>system\n(.+?)<\|im_end\|>", fields.get("tokenizer.chat_template", ""), re.DOTALL
-    )
-    if chat is None or system is None:
-        return chat
-    return dataclasses.replace(chat, default_system=system[1])
+    tokenizer = Tokenizer.from_parts(vocab, merges, PATTERNS[pre], specials)
+    return ChatRenderer(tokenizer, from_template(fields.get("tokenizer.chat_template", ""), specials))

@@ -3,7 +3,8 @@
 import random
 from collections.abc import Iterable, Mapping, Sequence
 
-from crawltalk.core.types import Conversation, Document, Placement, Problem
+from crawltalk.chat.messages import Conversation
+from crawltalk.core.types import Document, Placement, Problem
 from crawltalk.recipe import Sft
 from crawltalk.tasks import Task, check_task_names, draw_corpus, make_tasks
 from crawltalk.tasks.recall import Flagship

@@ -3,6 +3,7 @@ tokens counted.
 """
 
 from crawltalk import recipe
+from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.documents import read_documents
 from crawltalk.core.errors import BadInput
 from crawltalk.core.jsonl import read_jsonl, write_jsonl
@@ -10,7 +11,6 @@ from crawltalk.core.types import Placement
 from crawltalk.model.hf import load_model, save_model
 from crawltalk.posttraining.conversations import make_conversations
 from crawltalk.run.stage import Job, Metrics
-from crawltalk.tokenizer import Tokenizer
 from crawltalk.train.batches import padded_rows
 from crawltalk.train.loop import TrainingOptions, fit
 from crawltalk.train.objectives.cross_entropy import cross_entropy
@@ -22,7 +22,7 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
     problems.jsonl.
     """
     config, ranks = job.config, Ranks.join(job.machine, str(job.out))
-    tokenizer = Tokenizer.load(job.inputs["tokenizer"])
+    chat = ChatRenderer.load(job.inputs["tokenizer"])
     placements = list(read_jsonl(job.inputs["tokens"] / "documents.jsonl", Placement))
     inside = {placement.id for placement in placements if placement.role in ("flagship", "graded", "train")}
     documents = [document for document in read_documents(job.inputs["data"]) if document.id in inside]
@@ -38,7 +38,7 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
     rows = [
         row
         for conversation in conversations
-        if len((row := tokenizer.render(conversation.messages))[0]) <= model.shape.context
+        if len((row := chat.render(conversation.messages)).ids) <= model.shape.context
     ]
     if len(rows) < len(conversations):
         job.progress.warn(
@@ -58,8 +58,8 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
     ranks.leave()
     if ranks.rank > 0:
         return metrics
-    assert tokenizer.chat is not None
-    tokenizer.save(job.out)
-    save_model(model, job.out, eos=tokenizer.specials[tokenizer.chat.end])
+    assert chat.format is not None
+    chat.save(job.out)
+    save_model(model, job.out, eos=chat.tokenizer.specials[chat.format.end])
     learned = sum(sum(mask) for _, mask in rows)
     return {"conversations": len(conversations), "assistant_tokens": learned, **metrics}

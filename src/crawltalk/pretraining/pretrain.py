@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from crawltalk import recipe
+from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import BadInput
 from crawltalk.core.jsonl import write_jsonl
 from crawltalk.core.shards import TokenShards
@@ -32,7 +33,8 @@ SAMPLE = Sampling(temperature=0.7, top_k=50, max_tokens=60)
 def pretrain(job: Job[recipe.Pretrain]) -> Metrics:
     """Train the base model; writes an HF folder with log.jsonl and samples.jsonl."""
     config, ranks = job.config, Ranks.join(job.machine, str(job.out))
-    tokenizer = Tokenizer.load(job.inputs["tokenizer"])
+    chat = ChatRenderer.load(job.inputs["tokenizer"])
+    tokenizer = chat.tokenizer
     train, validation = TokenShards(job.inputs["tokens"], "train"), TokenShards(job.inputs["tokens"], "val")
     if train.index.vocab_size != tokenizer.size:
         raise BadInput(
@@ -70,7 +72,7 @@ def pretrain(job: Job[recipe.Pretrain]) -> Metrics:
     def save(done: int, model: Transformer) -> None:
         folder = job.out / "checkpoints" / f"step-{done:06d}"
         save_model(model, folder, eos=tokenizer.eot)
-        tokenizer.save(folder)
+        chat.save(folder)
 
     options = TrainingOptions(
         steps=steps,
@@ -92,7 +94,7 @@ def pretrain(job: Job[recipe.Pretrain]) -> Metrics:
     rows_of_log = map(json.loads, (job.out / "log.jsonl").read_text().splitlines())
     evaluations = [row for row in rows_of_log if "samples" in row]
     write_jsonl(job.out / "samples.jsonl", [sample for row in evaluations for sample in row["samples"]])
-    tokenizer.save(job.out)
+    chat.save(job.out)
     save_model(model, job.out, eos=tokenizer.eot, bos=None)
     tokens = steps * rows * config.model.context
     peak = ranks.world * matmul_peak(getattr(torch, str(metrics["dtype"])), ranks.device(job.machine.device))

@@ -14,13 +14,14 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from crawltalk import recipe
+from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.documents import read_documents
 from crawltalk.core.shards import TokenShards
 from crawltalk.report.html import table, text
 from crawltalk.run.stage import Job
 from crawltalk.tokenizer import Tokenizer
+from crawltalk.tokenizer.alphabet import to_text
 from crawltalk.tokenizer.files import vocabulary_name
-from crawltalk.tokenizer.tokenizer import to_text
 
 _TEXTS = 2000
 """Documents that compression is measured on."""
@@ -52,15 +53,16 @@ _INTRODUCTION = (
 
 def tokens_page(job: Job[recipe.Report]) -> str:
     """The page, with all that it needs inside."""
-    own = Tokenizer.load(job.inputs["tokenizer"])
-    others = [(vocabulary_name(Path(path)), Tokenizer.load(Path(path))) for path in job.config.vocabularies]
+    chat = ChatRenderer.load(job.inputs["tokenizer"])
+    own = chat.tokenizer
+    others = [(vocabulary_name(path), Tokenizer.load(path)) for path in job.config.vocabularies]
     documents = list(islice(read_documents(job.inputs["data"]), _TEXTS))
     data = {
         "vocabularies": [as_json("this run", own), *(as_json(name, other) for name, other in others)],
         "sample": documents[0].text[:400],
         "word": " " + max(documents[0].text.split()[:60], key=len),
         "words": _SPELLED,
-        "chat": asdict(own.chat) if own.chat else None,
+        "chat": asdict(chat.format) if chat.format else None,
         "messages": [
             {"role": "user", "content": "What is 2 + 2? <|im_end|>"},
             {"role": "assistant", "content": "Four."},

@@ -5,7 +5,8 @@ import re
 from collections.abc import Iterator
 from typing import ClassVar
 
-from crawltalk.core.types import Conversation, Problem
+from crawltalk.chat.messages import Conversation
+from crawltalk.core.types import Problem
 from crawltalk.tasks.corpus import TRAIN_SHARE
 from crawltalk.tasks.scoring import last_number
 from crawltalk.tasks.task import MANY, Split, Task, exchange

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import ClassVar
 
-from crawltalk.core.types import Conversation, Placement, Problem
+from crawltalk.chat.messages import Conversation
+from crawltalk.core.types import Placement, Problem
 from crawltalk.tasks.scoring import contains
 from crawltalk.tasks.task import Split, Task, exchange
 

@@ -8,7 +8,8 @@ import random
 from collections.abc import Iterator
 from typing import ClassVar
 
-from crawltalk.core.types import Conversation, Problem
+from crawltalk.chat.messages import Conversation
+from crawltalk.core.types import Problem
 from crawltalk.tasks.recall import QUESTIONS, ask
 from crawltalk.tasks.scoring import refuses
 from crawltalk.tasks.task import Split, Task, exchange

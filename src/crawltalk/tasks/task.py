@@ -5,7 +5,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal
 
-from crawltalk.core.types import Conversation, Message, Problem
+from crawltalk.chat.messages import Conversation, Message
+from crawltalk.core.types import Problem
 from crawltalk.tasks.corpus import Corpus
 
 Split = Literal["train", "test"]

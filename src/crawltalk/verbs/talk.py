@@ -12,8 +12,8 @@ from rich.columns import Columns
 from rich.markup import escape
 from rich.panel import Panel
 
+from crawltalk.chat.messages import Message
 from crawltalk.core.errors import UserError
-from crawltalk.core.types import Message
 from crawltalk.models import model_folder
 from crawltalk.run.console import console
 

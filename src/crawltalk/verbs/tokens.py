@@ -46,8 +46,8 @@ def _show(tokenizer: "Tokenizer", text: str) -> None:
     from rich.text import Text
 
     line = Text()
-    for place, index in enumerate(ids):
-        colour = ("bright_cyan", "bright_yellow", "bright_green")[place % 3]
+    for position, index in enumerate(ids):
+        colour = ("bright_cyan", "bright_yellow", "bright_green")[position % 3]
         line.append(_visible(tokenizer.decode_bytes([index])).replace("⏎", "⏎\n"), style=f"black on {colour}")
     console.print(line)
     console.print(f"{' '.join(map(str, ids))}", style="dim")

@@ -24,6 +24,6 @@ def _card(server: ServerState, name: str) -> ModelCard:
         id=name,
         created=server.started,
         context_length=engine.context,
-        chat=engine.tokenizer.chat is not None,
+        chat=engine.chat.format is not None,
         trace=name in server.tracers,
     )

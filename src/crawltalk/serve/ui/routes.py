@@ -18,10 +18,12 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from crawltalk.chat.messages import Message
 from crawltalk.chat.prompts import as_assistant, few_shot
+from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import MissingInput
 from crawltalk.core.jsonl import read_jsonl
-from crawltalk.core.types import Message, Placement
+from crawltalk.core.types import Placement
 from crawltalk.retrieval.search import IndexProgress, Search
 from crawltalk.retrieval.trace import TraceIndex
 from crawltalk.run.folder import RunFolder
@@ -31,7 +33,6 @@ from crawltalk.serve.http.body import read_body
 from crawltalk.serve.settings import Settings
 from crawltalk.serve.ui import browse
 from crawltalk.serve.ui.runs import Runs, TrainingLog
-from crawltalk.tokenizer import Tokenizer
 
 STATIC = Path(__file__).parent / "static"
 _NO_CACHE = {"cache-control": "no-cache"}
@@ -110,16 +111,16 @@ class _StaticFiles(StaticFiles):
 
 def routes(
     run: RunFolder | None,
-    tokenizers: Mapping[str, Tokenizer],
+    renderers: Mapping[str, ChatRenderer],
     index: TraceIndex | None,
     settings: Settings,
 ) -> list[BaseRoute]:
     """The page and its JSON.
 
-    `run`: the served one; None if the model is of no run. `tokenizers`: by the names
+    `run`: the served one; None if the model is of no run. `renderers`: by the names
     of the models. `index`: of the run's training data, if there is one.
     """
-    handlers = _Handlers(run, tokenizers, index)
+    handlers = _Handlers(run, renderers, index)
 
     def get(path: str, kind: type[Struct], handler: Callable[[Any], Any]) -> Route:
         async def endpoint(http_request: Request) -> Response:
@@ -173,10 +174,10 @@ class _Handlers:
     def __init__(
         self,
         run: RunFolder | None,
-        tokenizers: Mapping[str, Tokenizer],
+        renderers: Mapping[str, ChatRenderer],
         index: TraceIndex | None,
     ) -> None:
-        self._run, self._tokenizers, self._index = run, tokenizers, index
+        self._run, self._renderers, self._index = run, renderers, index
         self._runs = Runs(run) if run else None
         self._search = Search(run) if run else None
 
@@ -201,11 +202,12 @@ class _Handlers:
         """The tokens of a text or a conversation: id, bytes in hexadecimal digits, and the name of a control
         token.
         """
-        tokenizer = self._tokenizer(request.model)
+        chat = self._renderer(request.model)
+        tokenizer = chat.tokenizer
         ids = (
             tokenizer.encode(request.text)
             if request.messages is None
-            else tokenizer.render(request.messages, reply=True)[0]
+            else chat.encode_chat(request.messages, reply=True)
         )
         names = {index: name for name, index in tokenizer.specials.items()}
         rows = [
@@ -218,7 +220,7 @@ class _Handlers:
         """How the tokenizer merges the first chunk of a text: its parts after each step, in hexadecimal digits."""
         return [
             [part.hex() for part in parts]
-            for parts in self._tokenizer(request.model).steps(request.text[:_STEPS_CHARACTERS])
+            for parts in self._renderer(request.model).tokenizer.steps(request.text[:_STEPS_CHARACTERS])
         ]
 
     def trace(self, request: TraceRequest) -> dict[str, Any]:
@@ -280,12 +282,12 @@ class _Handlers:
         """The log of a training."""
         return self._all_runs().log(request.run, request.stage, request.start)
 
-    def _tokenizer(self, model: str) -> Tokenizer:
-        if model not in self._tokenizers:
+    def _renderer(self, model: str) -> ChatRenderer:
+        if model not in self._renderers:
             raise MissingInput(
-                f"there is no model {model[:100]!r} here; there are: {', '.join(self._tokenizers)}"
+                f"there is no model {model[:100]!r} here; there are: {', '.join(self._renderers)}"
             )
-        return self._tokenizers[model]
+        return self._renderers[model]
 
     def _served_run(self) -> RunFolder:
         if self._run is None:
