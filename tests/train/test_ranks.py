@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from crawltalk.core.objects import load_object
 from crawltalk.pipeline import stages
 from crawltalk.recipe.machine import derive_machine
 from crawltalk.run.folder import RunFolder
@@ -105,7 +106,7 @@ def test_stages_train_on_two_ranks_from_the_command_line(nano, tmp_path):
         models = {name: kind for name in inputs if (kind := journey[name].makes)}
         (tmp_path / stage).mkdir()
         job = Job(getattr(recipe, stage), inputs, tmp_path / stage, recipe.seed, machine, Progress(), models)
-        journey[stage].load()(job)
+        load_object(journey[stage].function)(job)
         one, two = rows_of(tmp_path / stage), rows_of(run / stage)
         losses = [[row["loss"] for row in rows if "loss" in row] for rows in (one, two)]
         assert len(losses[0]) > 2
