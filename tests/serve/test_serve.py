@@ -657,8 +657,8 @@ def test_the_log_has_a_line_for_each_request_and_prompts_only_if_asked(caplog):
     for log_prompts in (False, True):
         caplog.clear()
         with (
+            caplog.at_level(logging.INFO, "crawltalk.serve"),  # until the server has ended: it logs last
             serving(Settings(keys=("secret",), log_prompts=log_prompts)) as server,
-            caplog.at_level(logging.INFO, "crawltalk.serve"),
         ):
             asked = {
                 "json": HELLO | {"max_tokens": 3, "logit_bias": NEVER},
@@ -677,7 +677,7 @@ def test_an_error_of_ours_is_answered_with_the_id_of_its_line_in_the_log(caplog)
     def broken(text: str, tokens: list[int]) -> list[dict]:
         raise ZeroDivisionError
 
-    with serving(tracers={"tiny": broken}) as server, caplog.at_level(logging.INFO, "crawltalk.serve"):
+    with caplog.at_level(logging.INFO, "crawltalk.serve"), serving(tracers={"tiny": broken}) as server:
         answer = post(server, "/v1/chat/completions", **HELLO, max_tokens=2, trace=True)
         streamed = post(server, "/v1/chat/completions", **HELLO, max_tokens=2, trace=True, stream=True)
         assert post(server, "/v1/chat/completions", **HELLO, max_tokens=2).status_code == 200
