@@ -1,6 +1,6 @@
 """Our ids against those of tiktoken or tokenizers, for real vocabularies, on fuzzed strings and on texts.
 
-    python tools/check_vocabulary.py --texts FOLDER... --vocabularies FILE...
+    python scripts/check_vocabulary.py --texts FOLDER... --vocabularies FILE...
 
 A vocabulary is a .tiktoken file, named as in tiktoken's registry (cl100k_base.tiktoken), whose patterns and
 control tokens then judge ours; or a tokenizer.json, which `tokenizers` reads. Texts are all files of the

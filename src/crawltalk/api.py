@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from crawltalk.core.documents import read_documents
 from crawltalk.core.jsonl import read_jsonl
 from crawltalk.core.types import Document, Message, Placement
-from crawltalk.pipeline import STAGES
+from crawltalk.models import model_of_run
+from crawltalk.pipeline import stages
 from crawltalk.run.folder import RunFolder
 from crawltalk.run.manifest import Manifest
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """A run on disk, to be asked, continued and looked at. Loads a model when it is first needed."""
+    """A run on disk: its models, documents and figures. Loads a model when it is first needed."""
 
     def __init__(self, path: str | Path) -> None:
         """Open a run. Raises MissingInput if there is none at `path`."""
@@ -56,9 +57,8 @@ class Run:
 
     def manifests(self) -> dict[str, Manifest]:
         """Stage -> manifest, of the stages that are finished."""
-        return {
-            stage.name: found for stage in STAGES if (found := self.folder.manifest(stage.name)) is not None
-        }
+        manifests = {stage.name: self.folder.manifest(stage.name) for stage in stages(self.recipe)}
+        return {name: manifest for name, manifest in manifests.items() if manifest is not None}
 
     @cached_property
     def tokenizer(self) -> "Tokenizer":
@@ -70,13 +70,13 @@ class Run:
     @cached_property
     def base(self) -> "Engine":
         """The base model behind the decoder."""
-        from crawltalk.engine import Engine
+        from crawltalk.engine import load_engine
 
-        return Engine.load(self.folder.finished("pretrain"))
+        return load_engine(model_of_run(self.folder, "base"))
 
     @cached_property
     def assistant(self) -> "Engine":
         """The assistant behind the decoder."""
-        from crawltalk.engine import Engine
+        from crawltalk.engine import load_engine
 
-        return Engine.load(self.folder.finished("sft"))
+        return load_engine(model_of_run(self.folder, "assistant"))

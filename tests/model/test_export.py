@@ -88,9 +88,9 @@ def test_llama_cpp_says_what_our_model_says(tmp_path, family, tied):
     peer = LlamaCpp(tmp_path / "model.gguf")
     for text in ("The journey of a page", "tokens", "It"):
         prompt = TOKENIZER.encode(text)
-        said, ours = peer.complete(prompt, 24), greedy(tmp_path, prompt, 24)
-        end = next((place + 1 for place, token in enumerate(ours) if token in TOKENIZER.stop_ids), 24)
-        assert said == ours[:end]
+        theirs, ours = peer.complete(prompt, 24), greedy(tmp_path, prompt, 24)
+        end = next((index + 1 for index, token in enumerate(ours) if token in TOKENIZER.stop_ids), 24)
+        assert theirs == ours[:end]
 
 
 def strings() -> list[str]:
@@ -143,13 +143,14 @@ def test_llama_cpp_talks_as_a_trained_assistant_and_goes_on_as_its_base_model(na
     base, assistant = LlamaCpp(tmp_path / "pretrain"), LlamaCpp(tmp_path / "sft")
     run, question = Run(nano), "What is dysprosium?"
     messages = [{"role": "user", "content": question}]
-    said = assistant.ask("v1/chat/completions", messages=messages, max_tokens=48, temperature=0)["choices"][0]
+    answer = assistant.ask("v1/chat/completions", messages=messages, max_tokens=48, temperature=0)
+    reply = answer["choices"][0]["message"]["content"]
     gone_on = run.tokenizer.decode(base.complete("Dysprosium", 24))
     expected = run.generate("Dysprosium", temperature=0.0, max_tokens=24)[0]
     if dtype == "q8_0":  # another model, a little
         assert gone_on[:12] == expected[:12]
     else:
-        assert said["message"]["content"] == run.chat(question)
+        assert reply == run.chat(question)
         assert gone_on == expected
 
 

@@ -15,7 +15,7 @@ from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
 from crawltalk.core.errors import BadInput, MissingInput
 from crawltalk.core.types import Message
-from crawltalk.engine import Engine, Sampling
+from crawltalk.engine import Sampling, load_engine
 from crawltalk.model.gguf import import_gguf
 from crawltalk.model.hf import load_model, save_model, to_hf
 from crawltalk.model.shape import Shape
@@ -213,7 +213,7 @@ needs_stories = pytest.mark.skipif(not STORIES.exists(), reason="shared/data/sto
 @needs_stories
 def test_a_model_of_llama2c_says_what_it_says_there(tmp_path):
     import_model(str(STORIES), out=tmp_path)
-    engine = Engine.load(tmp_path / "stories260K")
+    engine = load_engine(tmp_path / "stories260K")
     [ids] = engine.generate([[engine.tokenizer.eot]], Sampling(temperature=0, max_tokens=199))
     # what `run stories260K.bin -z tok512.bin -t 0 -n 200` prints, but for the blank in front and the last
     # token
@@ -257,7 +257,7 @@ def smollm2() -> Path:
 def test_smollm2_has_transformers_logits_and_knows_the_capital_of_france(tmp_path):
     path = smollm2()
     import_gguf(path, tmp_path)
-    engine = Engine.load(tmp_path)
+    engine = load_engine(tmp_path)
     ids, _ = engine.prompt([Message("user", "What is the capital of France?")])
     theirs = read_with_transformers(path, transformers.AutoConfig.from_pretrained(tmp_path))
     tokens = torch.tensor([ids])

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from playwright.sync_api import expect, sync_playwright
 
 from crawltalk.engine.sampling import Sampling, distribution
-from crawltalk.pipeline import STAGES
+from crawltalk.pipeline import stages
+from crawltalk.recipe.layers import load_recipe
 from crawltalk.run.folder import RunFolder
 from crawltalk.serve import Settings
 from crawltalk.serve.ui.browse import MAX_ROWS, list_pages
@@ -524,7 +525,7 @@ def test_the_data_page_shows_why_pages_went_and_finds_what_stayed(tab, nano):
 def test_the_runs_page_draws_curves_and_names_inputs(tab, nano):
     tab.goto("/#/runs")
     tab.locator(".chart canvas").nth(1).wait_for()
-    assert tab.locator(".stages > li").count() == len(STAGES)
+    assert tab.locator(".stages > li").count() == len(stages(load_recipe("nano")))
     ink = """canvas => {
       const image = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
       return image.data.some(value => value > 0);
@@ -557,7 +558,7 @@ def test_a_training_that_goes_on_is_drawn_as_it_goes(tab, run):
 
 def page_of_a_model(settings):
     """A server of a small random model with its page."""
-    return serving(settings, routes=routes(None, STAGES, {"tiny": TOKENIZER}, None, settings))
+    return serving(settings, routes=routes(None, {"tiny": TOKENIZER}, None, settings))
 
 
 def test_a_server_with_keys_asks_for_one(chromium):

@@ -8,7 +8,6 @@ from starlette.testclient import TestClient
 from crawltalk.core.documents import write_table
 from crawltalk.core.errors import BadInput, MissingInput
 from crawltalk.data.record.funnel import REMOVED_COLUMNS, Removed
-from crawltalk.pipeline import STAGES
 from crawltalk.run.folder import RunFolder
 from crawltalk.serve import Settings, make_app
 from crawltalk.serve.ui.browse import MAX_ROWS, list_pages, read_page
@@ -70,12 +69,12 @@ def test_only_runs_beside_the_served_one_can_be_asked_for(tmp_path):
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / "recipe.toml").write_text("")
     (tmp_path / "recipe.toml").write_text("")
-    runs = Runs(RunFolder(tmp_path / "runs" / "mine"), STAGES)
+    runs = Runs(RunFolder(tmp_path / "runs" / "mine"))
     assert runs.names() == ["mine", "other"]
     for name in ("..", ".", "", "../runs/mine", str(tmp_path), "other/../mine"):
         with pytest.raises(MissingInput, match="no run"):
             runs.states(name)
-    with pytest.raises(MissingInput, match="no stage"):
+    with pytest.raises(MissingInput, match="writes no log"):
         runs.log("mine", "../mine/pretrain", 0)
 
 
@@ -84,7 +83,7 @@ def test_a_log_is_read_on_by_whole_lines_and_from_the_front_when_it_began_anew(t
     run.work("pretrain").mkdir(parents=True)
     (run.path / "recipe.toml").write_text("")
     log = run.work("pretrain") / "log.jsonl"
-    runs = Runs(run, STAGES)
+    runs = Runs(run)
     log.write_text('{"step": 0, "loss": 2.0, "samples": ["x"]}\n{"step": 1, "lo')
     first = runs.log("mine", "pretrain", 0)
     assert first.rows == [{"step": 0, "loss": 2.0}]
@@ -99,7 +98,7 @@ def test_a_log_is_read_on_by_whole_lines_and_from_the_front_when_it_began_anew(t
 
 
 def test_a_model_from_elsewhere_has_no_run_to_show():
-    app = make_app({}, Settings(), routes(None, STAGES, {}, None, Settings()))
+    app = make_app({}, Settings(), routes(None, {}, None, Settings()))
     with TestClient(app) as client:
         assert client.get("/").headers["content-type"].startswith("text/html")
         assert client.get("/api/about").json()["run"] is None

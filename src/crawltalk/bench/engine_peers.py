@@ -84,8 +84,8 @@ def llama_cpp(binaries: Path, path: Path, rows: int, runs: int) -> list[float]:
         "-t": THREADS,
         "-fa": "on",
     }
-    words = [str(tool), "-m", str(path), "-no-kvu", *(str(word) for pair in sizes.items() for word in pair)]
-    lines = [line for line in _lines([*words, "--output-format", "jsonl"]) if line.startswith("{")]
+    command = [str(tool), "-m", str(path), "-no-kvu", *(str(word) for pair in sizes.items() for word in pair)]
+    lines = [line for line in _lines([*command, "--output-format", "jsonl"]) if line.startswith("{")]
     return [json.loads(line)["speed_tg"] for line in lines][:runs]
 
 
@@ -103,7 +103,7 @@ def _lines(command: list[str]) -> list[str]:
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
         raise UserError(
-            f"{Path(command[0]).name} failed: {(done.stderr.strip().splitlines() or ['no word'])[-1]}"
+            f"{Path(command[0]).name} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}"
         )
     return done.stdout.strip().splitlines()
 

@@ -55,7 +55,7 @@ class SideBySide(msgspec.Struct, kw_only=True):
 
 def side_by_side(base: Engine, job: Job[recipe.Evals]) -> list[SideBySide]:
     """The prompts of the pretraining, each several times: the model is a distribution, not a text."""
-    manifest = read_manifest(job.inputs["pretrain"])
+    manifest = read_manifest(job.model("base"))
     rows = []
     for prompt in manifest.config["prompts"] if manifest else ():
         ids = [base.tokenizer.eot, *base.tokenizer.encode(prompt)]
@@ -143,7 +143,7 @@ class Recall(msgspec.Struct, kw_only=True):
 
 def recall(base: Engine, job: Job[recipe.Evals]) -> list[Recall]:
     """Recall by the number of times that pages were seen (as in Carlini et al. 2023, section 4)."""
-    manifest = read_manifest(job.inputs["pretrain"])
+    manifest = read_manifest(job.model("base"))
     epochs = float(manifest.metrics["epochs"]) if manifest else 1.0
     groups: dict[int, set[str]] = {}
     for row in read_jsonl(job.inputs["tokens"] / "documents.jsonl", Placement):

@@ -6,7 +6,7 @@ from crawltalk import recipe
 from crawltalk.core.files import write_atomically
 from crawltalk.core.jsonl import write_jsonl
 from crawltalk.core.shards import TokenShards
-from crawltalk.engine import Engine
+from crawltalk.engine import load_engine
 from crawltalk.evals import base_model
 from crawltalk.evals.assistant import answer, example_conversations, read_problems
 from crawltalk.evals.scores import Score, mean_score, scores_by_kind
@@ -15,16 +15,16 @@ from crawltalk.run.stage import Job, Metrics
 from crawltalk.tasks import TASK_OF
 from crawltalk.tasks.recall import Tail
 from crawltalk.tasks.scoring import is_refusal
-from crawltalk.train.validate import bits_per_byte
+from crawltalk.train.evaluate import bits_per_byte
 
 
 def evals(job: Job[recipe.Evals]) -> Metrics:
     """Write samples.jsonl, scores.json, recall.jsonl, side_by_side.jsonl and conversations.jsonl."""
-    base, assistant = Engine.load(job.inputs["pretrain"]), Engine.load(job.inputs["sft"])
+    base, assistant = load_engine(job.model("base")), load_engine(job.model("assistant"))
     shards = TokenShards(job.inputs["tokens"], "val")
     scores = {
         "bits_per_byte": Score(
-            score=round(bits_per_byte(load_model(job.inputs["pretrain"]), shards), 4),
+            score=round(bits_per_byte(load_model(job.model("base")), shards), 4),
             n=shards.bytes,
             about="base model, held-out text; lower is better",
         )
@@ -42,7 +42,7 @@ def evals(job: Job[recipe.Evals]) -> Metrics:
     write_jsonl(job.out / "side_by_side.jsonl", base_model.side_by_side(base, job))
     prompted = base_model.prompted(base, job)
     scores |= scores_by_kind(prompted, base_model.PROMPTS)
-    problems = read_problems(job.inputs["sft"] / "problems.jsonl", job.config.problems)
+    problems = read_problems(job.model("assistant") / "problems.jsonl", job.config.problems)
     replies = answer(assistant, problems, job.config.max_tokens, job.progress)
     scores |= scores_by_kind(replies, {kind: task.about[kind] for kind, task in TASK_OF.items()})
     tail = [float(is_refusal(row.reply)) for row in replies if row.task == Tail.name]

@@ -47,8 +47,9 @@ NAMES = {
 }
 
 
-def import_gguf(path: Path, folder: Path) -> None:
+def import_gguf(path: str | Path, folder: str | Path) -> None:
     """Write a Hugging Face folder in fp32 with the tokenizer. Raises BadInput for what is not read here."""
+    path, folder = Path(path), Path(folder)
     try:
         reader = GGUFReader(path)
     except (ValueError, IndexError, OSError) as error:
@@ -93,13 +94,13 @@ def import_gguf(path: Path, folder: Path) -> None:
     save_model(model, folder, eos=eos, bos=fields.get("tokenizer.ggml.bos_token_id"))
 
 
-def hf_name(name: str, path: Path) -> str:
+def hf_name(name: str, path: str | Path) -> str:
     """ "blk.3.attn_q.weight" -> "model.layers.3.self_attn.q_proj.weight"."""
-    found = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)\.weight", name)
-    if found is None or found[2] not in NAMES:
+    match = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)\.weight", name)
+    if match is None or match[2] not in NAMES:
         raise BadInput(f"{path} holds a tensor that Llama's shape does not have: {name}")
-    layer = f"model.layers.{found[1]}." if found[1] else ""
-    return f"{layer}{NAMES[found[2]]}.weight"
+    layer = f"model.layers.{match[1]}." if match[1] else ""
+    return f"{layer}{NAMES[match[2]]}.weight"
 
 
 def unpermute(weight: Tensor, heads: int) -> Tensor:
@@ -108,7 +109,7 @@ def unpermute(weight: Tensor, heads: int) -> Tensor:
     return weight.view(heads, rows // heads // 2, 2, columns).transpose(1, 2).reshape(rows, columns)
 
 
-def read_tokenizer(fields: dict[str, Any], path: Path) -> Tokenizer:
+def read_tokenizer(fields: dict[str, Any], path: str | Path) -> Tokenizer:
     """The tokenizer that a GGUF file carries."""
     pre = fields.get("tokenizer.ggml.pre", "default")
     if fields.get("tokenizer.ggml.model") != "gpt2" or pre not in PATTERNS:

@@ -50,13 +50,14 @@ _GGUF_NAMES = {theirs: name for name, theirs in NAMES.items()} | {
 }
 
 
-def export_gguf(folder: Path, path: Path, kind: str = "f16") -> None:
+def export_gguf(folder: str | Path, path: str | Path, kind: str = "f16") -> None:
     """Write a model of Qwen3's, Llama's or GPT-2's family with its tokenizer; `kind` is one of `TYPES`.
 
     Raises BadInput for what llama.cpp does not compute. It knows our split patterns by names: of 1,278 texts
     (English, three languages mixed, characters of many scripts at random) it cut none otherwise. It does not
     bring text into a normal form.
     """
+    folder, path = Path(folder), Path(path)
     model, tokenizer = load_model(folder), Tokenizer.load(folder)
     shape = model.shape
     if shape.family == "speedrun":

@@ -26,8 +26,8 @@ class Sft:
     name: str = "Crawly"
     """How the assistant calls itself."""
     save_every: int = 50
-    start: str = ""
-    """As `pretrain.start`."""
+    resume_from: str = ""
+    """As `pretrain.resume_from`."""
 
 
 def derive_sft(sft: Sft, width: int) -> Sft:

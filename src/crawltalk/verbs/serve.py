@@ -10,10 +10,9 @@ import msgspec
 from cyclopts import Parameter
 
 from crawltalk.core.errors import UserError
-from crawltalk.pipeline import STAGES
+from crawltalk.models import MODELS, model_folder, models_of_run
 from crawltalk.run.console import console
 from crawltalk.run.folder import RunFolder
-from crawltalk.run.models import model_folder
 from crawltalk.verbs.trace import open_index
 
 _LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -81,7 +80,7 @@ def serve(
         raise UserError(
             "port is below 65536, queue, max-body and rate are 1 or more, timeout is above 0, grace is 0 or more"
         )
-    from crawltalk.engine import Engine
+    from crawltalk.engine import load_engine
     from crawltalk.engine.service import Service
     from crawltalk.serve import Settings, make_app, run
     from crawltalk.serve.http.server import listen
@@ -90,7 +89,7 @@ def serve(
     served, folders = models_of(model)
     cache_bytes = None if cache is None else int(cache * 1e9)
     services = {
-        folder: Service(Engine.load(folder, precision=precision, cache_bytes=cache_bytes), queue=queue)
+        folder: Service(load_engine(folder, precision=precision, cache_bytes=cache_bytes), queue=queue)
         for folder in set(folders.values())
     }
     models = {name: services[folder] for name, folder in folders.items()}
@@ -105,7 +104,7 @@ def serve(
         if index
         else {}
     )
-    app = make_app(models, settings, routes(served, STAGES, tokenizers, index, settings), tracers)
+    app = make_app(models, settings, routes(served, tokenizers, index, settings), tracers)
     log = logging.getLogger("crawltalk.serve")
     log.addHandler(logging.StreamHandler(sys.stderr))
     log.setLevel(logging.INFO)
@@ -121,14 +120,12 @@ def models_of(name: str | Path) -> tuple[RunFolder | None, dict[str, Path]]:
     a model. Raises MissingInput.
     """
     best = model_folder(name)
-    run = RunFolder(best.parent)
-    if not run.exists() or Path(name).resolve() == best.resolve():
+    runs = [run for run in (RunFolder(name), RunFolder(Path("runs") / name)) if run.exists()]
+    if not runs or best.resolve() in (Path(name).resolve(), (MODELS / name).resolve()):
         return None, {best.resolve().name: best}
-    title = run.path.resolve().name
-    stages = {f"{title}/{stage.name}": run.folder(stage.name) for stage in STAGES}
-    return run, {title: best} | {
-        name: folder for name, folder in stages.items() if (folder / "config.json").exists()
-    }
+    title = runs[0].path.resolve().name
+    folders = {f"{title}/{stage.name}": folder for stage, folder in models_of_run(runs[0])}
+    return runs[0], {title: best} | folders
 
 
 def _announce(host: str, port: int, model: str, keyed: bool) -> None:

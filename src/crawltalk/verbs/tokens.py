@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crawltalk.models import model_folder
 from crawltalk.run.console import console, number
-from crawltalk.run.models import model_folder
 
 if TYPE_CHECKING:
     from crawltalk.tokenizer import Tokenizer

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from crawltalk.core.types import Message
-from crawltalk.engine.requests import Token
+from crawltalk.engine.sequence import Token
 from crawltalk.serve.api.errors import bad_request
 from crawltalk.serve.api.generation import Generation, Reply, default, sampling
 from crawltalk.serve.api.protocol import (
@@ -153,12 +153,16 @@ class _Chat:
             yield self._chunk(ChunkChoice(index=index, delta=Delta(role="assistant", content="")), first=True)
         async for index, event in self.generation.events():
             logprobs = self._logprobs(event.tokens) if event.tokens else None
-            for part in readers[index].read(event.text, final=event.finish is not None):
+            for part in readers[index].read(event.text, final=event.finish_reason is not None):
                 delta = Delta(content=part) if isinstance(part, str) else Delta(tool_calls=[part])
                 yield self._chunk(ChunkChoice(index=index, delta=delta, logprobs=logprobs))
                 logprobs = None
-            if event.finish is not None or logprobs is not None:
-                finish = _finish(event.finish, readers[index].found > 0) if event.finish is not None else None
+            if event.finish_reason is not None or logprobs is not None:
+                finish = (
+                    _finish(event.finish_reason, readers[index].found > 0)
+                    if event.finish_reason is not None
+                    else None
+                )
                 choice = ChunkChoice(index=index, delta=Delta(), logprobs=logprobs, finish_reason=finish)
                 if finish is not None:
                     choice.trace = await self.generation.trace(index)

@@ -8,7 +8,7 @@ from typing import Literal
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from crawltalk.engine.requests import Token
+from crawltalk.engine.sequence import Token
 from crawltalk.serve.api.errors import bad_request
 from crawltalk.serve.api.generation import Generation, Reply, default, sampling
 from crawltalk.serve.api.inputs import split_inputs, to_ids
@@ -86,8 +86,8 @@ class _CompletionBuilder:
             choice = CompletionChoice(index=index, text=prompt + event.text)
             choice.logprobs = self._logprobs([*tokens, *event.tokens], before)
             characters[index] = before + len(choice.text)
-            if event.finish is not None:
-                choice.finish_reason = _finish(event.finish)
+            if event.finish_reason is not None:
+                choice.finish_reason = _finish(event.finish_reason)
                 choice.trace = await self.generation.trace(index)
             yield self._part([choice])
         if self.generation.include_usage:

@@ -13,7 +13,7 @@ from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 
 from crawltalk.engine import Sampling
-from crawltalk.engine.requests import Event, Finish, Token
+from crawltalk.engine.sequence import FinishReason, StepOutput, Token
 from crawltalk.engine.service import Stream
 from crawltalk.serve.api.errors import bad_request, shutting_down
 from crawltalk.serve.api.protocol import GenerationRequest, PromptTokensDetails, Usage
@@ -55,7 +55,7 @@ class Reply:
 
     text: str = ""
     tokens: list[Token] = field(default_factory=list)
-    finish: Finish | None = None
+    finish: FinishReason | None = None
     first_time: float = 0.0
     """When the first tokens came, by `time.perf_counter`."""
     first_tokens: int = 0
@@ -97,7 +97,7 @@ class Generation:
         try:
             for prompt in self.prompts:
                 stream = await self.service.submit(
-                    prompt, sampling, samples=self.samples, client=self.client, echo=echo
+                    prompt, sampling, samples=self.samples, client=self.client, prompt_logprobs=echo
                 )
                 self.streams.append(stream)
         except BaseException:
@@ -108,7 +108,7 @@ class Generation:
         for stream in self.streams:
             await stream.aclose()
 
-    async def events(self) -> AsyncIterator[tuple[int, Event]]:
+    async def events(self) -> AsyncIterator[tuple[int, StepOutput]]:
         """(index of the choice, event), prompt after prompt; each is added to `replies` first. Raises ApiError
         if the server shuts down.
         """
@@ -116,7 +116,7 @@ class Generation:
         for number, stream in enumerate(self.streams):
             first = number * self.samples
             async for event in stream:
-                index = first + event.sample
+                index = first + event.index
                 self._add(self.replies[index], event, began)
                 yield index, event
             if any(
@@ -124,16 +124,16 @@ class Generation:
             ):
                 raise shutting_down()
 
-    def _add(self, reply: Reply, event: Event, began: float) -> None:
+    def _add(self, reply: Reply, event: StepOutput, began: float) -> None:
         metrics, model, now = self.server.metrics, self.request.model, time.perf_counter()
         if event.tokens and not reply.tokens:
             reply.first_time, reply.first_tokens = now, len(event.tokens)
             metrics.first_token.labels(model).observe(now - began)
         reply.text += event.text
         reply.tokens += event.tokens
-        reply.finish = event.finish
+        reply.finish = event.finish_reason
         later = len(reply.tokens) - reply.first_tokens
-        if event.finish is not None and later:
+        if event.finish_reason is not None and later:
             metrics.each_token.labels(model).observe((now - reply.first_time) / later)
 
     async def wait(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from crawltalk.engine.requests import overlap
+from crawltalk.engine.sequence import overlap
 from crawltalk.serve.api.errors import bad_request
 from crawltalk.serve.api.protocol import Call, ChatRequest, NamedTool, Tool, ToolCall
 

@@ -4,7 +4,7 @@ tokens.
 The page talks to models over OpenAI's API, like any other client.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,7 +25,6 @@ from crawltalk.core.types import Message, Placement
 from crawltalk.retrieval.search import IndexProgress, Search
 from crawltalk.retrieval.trace import TraceIndex
 from crawltalk.run.folder import RunFolder
-from crawltalk.run.stage import Stage
 from crawltalk.serve.api.errors import ApiError, invalid_body
 from crawltalk.serve.api.responses import json_response
 from crawltalk.serve.http.body import read_body
@@ -111,17 +110,16 @@ class _StaticFiles(StaticFiles):
 
 def routes(
     run: RunFolder | None,
-    stages: Sequence[Stage],
     tokenizers: Mapping[str, Tokenizer],
     index: TraceIndex | None,
     settings: Settings,
 ) -> list[BaseRoute]:
     """The page and its JSON.
 
-    `run`: the served one; None if the model is of no run. `stages`: of the pipeline. `tokenizers`: by the names
-    of the models. `index`: of the run's training data, if there is one.
+    `run`: the served one; None if the model is of no run. `tokenizers`: by the names of the models.
+    `index`: of the run's training data, if there is one.
     """
-    handlers = _Handlers(run, stages, tokenizers, index)
+    handlers = _Handlers(run, tokenizers, index)
 
     def get(path: str, kind: type[Struct], handler: Callable[[Any], Any]) -> Route:
         async def endpoint(http_request: Request) -> Response:
@@ -175,12 +173,11 @@ class _Handlers:
     def __init__(
         self,
         run: RunFolder | None,
-        stages: Sequence[Stage],
         tokenizers: Mapping[str, Tokenizer],
         index: TraceIndex | None,
     ) -> None:
         self._run, self._tokenizers, self._index = run, tokenizers, index
-        self._runs = Runs(run, stages) if run else None
+        self._runs = Runs(run) if run else None
         self._search = Search(run) if run else None
 
     def about(self, _: EmptyRequest) -> dict[str, Any]:

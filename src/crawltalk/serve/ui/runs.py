@@ -1,15 +1,14 @@
 """The served run and those beside it: their stages, what each was made from, and the logs of their trainings."""
 
 import contextlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from crawltalk.core.errors import MissingInput, UserError
+from crawltalk.pipeline import stages
 from crawltalk.run.folder import RunFolder, StageState
-from crawltalk.run.stage import Stage
 
 MAX_RUNS = 50
 """That are listed: the served one, then the newest."""
@@ -43,8 +42,8 @@ class Runs:
     reached.
     """
 
-    def __init__(self, served: RunFolder, stages: Sequence[Stage]) -> None:
-        self.served, self.stages = served, stages
+    def __init__(self, served: RunFolder) -> None:
+        self.served = served
 
     def names(self) -> list[str]:
         """The served run first, then the newest."""
@@ -62,40 +61,30 @@ class Runs:
         return RunFolder(self.served.path.resolve().parent / name)
 
     def states(self, name: str) -> dict[str, Any]:
-        """The stages of a run: state, reasons, figures and inputs of each, and which stages have curves. For a
-        run that cannot be read: why.
+        """The stages of a run: state, reasons, figures and inputs of each. For a run that cannot be read:
+        why.
         """
         run = self.run(name)
         try:
             recipe = run.recipe()
-            states = run.states(self.stages, recipe).values()
+            states = run.states(stages(recipe), recipe).values()
         except (UserError, FileNotFoundError) as error:  # not found: a stage was being renamed
-            return {"name": name, "about": "", "error": str(error), "stages": [], "logged": []}
+            return {"name": name, "about": "", "error": str(error), "stages": []}
         return {
             "name": name,
             "about": recipe.about,
             "error": None,
             "stages": [_row(run, state) for state in states],
-            "logged": self.logged(),
         }
-
-    def logged(self) -> list[str]:
-        """The stages that write a training log: those with one in any of the runs."""
-        runs = [self.run(name) for name in self.names()]
-        return [
-            stage.name
-            for stage in self.stages
-            if any(path.exists() for run in runs for path in _log_paths(run, stage.name))
-        ]
 
     def log(self, name: str, stage: str, start: int) -> TrainingLog:
         """The rows of a stage's log from byte `start` on; of the running training if there is one. Empty if
-        the stage has no log. Raises MissingInput if there is no such run or stage.
+        there is no log yet. Raises MissingInput if there is no such run, or the stage trains no model.
         """
         run = self.run(name)
-        known = [stage.name for stage in self.stages]
-        if stage not in known:
-            raise MissingInput(f"there is no stage {stage[:100]!r}; there are: {', '.join(known)}")
+        logged = [each.name for each in stages(run.recipe()) if each.makes]
+        if stage not in logged:
+            raise MissingInput(f"{stage[:100]!r} writes no log; these do: {', '.join(logged)}")
         for path in _log_paths(run, stage):
             with contextlib.suppress(FileNotFoundError):  # also if the stage is being renamed
                 return _read_log(path, start)
@@ -112,6 +101,7 @@ def _row(run: RunFolder, state: StageState) -> dict[str, Any]:
     row: dict[str, Any] = {
         "stage": stage.name,
         "about": stage.about,
+        "makes": stage.makes,
         "state": state.state,
         "reasons": state.reasons,
     }
