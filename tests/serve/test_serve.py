@@ -628,9 +628,7 @@ def test_the_log_has_a_line_for_each_request_and_prompts_only_if_asked(caplog):
     for log_prompts in (False, True):
         caplog.clear()
         with (
-            caplog.at_level(
-                logging.INFO, "crawltalk.serve"
-            ),  # until the server has stopped: a line may come late
+            caplog.at_level(logging.INFO, "crawltalk.serve"),  # until the server has ended: it logs last
             serving(Settings(keys=("secret",), log_prompts=log_prompts)) as server,
         ):
             asked = {

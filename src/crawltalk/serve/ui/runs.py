@@ -61,26 +61,25 @@ class Runs:
         return RunFolder(self.served.path.resolve().parent / name)
 
     def states(self, name: str) -> dict[str, Any]:
-        """The stages of a run: state, reasons, figures and inputs of each, and which stages have curves. For a
-        run that cannot be read: why.
+        """The stages of a run: state, reasons, figures and inputs of each. For a run that cannot be read:
+        why.
         """
         run = self.run(name)
         try:
             recipe = run.recipe()
             states = run.states(stages(recipe), recipe).values()
         except (UserError, FileNotFoundError) as error:  # not found: a stage was being renamed
-            return {"name": name, "about": "", "error": str(error), "stages": [], "logged": []}
+            return {"name": name, "about": "", "error": str(error), "stages": []}
         return {
             "name": name,
             "about": recipe.about,
             "error": None,
             "stages": [_row(run, state) for state in states],
-            "logged": [state.stage.name for state in states if state.stage.makes],
         }
 
     def log(self, name: str, stage: str, start: int) -> TrainingLog:
         """The rows of a stage's log from byte `start` on; of the running training if there is one. Empty if
-        the stage has no log. Raises MissingInput if there is no such run or stage.
+        there is no log yet. Raises MissingInput if there is no such run, or the stage trains no model.
         """
         run = self.run(name)
         logged = [each.name for each in stages(run.recipe()) if each.makes]
@@ -102,6 +101,7 @@ def _row(run: RunFolder, state: StageState) -> dict[str, Any]:
     row: dict[str, Any] = {
         "stage": stage.name,
         "about": stage.about,
+        "makes": stage.makes,
         "state": state.state,
         "reasons": state.reasons,
     }

@@ -30,11 +30,11 @@ export function RunsPage({ part }) {
 function Run({ name, beside }) {
   const [tick, beat] = useState(0);
   const response = useAsync(signal => get("/api/runs/stages", { run: name }, signal), [tick]);
-  const { stages = [], logged = [], error, about } = response.value ?? {};
+  const { stages = [], error, about } = response.value ?? {};
   useEvery(POLL, () => beat(tick + 1), [tick]);
   if (response.error || error) return html`<${Problem} text=${response.error ?? error} />`;
   return html`<h2>${name}</h2><p class="soft">${about}</p>
-    ${logged.map(stage => html`<${Curves} key=${stage} stage=${stage} runs=${[name, ...beside]} />`)}
+    ${stages.filter(stage => stage.makes).map(({ stage }) => html`<${Curves} key=${stage} stage=${stage} runs=${[name, ...beside]} />`)}
     ${stages.length > 0 && html`<h2>Stages</h2><ul class="stages">${stages.map(stage => html`<${Stage} key=${stage.stage} stage=${stage} stages=${stages} />`)}</ul>`}`;
 }
 
