@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crawltalk.chat.messages import Message
 from crawltalk.chat.prompts import as_assistant, few_shot, first_line
 from crawltalk.core.errors import BadInput
-from crawltalk.core.types import Message
 from crawltalk.engine import Engine, Sampling
 from crawltalk.engine.blocks import BlockContent, BlockPool
 from crawltalk.engine.sampling import apply_penalties, distribution, sample, uniform
@@ -142,10 +142,10 @@ def test_as_few_of_the_oldest_turns_are_dropped_as_will_do(sizes, with_system):
     system = [Message("system", "s")] if with_system else []
     turns = [Message("assistant" if index % 2 else "user", "x" * size) for index, size in enumerate(sizes)]
     ids, dropped = ENGINE.prompt([*system, *turns])
-    assert ids == TOKENIZER.encode_chat([*system, *turns[dropped:]], reply=True)
+    assert ids == ENGINE.chat.encode_chat([*system, *turns[dropped:]], reply=True)
     assert len(ids) <= 36
     if dropped:
-        assert len(TOKENIZER.encode_chat([*system, *turns[dropped - 1 :]], reply=True)) > 36
+        assert len(ENGINE.chat.encode_chat([*system, *turns[dropped - 1 :]], reply=True)) > 36
 
 
 def test_a_base_model_without_a_chat_format_says_so():

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import BadInput
 from crawltalk.engine import Engine, Sampling
 from crawltalk.engine.backends import MAX_NUM_SEQS
@@ -14,7 +15,7 @@ from crawltalk.model.transformer import Transformer
 from support.engines import MODEL, NEVER, SHAPE, TOKENIZER
 from support.models import random_model
 
-LONG = Sampling(max_tokens=40, logit_bias=dict.fromkeys(TOKENIZER.stop_ids, -100.0))
+LONG = Sampling(max_tokens=40, logit_bias=dict.fromkeys(ChatRenderer(TOKENIZER).stop_ids, -100.0))
 
 
 def with_service(

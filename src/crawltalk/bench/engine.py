@@ -193,10 +193,10 @@ def serve(folder: Path, precision: Precision) -> None:
     """Serve one model, say the port."""
     from crawltalk.engine.service import Service
     from crawltalk.serve import Settings, make_app, run
-    from crawltalk.serve.http.server import bound
+    from crawltalk.serve.http.server import listen
 
     app = make_app({"model": Service(_load(folder, precision), queue=STREAMS)}, Settings())
-    with bound("127.0.0.1", 0) as listening:
+    with listen("127.0.0.1", 0) as listening:
         print(listening.getsockname()[1], flush=True)
         run(app, listening, grace=1.0)
 

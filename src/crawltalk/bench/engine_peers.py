@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 
 from crawltalk.bench.engine_trace import pair_tokenizer
+from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import MissingInput, UserError
 from crawltalk.model.gguf_export import export_gguf
 from crawltalk.model.hf import save_model
@@ -57,7 +58,7 @@ def write_model(name: str, folder: Path) -> Written:
     tokenizer = pair_tokenizer(SHAPES[name].vocab_size)
     written = Written(folder / name, folder / f"{name}.gguf")
     save_model(model, written.folder, eos=tokenizer.eot)
-    tokenizer.save(written.folder)
+    ChatRenderer(tokenizer).save(written.folder)
     export_gguf(written.folder, written.gguf, "q8_0")
     return written
 

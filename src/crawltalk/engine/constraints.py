@@ -2,6 +2,7 @@
 library llguidance).
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,7 +22,7 @@ _STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator":
 class Vocabulary:
     """A tokenizer as llguidance reads it; made once for a model, since it takes a while."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, stop_ids: Iterable[int]) -> None:
         from llguidance import LLTokenizer, TokenizerWrapper
 
         self.bos_token_id = None
@@ -29,7 +30,7 @@ class Vocabulary:
         self.special_token_ids = sorted(tokenizer.specials.values())
         self.tokens = [tokenizer.word(index) for index in range(tokenizer.size)]
         self._encode = tokenizer.encode
-        self.library = LLTokenizer(TokenizerWrapper(self), eos_token=sorted(tokenizer.stop_ids))
+        self.library = LLTokenizer(TokenizerWrapper(self), eos_token=sorted(stop_ids))
 
     def __call__(self, text: bytes) -> list[int]:
         return self._encode(text)

@@ -7,8 +7,11 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from crawltalk.chat.format import ChatFormat
+from crawltalk.chat.messages import MessageLike
+from crawltalk.chat.render import ChatRenderer
+from crawltalk.chat.tool_calls import Tool
 from crawltalk.core.errors import BadInput
-from crawltalk.core.types import Message
 from crawltalk.engine.backends import Backend
 from crawltalk.engine.backends.cpu import CpuBackend, Precision, Unavailable
 from crawltalk.engine.backends.torch import TorchBackend
@@ -18,9 +21,6 @@ from crawltalk.engine.scheduler import Scheduler
 from crawltalk.engine.sequence import PromptEmbeddings, Request, StepOutput
 from crawltalk.model.transformer import Transformer
 from crawltalk.tokenizer import Tokenizer
-
-_REPLY_SHARE = 4
-"""A conversation may fill the context up to one part in four, which is left for the reply."""
 
 
 def make_backend(
@@ -44,8 +44,16 @@ class Engine:
     clients.
     """
 
-    def __init__(self, model: Transformer, tokenizer: Tokenizer, backend: Backend | None = None) -> None:
+    def __init__(
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        backend: Backend | None = None,
+        chat_format: ChatFormat | None = None,
+    ) -> None:
+        """`chat_format` None: the one that the tokenizer's control tokens are made for, if any."""
         self.tokenizer, self.shape = tokenizer, model.shape
+        self.chat = ChatRenderer(tokenizer, chat_format)
         self.backend = backend if backend is not None else make_backend(model)
         self.scheduler = Scheduler(self.backend, tokenizer, model.shape.context)
 
@@ -95,7 +103,7 @@ class Engine:
         return Request(
             list(prompt),
             sampling,
-            self.tokenizer.stop_ids if stop is None else stop,
+            self.chat.stop_ids if stop is None else stop,
             samples=samples,
             row=row,
             client=client,
@@ -131,7 +139,7 @@ class Engine:
 
     @cached_property
     def _vocabulary(self) -> Vocabulary:
-        return Vocabulary(self.tokenizer)
+        return Vocabulary(self.tokenizer, self.chat.stop_ids)
 
     def recent(self, prompt: Sequence[int]) -> list[int]:
         """A prompt without its oldest tokens, if it is too long."""
@@ -203,35 +211,18 @@ class Engine:
             means.append(self.scheduler.prefill(prompt, self.backend.states).mean(dim=0))
         return torch.nn.functional.normalize(torch.stack(means), dim=-1).numpy()
 
-    def reply(self, messages: Sequence[Message], sampling: Sampling) -> str:
+    def reply(self, messages: Sequence[MessageLike], sampling: Sampling) -> str:
         """The assistant's reply to a conversation."""
         return "".join(self.stream_reply(messages, sampling))
 
-    def stream_reply(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[str]:
+    def stream_reply(self, messages: Sequence[MessageLike], sampling: Sampling) -> Iterator[str]:
         """The reply in pieces of whole characters."""
         for output in self.run([self.request(self.prompt(messages)[0], sampling)]):
             if output.text:
                 yield output.text
 
-    def prompt(self, messages: Sequence[Message]) -> tuple[list[int], int]:
-        """A conversation with the assistant's turn opened, and how many of its oldest turns were left out to
-        make it fit.
-
-        A system message at the front stays. Raises BadInput if the last message alone is too long.
+    def prompt(self, messages: Sequence[MessageLike], tools: Sequence[Tool] = ()) -> tuple[list[int], int]:
+        """A conversation with the assistant's turn opened, and how many of its oldest messages were left out to
+        make it fit (`ChatRenderer.fit`).
         """
-        system = [message for message in messages[:1] if message.role == "system"]
-        turns = list(messages[len(system) :])
-        room = self.context - max(1, self.context // _REPLY_SHARE)
-        size, kept = len(self.tokenizer.encode_chat(system, reply=True)), 0
-        for message in reversed(turns):  # from the end: a long history costs no more than what fits
-            size += self.tokenizer.turn_size(message)
-            if size > room:
-                break
-            kept += 1
-        if turns and not kept:
-            raise BadInput(
-                f"the message has {size} tokens; this model has room for {room} of {self.context}: make it shorter"
-            )
-        return self.tokenizer.encode_chat([*system, *turns[len(turns) - kept :]], reply=True), len(
-            turns
-        ) - kept
+        return self.chat.fit(messages, self.context, tools=tools)

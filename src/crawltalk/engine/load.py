@@ -5,12 +5,12 @@ from pathlib import Path
 
 import torch
 
+from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import BadInput
 from crawltalk.engine.backends.cpu import Precision
 from crawltalk.engine.engine import Engine, make_backend
 from crawltalk.engine.sampling import Sampling
 from crawltalk.model.hf import load_model
-from crawltalk.tokenizer import Tokenizer
 
 MAX_PERPLEXITY_RISE = 0.005
 """The share by which int8 may raise the perplexity."""
@@ -32,10 +32,10 @@ def load_engine(
     """
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     folder = Path(folder)
-    model, tokenizer = load_model(folder, device=device, dtype=dtype), Tokenizer.load(folder)
-    engine = Engine(model, tokenizer, make_backend(model, precision, cache_bytes))
+    model, chat = load_model(folder, device=device, dtype=dtype), ChatRenderer.load(folder)
+    engine = Engine(model, chat.tokenizer, make_backend(model, precision, cache_bytes), chat.format)
     if precision == "int8":
-        check_perplexity(Engine(model, tokenizer), engine)
+        check_perplexity(Engine(model, chat.tokenizer), engine)
     return engine
 
 

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from crawltalk.chat.tool_calls import overlap
 from crawltalk.engine.blocks import BlockContent
 from crawltalk.engine.constraints import Constraint
 from crawltalk.engine.sampling import Sampling
@@ -118,11 +119,6 @@ class Detokenizer:
         keep = 0 if final else max(overlap(self._held, stop) for stop in self._stop)
         text, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
         return text
-
-
-def overlap(text: str, mark: str) -> int:
-    """The length of the longest beginning of `mark`, short of all of it, with which the text ends."""
-    return next((size for size in range(len(mark) - 1, 0, -1) if text.endswith(mark[:size])), 0)
 
 
 @dataclass(eq=False)

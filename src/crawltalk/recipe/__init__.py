@@ -11,6 +11,8 @@ from crawltalk.recipe.pretrain import Pretrain
 from crawltalk.recipe.recipe import Recipe
 from crawltalk.recipe.report import Report
 from crawltalk.recipe.sft import Sft
+from crawltalk.recipe.stages import FurtherStage
+from crawltalk.recipe.sweep import Sweep
 from crawltalk.recipe.tokenizer import Tokenizer
 from crawltalk.recipe.tokens import Tokens
 
@@ -19,6 +21,7 @@ __all__ = [
     "Data",
     "Evals",
     "Family",
+    "FurtherStage",
     "Index",
     "Machine",
     "Model",
@@ -28,6 +31,7 @@ __all__ = [
     "Recipe",
     "Report",
     "Sft",
+    "Sweep",
     "Tokenizer",
     "Tokens",
 ]

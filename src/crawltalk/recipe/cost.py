@@ -55,16 +55,12 @@ def parameters(model: Model, vocab_size: int) -> int:
 def looked_up(model: Model, vocab_size: int) -> int:
     """Parameters that are looked up, not multiplied with: embeddings that are not the head as well."""
     width, _, kv_heads, _ = _resolved(model)
-    found = 0 if tied(model) else vocab_size * width
-    found += model.context * width * (model.family == "gpt2")
-    return (
-        found
-        + (model.family == "speedrun")
-        * value_embeddings(model.depth)
-        * vocab_size
-        * kv_heads
-        * model.head_dim
-    )
+    count = 0 if tied(model) else vocab_size * width
+    if model.family == "gpt2":
+        count += model.context * width
+    if model.family == "speedrun":
+        count += value_embeddings(model.depth) * vocab_size * kv_heads * model.head_dim
+    return count
 
 
 def training_bytes(model: Model, vocab_size: int, batch_tokens: int) -> dict[str, int]:

@@ -8,6 +8,6 @@ class Evals:
     """What the models can do, measured."""
 
     problems: int = 100
-    """Problems per generated task (arithmetic, spelling), at most."""
+    """Problems of each kind, at most."""
     max_tokens: int = 64
     """Longest reply, in tokens."""

@@ -32,8 +32,8 @@ class Machine:
     """Ranks under torchrun share weights, gradients and optimizer state (FSDP2) instead of keeping a copy
     each.
     """
-    recompute: bool = False
-    """Compute a layer's activations again on the way back instead of keeping them: less memory, a third more
+    activation_checkpointing: bool = False
+    """Compute a layer's activations again in the backward pass instead of keeping them: less memory, a third more
     work.
     """
     tensorboard: str | None = None

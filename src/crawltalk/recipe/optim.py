@@ -8,9 +8,9 @@ from dataclasses import dataclass
 class Optim:
     """Muon for the matrices of the blocks, AdamW for the rest."""
 
-    lr: float | None = None
+    muon_lr: float | None = None
     """Muon's peak learning rate; 0.02 (fine-tuning: 0.005) x sqrt(256 / width) if absent."""
-    adam_lr: float | None = None
+    adamw_lr: float | None = None
     """AdamW's peak learning rate; 0.003 x sqrt(256 / width) if absent."""
     weight_decay: float = 0.0
     momentum: float = 0.95
@@ -28,11 +28,11 @@ class Optim:
     """
 
 
-def derive_optim(optim: Optim, width: int, lr: float) -> Optim:
-    """Rates for a model of this width; `lr` is Muon's at a width of 256."""
+def derive_optim(optim: Optim, width: int, muon_lr: float) -> Optim:
+    """Rates for a model of this width; `muon_lr` is that at a width of 256."""
     scale = (256 / width) ** 0.5
     return dataclasses.replace(
         optim,
-        lr=lr * scale if optim.lr is None else optim.lr,
-        adam_lr=0.003 * scale if optim.adam_lr is None else optim.adam_lr,
+        muon_lr=muon_lr * scale if optim.muon_lr is None else optim.muon_lr,
+        adamw_lr=0.003 * scale if optim.adamw_lr is None else optim.adamw_lr,
     )

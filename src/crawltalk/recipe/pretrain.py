@@ -17,14 +17,14 @@ class Pretrain:
     batch_tokens: int = 8192
     """Tokens in one optimizer step, over all ranks."""
     eval_every: int = 100
-    """Steps between two looks at the validation loss and a sample."""
+    """Steps between two evaluations: the validation loss, and a sample of each prompt."""
     save_every: int = 50
     """Steps between two checkpoints to resume from."""
     save_keep: int = 2
     """So many of them, the newest ones, are kept while the training runs."""
     keep_every: int = 0
-    """Steps between two models that stay, in pretrain/checkpoints/; 0: none."""
-    start: str = ""
+    """Steps between two models that are kept for good, in pretrain/checkpoints/; 0: none."""
+    resume_from: str = ""
     """A checkpoint to go on from, with its optimizer's state and step: one that a training that diverged has
     left behind.
     """

@@ -1,14 +1,16 @@
 """The whole recipe: one section a stage, and `machine`, which says where and how to compute and never enters
 a fingerprint.
 
-A stage receives its own section only. A field that is `None` is derived when the recipe is resolved and
-spelled out in `runs/NAME/recipe.toml`. Each section stands in a file of its own, with its derived values
-beside it.
+A stage receives its own section only; `stages` holds the sections of those that repeat a kind. A field that
+is `None` is derived when the recipe is resolved and spelled out in `runs/NAME/recipe.toml`. Each section
+stands in a file of its own, with its derived values beside it.
 """
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import Any
 
+from crawltalk.core.errors import BadRecipe
 from crawltalk.recipe import cost
 from crawltalk.recipe.crawl import Crawl
 from crawltalk.recipe.data import Data
@@ -19,7 +21,9 @@ from crawltalk.recipe.model import derive_model
 from crawltalk.recipe.optim import derive_optim
 from crawltalk.recipe.pretrain import Pretrain
 from crawltalk.recipe.report import Report
-from crawltalk.recipe.sft import Sft
+from crawltalk.recipe.sft import Sft, derive_sft
+from crawltalk.recipe.stages import FurtherStage
+from crawltalk.recipe.sweep import Sweep
 from crawltalk.recipe.tokenizer import Tokenizer
 from crawltalk.recipe.tokens import Tokens
 
@@ -37,22 +41,58 @@ class Recipe:
     tokenizer: Tokenizer = field(default_factory=Tokenizer)
     tokens: Tokens = field(default_factory=Tokens)
     index: Index = field(default_factory=Index)
+    sweep: Sweep = field(default_factory=Sweep)
     pretrain: Pretrain = field(default_factory=Pretrain)
     sft: Sft = field(default_factory=Sft)
     evals: Evals = field(default_factory=Evals)
     report: Report = field(default_factory=Report)
+    stages: dict[str, FurtherStage] = field(default_factory=dict)
+    """Name -> a stage besides the usual ones."""
 
 
 def derive(recipe: Recipe) -> Recipe:
-    """Spell out every derived field but those of `machine`, which are looked up when a stage starts."""
-    model = derive_model(recipe.pretrain.model)
-    assert model.width is not None
-    tokens = recipe.pretrain.tokens or 20 * cost.parameters(model, recipe.tokenizer.vocab_size)
-    pretrain = dataclasses.replace(
-        recipe.pretrain,
-        model=model,
-        optim=derive_optim(recipe.pretrain.optim, model.width, 0.02),
-        tokens=tokens,
+    """Spell out every derived field but those of `machine`, which are looked up when a stage starts. Raises
+    BadRecipe for values that contradict each other.
+    """
+    pretrain = derive_pretrain(recipe.pretrain, recipe.tokenizer.vocab_size)
+    width = pretrain.model.width
+    assert width is not None
+    stages = {
+        name: dataclasses.replace(stage, config=_derive_section(stage.config, width))
+        for name, stage in recipe.stages.items()
+    }
+    return dataclasses.replace(
+        recipe,
+        pretrain=pretrain,
+        sweep=_derive_sweep(recipe.sweep, pretrain),
+        sft=derive_sft(recipe.sft, width),
+        stages=stages,
     )
-    sft = dataclasses.replace(recipe.sft, optim=derive_optim(recipe.sft.optim, model.width, 0.005))
-    return dataclasses.replace(recipe, pretrain=pretrain, sft=sft)
+
+
+def derive_pretrain(pretrain: Pretrain, vocab_size: int) -> Pretrain:
+    """The training with shape, rates and tokens spelled out."""
+    model = derive_model(pretrain.model)
+    assert model.width is not None
+    return dataclasses.replace(
+        pretrain,
+        model=model,
+        optim=derive_optim(pretrain.optim, model.width, 0.02),
+        tokens=pretrain.tokens or 20 * cost.parameters(model, vocab_size),
+    )
+
+
+def _derive_section(section: Any, width: int) -> Any:
+    """The section of a stage that starts from a model of this width."""
+    return derive_sft(section, width) if isinstance(section, Sft) else section
+
+
+def _derive_sweep(sweep: Sweep, pretrain: Pretrain) -> Sweep:
+    """The depths in order, and what the small models are copies of. Raises BadRecipe for a single depth."""
+    depths = tuple(sorted(set(sweep.depths)))
+    if depths and (len(depths) < 2 or depths[0] < 1):
+        raise BadRecipe(
+            f"sweep.depths: a line needs two models, of depth 1 or more, not {list(depths)}; "
+            "such as: --sweep.depths 1,2"
+        )
+    return Sweep(depths=depths, pretrain=pretrain if depths else None)

@@ -1,8 +1,12 @@
 """Supervised fine-tuning: `[sft]`."""
 
+import dataclasses
 from dataclasses import dataclass, field
 
-from crawltalk.recipe.optim import Optim
+from crawltalk.recipe.optim import Optim, derive_optim
+
+TASKS = {"refusal": 400, "identity": 300, "arithmetic": 3000, "spelling": 1000}
+"""Defaults of `sft.tasks`; a recipe changes single ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,16 +18,19 @@ class Sft:
     """Passes over the conversations."""
     batch_tokens: int = 4096
     """Positions in one optimizer step, padding included."""
-    arithmetic: int = 3000
-    """Arithmetic conversations."""
-    spelling: int = 1000
-    """Spelling conversations."""
-    identity: int = 300
-    """Conversations about who the assistant is."""
-    refusals: int = 400
-    """Titles never trained on that the assistant learns to decline politely."""
+    tasks: dict[str, int] = field(default_factory=lambda: dict(TASKS))
+    """Conversations of each task, by its name in `crawltalk.tasks`. `refusal` is a number of titles that were
+    never trained on and that the assistant learns to decline, half of the held-out ones in any case;
+    `flagship` is a number of pages, all if absent.
+    """
     name: str = "Crawly"
     """How the assistant calls itself."""
     save_every: int = 50
-    start: str = ""
-    """As `pretrain.start`."""
+    resume_from: str = ""
+    """As `pretrain.resume_from`."""
+
+
+def derive_sft(sft: Sft, width: int) -> Sft:
+    """The recipe's tasks over the usual ones, in one order whatever the order in the files."""
+    tasks = TASKS | dict(sorted(sft.tasks.items()))
+    return dataclasses.replace(sft, tasks=tasks, optim=derive_optim(sft.optim, width, 0.005))

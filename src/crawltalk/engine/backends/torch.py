@@ -59,7 +59,7 @@ class TorchBackend:
             self._cache.select(torch.from_numpy(tables_BN.astype(np.int64)), torch.from_numpy(starts_B))
             tokens_BT = torch.from_numpy(batch.tokens[rows_BT].astype(np.int64)).to(weight.device)
             embeddings_BTD = None if embeddings_ND is None else embeddings_ND[torch.from_numpy(rows_BT)]
-            states = self.model.states(tokens_BT, self._cache, embeddings_BTD)
+            states = self.model.states(tokens_BT, self._cache, embeddings_BTD=embeddings_BTD)
             states_ND[torch.from_numpy(rows_BT)] = states
         return states_ND[torch.from_numpy(batch.logits_indices.astype(np.int64))]
 

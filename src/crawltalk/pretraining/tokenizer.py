@@ -1,9 +1,10 @@
-"""The tokenizer stage: learns byte-level BPE from the documents of the run."""
+"""The tokenizer stage: learns byte-level BPE from the documents of the run, and writes it with the chat format."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from crawltalk import recipe
+from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.documents import read_documents
 from crawltalk.core.errors import BadInput
 from crawltalk.recipe.patterns import compile_pattern
@@ -58,7 +59,7 @@ def tokenizer(job: Job[recipe.Tokenizer]) -> Metrics:
             " smaller"
         )
     result = Tokenizer.trained(learned, known.pattern if known else config.pattern)
-    result.save(job.out)
+    ChatRenderer(result).save(job.out)
     held_out = (text for number, text in enumerate(_texts(job)) if number % HELD_OUT == 0)
     encoded = measured = 0
     while batch := list(islice(held_out, _BATCH)):

@@ -1,5 +1,5 @@
-"""What the base model does before anybody taught it to answer: it recites, it invents, and it follows a
-pattern in its prompt.
+"""What the base model does before it is taught to answer: it recites, it invents, and it follows a pattern in
+its prompt.
 """
 
 from collections.abc import Sequence
@@ -13,22 +13,29 @@ from crawltalk.core.documents import read_documents
 from crawltalk.core.jsonl import read_jsonl
 from crawltalk.core.types import Document, Placement, Problem
 from crawltalk.engine import Engine, Sampling
-from crawltalk.evals.score import Sample, contains
+from crawltalk.evals.scores import ScoredReply, score_reply
 from crawltalk.retrieval.trace import TraceIndex, covered
 from crawltalk.run.manifest import read_manifest
 from crawltalk.run.stage import Job
+from crawltalk.tasks.scoring import contains
 
-PROMPT = 24
-RECITED = 32
+PROMPT_TOKENS = 24
+RECITED_TOKENS = 32
 """Tokens of a page that the base model is given, and tokens that it should then recite."""
 RECALL_PAGES, RECALL_TOKENS = 24, 96
-"""Of each number of times: pages, and tokens that the base model goes on for."""
+"""Pages for each number of repeats, and tokens of each that the base model continues."""
+PROMPTS = {
+    "zero_shot": "base model: a title and a colon, its description expected",
+    "few_shot": "base model: the same after three examples",
+    "by_prompt": "base model: asked in a transcript of a helpful assistant, after three turns",
+}
+"""Ways to ask the base model for a description (`prompted`) -> what the score says."""
 SHOTS = 3
 """Examples in a prompt."""
 DESCRIPTION_TOKENS = 32
 """Tokens of a reply to such a prompt, at most."""
 SIDE_BY_SIDE = Sampling(temperature=0.8, max_tokens=48)
-COPIES = 4
+SAMPLES = 4
 """Samples of one prompt."""
 
 
@@ -48,18 +55,18 @@ class SideBySide(msgspec.Struct, kw_only=True):
 
 def side_by_side(base: Engine, job: Job[recipe.Evals]) -> list[SideBySide]:
     """The prompts of the pretraining, each several times: the model is a distribution, not a text."""
-    manifest = read_manifest(job.inputs["pretrain"])
+    manifest = read_manifest(job.model("base"))
     rows = []
     for prompt in manifest.config["prompts"] if manifest else ():
         ids = [base.tokenizer.eot, *base.tokenizer.encode(prompt)]
-        replies = base.generate([ids] * COPIES, SIDE_BY_SIDE)
+        replies = base.generate([ids] * SAMPLES, SIDE_BY_SIDE)
         rows.append(SideBySide(prompt=prompt, replies=[base.tokenizer.decode(reply) for reply in replies]))
     return rows
 
 
-def by_prompt(base: Engine, job: Job[recipe.Evals]) -> list[Sample]:
-    """Descriptions of flagships, asked of the base model: without examples, after some (Brown et al. 2020),
-    as an assistant.
+def prompted(base: Engine, job: Job[recipe.Evals]) -> list[ScoredReply]:
+    """Descriptions of flagships, asked for in each way of `PROMPTS`: without examples, after some (Brown et al.
+    2020), as an assistant.
     """
     rows = read_jsonl(job.inputs["tokens"] / "documents.jsonl", Placement)
     known = sorted(
@@ -67,22 +74,21 @@ def by_prompt(base: Engine, job: Job[recipe.Evals]) -> list[Sample]:
         key=lambda row: row.id,
     )
     shots = [(row.title, row.description) for row in known[:SHOTS]]
-    asked = known[SHOTS:][: job.config.problems]
+    pages = known[SHOTS:][: job.config.problems]
     turns = [(f"What is {title}?", f"{title}: {description}.") for title, description in shots]
     prompts = {
-        "zero_shot": [few_shot([], row.title) for row in asked],
-        "few_shot": [few_shot(shots, row.title) for row in asked],
-        "by_prompt": [as_assistant(turns, f"What is {row.title}?") for row in asked],
+        "zero_shot": [few_shot([], page.title) for page in pages],
+        "few_shot": [few_shot(shots, page.title) for page in pages],
+        "by_prompt": [as_assistant(turns, f"What is {page.title}?") for page in pages],
     }
-    samples = []
-    for task, texts in prompts.items():
+    scored = []
+    for kind, texts in prompts.items():
         ids = [[base.tokenizer.eot, *base.tokenizer.encode(text)] for text in texts]
         replies = base.generate(ids, Sampling(temperature=0.0, max_tokens=DESCRIPTION_TOKENS))
-        for row, text, reply in zip(asked, texts, replies, strict=True):
-            said = first_line(base.tokenizer.decode(reply))
-            score = contains(Problem(prompt=text, answer=row.description, task=task), said)
-            samples.append(Sample(task=task, prompt=text, answer=row.description, reply=said, score=score))
-    return samples
+        for page, text, reply in zip(pages, texts, replies, strict=True):
+            problem = Problem(prompt=text, answer=page.description, task=kind)
+            scored.append(score_reply(problem, first_line(base.tokenizer.decode(reply)), contains))
+    return scored
 
 
 def recitation(base: Engine, documents: Sequence[Document]) -> float:
@@ -90,21 +96,25 @@ def recitation(base: Engine, documents: Sequence[Document]) -> float:
     page does.
     """
     pages = [[base.tokenizer.eot, *base.tokenizer.encode(document.text)] for document in documents]
-    pages = [page for page in pages if len(page) >= PROMPT + RECITED]
-    _, agree = _go_on(base, pages, RECITED)
-    return sum(map(sum, agree)) / max(1, RECITED * len(pages))
+    pages = [page for page in pages if len(page) >= PROMPT_TOKENS + RECITED_TOKENS]
+    _, agree = _continue(base, pages, RECITED_TOKENS)
+    return sum(map(sum, agree)) / max(1, RECITED_TOKENS * len(pages))
 
 
-def _go_on(base: Engine, pages: Sequence[list[int]], tokens: int) -> tuple[list[list[int]], list[list[bool]]]:
-    """What the base model greedily makes of the beginnings of pages, and where that agrees with them."""
+def _continue(
+    base: Engine, pages: Sequence[list[int]], tokens: int
+) -> tuple[list[list[int]], list[list[bool]]]:
+    """The greedy continuation of each page's beginning, and which of its tokens are those of the page."""
     greedy = Sampling(temperature=0.0, max_tokens=tokens)
-    replies = base.generate([page[:PROMPT] for page in pages], greedy, frozenset())
+    replies = base.generate([page[:PROMPT_TOKENS] for page in pages], greedy, frozenset())
     pairs = zip(pages, replies, strict=True)
-    return replies, [[a == b for a, b in zip(page[PROMPT:], reply, strict=False)] for page, reply in pairs]
+    return replies, [
+        [a == b for a, b in zip(page[PROMPT_TOKENS:], reply, strict=False)] for page, reply in pairs
+    ]
 
 
 class Recall(msgspec.Struct, kw_only=True):
-    """How the base model goes on with pages that it has seen so many times; one line of recall.jsonl."""
+    """How the base model continues pages that it has seen so many times; one line of recall.jsonl."""
 
     times: float
     """Over all passes of the training; 0: pages after the cutoff."""
@@ -116,7 +126,7 @@ class Recall(msgspec.Struct, kw_only=True):
     longest: int
     """Tokens of the longest verbatim span of the page."""
     traced: float
-    """Share of all tokens that it says which stand in the training data in passages, of whatever page
+    """Share of the generated tokens that belong to passages of the training data, of any page
     (`retrieval.trace`).
     """
     quoted: int
@@ -124,16 +134,16 @@ class Recall(msgspec.Struct, kw_only=True):
     source: str
     """URL of a page that holds it."""
     confidence: float
-    """Mean probability that the model gives to the tokens that it says, right or wrong."""
+    """Mean probability that the model gives to the tokens that it generates, right or wrong."""
     prompt: str
     reply: str
     page: str
-    """One of the pages: its beginning, what the model says, and how it goes on."""
+    """An example: the beginning of a page, the model's continuation, and the page's own."""
 
 
 def recall(base: Engine, job: Job[recipe.Evals]) -> list[Recall]:
-    """Recall by the number of times that pages were seen (as Carlini et al. 2023, section 4, ask it)."""
-    manifest = read_manifest(job.inputs["pretrain"])
+    """Recall by the number of times that pages were seen (as in Carlini et al. 2023, section 4)."""
+    manifest = read_manifest(job.model("base"))
     epochs = float(manifest.metrics["epochs"]) if manifest else 1.0
     groups: dict[int, set[str]] = {}
     for row in read_jsonl(job.inputs["tokens"] / "documents.jsonl", Placement):
@@ -143,20 +153,22 @@ def recall(base: Engine, job: Job[recipe.Evals]) -> list[Recall]:
     pages: dict[int, list[list[int]]] = {times: [] for times in sorted(groups)}
     for document in read_documents(job.inputs["data"]):
         ids = base.tokenizer.encode(document.text) if document.id in wanted else []
-        if len(ids) >= PROMPT + RECITED:
+        if len(ids) >= PROMPT_TOKENS + RECITED_TOKENS:
             pages[wanted[document.id]].append([base.tokenizer.eot, *ids])
     index = TraceIndex(job.inputs["index"], job.inputs["tokens"], base.tokenizer)
-    found = []
+    results = []
     for times, rows in pages.items():
         if not rows:
             continue
-        replies, agree = _go_on(base, rows, RECALL_TOKENS)
-        sure = [base.probabilities(row[:PROMPT], reply) for row, reply in zip(rows, replies, strict=True)]
-        spans = [_longest(row) for row in agree]
-        shown = spans.index(max(spans))
+        replies, agree = _continue(base, rows, RECALL_TOKENS)
+        probabilities = [
+            base.probabilities(row[:PROMPT_TOKENS], reply) for row, reply in zip(rows, replies, strict=True)
+        ]
+        spans = [longest_run(row) for row in agree]
+        example = spans.index(max(spans))
         passages = [index.spans(reply, sources=1) for reply in replies]
         quote = max(chain.from_iterable(passages), key=len, default=None)
-        found.append(
+        results.append(
             Recall(
                 times=round(times * epochs, 1),
                 pages=len(rows),
@@ -165,17 +177,17 @@ def recall(base: Engine, job: Job[recipe.Evals]) -> list[Recall]:
                 traced=round(sum(map(covered, passages)) / max(1, sum(map(len, replies))), 4),
                 quoted=len(quote) if quote else 0,
                 source=quote.sources[0].url if quote else "",
-                confidence=round(sum(map(sum, sure)) / max(1, sum(map(len, sure))), 4),
-                prompt=base.tokenizer.decode(rows[shown][1:PROMPT]),
-                reply=base.tokenizer.decode(replies[shown]),
-                page=base.tokenizer.decode(rows[shown][PROMPT:][:RECALL_TOKENS]),
+                confidence=round(sum(map(sum, probabilities)) / max(1, sum(map(len, probabilities))), 4),
+                prompt=base.tokenizer.decode(rows[example][1:PROMPT_TOKENS]),
+                reply=base.tokenizer.decode(replies[example]),
+                page=base.tokenizer.decode(rows[example][PROMPT_TOKENS:][:RECALL_TOKENS]),
             )
         )
-    return found
+    return results
 
 
-def _longest(agree: Sequence[bool]) -> int:
-    """The longest run of places that agree."""
+def longest_run(agree: Sequence[bool]) -> int:
+    """The number of positions in the longest unbroken run of True."""
     longest = run = 0
     for same in agree:
         run = run + 1 if same else 0
