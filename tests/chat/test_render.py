@@ -183,6 +183,7 @@ def test_plain_dicts_are_messages_and_what_is_no_message_is_named():
         ({"role": "judge", "content": "Hi"}, "message 2: .*judge"),
         ({"role": "user", "content": "Hi", "contnet": ""}, "message 2: .*contnet"),
         ({"role": "assistant", "tool_calls": ["time"]}, "message 2: .*tool_calls"),
+        ({"role": "assistant", "content": "", "tool_calls": 5}, "message 2: .*tool_calls"),
         ("Hi", "message 2: "),
     ):
         with pytest.raises(BadInput, match=message) as error:
