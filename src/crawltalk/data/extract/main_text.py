@@ -17,7 +17,7 @@ from numba import njit
 
 from crawltalk.data.extract.blocks import features
 from crawltalk.data.extract.scan import Scan, scan, word_hash
-from crawltalk.data.read.warc import decode
+from crawltalk.data.read.warc import to_utf8
 
 WEIGHTS = Path(__file__).with_name("weights.json")
 THRESHOLD = 0.68
@@ -62,12 +62,12 @@ def extract(html: bytes, url: str | None = None) -> str | None:
 
     `url` is accepted for the common signature of extractors and not needed.
     """
-    return extract_text(decode(html))
+    return extract_utf8(to_utf8(html))
 
 
-def extract_text(html: str) -> str | None:
-    """The same for a page that is decoded already."""
-    page = scan(html.encode("utf-8", "replace"))
+def extract_utf8(html: bytes) -> str | None:
+    """The same for a page that is known to be UTF-8."""
+    page = scan(html)
     return main_text(page, _classifier().probabilities(page)) if len(page.blocks) else None
 
 
@@ -84,9 +84,9 @@ def main_text(page: Scan, probabilities: np.ndarray) -> str | None:
     )
 
 
-def visible_text(html: str, characters: int = 2000) -> str:
-    """The text of all blocks, boilerplate and all, up to about so many characters."""
-    page = scan(html.encode("utf-8", "replace"))
+def visible_text(html: bytes, characters: int = 2000) -> str:
+    """The text of all blocks of a page in UTF-8, boilerplate and all, up to about so many characters."""
+    page = scan(html)
     lines: list[str] = []
     for block in page.blocks:
         lines.append(plain(page.text, block))
