@@ -8,7 +8,7 @@ STAGES = (
         (),
         "crawltalk.crawl.stage:crawl",
         "raw web pages, as WARC",
-        facts="crawltalk.crawl.facts:facts",
+        external_inputs="crawltalk.crawl.external_inputs:external_inputs",
         version=3,
     ),
     Stage(
@@ -17,7 +17,7 @@ STAGES = (
         "crawltalk.data.stage:data",
         "clean, deduplicated documents, and why the others were dropped",
         version=4,
-        facts="crawltalk.data.facts:facts",
+        external_inputs="crawltalk.data.external_inputs:external_inputs",
     ),
     Stage(
         "tokenizer",
