@@ -56,7 +56,8 @@ def call(*command: str | Path, check: bool = True) -> subprocess.CompletedProces
     if check and done.returncode != 0:
         print(done.stdout[-3000:], file=sys.stderr)
         fail(
-            f"{' '.join(map(str, command[:6]))} ... failed (its last words are above); mend that and run the same command again"
+            f"{' '.join(map(str, command[:6]))} ... failed (the end of its output is above); "
+            "mend that and run the same command again"
         )
     return done
 
@@ -131,7 +132,8 @@ def install_torch() -> None:
     cuda = [name for name in names if name.lower().startswith(("nvidia", "cuda"))]
     if cuda:
         fail(
-            f"pip would install {len(cuda)} CUDA packages (gigabytes) on a machine without an NVIDIA driver, {cuda[0]} the first; "
+            f"pip would install {len(cuda)} CUDA packages (gigabytes), such as {cuda[0]}, "
+            "on a machine without an NVIDIA driver; "
             "install a CPU build of torch into .venv yourself, or go on with ALLOW_CUDA=1"
         )
     pip(TORCH)

@@ -1,6 +1,6 @@
 """Our merges against those of rustbpe: the same tokens in the same order?
 
-    python tools/check_merges.py TEXT
+    python scripts/check_merges.py TEXT
 
 TEXT: a folder of .txt files, a .tar.gz of such, or one file. Prints one line of JSON for each split pattern
 and size of vocabulary (control tokens not counted). Needs the dependency group `test`.

@@ -1,6 +1,6 @@
 """Our ids against those of tiktoken or tokenizers, for real vocabularies, on fuzzed strings and on texts.
 
-    python tools/check_vocabulary.py --texts FOLDER... --vocabularies FILE...
+    python scripts/check_vocabulary.py --texts FOLDER... --vocabularies FILE...
 
 A vocabulary is a .tiktoken file, named as in tiktoken's registry (cl100k_base.tiktoken), whose patterns and
 control tokens then judge ours; or a tokenizer.json, which `tokenizers` reads. Texts are all files of the
@@ -23,7 +23,8 @@ import tokenizers
 from tiktoken import Encoding
 from tiktoken.load import load_tiktoken_bpe
 
-from crawltalk.core.types import Message
+from crawltalk.chat.messages import Message
+from crawltalk.chat.render import ChatRenderer
 from crawltalk.tokenizer import Tokenizer
 
 ENDINGS = {".txt", ".tokens", ".md", ".py", ".js", ".c", ".json"}
@@ -94,19 +95,17 @@ def check(path: Path, texts: list[str], count: int) -> dict[str, Any]:
         }
         row |= {f"{kind}_first": differ[0][:200]} if differ else {}
     with tempfile.TemporaryDirectory() as folder:
-        made.save(Path(folder))
-        saved, again = (
-            tokenizers.Tokenizer.from_file(f"{folder}/tokenizer.json"),
-            Tokenizer.load(Path(folder)),
-        )
+        made.save(folder)
+        saved, again = tokenizers.Tokenizer.from_file(f"{folder}/tokenizer.json"), Tokenizer.load(folder)
         saved.encode_special_tokens = True
         row["saved_differ"] = sum(
             not made.encode(text) == again.encode(text) == saved.encode(text, add_special_tokens=False).ids
             for text in strings
         )
-    if made.chat is not None:
-        empty = len([index for index in made.encode_chat([Message("user", "")]) if index in control])
-        chats = (made.encode_chat([Message("user", text)]) for text in strings)
+    chat = ChatRenderer(made)
+    if chat.format is not None:
+        empty = len([index for index in chat.encode_chat([Message("user", "")]) if index in control])
+        chats = (chat.encode_chat([Message("user", text)]) for text in strings)
         row["chat_control_ids"] = sum(sum(index in control for index in ids) - empty for ids in chats)
     return row
 

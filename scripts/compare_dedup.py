@@ -1,7 +1,7 @@
 """Recall and precision of near-duplicate detection against exact Jaccard similarity, on real pages and on
 edited copies.
 
-    python tools/compare_dedup.py PAGES
+    python scripts/compare_dedup.py PAGES
 
 PAGES is a folder of HTML files with natural near-duplicates, such as documentation in several editions and
 languages. To them come copies with a few words changed, so that all similarities occur. Each method makes 14
@@ -93,7 +93,8 @@ def main(folder: Path) -> None:
     texts = real + copies
     left, right, exact = similarities(texts)
     print(
-        f"{len(real):,} pages, {len(copies)} edited copies, {len(exact):,} pairs with a similarity of {EDGES[0]} and more"
+        f"{len(real):,} pages, {len(copies)} edited copies, "
+        f"{len(exact):,} pairs with a similarity of {EDGES[0]} and more"
     )
     rows: dict[str, list[float]] = {}
     for name, method in methods().items():
@@ -118,7 +119,8 @@ def main(folder: Path) -> None:
     ours = [rows.pop(f"seed {seed}") for seed in SEEDS]
     rows = {"crawltalk": np.mean(ours, 0).tolist(), **rows}
     print(
-        f"crawltalk: mean of {len(ours)} seeds; recall at 0.8 from {min(o[-3] for o in ours):.4f} to {max(o[-3] for o in ours):.4f}"
+        f"crawltalk: mean of {len(ours)} seeds; recall at 0.8 "
+        f"from {min(o[-3] for o in ours):.4f} to {max(o[-3] for o in ours):.4f}"
     )
     print("similarity    pairs  theory  " + "  ".join(f"{name:>9}" for name in rows))
     for place, (low, high) in enumerate(bins):

@@ -1,6 +1,6 @@
 """Writes the classes of characters that the splitters ask for, as the installed tiktoken has them.
 
-    python tools/make_classes.py
+    python scripts/make_classes.py
 
 Unicode's tables change with the years, and ids with them: the vocabularies that are in use were made with
 tiktoken's. One line for each class: its name, and ranges of code points in hexadecimal.

@@ -1,7 +1,7 @@
 """Make a mixed corpus of real pages as WARC files, from Debian's HTML documentation and from folders of
 pages.
 
-    python tools/make_corpus.py OUT --debs PACKAGE... [--pages FOLDER...] [--limit N] [--total N] [--each N]
+    python scripts/make_corpus.py OUT --debs PACKAGE... [--pages FOLDER...] [--limit N] [--total N] [--each N]
 
 PACKAGE is a .deb file or the name of a Debian package with HTML documentation (python3.11-doc,
 postgresql-doc-15, debian-handbook, cppreference-doc-en-html ...); one that is given by name is downloaded

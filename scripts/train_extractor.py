@@ -1,7 +1,8 @@
 """Train the block classifier of `crawltalk.data.extract.main_text` and write its weights.
 
     pip install trafilatura
-    python tools/train_extractor.py --page-types WCXB --passages TRAFILATURA --crawl runs/small/crawl [--articles ARTICLES]
+    python scripts/train_extractor.py --page-types WCXB --passages TRAFILATURA --crawl runs/small/crawl \\
+        [--articles ARTICLES]
 
 The sets are described in `crawltalk.data.extract.gold`: WCXB's `dev` pages (CC BY 4.0) teach what content is
 on pages of seven types; passages that people marked on three of four of trafilatura's pages (Apache-2.0)

@@ -10,6 +10,10 @@ import pytest
 from crawltalk.run.stage import Stage
 from support.toy_stages import TOY
 
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+"""Threads of OpenMP give their core up soon when they wait for each other. By default they spin, and on a machine
+that does other work, too, a training of two threads on two cores takes many times as long (EXPERIMENTS.md).
+"""
 os.environ["PYTHONPATH"] = os.pathsep.join(
     filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH")))
 )

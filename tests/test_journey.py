@@ -22,17 +22,21 @@ import torch
 import transformers
 
 from crawltalk import Run
+from crawltalk.chat.messages import Conversation, Message
 from crawltalk.cli import main
 from crawltalk.core.jsonl import read_jsonl
 from crawltalk.core.shards import TokenShards
-from crawltalk.core.types import Conversation, Message, Problem
-from crawltalk.engine import Engine
+from crawltalk.core.types import Problem
+from crawltalk.engine import load_engine
 from crawltalk.model.hf import load_model
-from crawltalk.pipeline import STAGES
+from crawltalk.models import model_folder
+from crawltalk.pipeline import stages
+from crawltalk.recipe.layers import load_recipe
+from crawltalk.run.folder import RunFolder
 from crawltalk.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.slow
-NAMES = [stage.name for stage in STAGES]
+NAMES = [stage.name for stage in stages(load_recipe("nano"))]
 
 
 def crawltalk(*words: str, code: int = 0) -> str:
@@ -48,9 +52,9 @@ def events(text: str) -> list[dict[str, Any]]:
 
 
 def test_a_second_call_skips_every_stage(nano):
-    said = events(crawltalk("run", "nano", "--out", str(nano)))
-    assert [event["stage"] for event in said if event["event"] == "skip"] == NAMES
-    assert not [event for event in said if event["event"] == "start"]
+    rows = events(crawltalk("run", "nano", "--out", str(nano)))
+    assert [event["stage"] for event in rows if event["event"] == "skip"] == NAMES
+    assert not [event for event in rows if event["event"] == "start"]
 
 
 def test_status_tells_time_memory_and_figures_of_every_stage(nano):
@@ -89,21 +93,56 @@ def test_a_sweep_of_small_models_enters_the_report(nano, tmp_path):
     shutil.copytree(nano, run)
     assert "a line needs two models" in crawltalk("sweep", str(run), code=2)
     words = ("sweep", str(run), "--depths", "1", "--depths", "2", "--json")
-    found = json.loads(events_free(crawltalk(*words)))
+    found = json.loads(crawltalk(*words))
     small, large = found["models"]
     assert (small["depth"], large["depth"]) == (1, 2)
     assert small["bits_per_byte"] > large["bits_per_byte"]
     assert found["exponent"] < 0
     # the second model has the run's own size
     assert found["predicted"] == pytest.approx(found["measured"], abs=0.1)
-    assert json.loads(events_free(crawltalk(*words))) == found  # from what is there
+    assert json.loads(crawltalk(*words)) == found  # from what is there
+    states = json.loads(crawltalk("status", str(run), "--json"))["stages"]
+    assert {row["stage"]: row["reasons"] for row in states if row["state"] == "stale"} == {
+        "report": ["input sweep changed"]
+    }
     crawltalk("report", str(run))
     assert "Small models on the same tokens" in (run / "report" / "report.html").read_text()
 
 
-def events_free(text: str) -> str:
-    """The JSON object in what a verb printed."""
-    return next(line for line in text.splitlines() if line.startswith('{"models"'))
+def distance(left: Path, right: Path) -> float:
+    """Mean absolute difference between the weights of two models."""
+    pairs = zip(load_model(left).parameters(), load_model(right).parameters(), strict=True)
+    return sum(float((a - b).abs().mean().detach()) for a, b in pairs)
+
+
+POLISH = (
+    "--stages.polish.kind",
+    "sft",
+    "--stages.polish.model",
+    "sft",
+    "--stages.polish.config.epochs",
+    "0.5",
+)
+
+
+def test_a_second_fine_tuning_starts_from_the_first_and_is_what_evaluation_report_and_chat_take(
+    nano, tmp_path
+):
+    run = tmp_path / "nano"
+    crawltalk("run", "nano", "--out", str(run), "--from", str(nano), *POLISH)
+    states = {
+        row["stage"]: row["state"] for row in json.loads(crawltalk("status", str(run), "--json"))["stages"]
+    }
+    built = ("polish", "evals", "report")
+    assert list(states) == [*NAMES[: NAMES.index("sft") + 1], *built]
+    assert states == {name: "fresh" if name in built else "borrowed" for name in states}
+    assert 0 < distance(nano / "sft", run / "polish") < distance(nano / "pretrain", run / "polish")
+    assert model_folder(run) == run / "polish"
+    assert model_folder(run, ("base",)).resolve() == (nano / "pretrain").resolve()
+    assert "polish" in (run / "report" / "report.html").read_text()
+    recipe = load_recipe(run / "recipe.toml", flags={"stages.polish.config.epochs": "1"})
+    state = RunFolder(run).states(stages(recipe), recipe)["polish"]
+    assert (state.state, state.reasons) == ("stale", ("stages.polish.config.epochs: 0.5 -> 1.0",))
 
 
 def test_every_artifact_can_be_shown(nano, capsys):
@@ -123,19 +162,17 @@ def test_the_filters_agree_with_the_truth_of_the_crawl(nano):
 
 
 def test_changing_one_value_makes_stale_what_depends_on_it_and_nothing_else(nano, tmp_path):
-    crawltalk("run", "nano", "--out", str(tmp_path / "other"), "--from", str(nano), "--sft.identity", "10")
+    crawltalk("run", "nano", "--out", str(tmp_path / "other"), "--from", str(nano), "--evals.problems", "10")
     stages = json.loads(crawltalk("status", str(tmp_path / "other"), "--json"))["stages"]
-    own = NAMES.index("sft")
+    own = NAMES.index("evals")
     assert [row["state"] for row in stages] == ["borrowed"] * own + ["fresh"] * (len(NAMES) - own)
-    assert "sft.identity: 50 -> 10" in crawltalk("diff", str(nano), str(tmp_path / "other")).replace(
-        "100", ""
-    )
+    assert "evals.problems: 20 -> 10" in crawltalk("diff", str(nano), str(tmp_path / "other")).splitlines()
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("stage", ["pretrain", "sft"])
 def test_transformers_finds_the_same_logits_and_tokens(nano, stage):
-    engine = Engine.load(nano / stage)
+    engine = load_engine(nano / stage)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(nano / stage, dtype=torch.float32)
     text = next(Run(nano).documents()).text
     ids = engine.tokenizer.encode(text)[:256]
@@ -143,9 +180,7 @@ def test_transformers_finds_the_same_logits_and_tokens(nano, stage):
     tokens = torch.tensor([ids])
     wanted = theirs(tokens).logits
     torch.testing.assert_close(load_model(nano / stage)(tokens), wanted, atol=1e-4, rtol=0)
-    torch.testing.assert_close(
-        engine.scheduler.read(ids, engine.backend.forward)[None], wanted, atol=1e-4, rtol=0
-    )
+    torch.testing.assert_close(engine.logits(ids)[None], wanted, atol=1e-4, rtol=0)
 
 
 def test_the_model_learned_from_the_crawl(nano):
@@ -157,14 +192,14 @@ def test_the_model_learned_from_the_crawl(nano):
 
 
 def test_problems_are_kept_out_of_the_training_conversations(nano):
-    asked = {
+    trained_on = {
         message.content
         for row in read_jsonl(nano / "sft" / "conversations.jsonl", Conversation)
         for message in row.messages
     }
     problems = [row for row in read_jsonl(nano / "sft" / "problems.jsonl", Problem) if row.task != "identity"]
     assert {row.task for row in problems} >= {"flagship", "heldout", "arithmetic", "spelling", "spelling_new"}
-    assert not asked & {row.prompt for row in problems}
+    assert not trained_on & {row.prompt for row in problems}
 
 
 def test_titles_after_the_cutoff_are_in_no_training_text(nano):

@@ -1,14 +1,16 @@
 """The Python face: `from crawltalk import Run; Run("runs/small").chat("What is dysprosium?")`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crawltalk.chat.messages import Message, MessageLike
 from crawltalk.core.documents import read_documents
 from crawltalk.core.jsonl import read_jsonl
-from crawltalk.core.types import Document, Message, Placement
-from crawltalk.pipeline import STAGES
+from crawltalk.core.types import Document, Placement
+from crawltalk.models import model_of_run
+from crawltalk.pipeline import stages
 from crawltalk.run.folder import RunFolder
 from crawltalk.run.manifest import Manifest
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """A run on disk, to be asked, continued and looked at. Loads a model when it is first needed."""
+    """A run on disk: its models, documents and figures. Loads a model when it is first needed."""
 
     def __init__(self, path: str | Path) -> None:
         """Open a run. Raises MissingInput if there is none at `path`."""
@@ -26,7 +28,12 @@ class Run:
         self.recipe = self.folder.recipe()
 
     def chat(
-        self, message: str, *, history: list[Message] | None = None, temperature: float = 0.0, seed: int = 0
+        self,
+        message: str,
+        *,
+        history: Sequence[MessageLike] | None = None,
+        temperature: float = 0.0,
+        seed: int = 0,
     ) -> str:
         """The assistant's reply to `message` after `history`. Raises MissingInput if the run has no assistant
         yet.
@@ -56,9 +63,8 @@ class Run:
 
     def manifests(self) -> dict[str, Manifest]:
         """Stage -> manifest, of the stages that are finished."""
-        return {
-            stage.name: found for stage in STAGES if (found := self.folder.manifest(stage.name)) is not None
-        }
+        manifests = {stage.name: self.folder.manifest(stage.name) for stage in stages(self.recipe)}
+        return {name: manifest for name, manifest in manifests.items() if manifest is not None}
 
     @cached_property
     def tokenizer(self) -> "Tokenizer":
@@ -70,13 +76,13 @@ class Run:
     @cached_property
     def base(self) -> "Engine":
         """The base model behind the decoder."""
-        from crawltalk.engine import Engine
+        from crawltalk.engine import load_engine
 
-        return Engine.load(self.folder.finished("pretrain"))
+        return load_engine(model_of_run(self.folder, "base"))
 
     @cached_property
     def assistant(self) -> "Engine":
         """The assistant behind the decoder."""
-        from crawltalk.engine import Engine
+        from crawltalk.engine import load_engine
 
-        return Engine.load(self.folder.finished("sft"))
+        return load_engine(model_of_run(self.folder, "assistant"))

@@ -16,6 +16,7 @@ GROUPS = {
         "crawl": ("build:crawl", "raw pages: the embedded crawl, or your WARC files"),
         "data": ("build:data", "pages -> clean documents, and why the others were dropped"),
         "tokenizer": ("build:tokenizer", "documents -> byte-level BPE and token shards"),
+        "sweep": ("sweep:sweep", "how far a larger model would get, of small ones on a run's tokens"),
         "pretrain": ("build:pretrain", "tokens -> base model"),
         "sft": ("build:sft", "base model + conversations -> assistant"),
         "evals": ("build:evals", "what both models can do"),
@@ -45,7 +46,6 @@ GROUPS = {
         "show": ("show:show", "any artifact, readable"),
         "funnel": ("corpus:funnel", "what the data stage dropped, and why"),
         "plan": ("plan:plan", "what a preset's model would cost to train, or a bigger crawl to refine"),
-        "sweep": ("sweep:sweep", "how far a larger model would get, of small ones on a run's tokens"),
         "diff": ("look:diff", "what differs between two runs"),
         "presets": ("look:presets", "the recipes that come along, and every knob"),
         "doctor": ("doctor:doctor", "does this machine have what the journey needs?"),
@@ -59,7 +59,7 @@ def make_app() -> App:
     app = App(
         name="crawltalk",
         help="First it crawls, then it talks: from a raw web crawl to a chat assistant, with one lineage.",
-        help_epilogue="Start: crawltalk run small    Any value of a recipe is a flag: --pretrain.optim.lr 0.01",
+        help_epilogue="Start: crawltalk run small    Any value of a recipe is a flag: --pretrain.optim.muon_lr 0.01",
         help_format="plaintext",
         version=__version__,
         result_action="return_value",
@@ -89,7 +89,7 @@ def rewrite_flags(arguments: Sequence[str]) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb. Exit code 0: done; 1: our mistake; 2: yours, with the way out."""
+    """Run one verb. Exit code 0: done; 1: a mistake of ours; 2: the user's, with the way out."""
     from crawltalk.run.console import fail, run_verb
 
     app = make_app()

@@ -1,6 +1,11 @@
 """The journey: the stages in order. Each is a function from directories to a directory (`run.stage`)."""
 
-from crawltalk.run.stage import Stage
+import dataclasses
+
+from crawltalk.core.errors import BadRecipe
+from crawltalk.recipe import Recipe
+from crawltalk.recipe.keys import did_you_mean
+from crawltalk.run.stage import RESCUED, Stage
 
 STAGES = (
     Stage(
@@ -22,7 +27,7 @@ STAGES = (
     Stage(
         "tokenizer",
         ("data",),
-        "crawltalk.tokenizer.stage:tokenizer",
+        "crawltalk.pretraining.tokenizer:tokenizer",
         "byte-level BPE learned from the documents",
     ),
     Stage(
@@ -35,10 +40,18 @@ STAGES = (
         "where every run of tokens stands in the shards",
     ),
     Stage(
+        "sweep",
+        ("tokens", "tokenizer"),
+        "crawltalk.pretraining.sweep:sweep",
+        "small models that predict the loss of a larger one",
+        optional="depths",
+    ),
+    Stage(
         "pretrain",
         ("tokens", "tokenizer"),
         "crawltalk.pretraining.pretrain:pretrain",
         "the base model: an internet document simulator",
+        makes="base",
         ranks=True,
     ),
     Stage(
@@ -46,6 +59,8 @@ STAGES = (
         ("pretrain", "tokenizer", "tokens", "data"),
         "crawltalk.posttraining.sft:sft",
         "the assistant, from conversations",
+        makes="assistant",
+        ranks=True,
     ),
     Stage(
         "evals",
@@ -56,11 +71,78 @@ STAGES = (
     ),
     Stage(
         "report",
-        ("crawl", "data", "tokenizer", "tokens", "index", "pretrain", "sft", "evals"),
+        ("crawl", "data", "tokenizer", "tokens", "index", "sweep", "pretrain", "sft", "evals"),
         "crawltalk.report.stage:report",
         "one HTML file that shows it all",
         version=3,
     ),
 )
+"""All built-in stages, those that a recipe has to ask for among them."""
 
-BY_NAME = {stage.name: stage for stage in STAGES}
+
+def stages(recipe: Recipe) -> tuple[Stage, ...]:
+    """The stages of a recipe's journey, in order: the built-in ones, and its further ones (`[stages.NAME]`).
+
+    A further stage stands behind the stage whose model it starts from. What comes later and takes that model
+    takes the new one as well, as the later and so the preferred one (`Job.model`). Raises BadRecipe for a name
+    that is taken, a kind that starts from no model, or a model that no stage makes.
+    """
+    for name in recipe.stages:
+        if name in (RESCUED, *(stage.name for stage in STAGES)):
+            raise BadRecipe(f"stages.{name}: the name {name!r} is taken; choose another")
+    journey = [
+        stage for stage in STAGES if not stage.optional or getattr(stage.config(recipe), stage.optional)
+    ]
+    present = {stage.name for stage in journey}
+    journey = [_with_inputs(stage, [name for name in stage.inputs if name in present]) for stage in journey]
+    waiting = list(recipe.stages)
+    while waiting:
+        makers = [stage.name for stage in journey if stage.makes]
+        ready = [name for name in waiting if recipe.stages[name].model in makers]
+        if not ready:
+            wrong = recipe.stages[waiting[0]].model
+            near = did_you_mean(wrong, [*makers, *waiting])
+            raise BadRecipe(
+                f"stages.{waiting[0]}.model: no stage before it makes a model called {wrong!r}{near}; "
+                f"these do: {', '.join(makers)}"
+            )
+        for name in ready:
+            _insert(journey, recipe, name)
+            waiting.remove(name)
+    return tuple(journey)
+
+
+def _insert(journey: list[Stage], recipe: Recipe, name: str) -> None:
+    """Put a further stage, whose model is there already, into the journey."""
+    further = recipe.stages[name]
+    original = next(stage for stage in STAGES if stage.name == further.kind)
+    makes = {stage.name: stage.makes for stage in (*STAGES, *journey)}
+    if not original.makes or not any(makes[name] for name in original.inputs):
+        kinds = [stage.name for stage in STAGES if stage.makes and any(makes[name] for name in stage.inputs)]
+        raise BadRecipe(
+            f"stages.{name}.kind: {further.kind} starts from no model, so it cannot be repeated; these can: "
+            f"{', '.join(kinds)}"
+        )
+    names = [other.name for other in journey]
+    inputs = (further.model, *(other for other in original.inputs if other in names and not makes[other]))
+    about = f"{original.about}, from {further.model}"
+    stage = dataclasses.replace(original, name=name, inputs=inputs, about=about, section=further.kind)
+    position = max(_behind(names, other, recipe) for other in inputs)
+    journey.insert(position, stage)
+    for index, later in enumerate(journey[position + 1 :], position + 1):
+        if further.model in later.inputs and later.name not in recipe.stages:
+            names = list(later.inputs)
+            names.insert(_behind(names, further.model, recipe), name)
+            journey[index] = _with_inputs(later, names)
+
+
+def _behind(names: list[str], model: str, recipe: Recipe) -> int:
+    """The position behind a stage and the further ones that follow it."""
+    position = names.index(model) + 1
+    while position < len(names) and names[position] in recipe.stages:
+        position += 1
+    return position
+
+
+def _with_inputs(stage: Stage, names: list[str]) -> Stage:
+    return dataclasses.replace(stage, inputs=tuple(names))

@@ -8,14 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crawltalk.chat.messages import Message
 from crawltalk.chat.prompts import as_assistant, few_shot, first_line
 from crawltalk.core.errors import BadInput
-from crawltalk.core.types import Message
 from crawltalk.engine import Engine, Sampling
-from crawltalk.engine.blocks import BlockPool
-from crawltalk.engine.requests import Event, Request, Text
-from crawltalk.engine.sampling import adjust, choose, distribution, uniform
-from crawltalk.model.cache import BLOCK
+from crawltalk.engine.blocks import BlockContent, BlockPool
+from crawltalk.engine.sampling import apply_penalties, distribution, sample, uniform
+from crawltalk.engine.sequence import Detokenizer, Request, StepOutput
+from crawltalk.model.cache import BLOCK_SIZE
 from crawltalk.tokenizer import Tokenizer
 from support.engines import MODEL, NEVER, SHAPE, TOKENIZER
 from support.models import QWEN, random_model
@@ -82,7 +82,7 @@ def test_a_stop_token_ends_a_row_and_is_not_returned():
 
 def test_generation_ends_with_the_context():
     reply = ENGINE.generate([[3] * 40], Sampling(temperature=0.0, max_tokens=100), NEVER)[0]
-    assert len(reply) == SHAPE.context - 40 + 1  # the last token is said, not read
+    assert len(reply) == SHAPE.context - 40 + 1  # the last token is generated, not read
     assert len(ENGINE.generate([[3] * 400], Sampling(temperature=0.0, max_tokens=100), NEVER)[0]) == 2
 
 
@@ -116,7 +116,7 @@ def test_top_k_and_top_p_keep_what_a_plain_reference_keeps(logits, top_k, top_p,
 def test_sampling_follows_the_distribution():
     logits = torch.tensor([[0.0, 1.0, 2.0]]).expand(4000, 3)
     drawn = (
-        choose(logits, Sampling(), [uniform(7, row, 0) for row in range(4000)]).bincount(minlength=3) / 4000
+        sample(logits, Sampling(), [uniform(7, row, 0) for row in range(4000)]).bincount(minlength=3) / 4000
     )
     torch.testing.assert_close(drawn, torch.softmax(logits[0], 0), atol=0.03, rtol=0)
 
@@ -140,12 +140,12 @@ def test_the_oldest_turns_are_dropped_and_counted_when_a_conversation_is_too_lon
 @settings(max_examples=40, deadline=None)
 def test_as_few_of_the_oldest_turns_are_dropped_as_will_do(sizes, with_system):
     system = [Message("system", "s")] if with_system else []
-    turns = [Message("assistant" if place % 2 else "user", "x" * size) for place, size in enumerate(sizes)]
+    turns = [Message("assistant" if index % 2 else "user", "x" * size) for index, size in enumerate(sizes)]
     ids, dropped = ENGINE.prompt([*system, *turns])
-    assert ids == TOKENIZER.encode_chat([*system, *turns[dropped:]], reply=True)
+    assert ids == ENGINE.chat.encode_chat([*system, *turns[dropped:]], reply=True)
     assert len(ids) <= 36
     if dropped:
-        assert len(TOKENIZER.encode_chat([*system, *turns[dropped - 1 :]], reply=True)) > 36
+        assert len(ENGINE.chat.encode_chat([*system, *turns[dropped - 1 :]], reply=True)) > 36
 
 
 def test_a_base_model_without_a_chat_format_says_so():
@@ -177,66 +177,71 @@ def test_values_out_of_range_are_refused_by_name():
 
 @given(st.text("ab", max_size=12), st.lists(st.text("ab", min_size=1, max_size=3), max_size=3), st.data())
 def test_a_text_ends_before_the_first_stop_string_however_it_is_cut_into_tokens(whole, stop, data):
-    text, said = Text(stop), ""
+    text, shown = Detokenizer(stop), ""
     left = whole.encode()
     while left and not text.stopped:
         size = data.draw(st.integers(1, len(left)))
-        said += text.add(left[:size])
+        shown += text.add(left[:size])
         left = left[size:]
-        assert not any(string in said for string in stop)
-    said += "" if text.stopped else text.add(b"", final=True)
-    ends = [place for string in stop if (place := whole.find(string)) >= 0]
+        assert not any(string in shown for string in stop)
+    shown += "" if text.stopped else text.add(b"", final=True)
+    ends = [index for string in stop if (index := whole.find(string)) >= 0]
     assert text.stopped == bool(ends)
     if not ends:
-        assert said == whole
+        assert shown == whole
     else:  # of several that end in one token, the one that begins first counts
-        assert whole.startswith(said)
-        assert not any(string in said for string in stop)
+        assert whole.startswith(shown)
+        assert not any(string in shown for string in stop)
 
 
-def test_a_character_is_said_when_its_last_byte_is():
-    text = Text(())
+def test_a_character_is_shown_when_its_last_byte_is_there():
+    text = Detokenizer(())
     assert [text.add(byte) for byte in (b"\xe2", b"\x82", b"\xac", b"\xc3")] == ["", "", "€", ""]
     assert text.add(b"", final=True) == "\ufffd"
 
 
-def events_of(engine: Engine, *requests: Request) -> dict[int, list[Event]]:
-    found: dict[int, list[Event]] = {request.number: [] for request in requests}
-    for request, event in engine.run(requests):
-        found[request.number].append(event)
-    return found
+def outputs_of(engine: Engine, *requests: Request) -> dict[int, list[StepOutput]]:
+    outputs: dict[int, list[StepOutput]] = {request.id: [] for request in requests}
+    for output in engine.run(requests):
+        outputs[output.request.id].append(output)
+    return outputs
 
 
 def test_several_samples_compute_their_prompt_once():
     engine = Engine(MODEL, TOKENIZER)
     request = engine.request([7] * 40, Sampling(max_tokens=4), NEVER, samples=5)
-    events = events_of(engine, request)[request.number]
-    assert sorted(event.sample for event in events if event.finish) == [0, 1, 2, 3, 4]
+    outputs = outputs_of(engine, request)[request.id]
+    assert sorted(output.index for output in outputs if output.finish_reason) == [0, 1, 2, 3, 4]
     assert engine.scheduler.counts["cached_tokens"] == 4 * 32
-    replies = {n: [t.id for event in events if event.sample == n for t in event.tokens] for n in range(5)}
+    replies = {n: [t.id for output in outputs if output.index == n for t in output.tokens] for n in range(5)}
     for number, reply in replies.items():
-        alone = engine.request([7] * 40, Sampling(max_tokens=4), NEVER, number=number)
+        alone = engine.request([7] * 40, Sampling(max_tokens=4), NEVER, row=number)
         assert [
-            token.id for event in events_of(engine, alone)[alone.number] for token in event.tokens
+            token.id for output in outputs_of(engine, alone)[alone.id] for token in output.tokens
         ] == reply
 
 
-def test_a_cached_prefix_is_found_and_forgotten_from_its_end():
+def test_a_cached_prefix_is_found_and_evicted_from_its_end():
     pool = BlockPool(4)
-    tokens = list(range(3 * BLOCK))
-    content = 0
-    blocks = [pool.take() for _ in range(3)]
-    for number, block in enumerate(blocks):
-        content = pool.remember(block, content, tokens[number * BLOCK :][:BLOCK])
-    pool.let_go(blocks)
-    assert pool.used == 0
-    assert pool.find([*tokens, 9])[0] == blocks
-    pool.let_go(blocks)
-    assert pool.find(tokens)[0] == blocks[:2]  # a token must be left to compute
-    pool.let_go(blocks[:2])
-    assert pool.find([1, *tokens])[0] == []
-    assert [pool.take() for _ in range(2)] == [3, blocks[2]]
-    assert pool.find([*tokens, 9])[0] == blocks[:2]
+    first, second, third = (BlockContent((number,) * BLOCK_SIZE, ()) for number in range(3))
+    blocks, prefix = [pool.allocate() for _ in range(3)], 0
+    for block, content in zip(blocks, (first, second, third), strict=True):
+        prefix = pool.cache_block(block, prefix, content)
+    pool.free(blocks)
+    assert pool.num_used == 0
+    assert pool.match_prefix([first, second, third]) == (blocks, prefix)
+    pool.free(blocks)
+    assert pool.match_prefix([second, third]) == ([], 0)
+    assert [pool.allocate() for _ in range(2)] == [3, blocks[2]]
+    assert pool.match_prefix([first, second, third])[0] == blocks[:2]
+
+
+def test_a_prompt_found_whole_in_the_cache_leaves_a_token_to_compute():
+    engine = Engine(MODEL, TOKENIZER)
+    for prompt in ([5] * (2 * BLOCK_SIZE), [5] * (2 * BLOCK_SIZE), [5] * (2 * BLOCK_SIZE + 1)):
+        request = engine.request(prompt, Sampling(max_tokens=1), NEVER)
+        outputs_of(engine, request)
+    assert engine.scheduler.counts["cached_tokens"] == BLOCK_SIZE + 2 * BLOCK_SIZE
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 40), st.integers(0, 12)), min_size=1, max_size=8))
@@ -247,27 +252,27 @@ def test_nothing_is_owned_when_everything_has_ended(jobs):
     requests = [
         engine.request([1 + a] * (n + 1), Sampling(max_tokens=m), NEVER, client=str(a)) for a, n, m in jobs
     ]
-    events = events_of(engine, *requests)
-    assert engine.scheduler.pool.used == 0
+    outputs = outputs_of(engine, *requests)
+    assert engine.scheduler.pool.num_used == 0
     assert not engine.scheduler.busy
     for request in requests:
-        assert [event.finish for event in events[request.number]][-1] == "length"
-        said = sum(len(event.tokens) for event in events[request.number])
-        assert said == min(request.sampling.max_tokens, 48 - len(request.prompt) + 1)
+        assert [output.finish_reason for output in outputs[request.id]][-1] == "length"
+        generated = sum(len(output.tokens) for output in outputs[request.id])
+        assert generated == min(request.sampling.max_tokens, 48 - len(request.prompt) + 1)
 
 
 def test_a_cancelled_request_is_gone_before_the_next_step():
     engine = Engine(MODEL, TOKENIZER)
     stays, goes = (engine.request([n] * 20, Sampling(max_tokens=20), NEVER) for n in (1, 2))
-    engine.scheduler.submit(stays)
-    engine.scheduler.submit(goes)
+    engine.scheduler.add(stays)
+    engine.scheduler.add(goes)
     engine.scheduler.step()
-    used = engine.scheduler.pool.used
+    used = engine.scheduler.pool.num_used
     goes.cancelled = True
-    news = engine.scheduler.step()
-    assert [event.finish for request, event in news if request is goes] == ["cancelled"]
-    assert engine.scheduler.pool.used == used - 2
-    assert [sample.request for sample in engine.scheduler.running] == [stays]
+    outputs = engine.scheduler.step()
+    assert [output.finish_reason for output in outputs if output.request is goes] == ["cancelled"]
+    assert engine.scheduler.pool.num_used == used - 2
+    assert [sequence.request for sequence in engine.scheduler.running] == [stays]
 
 
 def test_clients_take_turns():
@@ -275,11 +280,11 @@ def test_clients_take_turns():
     engine.scheduler._slots = [0, 1]  # two run at once
     many = [engine.request([n], Sampling(max_tokens=2), NEVER, client="many") for n in range(1, 9)]
     few = [engine.request([n], Sampling(max_tokens=2), NEVER, client="few") for n in (11, 12)]
-    ended = [request for request, event in engine.run([*many, *few]) if event.finish]
+    ended = [output.request for output in engine.run([*many, *few]) if output.finish_reason]
     assert [request.client for request in ended[:4]] == ["many", "few", "many", "few"]
 
 
-def test_penalties_and_biases_change_what_is_said():
+def test_penalties_and_biases_change_what_is_generated():
     free = ENGINE.generate([[1, 2]], Sampling(temperature=0.0, max_tokens=8), NEVER)[0]
     biased = ENGINE.generate(
         [[1, 2]], Sampling(temperature=0.0, max_tokens=8, logit_bias={free[0]: -100.0, 65: 90.0}), NEVER
@@ -291,20 +296,20 @@ def test_penalties_and_biases_change_what_is_said():
         )
         assert set(ENGINE.generate([[1, 2]], fined, NEVER)[0]) == {65, 66, 67}
     logits = torch.tensor([2.0, -2.0, 1.0])
-    adjust(logits, Sampling(repetition_penalty=2.0), [0], [1])
+    apply_penalties(logits, Sampling(repetition_penalty=2.0), [0], [1])
     assert logits.tolist() == [1.0, -4.0, 1.0]
 
 
 def test_log_probabilities_are_the_models_own_whatever_the_settings():
     request = ENGINE.request(
-        [1, 2, 3], Sampling(temperature=0.5, top_k=3, max_tokens=5, logprobs=4), NEVER, echo=True
+        [1, 2, 3], Sampling(temperature=0.5, top_k=3, max_tokens=5, logprobs=4), NEVER, prompt_logprobs=True
     )
-    tokens = [token for event in events_of(ENGINE, request)[request.number] for token in event.tokens]
+    tokens = [token for output in outputs_of(ENGINE, request)[request.id] for token in output.tokens]
     with torch.no_grad():
         p = torch.log_softmax(MODEL(torch.tensor([[1, 2, 3, *(token.id for token in tokens)]]))[0], -1)
-    for place, token in enumerate(tokens):
-        assert token.logprob == pytest.approx(float(p[2 + place, token.id]), abs=1e-4)
-        assert [index for index, _ in token.top] == p[2 + place].topk(4).indices.tolist()
+    for position, token in enumerate(tokens, start=2):
+        assert token.logprob == pytest.approx(float(p[position, token.id]), abs=1e-4)
+        assert [index for index, _ in token.top] == p[position].topk(4).indices.tolist()
     assert request.prompt_tokens[0].logprob is None
     assert [t.id for t in request.prompt_tokens] == [1, 2, 3]
     assert request.prompt_tokens[2].logprob == pytest.approx(float(p[1, 3]), abs=1e-4)

@@ -1,24 +1,32 @@
-"""Many askers, one engine."""
+"""Many clients, one engine."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
+from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import BadInput
 from crawltalk.engine import Engine, Sampling
-from crawltalk.engine.backend import SLOTS
+from crawltalk.engine.backends import MAX_NUM_SEQS
 from crawltalk.engine.service import Full, Service, Stream
-from support.engines import MODEL, NEVER, TOKENIZER
+from crawltalk.model.transformer import Transformer
+from support.engines import MODEL, NEVER, SHAPE, TOKENIZER
+from support.models import random_model
 
-LONG = Sampling(max_tokens=40, logit_bias=dict.fromkeys(TOKENIZER.stop_ids, -100.0))
+LONG = Sampling(max_tokens=40, logit_bias=dict.fromkeys(ChatRenderer(TOKENIZER).stop_ids, -100.0))
 
 
 def with_service(
-    work: Callable[[Service], Awaitable[None]], *, queue: int = 256, grace: float = 5.0
+    work: Callable[[Service], Awaitable[None]],
+    *,
+    queue: int = 256,
+    grace: float = 5.0,
+    model: Transformer = MODEL,
 ) -> Service:
     """Do something with a service that starts before and stops after it."""
-    service = Service(Engine(MODEL, TOKENIZER), queue=queue)
+    service = Service(Engine(model, TOKENIZER), queue=queue)
 
     async def run() -> None:
         service.start()
@@ -32,10 +40,10 @@ def with_service(
 
 
 async def tokens_of(stream: Stream) -> list[int]:
-    return [token.id async for event in stream for token in event.tokens]
+    return [token.id async for output in stream for token in output.tokens]
 
 
-def test_each_of_many_askers_gets_what_it_would_get_alone():
+def test_each_of_many_clients_gets_what_it_would_get_alone():
     prompts = [[n, 5, 6] for n in range(60)]
 
     async def work(service: Service) -> None:
@@ -48,25 +56,28 @@ def test_each_of_many_askers_gets_what_it_would_get_alone():
     assert service.stats()["blocks_used"] == 0
 
 
-def test_an_asker_who_leaves_frees_the_place_and_the_others_go_on():
+def test_a_client_that_leaves_frees_its_blocks_and_the_others_go_on():
+    endless = Sampling(max_tokens=3000, logit_bias=LONG.logit_bias)  # none ends before its client leaves
+
     async def work(service: Service) -> None:
-        goes, stays = await service.submit([1], LONG), await service.submit([2], LONG)
+        goes, stays = await service.submit([1], endless), await service.submit([2], LONG)
         await anext(goes)
         await goes.aclose()
         assert len(await tokens_of(stays)) == 40
-        task = asyncio.create_task(tokens_of(await service.submit([3], LONG)))
+        task = asyncio.create_task(tokens_of(await service.submit([3], endless)))
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    service = with_service(work)
-    assert service.stats()["cancelled"] == 2 or service.stats()["blocks_used"] == 0
+    service = with_service(work, model=random_model(replace(SHAPE, context=4096)))
+    assert service.stats()["cancelled"] == 2
+    assert service.stats()["blocks_used"] == 0
 
 
-def test_who_comes_when_the_queue_is_full_is_sent_away():
+def test_a_request_that_comes_when_the_queue_is_full_is_refused():
     async def work(service: Service) -> None:
-        streams = [await service.submit([n % 200 + 1], LONG) for n in range(SLOTS + 3)]
+        streams = [await service.submit([n % 200 + 1], LONG) for n in range(MAX_NUM_SEQS + 3)]
         with pytest.raises(Full):
             await service.submit([1], LONG)
         assert all(len(reply) == 40 for reply in await asyncio.gather(*map(tokens_of, streams)))
@@ -98,7 +109,7 @@ def test_a_service_that_stops_finishes_what_runs_and_cancels_what_takes_too_long
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_an_engine_that_fails_says_so_to_everybody():
+def test_an_engine_that_fails_says_so_to_every_client():
     async def work(service: Service) -> None:
         del service.engine.scheduler.backend
         streams = [await service.submit([n + 1], LONG) for n in range(2)]
@@ -122,11 +133,11 @@ def test_embeddings_are_made_between_steps():
     with_service(work)
 
 
-def test_the_probabilities_of_a_prompt_come_with_the_first_event():
+def test_the_probabilities_of_a_prompt_come_with_the_first_output():
     async def work(service: Service) -> None:
-        stream = await service.submit([1, 2, 3], Sampling(max_tokens=0, logprobs=2), echo=True)
-        event = await anext(stream)
-        assert event.finish == "length"
+        stream = await service.submit([1, 2, 3], Sampling(max_tokens=0, logprobs=2), prompt_logprobs=True)
+        output = await anext(stream)
+        assert output.finish_reason == "length"
         assert [token.id for token in stream.prompt] == [1, 2, 3]
         assert Engine(MODEL, TOKENIZER).generate([[1]], LONG, NEVER)
 

@@ -12,6 +12,7 @@ import transformers
 from gguf import GGUFReader
 
 from crawltalk import Run
+from crawltalk.chat.render import ChatRenderer
 from crawltalk.cli import main
 from crawltalk.core.errors import BadInput
 from crawltalk.model.gguf import import_gguf
@@ -22,6 +23,7 @@ from crawltalk.recipe import Family
 from crawltalk.tokenizer import Tokenizer
 from crawltalk.tokenizer.bpe import train
 from crawltalk.tokenizer.patterns import GPT4, splitter
+from support.conversations import CALLING, PLAIN, TOOLS, as_rows
 from support.models import random_model
 
 TEXT = (Path(__file__).parents[2] / "LICENSE").read_text(encoding="utf-8")
@@ -43,7 +45,7 @@ def shape_of(family: Family, **changes: Any) -> Shape:
 
 def save_random(folder: Path, shape: Shape, tokenizer: Tokenizer = TOKENIZER) -> None:
     save_model(random_model(shape), folder, eos=tokenizer.eot)
-    tokenizer.save(folder)
+    ChatRenderer(tokenizer).save(folder)
 
 
 class LlamaCpp:
@@ -54,6 +56,7 @@ class LlamaCpp:
         settings = llama.CommonParams()
         settings.model.path = str(path)
         settings.n_ctx, settings.n_parallel, settings.cpuparams.n_threads = 256, 1, 2
+        settings.use_jinja = True
         settings.cache_type_k = settings.cache_type_v = llama.ggml_type.GGML_TYPE_F32  # as we compute
         settings.flash_attn_type = llama.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self.server = llama.Server(settings)
@@ -88,9 +91,23 @@ def test_llama_cpp_says_what_our_model_says(tmp_path, family, tied):
     peer = LlamaCpp(tmp_path / "model.gguf")
     for text in ("The journey of a page", "tokens", "It"):
         prompt = TOKENIZER.encode(text)
-        said, ours = peer.complete(prompt, 24), greedy(tmp_path, prompt, 24)
-        end = next((place + 1 for place, token in enumerate(ours) if token in TOKENIZER.stop_ids), 24)
-        assert said == ours[:end]
+        theirs, ours = peer.complete(prompt, 24), greedy(tmp_path, prompt, 24)
+        end = next(
+            (index + 1 for index, token in enumerate(ours) if token in ChatRenderer(TOKENIZER).stop_ids), 24
+        )
+        assert theirs == ours[:end]
+
+
+def test_llama_cpp_writes_a_conversation_as_we_do(tmp_path):
+    chat = ChatRenderer(TOKENIZER)
+    save_model(random_model(shape_of("qwen3")), tmp_path, eos=TOKENIZER.specials["<|im_end|>"])
+    chat.save(tmp_path)
+    export_gguf(tmp_path, tmp_path / "model.gguf", "f32")
+    peer = LlamaCpp(tmp_path / "model.gguf")
+    for messages, tools in ((PLAIN[:2], []), (PLAIN[1:2], TOOLS), (CALLING, TOOLS)):
+        described = [tool.described() for tool in tools]
+        text = peer.ask("apply-template", messages=as_rows(messages), tools=described)["prompt"]
+        assert text == TOKENIZER.decode(chat.encode_chat(messages, tools=tools, reply=True))
 
 
 def strings() -> list[str]:
@@ -143,13 +160,14 @@ def test_llama_cpp_talks_as_a_trained_assistant_and_goes_on_as_its_base_model(na
     base, assistant = LlamaCpp(tmp_path / "pretrain"), LlamaCpp(tmp_path / "sft")
     run, question = Run(nano), "What is dysprosium?"
     messages = [{"role": "user", "content": question}]
-    said = assistant.ask("v1/chat/completions", messages=messages, max_tokens=48, temperature=0)["choices"][0]
+    answer = assistant.ask("v1/chat/completions", messages=messages, max_tokens=48, temperature=0)
+    reply = answer["choices"][0]["message"]["content"]
     gone_on = run.tokenizer.decode(base.complete("Dysprosium", 24))
     expected = run.generate("Dysprosium", temperature=0.0, max_tokens=24)[0]
     if dtype == "q8_0":  # another model, a little
         assert gone_on[:12] == expected[:12]
     else:
-        assert said["message"]["content"] == run.chat(question)
+        assert reply == run.chat(question)
         assert gone_on == expected
 
 

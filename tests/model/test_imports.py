@@ -13,14 +13,14 @@ from tokenizers import Tokenizer as HfTokenizer
 from tokenizers import models, pre_tokenizers
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
+from crawltalk.chat.messages import Message
+from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import BadInput, MissingInput
-from crawltalk.core.types import Message
-from crawltalk.engine import Engine, Sampling
+from crawltalk.engine import Sampling, load_engine
 from crawltalk.model.gguf import import_gguf
 from crawltalk.model.hf import load_model, save_model, to_hf
 from crawltalk.model.shape import Shape
-from crawltalk.tokenizer import Tokenizer
-from crawltalk.tokenizer.tokenizer import ALPHABET
+from crawltalk.tokenizer.alphabet import ALPHABET
 from crawltalk.verbs.imports import import_model
 from support.models import random_model
 
@@ -139,7 +139,8 @@ def test_an_imported_gguf_has_the_logits_that_transformers_finds_in_it(tmp_path,
 def test_the_tokenizer_of_a_gguf_splits_digits_and_spaces_as_smollm_does(tmp_path):
     write_gguf(tmp_path / "tiny.gguf")
     import_gguf(tmp_path / "tiny.gguf", tmp_path / "ours")
-    ours = Tokenizer.load(tmp_path / "ours")
+    chat = ChatRenderer.load(tmp_path / "ours")
+    ours = chat.tokenizer
     split = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]
     )
@@ -150,8 +151,8 @@ def test_the_tokenizer_of_a_gguf_splits_digits_and_spaces_as_smollm_does(tmp_pat
         theirs.pre_tokenizer = split
         assert ours.encode(text) == theirs.encode(text).ids
         assert ours.decode(ours.encode(text)) == text
-    assert ours.stop_ids == {0, 2}
-    ids, _ = ours.render([Message("user", "hi")], reply=True)
+    assert chat.stop_ids == {0, 2}
+    ids = chat.encode_chat([Message("user", "hi")], reply=True)
     assert ours.decode(ids).startswith(
         "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n"
     )
@@ -213,7 +214,7 @@ needs_stories = pytest.mark.skipif(not STORIES.exists(), reason="shared/data/sto
 @needs_stories
 def test_a_model_of_llama2c_says_what_it_says_there(tmp_path):
     import_model(str(STORIES), out=tmp_path)
-    engine = Engine.load(tmp_path / "stories260K")
+    engine = load_engine(tmp_path / "stories260K")
     [ids] = engine.generate([[engine.tokenizer.eot]], Sampling(temperature=0, max_tokens=199))
     # what `run stories260K.bin -z tok512.bin -t 0 -n 200` prints, but for the blank in front and the last
     # token
@@ -257,7 +258,7 @@ def smollm2() -> Path:
 def test_smollm2_has_transformers_logits_and_knows_the_capital_of_france(tmp_path):
     path = smollm2()
     import_gguf(path, tmp_path)
-    engine = Engine.load(tmp_path)
+    engine = load_engine(tmp_path)
     ids, _ = engine.prompt([Message("user", "What is the capital of France?")])
     theirs = read_with_transformers(path, transformers.AutoConfig.from_pretrained(tmp_path))
     tokens = torch.tensor([ids])

@@ -1,5 +1,6 @@
 """The pretraining stage on shards of a few thousand tokens."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -15,52 +16,18 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from crawltalk.core.errors import BadInput
-from crawltalk.core.shards import Index, TokenShards, write_index, write_split
+from crawltalk.core.shards import TokenShards
 from crawltalk.model.hf import load_model
 from crawltalk.model.transformer import Transformer
-from crawltalk.pretraining.pretrain import pretrain, shape_of, windows
-from crawltalk.recipe import Machine, Model, Optim, Pretrain
-from crawltalk.run.stage import Job, Progress
+from crawltalk.pretraining.pretrain import shape_of
+from crawltalk.recipe import Model
 from crawltalk.tokenizer import Tokenizer
-from crawltalk.train.validate import bits_per_byte
+from crawltalk.train.evaluate import bits_per_byte
+from support.pretraining import CONFIG, TEXTS, run, write_inputs
 
-TEXTS = [
-    f"The element number {number} is element {number}, after {number - 1}.\n" for number in range(1, 160)
-]
-CONFIG = Pretrain(
-    model=Model(depth=2, width=32, heads=2, kv_heads=2, head_dim=16, mlp=64, context=32),
-    optim=Optim(lr=0.02, adam_lr=0.01),
-    tokens=256 * 30,
-    batch_tokens=256,
-    eval_every=10,
-    save_every=5,
-    prompts=("The element", "after 7"),
-)
-
-
-def write_inputs(folder: Path, texts: list[str] = TEXTS) -> dict[str, Path]:
-    """A tokenizer of bytes and shards of the texts; the last ten are for validation."""
-    tokenizer = Tokenizer.trained([])
-    tokenizer.save(folder / "tokenizer")
-    rows = [
-        (str(place), np.array(tokenizer.encode(text)), len(text.encode())) for place, text in enumerate(texts)
-    ]
-    (folder / "tokens").mkdir(parents=True)
-    train = write_split(folder / "tokens", "train", rows[:-10], tokenizer.eot, "uint16")
-    val = write_split(folder / "tokens", "val", rows[-10:], tokenizer.eot, "uint16")
-    index = Index(dtype="uint16", vocab_size=tokenizer.size, eot=tokenizer.eot, train=train, val=val)
-    write_index(folder / "tokens", index)
-    return {"tokens": folder / "tokens", "tokenizer": folder / "tokenizer"}
-
-
-def run(inputs: dict[str, Path], out: Path) -> dict:
-    out.mkdir(exist_ok=True)
-    machine = Machine(workers=1, device="cpu", dtype="float32")
-    return pretrain(Job(config=CONFIG, inputs=inputs, out=out, seed=5, machine=machine, progress=Progress()))
+SCRIPT = Path(__file__).parents[1] / "support" / "pretraining.py"
 
 
 @pytest.fixture(scope="module")
@@ -120,38 +87,10 @@ def test_bits_per_byte_is_the_cross_entropy_of_every_token_but_the_first(trained
     assert bits_per_byte(model, shards) == pytest.approx(nats / math.log(2) / shards.bytes, rel=1e-5)
 
 
-@given(
-    length=st.integers(40, 400), rows=st.integers(1, 7), context=st.integers(1, 39), seed=st.integers(0, 9)
-)
-@settings(max_examples=30, deadline=None)
-def test_in_each_pass_no_token_is_predicted_twice_and_less_than_a_window_is_left_out(
-    tmp_path_factory, length, rows, context, seed
-):
-    folder = tmp_path_factory.mktemp("shards")
-    places = write_split(folder, "train", [("a", np.arange(1, length), 1)], 0, "uint16")
-    write_index(folder, Index(dtype="uint16", vocab_size=length, eot=0, train=places, val=places))
-    shards = TokenShards(folder, "train")
-    batch = windows(shards, rows, context, seed)
-    count = length // context
-    steps = -(-2 * count // rows)
-    tokens, targets = (
-        torch.cat(parts) for parts in zip(*(batch(step) for step in range(steps)), strict=True)
-    )
-    # token i is the number i, so each is followed by the next
-    assert torch.equal((tokens + 1) % length, targets)
-    for epoch in range(2):
-        predicted = targets[epoch * count : (epoch + 1) * count].flatten().tolist()
-        assert len(predicted) == len(set(predicted)) > length - context
-
-
 def test_models_on_the_way_stay_when_asked_for(tmp_path):
     inputs = write_inputs(tmp_path)
-    config = dataclasses.replace(CONFIG, tokens=256 * 8, keep_every=4, document_mask=True)
-    (tmp_path / "out").mkdir()
-    machine = Machine(workers=1, device="cpu", dtype="float32")
-    pretrain(
-        Job(config=config, inputs=inputs, out=tmp_path / "out", seed=5, machine=machine, progress=Progress())
-    )
+    config = dataclasses.replace(CONFIG, tokens=256 * 8, keep_every=4, document_mask=True, prompts=())
+    run(inputs, tmp_path / "out", config)
     last, kept = (
         load_model(folder) for folder in (tmp_path / "out", tmp_path / "out" / "checkpoints" / "step-000008")
     )
@@ -205,11 +144,9 @@ def test_a_text_longer_than_the_context_is_refused():
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "speedrun"])
 def test_every_family_learns(family, tmp_path):
-    config = dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, family=family))
-    inputs = write_inputs(tmp_path)
-    (tmp_path / "out").mkdir()
-    machine = Machine(workers=1, device="cpu", dtype="float32")
-    metrics = pretrain(Job(config, inputs, tmp_path / "out", 5, machine, Progress()))
+    model = dataclasses.replace(CONFIG.model, family=family)
+    config = dataclasses.replace(CONFIG, model=model, prompts=(), eval_every=10**9)
+    metrics = run(write_inputs(tmp_path), tmp_path / "out", config)
     assert metrics["loss"] < 3.2  # of 5.6 at first
     assert json.loads((tmp_path / "out" / "config.json").read_text())["model_type"] == family
 
@@ -217,29 +154,25 @@ def test_every_family_learns(family, tmp_path):
 @pytest.mark.slow
 def test_a_pretraining_killed_again_and_again_ends_with_the_same_bytes(trained, tmp_path):
     inputs, out, _ = trained
-    program = (
-        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); import test_pretrain as t\n"
-        "base = Path(sys.argv[2]); print('ready', flush=True)\n"
-        "t.run({'tokens': base / 'tokens', 'tokenizer': base / 'tokenizer'}, Path(sys.argv[3]))"
-    )
-    command = [
-        sys.executable,
-        "-c",
-        program,
-        str(Path(__file__).parent),
-        str(inputs["tokens"].parent),
-        str(tmp_path / "out"),
-    ]
+    command = [sys.executable, str(SCRIPT), str(inputs["tokens"].parent), str(tmp_path / "out")]
     rng = random.Random(0)
     kills = 0
-    for _ in range(4):
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"})
-        assert child.stdout is not None
-        child.stdout.readline()
-        time.sleep(rng.uniform(0.05, 0.6))
-        child.send_signal(signal.SIGKILL)
-        kills += child.wait() == -signal.SIGKILL
-        child.stdout.close()
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    ) as parent:
+        for _ in range(4):
+            parent.stdin.write("go\n")
+            child = int(parent.stdout.readline())
+            time.sleep(rng.uniform(0.05, 0.6))
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+                kills += 1
+        parent.stdin.close()
     assert kills > 0
     run(inputs, tmp_path / "out")
     assert final_bytes(tmp_path / "out") == final_bytes(out)

@@ -51,7 +51,8 @@ def corpus() -> list[Document]:
     for number in range(120):
         metal = METALS[number] if number < len(METALS) else f"Page {number}"
         described = "Chemical element" if number < len(METALS) else "Thing"
-        text = f"{metal}\n{described} with number {number}\n{metal} is <|im_end|> thing {number}.\nMore: é 🙂 {'x' * number}"
+        text = f"{metal}\n{described} with number {number}\n{metal} is <|im_end|> thing {number}.\n"
+        text += f"More: é 🙂 {'x' * number}"
         if 80 <= number < 100:
             text = f"This page {number} begins with a sentence.\nAnd goes on."
         pages.append(document(number, text, "culture" if number >= 100 else "physical-sciences"))
@@ -304,7 +305,7 @@ def test_too_few_flagships_are_said(tmp_path):
         Progress(stream, "tokens"),
     )
     tokens(job)
-    assert "100 documents can be flagships, 500 were asked for" in stream.getvalue()
+    assert "100 documents can be flagships, and tokens.flagships is 500" in stream.getvalue()
 
 
 @pytest.mark.parametrize(

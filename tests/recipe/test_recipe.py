@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 
 from crawltalk.core.errors import BadRecipe, TooBig
 from crawltalk.recipe import Model, Recipe, cost
-from crawltalk.recipe.layers import differences, flatten, load_recipe, preset_names, to_toml
+from crawltalk.recipe.differences import differences, flatten
+from crawltalk.recipe.layers import load_recipe, preset_names
+from crawltalk.recipe.renamed import RENAMED
+from crawltalk.recipe.toml import to_toml
 from crawltalk.run.machine import check_fit
 
 
@@ -24,11 +27,11 @@ def test_every_preset_loads_and_says_what_it_is():
 
 def test_layers_win_in_order(tmp_path):
     low, high = tmp_path / "low.toml", tmp_path / "high.toml"
-    low.write_text("seed = 1\n[pretrain]\neval_every = 7\n[pretrain.optim]\nlr = 0.5")
-    high.write_text("[pretrain.optim]\nlr = 0.25\nclip = 2.0")
+    low.write_text("seed = 1\n[pretrain]\neval_every = 7\n[pretrain.optim]\nmuon_lr = 0.5")
+    high.write_text("[pretrain.optim]\nmuon_lr = 0.25\nclip = 2.0")
     recipe = load_recipe("small", [low, high], {"pretrain.optim.clip": "3"})
     assert (recipe.seed, recipe.pretrain.eval_every) == (1, 7)
-    assert (recipe.pretrain.optim.lr, recipe.pretrain.optim.clip) == (0.25, 3.0)
+    assert (recipe.pretrain.optim.muon_lr, recipe.pretrain.optim.clip) == (0.25, 3.0)
 
 
 def test_a_preset_of_ones_own_extends_a_built_in_one(tmp_path):
@@ -41,11 +44,14 @@ def test_a_preset_of_ones_own_extends_a_built_in_one(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ({"pretrain.lr": "1"}, "did you mean 'pretrain.optim.lr'"),
+        ({"pretrain.muon_lr": "1"}, "did you mean 'pretrain.optim.muon_lr'"),
         ({"pretrian.tokens": "1"}, "unknown flag --pretrian.tokens; did you mean 'pretrain.tokens'"),
         ({"pretrain.tokens": "many"}, "pretrain.tokens: expected int | null, got str"),
         ({"pretrain.optim": "1"}, "is a section; set one of its values"),
         ({"data.languages": "[1]"}, "data.languages"),
+        ({"stages": "1"}, "--stages is a section"),
+        ({"sweep.pretrain.tokens": "1"}, "unknown flag --sweep.pretrain.tokens"),
+        ({"sweep.depths": "1"}, "a line needs two models"),
     ],
 )
 def test_a_wrong_flag_is_named_with_the_way_out(flags, words):
@@ -73,6 +79,74 @@ def test_an_unknown_preset_names_the_nearest():
         load_recipe("smal")
 
 
+def test_an_old_name_is_refused_and_the_error_says_the_new_one(tmp_path, monkeypatch):
+    monkeypatch.setitem(RENAMED, "pretrain.rate", "pretrain.optim.muon_lr")
+    monkeypatch.setitem(RENAMED, "sft.passes", "sft.epochs")
+    monkeypatch.setitem(RENAMED, "training", "pretrain")
+    overlay = tmp_path / "mine.toml"
+    overlay.write_text("[pretrain]\nrate = 3")
+    with pytest.raises(
+        BadRecipe, match=r"mine.toml: unknown key 'pretrain.rate'; its name is now 'pretrain.optim.muon_lr'"
+    ):
+        load_recipe("small", [overlay])
+    overlay.write_text("[training]\ntokens = 3")
+    with pytest.raises(BadRecipe, match="'training'; its name is now 'pretrain'"):
+        load_recipe(overlay)
+    with pytest.raises(BadRecipe, match=r"--training.model.depth; its name is now 'pretrain.model.depth'"):
+        load_recipe("small", flags={"training.model.depth": "3"})
+    with pytest.raises(BadRecipe, match=r"its name is now 'stages.polish.config.epochs'"):
+        load_recipe("small", flags=POLISH | {"stages.polish.config.passes": "3"})
+
+
+POLISH = {"stages.polish.kind": "sft", "stages.polish.model": "sft", "stages.polish.config.epochs": "1"}
+
+
+def test_a_further_stage_has_the_values_of_its_kind_but_for_its_own(tmp_path):
+    overlay = tmp_path / "mine.toml"
+    overlay.write_text(
+        "[stages.polish.config.optim]\nadamw_lr = 0.5\n[stages.polish]\nkind='sft'\nmodel='sft'"
+    )
+    flags = {"sft.resume_from": "step-3", "sft.tasks.identity": "7", "stages.polish.config.epochs": "1"}
+    recipe = load_recipe("nano", [overlay], flags)
+    own = recipe.stages["polish"].config
+    assert own == dataclasses.replace(
+        recipe.sft, resume_from="", epochs=1.0, optim=dataclasses.replace(recipe.sft.optim, adamw_lr=0.5)
+    )
+    path = tmp_path / "nano.toml"
+    path.write_text(to_toml(recipe))
+    assert load_recipe(path) == recipe
+    assert (
+        load_recipe(path, flags={"stages.polish.config.tasks.spelling": "3"})
+        .stages["polish"]
+        .config.tasks["spelling"]
+        == 3
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"stages.polish.config.epocs": "1"}, "did you mean 'stages.polish.config.epochs'"),
+        ({"stages.polish.config.epochs": "many"}, "stages.polish.config.epochs: expected float, got str"),
+        ({"stages.polsh.config.epochs": "1"}, "stages.polsh has no kind; did you mean 'polish'"),
+        ({"stages.polish.kind": "stf"}, "stages.polish.kind: no stage is called 'stf'; did you mean 'sft'"),
+        ({"stages.Polish.kind": "sft", "stages.Polish.model": "sft"}, "lower-case letters"),
+        ({"stages.two.kind": "sft"}, "missing required field"),
+    ],
+)
+def test_a_mistake_in_a_further_stage_is_named_with_the_way_out(flags, words):
+    with pytest.raises(BadRecipe) as error:
+        load_recipe("small", flags=POLISH | flags)
+    assert words in str(error.value)
+
+
+def test_a_sweep_follows_the_training_that_it_predicts():
+    recipe = load_recipe("nano", flags={"sweep.depths": "2,1", "pretrain.tokens": "5"})
+    assert recipe.sweep.depths == (1, 2)
+    assert recipe.sweep.pretrain == recipe.pretrain
+    assert "pretrain" not in to_toml(recipe).partition("[sweep]")[2].partition("[pretrain]")[0]
+
+
 @given(
     seed=st.integers(0, 2**31),
     lr=st.floats(1e-6, 1.0),
@@ -82,7 +156,7 @@ def test_an_unknown_preset_names_the_nearest():
 def test_a_resolved_recipe_reads_back_as_itself(seed, lr, include, prompts):
     recipe = load_recipe("nano")
     pretrain = dataclasses.replace(
-        recipe.pretrain, prompts=tuple(prompts), optim=dataclasses.replace(recipe.pretrain.optim, lr=lr)
+        recipe.pretrain, prompts=tuple(prompts), optim=dataclasses.replace(recipe.pretrain.optim, muon_lr=lr)
     )
     tokens = dataclasses.replace(recipe.tokens, include=include)
     recipe = dataclasses.replace(recipe, seed=seed, pretrain=pretrain, tokens=tokens)
@@ -129,3 +203,14 @@ def test_one_dial_derives_the_shape():
 @pytest.mark.parametrize("text", ["en,de", '["en", "de"]'])
 def test_a_list_is_given_by_commas_or_as_toml(text):
     assert load_recipe("small", flags={"data.languages": text}).data.languages == ("en", "de")
+
+
+def test_counts_of_tasks_are_laid_over_the_usual_ones_one_by_one(tmp_path):
+    overlay = tmp_path / "mine.toml"
+    overlay.write_text("[sft.tasks]\nreversal = 7\nspelling = 20")
+    usual = load_recipe("small").sft.tasks
+    tasks = load_recipe("small", [overlay], {"sft.tasks.arithmetic": "200"}).sft.tasks
+    assert tasks == usual | {"reversal": 7, "spelling": 20, "arithmetic": 200}
+    assert list(tasks)[: len(usual)] == list(usual)  # an order that no layer changes
+    with pytest.raises(BadRecipe, match=r"sft\.tasks.*expected int, got str"):
+        load_recipe("small", flags={"sft.tasks.arithmetic": "many"})

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from dataclasses import asdict
 from functools import cache
 from importlib.resources import files
 
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crawltalk.core.types import Message
+from crawltalk.chat.messages import Message
+from crawltalk.chat.render import ChatRenderer
 from crawltalk.report.tokens_page import as_json
 from crawltalk.tokenizer import Tokenizer, train
 from support.tokenizers import NAMES, TEXT, tricky
@@ -51,17 +53,16 @@ def test_the_script_cuts_as_the_tokenizer_does(pattern, texts):
 @needs_node
 def test_the_script_renders_a_conversation_as_the_tokenizer_does():
     made = trained("gpt4")
-    said = [("system", "Be brief."), ("user", "Hi <|im_end|>"), ("assistant", "Hello.")]
-    from dataclasses import asdict
-
-    assert made.chat is not None
+    turns = [("system", "Be brief."), ("user", "Hi <|im_end|>"), ("assistant", "Hello.")]
+    chat = ChatRenderer(made)
+    assert chat.format is not None
     data = {
         "vocabulary": as_json("x", made),
-        "chat": asdict(made.chat),
-        "messages": [{"role": role, "content": content} for role, content in said],
+        "chat": asdict(chat.format),
+        "messages": [{"role": role, "content": content} for role, content in turns],
     }
     lines = (
         "const v = new Vocabulary(data.vocabulary);"
         "console.log(JSON.stringify(render(v, data.chat, data.messages).map(token => token.id)))"
     )
-    assert run(lines, data) == made.encode_chat([Message(*turn) for turn in said], reply=True)
+    assert run(lines, data) == chat.encode_chat([Message(*turn) for turn in turns], reply=True)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -94,8 +95,11 @@ few = st.lists(st.integers(0, 3), min_size=1, max_size=12)
 def test_the_spans_of_any_text_are_those_of_a_naive_search(tmp_path_factory, dtype, documents, ids, least):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shards, "SHARD_TOKENS", 10)  # several files
+        patch.setattr(
+            os, "fsync", lambda _: None
+        )  # most of the time, and nothing here needs to survive a crash
         opened = open_index(make_index(tmp_path_factory.mktemp("trace"), documents, dtype))
-    spans = opened.spans(ids, least=least, sources=100)
+    spans = opened.spans(ids, min_tokens=least, sources=100)
     assert {(span.start, span.end) for span in spans} == maximal(documents, ids, least)
     assert [span.bits for span in spans] == sorted((span.bits for span in spans), reverse=True)
     for span in spans:
@@ -218,7 +222,7 @@ def test_the_verb_marks_passages_and_names_their_pages(nano, capsys, monkeypatch
     text = f"I say: {page.text[:200]}"
     assert main(["trace", text, "--model", str(nano)]) == 0
     said = capsys.readouterr().out
-    assert page.url in said and "tokens stand in the training data" in said
+    assert page.url in said and "tokens occur in the training data" in said
     assert "[" in said.splitlines()[0]
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{text}\n"))
     assert main(["trace", "-", "--model", str(nano), "--json"]) == 0
@@ -233,7 +237,7 @@ def test_the_verb_says_what_is_missing(nano, tmp_path, capsys):
     shutil.copytree(nano, copy, ignore=lambda folder, names: ["index"] if folder == str(nano) else [])
     for words, message in (
         (["", "--model", str(nano)], "there is no text to trace"),
-        (["x", "--model", str(nano), "--least", "0"], "least is 1 or more"),
+        (["x", "--model", str(nano), "--min-tokens", "0"], "min-tokens is 1 or more"),
         (["x", "--model", str(tmp_path)], "is no run"),
         (["x", "--model", str(copy)], f"has no index; make it with: crawltalk tokenizer {copy}"),
     ):

@@ -15,11 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crawltalk.core.errors import BadInput, StageCrashed, UserError, disk_is_full
+from crawltalk.core.errors import BadInput, MissingInput, StageCrashed, UserError, disk_is_full
+from crawltalk.recipe import Machine
+from crawltalk.recipe.layers import load_recipe
 from crawltalk.run.console import BARS, sparkline
 from crawltalk.run.execute import build
 from crawltalk.run.folder import RunFolder
 from crawltalk.run.machine import EnergyMeter
+from crawltalk.run.stage import Job, Progress, Stage
 from support.toy_runs import NAMES, build_toy, recipe_with
 
 
@@ -91,7 +94,7 @@ def test_the_users_mistake_in_a_stage_is_one_line_and_finished_work_is_kept(tmp_
 
 def test_what_a_stage_that_gives_up_rescues_outlives_a_change_of_the_recipe(tmp_path, toy):
     with pytest.raises(
-        UserError, match=r"it went wrong; from where it was well: --data\.start .*step-2\.txt"
+        UserError, match=r"it went wrong; from where it was well: --data\.resume_from .*step-2\.txt"
     ):
         build_toy(tmp_path, toy, recipe_with(extractor="rescue"))
     build_toy(tmp_path, toy, recipe_with())
@@ -149,6 +152,33 @@ def test_a_killed_stage_says_so(tmp_path, toy):
         build_toy(tmp_path, toy, recipe_with(extractor="killed"))
 
 
+def test_a_job_knows_which_of_its_inputs_are_models():
+    kinds = {"pretrain": "base", "sft": "assistant", "polish": "assistant"}
+    inputs = {name: Path(name) for name in ("tokens", *kinds)}
+    job = Job(None, inputs, Path("out"), 0, Machine(), Progress(stage="evals"), kinds)
+    assert (job.model("base"), job.model("assistant")) == (Path("pretrain"), Path("polish"))
+    assert job.model("base", "assistant") == Path("polish")
+    with pytest.raises(MissingInput, match="evals needs a model of the kind reward"):
+        job.model("reward")
+
+
+def test_a_kind_of_stage_may_stand_twice(tmp_path, toy):
+    """The child finds section and models of both, and each goes stale by its own values."""
+    recipe = load_recipe("nano", flags=POLISH)
+    again = Stage(
+        "polish", ("crawl", "data"), "support.toy_stages:polish", "again", section="sft", makes="assistant"
+    )
+    stages = (toy[0], dataclasses.replace(toy[1], makes="base"), again)
+    build(RunFolder(tmp_path), stages, [stage.name for stage in stages], recipe, lambda event: None)
+    assert (tmp_path / "polish" / "config.txt").read_text() == f"data 0.5 {recipe.sft.tasks['identity']}"
+    other = load_recipe("nano", flags=POLISH | {"stages.polish.config.epochs": "2", "sft.epochs": "7"})
+    state = RunFolder(tmp_path).states(stages, other)["polish"]
+    assert state.reasons == ("stages.polish.config.epochs: 0.5 -> 2.0",)
+
+
+POLISH = {"stages.polish.kind": "sft", "stages.polish.model": "sft", "stages.polish.config.epochs": "0.5"}
+
+
 def test_two_commands_cannot_write_into_one_run_at_once(tmp_path, toy):
     with RunFolder(tmp_path).lock(), pytest.raises(UserError, match="another crawltalk is at work"):
         build_toy(tmp_path, toy, recipe_with())
@@ -191,6 +221,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from support.toy_stages import TOY
+from crawltalk.run.stage import Job, Progress, Stage
 from support.toy_runs import build_toy, recipe_with
 build_toy(Path(sys.argv[1]), TOY, recipe_with(60))
 """

@@ -23,8 +23,10 @@ from hypothesis import strategies as st
 from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
 
+from crawltalk.chat.messages import FunctionCall, Message
+from crawltalk.chat.messages import ToolCall as ChatToolCall
+from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import UserError
-from crawltalk.core.types import Message
 from crawltalk.serve import Settings
 from crawltalk.serve.api.chat import conversation
 from crawltalk.serve.api.protocol import (
@@ -32,15 +34,17 @@ from crawltalk.serve.api.protocol import (
     Call,
     ChatRequest,
     Function,
+    NamedTool,
     SystemMessage,
     Tool,
     ToolCall,
     ToolMessage,
+    ToolName,
     UserMessage,
 )
-from crawltalk.serve.api.tools import CallReader, Tools
-from crawltalk.serve.http.middleware import Limit
-from crawltalk.serve.http.server import bound
+from crawltalk.serve.api.tools import Tools
+from crawltalk.serve.http.middleware import RateLimiter
+from crawltalk.serve.http.server import listen
 from crawltalk.verbs.serve import models_of
 from support.serving import HELLO, MODEL, NEVER, TOKENIZER, Running, serving
 
@@ -65,7 +69,7 @@ def server() -> Iterator[Running]:
     def trace(text: str, tokens: list[int]) -> list[dict]:
         return [{"characters": len(text), "tokens": len(tokens)}]
 
-    with serving(Settings(hosts=("127.0.0.1",)), traces={"tiny": trace}) as running:
+    with serving(Settings(hosts=("127.0.0.1",)), tracers={"tiny": trace}) as running:
         yield running
 
 
@@ -111,7 +115,9 @@ def test_a_seed_makes_a_reply_reproducible_whole_and_streamed(client):
     assert finishes == ["length", "length"] == [choice.finish_reason for choice in whole.choices]
     assert usage.completion_tokens == whole.usage.completion_tokens == 40
     assert usage.prompt_tokens_details.cached_tokens > 0
-    assert whole.usage.prompt_tokens == len(TOKENIZER.encode_chat([Message("user", "Hello")], reply=True))
+    assert whole.usage.prompt_tokens == len(
+        ChatRenderer(TOKENIZER).encode_chat([Message("user", "Hello")], reply=True)
+    )
 
 
 def test_without_a_seed_two_replies_differ(client):
@@ -149,7 +155,7 @@ def test_log_probabilities_are_those_of_the_model(client):
         token for chunk in chunks if chunk.choices[0].logprobs for token in chunk.choices[0].logprobs.content
     ]
     assert streamed == whole
-    prompt = TOKENIZER.encode_chat([Message("user", "Hello")], reply=True)
+    prompt = ChatRenderer(TOKENIZER).encode_chat([Message("user", "Hello")], reply=True)
     found = torch.log_softmax(MODEL(torch.tensor([prompt]))[0, -1], -1)
     likeliest = found.topk(3)
     assert [token.logprob for token in whole[0].top_logprobs] == pytest.approx(
@@ -381,69 +387,34 @@ def test_messages_that_do_not_fit_are_left_out_and_counted(server):
     )
 
 
-def test_tools_and_calls_are_written_as_hermes_models_know_them():
+def test_messages_and_calls_of_openais_api_become_messages_and_calls():
     call = ToolCall(id="1", function=Call(name="time", arguments='{"zone":"UTC"}'))
-    turns = [UserMessage(content="When?"), AssistantMessage(content="Let me see.", tool_calls=[call])]
-    turns += [ToolMessage(content="noon"), ToolMessage(content="1 pm")]
-    assert conversation([SystemMessage(content="Be kind."), *turns], "TOOLS") == [
-        Message("system", "Be kind.\n\nTOOLS"),
+    turns = [SystemMessage(content="Be kind."), UserMessage(content="When?")]
+    turns += [AssistantMessage(tool_calls=[call]), ToolMessage(content="noon", tool_call_id="1")]
+    assert conversation(turns) == [
+        Message("system", "Be kind."),
         Message("user", "When?"),
-        Message(
-            "assistant",
-            'Let me see.\n<tool_call>\n{"name": "time", "arguments": {"zone":"UTC"}}\n</tool_call>',
-        ),
-        Message("user", "<tool_response>\nnoon\n</tool_response>\n<tool_response>\n1 pm\n</tool_response>"),
-    ]
-    assert conversation(turns[:1], "TOOLS")[0] == Message("system", "TOOLS")
-    tools = Tools(
-        ChatRequest(model="", messages=[], tools=[Tool(type="function", function=Function(name="time"))])
-    )
-    assert (
-        '{"type":"function","function":{"name":"time","description":"","parameters":{}}}'
-        in tools.description()
-    )
-
-
-def reader(**settings: object) -> CallReader:
-    tools = [Tool(type="function", function=Function(name="time"))]
-    return CallReader(Tools(ChatRequest(model="", messages=[], tools=tools, **settings)))
-
-
-CALL = '<tool_call>\n{"name": "time", "arguments": {"zone": "UTC"}}\n</tool_call>'
-
-
-@given(
-    st.lists(
-        st.sampled_from(["Let me see. ", CALL, "<tool", "<tool_call>{</tool_call>", "1 < 2", "\n"]),
-        max_size=6,
-    ),
-    st.data(),
-)
-def test_a_reply_in_any_pieces_gives_the_same_text_and_calls(parts, data):
-    text = "".join(parts)
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
-    pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-    in_pieces, whole = reader(), list(reader().read(text, final=True))
-    found = [
-        part
-        for place, piece in enumerate(pieces)
-        for part in in_pieces.read(piece, final=place == len(pieces) - 1)
+        Message("assistant", "", tool_calls=[ChatToolCall(FunctionCall("time", '{"zone":"UTC"}'), "1")]),
+        Message("tool", "noon", tool_call_id="1"),
     ]
 
-    def told(parts: list) -> tuple[str, list[str]]:
-        said = "".join("".join(part.split()) for part in parts if isinstance(part, str))
-        return said, [part.function.arguments for part in parts if isinstance(part, ToolCall)]
 
-    assert told(found) == told(whole)
-    assert told(whole)[1] == ['{"zone":"UTC"}'] * parts.count(CALL)
+def test_a_choice_of_tools_says_what_is_offered_and_what_must_be_called():
+    tools = [Tool(type="function", function=Function(name=name)) for name in ("time", "space")]
+    named = NamedTool(type="function", function=ToolName("space"))
 
+    def of(**settings: object) -> Tools:
+        return Tools.of(ChatRequest(model="", messages=[], tools=tools, **settings))
 
-def test_a_call_of_no_tool_is_text_and_a_second_call_may_be_unwanted():
-    other = CALL.replace("time", "space")
-    assert list(reader().read(other, final=True)) == [other]
-    assert list(reader(tool_choice="none").read(CALL, final=True)) == [CALL]
-    assert len(list(reader(parallel_tool_calls=False).read(CALL * 2, final=True))) == 1
-    assert len(list(reader().read(CALL.removesuffix("</tool_call>"), final=True))) == 1
+    assert ([tool.name for tool in of().offered], of().must_call, of().schema()) == (
+        ["time", "space"],
+        False,
+        None,
+    )
+    assert of(tool_choice="none").offered == []
+    assert of(tool_choice="required").must_call
+    assert [tool.name for tool in of(tool_choice=named).offered] == ["space"]
+    assert of(parallel_tool_calls=False).max_calls == 1
 
 
 def test_langchain_chats_streams_and_calls_tools(server):
@@ -605,7 +576,7 @@ def test_tokens_there_and_back(server):
     assert found == {"ids": TOKENIZER.encode("the é"), "pieces": ["the", " ", "�", "�"], "count": 4}
     assert post(server, "/detokenize", model="tiny", ids=found["ids"]).json() == {"text": "the é"}
     chat = post(server, "/tokenize", model="tiny", messages=HELLO["messages"]).json()
-    assert chat["ids"] == TOKENIZER.encode_chat([Message("user", "Hello")], reply=True)
+    assert chat["ids"] == ChatRenderer(TOKENIZER).encode_chat([Message("user", "Hello")], reply=True)
     refused(server, 400, "text", path="/tokenize", model="tiny")
 
 
@@ -646,19 +617,19 @@ def test_too_many_requests_a_minute_are_told_when_to_come_back():
 
 
 def test_a_bucket_fills_with_time():
-    limit = Limit(6000)
-    assert [limit.wait("a") > 0 for _ in range(6001)].count(True) <= 1
-    assert limit.wait("b") == 0
+    limiter = RateLimiter(6000)
+    assert [limiter.take("a") > 0 for _ in range(6001)].count(True) <= 1
+    assert limiter.take("b") == 0
     time.sleep(0.05)
-    assert limit.wait("a") == 0
+    assert limiter.take("a") == 0
 
 
 def test_the_log_has_a_line_for_each_request_and_prompts_only_if_asked(caplog):
     for log_prompts in (False, True):
         caplog.clear()
         with (
+            caplog.at_level(logging.INFO, "crawltalk.serve"),  # until the server has ended: it logs last
             serving(Settings(keys=("secret",), log_prompts=log_prompts)) as server,
-            caplog.at_level(logging.INFO, "crawltalk.serve"),
         ):
             asked = {
                 "json": HELLO | {"max_tokens": 3, "logit_bias": NEVER},
@@ -677,7 +648,7 @@ def test_an_error_of_ours_is_answered_with_the_id_of_its_line_in_the_log(caplog)
     def broken(text: str, tokens: list[int]) -> list[dict]:
         raise ZeroDivisionError
 
-    with serving(traces={"tiny": broken}) as server, caplog.at_level(logging.INFO, "crawltalk.serve"):
+    with caplog.at_level(logging.INFO, "crawltalk.serve"), serving(tracers={"tiny": broken}) as server:
         answer = post(server, "/v1/chat/completions", **HELLO, max_tokens=2, trace=True)
         streamed = post(server, "/v1/chat/completions", **HELLO, max_tokens=2, trace=True, stream=True)
         assert post(server, "/v1/chat/completions", **HELLO, max_tokens=2).status_code == 200
@@ -739,9 +710,9 @@ def test_a_server_for_others_needs_a_key(capsys):
 
 def test_a_port_that_is_taken_is_the_users_to_change():
     with (
-        bound("127.0.0.1", 0) as first,
+        listen("127.0.0.1", 0) as first,
         pytest.raises(UserError, match="--port"),
-        bound(*first.getsockname()),
+        listen(*first.getsockname()),
     ):
         pass
 

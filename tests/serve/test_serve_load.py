@@ -14,7 +14,8 @@ import pytest
 
 from crawltalk.serve import Settings
 from crawltalk.serve.http import server
-from support.serving import HELLO, NEVER, Running, in_parallel, serving
+from support.clients import in_parallel
+from support.serving import HELLO, NEVER, Running, serving
 
 LONG = HELLO | {"max_tokens": 1900, "logit_bias": NEVER}
 SHORT = HELLO | {"max_tokens": 20, "logit_bias": NEVER}
@@ -133,28 +134,18 @@ def test_clients_that_do_not_read_are_given_up_and_disturb_nobody(monkeypatch):
             client.close()
 
 
-def ask_often(url: str, count: int) -> None:
-    """So many requests, half of them streamed."""
-    for _ in range(count // 200):
-        for body in (SHORT, SHORT | {"stream": True}):
-            assert {answer.status_code for answer in in_parallel(url, 100, body)} == {200}
-
-
 @pytest.mark.slow
 def test_memory_does_not_grow_with_requests():
     def resident_after(count: int) -> int:
-        command = f"from test_serve_load import ask_often; ask_often({running.url!r}, {count})"
-        subprocess.run([sys.executable, "-c", command], cwd=Path(__file__).parent, check=True)
+        """Bytes of this process after so many requests of another one."""
+        command = f"from support.clients import post_often; post_often({running.url!r}, {count}, {SHORT})"
+        subprocess.run([sys.executable, "-c", command], check=True)
         gc.collect()
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
-    with serving() as running:
-        for first in (0, 140):  # every block of the cache
-            fill = {
-                "model": "tiny",
-                "prompt": [[first, token] * 950 for token in range(140)],
-                "max_tokens": 1,
-            }
-            assert httpx.post(f"{running.url}/v1/completions", json=fill, timeout=60).status_code == 200
-        before = resident_after(400)
-        assert resident_after(2000) - before < 5_000_000
+    with serving(cache_bytes=1 << 22) as running:
+        fill = {"model": "tiny", "prompt": [[token, 1] * 950 for token in range(10)], "max_tokens": 1}
+        assert httpx.post(f"{running.url}/v1/completions", json=fill, timeout=60).status_code == 200
+        assert running.stats()["blocks"] < 10 * 1900 / 16, "the cache was not filled"
+        before = resident_after(200)
+        assert resident_after(800) - before < 2_000_000

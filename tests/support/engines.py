@@ -1,6 +1,14 @@
-"""A small random model and its tokenizer."""
+"""A small random model, its tokenizer, and every backend that this machine has."""
 
+import shutil
+from collections.abc import Callable
+from functools import partial
+
+from crawltalk.engine.backends import Backend
+from crawltalk.engine.backends.cpu import COMPILERS, CpuBackend
+from crawltalk.engine.backends.torch import TorchBackend
 from crawltalk.model.shape import Shape
+from crawltalk.model.transformer import Transformer
 from crawltalk.tokenizer import Tokenizer
 from support.models import random_model
 
@@ -13,3 +21,10 @@ SHAPE = Shape(
 MODEL = random_model(SHAPE)
 
 NEVER = frozenset[int]()
+
+BACKENDS: dict[str, Callable[[Transformer], Backend]] = {"torch": TorchBackend}
+if any(map(shutil.which, COMPILERS)):
+    BACKENDS |= {
+        precision: partial(CpuBackend, precision=precision, threads=2)
+        for precision in ("float32", "bfloat16", "int8")
+    }

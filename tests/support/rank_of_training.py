@@ -1,7 +1,7 @@
-"""One rank of a small training, for torchrun: `rank_of_training.py OUT STEPS STOP copy|shard`.
+"""One rank of small trainings, for torchrun: `rank_of_training.py FOLDER` goes through all of `TRAININGS`, each in
+FOLDER/NAME; `rank_of_training.py FOLDER kill` interrupts two of them at step 6, the second by the death of rank 0."""
 
-Rank 0 dies before step STOP, if that is not 0."""
-
+import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -9,27 +9,81 @@ from pathlib import Path
 import torch
 
 from crawltalk.recipe import Machine
+from crawltalk.train.batches import Batch
 from crawltalk.train.ranks import Ranks
-from support.trainings import batches, fresh, train
+from support.trainings import (
+    FP32,
+    adapters_only,
+    batches,
+    fresh,
+    last_block_only,
+    pairs,
+    preference,
+    train,
+)
+
+COPY = dataclasses.replace(FP32, workers=2)
+SHARD = dataclasses.replace(COPY, shard=True)
 
 
-def main(out: Path, steps: int, stop: int, *, shard: bool) -> None:
-    machine = Machine(workers=2, device="cpu", dtype="float32", shard=shard)
-    ranks = Ranks.join(machine)
+class Interrupted(Exception):
+    """Stops a training on all ranks."""
 
-    def source(step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        if stop and step == stop:
-            os._exit(1)
-        tokens, targets = batches(step)
-        return (
-            (tokens[:1], targets[:1]) if step == 1 else (tokens[:7], targets[:7])
-        )  # once no row is left for the second rank
 
-    model = fresh()
-    train(model, out, steps=steps, machine=machine, source=source, ranks=ranks)
-    torch.save(model.state_dict(), out / f"rank-{ranks.rank}.pt")
+def uneven(step: int) -> Batch:
+    """Once no row is left for the second rank, and never as many as the first has."""
+    return batches(step)[: 1 if step == 1 else 7]
+
+
+TRAININGS = {
+    f"{what}-{way}": (machine, settings)
+    for way, machine in (("copy", COPY), ("shard", SHARD))
+    for what, settings in {
+        "whole": {"make": fresh, "source": uneven},
+        "killed": {"make": fresh, "source": uneven},
+        "last-block": {"make": last_block_only, "source": uneven, "steps": 4},
+        "adapters": {"make": adapters_only, "source": uneven, "steps": 4},
+        "pairs": {
+            "make": fresh,
+            "source": lambda step: pairs(step)[:7],
+            "objective": preference,
+            "steps": 4,
+        },
+    }.items()
+}
+
+
+def run(name: str, folder: Path, machine: Machine, settings: dict) -> None:
+    """Each training meets in the store anew, as the stages of a run do."""
+    ranks = Ranks.join(machine, name)
+    settings = dict(settings)
+    model = settings.pop("make")()
+    train(model, folder / name, machine=machine, ranks=ranks, **settings)
+    torch.save(model.state_dict(), folder / name / f"rank-{ranks.rank}.pt")
     ranks.leave()
 
 
+def kill(folder: Path) -> None:
+    def stopping(step: int) -> Batch:
+        if step == 6:
+            raise Interrupted
+        return uneven(step)
+
+    def dying(step: int) -> Batch:
+        if step == 6 and os.environ["RANK"] == "0":
+            os._exit(1)
+        return uneven(step)
+
+    for name, machine, source in (("killed-copy", COPY, stopping), ("killed-shard", SHARD, dying)):
+        try:
+            run(name, folder, machine, {"make": fresh, "source": source})
+        except Interrupted:
+            torch.distributed.destroy_process_group()
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), shard=sys.argv[4:] == ["shard"])
+    if sys.argv[2:] == ["kill"]:
+        kill(Path(sys.argv[1]))
+    else:
+        for name, (machine, settings) in TRAININGS.items():
+            run(name, Path(sys.argv[1]), machine, settings)

@@ -1,20 +1,20 @@
 """A server in a thread, over a small random model, for tests."""
 
-import asyncio
 import contextlib
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-import httpx
+from starlette.routing import BaseRoute
 
 from crawltalk.engine import Engine
+from crawltalk.engine.engine import make_backend
 from crawltalk.engine.service import Service
 from crawltalk.model.shape import Shape
 from crawltalk.serve import Settings, make_app
-from crawltalk.serve.app import Trace
-from crawltalk.serve.http.server import Server, bound
+from crawltalk.serve.http.server import Server, listen
+from crawltalk.serve.state import Tracer
 from crawltalk.tokenizer import Tokenizer
 from support.models import random_model
 
@@ -51,17 +51,19 @@ def serving(
     *,
     queue: int = 256,
     grace: float = 0.0,
-    traces: dict[str, Trace] | None = None,
+    cache_bytes: int | None = None,
+    routes: Sequence[BaseRoute] = (),
+    tracers: dict[str, Tracer] | None = None,
 ) -> Iterator[Running]:
-    service = Service(Engine(MODEL, TOKENIZER), queue=queue)
-    app = make_app(
-        {"tiny": service, "tiny/sft": service}, settings or Settings(hosts=("127.0.0.1",)), traces=traces
-    )
-    with bound("127.0.0.1", 0) as listening:
+    engine = Engine(MODEL, TOKENIZER, make_backend(MODEL, cache_bytes=cache_bytes))
+    service = Service(engine, queue=queue)
+    settings = settings or Settings(hosts=("127.0.0.1",))
+    app = make_app({"tiny": service, "tiny/sft": service}, settings, routes, tracers)
+    with listen("127.0.0.1", 0) as listener:
         server = Server(app, grace)
-        thread = threading.Thread(target=server.run, args=([listening],))
+        thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         try:
             while not server.started:
                 time.sleep(0.01)
@@ -70,14 +72,3 @@ def serving(
             server.handle_exit(signal.SIGTERM, None)
             thread.join(30)
             assert not thread.is_alive()
-
-
-def in_parallel(url: str, count: int, body: dict, path: str = "/v1/chat/completions") -> list[httpx.Response]:
-    """So many requests at once."""
-
-    async def ask() -> list[httpx.Response]:
-        limits = httpx.Limits(max_connections=None)
-        async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
-            return await asyncio.gather(*(client.post(path, json=body) for _ in range(count)))
-
-    return asyncio.run(ask())

@@ -5,7 +5,7 @@ import time
 
 from crawltalk.core.errors import BadInput
 from crawltalk.core.files import write_atomically
-from crawltalk.recipe import Crawl, Data
+from crawltalk.recipe import Crawl, Data, Sft
 from crawltalk.run.stage import RESCUED, Job, Metrics, Stage
 
 TOY = (
@@ -48,3 +48,10 @@ def data(job: Job[Data]) -> Metrics:
     write_atomically(job.out / "all.txt", "".join(texts).encode())
     job.progress.note(f"{len(texts)} pages")
     return {"documents": len(texts)}
+
+
+def polish(job: Job[Sft]) -> Metrics:
+    """Writes down which model and which values it got."""
+    line = f"{job.model('base', 'assistant').name} {job.config.epochs} {job.config.tasks['identity']}"
+    write_atomically(job.out / "config.txt", line.encode())
+    return {}

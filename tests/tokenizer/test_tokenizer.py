@@ -1,7 +1,6 @@
-"""Byte-level BPE: training, encoding, conversations, files."""
+"""Byte-level BPE: training, encoding, files."""
 
 import base64
-import io
 import json
 from collections import Counter
 from functools import cache
@@ -12,22 +11,15 @@ import pytest
 import regex
 import tiktoken
 import tokenizers
-import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crawltalk import recipe
-from crawltalk.core.documents import write_documents
 from crawltalk.core.errors import BadInput, MissingInput
-from crawltalk.core.types import Document, Message
-from crawltalk.run.stage import Job, Progress
 from crawltalk.tokenizer import Tokenizer, patterns
+from crawltalk.tokenizer.alphabet import to_bytes, to_text
 from crawltalk.tokenizer.bpe import learn_merges
-from crawltalk.tokenizer.chat import CHATML, LLAMA3
 from crawltalk.tokenizer.count import Chunks, count_chunks
-from crawltalk.tokenizer.stage import spread
-from crawltalk.tokenizer.stage import tokenizer as train_stage
-from crawltalk.tokenizer.tokenizer import SPECIALS, to_bytes, to_text
+from crawltalk.tokenizer.tokenizer import SPECIALS
 from crawltalk.verbs.tokens import tokens as show_tokens
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -67,11 +59,11 @@ def naive_merges(chunks: Counter[bytes], merges: int) -> list[tuple[int, int]]:
         words.append(words[pair[0]] + words[pair[1]])
         learned.append(pair)
         for sequence, _ in sequences:
-            place = 0
-            while place < len(sequence) - 1:
-                if (sequence[place], sequence[place + 1]) == pair:
-                    sequence[place : place + 2] = [255 + len(learned)]
-                place += 1
+            index = 0
+            while index < len(sequence) - 1:
+                if (sequence[index], sequence[index + 1]) == pair:
+                    sequence[index : index + 2] = [255 + len(learned)]
+                index += 1
     return learned
 
 
@@ -107,7 +99,7 @@ def escape_specials(text: str) -> str:
     """The peer takes control tokens' names in text for the tokens; ours does not, so they are left out of the
     comparison.
     """
-    return regex.sub(r"<\|", "<¦", text)
+    return regex.sub(r"<(?=\||/?tool_)", "‹", text)
 
 
 @cache
@@ -115,7 +107,7 @@ def hf_tokenizer() -> tokenizers.Tokenizer:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        tokenizer().save(Path(folder))
+        tokenizer().save(folder)
         return tokenizers.Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
 
 
@@ -144,64 +136,9 @@ def test_a_saved_tokenizer_loads_as_itself(tmp_path):
         tokenizer().pattern,
     )
     assert again.eot == tokenizer().eot
+    assert Tokenizer.load(str(tmp_path)).words == again.words
     assert again.encode(TEXT) == tokenizer().encode(TEXT)
     assert (tmp_path / "merges.txt").read_text(encoding="utf-8").count("\n") == len(tokenizer().merges)
-
-
-TURNS = [
-    Message("system", "Be brief."),
-    Message("user", "What is 2 + 2?"),
-    Message("assistant", "Four,\n\nI think."),
-]
-
-
-@pytest.mark.parametrize("reply", [False, True])
-@pytest.mark.parametrize("turns", [TURNS, TURNS[1:]], ids=["system", "no system"])
-@pytest.mark.parametrize("kind", ["ours", "chatml", "llama3"])
-def test_conversations_render_as_transformers_renders_them(kind, turns, reply, tmp_path):
-    base = tokenizer()
-    words = base.words
-    if kind == "chatml":
-        import dataclasses
-
-        chat = dataclasses.replace(CHATML, default_system="You help.\nAlways.")
-        specials = {"<|endoftext|>": len(words), "<|im_start|>": len(words) + 1, "<|im_end|>": len(words) + 2}
-        base = Tokenizer(words, base.merges, patterns.GPT4, specials, chat=chat)
-    if kind == "llama3":
-        names = (
-            "<|begin_of_text|>",
-            "<|end_of_text|>",
-            "<|start_header_id|>",
-            "<|end_header_id|>",
-            "<|eot_id|>",
-        )
-        base = Tokenizer(
-            words, base.merges, patterns.GPT4, {name: len(words) + i for i, name in enumerate(names)}
-        )
-        assert base.chat == LLAMA3
-    base.save(tmp_path)
-    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
-    rows = [{"role": turn.role, "content": turn.content} for turn in turns]
-    ids = theirs.apply_chat_template(rows, add_generation_prompt=reply, tokenize=True, return_dict=True)[
-        "input_ids"
-    ]
-    ours, spoken = base.render(turns, reply=reply)
-    assert ours == ids
-    said = base.decode([token for token, is_spoken in zip(ours, spoken, strict=True) if is_spoken])
-    assert base.chat is not None
-    assert said == "Four,\n\nI think." + base.chat.end
-    assert Tokenizer.load(tmp_path).render(turns, reply=reply)[0] == ours
-
-
-@given(tricky)
-def test_a_message_cannot_open_or_end_a_turn(text):
-    ids, _ = tokenizer().render([Message("user", text)], reply=True)
-    marks = [token for token in ids if token in tokenizer().specials.values()]
-    names = {index: name for name, index in tokenizer().specials.items()}
-    assert [names[token] for token in marks] == [
-        *("<|im_start|>", "<|im_sep|>", "<|im_end|>"),
-        *("<|im_start|>", "<|im_sep|>"),
-    ]
 
 
 @given(st.binary(max_size=40))
@@ -255,8 +192,6 @@ def test_llama_3s_real_vocabulary_encodes_as_tiktoken_and_tokenizers_do(tmp_path
     specials = {name: len(ranks) + index for index, name in enumerate(names)}
     Tokenizer(ranks, merges, patterns.GPT4, specials).save(tmp_path)
     ours = Tokenizer.load(tmp_path)
-    assert ours.chat == LLAMA3
-    assert ours.stop_ids == {specials["<|end_of_text|>"], specials["<|eot_id|>"]}
     tik = tiktoken.Encoding("llama3", pat_str=patterns.GPT4, mergeable_ranks=ranks, special_tokens={})
     hf = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     for text in (
@@ -285,118 +220,6 @@ def test_bytes_without_a_token_are_left_out_and_the_rest_is_kept():
     poor = Tokenizer(words, tokenizer().merges, patterns.GPT4, tokenizer().specials)
     assert poor.decode(poor.encode("the \x04thing\x04")) == "the thing"
     assert poor.encode("the thing") == tokenizer().encode("the thing")
-
-
-@pytest.mark.parametrize("where", ["tokenizer_config.json", "chat_template.jinja"])
-def test_the_default_system_message_is_read_from_a_models_own_template(where, tmp_path):
-    words = tokenizer().words
-    specials = {
-        name: len(words) + index for index, name in enumerate(("<|endoftext|>", "<|im_start|>", "<|im_end|>"))
-    }
-    Tokenizer(words, tokenizer().merges, patterns.GPT4, specials).save(tmp_path)
-    template = (
-        "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
-        "{{ '<|im_start|>system\nYou are a helpful model.<|im_end|>\n' }}{% endif %}"
-        "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
-    ).replace("\n", "\\n")
-    written = {"eos_token": "<|im_end|>"} | (
-        {"chat_template": template} if where == "tokenizer_config.json" else {}
-    )
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(written))
-    if where == "chat_template.jinja":
-        (tmp_path / where).write_text(template)
-    loaded = Tokenizer.load(tmp_path)
-    assert loaded.chat is not None
-    assert loaded.chat.default_system == "You are a helpful model."
-    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
-    theirs.chat_template = template
-    ids = theirs.apply_chat_template([{"role": "user", "content": "Hi."}], tokenize=True, return_dict=True)[
-        "input_ids"
-    ]
-    assert loaded.render([Message("user", "Hi.")])[0] == ids
-
-
-def job(
-    folder: Path, texts: list[str], config: recipe.Tokenizer, stream: io.StringIO | None = None
-) -> Job[recipe.Tokenizer]:
-    """The stage's order over these texts, one page each."""
-    pages = [
-        Document(
-            text=text,
-            id=f"<urn:uuid:{number}>",
-            dump="test",
-            url=f"https://site.example/{'even' if number % 2 == 0 else 'odd'}/{number}",
-            date="2025-01-01T00:00:00Z",
-            file_path="test.warc.gz",
-            language="en",
-            language_score=1.0,
-            token_count=1,
-        )
-        for number, text in enumerate(texts)
-    ]
-    for name in ("data", "out"):
-        (folder / name).mkdir(exist_ok=True)
-    write_documents(folder / "data" / "documents-00000.parquet", pages)
-    return Job(
-        config, {"data": folder / "data"}, folder / "out", 0, recipe.Machine(), Progress(stream, "tokenizer")
-    )
-
-
-PAGES = [f"{start} {TEXT[start : start + 500]}" for start in range(0, 8000, 200)]
-
-
-def test_the_stage_learns_a_vocabulary_of_the_asked_size(tmp_path):
-    metrics = train_stage(job(tmp_path, PAGES, recipe.Tokenizer(vocab_size=400)))
-    result = Tokenizer.load(tmp_path / "out")
-    assert metrics["vocab_size"] == result.size == 400
-    assert metrics["merges"] == len(result.merges) == 400 - 256 - len(SPECIALS)
-    assert [result.specials[name] for name in SPECIALS] == list(range(400 - len(SPECIALS), 400))
-    held_out = PAGES[::20]
-    ids = sum(len(result.encode(text)) for text in held_out)
-    assert metrics["bytes_per_token"] == round(sum(len(text.encode()) for text in held_out) / ids, 3)
-    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-    train_stage(job(tmp_path, PAGES, recipe.Tokenizer(vocab_size=400)))
-    assert before == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-
-
-def test_too_little_text_makes_a_smaller_vocabulary_and_says_so(tmp_path):
-    stream = io.StringIO()
-    metrics = train_stage(job(tmp_path, ["ab ab"], recipe.Tokenizer(vocab_size=4096), stream))
-    assert 264 <= metrics["vocab_size"] < 270
-    assert "the vocabulary is smaller" in stream.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("config", "message"),
-    [
-        (recipe.Tokenizer(vocab_size=200), "need 264"),
-        (recipe.Tokenizer(include="/nowhere/"), "no document's URL matches tokenizer.include"),
-        (recipe.Tokenizer(pattern="gpt5"), "no split pattern is called 'gpt5'"),
-        (recipe.Tokenizer(pattern="(a"), "split pattern '\\(a' is no regular expression"),
-        (recipe.Tokenizer(include="("), "tokenizer.include = .* no regular expression"),
-        (recipe.Tokenizer(train_bytes=10), "no document fits tokenizer.train_bytes"),
-    ],
-)
-def test_the_stage_refuses_what_it_cannot_do_by_the_fields_name(config, message, tmp_path):
-    with pytest.raises(BadInput, match=message):
-        train_stage(job(tmp_path, PAGES, config))
-
-
-@given(st.lists(st.integers(0, 80), max_size=30), st.integers(1, 300))
-def test_a_share_of_the_documents_is_spread_evenly_and_never_above_the_limit(sizes, limit):
-    chosen = spread(sizes, limit)
-    taken = sum(sizes[number] for number in chosen)
-    assert taken <= limit
-    assert taken > min(limit, sum(sizes)) - 81 or sum(sizes) == taken
-    assert all(sizes[number] for number in chosen)
-
-
-def test_only_documents_whose_url_matches_are_learned_from(tmp_path):
-    texts = ["zebra " * 50 if number % 2 == 0 else "quokka " * 50 for number in range(60)]
-    train_stage(job(tmp_path, texts, recipe.Tokenizer(vocab_size=280, include="/odd/")))
-    words = Tokenizer.load(tmp_path / "out").words
-    assert b" quokka" in words
-    assert b"zebra" not in words
 
 
 def test_the_verb_prints_ids_and_pieces_even_before_there_is_a_model(tmp_path, capsys):

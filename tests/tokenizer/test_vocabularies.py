@@ -9,8 +9,9 @@ import tiktoken
 import tokenizers
 from hypothesis import HealthCheck, given, settings
 
+from crawltalk.chat.messages import Message
+from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import BadInput, MissingInput
-from crawltalk.core.types import Message
 from crawltalk.tokenizer import Tokenizer, files, train
 from crawltalk.tokenizer.tokenizer import SPECIALS
 from support.tokenizers import SHARED, TEXT, tricky
@@ -35,7 +36,9 @@ def test_a_list_of_ranks_is_read_with_the_control_tokens_that_it_does_not_name(l
     assert made.size == 128_256
     assert made.specials["<|eot_id|>"] == 128_009
     assert made.encode(TEXT) == made.encode_batch([TEXT])[0].tolist() == judge.encode_ordinary(TEXT)
-    assert made.encode_chat([Message("user", "Hi <|eot_id|>")]).count(128_009) == 1
+    chat = ChatRenderer(made)
+    assert chat.encode_chat([Message("user", "Hi <|eot_id|>")]).count(128_009) == 1
+    assert chat.stop_ids == {made.specials["<|end_of_text|>"], made.specials["<|eot_id|>"]}
 
 
 @needs_llama3

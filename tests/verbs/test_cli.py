@@ -10,7 +10,7 @@ import pytest
 
 from crawltalk.bench.time_to_loss import Training, prepare, run_once, seconds_to
 from crawltalk.cli import GROUPS, main, rewrite_flags
-from crawltalk.verbs.sweep import fit_power
+from crawltalk.pretraining.sweep import fit_power
 
 
 def run(*words: str, code: int = 0) -> str:
@@ -24,7 +24,10 @@ def run(*words: str, code: int = 0) -> str:
 def test_help_lists_every_verb_and_never_imports_torch():
     text = run("--help")
     assert all(verb in text for group in GROUPS.values() for verb in group)
-    code = "import sys; from crawltalk.cli import main; main(['--help']); main(['presets']); assert 'torch' not in sys.modules"
+    code = (
+        "import sys; from crawltalk.cli import main; main(['--help']); main(['presets']); "
+        "assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
@@ -50,7 +53,7 @@ def test_dotted_flags_become_settings():
     [
         (["rn"], "did you mean 'run'"),
         (["run", "smal"], "did you mean 'small'"),
-        (["run", "small", "--pretrain.lr", "1"], "did you mean 'pretrain.optim.lr'"),
+        (["run", "small", "--pretrain.muon_lr", "1"], "did you mean 'pretrain.optim.muon_lr'"),
         (["run", "small", "--nonsense"], "nonsense"),
         (["run", "small", "--set", "seed"], "--set takes KEY=VALUE"),
         (["run", "runs/absent"], "is no run"),
@@ -94,19 +97,19 @@ def test_json_is_json_when_a_stage_is_missing(tmp_path, capsys):
 def test_the_price_of_gpt2_is_what_its_reproduction_paid(capsys):
     """llm.c, discussion 677: 24 hours on a node of eight H100 for 672 dollars."""
     assert main(["plan", "gpt2-xl", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["parameters"] == 1_557_611_200 + 47 * 1600  # OpenAI's, and a vocabulary rounded up to 50,304
-    assert 22 < found["hours"] < 26
-    assert 600 < found["dollars"] < 740
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["parameters"] == 1_557_611_200 + 47 * 1600  # OpenAI's, and a vocabulary rounded up to 50,304
+    assert 22 < plan["hours"] < 26
+    assert 600 < plan["dollars"] < 740
 
 
 def test_the_work_of_llama_405b_is_that_of_its_paper(capsys):
     """Llama Team 2024, section 1: 3.8e25 FLOP, which leaves attention out."""
     assert main(["plan", "llama3.1-405b", "--gpus", "16000", "--utilization", "0.41", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["parameters"] == 405_853_388_800
-    assert 3.8e25 < found["flop"] < 4.0e25
-    assert found["gpus_to_hold"] > 80
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["parameters"] == 405_853_388_800
+    assert 3.8e25 < plan["flop"] < 4.0e25
+    assert plan["gpus_to_hold"] > 80
 
 
 def test_a_plan_for_what_does_not_exist_is_refused(capsys):
@@ -136,7 +139,8 @@ def test_both_sides_of_the_time_to_a_loss_learn(tmp_path):
     (tmp_path / "texts").mkdir()
     for number in range(4):
         lines = (
-            f"The element {place} comes after {place - 1}, says book {number}.\n" for place in range(3000)
+            f"The element {element} comes after {element - 1}, says book {number}.\n"
+            for element in range(3000)
         )
         (tmp_path / "texts" / f"{number}.txt").write_text("".join(lines))
     prepare(tmp_path / "texts", tmp_path)

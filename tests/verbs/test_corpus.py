@@ -10,6 +10,7 @@ import pytest
 from crawltalk.cli import main
 from crawltalk.core.documents import COLUMNS, read_documents, read_table
 from crawltalk.recipe import Data
+from crawltalk.run.folder import RunFolder
 from support.pages import build_data, crawl_folder, removed_rows, run, sentences
 
 
@@ -34,9 +35,11 @@ PAGES = [
 ]
 
 
-@pytest.fixture
-def done(tmp_path: Path):
-    return build_data(tmp_path / "run", str(texts(tmp_path, "pages", PAGES)))
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run with its crawl and data stages; nobody writes into it."""
+    folder = tmp_path_factory.mktemp("corpus")
+    return build_data(folder / "run", str(texts(folder, "pages", PAGES)))
 
 
 def test_the_funnel_is_shown(done, capsys):
@@ -98,15 +101,15 @@ def test_two_runs_are_compared_document_by_document(done, tmp_path, capsys):
 
 def test_a_bigger_crawl_is_priced_from_measured_costs(done, capsys):
     assert main(["plan", str(done.path), "--pages", "1e9", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    small, big = found["totals"][0], found["totals"][-1]
+    plan = json.loads(capsys.readouterr().out)
+    small, big = plan["totals"][0], plan["totals"][-1]
     assert (small["pages"], big["pages"]) == (5, 10**9)
     assert 1.9e8 < big["documents"] / max(1, small["documents"]) < 2.1e8
     assert {"read", "extraction", "language", "quality", "signature", "cluster", "write"} <= {
-        step["step"] for step in found["steps"]
+        step["step"] for step in plan["steps"]
     }
     growth = {
-        step["step"]: step["core_hours"][-1] / max(1e-12, step["core_hours"][0]) for step in found["steps"]
+        step["step"]: step["core_hours"][-1] / max(1e-12, step["core_hours"][0]) for step in plan["steps"]
     }
     assert growth["cluster"] > growth["read"] * 2  # n log n
     assert main(["plan", str(done.path)]) == 0
@@ -131,7 +134,7 @@ def test_the_newest_page_stays_if_the_recipe_says_so(tmp_path):
     )
 
 
-def test_other_tools_open_the_documents(done, monkeypatch, tmp_path):
+def test_other_tools_open_the_documents(done):
     files = str(done.path / "data" / "documents-*.parquet")
     assert list(polars.read_parquet(files).columns) == list(COLUMNS)
     assert duckdb.sql(f"select count(*) from '{files}' where language = 'en'").fetchall() == [(2,)]

@@ -24,8 +24,8 @@ from crawltalk.bench.engine_peers import PROMPT, REPLY, SHAPES, THREADS, llama_c
 from crawltalk.bench.engine_trace import trace
 from crawltalk.core.errors import UserError
 from crawltalk.engine import Engine, Sampling
+from crawltalk.engine.backends.cpu import Precision
 from crawltalk.engine.engine import make_backend
-from crawltalk.engine.native import Precision
 from crawltalk.model.hf import load_model
 from crawltalk.tokenizer import Tokenizer
 
@@ -74,7 +74,7 @@ def _speeds(folder: Path, precision: str, rows: int, runs: int) -> list[float]:
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode:
             raise UserError(
-                f"decoding in {precision} failed: {(done.stderr.strip().splitlines() or ['no word'])[-1]}"
+                f"decoding in {precision} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}"
             )
         found.append(float(done.stdout))
     return found
@@ -96,21 +96,21 @@ def main(folder: Path, precision: Precision, rows: int) -> None:
     each = 2 * shape.layers * shape.kv_heads * shape.head_dim * (4 if precision == "float32" else 2)
     engine = _load(folder, precision, cache_bytes=(rows + 1) * (PROMPT + REPLY) * each)
     prompts = torch.randint(0, 256, (2, rows, PROMPT), generator=torch.Generator().manual_seed(0)).tolist()
-    speeds = [_speed(engine, turn) for turn in prompts]
+    speeds = [_speed(engine, some) for some in prompts]
     print(speeds[-1])
 
 
 def _speed(engine: Engine, prompts: list[list[int]]) -> float:
     """Tokens a second of all rows."""
     sampling = Sampling(temperature=0.0, max_tokens=REPLY)
-    begun, said, began = set[int](), 0, 0.0
-    for request, event in engine.run([engine.request(prompt, sampling, frozenset()) for prompt in prompts]):
+    begun, generated, began = set[int](), 0, 0.0
+    for output in engine.run([engine.request(prompt, sampling, frozenset()) for prompt in prompts]):
         if len(begun) == len(prompts):
-            said += len(event.tokens)
-        begun.add(request.number)
+            generated += len(output.tokens)
+        begun.add(output.request.id)
         if len(begun) == len(prompts) and not began:
             began = time.perf_counter()
-    return said / (time.perf_counter() - began)
+    return generated / (time.perf_counter() - began)
 
 
 def _prefix(folder: Path, runs: int) -> dict[str, Any]:
@@ -145,7 +145,7 @@ class Streamed(NamedTuple):
 
 async def _stream(port: int, tokens: int, number: int) -> Streamed:
     """One streamed completion, read as it comes. Raises UserError for any other answer."""
-    asked = {
+    request = {
         "model": "model",
         "prompt": [1 + number % 200, 2, 3],
         "max_tokens": tokens,
@@ -153,8 +153,8 @@ async def _stream(port: int, tokens: int, number: int) -> Streamed:
         "stream": True,
     }
     # nothing ends early
-    asked |= {"logit_bias": {"4088": -100, "4091": -100}, "stream_options": {"include_usage": True}}
-    body = json.dumps(asked).encode()
+    request |= {"logit_bias": {"4088": -100, "4091": -100}, "stream_options": {"include_usage": True}}
+    body = json.dumps(request).encode()
     began = time.perf_counter()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(
@@ -165,14 +165,14 @@ async def _stream(port: int, tokens: int, number: int) -> Streamed:
     head = await reader.readuntil(b"\r\n\r\n")
     if b" 200 " not in head:
         raise UserError(f"the server answered {head[:100]!r}")
-    said, first = b"", 0.0
+    received, first = b"", 0.0
     while part := await reader.read(65536):
         first = first or time.perf_counter()
-        said += part
+        received += part
     writer.close()
-    counts = re.findall(rb'"completion_tokens":(\d+)', said)
-    if b"[DONE]" not in said or not counts:
-        raise UserError(f"the stream ended early: {said[-200:]!r}")
+    counts = re.findall(rb'"completion_tokens":(\d+)', received)
+    if b"[DONE]" not in received or not counts:
+        raise UserError(f"the stream ended early: {received[-200:]!r}")
     return Streamed(time.perf_counter() - began, first - began, int(counts[-1]))
 
 
@@ -193,10 +193,10 @@ def serve(folder: Path, precision: Precision) -> None:
     """Serve one model, say the port."""
     from crawltalk.engine.service import Service
     from crawltalk.serve import Settings, make_app, run
-    from crawltalk.serve.http.server import bound
+    from crawltalk.serve.http.server import listen
 
     app = make_app({"model": Service(_load(folder, precision), queue=STREAMS)}, Settings())
-    with bound("127.0.0.1", 0) as listening:
+    with listen("127.0.0.1", 0) as listening:
         print(listening.getsockname()[1], flush=True)
         run(app, listening, grace=1.0)
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 
 from crawltalk.bench.engine_trace import pair_tokenizer
+from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import MissingInput, UserError
 from crawltalk.model.gguf_export import export_gguf
 from crawltalk.model.hf import save_model
@@ -57,7 +58,7 @@ def write_model(name: str, folder: Path) -> Written:
     tokenizer = pair_tokenizer(SHAPES[name].vocab_size)
     written = Written(folder / name, folder / f"{name}.gguf")
     save_model(model, written.folder, eos=tokenizer.eot)
-    tokenizer.save(written.folder)
+    ChatRenderer(tokenizer).save(written.folder)
     export_gguf(written.folder, written.gguf, "q8_0")
     return written
 
@@ -84,8 +85,8 @@ def llama_cpp(binaries: Path, path: Path, rows: int, runs: int) -> list[float]:
         "-t": THREADS,
         "-fa": "on",
     }
-    words = [str(tool), "-m", str(path), "-no-kvu", *(str(word) for pair in sizes.items() for word in pair)]
-    lines = [line for line in _lines([*words, "--output-format", "jsonl"]) if line.startswith("{")]
+    command = [str(tool), "-m", str(path), "-no-kvu", *(str(word) for pair in sizes.items() for word in pair)]
+    lines = [line for line in _lines([*command, "--output-format", "jsonl"]) if line.startswith("{")]
     return [json.loads(line)["speed_tg"] for line in lines][:runs]
 
 
@@ -103,7 +104,7 @@ def _lines(command: list[str]) -> list[str]:
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
         raise UserError(
-            f"{Path(command[0]).name} failed: {(done.stderr.strip().splitlines() or ['no word'])[-1]}"
+            f"{Path(command[0]).name} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}"
         )
     return done.stdout.strip().splitlines()
 

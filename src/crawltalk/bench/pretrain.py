@@ -26,8 +26,12 @@ from crawltalk.model.hf import config_of
 from crawltalk.model.transformer import Transformer
 from crawltalk.pretraining.pretrain import shape_of
 from crawltalk.recipe import Family, Machine, Model, Optim, cost
-from crawltalk.train.loop import MICRO_TOKENS, compute_dtype, gradients, keep_freed_memory, matmul_peak
+from crawltalk.train.allocator import keep_freed_memory
+from crawltalk.train.batches import Batch
+from crawltalk.train.loop import MICRO_TOKENS, gradients
+from crawltalk.train.objectives.cross_entropy import cross_entropy
 from crawltalk.train.optimizers import make_optimizers
+from crawltalk.train.precision import compute_dtype, matmul_peak
 
 THREADS = 2
 WARM, STEPS = 2, 5
@@ -51,7 +55,7 @@ def pretrain(runs: int) -> Iterator[dict[str, Any]]:
 
 
 def _rounds(family: str, vocabulary: int, context: int, rows: int) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
+    results: dict[str, dict[str, Any]] = {}
     for side in ("ours", "whole", "parts"):
         words = (side, family, vocabulary, context, rows)
         command = [sys.executable, "-m", "crawltalk.bench.pretrain", *map(str, words)]
@@ -61,10 +65,10 @@ def _rounds(family: str, vocabulary: int, context: int, rows: int) -> dict[str, 
             raise UserError(
                 f"{side} failed ({last}); transformers is installed with: pip install --group test"
             )
-        found[side] = json.loads(done.stdout)
-    best = max(("whole", "parts"), key=lambda side: found[side]["tokens_per_second"])
-    least = min(found[side]["bytes_per_token"] for side in ("whole", "parts"))
-    return {"ours": found["ours"], "peer": found[best] | {"bytes_per_token": least}}
+        results[side] = json.loads(done.stdout)
+    best = max(("whole", "parts"), key=lambda side: results[side]["tokens_per_second"])
+    least = min(results[side]["bytes_per_token"] for side in ("whole", "parts"))
+    return {"ours": results["ours"], "peer": results[best] | {"bytes_per_token": least}}
 
 
 def _model(family: Family, context: int) -> Model:
@@ -79,12 +83,12 @@ def _ours(model: Model, vocabulary: int, dtype: torch.dtype) -> Step:
     keep_freed_memory()
     master = Transformer(shape_of(model, vocabulary))
     master.initialize(0)
-    worker = master if dtype == torch.float32 else copy.deepcopy(master).to(dtype)
-    optimizers = make_optimizers(master, Optim(lr=0.02, adam_lr=0.003))
-    optimizers[0].dtype = dtype
+    compute_model = master if dtype == torch.float32 else copy.deepcopy(master).to(dtype)
+    optimizers = make_optimizers(master, Optim(muon_lr=0.02, adamw_lr=0.003), dtype)
 
     def step(tokens_BT: torch.Tensor) -> None:
-        gradients(master, worker, tokens_BT[:, :-1], tokens_BT[:, 1:], 1.0)
+        batch = Batch(tokens_BT[:, :-1], tokens_BT[:, 1:])
+        gradients(master, compute_model, cross_entropy, batch, 1.0)
         for optimizer in optimizers:
             optimizer.step()
 

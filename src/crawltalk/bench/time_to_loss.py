@@ -35,22 +35,26 @@ from crawltalk.core.errors import UserError
 from crawltalk.core.shards import Index, TokenShards, write_index, write_split
 from crawltalk.model import functions
 from crawltalk.model.transformer import Transformer
-from crawltalk.pretraining.pretrain import shape_of, windows
+from crawltalk.pretraining.pretrain import shape_of
 from crawltalk.recipe import Family, Machine, Model, Optim
-from crawltalk.recipe.cost import inner_size
+from crawltalk.recipe.model import inner_size
 from crawltalk.run.stage import Progress
 from crawltalk.tokenizer.bpe import train as train_tokenizer
 from crawltalk.train import loop
+from crawltalk.train.batches import Batch, windows
+from crawltalk.train.objectives import Figures, Objective
+from crawltalk.train.objectives.cross_entropy import cross_entropy
+from crawltalk.train.precision import compute_dtype
 
 THREADS = 2
 VOCABULARY, CONTEXT, DEPTH, WIDTH = 4096, 256, 4, 256
 VALIDATION = 64 * CONTEXT
-"""Tokens of validation, from sixteen places of the texts that are kept out: enough for 0.02 nats."""
+"""Tokens of validation, from sixteen parts of the texts that are kept out: enough for 0.02 nats."""
 RATES, BATCHES = (5e-4, 1e-3, 2e-3), (1024, 2048)
 """What the baseline is swept over: AdamW's peak rate, tokens in a step; further out the losses are higher
 (EXPERIMENTS.md).
 """
-OURS, OUR_BATCH = Optim(lr=0.01, adam_lr=0.008), 2048
+OURS, OUR_BATCH = Optim(muon_lr=0.01, adamw_lr=0.008), 2048
 """Our rates and tokens in a step, chosen in the same way."""
 SHARES = (0.3, 0.22, 0.16, 0.12)
 """Of the baseline's time: how long we train."""
@@ -77,11 +81,11 @@ class Training:
     """Of our model."""
 
 
-def time_to_loss(text: Path, runs: int, seconds: float) -> Iterator[dict[str, Any]]:
+def time_to_loss(text: str | Path, runs: int, seconds: float) -> Iterator[dict[str, Any]]:
     """The table's lines, as soon as they are known; then how long we take for what a trick less, or another
     family, reaches.
     """
-    has_bf16 = loop.compute_dtype(Machine(device="cpu")) == torch.bfloat16
+    has_bf16 = compute_dtype(Machine(device="cpu")) == torch.bfloat16
     with tempfile.TemporaryDirectory(prefix="crawltalk-bench-") as name:
         folder = Path(name)
         prepare(text, folder)
@@ -129,9 +133,10 @@ def seconds_to(curve: Sequence[dict[str, float]], loss: float) -> float:
     raise AssertionError
 
 
-def prepare(text: Path, folder: Path) -> None:
+def prepare(text: str | Path, folder: str | Path) -> None:
     """Tokenizer and shards of the texts; the last tenth of them is the validation."""
-    texts = [part.decode() for part in read_texts(text)]
+    folder = Path(folder)
+    texts = [part.decode() for part in read_texts(Path(text))]
     tokenizer = train_tokenizer(texts, VOCABULARY, threads=THREADS)
     ids = [np.asarray(row) for row in tokenizer.encode_batch(texts, THREADS)]
     sizes = [len(part.encode()) for part in texts]
@@ -150,7 +155,7 @@ def _curve(folder: Path, seconds: float, seed: int) -> list[dict[str, float]]:
     return [run_once(folder, Training(seconds=seconds * share, seed=seed)) for share in SHARES]
 
 
-def run_once(folder: Path, training: Training) -> dict[str, float]:
+def run_once(folder: str | Path, training: Training) -> dict[str, float]:
     """In a process of its own: the loss in nats a token, seconds, steps."""
     command = [
         sys.executable,
@@ -170,20 +175,21 @@ def cpu_seconds() -> float:
     return time.process_time() / THREADS
 
 
-def main(folder: Path, training: Training) -> None:
+def main(folder: str | Path, training: Training) -> None:
     """Train one side; print the validation loss in nats a token, and the seconds."""
     torch.set_num_threads(THREADS)
+    folder = Path(folder)
     shards = TokenShards(folder, "train")
     model, took, steps = (_ours if training.side == "ours" else _baseline)(shards, training)
     validation = TokenShards(folder, "val").window
     size = len(TokenShards(folder, "val"))
-    parts = [validation(place * (size // 16), VALIDATION // 16 + 1) for place in range(16)]
+    parts = [validation(part * (size // 16), VALIDATION // 16 + 1) for part in range(16)]
     nats = counted = 0.0
     with torch.no_grad():
         for part in parts:
             tokens = torch.from_numpy(part)
             inputs, targets = tokens[:-1].view(-1, CONTEXT), tokens[1:].view(-1, CONTEXT)
-            total, count = model.loss(inputs, targets)
+            total, count, _ = plain_cross_entropy(model, Batch(inputs, targets))
             nats, counted = nats + float(total), counted + float(count)
     print(json.dumps({"loss": nats / counted, "seconds": took, "steps": steps}))
 
@@ -200,6 +206,7 @@ def _steps(step: Callable[[], Any], seconds: float) -> int:
 def _ours(shards: TokenShards, training: Training) -> tuple[Transformer, float, int]:
     """What `crawltalk pretrain` does."""
     _leave_out(training.without)
+    objective: Objective = plain_cross_entropy if training.without == "fused loss" else cross_entropy
     batches = windows(shards, OUR_BATCH // CONTEXT, CONTEXT, training.seed)
     model = Model(family=training.family, depth=DEPTH, width=WIDTH, heads=4, kv_heads=4, context=CONTEXT)
     shape = shape_of(dataclasses.replace(model, mlp=inner_size(model, WIDTH)), shards.index.vocab_size)
@@ -210,48 +217,41 @@ def _ours(shards: TokenShards, training: Training) -> tuple[Transformer, float, 
         machine = Machine(
             workers=THREADS, device="cpu", dtype="float32" if training.without == "bf16" else training.dtype
         )
-        loop.fit(
-            model,
-            batches,
-            steps=steps,
-            optim=OURS,
-            out=out,
-            save_every=10**9,
-            progress=Progress(),
-            machine=machine,
+        options = loop.TrainingOptions(
+            steps=steps, optim=OURS, machine=machine, progress=Progress(), out=out, save_every=10**9
         )
+        loop.fit(model, batches, objective, options)
         return cpu_seconds() - began
 
     with tempfile.TemporaryDirectory() as name:
         model = Transformer(shape)
         model.initialize(training.seed)
+        fit(1, model, Path(name) / "first")  # what a process does once is no part of a step
         warm = fit(3, model, Path(name) / "warm")
         long = fit(11, model, Path(name) / "long")
-        steps = max(10, round(training.seconds / ((long - warm) / 8)))
+        # a busy machine can make the short training look as slow as the long one
+        steps = max(10, round(training.seconds / max((long - warm) / 8, long / 22)))
         model.initialize(training.seed)
         took = fit(steps, model, Path(name) / "real")
     return model, took, steps
 
 
 def _leave_out(trick: str) -> None:
-    """Replace one trick by what plain PyTorch does."""
+    """Replace one trick by what plain PyTorch does; the fused loss is an objective."""
     if trick == "attention":
         vars(functions)["LONG"] = 0
-    elif trick == "fused loss":
-
-        def loss(self: Transformer, tokens_BT: Tensor, targets_BT: Tensor) -> tuple[Tensor, Tensor]:
-            logits = self(tokens_BT).float().flatten(0, 1)
-            return F.cross_entropy(logits, targets_BT.flatten(), reduction="sum"), torch.tensor(
-                targets_BT.numel()
-            )
-
-        Transformer.loss = loss
     elif trick == "Muon":
-        vars(loop)["make_optimizers"] = lambda model, optim: (
+        vars(loop)["make_optimizers"] = lambda model, optim, dtype: (
             torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), foreach=True),
         )
     elif trick == "allocator":
         loop.keep_freed_memory = lambda: None
+
+
+def plain_cross_entropy(model: nn.Module, batch: Batch) -> tuple[Tensor, int, Figures]:
+    """The objective that PyTorch has, of all targets: the logits of all positions exist at once."""
+    logits = model(batch.tokens).float().flatten(0, 1)
+    return F.cross_entropy(logits, batch.targets.flatten(), reduction="sum"), batch.targets.numel(), {}
 
 
 class NanoGPT(nn.Module):
@@ -261,7 +261,7 @@ class NanoGPT(nn.Module):
 
     def __init__(self, vocabulary: int) -> None:
         super().__init__()
-        self.tokens, self.places = nn.Embedding(vocabulary, WIDTH), nn.Embedding(CONTEXT, WIDTH)
+        self.tokens, self.positions = nn.Embedding(vocabulary, WIDTH), nn.Embedding(CONTEXT, WIDTH)
         self.blocks = nn.ModuleList(NanoBlock() for _ in range(DEPTH))
         self.norm, self.head = nn.LayerNorm(WIDTH, bias=False), nn.Linear(WIDTH, vocabulary, bias=False)
         self.head.weight = self.tokens.weight
@@ -273,17 +273,10 @@ class NanoGPT(nn.Module):
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
         """Logits."""
-        x = self.tokens(tokens_BT) + self.places.weight[: tokens_BT.shape[1]]
+        x = self.tokens(tokens_BT) + self.positions.weight[: tokens_BT.shape[1]]
         for block in self.blocks:
             x = block(x)
         return self.head(self.norm(x))
-
-    def loss(self, tokens_BT: Tensor, targets_BT: Tensor) -> tuple[Tensor, int]:
-        """As `Transformer.loss`."""
-        logits = self(tokens_BT)
-        return F.cross_entropy(
-            logits.flatten(0, 1), targets_BT.flatten(), reduction="sum"
-        ), targets_BT.numel()
 
 
 class NanoBlock(nn.Module):
@@ -311,7 +304,7 @@ def _baseline(shards: TokenShards, training: Training) -> tuple[NanoGPT, float, 
     assert training.batch is not None
     torch.manual_seed(training.seed)
     batches = windows(shards, training.batch // CONTEXT, CONTEXT, training.seed)
-    dtype = loop.compute_dtype(Machine(device="cpu", dtype=training.dtype))
+    dtype = compute_dtype(Machine(device="cpu", dtype=training.dtype))
     autocast = torch.autocast("cpu", dtype) if dtype == torch.bfloat16 else nullcontext()
 
     def start() -> tuple[NanoGPT, torch.optim.Optimizer]:
@@ -322,13 +315,11 @@ def _baseline(shards: TokenShards, training: Training) -> tuple[NanoGPT, float, 
         return model, torch.optim.AdamW(groups, lr=training.lr, betas=(0.9, 0.95), fused=True)
 
     def step(model: NanoGPT, optimizer: torch.optim.Optimizer, number: int) -> None:
-        tokens_BT, targets_BT = batches(number)
-        for tokens, targets in zip(
-            tokens_BT.split(4096 // CONTEXT), targets_BT.split(4096 // CONTEXT), strict=True
-        ):
+        batch, rows = batches(number), 4096 // CONTEXT
+        for first in range(0, len(batch), rows):
             with autocast:
-                total, _ = model.loss(tokens, targets)
-            (total / targets_BT.numel()).backward()
+                total, _, _ = plain_cross_entropy(model, batch[first : first + rows])
+            (total / batch.targets.numel()).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

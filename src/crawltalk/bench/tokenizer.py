@@ -120,8 +120,8 @@ def read_texts(path: Path) -> list[bytes]:
 
 def _train(side: str, texts: list[bytes], size: int, pattern: str, times: int) -> Call:
     """What trains, with its library loaded; it returns the tokens in order."""
+    from crawltalk.tokenizer.alphabet import to_bytes
     from crawltalk.tokenizer.patterns import splitter
-    from crawltalk.tokenizer.tokenizer import to_bytes
 
     known = splitter(pattern)
     assert known is not None

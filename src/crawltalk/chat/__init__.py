@@ -1,1 +1,1 @@
-"""Conversations, and how models read and write them."""
+"""Conversations: messages, their one rendering to token ids, and the tool calls in a reply."""

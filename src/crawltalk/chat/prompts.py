@@ -10,19 +10,19 @@ INTRODUCTION = (
 )
 
 
-def few_shot(examples: Sequence[tuple[str, str]], asked: str) -> str:
-    """Lines of `asked: answer`, the last one open (in-context learning; Brown et al. 2020, section 2)."""
-    return "".join(f"{question}: {reply}\n" for question, reply in examples) + f"{asked}:"
+def few_shot(examples: Sequence[tuple[str, str]], question: str) -> str:
+    """Lines of `question: answer`, the last one open (in-context learning; Brown et al. 2020, section 2)."""
+    return "".join(f"{example}: {answer}\n" for example, answer in examples) + f"{question}:"
 
 
-def as_assistant(turns: Sequence[tuple[str, str]], asked: str) -> str:
+def as_assistant(turns: Sequence[tuple[str, str]], question: str) -> str:
     """A transcript in which an assistant's turn comes next: an assistant without any fine-tuning (Askell et
     al. 2021, section 2).
     """
-    talk = "".join(f"{PERSON} {question}\n{ASSISTANT} {reply}\n\n" for question, reply in turns)
-    return f"{INTRODUCTION}{talk}{PERSON} {asked}\n{ASSISTANT}"
+    talk = "".join(f"{PERSON} {message}\n{ASSISTANT} {reply}\n\n" for message, reply in turns)
+    return f"{INTRODUCTION}{talk}{PERSON} {question}\n{ASSISTANT}"
 
 
 def first_line(reply: str) -> str:
-    """What was said before the model went on with the document."""
+    """The answer, before the model goes on with the document."""
     return (reply.strip().splitlines() or [""])[0]

@@ -1,4 +1,4 @@
-"""The user's mistakes. Each is one line that says what is wrong and the way out, and ends the program with
+"""The user's mistakes. Each is one line that tells what is wrong and the way out, and ends the program with
 exit code 2.
 
 Anything that is *our* mistake is an ordinary exception and keeps its traceback.
@@ -9,8 +9,8 @@ import os
 
 
 def disk_is_full(error: BaseException) -> bool:
-    """Whether this is what a full disk (or a quota) looks like; libraries in other languages keep its words
-    only.
+    """Whether the error is that of a full disk or quota. Libraries in other languages keep the text of the error
+    but not its number, so that is looked at, too.
     """
     full = (errno.ENOSPC, errno.EDQUOT)
     return getattr(error, "errno", None) in full or any(os.strerror(code) in str(error) for code in full)
@@ -37,4 +37,4 @@ class BadInput(UserError):
 
 
 class TooBig(UserError):
-    """This machine cannot hold, or could not finish, what was asked for."""
+    """This machine has too little memory for the recipe, or would take too long."""

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: str | Path, data: bytes) -> None:
     """Write a file so that a crash leaves the old one or the new one, never half of it."""
+    path = Path(path)
     temporary = path.with_name(path.name + ".tmp")
     with open(temporary, "wb") as file:
         file.write(data)
@@ -16,7 +17,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     os.replace(temporary, path)
 
 
-def write_array(path: Path, array: Any) -> None:
+def write_array(path: str | Path, array: Any) -> None:
     """Write a numpy array (.npy, no pickle) in the same way."""
     import numpy as np
 

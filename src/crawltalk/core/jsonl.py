@@ -12,18 +12,18 @@ from crawltalk.core.files import write_atomically
 Row = TypeVar("Row")
 
 
-def write_jsonl(path: Path, rows: Iterable[Any]) -> int:
+def write_jsonl(path: str | Path, rows: Iterable[Any]) -> int:
     """Write one JSON object a line (Structs, dataclasses or dicts), atomically. Returns the number of rows."""
     lines = [msgspec.json.encode(row) for row in rows]
     write_atomically(path, b"".join(line + b"\n" for line in lines))
     return len(lines)
 
 
-def read_jsonl(path: Path, row_type: type[Row]) -> Iterator[Row]:
+def read_jsonl(path: str | Path, row_type: type[Row]) -> Iterator[Row]:
     """Read rows one by one. Raises MissingInput if there is no such file, BadInput with the line number for a
     bad row.
     """
-    if not path.exists():
+    if not Path(path).exists():
         raise MissingInput(f"{path} is not there")
     decoder = msgspec.json.Decoder(row_type)
     with open(path, "rb") as file:

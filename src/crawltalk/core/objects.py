@@ -1,4 +1,4 @@
-"""Objects by name: what a recipe or the table of stages refers to is imported only when it is needed."""
+"""Objects by name, so that a recipe or the table of stages can refer to what is imported only when needed."""
 
 import importlib
 from typing import Any

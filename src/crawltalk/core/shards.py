@@ -1,4 +1,4 @@
-"""Token shards: flat files of token ids, and an index that says which document stands where.
+"""Token shards: flat files of token ids, and an index that says where each document begins.
 
 train-00000.bin   uint16 (uint32 for vocabularies beyond 65,536), each document preceded by <|endoftext|>
 index.json        {"dtype", "vocab_size", "eot", "train": {"files", "documents", "bytes"}, "val": {...}}
@@ -19,8 +19,6 @@ SHARD_TOKENS = 100_000_000
 
 
 class ShardFile(msgspec.Struct):
-    """One file."""
-
     name: str
     tokens: int
 
@@ -50,20 +48,20 @@ class EncodedPieces:
     outlive an interruption.
     """
 
-    def __init__(self, folder: Path, dtype: str) -> None:
-        self.folder, self.dtype = folder, dtype
-        folder.mkdir(exist_ok=True)
+    def __init__(self, folder: str | Path, dtype: str) -> None:
+        self.folder, self.dtype = Path(folder), dtype
+        self.folder.mkdir(exist_ok=True)
         self._pieces: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self._ends: list[int] = []
 
     def add(self, texts: Sequence[str], encode: Callable[[], Sequence[np.ndarray]]) -> None:
-        """The next documents; `encode` is called unless they are there."""
+        """The next documents; `encode` is called unless an earlier attempt has written their ids."""
         stem = f"encoded-{len(self._pieces):05d}"
         path, sizes_path = self.folder / f"{stem}.bin", self.folder / f"{stem}.sizes"
         if not sizes_path.exists():
-            found = encode()
-            write_atomically(path, np.concatenate(found).astype(self.dtype).tobytes())
-            sizes = np.array([list(map(len, found)), [len(text.encode()) for text in texts]])
+            encoded = encode()
+            write_atomically(path, np.concatenate(encoded).astype(self.dtype).tobytes())
+            sizes = np.array([list(map(len, encoded)), [len(text.encode()) for text in texts]])
             write_atomically(sizes_path, sizes.tobytes())
         sizes = np.fromfile(sizes_path, np.int64).reshape(2, -1)
         ids = np.memmap(path, self.dtype, "r") if sizes[0].any() else np.empty(0, self.dtype)
@@ -74,12 +72,12 @@ class EncodedPieces:
         """Ids of a document, and the bytes of its text."""
         number = bisect_right(self._ends, row)
         ids, ends, sizes = self._pieces[number]
-        place = row - (self._ends[number - 1] if number else 0)
-        return ids[ends[place - 1] if place else 0 : ends[place]], int(sizes[place])
+        index = row - (self._ends[number - 1] if number else 0)
+        return ids[ends[index - 1] if index else 0 : ends[index]], int(sizes[index])
 
 
 def write_split(
-    folder: Path, name: str, documents: Iterable[tuple[str, np.ndarray, int]], eot: int, dtype: str
+    folder: str | Path, name: str, documents: Iterable[tuple[str, np.ndarray, int]], eot: int, dtype: str
 ) -> Split:
     """Write (id, tokens, bytes of text) one after the other, each behind `eot`."""
     files: list[ShardFile] = []
@@ -90,7 +88,7 @@ def write_split(
 
     def close() -> None:
         nonlocal part, held
-        path = folder / f"{name}-{len(files):05d}.bin"
+        path = Path(folder) / f"{name}-{len(files):05d}.bin"
         write_atomically(path, np.concatenate(part).tobytes())
         files.append(ShardFile(path.name, held))
         part, held = [], 0
@@ -109,15 +107,15 @@ def write_split(
     return Split(files, offsets, size)
 
 
-def write_index(folder: Path, index: Index) -> None:
-    """Write index.json."""
-    write_atomically(folder / "index.json", msgspec.json.encode(index))
+def write_index(folder: str | Path, index: Index) -> None:
+    write_atomically(Path(folder) / "index.json", msgspec.json.encode(index))
 
 
 class TokenShards:
     """One split, read through memory maps. Raises MissingInput or BadInput if it is not as the index says."""
 
-    def __init__(self, folder: Path, split: str) -> None:
+    def __init__(self, folder: str | Path, split: str) -> None:
+        folder = Path(folder)
         path = folder / "index.json"
         if not path.exists():
             raise MissingInput(
@@ -136,11 +134,11 @@ class TokenShards:
         self._starts = np.cumsum([0, *(file.tokens for file in self.split.files)]).tolist()
 
     def _open(self, path: Path, tokens: int) -> np.ndarray:
-        wanted = tokens * np.dtype(self.index.dtype).itemsize
+        expected = tokens * np.dtype(self.index.dtype).itemsize
         size = path.stat().st_size if path.exists() else None
-        if size != wanted:
+        if size != expected:
             raise BadInput(
-                f"{path} has {size} bytes, its index says {wanted}; build it again with: crawltalk tokenizer"
+                f"{path} has {size} bytes, its index says {expected}; build it again with: crawltalk tokenizer"
             )
         return (
             np.memmap(path, dtype=self.index.dtype, mode="r")

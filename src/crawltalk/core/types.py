@@ -6,7 +6,6 @@ from typing import Literal
 
 import msgspec
 
-Role = Literal["system", "user", "assistant", "tool"]
 Part = Literal["flagship", "graded", "train", "validation", "heldout", "outside"]
 
 
@@ -31,27 +30,14 @@ class Document(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Tokens in `text`, estimated as UTF-8 bytes / 4 as long as there is no tokenizer."""
 
 
-class Message(msgspec.Struct, forbid_unknown_fields=True):
-    """One turn of a conversation."""
-
-    role: Role
-    content: str
-
-
-class Conversation(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Turns in order; the `messages` JSONL of OpenAI and Hugging Face."""
-
-    messages: list[Message]
-    source: str
-    """What made this conversation: flagship, refusal, identity, arithmetic, spelling, ..."""
-
-
 class Problem(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A question whose reply can be verified."""
+    """A question whose reply can be scored."""
 
     prompt: str
     answer: str
+    """What a right reply says, in the terms of the task's score."""
     task: str
+    """The kind of problem; `crawltalk.tasks.TASK_OF` finds its task."""
 
 
 class Placement(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

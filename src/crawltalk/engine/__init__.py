@@ -1,6 +1,8 @@
 """The one decoder: generate, chat, serve, evaluate and whatever else lets a model talk goes through `Engine`."""
 
 from crawltalk.engine.engine import Engine
+from crawltalk.engine.load import load_engine
 from crawltalk.engine.sampling import Sampling
+from crawltalk.engine.sequence import PromptEmbeddings
 
-__all__ = ["Engine", "Sampling"]
+__all__ = ["Engine", "PromptEmbeddings", "Sampling", "load_engine"]

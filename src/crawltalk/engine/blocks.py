@@ -1,73 +1,90 @@
-"""Who owns which block of the key/value cache, and which blocks a new prompt finds computed.
+"""Which sequence owns which block of the key/value cache, and which blocks a new prompt finds computed.
 
 Kwon et al. 2023, sections 4.3 and 4.4.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-from crawltalk.model.cache import BLOCK
+
+class BlockContent(NamedTuple):
+    """What a full block holds."""
+
+    tokens: tuple[int, ...]
+    extra_keys: tuple[tuple[int, bytes], ...]
+    """Of what is not text: where it begins, counted from the block's first position, and its hash."""
+
+
+_BlockKey = tuple[int, int, BlockContent]
+"""What keys and values are computed from: the version of the weights, the prefix before the block, and what
+the block holds.
+"""
 
 
 class BlockPool:
-    """Blocks by number. A block that nobody owns keeps its content until it is needed for another.
+    """Blocks by number. A block that nobody owns keeps its keys and values until it is needed for others.
 
-    What a block holds depends on its tokens and on all before them. So contents are numbered, and a content
-    is known by the number of the content before it and its own tokens: equal keys mean equal prefixes,
-    without any collision.
+    Keys and values depend on a block's content and on all before it. So prefixes are numbered, and a prefix
+    is known by the number of the prefix that is a block shorter and the content of its last block: equal keys
+    mean equal prefixes, without any collision. The empty prefix is number 0.
     """
 
-    def __init__(self, blocks: int) -> None:
-        self.blocks = blocks
-        self._owners = [0] * blocks
-        self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(blocks))
-        """Blocks without an owner; the first was let go first."""
-        self._known: dict[tuple[int, tuple[int, ...]], tuple[int, int]] = {}
-        """(content before, tokens) -> (content, block)."""
-        self._keys: dict[int, tuple[int, tuple[int, ...]]] = {}
-        self._contents = 0
+    def __init__(self, num_blocks: int) -> None:
+        self.num_blocks = num_blocks
+        self.weights_version = 0
+        """Of the weights that compute; what others computed is never found."""
+        self._ref_counts = [0] * num_blocks
+        self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(num_blocks))
+        """Blocks without an owner; the least recently used stands first."""
+        self._cached: dict[_BlockKey, tuple[int, int]] = {}
+        """Key -> (number of the prefix that ends with the block, block)."""
+        self._keys: dict[int, _BlockKey] = {}
+        self._num_prefixes = 0
 
     @property
-    def used(self) -> int:
+    def num_used(self) -> int:
         """Blocks that have an owner."""
-        return self.blocks - len(self._free)
+        return self.num_blocks - len(self._free)
 
-    def find(self, tokens: Sequence[int]) -> tuple[list[int], int]:
-        """Own the blocks of the longest known prefix that leaves a token over; the content of the last of
-        them.
-        """
-        found, content = [], 0
-        for start in range(0, len(tokens) - BLOCK, BLOCK):
-            entry = self._known.get((content, tuple(tokens[start : start + BLOCK])))
-            if entry is None:
+    def match_prefix(self, contents: Iterable[BlockContent]) -> tuple[list[int], int]:
+        """Own the blocks of the longest cached prefix of these contents; its blocks and its number."""
+        blocks, prefix = [], 0
+        for content in contents:
+            cached = self._cached.get((self.weights_version, prefix, content))
+            if cached is None:
                 break
-            content, block = entry
+            prefix, block = cached
             self._free.pop(block, None)
-            self._owners[block] += 1
-            found.append(block)
-        return found, content
+            self._ref_counts[block] += 1
+            blocks.append(block)
+        return blocks, prefix
 
-    def take(self) -> int | None:
-        """Own a block; None if there is none."""
+    def allocate(self) -> int | None:
+        """Own a block; None if all are owned."""
         if not self._free:
             return None
         block, _ = self._free.popitem(last=False)
-        self._known.pop(self._keys.pop(block, (-1, ())), None)
-        self._owners[block] = 1
+        key = self._keys.pop(block, None)
+        if key is not None:
+            del self._cached[key]
+        self._ref_counts[block] = 1
         return block
 
-    def remember(self, block: int, before: int, tokens: Sequence[int]) -> int:
-        """Say that a block is full, of these tokens behind content `before`. The number of its content."""
-        key = (before, tuple(tokens))
-        if key not in self._known:
-            self._contents += 1
-            self._known[key] = self._contents, block
+    def cache_block(self, block: int, prefix: int, content: BlockContent) -> int:
+        """Let others find a full block, of this content behind `prefix`. The number of the prefix that ends
+        with it.
+        """
+        key = (self.weights_version, prefix, content)
+        if key not in self._cached:
+            self._num_prefixes += 1
+            self._cached[key] = self._num_prefixes, block
             self._keys[block] = key
-        return self._known[key][0]
+        return self._cached[key][0]
 
-    def let_go(self, blocks: Sequence[int]) -> None:
-        """Own these blocks no longer. Of a prefix the end is forgotten first."""
+    def free(self, blocks: Sequence[int]) -> None:
+        """Own these blocks no longer. Of a prefix the end is evicted first."""
         for block in reversed(blocks):
-            self._owners[block] -= 1
-            if not self._owners[block]:
+            self._ref_counts[block] -= 1
+            if not self._ref_counts[block]:
                 self._free[block] = None

@@ -2,6 +2,7 @@
 library llguidance).
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,7 +22,7 @@ _STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator":
 class Vocabulary:
     """A tokenizer as llguidance reads it; made once for a model, since it takes a while."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, stop_ids: Iterable[int]) -> None:
         from llguidance import LLTokenizer, TokenizerWrapper
 
         self.bos_token_id = None
@@ -29,22 +30,21 @@ class Vocabulary:
         self.special_token_ids = sorted(tokenizer.specials.values())
         self.tokens = [tokenizer.word(index) for index in range(tokenizer.size)]
         self._encode = tokenizer.encode
-        self.library = LLTokenizer(TokenizerWrapper(self), eos_token=sorted(tokenizer.stop_ids))
+        self.library = LLTokenizer(TokenizerWrapper(self), eos_token=sorted(stop_ids))
 
     def __call__(self, text: bytes) -> list[int]:
-        """The tokens of a text."""
         return self._encode(text)
 
 
 class Constraint:
-    """Where a reply stands in its grammar."""
+    """A grammar that one reply obeys, and how far the reply has come in it."""
 
     def __init__(self, matcher: "LLMatcher") -> None:
         self._matcher = matcher
 
     @classmethod
     def of_schema(cls, vocabulary: Vocabulary, schema: str) -> "Constraint":
-        """The beginning of a reply that obeys a JSON schema. Raises BadInput if none can."""
+        """For a reply that obeys a JSON schema. Raises BadInput if none can."""
         from llguidance import LLMatcher
 
         try:
@@ -59,17 +59,17 @@ class Constraint:
         return cls(matcher)
 
     def copy(self) -> "Constraint":
-        """One that goes its own way from here."""
+        """As far as this one; each goes on by itself."""
         return Constraint(self._matcher.deep_copy())
 
-    def forbid(self, logits_V: Tensor) -> None:
-        """Rule out, in place, what cannot follow."""
-        mask = torch.frombuffer(bytearray(self._matcher.compute_bitmask()), dtype=torch.uint8)
-        allowed = (mask[:, None] >> torch.arange(8, dtype=torch.uint8) & 1).flatten()[: len(logits_V)].bool()
+    def mask(self, logits_V: Tensor) -> None:
+        """Rule out, in place, the tokens that cannot follow."""
+        bits = torch.frombuffer(bytearray(self._matcher.compute_bitmask()), dtype=torch.uint8)
+        allowed = (bits[:, None] >> torch.arange(8, dtype=torch.uint8) & 1).flatten()[: len(logits_V)].bool()
         logits_V[: len(allowed)].masked_fill_(~allowed.to(logits_V.device), -torch.inf)
         logits_V[len(allowed) :] = -torch.inf
 
-    def take(self, token: int) -> bool:
+    def accept(self, token: int) -> bool:
         """Go on by a token. Whether the reply is complete: nothing can follow."""
         self._matcher.consume_token(token)
         return self._matcher.is_stopped()

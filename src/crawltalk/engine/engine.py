@@ -1,26 +1,26 @@
 """The engine: a model behind a scheduler, with the calls that everything else in crawltalk makes."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
 
+from crawltalk.chat.format import ChatFormat
+from crawltalk.chat.messages import MessageLike
+from crawltalk.chat.render import ChatRenderer
+from crawltalk.chat.tool_calls import Tool
 from crawltalk.core.errors import BadInput
-from crawltalk.core.types import Message
-from crawltalk.engine.backend import Backend, Reference
+from crawltalk.engine.backends import Backend
+from crawltalk.engine.backends.cpu import CpuBackend, Precision, Unavailable
+from crawltalk.engine.backends.torch import TorchBackend
 from crawltalk.engine.constraints import Constraint, Vocabulary
-from crawltalk.engine.native import Native, Precision, Unavailable
-from crawltalk.engine.requests import Event, Request
 from crawltalk.engine.sampling import Sampling
 from crawltalk.engine.scheduler import Scheduler
-from crawltalk.model.hf import load_model
+from crawltalk.engine.sequence import PromptEmbeddings, Request, StepOutput
 from crawltalk.model.transformer import Transformer
 from crawltalk.tokenizer import Tokenizer
-
-REPLY_ROOM = 4
-"""A prompt may fill the context up to one part in four, which is left for the reply."""
 
 
 def make_backend(
@@ -32,45 +32,47 @@ def make_backend(
     try:
         if model.embedding.weight.device.type != "cpu":
             raise Unavailable("native code is for CPUs")
-        return Native(model, precision, cache_bytes=cache_bytes)
+        return CpuBackend(model, precision, cache_bytes=cache_bytes)
     except Unavailable as reason:
         if precision == "int8":
             raise BadInput(f"int8 needs native code: {reason}; choose bfloat16 or float32") from None
-        return Reference(model, cache_bytes=cache_bytes)
+        return TorchBackend(model, cache_bytes=cache_bytes)
 
 
 class Engine:
     """A model and its tokenizer, ready to talk. For one thread at a time; `service.Service` serves many
-    askers.
+    clients.
     """
 
-    def __init__(self, model: Transformer, tokenizer: Tokenizer, backend: Backend | None = None) -> None:
+    def __init__(
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        backend: Backend | None = None,
+        chat_format: ChatFormat | None = None,
+    ) -> None:
+        """`chat_format` None: the one that the tokenizer's control tokens are made for, if any."""
         self.tokenizer, self.shape = tokenizer, model.shape
+        self.chat = ChatRenderer(tokenizer, chat_format)
         self.backend = backend if backend is not None else make_backend(model)
         self.scheduler = Scheduler(self.backend, tokenizer, model.shape.context)
 
-    @classmethod
-    def load(
-        cls,
-        folder: Path,
-        *,
-        device: str = "cpu",
-        precision: Precision = "float32",
-        cache_bytes: int | None = None,
-    ) -> "Engine":
-        """From a folder in Hugging Face's layout. Raises MissingInput or BadInput, also if the model is not
-        good enough in int8.
-
-        `cache_bytes`: of keys and values that are kept (None: an eighth of the memory, at most 1 GiB).
+    def update_weights(self, model: Transformer) -> None:
+        """Go on with copies of the weights of another model of the same shape, in the engine's own precision
+        (int8 without its gate). Sequences that run keep their tokens; all else is computed again. Raises
+        BadInput for another shape.
         """
-        dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-        model, tokenizer = load_model(folder, device=device, dtype=dtype), Tokenizer.load(folder)
-        engine = cls(model, tokenizer, make_backend(model, precision, cache_bytes))
-        if precision == "int8":
-            from crawltalk.engine.perplexity import check
-
-            check(cls(model, tokenizer), engine, precision)
-        return engine
+        differences = [
+            f"{field.name} {new}, not {own}"
+            for field in fields(self.shape)
+            if (new := getattr(model.shape, field.name)) != (own := getattr(self.shape, field.name))
+        ]
+        if differences:
+            raise BadInput(
+                f"these weights are of another shape ({', '.join(differences)}): make a new engine for them"
+            )
+        self.backend.update_weights(model)
+        self.scheduler.weights_changed()
 
     @property
     def context(self) -> int:
@@ -83,27 +85,61 @@ class Engine:
         sampling: Sampling,
         stop: frozenset[int] | None = None,
         *,
-        number: int = 0,
+        row: int = 0,
         samples: int = 1,
         client: str = "",
-        echo: bool = False,
+        prompt_logprobs: bool = False,
+        embeddings: Sequence[PromptEmbeddings] = (),
     ) -> Request:
-        """What the scheduler takes. Raises BadInput for what can never be served."""
+        """What the scheduler takes; see `Request`. Raises BadInput for what can never be served."""
         if not 0 < len(prompt) <= self.context:
             raise BadInput(f"the prompt has {len(prompt)} tokens; this model reads 1 to {self.context}")
-        if strange := [
-            token for token in (*prompt, *sampling.logit_bias) if not 0 <= token < self.shape.vocab_size
-        ]:
-            raise BadInput(f"this model has no token {strange[0]}; it has {self.shape.vocab_size}")
+        for token in (*prompt, *sampling.logit_bias):
+            if not 0 <= token < self.shape.vocab_size:
+                raise BadInput(f"this model has no token {token}; it has {self.shape.vocab_size}")
         constraint = (
             Constraint.of_schema(self._vocabulary, sampling.schema) if sampling.schema is not None else None
         )
-        stop = self.tokenizer.stop_ids if stop is None else stop
-        return Request(list(prompt), sampling, stop, samples, number, client, constraint, echo)
+        return Request(
+            list(prompt),
+            sampling,
+            self.chat.stop_ids if stop is None else stop,
+            samples=samples,
+            row=row,
+            client=client,
+            constraint=constraint,
+            prompt_logprobs=prompt_logprobs,
+            embeddings=self._checked(embeddings, len(prompt)),
+        )
+
+    def _checked(self, embeddings: Sequence[PromptEmbeddings], length: int) -> tuple[PromptEmbeddings, ...]:
+        """As they are, if they fit a prompt of this length."""
+        if embeddings and self.shape.family == "speedrun":
+            raise BadInput(
+                "models of the family speedrun read tokens only, since their layers look them up again"
+            )
+        end = 0
+        for one in embeddings:
+            if (
+                one.vectors.ndim != 2
+                or one.vectors.shape[1] != self.shape.width
+                or one.vectors.dtype != np.float32
+            ):
+                raise BadInput(
+                    f"embeddings are {one.vectors.dtype} of shape {list(one.vectors.shape)}; "
+                    f"this model reads float32 of shape [positions, {self.shape.width}]"
+                )
+            if not end <= one.start < one.end <= length:
+                raise BadInput(
+                    f"embeddings stand at positions {one.start} to {one.end - 1}; give them in order, apart, "
+                    f"and within the prompt, whose last position is {length - 1}"
+                )
+            end = one.end
+        return tuple(embeddings)
 
     @cached_property
     def _vocabulary(self) -> Vocabulary:
-        return Vocabulary(self.tokenizer)
+        return Vocabulary(self.tokenizer, self.chat.stop_ids)
 
     def recent(self, prompt: Sequence[int]) -> list[int]:
         """A prompt without its oldest tokens, if it is too long."""
@@ -123,22 +159,21 @@ class Engine:
         loses its oldest tokens.
         """
         requests = [
-            self.request(self.recent(prompt), sampling, stop, number=number)
-            for number, prompt in enumerate(prompts)
+            self.request(self.recent(prompt), sampling, stop, row=row) for row, prompt in enumerate(prompts)
         ]
-        replies: dict[int, list[int]] = {request.number: [] for request in requests}
+        replies: dict[int, list[int]] = {request.id: [] for request in requests}
         finished = 0
-        for request, event in self.run(requests):
-            replies[request.number] += [token.id for token in event.tokens]
-            finished += event.finish is not None
-            if event.finish is not None and progress is not None:
+        for output in self.run(requests):
+            replies[output.request.id] += [token.id for token in output.tokens]
+            finished += output.finish_reason is not None
+            if output.finish_reason is not None and progress is not None:
                 progress(finished)
         return list(replies.values())
 
-    def run(self, requests: Sequence[Request]) -> Iterator[tuple[Request, Event]]:
-        """Serve requests to their end, or until nobody asks for the next event."""
+    def run(self, requests: Sequence[Request]) -> Iterator[StepOutput]:
+        """Serve requests to their end, or until the iterator is closed."""
         for request in requests:
-            self.scheduler.submit(request)
+            self.scheduler.add(request)
         try:
             while self.scheduler.busy:
                 yield from self.scheduler.step()
@@ -151,56 +186,43 @@ class Engine:
         self, prompt: Sequence[int], sampling: Sampling, stop: frozenset[int] | None = None
     ) -> Iterator[int]:
         """The continuation of one prompt, token by token."""
-        for _, event in self.run([self.request(self.recent(prompt), sampling, stop)]):
-            yield from (token.id for token in event.tokens)
+        for output in self.run([self.request(self.recent(prompt), sampling, stop)]):
+            yield from (token.id for token in output.tokens)
 
     def probabilities(self, prompt: Sequence[int], reply: Sequence[int]) -> list[float]:
-        """What probability the model gives to each token of `reply` after `prompt`."""
-        request = self.request([*prompt, *reply], Sampling(max_tokens=0), echo=True)
+        """The model's probability of each token of `reply` after `prompt`."""
+        request = self.request([*prompt, *reply], Sampling(max_tokens=0), prompt_logprobs=True)
         list(self.run([request]))
         logprobs = [token.logprob or 0.0 for token in request.prompt_tokens[len(prompt) :]]
         return np.exp(logprobs).tolist()
+
+    def logits(self, tokens: Sequence[int]) -> torch.Tensor:
+        """Logits of the next token after each token of a text, [T, V] fp32."""
+        return self.scheduler.prefill(tokens, self.backend.forward)
 
     def embed(self, prompts: Sequence[Sequence[int]]) -> np.ndarray:
         """[prompts, D] fp32: the mean of the final states of a prompt's tokens, at length 1. Raises BadInput
         for one too long.
         """
-        found = []
+        means = []
         for prompt in prompts:
             if not 0 < len(prompt) <= self.context:
                 raise BadInput(f"a text has {len(prompt)} tokens; this model reads 1 to {self.context}")
-            found.append(self.scheduler.read(prompt, self.backend.states).mean(dim=0))
-        return torch.nn.functional.normalize(torch.stack(found), dim=-1).numpy()
+            means.append(self.scheduler.prefill(prompt, self.backend.states).mean(dim=0))
+        return torch.nn.functional.normalize(torch.stack(means), dim=-1).numpy()
 
-    def reply(self, messages: Sequence[Message], sampling: Sampling) -> str:
+    def reply(self, messages: Sequence[MessageLike], sampling: Sampling) -> str:
         """The assistant's reply to a conversation."""
         return "".join(self.stream_reply(messages, sampling))
 
-    def stream_reply(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[str]:
+    def stream_reply(self, messages: Sequence[MessageLike], sampling: Sampling) -> Iterator[str]:
         """The reply in pieces of whole characters."""
-        for _, event in self.run([self.request(self.prompt(messages)[0], sampling)]):
-            if event.text:
-                yield event.text
+        for output in self.run([self.request(self.prompt(messages)[0], sampling)]):
+            if output.text:
+                yield output.text
 
-    def prompt(self, messages: Sequence[Message]) -> tuple[list[int], int]:
-        """A conversation with the assistant's turn opened, and how many of its oldest turns were left out to
-        make it fit.
-
-        A system message at the front stays. Raises BadInput if the last message alone is too long.
+    def prompt(self, messages: Sequence[MessageLike], tools: Sequence[Tool] = ()) -> tuple[list[int], int]:
+        """A conversation with the assistant's turn opened, and how many of its oldest messages were left out to
+        make it fit (`ChatRenderer.fit`).
         """
-        system = [message for message in messages[:1] if message.role == "system"]
-        turns = list(messages[len(system) :])
-        room = self.context - max(1, self.context // REPLY_ROOM)
-        size, kept = len(self.tokenizer.encode_chat(system, reply=True)), 0
-        for message in reversed(turns):  # from the end: a long history costs no more than what fits
-            size += self.tokenizer.turn_size(message)
-            if size > room:
-                break
-            kept += 1
-        if turns and not kept:
-            raise BadInput(
-                f"the message has {size} tokens; this model has room for {room} of {self.context}: make it shorter"
-            )
-        return self.tokenizer.encode_chat([*system, *turns[len(turns) - kept :]], reply=True), len(
-            turns
-        ) - kept
+        return self.chat.fit(messages, self.context, tools=tools)

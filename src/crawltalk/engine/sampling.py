@@ -1,5 +1,5 @@
-"""How the next token is chosen: `adjust` changes logits, `distribution` makes probabilities of them, `choose`
-draws.
+"""How the next token is chosen: `apply_penalties` changes logits, `distribution` makes probabilities of them,
+`sample` draws.
 """
 
 from collections import Counter
@@ -53,7 +53,7 @@ class Sampling:
     stop: tuple[str, ...] = ()
     """Strings that end a reply and are no part of it."""
     logprobs: int | None = None
-    """The log-probability of each token said, and of the k likeliest in its place; None: neither."""
+    """The log-probability of each generated token, and of the k likeliest at its position; None: neither."""
     schema: str | None = None
     """A JSON schema, as JSON text, that the reply obeys; "{}": any JSON value."""
 
@@ -73,25 +73,25 @@ class Sampling:
         return self.temperature, self.top_k, self.top_p, self.min_p
 
     @cached_property
-    def adjusts(self) -> bool:
-        """Whether logits are changed before they become probabilities."""
-        changes = (
+    def has_penalties(self) -> bool:
+        """Whether `apply_penalties` changes anything."""
+        penalties = (
             self.repetition_penalty != 1.0,
             self.presence_penalty,
             self.frequency_penalty,
             self.logit_bias,
         )
-        return any(changes)
+        return any(penalties)
 
 
-def uniform(seed: int, sample: int, position: int) -> float:
+def uniform(seed: int, row: int, position: int) -> float:
     """A number of [0, 1) that depends on nothing but its arguments, so that a draw does not depend on the
     batch.
 
     SplitMix64 (Steele et al. 2014) over the three.
     """
     mixed = 0
-    for part in (seed, sample, position):
+    for part in (seed, row, position):
         mixed = (mixed + part + 0x9E3779B97F4A7C15) % 2**64
         mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 % 2**64
         mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB % 2**64
@@ -99,18 +99,20 @@ def uniform(seed: int, sample: int, position: int) -> float:
     return (mixed >> 11) * 2.0**-53
 
 
-def adjust(logits_V: Tensor, sampling: Sampling, prompt: Sequence[int], reply: Sequence[int]) -> None:
+def apply_penalties(
+    logits_V: Tensor, sampling: Sampling, prompt: Sequence[int], generated: Sequence[int]
+) -> None:
     """Penalties and biases, in place."""
     if sampling.repetition_penalty != 1.0:
-        seen = torch.tensor(sorted({*prompt, *reply}), device=logits_V.device)
-        found = logits_V[seen]
-        logits_V[seen] = torch.where(
-            found > 0, found / sampling.repetition_penalty, found * sampling.repetition_penalty
-        )
-    if reply and (sampling.presence_penalty or sampling.frequency_penalty):
-        counts = Counter(reply)
-        taken = [sampling.presence_penalty + sampling.frequency_penalty * count for count in counts.values()]
-        logits_V[list(counts)] -= torch.tensor(taken, device=logits_V.device)
+        seen = torch.tensor(sorted({*prompt, *generated}), device=logits_V.device)
+        logits, penalty = logits_V[seen], sampling.repetition_penalty
+        logits_V[seen] = torch.where(logits > 0, logits / penalty, logits * penalty)
+    if generated and (sampling.presence_penalty or sampling.frequency_penalty):
+        counts = Counter(generated)
+        penalties = [
+            sampling.presence_penalty + sampling.frequency_penalty * count for count in counts.values()
+        ]
+        logits_V[list(counts)] -= torch.tensor(penalties, device=logits_V.device)
     if sampling.logit_bias:
         logits_V[list(sampling.logit_bias)] += torch.tensor(
             list(sampling.logit_bias.values()), device=logits_V.device
@@ -127,24 +129,24 @@ def distribution(logits_BV: Tensor, sampling: Sampling) -> Tensor:
         logits_BV = logits_BV.masked_fill(logits_BV < least, -torch.inf)
     p_BV = torch.softmax(logits_BV, dim=-1)
     if sampling.top_p < 1.0:
-        ordered, places = p_BV.sort(dim=-1, descending=True)
+        ordered, indices = p_BV.sort(dim=-1, descending=True)
         before = ordered.cumsum(dim=-1) - ordered  # the token that crosses p stays
-        p_BV = p_BV.scatter(1, places, ordered.masked_fill(before >= sampling.top_p, 0.0))
+        p_BV = p_BV.scatter(1, indices, ordered.masked_fill(before >= sampling.top_p, 0.0))
     if sampling.min_p > 0.0:
         p_BV = p_BV.masked_fill(p_BV < sampling.min_p * p_BV.amax(dim=-1, keepdim=True), 0.0)
     return p_BV / p_BV.sum(dim=-1, keepdim=True)
 
 
-def choose(logits_BV: Tensor, sampling: Sampling, points: Sequence[float]) -> Tensor:
-    """The next token of each row, [B]: the one in whose share of the distribution the row's point of [0, 1)
+def sample(logits_BV: Tensor, sampling: Sampling, draws: Sequence[float]) -> Tensor:
+    """The next token of each row, [B]: the one in whose share of the distribution the row's draw of [0, 1)
     falls.
     """
     if sampling.temperature == 0.0:
         return logits_BV.argmax(dim=-1)
     p_BV = distribution(logits_BV, sampling)
     cumulative = p_BV.double().cumsum(dim=-1)
-    wanted = torch.tensor(points, dtype=torch.float64, device=p_BV.device)[:, None] * cumulative[:, -1:]
-    drawn = torch.searchsorted(cumulative, wanted, right=True).squeeze(1)
-    # rounding must not choose an excluded token
+    targets = torch.tensor(draws, dtype=torch.float64, device=p_BV.device)[:, None] * cumulative[:, -1:]
+    tokens = torch.searchsorted(cumulative, targets, right=True).squeeze(1)
+    # rounding must not lead to an excluded token
     last = p_BV.shape[1] - 1 - p_BV.flip(1).ne(0).int().argmax(dim=-1)
-    return torch.minimum(drawn, last)
+    return torch.minimum(tokens, last)

@@ -1,294 +1,310 @@
 """Continuous batching: before each step, decide who computes what (Yu et al. 2022, section 3.2; Agrawal et
 al. 2023, section 4).
 
-A step computes one token of every sequence that is being continued, and parts of new prompts, in one forward
-pass. Clients take turns in being admitted. If blocks run out, the sequence that was admitted last gives its
-up and is computed again later.
+A step decodes one token of every running sequence whose prompt is computed, and prefills parts of new
+prompts, in one forward pass. Clients take turns in being admitted. If blocks run out, the sequence that was
+admitted last is preempted: it gives its blocks up and is computed again later.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from collections.abc import Sequence as SequenceOf
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from crawltalk.engine.backend import SLOTS, Backend, Batch
+from crawltalk.engine.backends import MAX_NUM_SEQS, Backend, Batch
 from crawltalk.engine.blocks import BlockPool
-from crawltalk.engine.requests import Event, Finish, Request, Sample, Token
-from crawltalk.engine.sampling import Sampling, adjust, uniform
-from crawltalk.model.cache import BLOCK, blocks_for
+from crawltalk.engine.sampling import Sampling, apply_penalties, uniform
+from crawltalk.engine.sequence import FinishReason, Request, Sequence, StepOutput, Token
+from crawltalk.model.cache import BLOCK_SIZE, blocks_for
 from crawltalk.tokenizer import Tokenizer
 
-STEP_TOKENS = 256
-"""Rows of a step, at most, but for one of each sequence that is being continued."""
-PREFILL_TOKENS = 64
-"""Rows of a step that new prompts get in any case."""
-News = tuple[Request, Event]
+MAX_NUM_BATCHED_TOKENS = 256
+"""Rows of a step, at most, but for one of each sequence that decodes."""
+_MIN_PREFILL_TOKENS = 64
+"""Rows of a step that prompts get however many sequences decode."""
 
 
 class Scheduler:
-    """Requests in, events out, step by step."""
+    """Requests in, outputs out, step by step."""
 
     def __init__(self, backend: Backend, tokenizer: Tokenizer, context: int) -> None:
         self.backend, self.tokenizer, self.context = backend, tokenizer, context
-        self.pool = BlockPool(backend.blocks)
-        self.waiting: dict[str, deque[Sample]] = {}
+        self.pool = BlockPool(backend.num_blocks)
+        self.waiting: dict[str, deque[Sequence]] = {}
         """By client; the client whose turn it is stands first."""
-        self.running: list[Sample] = []
+        self.running: list[Sequence] = []
         """In the order in which they were admitted."""
         self.counts = dict.fromkeys(
             ("prompt_tokens", "cached_tokens", "generated_tokens", "steps", "preempted", "cancelled"), 0
         )
-        self._slots = list(range(SLOTS))
+        self._slots = list(range(MAX_NUM_SEQS))
 
-    def submit(self, request: Request) -> None:
-        """Queue a request."""
+    def add(self, request: Request) -> None:
+        """Let a request wait for its turn."""
         queue = self.waiting.setdefault(request.client, deque())
-        queue.extend(Sample.of(request, number) for number in range(request.samples))
+        queue.extend(Sequence.of(request, index) for index in range(request.samples))
 
     @property
     def busy(self) -> bool:
-        """Whether there is anything to do."""
+        """Whether any sequence runs or waits."""
         return bool(self.running or self.waiting)
 
     @torch.inference_mode()
-    def step(self) -> list[News]:
-        """Compute one step; what became of it."""
-        news = self.drop_cancelled()
+    def step(self) -> list[StepOutput]:
+        """Compute one step."""
+        outputs = self.drop_cancelled()
         self._admit()
-        plan = self._plan()
+        plan = self._schedule()
         if plan:
-            logits, rows = self._compute(plan)
-            news += self._advance(plan, logits, rows)
+            logits, logits_rows = self._forward(plan)
+            outputs += self._process(plan, logits, logits_rows)
             self.counts["steps"] += 1
-        return news
+        return outputs
 
     @torch.inference_mode()
-    def read(self, tokens: Sequence[int], compute: Callable[[Batch], Tensor]) -> Tensor:
+    def prefill(self, tokens: SequenceOf[int], compute: Callable[[Batch], Tensor]) -> Tensor:
         """What the backend computes (`forward` or `states`) at each token of a text, [T, ..] fp32."""
         if not self._slots:
             self._preempt(self.running[-1])
-        sample = Sample.of(Request(list(tokens), Sampling(), frozenset(), echo=True), 0)
-        self._start(sample)
-        self.running.insert(0, self.running.pop())  # it is not to make room for itself
+        sequence = Sequence.of(Request(list(tokens), Sampling(), frozenset(), prompt_logprobs=True), 0)
+        self._start(sequence)
+        self.running.insert(0, self.running.pop())  # so that it is not preempted for its own blocks
         try:
-            self._reserve(sample, len(tokens), {})
+            self._allocate(sequence, len(tokens), {})
             rows = np.arange(len(tokens), dtype=np.int32)
-            return (
-                compute(Batch(np.array(tokens, np.int32), rows, np.full_like(rows, sample.slot), rows))
-                .float()
-                .cpu()
-            )
+            batch = Batch(np.array(tokens, np.int32), rows, np.full_like(rows, sequence.slot), rows)
+            return compute(batch).float().cpu()
         finally:
-            self._release(sample)
+            self._free(sequence)
 
-    def drop_cancelled(self) -> list[News]:
-        """Forget what nobody waits for any more."""
-        queues = self.waiting.values()
-        gone = [
-            sample
-            for sample in (*self.running, *(one for queue in queues for one in queue))
-            if sample.request.cancelled
-        ]
-        if gone:
+    def drop_cancelled(self) -> list[StepOutput]:
+        """End the sequences of cancelled requests."""
+        waiting = (sequence for queue in self.waiting.values() for sequence in queue)
+        cancelled = [sequence for sequence in (*self.running, *waiting) if sequence.request.cancelled]
+        if cancelled:
             self.waiting = {
                 client: kept
                 for client, queue in self.waiting.items()
-                if (kept := deque(sample for sample in queue if not sample.request.cancelled))
+                if (kept := deque(sequence for sequence in queue if not sequence.request.cancelled))
             }
-        return [self._end(sample, "cancelled") for sample in gone]
+        return [self._finish(sequence, "cancelled") for sequence in cancelled]
+
+    def weights_changed(self) -> None:
+        """Use nothing that earlier weights computed: cached prefixes are not found any more, and running
+        sequences are preempted, so that they go on after what they have generated is computed again.
+        """
+        while self.running:
+            self._preempt(self.running[-1])
+        self.pool.weights_version += 1
 
     def _admit(self) -> None:
-        """Clients take turns. A further sample of a prompt waits until the first has computed it."""
+        """Clients take turns. A further sequence of a prompt waits until the first has computed it."""
         skipped = 0
         while self.waiting and self._slots and skipped < len(self.waiting):
             client = next(iter(self.waiting))
             queue = self.waiting.pop(client)
-            sample = queue[0]
-            request = sample.request
+            sequence = queue[0]
+            request = sequence.request
             unready = any(
-                one.request is request and one.is_first and one.computed < len(request.prompt)
+                one.request is request and one.index == 0 and one.num_computed_tokens < len(request.prompt)
                 for one in self.running
             )
-            room = not self.running or blocks_for(len(sample.tokens) + 1) <= self.pool.blocks - self.pool.used
+            num_free = self.pool.num_blocks - self.pool.num_used
+            room = not self.running or blocks_for(len(sequence.tokens) + 1) <= num_free
             if unready or not room:
                 skipped += 1
             else:
                 skipped = 0
                 queue.popleft()
-                self._start(sample)
+                self._start(sequence)
             if queue:
                 self.waiting[client] = queue
 
-    def _start(self, sample: Sample) -> None:
-        request = sample.request
-        sample.slot = self._slots.pop()
-        if not sample.hears:  # the logits of a prompt's tokens are not in the cache
-            sample.blocks, sample.content = self.pool.find(sample.tokens)
-        sample.computed = len(sample.blocks) * BLOCK
-        self.backend.tables[sample.slot, : len(sample.blocks)] = sample.blocks
-        if not sample.said:
-            request.cached_tokens = max(request.cached_tokens, sample.computed)
+    def _start(self, sequence: Sequence) -> None:
+        request = sequence.request
+        sequence.slot = self._slots.pop()
+        contents = map(sequence.block_content, range(sequence.num_full_blocks))
+        if not sequence.prompt_logprobs:  # the logits of a prompt's tokens are not in the cache
+            sequence.blocks, sequence.prefix = self.pool.match_prefix(contents)
+        sequence.num_computed_tokens = len(sequence.blocks) * BLOCK_SIZE
+        self.backend.block_tables[sequence.slot, : len(sequence.blocks)] = sequence.blocks
+        if not sequence.num_generated:
+            request.cached_tokens = max(request.cached_tokens, sequence.num_computed_tokens)
             self.counts["prompt_tokens"] += len(request.prompt)
-            self.counts["cached_tokens"] += sample.computed
-        self.running.append(sample)
+            self.counts["cached_tokens"] += sequence.num_computed_tokens
+        self.running.append(sequence)
 
-    def _plan(self) -> dict[Sample, int]:
-        """Sample -> rows, those that are being continued first."""
-        plan: dict[Sample, int] = {}
-        going = [sample for sample in self.running if sample.computed == len(sample.tokens) - 1]
-        room = max(PREFILL_TOKENS, STEP_TOKENS - len(going))
-        begun = [sample for sample in self.running if sample.computed < len(sample.tokens) - 1]
-        for sample in going:
-            if sample.slot >= 0 and self._reserve(sample, 1, plan):
-                plan[sample] = 1
-        for sample in begun:
-            rows = min(len(sample.tokens) - sample.computed, room)
-            if sample.slot >= 0 and rows and self._reserve(sample, rows, plan):
-                plan[sample] = rows
+    def _schedule(self) -> dict[Sequence, int]:
+        """Sequence -> rows of the next step, those that decode first."""
+        plan: dict[Sequence, int] = {}
+        decodes = [sequence for sequence in self.running if sequence.decodes]
+        prefills = [sequence for sequence in self.running if not sequence.decodes]
+        room = max(_MIN_PREFILL_TOKENS, MAX_NUM_BATCHED_TOKENS - len(decodes))
+        for sequence in decodes:
+            if sequence.slot >= 0 and self._allocate(sequence, 1, plan):
+                plan[sequence] = 1
+        for sequence in prefills:
+            rows = min(len(sequence.tokens) - sequence.num_computed_tokens, room)
+            if sequence.slot >= 0 and rows and self._allocate(sequence, rows, plan):
+                plan[sequence] = rows
                 room -= rows
         return plan
 
-    def _reserve(self, sample: Sample, rows: int, plan: dict[Sample, int]) -> bool:
-        """Own the blocks for so many more tokens; the sequence that was admitted last makes room, which may
-        be this one.
+    def _allocate(self, sequence: Sequence, rows: int, plan: dict[Sequence, int]) -> bool:
+        """Own the blocks for so many more tokens. If there are too few, the sequence that was admitted last
+        is preempted; False if that is this one.
         """
-        while len(sample.blocks) < blocks_for(sample.computed + rows):
-            block = self.pool.take()
+        while len(sequence.blocks) < blocks_for(sequence.num_computed_tokens + rows):
+            block = self.pool.allocate()
             if block is not None:
-                self.backend.tables[sample.slot, len(sample.blocks)] = block
-                sample.blocks.append(block)
+                self.backend.block_tables[sequence.slot, len(sequence.blocks)] = block
+                sequence.blocks.append(block)
                 continue
             victim = self.running[-1]
             plan.pop(victim, None)
             self._preempt(victim)
-            if victim is sample:
+            if victim is sequence:
                 return False
         return True
 
-    def _preempt(self, victim: Sample) -> None:
-        self._release(victim)
+    def _preempt(self, victim: Sequence) -> None:
+        self._free(victim)
         self.waiting.setdefault(victim.request.client, deque()).appendleft(victim)
         self.counts["preempted"] += 1
 
-    def _release(self, sample: Sample) -> None:
-        if sample.slot < 0:
+    def _free(self, sequence: Sequence) -> None:
+        if sequence.slot < 0:
             return
-        self.running.remove(sample)
-        self.pool.let_go(sample.blocks)
-        self._slots.append(sample.slot)
-        sample.slot, sample.blocks, sample.computed, sample.content = -1, [], 0, 0
+        self.running.remove(sequence)
+        self.pool.free(sequence.blocks)
+        self._slots.append(sequence.slot)
+        sequence.slot, sequence.blocks, sequence.num_computed_tokens, sequence.prefix = -1, [], 0, 0
 
-    def _compute(self, plan: dict[Sample, int]) -> tuple[Tensor, dict[Sample, tuple[int, int]]]:
-        """Logits, and which rows of them belong to whom."""
+    def _forward(self, plan: dict[Sequence, int]) -> tuple[Tensor, dict[Sequence, tuple[int, int]]]:
+        """Logits, and from where to where those of each sequence go."""
         tokens: list[int] = []
         positions: list[int] = []
         slots: list[int] = []
-        wanted: list[int] = []
-        rows: dict[Sample, tuple[int, int]] = {}
-        for sample, count in plan.items():
-            start, end = sample.computed, sample.computed + count
-            tokens += sample.tokens[start:end]
+        logits_indices: list[int] = []
+        logits_rows: dict[Sequence, tuple[int, int]] = {}
+        embedded_rows: list[int] = []
+        embeddings: list[np.ndarray] = []
+        for sequence, count in plan.items():
+            start, end = sequence.num_computed_tokens, sequence.num_computed_tokens + count
+            tokens += sequence.tokens[start:end]
             positions += range(start, end)
-            slots += [sample.slot] * count
-            first = len(wanted)
-            if sample.hears and start < len(sample.request.prompt):
-                wanted += range(len(tokens) - count, len(tokens))
-            elif end == len(sample.tokens):
-                wanted.append(len(tokens) - 1)
-            rows[sample] = first, len(wanted)
-        arrays = (np.array(values, dtype=np.int32) for values in (tokens, positions, slots, wanted))
-        return self.backend.forward(Batch(*arrays)), rows
+            slots += [sequence.slot] * count
+            first = len(logits_indices)
+            if sequence.prompt_logprobs and start < len(sequence.request.prompt):
+                logits_indices += range(len(tokens) - count, len(tokens))
+            elif end == len(sequence.tokens):
+                logits_indices.append(len(tokens) - 1)
+            logits_rows[sequence] = first, len(logits_indices)
+            for one in sequence.request.embeddings:
+                low, high = max(start, one.start), min(end, one.end)
+                if low < high:
+                    embedded_rows += range(len(tokens) - end + low, len(tokens) - end + high)
+                    embeddings.append(one.vectors[low - one.start : high - one.start])
+        arrays = (np.array(values, dtype=np.int32) for values in (tokens, positions, slots, logits_indices))
+        batch = Batch(*arrays)
+        if embeddings:
+            rows, vectors = np.array(embedded_rows, np.int32), np.concatenate(embeddings)
+            batch = batch._replace(embedded_rows=rows, embeddings=vectors)
+        return self.backend.forward(batch), logits_rows
 
-    def _advance(
-        self, plan: dict[Sample, int], logits: Tensor, rows: dict[Sample, tuple[int, int]]
-    ) -> list[News]:
-        """Take note of what was computed, and say the next tokens."""
-        speaking: list[Sample] = []
-        news: list[News] = []
-        for sample, count in plan.items():
-            self._computed(sample, count)
-            if sample.hears and sample.said == 0:
-                self._hear(sample, logits[slice(*rows[sample])])
-            if sample.computed == len(sample.tokens):
-                if sample.request.sampling.max_tokens:
-                    speaking.append(sample)
+    def _process(
+        self, plan: dict[Sequence, int], logits: Tensor, logits_rows: dict[Sequence, tuple[int, int]]
+    ) -> list[StepOutput]:
+        """Take note of what was computed, and sample the next tokens."""
+        ready: list[Sequence] = []
+        outputs: list[StepOutput] = []
+        for sequence, count in plan.items():
+            self._cache_full_blocks(sequence, count)
+            if sequence.prompt_logprobs and sequence.num_generated == 0:
+                self._add_prompt_logprobs(sequence, logits[slice(*logits_rows[sequence])])
+            if sequence.num_computed_tokens == len(sequence.tokens):
+                if sequence.request.sampling.max_tokens:
+                    ready.append(sequence)
                 else:
-                    news.append(self._end(sample, "length"))
-        if not speaking:
-            return news
-        places = [rows[sample][1] - 1 for sample in speaking]
-        last = logits if places == list(range(len(logits))) else logits[places]
-        noted = {
+                    outputs.append(self._finish(sequence, "length"))
+        if not ready:
+            return outputs
+        rows = [logits_rows[sequence][1] - 1 for sequence in ready]
+        last = logits if rows == list(range(len(logits))) else logits[rows]
+        logprobs = {
             row: torch.log_softmax(last[row], dim=-1)
-            for row, sample in enumerate(speaking)
-            if sample.request.sampling.logprobs is not None
+            for row, sequence in enumerate(ready)
+            if sequence.request.sampling.logprobs is not None
         }
-        for row, sample in enumerate(speaking):
-            if sample.request.sampling.adjusts:
-                adjust(last[row], sample.request.sampling, sample.request.prompt, sample.reply)
-            if sample.constraint is not None:
-                sample.constraint.forbid(last[row])
-        samplings = [sample.request.sampling for sample in speaking]
-        points = [
-            uniform(sample.request.sampling.seed, sample.number, sample.said)
-            if sample.request.sampling.temperature
+        for row, sequence in enumerate(ready):
+            request = sequence.request
+            if request.sampling.has_penalties:
+                apply_penalties(last[row], request.sampling, request.prompt, sequence.generated)
+            if sequence.constraint is not None:
+                sequence.constraint.mask(last[row])
+        samplings = [sequence.request.sampling for sequence in ready]
+        draws = [
+            uniform(sampling.seed, sequence.request.row + sequence.index, sequence.num_generated)
+            if sampling.temperature
             else 0.0
-            for sample in speaking
+            for sampling, sequence in zip(samplings, ready, strict=True)
         ]
-        chosen = self.backend.choose(last, samplings, points)
-        self.counts["generated_tokens"] += len(chosen)
-        return news + [
-            self._say(sample, token, noted.get(row))
-            for row, (sample, token) in enumerate(zip(speaking, chosen, strict=True))
+        sampled = self.backend.sample(last, samplings, draws)
+        self.counts["generated_tokens"] += len(sampled)
+        return outputs + [
+            self._append(sequence, token, logprobs.get(row))
+            for row, (sequence, token) in enumerate(zip(ready, sampled, strict=True))
         ]
 
-    def _computed(self, sample: Sample, count: int) -> None:
-        """Blocks that are full now can be found by others."""
-        full, sample.computed = sample.computed // BLOCK, sample.computed + count
-        for number in range(full, sample.computed // BLOCK):
-            tokens = sample.tokens[number * BLOCK : (number + 1) * BLOCK]
-            sample.content = self.pool.remember(sample.blocks[number], sample.content, tokens)
+    def _cache_full_blocks(self, sequence: Sequence, count: int) -> None:
+        """Blocks that became full with the last `count` tokens can be found by others."""
+        full = sequence.num_computed_tokens // BLOCK_SIZE
+        sequence.num_computed_tokens += count
+        for index in range(full, sequence.num_computed_tokens // BLOCK_SIZE):
+            content = sequence.block_content(index)
+            sequence.prefix = self.pool.cache_block(sequence.blocks[index], sequence.prefix, content)
 
-    def _hear(self, sample: Sample, logits_TV: Tensor) -> None:
-        """Note what the model thought of the prompt's tokens."""
-        request = sample.request
-        start = sample.computed - len(logits_TV)
+    def _add_prompt_logprobs(self, sequence: Sequence, logits_TV: Tensor) -> None:
+        request = sequence.request
+        start = sequence.num_computed_tokens - len(logits_TV)
         if start == 0:
-            first = request.prompt[0]
-            request.prompt_tokens = (Token(first, self.tokenizer.word(first), None, ()),)
-        following = request.prompt[start + 1 : sample.computed + 1]
-        found = torch.log_softmax(logits_TV[: len(following)], dim=-1)
+            request.prompt_tokens = (self._token(request.prompt[0], None, None),)
+        following = request.prompt[start + 1 : sequence.num_computed_tokens + 1]
+        logprobs_TV = torch.log_softmax(logits_TV[: len(following)], dim=-1)
         request.prompt_tokens += tuple(
-            self._token(token, row, request.sampling.logprobs)
-            for token, row in zip(following, found, strict=True)
+            self._token(token, logprobs_V, request.sampling.logprobs)
+            for token, logprobs_V in zip(following, logprobs_TV, strict=True)
         )
 
-    def _token(self, token: int, logprobs_V: Tensor | None, likeliest: int | None) -> Token:
-        word = self.tokenizer.word(token)
+    def _token(self, token: int, logprobs_V: Tensor | None, top_logprobs: int | None) -> Token:
+        text = self.tokenizer.word(token)
         if logprobs_V is None:
-            return Token(token, word, None, ())
-        found = logprobs_V.topk(min(likeliest or 0, len(logprobs_V)))
-        top = tuple(zip(found.indices.tolist(), found.values.tolist(), strict=True))
-        return Token(token, word, float(logprobs_V[token]), top)
+            return Token(token, text, None, ())
+        likeliest = logprobs_V.topk(min(top_logprobs or 0, len(logprobs_V)))
+        top = tuple(zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True))
+        return Token(token, text, float(logprobs_V[token]), top)
 
-    def _say(self, sample: Sample, token: int, logprobs_V: Tensor | None) -> News:
-        request = sample.request
-        if token in request.stop_ids:
-            return self._end(sample, "stop")
-        sample.tokens.append(token)
-        said = self._token(token, logprobs_V, request.sampling.logprobs)
-        text = sample.text.add(said.text)
-        complete = sample.constraint is not None and sample.constraint.take(token)
-        if complete or sample.text.stopped:
-            return self._end(sample, "stop", text, (said,))
-        if sample.said >= request.sampling.max_tokens or len(sample.tokens) > self.context:
-            return self._end(sample, "length", text, (said,))
-        return request, Event(sample.number - request.first_sample, text, (said,), None)
+    def _append(self, sequence: Sequence, token_id: int, logprobs_V: Tensor | None) -> StepOutput:
+        request = sequence.request
+        if token_id in request.stop_ids:
+            return self._finish(sequence, "stop")
+        sequence.tokens.append(token_id)
+        token = self._token(token_id, logprobs_V, request.sampling.logprobs)
+        text = sequence.detokenizer.add(token.text)
+        complete = sequence.constraint is not None and sequence.constraint.accept(token_id)
+        if complete or sequence.detokenizer.stopped:
+            return self._finish(sequence, "stop", text, (token,))
+        if sequence.num_generated >= request.sampling.max_tokens or len(sequence.tokens) > self.context:
+            return self._finish(sequence, "length", text, (token,))
+        return StepOutput(request, sequence.index, text, (token,), None)
 
-    def _end(self, sample: Sample, finish: Finish, text: str = "", tokens: Sequence[Token] = ()) -> News:
-        self._release(sample)
-        self.counts["cancelled"] += finish == "cancelled"
-        text += "" if sample.text.stopped else sample.text.add(b"", final=True)
-        return sample.request, Event(sample.number - sample.request.first_sample, text, tuple(tokens), finish)
+    def _finish(
+        self, sequence: Sequence, reason: FinishReason, text: str = "", tokens: tuple[Token, ...] = ()
+    ) -> StepOutput:
+        self._free(sequence)
+        self.counts["cancelled"] += reason == "cancelled"
+        text += "" if sequence.detokenizer.stopped else sequence.detokenizer.add(b"", final=True)
+        return StepOutput(sequence.request, sequence.index, text, tokens, reason)

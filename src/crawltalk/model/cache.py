@@ -7,13 +7,13 @@ from torch import Tensor
 
 from crawltalk.model.shape import Shape
 
-BLOCK = 16
+BLOCK_SIZE = 16
 """Positions in a block."""
 
 
 def blocks_for(tokens: int) -> int:
     """Blocks that so many positions fill."""
-    return -(-tokens // BLOCK)
+    return -(-tokens // BLOCK_SIZE)
 
 
 class KVCache:
@@ -32,7 +32,7 @@ class KVCache:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        size = (shape.layers, blocks, shape.kv_heads, BLOCK, shape.head_dim)
+        size = (shape.layers, blocks, shape.kv_heads, BLOCK_SIZE, shape.head_dim)
         self.keys = torch.zeros(size, device=device, dtype=dtype)
         self.values = torch.zeros(size, device=device, dtype=dtype)
         self.device = torch.device(device)
@@ -59,10 +59,13 @@ class KVCache:
         """
         steps = k_BKTE.shape[2]
         end = int(self.lengths_B.max()) + steps
-        places_BT = self.lengths_B[:, None] + torch.arange(steps, device=self.device)
-        blocks_BT, within_BT = self.tables_BN.gather(1, places_BT // BLOCK), places_BT % BLOCK
-        self.keys[layer, blocks_BT, :, within_BT] = k_BKTE.transpose(1, 2)
-        self.values[layer, blocks_BT, :, within_BT] = v_BKTE.transpose(1, 2)
+        positions_BT = self.lengths_B[:, None] + torch.arange(steps, device=self.device)
+        blocks_BT, offsets_BT = (
+            self.tables_BN.gather(1, positions_BT // BLOCK_SIZE),
+            positions_BT % BLOCK_SIZE,
+        )
+        self.keys[layer, blocks_BT, :, offsets_BT] = k_BKTE.transpose(1, 2)
+        self.values[layer, blocks_BT, :, offsets_BT] = v_BKTE.transpose(1, 2)
         return self._gather(self.keys[layer], end), self._gather(self.values[layer], end)
 
     def _gather(self, pool: Tensor, end: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Functions with a backward pass by hand: what autograd puts together from parts goes through memory many
 times more.
 
-Shape suffixes as in `transformer`; N is B x H in attention, B x T in the loss.
+Shape suffixes as in `transformer`. In `CausalAttention` N is B x H.
 """
 
 from typing import Any
@@ -11,15 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LONG = 2048
-"""Beyond so many positions the probabilities of attention, which `CausalAttention` keeps, are too much for a
-CPU's memory.
-"""
-QUERIES = 128
-"""Positions whose scores exist at once in `CausalAttention`; they see no key behind them, so half of the
+"""Positions up to which `CausalAttention` is used, as it keeps all probabilities of attention in memory."""
+QUERY_BLOCK = 128
+"""Queries whose scores exist at once in `CausalAttention`; they see no key behind them, so half of the
 products are spared.
 """
 LOSS_CHUNK = 1024
-"""Positions whose logits exist at once in `loss`: bounds memory at LOSS_CHUNK x V, large enough for full
+"""Positions whose logits exist at once in `LinearCrossEntropy`: bounds memory at LOSS_CHUNK x V, large enough for full
 matmul speed.
 """
 SOFTMAX_VALUES = 2**18
@@ -38,7 +36,7 @@ class Normalize(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
-        """The mean is taken in fp32."""
+        """Of [.., D]; the mean is taken in fp32."""
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
         scale = (length.square() / x.shape[-1] + eps).rsqrt().to(x.dtype)
         y = x * scale
@@ -61,12 +59,12 @@ def normalize(x: Tensor, eps: float) -> Tensor:
 def causal_attention(
     q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, documents_BT: Tensor | None = None
 ) -> Tensor:
-    """Each position attends to itself and what is before it; with the numbers of documents, within its own
-    only.
+    """[B, H, T, E]: each position attends to itself and what is before it; with the numbers of documents, within
+    its own only.
     """
-    batch, heads, steps, size = q_BHTE.shape
+    batch, heads, length, size = q_BHTE.shape
     kv_heads = k_BKTE.shape[1]
-    if q_BHTE.device.type != "cpu" or steps > LONG:
+    if q_BHTE.device.type != "cpu" or length > LONG:
         if documents_BT is None:
             return F.scaled_dot_product_attention(
                 q_BHTE, k_BKTE, v_BKTE, is_causal=True, enable_gqa=kv_heads != heads
@@ -77,8 +75,8 @@ def causal_attention(
         )
     if kv_heads != heads:
         k_BKTE, v_BKTE = (x.repeat_interleave(heads // kv_heads, dim=1) for x in (k_BKTE, v_BKTE))
-    flat = (x.reshape(batch * heads, steps, size) for x in (q_BHTE, k_BKTE, v_BKTE))
-    return CausalAttention.apply(*flat, documents_BT).view(batch, heads, steps, size)
+    flat = (x.reshape(batch * heads, length, size) for x in (q_BHTE, k_BKTE, v_BKTE))
+    return CausalAttention.apply(*flat, documents_BT).view(batch, heads, length, size)
 
 
 class CausalAttention(torch.autograd.Function):
@@ -91,11 +89,11 @@ class CausalAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, documents_BT: Tensor | None) -> Tensor:
-        """The probabilities of each block are kept for the way back."""
-        steps, size = q.shape[1:]
+        """The probabilities of each block are kept for the backward pass."""
+        length, size = q.shape[1:]
         y, kept = torch.empty_like(v), []
-        for start in range(0, steps, QUERIES):
-            stop = min(start + QUERIES, steps)
+        for start in range(0, length, QUERY_BLOCK):
+            stop = min(start + QUERY_BLOCK, length)
             mask = torch.full((stop - start, stop), -torch.inf, dtype=q.dtype).triu(start + 1)
             scores = torch.baddbmm(mask, q[:, start:stop], k[:, :stop].mT, alpha=size**-0.5)
             if documents_BT is not None:
@@ -108,7 +106,6 @@ class CausalAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, d_y: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
-        """Gradients of queries, keys and values."""
         q, k, v, *kept = ctx.saved_tensors
         d_q, d_k, d_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
         d_y, start = d_y.contiguous(), 0
@@ -128,7 +125,7 @@ class Gated(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, gate_up: Tensor) -> Tensor:
-        """Of [.., 2F], [.., F]."""
+        """[.., 2F] to [.., F]."""
         gate, up = gate_up.chunk(2, dim=-1)
         opened = F.silu(gate)
         ctx.save_for_backward(gate_up, opened)
@@ -159,10 +156,11 @@ class LinearCrossEntropy(torch.autograd.Function):
         ctx: Any, states_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, cap: float | None
     ) -> Tensor:
         """The summed loss, fp32; with `cap`, of capped logits."""
+        ctx.dtype = states_ND.dtype
         total = torch.zeros((), dtype=torch.float32, device=states_ND.device)
-        needed = states_ND.requires_grad or weight_VD.requires_grad
-        d_states = torch.empty_like(states_ND) if needed else None
-        d_weight = torch.zeros_like(weight_VD, dtype=torch.float32) if needed else None
+        d_states = torch.empty_like(states_ND) if states_ND.requires_grad else None
+        d_weight = torch.zeros_like(weight_VD, dtype=torch.float32) if weight_VD.requires_grad else None
+        needed = d_states is not None or d_weight is not None
         rows = max(16, SOFTMAX_VALUES // len(weight_VD))
         for start in range(0, len(states_ND), LOSS_CHUNK):
             part = slice(start, start + LOSS_CHUNK)
@@ -179,14 +177,21 @@ class LinearCrossEntropy(torch.autograd.Function):
                     p = log_p.exp_()
                     p.scatter_add_(1, wanted, p.new_full(wanted.shape, -1.0))
                     few.copy_(p if slope is None else p.mul_(slope))
-            if d_states is not None and d_weight is not None:
+            if d_states is not None:
                 torch.mm(logits_NV, weight_VD, out=d_states[part])  # by now the logits' gradients
+            if d_weight is not None:
                 d_weight += logits_NV.T @ states_ND[part]
         ctx.save_for_backward(d_states, d_weight)
         return total
 
     @staticmethod
-    def backward(ctx: Any, d_total: Tensor) -> tuple[Tensor, Tensor, None, None]:  # type: ignore[override]
+    def backward(  # type: ignore[override]
+        ctx: Any, d_total: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, None, None]:
         """Scale the gradients that forward computed."""
         d_states, d_weight = ctx.saved_tensors
-        return d_states * d_total.to(d_states.dtype), (d_weight * d_total).to(d_states.dtype), None, None
+        if d_states is not None:
+            d_states = d_states * d_total.to(d_states.dtype)
+        if d_weight is not None:
+            d_weight = (d_weight * d_total).to(ctx.dtype)
+        return d_states, d_weight, None, None

@@ -2,7 +2,6 @@
 layout.
 """
 
-import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,13 @@ from gguf import GGUFReader
 from gguf.quants import dequantize
 from torch import Tensor
 
+from crawltalk.chat.format import from_template
+from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import BadInput
 from crawltalk.model.hf import load_hf, save_model
 from crawltalk.model.shape import Shape
 from crawltalk.model.transformer import Transformer
-from crawltalk.tokenizer import ChatFormat, Tokenizer, patterns
-from crawltalk.tokenizer.chat import detect
+from crawltalk.tokenizer import Tokenizer, patterns
 
 PATTERNS = {
     "smollm": patterns.SMOLLM,
@@ -47,8 +47,9 @@ NAMES = {
 }
 
 
-def import_gguf(path: Path, folder: Path) -> None:
+def import_gguf(path: str | Path, folder: str | Path) -> None:
     """Write a Hugging Face folder in fp32 with the tokenizer. Raises BadInput for what is not read here."""
+    path, folder = Path(path), Path(folder)
     try:
         reader = GGUFReader(path)
     except (ValueError, IndexError, OSError) as error:
@@ -87,19 +88,19 @@ def import_gguf(path: Path, folder: Path) -> None:
         weights[new_name] = values
     model = Transformer(shape)
     load_hf(model, weights, path)
-    tokenizer = read_tokenizer(fields, path)
-    tokenizer.save(folder)
-    eos = fields.get("tokenizer.ggml.eos_token_id", tokenizer.eot)
+    chat = read_tokenizer(fields, path)
+    chat.save(folder)
+    eos = fields.get("tokenizer.ggml.eos_token_id", chat.tokenizer.eot)
     save_model(model, folder, eos=eos, bos=fields.get("tokenizer.ggml.bos_token_id"))
 
 
-def hf_name(name: str, path: Path) -> str:
+def hf_name(name: str, path: str | Path) -> str:
     """ "blk.3.attn_q.weight" -> "model.layers.3.self_attn.q_proj.weight"."""
-    found = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)\.weight", name)
-    if found is None or found[2] not in NAMES:
+    match = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)\.weight", name)
+    if match is None or match[2] not in NAMES:
         raise BadInput(f"{path} holds a tensor that Llama's shape does not have: {name}")
-    layer = f"model.layers.{found[1]}." if found[1] else ""
-    return f"{layer}{NAMES[found[2]]}.weight"
+    layer = f"model.layers.{match[1]}." if match[1] else ""
+    return f"{layer}{NAMES[match[2]]}.weight"
 
 
 def unpermute(weight: Tensor, heads: int) -> Tensor:
@@ -108,8 +109,8 @@ def unpermute(weight: Tensor, heads: int) -> Tensor:
     return weight.view(heads, rows // heads // 2, 2, columns).transpose(1, 2).reshape(rows, columns)
 
 
-def read_tokenizer(fields: dict[str, Any], path: Path) -> Tokenizer:
-    """The tokenizer that a GGUF file carries."""
+def read_tokenizer(fields: dict[str, Any], path: str | Path) -> ChatRenderer:
+    """The tokenizer that a GGUF file carries, with its chat format."""
     pre = fields.get("tokenizer.ggml.pre", "default")
     if fields.get("tokenizer.ggml.model") != "gpt2" or pre not in PATTERNS:
         raise BadInput(
@@ -124,14 +125,5 @@ def read_tokenizer(fields: dict[str, Any], path: Path) -> Tokenizer:
         (left, right)
         for left, _, right in (merge.partition(" ") for merge in fields["tokenizer.ggml.merges"])
     ]
-    return Tokenizer.from_parts(vocab, merges, PATTERNS[pre], specials, chat=_chat(fields, specials))
-
-
-def _chat(fields: dict[str, Any], specials: dict[str, int]) -> ChatFormat | None:
-    chat = detect(specials)
-    system = re.search(
-        r"<\|im_start\|>system\n(.+?)<\|im_end\|>", fields.get("tokenizer.chat_template", ""), re.DOTALL
-    )
-    if chat is None or system is None:
-        return chat
-    return dataclasses.replace(chat, default_system=system[1])
+    tokenizer = Tokenizer.from_parts(vocab, merges, PATTERNS[pre], specials)
+    return ChatRenderer(tokenizer, from_template(fields.get("tokenizer.chat_template", ""), specials))

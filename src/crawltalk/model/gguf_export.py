@@ -15,12 +15,12 @@ import numpy as np
 from gguf.quants import quantize
 from torch import Tensor
 
+from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import BadInput
 from crawltalk.model.gguf import CONTROL, NAMES, PATTERNS
 from crawltalk.model.hf import load_model, to_hf
 from crawltalk.model.shape import Shape
-from crawltalk.tokenizer import Tokenizer
-from crawltalk.tokenizer.tokenizer import to_text
+from crawltalk.tokenizer.alphabet import to_text
 
 TYPES = {
     "f32": gguf.GGMLQuantizationType.F32,
@@ -50,14 +50,15 @@ _GGUF_NAMES = {theirs: name for name, theirs in NAMES.items()} | {
 }
 
 
-def export_gguf(folder: Path, path: Path, kind: str = "f16") -> None:
+def export_gguf(folder: str | Path, path: str | Path, kind: str = "f16") -> None:
     """Write a model of Qwen3's, Llama's or GPT-2's family with its tokenizer; `kind` is one of `TYPES`.
 
     Raises BadInput for what llama.cpp does not compute. It knows our split patterns by names: of 1,278 texts
     (English, three languages mixed, characters of many scripts at random) it cut none otherwise. It does not
     bring text into a normal form.
     """
-    model, tokenizer = load_model(folder), Tokenizer.load(folder)
+    folder, path = Path(folder), Path(path)
+    model, chat = load_model(folder), ChatRenderer.load(folder)
     shape = model.shape
     if shape.family == "speedrun":
         raise BadInput(
@@ -72,7 +73,7 @@ def export_gguf(folder: Path, path: Path, kind: str = "f16") -> None:
     writer.add_name(folder.resolve().name)
     writer.add_file_type(_FILE_TYPES[kind])
     _add_shape(writer, shape)
-    _add_tokenizer(writer, tokenizer, shape, folder)
+    _add_tokenizer(writer, chat, shape, folder)
     for name, weight in _tensors(shape, to_hf(model)):
         chosen = TYPES[kind]
         if weight.ndim == 1 or name == "position_embd.weight":
@@ -105,10 +106,11 @@ def _add_shape(writer: gguf.GGUFWriter, shape: Shape) -> None:
     writer.add_layer_norm_rms_eps(shape.norm_eps)
 
 
-def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer, shape: Shape, folder: Path) -> None:
+def _add_tokenizer(writer: gguf.GGUFWriter, chat: ChatRenderer, shape: Shape, folder: Path) -> None:
     """The vocabulary, and how a text begins and ends: with the separator of documents, or, of an assistant,
     as its template says.
     """
+    tokenizer = chat.tokenizer
     pre = next((name for name, pattern in PATTERNS.items() if pattern == tokenizer.pattern), None)
     if pre is None:
         raise BadInput(f"{folder} cuts text by a pattern that llama.cpp does not know: {tokenizer.pattern}")
@@ -121,13 +123,12 @@ def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer, shape: Shape, 
     writer.add_token_types([kind for _, kind in listed])
     writer.add_token_merges([f"{to_text(left)} {to_text(right)}" for left, right in tokenizer.merges])
     ends, begin = _ends(folder)
-    chat = tokenizer.chat
-    talks = chat is not None and tokenizer.specials[chat.end] in ends
+    talks = chat.format is not None and tokenizer.specials[chat.format.end] in ends
     writer.add_bos_token_id(tokenizer.eot if begin is None else begin)
     writer.add_add_bos_token(not talks)
-    if chat is not None and talks:
-        writer.add_eos_token_id(tokenizer.specials[chat.end])
-        writer.add_chat_template(chat.template())
+    if chat.format is not None and talks:
+        writer.add_eos_token_id(tokenizer.specials[chat.format.end])
+        writer.add_chat_template(chat.format.template())
     else:
         writer.add_eos_token_id(tokenizer.eot)
 

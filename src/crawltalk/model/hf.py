@@ -25,9 +25,15 @@ _GPT2_BUFFERS = (".attn.bias", ".attn.masked_bias")
 
 
 def save_model(
-    model: Transformer, folder: Path, *, eos: int, bos: int | None = None, shard_bytes: int = SHARD_BYTES
+    model: Transformer,
+    folder: str | Path,
+    *,
+    eos: int,
+    bos: int | None = None,
+    shard_bytes: int = SHARD_BYTES,
 ) -> None:
     """Write the model in fp32, in several files if it is large. `eos` ends a document or reply."""
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = to_hf(model)
     shards: list[list[str]] = [[]]
@@ -44,11 +50,9 @@ def save_model(
         part = {name: tensors[name].float().contiguous() for name in names}
         write_atomically(folder / file, save(part, metadata={"format": "pt"}))
     if len(files) > 1:
-        places = {name: file for file, names in zip(files, shards, strict=True) for name in names}
-        index = {
-            "metadata": {"total_size": 4 * sum(map(torch.numel, tensors.values()))},
-            "weight_map": places,
-        }
+        total = 4 * sum(map(torch.numel, tensors.values()))
+        weight_map = {name: file for file, names in zip(files, shards, strict=True) for name in names}
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
         write_atomically(folder / "model.safetensors.index.json", json.dumps(index, indent=2).encode())
     generation = {"eos_token_id": eos, "bos_token_id": bos, "do_sample": True}
     write_atomically(folder / "generation_config.json", json.dumps(generation, indent=2).encode())
@@ -56,12 +60,13 @@ def save_model(
     write_atomically(folder / "config.json", json.dumps(config, indent=2).encode())
 
 
-def load_model(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Transformer:
+def load_model(folder: str | Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Transformer:
     """Read a model, tensor by tensor from memory-mapped files.
 
     Raises MissingInput; BadInput with the reason for another kind of model, or damaged files; TooBig before
     anything is read.
     """
+    folder = Path(folder)
     path = folder / "config.json"
     if not path.exists():
         raise MissingInput(f"{folder} holds no model (no config.json); make one with: crawltalk run small")
@@ -87,7 +92,7 @@ def _check_memory(model: Transformer, folder: Path, device: str) -> None:
 
 
 def config_of(shape: Shape) -> dict[str, Any]:
-    """The config.json of a shape."""
+    """A shape as Hugging Face's config.json."""
     if shape.family == "gpt2":
         return {
             "architectures": ["GPT2LMHeadModel"],
@@ -127,7 +132,7 @@ def config_of(shape: Shape) -> dict[str, Any]:
     }
 
 
-def shape_of(config: dict[str, Any], folder: Path) -> Shape:
+def shape_of(config: dict[str, Any], folder: str | Path) -> Shape:
     """The shape that a config.json describes. Raises BadInput for what crawltalk does not compute."""
     kind = config.get("model_type")
     if kind == "gpt2":
@@ -140,8 +145,8 @@ def shape_of(config: dict[str, Any], folder: Path) -> Shape:
         raise BadInput(f"{folder} has biases in its linear layers; crawltalk runs qwen3 and llama without")
     # transformers 5 calls it the former
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    scaled = rope.get("rope_type", rope.get("type", "default"))
-    if scaled not in ("default", "llama3"):
+    rope_type = rope.get("rope_type", rope.get("type", "default"))
+    if rope_type not in ("default", "llama3"):
         raise BadInput(f"{folder} scales its rotary embedding in a way that crawltalk does not know: {rope}")
     heads = config["num_attention_heads"]
     return Shape(
@@ -155,20 +160,20 @@ def shape_of(config: dict[str, Any], folder: Path) -> Shape:
         mlp=config["intermediate_size"],
         context=config["max_position_embeddings"],
         rope_theta=config.get("rope_theta") or rope.get("rope_theta", 10_000.0),
-        rope_scaling=_read_scaling(rope) if scaled == "llama3" else None,
+        rope_scaling=_read_scaling(rope) if rope_type == "llama3" else None,
         norm_eps=config["rms_norm_eps"],
         tie_embeddings=config.get("tie_word_embeddings", False),
     )
 
 
-def _gpt2_shape(config: dict[str, Any], folder: Path) -> Shape:
-    odd = {
+def _gpt2_shape(config: dict[str, Any], folder: str | Path) -> Shape:
+    required = {
         "scale_attn_by_inverse_layer_idx": False,
         "scale_attn_weights": True,
         "reorder_and_upcast_attn": False,
+        "add_cross_attention": False,
     }
-    odd |= {"add_cross_attention": False}
-    wrong = [name for name, usual in odd.items() if config.get(name, usual) != usual]
+    wrong = [name for name, value in required.items() if config.get(name, value) != value]
     wrong += ["activation_function"] if config.get("activation_function", "gelu_new") != "gelu_new" else []
     if wrong:
         raise BadInput(
@@ -191,7 +196,7 @@ def _gpt2_shape(config: dict[str, Any], folder: Path) -> Shape:
 
 
 class _Tensors(Mapping[str, Tensor]):
-    """The tensors of a folder, each read when it is asked for."""
+    """The tensors of a folder, each read when it is looked up."""
 
     def __init__(self, folder: Path) -> None:
         index = folder / "model.safetensors.index.json"
@@ -284,7 +289,7 @@ def _gpt2_weights(model: Transformer) -> dict[str, Tensor]:
     return tensors
 
 
-def load_hf(model: Transformer, tensors: Mapping[str, Tensor], source: Path) -> None:
+def load_hf(model: Transformer, tensors: Mapping[str, Tensor], source: str | Path) -> None:
     """Copy tensors with Hugging Face's names into the model; BadInput if one is missing, too many, or of
     another size.
     """

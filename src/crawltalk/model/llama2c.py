@@ -27,10 +27,11 @@ _BEGIN, _END, _FIRST_BYTE = 1, 2, 3
 """Ids of <s>, </s> and <0x00>."""
 
 
-def import_llama2c(path: Path, folder: Path) -> None:
+def import_llama2c(path: str | Path, folder: str | Path) -> None:
     """Write a llama2.c model as a folder in Hugging Face's layout. Its tokens are looked for in tok*.bin
     beside it.
     """
+    path, folder = Path(path), Path(folder)
     model = read_llama2c(path)
     tokens = sorted(path.parent.glob("tok*.bin"))
     if not tokens:
@@ -39,8 +40,9 @@ def import_llama2c(path: Path, folder: Path) -> None:
     save_model(model, folder, eos=_END, bos=_BEGIN)
 
 
-def read_llama2c(path: Path) -> Transformer:
+def read_llama2c(path: str | Path) -> Transformer:
     """The model in such a file. Raises BadInput if its size is not what its header says."""
+    path = Path(path)
     data = path.read_bytes()
     if len(data) < _HEADER.size:
         raise BadInput(f"{path} is too short for a model of llama2.c")
@@ -95,11 +97,11 @@ def read_llama2c(path: Path) -> Transformer:
     return model
 
 
-def read_tokens(path: Path, count: int) -> Tokenizer:
+def read_tokens(path: str | Path, count: int) -> Tokenizer:
     """The tokens in a tok*.bin. Where a byte is a character with a token of its own, `<0xNN>` becomes a
     control token.
     """
-    data, offset = path.read_bytes(), 4
+    data, offset = Path(path).read_bytes(), 4
     pieces: list[bytes] = []
     for _ in range(count):
         if offset + 8 > len(data):

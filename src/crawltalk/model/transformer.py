@@ -5,12 +5,16 @@ The last one is what the fastest reproductions of GPT-2 use (Jordan et al. 2024,
 2025, nanochat): Qwen3's attention with value embeddings, squared ReLU, every layer's input mixed with the
 first one's, logits capped. No other library computes it.
 
-Shape suffixes: B batch, T positions in this call, S positions in the cache, D width, H query heads, K
-key/value heads, E head_dim, F inner size of the MLP, V vocabulary, N = B x T.
+Shape suffixes of tensors, here and in all of crawltalk (`x_BTD` is [batch, positions, width]):
+
+    B batch          D width             E head_dim               V vocabulary
+    T positions      H query heads       F inner size of the MLP  N = B x T
+    S cached keys    K key/value heads
 """
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -19,14 +23,14 @@ from torch.utils.checkpoint import checkpoint
 
 from crawltalk.core.errors import BadInput
 from crawltalk.model.cache import KVCache
-from crawltalk.model.functions import Gated, LinearCrossEntropy, causal_attention, normalize
+from crawltalk.model.functions import Gated, causal_attention, normalize
 from crawltalk.model.shape import Shape
 from crawltalk.recipe.cost import value_embeddings
 
-IGNORED = -100
-"""A target that the loss does not count."""
+Batch = TypeVar("Batch")
+Result = TypeVar("Result")
 SOFT_CAP = 15.0
-"""Of `speedrun`: logits x become cap x tanh(x / cap)."""
+"""The `logit_cap` of `speedrun`."""
 
 
 class RMSNorm(nn.Module):
@@ -38,7 +42,6 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        """Normalise the last dimension."""
         return normalize(x_BTD, self.eps) * self.weight
 
 
@@ -65,12 +68,8 @@ class Attention(nn.Module):
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.heads, self.kv_heads, self.head_dim, self.eps = (
-            shape.heads,
-            shape.kv_heads,
-            shape.head_dim,
-            shape.norm_eps,
-        )
+        self.heads, self.kv_heads = shape.heads, shape.kv_heads
+        self.head_dim, self.eps = shape.head_dim, shape.norm_eps
         self.rotary = shape.family != "gpt2"
         self.qkv = nn.Linear(
             shape.width, (shape.heads + 2 * shape.kv_heads) * shape.head_dim, bias=shape.biases
@@ -83,37 +82,38 @@ class Attention(nn.Module):
         self,
         x_BTD: Tensor,
         norm: nn.Module,
-        places: "Places",
+        positions: "Positions",
         layer: int,
         cache: KVCache | None,
-        more: Tensor | None,
+        value_embedding: Tensor | None,
     ) -> Tensor:
-        """Mix positions. `more`, [B, T, K x E], is added to the values."""
-        batch, steps, _ = x_BTD.shape
-        qkv = linear_of_norm(self.qkv, norm, x_BTD).view(batch, steps, -1, self.head_dim)
+        """[B, T, D] in and out. `value_embedding`, [B, T, K x E], is added to the values."""
+        batch, length, _ = x_BTD.shape
+        qkv = linear_of_norm(self.qkv, norm, x_BTD).view(batch, length, -1, self.head_dim)
         rotated = self.heads + self.kv_heads  # queries and keys are normalised and rotated in one go
         # split, not slices: its backward is one concatenation
         qk, v_BTKE = qkv.split((rotated, self.kv_heads), dim=2)
-        v_BTKE = v_BTKE if more is None else v_BTKE + more.view_as(v_BTKE)
+        if value_embedding is not None:
+            v_BTKE = v_BTKE + value_embedding.view_as(v_BTKE)
         if self.q_norm is not None and self.k_norm is not None:
             weight = torch.cat((self.q_norm.expand(self.heads, -1), self.k_norm.expand(self.kv_heads, -1)))
-            qk = places.rotate(normalize(qk, self.eps), weight)
+            qk = positions.rotate(normalize(qk, self.eps), weight)
         elif self.rotary:
-            qk = places.rotate(qk)
+            qk = positions.rotate(qk)
         q_BTHE, k_BTKE = qk.split((self.heads, self.kv_heads), dim=2)
         q_BHTE, k_BKTE, v_BKTE = q_BTHE.transpose(1, 2), k_BTKE.transpose(1, 2), v_BTKE.transpose(1, 2)
         if cache is None:
-            y_BHTE = causal_attention(q_BHTE, k_BKTE, v_BKTE, places.documents_BT)
+            y_BHTE = causal_attention(q_BHTE, k_BKTE, v_BKTE, positions.documents_BT)
         else:
             keys, values = cache.put(layer, k_BKTE, v_BKTE)
             y_BHTE = F.scaled_dot_product_attention(
-                q_BHTE, keys, values, attn_mask=places.mask, enable_gqa=self.heads != self.kv_heads
+                q_BHTE, keys, values, attn_mask=positions.mask, enable_gqa=self.heads != self.kv_heads
             )
-        return self.out(y_BHTE.transpose(1, 2).reshape(batch, steps, -1))
+        return self.out(y_BHTE.transpose(1, 2).reshape(batch, length, -1))
 
 
 class SwiGLU(nn.Module):
-    """The gated inner layer (Shazeer 2020)."""
+    """The gated MLP of Llama and Qwen3 (Shazeer 2020)."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -121,12 +121,11 @@ class SwiGLU(nn.Module):
         self.down = nn.Linear(shape.mlp, shape.width, bias=False)
 
     def forward(self, x_BTD: Tensor, norm: nn.Module) -> Tensor:
-        """Think at each position."""
         return self.down(Gated.apply(linear_of_norm(self.gate_up, norm, x_BTD)))
 
 
 class GELU(nn.Module):
-    """The inner layer of GPT-2 (Radford et al. 2019; Hendrycks and Gimpel 2016, section 2: the approximation
+    """The MLP of GPT-2 (Radford et al. 2019; Hendrycks and Gimpel 2016, section 2: the approximation
     by tanh).
     """
 
@@ -136,12 +135,11 @@ class GELU(nn.Module):
         self.down = nn.Linear(shape.mlp, shape.width)
 
     def forward(self, x_BTD: Tensor, norm: nn.Module) -> Tensor:
-        """Think at each position."""
         return self.down(F.gelu(linear_of_norm(self.up, norm, x_BTD), approximate="tanh"))
 
 
 class SquaredReLU(nn.Module):
-    """The inner layer of `speedrun` (So et al. 2021, Primer)."""
+    """The MLP of `speedrun` (So et al. 2021, Primer)."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -149,7 +147,6 @@ class SquaredReLU(nn.Module):
         self.down = nn.Linear(shape.mlp, shape.width, bias=False)
 
     def forward(self, x_BTD: Tensor, norm: nn.Module) -> Tensor:
-        """Think at each position."""
         return self.down(F.relu(linear_of_norm(self.up, norm, x_BTD)).square())
 
 
@@ -167,68 +164,85 @@ class Block(nn.Module):
         self.mlp = MLPS[shape.family](shape)
 
     def forward(
-        self, x_BTD: Tensor, places: "Places", layer: int, cache: KVCache | None, more: Tensor | None = None
+        self,
+        x_BTD: Tensor,
+        positions: "Positions",
+        layer: int,
+        cache: KVCache | None,
+        value_embedding: Tensor | None = None,
     ) -> Tensor:
-        """One layer."""
-        x_BTD = x_BTD + self.attention(x_BTD, self.attention_norm, places, layer, cache, more)
+        x_BTD = x_BTD + self.attention(x_BTD, self.attention_norm, positions, layer, cache, value_embedding)
         return x_BTD + self.mlp(x_BTD, self.mlp_norm)
 
 
 class Skips(nn.Module):
-    """What `speedrun` adds around the blocks: the first input mixed into every layer's, and value embeddings
-    in every second layer.
+    """What `speedrun` adds around the blocks: the first layer's input mixed into every layer's, and value
+    embeddings in every second layer.
     """
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.keep, self.first = (
-            nn.Parameter(torch.ones(shape.layers)),
-            nn.Parameter(torch.full((shape.layers,), 0.1)),
-        )
-        """Shares of the last layer's output and of the first layer's input."""
+        self.keep = nn.Parameter(torch.ones(shape.layers))
+        """Share of the last layer's output."""
+        self.first = nn.Parameter(torch.full((shape.layers,), 0.1))
+        """Share of the first layer's input."""
         size = shape.kv_heads * shape.head_dim
         self.values = nn.ModuleList(
             nn.Embedding(shape.vocab_size, size) for _ in range(value_embeddings(shape.layers))
         )
 
     def forward(
-        self, x_BTD: Tensor, tokens_BT: Tensor, places: "Places", cache: KVCache | None, model: "Transformer"
+        self,
+        x_BTD: Tensor,
+        tokens_BT: Tensor,
+        positions: "Positions",
+        cache: KVCache | None,
+        model: "Transformer",
     ) -> Tensor:
-        """All layers of `model`."""
+        """Run the blocks of `model` one after the other."""
         first_BTD = x_BTD = F.rms_norm(x_BTD, x_BTD.shape[-1:])
         for layer, block in enumerate(model.blocks):
             back = len(model.blocks) - 1 - layer  # the last layer has one
-            more = self.values[back // 2](tokens_BT) if back % 2 == 0 else None
+            value_embedding = self.values[back // 2](tokens_BT) if back % 2 == 0 else None
             x_BTD = self.keep[layer] * x_BTD + self.first[layer] * first_BTD
-            x_BTD = model.run(block, x_BTD, places, layer, cache, more)
+            x_BTD = model.run_block(block, x_BTD, positions, layer, cache, value_embedding)
         return x_BTD
 
 
-class Places:
-    """The positions of one call: where they are, their rotary angles (Su et al. 2021), and which cached keys
-    each query may see.
+class Positions:
+    """The positions of one call: their numbers, their rotary angles (Su et al. 2021), and which keys each query
+    may see.
     """
 
-    def __init__(self, cos: Tensor, sin: Tensor, steps: int, cache: KVCache | None) -> None:
+    def __init__(
+        self,
+        cos: Tensor,
+        sin: Tensor,
+        length: int,
+        cache: KVCache | None,
+        documents_BT: Tensor | None = None,
+    ) -> None:
+        """`cos` and `sin`: the tables of all positions, [context, E]; `length`: of this call, T."""
+        self.documents_BT = documents_BT
         self.mask: Tensor | None = None
-        self.documents_BT: Tensor | None = None
-        equal = cache is None or cache.equal_length is not None
-        start = 0 if cache is None else cache.equal_length or 0 if equal else int(cache.lengths_B.max())
-        if start + steps > len(cos):
+        """Of cached keys, [T, S] or [B, 1, T, S]; None: causal."""
+        equal = 0 if cache is None else cache.equal_length  # tokens that every row has already
+        start = int(cache.lengths_B.max()) if cache is not None and equal is None else equal or 0
+        end = start + length
+        if end > len(cos):
             raise BadInput(
-                f"{start + steps} tokens are more than the model's context of {len(cos)}; give a shorter text"
+                f"{end} tokens are more than the model's context of {len(cos)}; give a shorter text"
             )
-        if cache is None or cache.equal_length is not None:
-            self.places = torch.arange(start, start + steps, device=cos.device)  # [T]
-            # [T, 1, E]
-            self.cos, self.sin = cos[start : start + steps, None], sin[start : start + steps, None]
-            if cache is not None and steps > 1:
-                self.mask = torch.arange(start + steps, device=cos.device) <= self.places[:, None]
+        if cache is None or equal is not None:
+            self.indices = torch.arange(start, end, device=cos.device)  # [T]
+            self.cos, self.sin = cos[start:end, None], sin[start:end, None]  # [T, 1, E]
+            if cache is not None and length > 1:
+                self.mask = torch.arange(end, device=cos.device) <= self.indices[:, None]
             return
-        self.places = cache.lengths_B[:, None] + torch.arange(steps, device=cos.device)  # [B, T]
-        self.cos, self.sin = cos[self.places][:, :, None], sin[self.places][:, :, None]  # [B, T, 1, E]
-        places_S = torch.arange(start + steps, device=cos.device)
-        self.mask = (places_S <= self.places[:, :, None])[:, None]  # [B, 1, T, S]
+        self.indices = cache.lengths_B[:, None] + torch.arange(length, device=cos.device)  # [B, T]
+        self.cos, self.sin = cos[self.indices][:, :, None], sin[self.indices][:, :, None]  # [B, T, 1, E]
+        keys_S = torch.arange(end, device=cos.device)
+        self.mask = (keys_S <= self.indices[:, :, None])[:, None]  # [B, 1, T, S]
 
     def rotate(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
         """Turn the pairs (i, i + E/2) of [B, T, heads, E], times `weight` ([heads, E]), by their position's
@@ -273,10 +287,8 @@ class Transformer(nn.Module):
         self.norm = make_norm(shape)
         self.head = None if shape.tie_embeddings else nn.Linear(shape.width, shape.vocab_size, bias=False)
         self.skips = Skips(shape) if shape.family == "speedrun" else None
-        self.begins: int | None = None
-        """The token that begins a document, if attention in training is to stay within documents."""
-        self.recompute = False
-        """Whether activations are computed again on the way back (Chen et al. 2016)."""
+        self.activation_checkpointing = False
+        """Whether each block's activations are computed again in the backward pass (Chen et al. 2016)."""
         cos, sin = rope_tables(shape)
         self.register_buffer("rope_cos", cos, persistent=False)
         self.register_buffer("rope_sin", sin, persistent=False)
@@ -311,46 +323,53 @@ class Transformer(nn.Module):
         """The matrix that turns states into logits, [V, D]."""
         return self.embedding.weight if self.head is None else self.head.weight
 
-    def states(self, tokens_BT: Tensor, cache: KVCache | None = None) -> Tensor:
-        """Final normalised states, [B, T, D]."""
-        x_BTD = self.embedding(tokens_BT)
-        places = Places(self.rope_cos, self.rope_sin, tokens_BT.shape[1], cache)
+    def states(
+        self,
+        tokens_BT: Tensor,
+        cache: KVCache | None = None,
+        *,
+        documents_BT: Tensor | None = None,
+        embeddings_BTD: Tensor | None = None,
+    ) -> Tensor:
+        """Final normalised states, [B, T, D]. With a cache the tokens continue each row; see `KVCache`.
+
+        With the numbers of documents, and without a cache, attention stays within documents.
+        `embeddings_BTD` is read instead of the tokens' embeddings.
+        """
+        x_BTD = self.embedding(tokens_BT) if embeddings_BTD is None else embeddings_BTD
+        positions = Positions(self.rope_cos, self.rope_sin, tokens_BT.shape[1], cache, documents_BT)
         if self.positions is not None:
-            x_BTD = x_BTD + self.positions(places.places)
-        if self.begins is not None and cache is None:
-            places.documents_BT = (tokens_BT == self.begins).cumsum(1)
+            x_BTD = x_BTD + self.positions(positions.indices)
         if self.skips is not None:
-            return self.norm(self.skips(x_BTD, tokens_BT, places, cache, self))
+            return self.norm(self.skips(x_BTD, tokens_BT, positions, cache, self))
         for layer, block in enumerate(self.blocks):
-            x_BTD = self.run(block, x_BTD, places, layer, cache)
+            x_BTD = self.run_block(block, x_BTD, positions, layer, cache)
         return self.norm(x_BTD)
 
-    def run(self, block: nn.Module, *inputs: Any) -> Tensor:
-        """One block."""
-        if self.recompute and torch.is_grad_enabled():
+    def run_block(self, block: nn.Module, *inputs: Any) -> Tensor:
+        """The output of a block, with its activations kept or not."""
+        if self.activation_checkpointing and torch.is_grad_enabled():
             return checkpoint(block, *inputs, use_reentrant=False)
         return block(*inputs)
 
     @property
-    def cap(self) -> float | None:
-        """Of the logits."""
+    def logit_cap(self) -> float | None:
+        """Logits x become cap x tanh(x / cap); None: they stay."""
         return None if self.skips is None else SOFT_CAP
 
     def logits(self, states: Tensor) -> Tensor:
-        """Of final states, [.., D] to [.., V]."""
-        logits = F.linear(states, self.head_weight)
-        return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
+        """[.., D] to [.., V]."""
+        logits, cap = F.linear(states, self.head_weight), self.logit_cap
+        return logits if cap is None else cap * torch.tanh(logits / cap)
 
-    def forward(self, tokens_BT: Tensor, cache: KVCache | None = None) -> Tensor:
-        """Logits [B, T, V]. With a cache the tokens continue each row; see `KVCache`."""
-        return self.logits(self.states(tokens_BT, cache))
+    def forward(
+        self, tokens_BT: Tensor, cache: KVCache | None = None, documents_BT: Tensor | None = None
+    ) -> Tensor:
+        """Logits, [B, T, V]; the arguments are those of `states`."""
+        return self.logits(self.states(tokens_BT, cache, documents_BT=documents_BT))
 
-    def loss(self, tokens_BT: Tensor, targets_BT: Tensor) -> tuple[Tensor, Tensor]:
-        """Cross entropy in nats, summed over the targets that are not IGNORED, and how many those are."""
-        states_ND = self.states(tokens_BT).flatten(0, 1)
-        targets_N = targets_BT.flatten()
-        counted = targets_N != IGNORED
-        if not bool(counted.all()):  # the head is a large part of a small model: spare it what is not counted
-            states_ND, targets_N = states_ND[counted], targets_N[counted]
-        total: Tensor = LinearCrossEntropy.apply(states_ND, self.head_weight, targets_N, self.cap)
-        return total, counted.sum()
+    def compute(self, objective: Callable[["Transformer", Batch], Result], batch: Batch) -> Result:
+        """The objective of a batch. Training calls it so, because sharded weights are gathered around a method
+        of the model.
+        """
+        return objective(self, batch)

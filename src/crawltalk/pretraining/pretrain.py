@@ -3,15 +3,12 @@ Face's layout.
 """
 
 import json
-from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from crawltalk import recipe
+from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import BadInput
 from crawltalk.core.jsonl import write_jsonl
 from crawltalk.core.shards import TokenShards
@@ -19,34 +16,38 @@ from crawltalk.engine import Engine, Sampling
 from crawltalk.model.hf import save_model
 from crawltalk.model.shape import Shape
 from crawltalk.model.transformer import Transformer
-from crawltalk.recipe.cost import tied, training_flops
+from crawltalk.recipe.cost import training_flops
+from crawltalk.recipe.model import tied
 from crawltalk.run.stage import Job, Metrics
 from crawltalk.tokenizer import Tokenizer
-from crawltalk.train.loop import fit, matmul_peak
+from crawltalk.train.batches import windows
+from crawltalk.train.evaluate import bits_per_byte
+from crawltalk.train.loop import TrainingOptions, fit
+from crawltalk.train.objectives.cross_entropy import cross_entropy
+from crawltalk.train.precision import matmul_peak
 from crawltalk.train.ranks import Ranks
-from crawltalk.train.validate import bits_per_byte
 
 SAMPLE = Sampling(temperature=0.7, top_k=50, max_tokens=60)
 
 
 def pretrain(job: Job[recipe.Pretrain]) -> Metrics:
     """Train the base model; writes an HF folder with log.jsonl and samples.jsonl."""
-    config, ranks = job.config, Ranks.join(job.machine)
-    tokenizer = Tokenizer.load(job.inputs["tokenizer"])
+    config, ranks = job.config, Ranks.join(job.machine, str(job.out))
+    chat = ChatRenderer.load(job.inputs["tokenizer"])
+    tokenizer = chat.tokenizer
     train, validation = TokenShards(job.inputs["tokens"], "train"), TokenShards(job.inputs["tokens"], "val")
     if train.index.vocab_size != tokenizer.size:
         raise BadInput(
-            f"{job.inputs['tokens']} was made with a vocabulary of {train.index.vocab_size}, {job.inputs['tokenizer']} has "
-            f"{tokenizer.size}; build both again with: crawltalk tokenizer"
+            f"{job.inputs['tokens']} was made with a vocabulary of {train.index.vocab_size}, "
+            f"{job.inputs['tokenizer']} has {tokenizer.size}; build both again with: crawltalk tokenizer"
         )
     if len(train) < config.model.context + 1:
         raise BadInput(
-            f"{job.inputs['tokens']} has {len(train)} training tokens, fewer than one window of {config.model.context}; "
-            "give more documents (--tokens.include, --crawl.source) or a shorter --pretrain.model.context"
+            f"{job.inputs['tokens']} has {len(train)} training tokens, fewer than one window of "
+            f"{config.model.context}; give more documents (--tokens.include, --crawl.source) or a shorter --pretrain.model.context"
         )
     model = Transformer(shape_of(config.model, tokenizer.size))
     model.initialize(job.seed)
-    model.begins = train.index.eot if config.document_mask else None
     if config.save_keep < 1:
         raise BadInput(f"pretrain.save_keep is {config.save_keep}; keep at least 1 checkpoint to resume from")
     if config.model.family == "speedrun":
@@ -61,50 +62,45 @@ def pretrain(job: Job[recipe.Pretrain]) -> Metrics:
         f"{parameters / 1e6:.1f} M parameters, {steps} steps of {rows} x {config.model.context} tokens"
     )
 
-    def look(done: int, model: Transformer) -> dict[str, Any]:
+    def evaluate(done: int, model: Transformer) -> dict[str, Any]:
         samples = _samples(model, tokenizer, config.prompts, done)
         for sample in samples[:1]:
             job.progress.note(f"step {done}: {sample['prompt']}{sample['text']!r}")
-        return {"val_bpb": round(bits_per_byte(model, validation), 4), "samples": samples}
+        bpb = bits_per_byte(model, validation, document_mask=config.document_mask)
+        return {"val_bpb": round(bpb, 4), "samples": samples}
 
-    def keep(done: int, model: Transformer) -> None:
+    def save(done: int, model: Transformer) -> None:
         folder = job.out / "checkpoints" / f"step-{done:06d}"
         save_model(model, folder, eos=tokenizer.eot)
-        tokenizer.save(folder)
+        chat.save(folder)
 
-    metrics = fit(
-        model,
-        windows(train, rows, config.model.context, job.seed),
+    options = TrainingOptions(
         steps=steps,
         optim=config.optim,
+        machine=job.machine,
+        progress=job.progress,
         out=job.out,
         save_every=config.save_every,
-        progress=job.progress,
-        machine=job.machine,
-        look=look,
-        look_every=config.eval_every,
         save_keep=config.save_keep,
-        keep=keep,
-        keep_every=config.keep_every,
-        start=config.start,
-        ranks=ranks,
+        resume_from=config.resume_from,
+        evaluate_every=config.eval_every,
+        save_model_every=config.keep_every,
     )
+    batches = windows(train, rows, config.model.context, job.seed, document_mask=config.document_mask)
+    metrics = fit(model, batches, cross_entropy, options, evaluate=evaluate, save_model=save, ranks=ranks)
     ranks.leave()
     if ranks.rank > 0:
         return metrics
-    looks = [
-        row
-        for line in (job.out / "log.jsonl").read_text().splitlines()
-        if "samples" in (row := json.loads(line))
-    ]
-    write_jsonl(job.out / "samples.jsonl", [sample for row in looks for sample in row["samples"]])
-    tokenizer.save(job.out)
+    rows_of_log = map(json.loads, (job.out / "log.jsonl").read_text().splitlines())
+    evaluations = [row for row in rows_of_log if "samples" in row]
+    write_jsonl(job.out / "samples.jsonl", [sample for row in evaluations for sample in row["samples"]])
+    chat.save(job.out)
     save_model(model, job.out, eos=tokenizer.eot, bos=None)
     tokens = steps * rows * config.model.context
     peak = ranks.world * matmul_peak(getattr(torch, str(metrics["dtype"])), ranks.device(job.machine.device))
     flops = training_flops(config.model, tokenizer.size, 1) * float(metrics["tokens_per_second"])
     return {
-        "val_bpb": looks[-1]["val_bpb"],
+        "val_bpb": evaluations[-1]["val_bpb"],
         **metrics,
         "peak_fraction": round(flops / peak, 3),
         "peak_gflops": round(peak / 1e9),
@@ -120,18 +116,18 @@ def shape_of(model: recipe.Model, vocab_size: int) -> Shape:
     assert model.heads is not None
     assert model.kv_heads is not None
     assert model.mlp is not None
+    sizes = (model.depth, model.width, model.heads, model.kv_heads, model.head_dim, model.mlp, model.context)
+    heads_width = model.heads * model.head_dim
     wrong = ""
-    if (
-        min(model.depth, model.width, model.heads, model.kv_heads, model.head_dim, model.mlp, model.context)
-        < 1
-    ):
+    if min(sizes) < 1:
         wrong = "every size is at least 1"
     elif model.heads % model.kv_heads:
         wrong = f"heads = {model.heads} is no multiple of kv_heads = {model.kv_heads}"
-    elif model.family == "gpt2" and (
-        model.heads * model.head_dim != model.width or model.kv_heads != model.heads
-    ):
-        wrong = f"gpt2 has heads x head_dim = width and as many kv_heads, not {model.heads} x {model.head_dim} = {model.width}"
+    elif model.family == "gpt2" and (heads_width != model.width or model.kv_heads != model.heads):
+        wrong = (
+            "gpt2 has heads x head_dim = width and as many kv_heads, "
+            f"not {model.heads} x {model.head_dim} = {model.width}"
+        )
     elif model.family != "gpt2" and model.head_dim % 2:
         wrong = f"head_dim = {model.head_dim} is odd, and rotary positions turn pairs"
     if wrong:
@@ -154,43 +150,14 @@ def shape_of(model: recipe.Model, vocab_size: int) -> Shape:
     )
 
 
-def windows(
-    shards: TokenShards, rows: int, context: int, seed: int
-) -> Callable[[int], tuple[Tensor, Tensor]]:
-    """Batches for `fit`: in each pass over the shards every token is predicted once, in windows of a new
-    order and phase.
-    """
-    count = max(1, len(shards) // context)
-
-    @lru_cache(maxsize=2)
-    def order(epoch: int) -> tuple[np.ndarray, int]:
-        rng = np.random.default_rng([seed, epoch])
-        return rng.permutation(count), int(rng.integers(context))
-
-    def batch(step: int) -> tuple[Tensor, Tensor]:
-        table = np.empty((rows, context + 1), dtype=np.int64)
-        for row in range(rows):
-            epoch, place = divmod(step * rows + row, count)
-            starts, phase = order(epoch)
-            table[row] = shards.window(int(starts[place]) * context + phase, context + 1)
-        if table.max() >= shards.index.vocab_size:
-            raise BadInput(
-                f"the token shards hold the id {table.max()}, and their vocabulary ends with {shards.index.vocab_size - 1}; build"
-                " them again with: crawltalk tokenizer"
-            )
-        return torch.from_numpy(table[:, :-1].copy()), torch.from_numpy(table[:, 1:].copy())
-
-    return batch
-
-
 def _samples(
     model: Transformer, tokenizer: Tokenizer, prompts: tuple[str, ...], step: int
 ) -> list[dict[str, Any]]:
     """One continuation of each prompt."""
     if not prompts:
         return []
-    asked = [[tokenizer.eot, *tokenizer.encode(prompt)] for prompt in prompts]
-    replies = Engine(model, tokenizer).generate(asked, SAMPLE)
+    ids = [[tokenizer.eot, *tokenizer.encode(prompt)] for prompt in prompts]
+    replies = Engine(model, tokenizer).generate(ids, SAMPLE)
     return [
         {"step": step, "prompt": p, "text": tokenizer.decode(r)}
         for p, r in zip(prompts, replies, strict=True)

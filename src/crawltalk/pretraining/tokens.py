@@ -30,14 +30,14 @@ DESCRIPTION = 160
 _HEAD = TITLE + DESCRIPTION + 4
 """Characters of a text that its card depends on."""
 BATCH = 1000
-"""Documents encoded between two words of progress."""
+"""Documents that are encoded between two progress events."""
 _CHECKED = 100
 """Documents that are encoded by tiktoken, too, before all others are encoded in bulk."""
 
 
 def tokens(job: Job[recipe.Tokens]) -> Metrics:
-    """Place the documents and write the shards. The documents are read twice, one by one: to place them, and
-    to encode them.
+    """Give each document its part and write the shards. The documents are read twice, one by one: to choose,
+    and to encode.
     """
     tokenizer = Tokenizer.load(job.inputs["tokenizer"])
     documents = [
@@ -47,16 +47,16 @@ def tokens(job: Job[recipe.Tokens]) -> Metrics:
     roles = Counter(placement.role for placement in placements)
     if roles["flagship"] < job.config.flagships:
         job.progress.note(
-            f"{roles['flagship']} documents can be flagships, {job.config.flagships} were asked for"
+            f"{roles['flagship']} documents can be flagships, and tokens.flagships is {job.config.flagships}"
         )
     write_jsonl(job.out / "documents.jsonl", placements)
     dtype = "uint16" if tokenizer.size <= 2**16 else "uint32"
     training = [index for index, placement in enumerate(placements) for _ in range(placement.repeats)]
     random.Random(job.seed).shuffle(training)
     validation = [index for index, placement in enumerate(placements) if placement.role == "validation"]
-    wanted = sorted({*training, *validation})
-    encoded = _encode(job, tokenizer, wanted, dtype)
-    row = {index: number for number, index in enumerate(wanted)}
+    needed = sorted({*training, *validation})
+    encoded = _encode(job, tokenizer, needed, dtype)
+    row = {index: number for number, index in enumerate(needed)}
 
     def entries(indices: Sequence[int]) -> Iterator[tuple[str, np.ndarray, int]]:
         return ((documents[index].id, *encoded[row[index]]) for index in indices)
@@ -76,9 +76,9 @@ def tokens(job: Job[recipe.Tokens]) -> Metrics:
     }
 
 
-def _encode(job: Job[recipe.Tokens], tokenizer: Tokenizer, wanted: list[int], dtype: str) -> EncodedPieces:
-    """The ids of the wanted documents, in order. What an earlier attempt has encoded is kept."""
-    numbers, pieces = set(wanted), EncodedPieces(job.out / STATE, dtype)
+def _encode(job: Job[recipe.Tokens], tokenizer: Tokenizer, needed: list[int], dtype: str) -> EncodedPieces:
+    """The ids of the documents of these numbers, in order. What an earlier attempt has encoded is kept."""
+    numbers, pieces = set(needed), EncodedPieces(job.out / STATE, dtype)
     texts = (doc.text for number, doc in enumerate(read_documents(job.inputs["data"])) if number in numbers)
     done = 0
     while batch := list(islice(texts, BATCH)):
@@ -86,7 +86,7 @@ def _encode(job: Job[recipe.Tokens], tokenizer: Tokenizer, wanted: list[int], dt
             tokenizer.check_batches(batch[:_CHECKED])
         pieces.add(batch, lambda: tokenizer.encode_batch(batch, job.machine.workers or 1))
         done += len(batch)
-        job.progress.update(done, len(wanted), "documents")
+        job.progress.update(done, len(needed), "documents")
     return pieces
 
 
@@ -96,12 +96,13 @@ def place(documents: Sequence[Document], config: recipe.Tokens, seed: int) -> li
     Draws are by hash of seed and id, so that the order of the documents plays no role. Raises BadInput if
     `config.include` leaves fewer than two documents: one to train on, one to validate on.
     """
-    wanted = compile_pattern("tokens.include", config.include)
-    included = [index for index, document in enumerate(documents) if wanted.search(document.url)]
+    pattern = compile_pattern("tokens.include", config.include)
+    included = [index for index, document in enumerate(documents) if pattern.search(document.url)]
     if len(included) < 2:
         raise BadInput(
-            f"{len(included)} of {len(documents)} documents have a URL that matches tokens.include = {config.include!r}, and "
-            "at least 2 are needed; give another pattern with --tokens.include, or none: --tokens.include ''"
+            f"{len(included)} of {len(documents)} documents have a URL that matches "
+            f"tokens.include = {config.include!r}, and at least 2 are needed; give another pattern with "
+            "--tokens.include, or none: --tokens.include ''"
         )
     cards = [card(document.text) for document in documents]
     roles = _roles(documents, included, cards, config, seed)

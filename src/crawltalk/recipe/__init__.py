@@ -1,28 +1,27 @@
-"""Recipes: every knob there is, the layers in which they are given, and what a recipe costs. Neither torch nor numba."""
+"""Recipes: every knob there is, the layers in which they are given, what a recipe costs. Light."""
 
-from crawltalk.recipe.recipe import (
-    Crawl,
-    Data,
-    Evals,
-    Family,
-    Index,
-    Machine,
-    Model,
-    Optim,
-    Pretrain,
-    Quality,
-    Recipe,
-    Report,
-    Sft,
-    Tokenizer,
-    Tokens,
-)
+from crawltalk.recipe.crawl import Crawl
+from crawltalk.recipe.data import Data, Quality
+from crawltalk.recipe.evals import Evals
+from crawltalk.recipe.index import Index
+from crawltalk.recipe.machine import Machine
+from crawltalk.recipe.model import Family, Model
+from crawltalk.recipe.optim import Optim
+from crawltalk.recipe.pretrain import Pretrain
+from crawltalk.recipe.recipe import Recipe
+from crawltalk.recipe.report import Report
+from crawltalk.recipe.sft import Sft
+from crawltalk.recipe.stages import FurtherStage
+from crawltalk.recipe.sweep import Sweep
+from crawltalk.recipe.tokenizer import Tokenizer
+from crawltalk.recipe.tokens import Tokens
 
 __all__ = [
     "Crawl",
     "Data",
     "Evals",
     "Family",
+    "FurtherStage",
     "Index",
     "Machine",
     "Model",
@@ -32,6 +31,7 @@ __all__ = [
     "Recipe",
     "Report",
     "Sft",
+    "Sweep",
     "Tokenizer",
     "Tokens",
 ]

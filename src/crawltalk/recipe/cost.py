@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from crawltalk.recipe import Model
+from crawltalk.recipe.model import Model, inner_size, tied
 
 
 class Hardware(NamedTuple):
@@ -32,19 +32,9 @@ def _resolved(model: Model) -> tuple[int, int, int, int]:
     return width, heads, model.kv_heads or heads, model.mlp or inner_size(model, width)
 
 
-def inner_size(model: Model, width: int) -> int:
-    """Inner size of the MLP, unless the recipe gives it: about as many weights for two matrices as for three."""
-    return 4 * width if model.family in ("gpt2", "speedrun") else 3 * width
-
-
 def value_embeddings(layers: int) -> int:
     """Layers of a `speedrun` model that have one: the last, and every second before it."""
     return (layers + 1) // 2
-
-
-def tied(model: Model) -> bool:
-    """Whether embedding and head are one matrix."""
-    return model.family != "speedrun" if model.tie_embeddings is None else model.tie_embeddings
 
 
 def parameters(model: Model, vocab_size: int) -> int:
@@ -65,16 +55,12 @@ def parameters(model: Model, vocab_size: int) -> int:
 def looked_up(model: Model, vocab_size: int) -> int:
     """Parameters that are looked up, not multiplied with: embeddings that are not the head as well."""
     width, _, kv_heads, _ = _resolved(model)
-    found = 0 if tied(model) else vocab_size * width
-    found += model.context * width * (model.family == "gpt2")
-    return (
-        found
-        + (model.family == "speedrun")
-        * value_embeddings(model.depth)
-        * vocab_size
-        * kv_heads
-        * model.head_dim
-    )
+    count = 0 if tied(model) else vocab_size * width
+    if model.family == "gpt2":
+        count += model.context * width
+    if model.family == "speedrun":
+        count += value_embeddings(model.depth) * vocab_size * kv_heads * model.head_dim
+    return count
 
 
 def training_bytes(model: Model, vocab_size: int, batch_tokens: int) -> dict[str, int]:

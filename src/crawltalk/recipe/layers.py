@@ -5,21 +5,26 @@ one.
 """
 
 import dataclasses
-import difflib
-import os
+import re
 import tomllib
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from crawltalk.core.errors import BadRecipe
-from crawltalk.recipe import Machine, Optim, Recipe, cost
+from crawltalk.recipe.keys import SECTIONS, check_keys, did_you_mean, known_keys, type_of, way_out
+from crawltalk.recipe.recipe import Recipe, derive
+from crawltalk.recipe.stages import FurtherStage
 
 PRESETS = Path(__file__).parents[1] / "presets"
+NOT_INHERITED = ("resume_from",)
+"""Fields that belong to one training and not to its repetition: the checkpoint to go on from."""
+
+Section = TypeVar("Section")
 
 
 def preset_names() -> list[str]:
@@ -28,129 +33,32 @@ def preset_names() -> list[str]:
 
 
 def load_recipe(
-    source: str | Path, overlays: Sequence[Path] = (), flags: Mapping[str, str] | None = None
+    source: str | Path, overlays: Sequence[str | Path] = (), flags: Mapping[str, str] | None = None
 ) -> Recipe:
     """Merge all layers into one resolved recipe.
 
-    `source` is a preset's name or a TOML file; `flags` maps dotted keys to their text (`{"pretrain.optim.lr":
+    `source` is a preset's name or a TOML file; `flags` maps dotted keys to their text (`{"pretrain.optim.muon_lr":
     "0.01"}`).
     """
     path = Path(source)
     if path.suffix != ".toml":
         path = PRESETS / f"{source}.toml"
         if not path.exists():
-            raise BadRecipe(
-                f"no preset is called {source!r}{_did_you_mean(str(source), preset_names())}; see: crawltalk presets"
-            )
-    values = _read_layer(path)
-    for overlay in overlays:
-        values = _merge(values, _read_layer(overlay))
-    for key, text in (flags or {}).items():
-        values = _merge(values, _nest(key, _parse_flag(key, text)))
+            near = did_you_mean(str(source), preset_names())
+            raise BadRecipe(f"no preset is called {str(source)!r}{near}; see: crawltalk presets")
+    values: dict[str, Any] = {}
+    for layer in (path, *map(Path, overlays)):
+        values = _read_layer(layer, values)
+    values = _merge(values, _parse_flags(flags or {}, values))
     values.setdefault("name", path.stem)
-    try:
-        recipe = msgspec.convert(values, Recipe)
-    except msgspec.ValidationError as error:
-        raise BadRecipe(_explain(str(error))) from None
-    return derive(recipe)
+    further = _convert(values.pop("stages", {}), dict[str, FurtherStage], "stages")
+    recipe = _convert(values, Recipe)
+    stages = {name: _resolve(name, stage, values) for name, stage in further.items()}
+    return derive(dataclasses.replace(recipe, stages=stages))
 
 
-def derive(recipe: Recipe) -> Recipe:
-    """Spell out every derived field but those of `machine`, which are looked up when a stage starts."""
-    model = recipe.pretrain.model
-    width = model.width or 64 * model.depth
-    heads = model.heads or max(1, width // model.head_dim)
-    model = dataclasses.replace(
-        model,
-        width=width,
-        heads=heads,
-        kv_heads=model.kv_heads or heads,
-        mlp=model.mlp or cost.inner_size(model, width),
-        tie_embeddings=cost.tied(model),
-    )
-    tokens = recipe.pretrain.tokens or 20 * cost.parameters(model, recipe.tokenizer.vocab_size)
-    pretrain = dataclasses.replace(
-        recipe.pretrain, model=model, optim=_derive_optim(recipe.pretrain.optim, width, 0.02), tokens=tokens
-    )
-    sft = dataclasses.replace(recipe.sft, optim=_derive_optim(recipe.sft.optim, width, 0.005))
-    return dataclasses.replace(recipe, pretrain=pretrain, sft=sft)
-
-
-def _derive_optim(optim: Optim, width: int, lr: float) -> Optim:
-    scale = (256 / width) ** 0.5
-    return dataclasses.replace(
-        optim,
-        lr=lr * scale if optim.lr is None else optim.lr,
-        adam_lr=0.003 * scale if optim.adam_lr is None else optim.adam_lr,
-    )
-
-
-def derive_machine(machine: Machine) -> Machine:
-    """Look up what the recipe left open: usable cores, and a GPU if there is one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    gpu = Path("/dev/nvidiactl").exists()
-    return dataclasses.replace(
-        machine, workers=machine.workers or cores, device=machine.device or ("cuda" if gpu else "cpu")
-    )
-
-
-def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dataclass or dict -> {dotted key: value}."""
-    values = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else config
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Which fields changed between two flat configs: `["pretrain.optim.lr: 0.1 -> 0.2"]`."""
-    return [
-        f"{key}: {_show(old.get(key))} -> {_show(new.get(key))}"
-        for key in [*new, *(k for k in old if k not in new)]
-        if _plain(old.get(key)) != _plain(new.get(key))
-    ]
-
-
-def to_toml(recipe: Recipe) -> str:
-    """The recipe as TOML, every value spelled out; a value that stays absent is a comment."""
-    lines: list[str] = []
-
-    def table(values: Mapping[str, Any], path: str) -> None:
-        if path:
-            lines.append(f"\n[{path}]")
-        for key, value in values.items():
-            if not isinstance(value, dict):
-                lines.append(f"# {key}: absent" if value is None else f"{key} = {_show(value)}")
-        for key, value in values.items():
-            if isinstance(value, dict):
-                table(value, f"{path}.{key}" if path else key)
-
-    table(dataclasses.asdict(recipe), "")
-    return "\n".join(lines) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _show(value: Any) -> str:
-    if value is None:
-        return "absent"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (tuple, list)):
-        return "[" + ", ".join(_show(item) for item in value) + "]"
-    if isinstance(value, str):
-        # else JSON's string escapes are TOML's
-        return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")
-    return repr(value)
-
-
-def _read_layer(path: Path) -> dict[str, Any]:
+def _read_layer(path: Path, below: Mapping[str, Any]) -> dict[str, Any]:
+    """A TOML file, and what it extends, over the layers below."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -160,11 +68,65 @@ def _read_layer(path: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadRecipe(f"{path} is not TOML: {error}") from None
     base = values.pop("extends", None)
-    _check_keys(values, path.name)
-    if base is None:
-        return values
-    parent = PRESETS / f"{base}.toml" if base in preset_names() else path.parent / str(base)
-    return _merge(_read_layer(parent), values)
+    if base is not None:
+        parent = PRESETS / f"{base}.toml" if base in preset_names() else path.parent / str(base)
+        below = _read_layer(parent, below)
+    merged = _merge(below, values)
+    check_keys(values, known_keys(merged.get("stages", {})), path.name)
+    return merged
+
+
+def _parse_flags(flags: Mapping[str, str], below: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted flags as nested values."""
+    texts: dict[str, Any] = {}
+    for key, text in flags.items():
+        texts = _merge(texts, _nest(key, text))
+    keys = known_keys(_merge(below, texts).get("stages", {}))  # a flag may be what says a stage's kind
+    values: dict[str, Any] = {}
+    for key, text in flags.items():
+        values = _merge(values, _nest(key, _parse_flag(key, text, keys)))
+    return values
+
+
+def _parse_flag(key: str, text: str, keys: Mapping[str, Any]) -> Any:
+    hint = type_of(key, keys)
+    if hint is None:
+        raise BadRecipe(f"unknown flag --{key}{way_out(key, keys)}")
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if dataclasses.is_dataclass(hint) or typing.get_origin(hint) is dict:
+        names = ", ".join(f"--{name}" for name in keys if name.rpartition(".")[0] == key)
+        names = f"--{key}.NAME" if typing.get_origin(hint) is dict else names
+        raise BadRecipe(f"--{key} is a section; set one of its values: {names or 'it has none'}")
+    if str in kinds:
+        return text
+    if hint == tuple[str, ...] and not text.startswith("["):
+        return [part for part in text.split(",") if part]
+    if typing.get_origin(hint) is tuple and not text.startswith("["):
+        text = f"[{text}]"
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text  # the type check names the flag
+
+
+def _resolve(name: str, stage: FurtherStage, values: Mapping[str, Any]) -> FurtherStage:
+    """A further stage with its whole section: its own values over those of the section that it repeats."""
+    if not re.fullmatch("[a-z][a-z0-9_-]*", name):
+        raise BadRecipe(f"stages.{name}: a stage's name has lower-case letters, digits, - and _ only")
+    inherited = {key: value for key, value in values.get(stage.kind, {}).items() if key not in NOT_INHERITED}
+    config = _merge(inherited, stage.config or {})
+    return dataclasses.replace(stage, config=_convert(config, SECTIONS[stage.kind], f"stages.{name}.config"))
+
+
+def _convert(values: Any, kind: type[Section], prefix: str = "") -> Section:
+    """Values as a dataclass. Raises BadRecipe that names the key of a wrong type."""
+    try:
+        return msgspec.convert(values, kind)
+    except msgspec.ValidationError as error:
+        # "Expected `int`, got `str` - at `$.a.b`" -> "a.b: expected int, got str"
+        what, _, where = str(error).partition(" - at `$")
+        key = f"{prefix}{where.rstrip('`')}".lstrip(".").replace("[...]", "")
+        raise BadRecipe(f"{key}: {what[0].lower()}{what[1:]}".replace("`", "")) from None
 
 
 def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,63 +141,3 @@ def _nest(key: str, value: Any) -> dict[str, Any]:
     for part in reversed(key.split(".")):
         value = {part: value}
     return value
-
-
-def _keys(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """All dotted keys below a dataclass, with their types; a section's own key comes before its fields."""
-    for name, hint in typing.get_type_hints(kind).items():
-        yield prefix + name, hint
-        if dataclasses.is_dataclass(hint):
-            yield from _keys(typing.cast(type, hint), f"{prefix}{name}.")
-
-
-_TYPES = dict(_keys(Recipe))
-
-
-def _check_keys(values: Mapping[str, Any], where: str) -> None:
-    def walk(table: Mapping[str, Any], prefix: str) -> None:
-        for key, value in table.items():
-            path = prefix + key
-            if path not in _TYPES:
-                raise BadRecipe(
-                    f"{where}: unknown key {path!r}{_did_you_mean(path, _TYPES)}; all keys: crawltalk presets small"
-                )
-            if isinstance(value, dict):
-                walk(value, path + ".")
-
-    walk(values, "")
-
-
-def _parse_flag(key: str, text: str) -> Any:
-    if key not in _TYPES:
-        raise BadRecipe(
-            f"unknown flag --{key}{_did_you_mean(key, _TYPES)}; all keys: crawltalk presets small"
-        )
-    hint = _TYPES[key]
-    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if dataclasses.is_dataclass(hint):
-        names = ", ".join(f"--{key}.{field.name}" for field in dataclasses.fields(hint))
-        raise BadRecipe(f"--{key} is a section; set one of its values: {names or 'it has none'}")
-    if str in kinds:
-        return text
-    if hint == tuple[str, ...] and not text.startswith("["):
-        return [part for part in text.split(",") if part]
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text  # the type check names the flag
-
-
-def _did_you_mean(name: str, names: typing.Iterable[str]) -> str:
-    names = list(names)
-    last = name.rsplit(".", 1)[-1]
-    # right name, wrong section
-    same = [full for full in names if "." in full and full.rsplit(".", 1)[-1] == last]
-    near = difflib.get_close_matches(name, same or names, 1, 0.0 if same else 0.6)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def _explain(error: str) -> str:
-    """msgspec's "Expected `int`, got `str` - at `$.a.b`" -> "a.b: expected int, got str"."""
-    what, _, where = error.partition(" - at `$")
-    return f"{where.rstrip('`').lstrip('.')}: {what[0].lower()}{what[1:]}".replace("`", "")

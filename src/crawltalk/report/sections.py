@@ -1,7 +1,6 @@
 """The sections of the report, in the order of the journey."""
 
 import json
-from collections.abc import Mapping
 from html import escape
 from itertools import zip_longest
 from pathlib import Path
@@ -10,13 +9,14 @@ from typing import Any
 from crawltalk import recipe
 from crawltalk.report.html import command, conversation, lines_figure, table, text, tiles
 from crawltalk.run.manifest import Manifest, read_manifest
+from crawltalk.run.stage import Job
 
-Inputs = Mapping[str, Path]
+ReportJob = Job[recipe.Report]
 
 
 def _manifest(folder: Path) -> Manifest:
     manifest = read_manifest(folder)
-    assert manifest is not None, folder  # the engine hands finished stages only
+    assert manifest is not None, folder  # inputs are finished stages
     return manifest
 
 
@@ -26,18 +26,18 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     )
 
 
-def _run(inputs: Inputs) -> str:
-    return str(inputs["evals"].parent)  # earlier stages may be borrowed
+def _run(job: ReportJob) -> str:
+    return str(job.inputs["evals"].parent)  # earlier stages may be borrowed
 
 
 def _clip(value: str, length: int = 600) -> str:
     return value if len(value) <= length else value[:length] + " ..."
 
 
-def journey(inputs: Inputs, config: recipe.Report) -> str:
+def journey(job: ReportJob) -> str:
     """Time, CPU and memory of each stage."""
-    manifests = {name: _manifest(folder) for name, folder in inputs.items()}
-    metrics = {name: manifest.metrics for name, manifest in manifests.items()}
+    manifests = {name: _manifest(folder) for name, folder in job.inputs.items()}
+    data, base = manifests["data"].metrics, _manifest(job.model("base")).metrics
     seconds = sum(manifest.seconds for manifest in manifests.values())
     rows = [
         (name, round(m.seconds, 1), round(m.cpu_seconds, 1), round(m.peak_memory_bytes / 1e6), m.attempts)
@@ -45,28 +45,28 @@ def journey(inputs: Inputs, config: recipe.Report) -> str:
     ]
     head = tiles(
         [
-            (metrics["data"].get("pages", 0), "raw pages"),
-            (metrics["data"].get("documents", 0), "clean documents"),
-            (metrics["pretrain"].get("parameters", 0), "parameters"),
-            (metrics["pretrain"].get("tokens", 0), "training tokens"),
+            (data.get("pages", 0), "raw pages"),
+            (data.get("documents", 0), "clean documents"),
+            (base.get("parameters", 0), "parameters"),
+            (base.get("tokens", 0), "training tokens"),
             (f"{seconds / 60:.1f} min", "all stages"),
         ]
     )
     columns = ("stage", "seconds", "CPU seconds", "peak memory, MB", "attempts")
-    return head + table(columns, rows) + command(f"crawltalk status {_run(inputs)}")
+    return head + table(columns, rows) + command(f"crawltalk status {_run(job)}")
 
 
-def tokenizer(inputs: Inputs, config: recipe.Report) -> str:
+def tokenizer(job: ReportJob) -> str:
     """Figures of the tokenizer, and how it cuts a text."""
     from crawltalk.tokenizer import Tokenizer
 
-    tokens = Tokenizer.load(inputs["tokenizer"])
-    sample = _first_document(inputs)[:400]
+    tokens = Tokenizer.load(job.inputs["tokenizer"])
+    sample = _first_document(job)[:400]
     pieces = "".join(
         f'<span class="token">{escape(tokens.decode([token]))}</span>' for token in tokens.encode(sample)
     )
-    metrics = _manifest(inputs["tokenizer"]).metrics
-    mixture = _manifest(inputs["tokens"]).metrics
+    metrics = _manifest(job.inputs["tokenizer"]).metrics
+    mixture = _manifest(job.inputs["tokens"]).metrics
     return (
         table(
             ("figure", "value"),
@@ -74,19 +74,19 @@ def tokenizer(inputs: Inputs, config: recipe.Report) -> str:
         )
         + f"<h3>How it cuts a text</h3><pre>{pieces}</pre>"
         + '<p><a href="tokens.html">Type your own text, and watch words being built</a></p>'
-        + command(f'crawltalk tokens "..." --model {_run(inputs)}')
+        + command(f'crawltalk tokens "..." --model {_run(job)}')
     )
 
 
-def _first_document(inputs: Inputs) -> str:
+def _first_document(job: ReportJob) -> str:
     from crawltalk.core.documents import read_documents
 
-    return next(iter(read_documents(inputs["data"]))).text
+    return next(iter(read_documents(job.inputs["data"]))).text
 
 
-def pretrain(inputs: Inputs, config: recipe.Report) -> str:
+def pretrain(job: ReportJob) -> str:
     """Loss curve and figures of pretraining."""
-    rows = _rows(inputs["pretrain"] / "log.jsonl")
+    rows = _rows(job.model("base") / "log.jsonl")
     losses = [row for row in rows if "loss" in row]
     looks = [row for row in rows if "val_bpb" in row]
     curve = lines_figure(
@@ -101,37 +101,42 @@ def pretrain(inputs: Inputs, config: recipe.Report) -> str:
         "bits per byte",
         "Bits per byte on documents that are not trained on.",
     )
-    figures = table(("figure", "value"), list(_manifest(inputs["pretrain"]).metrics.items()))
-    return curve + held_out + figures + command(f"crawltalk pretrain {_run(inputs)}")
+    figures = table(("figure", "value"), list(_manifest(job.model("base")).metrics.items()))
+    return curve + held_out + figures + command(f"crawltalk pretrain {_run(job)}")
 
 
-def scaling(inputs: Inputs, config: recipe.Report) -> str | None:
+def scaling(job: ReportJob) -> str | None:
     """Validation loss against compute, if small models were trained for it."""
-    path = inputs["evals"].parent / "lab" / "scaling.json"
-    if not path.exists():
+    if "sweep" not in job.inputs:
         return None
-    found = json.loads(path.read_text(encoding="utf-8"))
-    rows = found["models"]
+    result = json.loads((job.inputs["sweep"] / "scaling.json").read_text(encoding="utf-8"))
+    rows = result["models"]
+    measured = _manifest(job.model("base")).metrics["val_bpb"]
     curve = lines_figure(
         [
             ("small models", [row["flop"] for row in rows], [row["bits_per_byte"] for row in rows]),
-            ("predicted", [rows[-1]["flop"], found["flop"]], [rows[-1]["bits_per_byte"], found["predicted"]]),
+            (
+                "predicted",
+                [rows[-1]["flop"], result["flop"]],
+                [rows[-1]["bits_per_byte"], result["predicted"]],
+            ),
         ],
         "FLOP",
         "bits per byte",
-        f"Small models on the same tokens; this run's own: {found['predicted']} predicted, {found['measured']} measured.",
+        "Small models on the same tokens; this run's own: "
+        f"{result['predicted']} predicted, {measured} measured.",
         log_x=True,
     )
     return (
         curve
         + table(tuple(rows[0]), [tuple(row.values()) for row in rows])
-        + command(f"crawltalk sweep {_run(inputs)}")
+        + command(f"crawltalk sweep {_run(job)}")
     )
 
 
-def base_samples(inputs: Inputs, config: recipe.Report) -> str | None:
+def base_samples(job: ReportJob) -> str | None:
     """What the base model wrote while it was trained."""
-    rows = _rows(inputs["pretrain"] / "samples.jsonl")
+    rows = _rows(job.model("base") / "samples.jsonl")
     if not rows:
         return None
     shown = "".join(
@@ -141,24 +146,27 @@ def base_samples(inputs: Inputs, config: recipe.Report) -> str | None:
     )
     intro = "<p>A base model continues internet documents; it does not answer. The first steps, and the last ones:</p>"
     beside = ""
-    for row in _rows(inputs["evals"] / "side_by_side.jsonl"):
+    for row in _rows(job.inputs["evals"] / "side_by_side.jsonl"):
         replies = [_clip(reply, 200) for reply in row["replies"]]
         beside += table([f"{row['prompt']} ... ({place + 1})" for place in range(len(replies))], [replies])
     if beside:
-        shown += f"<h3>Several samples of one prompt</h3><p>The model is a distribution: each sample is another document.</p>{beside}"
-    return intro + shown + command(f'crawltalk generate "Dysprosium" --model {_run(inputs)}')
+        shown += (
+            "<h3>Several samples of one prompt</h3>"
+            f"<p>The model is a distribution: each sample is another document.</p>{beside}"
+        )
+    return intro + shown + command(f'crawltalk generate "Dysprosium" --model {_run(job)}')
 
 
-def recall(inputs: Inputs, config: recipe.Report) -> str | None:
+def recall(job: ReportJob) -> str | None:
     """How recall grows with the number of times that a page was seen, and what is made up where there was
     none.
     """
-    rows = _rows(inputs["evals"] / "recall.jsonl")
+    rows = _rows(job.inputs["evals"] / "recall.jsonl")
     if not rows:
         return None
     intro = (
-        "<p>The base model gets the first tokens of a page and goes on. Pages that it read often it knows by heart; those after its"
-        " cutoff it makes up, in the same tone.</p>"
+        "<p>The base model gets the first tokens of a page and goes on. Pages that it read often it knows by "
+        "heart; those after its cutoff it makes up, in the same tone.</p>"
     )
     curve = lines_figure(
         [("share of tokens", [row["times"] for row in rows], [row["share"] for row in rows])],
@@ -186,32 +194,34 @@ def recall(inputs: Inputs, config: recipe.Report) -> str | None:
         ],
     )
     shown = "".join(
-        f'<div class="label">seen {row["times"]:g} times</div><pre><b>{escape(row["prompt"])}</b>{escape(_clip(row["reply"]))}</pre>'
-        f'<div class="label">the page</div><pre><b>{escape(row["prompt"])}</b>{escape(_clip(row["page"]))}</pre>'
+        f'<div class="label">seen {row["times"]:g} times</div>'
+        f"<pre><b>{escape(row['prompt'])}</b>{escape(_clip(row['reply']))}</pre>"
+        '<div class="label">the page</div>'
+        f"<pre><b>{escape(row['prompt'])}</b>{escape(_clip(row['page']))}</pre>"
         for row in (rows[0], rows[-1])
     )
-    return intro + curve + figures + shown + command(f"crawltalk show {_run(inputs)}/evals/recall.jsonl")
+    return intro + curve + figures + shown + command(f"crawltalk show {_run(job)}/evals/recall.jsonl")
 
 
-def conversations(inputs: Inputs, config: recipe.Report) -> str | None:
+def conversations(job: ReportJob) -> str | None:
     """Conversations with the assistant."""
-    rows = _rows(inputs["evals"] / "conversations.jsonl")[: config.conversations]
+    rows = _rows(job.inputs["evals"] / "conversations.jsonl")[: job.config.conversations]
     if not rows:
         return None
     talks = "".join(
         conversation([(m["role"], m["content"]) for m in row["messages"]], row["source"]) for row in rows
     )
-    return f'<div class="talks">{talks}</div>' + command(f"crawltalk chat --model {_run(inputs)}")
+    return f'<div class="talks">{talks}</div>' + command(f"crawltalk chat --model {_run(job)}")
 
 
-def evaluation(inputs: Inputs, config: recipe.Report) -> str:
+def evaluation(job: ReportJob) -> str:
     """Scores, with their number of problems and standard errors, and examples of each task."""
-    scores = json.loads((inputs["evals"] / "scores.json").read_text(encoding="utf-8"))
+    scores = json.loads((job.inputs["evals"] / "scores.json").read_text(encoding="utf-8"))
     table_rows = [
         (task, row["score"], row.get("n", ""), row.get("stderr", ""), row.get("about", ""))
         for task, row in scores.items()
     ]
-    samples = _rows(inputs["evals"] / "samples.jsonl")
+    samples = _rows(job.inputs["evals"] / "samples.jsonl")
     examples = []
     for task in dict.fromkeys(row["task"] for row in samples):
         for row in [row for row in samples if row["task"] == task][:4]:
@@ -228,13 +238,13 @@ def evaluation(inputs: Inputs, config: recipe.Report) -> str:
         table(("task", "score", "problems", "standard error", "about"), table_rows)
         + "<h3>Examples</h3>"
         + table(("task", "asked", "expected", "replied", "score"), examples)
-        + command(f"crawltalk evals {_run(inputs)}")
+        + command(f"crawltalk evals {_run(job)}")
     )
 
 
-def lineage(inputs: Inputs, config: recipe.Report) -> str:
+def lineage(job: ReportJob) -> str:
     """From which inputs and recipe each stage was made."""
-    manifests = {name: _manifest(folder) for name, folder in inputs.items()}
+    manifests = {name: _manifest(folder) for name, folder in job.inputs.items()}
     rows = [
         (
             name,
@@ -250,17 +260,18 @@ def lineage(inputs: Inputs, config: recipe.Report) -> str:
     return (
         table(("stage", "fingerprint", "made from", "started", "files"), rows)
         + f'<p class="soft">{text(last.host)}; {text(versions)}</p>'
-        + command(f"crawltalk show {_run(inputs)}")
+        + command(f"crawltalk show {_run(job)}")
     )
 
 
-def funnel(inputs: Inputs, config: recipe.Report) -> str:
+def funnel(job: ReportJob) -> str:
     """Pages left after each step, why the others went, and, where the truth is known, how right that was."""
-    data = json.loads((inputs["data"] / "funnel.json").read_text(encoding="utf-8"))
+    data = json.loads((job.inputs["data"] / "funnel.json").read_text(encoding="utf-8"))
     first = max(1, data["steps"][0]["pages"])
     bars = "".join(
         f"<tr><td>{text(row['step'])}</td><td class='number'>{text(row['pages'])}</td>"
-        f"<td class='number'>{text(row.get('bytes', row.get('characters')))} {'bytes' if 'bytes' in row else 'characters'}</td>"
+        f"<td class='number'>{text(row.get('bytes', row.get('characters')))} "
+        f"{'bytes' if 'bytes' in row else 'characters'}</td>"
         f"<td style='width:45%'><div class='bar' style='width:{100 * row['pages'] / first:.1f}%'></div></td></tr>"
         for row in data["steps"]
     )
@@ -281,12 +292,15 @@ def funnel(inputs: Inputs, config: recipe.Report) -> str:
         html += "<h3>Against the known truth</h3>" + table(
             ("step", "precision", "recall", "dropped", "expected"), verdicts
         )
-        html += f"<p>Word F1 of the extraction: {text(truth['extract_f1'])}. Planted addresses left: {text(truth['pii_left'])}.</p>"
-    run = _run(inputs)
+        html += (
+            f"<p>Word F1 of the extraction: {text(truth['extract_f1'])}. "
+            f"Planted addresses left: {text(truth['pii_left'])}.</p>"
+        )
+    run = _run(job)
     return (
         html
         + _counts(data)
-        + _duplicates(inputs, data["duplicates"])
+        + _duplicates(job, data["duplicates"])
         + command(f"crawltalk funnel {run}")
         + command(f"crawltalk show {run}/data/removed-00000.parquet --find duplicate")
     )
@@ -307,11 +321,11 @@ def _counts(data: dict[str, Any]) -> str:
     return "<h3>Languages, hosts, lengths</h3>" + table([name for pair in columns for name in pair], rows)
 
 
-def _duplicates(inputs: Inputs, duplicates: dict[str, Any]) -> str:
+def _duplicates(job: ReportJob, duplicates: dict[str, Any]) -> str:
     """Sizes of the clusters; how alike dropped pages are to those that stay; the curve that decides which
     pairs are found.
     """
-    config = _manifest(inputs["data"]).config
+    config = _manifest(job.inputs["data"]).config
     bands, rows = config["bands"], config["rows"]
     steps = [place / 50 for place in range(51)]
     seen = duplicates["similarities"]

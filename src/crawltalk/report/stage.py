@@ -1,11 +1,11 @@
 """The report: one HTML file that works offline, in light and in dark, and shows the whole journey.
 
-A section is a plain function from the stages' folders to HTML, or to None if it has nothing to show.
+A section is a plain function from the job, whose inputs are the stages' folders, to HTML, or to None if it
+has nothing to show.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.resources import files
-from pathlib import Path
 
 from crawltalk import recipe
 from crawltalk.core.files import write_atomically
@@ -14,7 +14,7 @@ from crawltalk.report.html import text
 from crawltalk.report.tokens_page import tokens_page
 from crawltalk.run.stage import Job, Metrics
 
-Section = Callable[[Mapping[str, Path], recipe.Report], str | None]
+Section = Callable[[Job[recipe.Report]], str | None]
 
 SECTIONS: dict[str, Section] = {
     "The journey": sections.journey,
@@ -35,19 +35,21 @@ def report(job: Job[recipe.Report]) -> Metrics:
     parts, links = [], []
     for index, (title, section) in enumerate(SECTIONS.items()):
         job.progress.update(index + 1, len(SECTIONS), "sections")
-        html = section(job.inputs, job.config)
+        html = section(job)
         if html is not None:
             anchor = title.lower().replace(" ", "-")
             links.append(f'<a href="#{anchor}">{text(title)}</a>')
             parts.append(f'<section id="{anchor}"><h2>{text(title)}</h2>{html}</section>')
     style = files("crawltalk.report").joinpath("style.css").read_text(encoding="utf-8")
     page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>crawltalk report</title><style>{style}</style></head><body><main><header><h1>First it crawls, then it talks</h1>"
-        "<p>From a raw web crawl to an assistant, each figure with the command that makes it. Encyclopedia text in the embedded "
-        "crawl: Wikipedia, CC BY-SA 4.0.</p></header>"
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        f"<title>crawltalk report</title><style>{style}</style></head>"
+        "<body><main><header><h1>First it crawls, then it talks</h1>"
+        "<p>From a raw web crawl to an assistant, each figure with the command that makes it. "
+        "Encyclopedia text in the embedded crawl: Wikipedia, CC BY-SA 4.0.</p></header>"
         f"<nav>{''.join(links)}</nav>{''.join(parts)}</main></body></html>\n"
     )
     write_atomically(job.out / "report.html", page.encode())
-    write_atomically(job.out / "tokens.html", tokens_page(job.inputs, job.config).encode())
+    write_atomically(job.out / "tokens.html", tokens_page(job).encode())
     return {"sections": len(parts), "bytes": len(page.encode())}

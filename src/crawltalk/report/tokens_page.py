@@ -14,12 +14,14 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from crawltalk import recipe
+from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.documents import read_documents
 from crawltalk.core.shards import TokenShards
 from crawltalk.report.html import table, text
+from crawltalk.run.stage import Job
 from crawltalk.tokenizer import Tokenizer
+from crawltalk.tokenizer.alphabet import to_text
 from crawltalk.tokenizer.files import vocabulary_name
-from crawltalk.tokenizer.tokenizer import to_text
 
 _TEXTS = 2000
 """Documents that compression is measured on."""
@@ -49,17 +51,18 @@ _INTRODUCTION = (
 )
 
 
-def tokens_page(inputs: Mapping[str, Path], config: recipe.Report) -> str:
+def tokens_page(job: Job[recipe.Report]) -> str:
     """The page, with all that it needs inside."""
-    own = Tokenizer.load(inputs["tokenizer"])
-    others = [(vocabulary_name(Path(path)), Tokenizer.load(Path(path))) for path in config.vocabularies]
-    documents = list(islice(read_documents(inputs["data"]), _TEXTS))
+    chat = ChatRenderer.load(job.inputs["tokenizer"])
+    own = chat.tokenizer
+    others = [(vocabulary_name(path), Tokenizer.load(path)) for path in job.config.vocabularies]
+    documents = list(islice(read_documents(job.inputs["data"]), _TEXTS))
     data = {
         "vocabularies": [as_json("this run", own), *(as_json(name, other) for name, other in others)],
         "sample": documents[0].text[:400],
         "word": " " + max(documents[0].text.split()[:60], key=len),
         "words": _SPELLED,
-        "chat": asdict(own.chat) if own.chat else None,
+        "chat": asdict(chat.format) if chat.format else None,
         "messages": [
             {"role": "user", "content": "What is 2 + 2? <|im_end|>"},
             {"role": "assistant", "content": "Four."},
@@ -71,7 +74,7 @@ def tokens_page(inputs: Mapping[str, Path], config: recipe.Report) -> str:
     ]
     sections += [
         _section("Bytes per token", _compression({"this run": own, **dict(others)}, documents)),
-        _section("Glitch tokens", _glitches(own, inputs)),
+        _section("Glitch tokens", _glitches(own, job)),
     ]
     assets = files("crawltalk.report")
     style = assets.joinpath("style.css").read_text(encoding="utf-8") + assets.joinpath(
@@ -143,11 +146,11 @@ def emitted(shards: TokenShards, size: int) -> np.ndarray:
     return counts
 
 
-def _glitches(tokenizer: Tokenizer, inputs: Mapping[str, Path]) -> str:
+def _glitches(tokenizer: Tokenizer, job: Job[recipe.Report]) -> str:
     """Tokens that the vocabulary has and the training text hardly: parts of longer ones, which swallowed
     them.
     """
-    shards = TokenShards(inputs["tokens"], "train")
+    shards = TokenShards(job.inputs["tokens"], "train")
     counts = emitted(shards, tokenizer.size)
     ids = np.array(sorted(index for word, index in tokenizer.words.items() if len(word) > 1))
     rare = ids[counts[ids] <= _RARE]
@@ -156,7 +159,7 @@ def _glitches(tokenizer: Tokenizer, inputs: Mapping[str, Path]) -> str:
         for index in rare[np.argsort(counts[rare], kind="stable")]
     ]
     columns = ["id", "token", "times in the training tokens"]
-    weights = _embeddings(inputs)
+    weights = _embeddings(job.model("base"))
     line = (
         f"{len(rare):,} of {len(ids):,} tokens that were merged occur at most {_RARE} times in the {len(shards):,} training tokens:"
         " longer tokens have swallowed them. Their vectors were hardly trained, which is where odd behaviour comes from."
@@ -171,9 +174,9 @@ def _glitches(tokenizer: Tokenizer, inputs: Mapping[str, Path]) -> str:
     return f'<p class="soft">{text(line)}</p>' + table(columns, rows[:_SHOWN])
 
 
-def _embeddings(inputs: Mapping[str, Path]) -> np.ndarray | None:
+def _embeddings(model: Path) -> np.ndarray | None:
     """The embedding matrix after pretraining, if there is a model."""
-    path = inputs["pretrain"] / "model.safetensors"
+    path = model / "model.safetensors"
     if not path.exists():
         return None
     from safetensors import safe_open

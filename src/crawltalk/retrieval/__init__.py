@@ -1,1 +1,1 @@
-"""Finding text: suffix arrays over a corpus."""
+"""Finding text: suffix arrays, the trace from a text back to the training data, full-text search."""

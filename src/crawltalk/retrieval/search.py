@@ -1,8 +1,8 @@
-"""Full text over a run's documents: SQLite's FTS5, from Python's standard library.
+"""Full-text search over a run's documents, by SQLite's FTS5 from Python's standard library.
 
-The index is `search.sqlite` in the run's folder, about twice as large as the text. A thread makes it at the
-first search, under the name `search.sqlite.PID.tmp`, and renames it when it is complete. It holds the
-fingerprint of the data stage, and is made anew when that has changed.
+The index is `search.sqlite` in the run's folder, about twice as large as the text. The first search starts a
+thread that builds it as `search.sqlite.PID.tmp` and renames it when it is complete. The index holds the
+fingerprint of the data stage, and is built again when that has changed.
 """
 
 import os
@@ -12,27 +12,55 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from threading import Lock, Thread
-from typing import Any
 
+import msgspec
 from pyarrow.parquet import ParquetFile
 
 from crawltalk.core.documents import titled
 from crawltalk.core.errors import BadInput, UserError
 from crawltalk.run.folder import RunFolder
 
-ROWS = 20
-"""Of one answer."""
-WORDS = 32
-"""Of a query, at most."""
-MARKS = ("\x02", "\x03")
-"""Around the words that were found, in a snippet."""
-_TABLE = "CREATE VIRTUAL TABLE pages USING fts5(title, text, url UNINDEXED, place UNINDEXED)"
-_FIND = """SELECT place, url, title, snippet(pages, 1, ?, ?, '…', 32) FROM pages WHERE pages MATCH ?
+MAX_RESULTS = 20
+"""Of one search; `offset` leads to the next ones."""
+MAX_TERMS = 32
+"""Words and phrases of a query that count."""
+MATCH_START, MATCH_END = "\x02", "\x03"
+"""Around each match in a snippet."""
+_CREATE = "CREATE VIRTUAL TABLE pages USING fts5(title, text, url UNINDEXED, place UNINDEXED)"
+_SELECT = """SELECT place, url, title, snippet(pages, 1, ?, ?, '…', 32) FROM pages WHERE pages MATCH ?
     ORDER BY bm25(pages, 4.0, 1.0) LIMIT ? OFFSET ?"""
 
 
+class SearchResult(msgspec.Struct, frozen=True):
+    """A document that matches a query."""
+
+    position: str
+    """Where it stands in the data stage's `documents-*.parquet`: the numbers of file, row group and row, as
+    `file.group.row`.
+    """
+    url: str
+    title: str
+    snippet: str
+    """Text around the matches, each between MATCH_START and MATCH_END."""
+
+
+class SearchResults(msgspec.Struct, frozen=True):
+    """The best results of a search, from an offset on."""
+
+    count: int
+    """All documents that match."""
+    results: list[SearchResult]
+
+
+class IndexProgress(msgspec.Struct, frozen=True):
+    """How far the index is: documents done, of all."""
+
+    done: int
+    total: int
+
+
 class Search:
-    """The index of one run: made when it is first asked."""
+    """The search index of one run."""
 
     def __init__(self, run: RunFolder) -> None:
         self.run, self.path = run, run.path / "search.sqlite"
@@ -41,26 +69,26 @@ class Search:
         self._thread: Thread | None = None
         self._error: OSError | sqlite3.Error | None = None
 
-    def find(self, words: str, offset: int) -> dict[str, Any]:
-        """Pages that hold all of the words ("several in quotes" next to each other), the best first, with
-        snippets.
+    def search(self, query: str, offset: int = 0) -> SearchResults | IndexProgress:
+        """Documents that hold all words of a query (and its "phrases in quotes"), the best first.
 
-        While the index is being made: how far that is, instead. Raises BadInput for a query without a word.
+        While the index is being built it returns how far that is; search again a little later. Raises BadInput
+        for a query without a word, MissingInput if the run has no documents yet, and UserError if the index
+        cannot be written.
         """
-        query = _query(words)
-        folder = self.run.finished("data")
+        match = _match_expression(query)
+        data = self.run.finished("data")
         manifest = self.run.manifest("data")
         fingerprint = manifest.fingerprint if manifest else ""
-        if _fingerprint(self.path) != fingerprint:
-            return {"indexing": self._make(folder, fingerprint)}
+        if _read_fingerprint(self.path) != fingerprint:
+            return self._start_build(data, fingerprint)
         with closing(_open(self.path)) as index:
-            count = index.execute("SELECT count(*) FROM pages WHERE pages MATCH ?", (query,)).fetchone()[0]
-            found = index.execute(_FIND, (*MARKS, query, ROWS, offset)).fetchall()
-        names = ("place", "url", "title", "snippet")
-        return {"count": count, "rows": [dict(zip(names, row, strict=True)) for row in found]}
+            count = index.execute("SELECT count(*) FROM pages WHERE pages MATCH ?", (match,)).fetchone()[0]
+            rows = index.execute(_SELECT, (MATCH_START, MATCH_END, match, MAX_RESULTS, offset)).fetchall()
+        return SearchResults(count, [SearchResult(*row) for row in rows])
 
-    def _make(self, folder: Path, fingerprint: str) -> dict[str, int]:
-        """Start the thread unless it is at work, and say how many documents of how many are done."""
+    def _start_build(self, data: Path, fingerprint: str) -> IndexProgress:
+        """Start the thread unless it is running."""
         with self._lock:
             if self._error is not None:
                 error, self._error = self._error, None
@@ -68,46 +96,45 @@ class Search:
                     f"the search index {self.path} cannot be written: {error}; make room there, then search again"
                 )
             if self._thread is None or not self._thread.is_alive():
-                self._done, self._total = 0, sum(_count(path) for path in _files(folder))
-                self._thread = Thread(target=self._build, args=(folder, fingerprint), daemon=True)
+                self._done, self._total = 0, sum(_count_rows(path) for path in _document_files(data))
+                self._thread = Thread(target=self._build, args=(data, fingerprint), daemon=True)
                 self._thread.start()
-            return {"done": self._done, "of": self._total}
+            return IndexProgress(self._done, self._total)
 
-    def _build(self, folder: Path, fingerprint: str) -> None:
+    def _build(self, data: Path, fingerprint: str) -> None:
         work = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
         try:
             work.unlink(missing_ok=True)
             with closing(sqlite3.connect(work, isolation_level=None)) as index:
-                index.executescript(f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; BEGIN; {_TABLE};")
-                index.executemany("INSERT INTO pages VALUES (?, ?, ?, ?)", self._pages(folder))
+                index.executescript(f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; BEGIN; {_CREATE};")
+                index.executemany("INSERT INTO pages VALUES (?, ?, ?, ?)", self._rows(data))
                 index.execute("CREATE TABLE made_from AS SELECT ? AS fingerprint", (fingerprint,))
                 index.execute("COMMIT")
             os.replace(work, self.path)
         except (
             OSError,
             sqlite3.Error,
-        ) as error:  # a full disk, a folder that may not be written: said at the next search
+        ) as error:  # a full disk or a read-only folder: the next search raises it
             work.unlink(missing_ok=True)
             self._error = error
 
-    def _pages(self, folder: Path) -> Iterator[tuple[str, str, str, str]]:
-        """Title, text, URL and place of each document."""
-        for number, path in enumerate(_files(folder)):
+    def _rows(self, data: Path) -> Iterator[tuple[str, str, str, str]]:
+        """(title, text, URL, position) of each document."""
+        for number, path in enumerate(_document_files(data)):
             with ParquetFile(path) as file:
                 for group in range(file.num_row_groups):
-                    for row, page in enumerate(
-                        file.read_row_group(group, columns=["text", "url"]).to_pylist()
-                    ):
-                        title, rest = titled(page)
-                        yield title, rest["text"], page["url"], f"{number}.{group}.{row}"
+                    documents = file.read_row_group(group, columns=["text", "url"]).to_pylist()
+                    for row, document in enumerate(documents):
+                        title, rest = titled(document)
+                        yield title, rest["text"], document["url"], f"{number}.{group}.{row}"
                         self._done += 1
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("documents-*.parquet"))
+def _document_files(data: Path) -> list[Path]:
+    return sorted(data.glob("documents-*.parquet"))
 
 
-def _count(path: Path) -> int:
+def _count_rows(path: Path) -> int:
     with ParquetFile(path) as file:
         return file.metadata.num_rows
 
@@ -116,8 +143,8 @@ def _open(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
 
 
-def _fingerprint(path: Path) -> str | None:
-    """What data the index was made from, None if there is none, or no index that can be read."""
+def _read_fingerprint(path: Path) -> str | None:
+    """The fingerprint of the data that an index was built from; None if there is no index that can be read."""
     if not path.exists():
         return None
     try:
@@ -127,10 +154,10 @@ def _fingerprint(path: Path) -> str | None:
         return None
 
 
-def _query(words: str) -> str:
-    """A person's words as a query of FTS5, in which none of them is an operator."""
-    parts = [part.strip('"') for part in re.findall(r'"[^"\0]*"|[^\s"\0]+', words)]
-    parts = [part for part in parts if re.search(r"\w", part)][:WORDS]
-    if not parts:
+def _match_expression(query: str) -> str:
+    """A person's query in the syntax of FTS5, so that none of its words is taken as an operator."""
+    terms = [term.strip('"') for term in re.findall(r'"[^"\0]*"|[^\s"\0]+', query)]
+    terms = [term for term in terms if re.search(r"\w", term)][:MAX_TERMS]
+    if not terms:
         raise BadInput("type a word to search for")
-    return " ".join(f'"{part}"' for part in parts)
+    return " ".join(f'"{term}"' for term in terms)

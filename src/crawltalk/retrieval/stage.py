@@ -1,4 +1,4 @@
-"""The index stage: suffix arrays over the training shards, so that any text can be traced back to its pages
+"""The index stage: suffix arrays over the training shards, with which any text can be traced back to its pages
 (`retrieval.trace`).
 """
 
@@ -12,8 +12,8 @@ from crawltalk.run.stage import Job, Metrics
 
 
 def index(job: Job[recipe.Index]) -> Metrics:
-    """Write an array for each file of the shards: train-00000.npy, 4 bytes a token. Needs some 24 bytes a
-    token of one file.
+    """Write an array for each file of the shards: train-00000.npy, 4 bytes a token. Needs about 24 bytes of
+    memory for each token of one file.
     """
     shards = TokenShards(job.inputs["tokens"], "train")
     done = 0

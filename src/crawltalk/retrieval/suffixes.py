@@ -1,6 +1,6 @@
-"""Suffix arrays: every place of every substring of a text, found in logarithmic time (Manber and Myers 1990).
+"""Suffix arrays: all positions of any substring of a text, found in logarithmic time (Manber and Myers 1990).
 
-Used to cut out text that the corpus has already (Lee et al. 2022, 4.1). The array is made by libdivsufsort
+Used to cut out text that the corpus already has (Lee et al. 2022, 4.1). The array is built by libdivsufsort
 (pydivsufsort).
 """
 
@@ -16,19 +16,19 @@ SEPARATOR = 0xFF
 
 
 def suffix_array(text: np.ndarray) -> np.ndarray:
-    """Places of all suffixes in order, int32 (int64 from 2 GiB on). `text`: (bytes,) uint8. Needs about 5 (9)
-    bytes a byte.
+    """The start positions of all suffixes in sorted order, int32 (int64 from 2 GiB on). `text`: (bytes,) uint8.
+    Needs about 5 (9) bytes of memory for each byte.
     """
     return divsufsort(np.require(text, requirements="W")) if len(text) else np.zeros(0, np.int32)
 
 
 def find(text: np.ndarray, suffixes: np.ndarray, pattern: bytes) -> np.ndarray:
-    """The places of a pattern, sorted. Text and array may be read-only files in memory."""
+    """The positions of a pattern, sorted. Text and array may be read-only memory maps."""
     if not len(text) or not pattern:
         return suffixes[:0]
 
-    def start(place: int) -> bytes:
-        return text[place : place + len(pattern)].tobytes()
+    def start(position: int) -> bytes:
+        return text[position : position + len(pattern)].tobytes()
 
     low, high = bisect_left(suffixes, pattern, key=start), bisect_right(suffixes, pattern, key=start)
     return np.sort(suffixes[low:high])
@@ -38,16 +38,16 @@ def repeated_spans(documents: Sequence[bytes], length: int) -> list[list[tuple[i
     """For each document (UTF-8) the spans of at least about `length` bytes that occur earlier, in it or in
     one before it.
 
-    Spans are (start, end) in bytes, apart from each other, and shrunk to whole characters.
+    Spans are (start, end) in bytes. They do not touch each other, and are shrunk to whole characters.
     """
     joined = bytearray().join(piece for document in documents for piece in (document, bytes([SEPARATOR])))
     text = np.frombuffer(joined, np.uint8)
     cover = _cover(text, suffix_array(text), length)
-    found, start = [], 0
+    spans, start = [], 0
     for document in documents:
-        found.append(_spans(document, cover[start : start + len(document)]))
+        spans.append(_spans(document, cover[start : start + len(document)]))
         start += len(document) + 1
-    return found
+    return spans
 
 
 def _spans(document: bytes, cover: np.ndarray) -> list[tuple[int, int]]:
@@ -66,49 +66,51 @@ def _spans(document: bytes, cover: np.ndarray) -> list[tuple[int, int]]:
 
 @njit(cache=True)
 def _smaller_neighbours(suffixes):
-    """For each place the next smaller place before and behind it in the array (-1: none)."""
+    """For each position the nearest smaller one before it and behind it in the array (-1: none)."""
     before = np.full(len(suffixes), -1, suffixes.dtype)
     behind = np.full(len(suffixes), -1, suffixes.dtype)
     stack = np.empty(len(suffixes), suffixes.dtype)
     top = 0
-    for place in suffixes:
-        while top and stack[top - 1] > place:
-            behind[stack[top - 1]] = place
+    for position in suffixes:
+        while top and stack[top - 1] > position:
+            behind[stack[top - 1]] = position
             top -= 1
         if top:
-            before[place] = stack[top - 1]
-        stack[top] = place
+            before[position] = stack[top - 1]
+        stack[top] = position
         top += 1
     return before, behind
 
 
 @njit(cache=True)
 def _mark(text, earlier, length, cover):
-    """Mark what matches from `earlier[place]` on; a match shrinks by one byte at most from place to place."""
+    """Mark in `cover` what matches the text from `earlier[position]` on. From one position to the next a match
+    shrinks by one byte at most.
+    """
     size = done = 0
-    for place in range(len(text)):
-        other = earlier[place]
+    for position in range(len(text)):
+        other = earlier[position]
         size = max(0, size - 1)
         if other < 0:
             size = 0
             continue
-        while text[place + size] != SEPARATOR and text[place + size] == text[other + size]:
+        while text[position + size] != SEPARATOR and text[position + size] == text[other + size]:
             size += 1
         if size >= length:
-            # each byte once: a long match is one at every place in it
-            cover[max(place, done) : place + size] = True
-            done = place + size
+            # each byte once: a long match goes on at every position in it
+            cover[max(position, done) : position + size] = True
+            done = position + size
 
 
 @njit(cache=True)
 def _cover(text, suffixes, length):
-    """Which bytes are part of a match of at least `length` bytes with an earlier place.
+    """Which bytes are part of a match of at least `length` bytes with an earlier position.
 
-    The longest earlier match of a place is with one of its two smaller neighbours in the suffix array
+    The longest earlier match of a position is with one of its two smaller neighbours in the suffix array
     (Crochemore and Ilie 2008).
     """
     before, behind = _smaller_neighbours(suffixes)
-    found = np.zeros(len(text), np.bool_)
-    _mark(text, before, length, found)
-    _mark(text, behind, length, found)
-    return found
+    cover = np.zeros(len(text), np.bool_)
+    _mark(text, before, length, cover)
+    _mark(text, behind, length, cover)
+    return cover

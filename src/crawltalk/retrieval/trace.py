@@ -1,8 +1,8 @@
 """From a text back to the pages that a model was trained on (OLMoTrace, Liu et al. 2025, section 3).
 
-A span is traced if its tokens stand in a row in the token shards. Suffix arrays over the shards
-(`retrieval.stage`) find the longest match of every place of a text by binary search; the shards themselves
-are what is compared with, through memory maps.
+A span is found if its tokens occur in a row in the token shards. Suffix arrays over the shards
+(`retrieval.stage`) find the longest match from every position of a text by binary search. Text and shards are
+compared through memory maps.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,26 +18,22 @@ from crawltalk.core.jsonl import read_jsonl
 from crawltalk.core.shards import TokenShards
 from crawltalk.core.types import Placement
 
-LEAST = 8
-"""Tokens of a span: of pages that `small` never trained on, 2 % of the tokens are part of such a match, 28 %
-of one of 4 tokens.
+MIN_TOKENS = 8
+"""Of a span. On pages that `small` never trained on, 2 % of the tokens are part of a match of 8 tokens, but 28 %
+of one of 4.
 """
-SOURCES = 5
-"""Documents that are named for a span, at most; those that hold it most often."""
-AROUND = 24
-"""Tokens shown on each side of a match."""
+MAX_SOURCES = 5
+"""Documents that are named for a span: those that hold it most often."""
+CONTEXT_TOKENS = 24
+"""Shown on each side of a match."""
 
 
-class Coder(Protocol):
+class TokenCodec(Protocol):
     """What a trace needs of a tokenizer."""
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of a text."""
-        ...
+    def encode(self, text: str) -> list[int]: ...
 
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The bytes of ids."""
-        ...
+    def decode_bytes(self, ids: Iterable[int]) -> bytes: ...
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,22 +45,21 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     occurrences: int
     """Of the span, in one pass over the shards."""
     excerpt: str
-    """The span where it stands first, with some text around it."""
+    """The first occurrence of the span, with some text around it."""
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True):
-    """Tokens that stand in the training data word for word, and would not with their neighbours."""
+    """A maximal run of tokens that occurs in the training data: with a neighbour it would not."""
 
     start: int
     end: int
-    """Places of tokens."""
+    """Positions in the tokens of the text."""
     bits: float
-    """How unlikely the tokens are, each by its frequency alone: -log2 of the product of their probabilities.
-    """
+    """How unlikely the tokens are by their frequencies alone: -log2 of the product of these."""
     occurrences: int
     """In one pass over the shards, where an oversampled document counts each time."""
     documents: int
-    """Different ones that hold it."""
+    """How many different ones hold it."""
     sources: list[Source]
 
     def __len__(self) -> int:
@@ -72,7 +67,7 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Passage(msgspec.Struct, frozen=True, kw_only=True):
-    """A span in the characters of a text: `text[start:end]`, whole characters only."""
+    """A span in characters: `text[start:end]`. It holds whole characters only."""
 
     start: int
     end: int
@@ -81,7 +76,7 @@ class Passage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
-    """What of a text stands in the training data."""
+    """What of a text occurs in the training data."""
 
     text: str
     tokens: int
@@ -93,18 +88,19 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
 
 def covered(spans: Iterable[Span]) -> int:
     """Tokens that are part of a span."""
-    return len({place for span in spans for place in range(span.start, span.end)})
+    return len({position for span in spans for position in range(span.start, span.end)})
 
 
 class TraceIndex:
-    """The training data of a run, ready to be searched."""
+    """The training data of a run and its suffix arrays."""
 
-    def __init__(self, index: Path, tokens: Path, coder: Coder) -> None:
+    def __init__(self, index: str | Path, tokens: str | Path, codec: TokenCodec) -> None:
         """Open the folders of the stages `index` and `tokens`. Raises MissingInput or BadInput."""
+        index, tokens = Path(index), Path(tokens)
         self.shards = TokenShards(tokens, "train")
-        self._coder = coder
+        self._codec = codec
         self._files = [
-            (np.asarray(part), _load(index / Path(file.name).with_suffix(".npy"), len(part)))
+            (np.asarray(part), _load_suffixes(index / Path(file.name).with_suffix(".npy"), len(part)))
             for file, part in zip(self.shards.split.files, self.shards.parts, strict=True)
         ]
         self._starts = np.cumsum([0, *(len(part) for part, _ in self._files)])
@@ -114,41 +110,44 @@ class TraceIndex:
         )
         self._placements = {row.id: row for row in read_jsonl(tokens / "documents.jsonl", Placement)}
 
-    def spans(self, ids: Sequence[int], *, least: int = LEAST, sources: int = SOURCES) -> list[Span]:
-        """The maximal spans of at least `least` tokens, the least likely one first. The separator of
-        documents is part of none.
+    def spans(
+        self, ids: Sequence[int], *, min_tokens: int = MIN_TOKENS, sources: int = MAX_SOURCES
+    ) -> list[Span]:
+        """The maximal spans of at least `min_tokens` tokens, the least likely one first. No span contains the
+        token that separates documents. `sources`: the most documents that are named for each.
         """
         query = np.array(ids, np.int64)
         counts = self._counts(query)
-        found = [self._span(query, counts, start, end, sources) for start, end in self._maximal(query, least)]
-        return sorted(found, key=lambda span: -span.bits)
+        maximal = self._maximal(query, min_tokens)
+        spans = [self._span(query, counts, start, end, sources) for start, end in maximal]
+        return sorted(spans, key=lambda span: -span.bits)
 
-    def trace(self, text: str, *, least: int = LEAST, sources: int = SOURCES) -> Trace:
+    def trace(self, text: str, *, min_tokens: int = MIN_TOKENS, sources: int = MAX_SOURCES) -> Trace:
         """The spans of a text, in characters.
 
-        The first word of a text is other tokens than the same word after a blank, so both are tried, and what
-        covers more counts. A text that begins or ends within a word may lose that word, and one with other
-        blanks or line breaks than its page has ends its spans there.
+        A word at the start of a text and the same word after a blank are different tokens. So the text is
+        traced both ways, and the trace that covers more tokens is returned. A text that begins or ends within
+        a word may lose that word. Where its blanks or line breaks differ from those of the page, a span ends.
         """
-        found = [self._trace(text, lead, least, sources) for lead in ("", " ")]
-        return max(found, key=lambda trace: trace.covered)
+        traces = [self._trace(text, prefix, min_tokens, sources) for prefix in ("", " ")]
+        return max(traces, key=lambda trace: trace.covered)
 
-    def _trace(self, text: str, lead: str, least: int, sources: int) -> Trace:
-        """The trace of `text`, cut into tokens as it is after `lead`."""
-        ids = self._coder.encode(lead + text)
-        ends = np.cumsum([len(self._coder.decode_bytes([token])) for token in ids]).tolist()
-        data = self._coder.decode_bytes(ids)
-        places = [len(data[:end].decode(errors="ignore")) - len(lead) for end in (0, *ends)]
-        text = data.decode(errors="replace")[len(lead) :]
-        spans = self.spans(ids, least=least, sources=sources)
+    def _trace(self, text: str, prefix: str, min_tokens: int, sources: int) -> Trace:
+        """The trace of `text`, with the tokens that it has after `prefix`."""
+        ids = self._codec.encode(prefix + text)
+        ends = np.cumsum([len(self._codec.decode_bytes([token])) for token in ids]).tolist()
+        data = self._codec.decode_bytes(ids)
+        offsets = [len(data[:end].decode(errors="ignore")) - len(prefix) for end in (0, *ends)]
+        text = data.decode(errors="replace")[len(prefix) :]
+        spans = self.spans(ids, min_tokens=min_tokens, sources=sources)
         passages = []
         for span in spans:
-            start, end = max(0, places[span.start]), places[span.end]
+            start, end = max(0, offsets[span.start]), offsets[span.end]
             passages.append(Passage(start=start, end=end, text=text[start:end], span=span))
         return Trace(text=text, tokens=len(ids), covered=covered(spans), passages=passages)
 
-    def _maximal(self, query: np.ndarray, least: int) -> list[tuple[int, int]]:
-        """(start, end) of the longest match of each place, if it is long enough and not part of the one
+    def _maximal(self, query: np.ndarray, min_tokens: int) -> list[tuple[int, int]]:
+        """(start, end) of the longest match from each position, if it is long enough and not part of the one
         before.
         """
         lengths = np.zeros(len(query), np.int64)
@@ -156,22 +155,22 @@ class TraceIndex:
             np.maximum(lengths, _longest_matches(text, suffixes, query, self.shards.index.eot), out=lengths)
         starts = np.arange(len(query))
         ends = starts + lengths
-        kept = (lengths >= least) & (np.diff(ends, prepend=0) > 0)
+        kept = (lengths >= min_tokens) & (np.diff(ends, prepend=0) > 0)
         return list(zip(starts[kept].tolist(), ends[kept].tolist(), strict=True))
 
     def _counts(self, query: np.ndarray) -> dict[int, int]:
-        """How often each token of the query stands in the shards."""
+        """How often each token of the query occurs in the shards."""
         return {
             token: sum(high - low for low, high in self._rows(np.array([token])))
             for token in set(query.tolist())
         }
 
     def _rows(self, pattern: np.ndarray) -> list[tuple[int, int]]:
-        """For each file the rows of the suffixes that begin with a pattern, from and to."""
+        """For each file the range of rows whose suffixes begin with a pattern."""
         return [_rows(text, suffixes, pattern) for text, suffixes in self._files]
 
-    def _places(self, pattern: np.ndarray) -> np.ndarray:
-        """Where a pattern stands, counted over all files, in order."""
+    def _positions(self, pattern: np.ndarray) -> np.ndarray:
+        """The positions of a pattern, counted over all files, sorted."""
         triples = zip(self._files, self._starts, self._rows(pattern), strict=False)
         return np.sort(
             np.concatenate([suffixes[low:high] + start for (_, suffixes), start, (low, high) in triples])
@@ -179,39 +178,39 @@ class TraceIndex:
 
     def _span(self, query: np.ndarray, counts: dict[int, int], start: int, end: int, sources: int) -> Span:
         pattern = query[start:end]
-        places = self._places(pattern)
-        rows = np.searchsorted(self._offsets, places, "right") - 1
+        positions = self._positions(pattern)
+        rows = np.searchsorted(self._offsets, positions, "right") - 1
         numbers, firsts, times = np.unique(self._numbers[rows], return_index=True, return_counts=True)
         shares = np.array([counts[token] for token in pattern.tolist()]) / len(self.shards)
         return Span(
             start=start,
             end=end,
             bits=round(-float(np.log2(shares).sum()), 1),
-            occurrences=len(places),
+            occurrences=len(positions),
             documents=len(numbers),
             sources=[
                 self._source(
-                    str(self._ids[numbers[rank]]), int(places[firsts[rank]]), end - start, int(times[rank])
+                    str(self._ids[numbers[rank]]), int(positions[firsts[rank]]), end - start, int(times[rank])
                 )
                 for rank in np.lexsort((firsts, -times))[:sources]
             ],
         )
 
-    def _source(self, identifier: str, place: int, length: int, times: int) -> Source:
-        row = int(np.searchsorted(self._offsets, place, "right"))
-        behind = int(self._offsets[row]) if row < len(self._offsets) else len(self.shards)
-        first = max(int(self._offsets[row - 1]) + 1, place - AROUND)
-        tokens = self.shards.window(first, min(behind, place + length + AROUND) - first).tolist()
+    def _source(self, identifier: str, position: int, length: int, times: int) -> Source:
+        row = int(np.searchsorted(self._offsets, position, "right"))
+        end = int(self._offsets[row]) if row < len(self._offsets) else len(self.shards)
+        first = max(int(self._offsets[row - 1]) + 1, position - CONTEXT_TOKENS)
+        tokens = self.shards.window(first, min(end, position + length + CONTEXT_TOKENS) - first).tolist()
         return Source(
             id=identifier,
             url=self._placements[identifier].url,
             title=self._placements[identifier].title,
             occurrences=times,
-            excerpt=self._coder.decode_bytes(tokens).decode(errors="ignore"),
+            excerpt=self._codec.decode_bytes(tokens).decode(errors="ignore"),
         )
 
 
-def _load(path: Path, tokens: int) -> np.ndarray:
+def _load_suffixes(path: Path, tokens: int) -> np.ndarray:
     again = f"build it with: crawltalk run {path.parent.parent}"
     if not path.exists():
         raise MissingInput(f"{path} is not there; {again}")
@@ -219,7 +218,7 @@ def _load(path: Path, tokens: int) -> np.ndarray:
         suffixes = np.load(path, mmap_mode="r")
     except (ValueError, EOFError) as error:
         raise BadInput(f"{path} is damaged ({error}); {again}") from None
-    if suffixes.shape != (tokens,):  # compiled loops do not look whether a place is there
+    if suffixes.shape != (tokens,):  # compiled loops do not check bounds
         raise BadInput(
             f"{path} is of other tokens than the shards, {len(suffixes):,} instead of {tokens:,}; {again}"
         )
@@ -228,22 +227,26 @@ def _load(path: Path, tokens: int) -> np.ndarray:
 
 @njit(cache=True)
 def _row(text, suffixes, query, start, end, after):
-    """The row before which `query[start:end]` belongs among the suffixes (behind those that begin with it if
-    `after`), and how many of its tokens a neighbour shares.
+    """The row before which `query[start:end]` belongs among the sorted suffixes (behind those that begin with it
+    if `after`), and how many of its tokens the suffix in the row before or behind shares.
 
-    What the suffixes around the rows in question share with the query need not be compared again (Manber and
-    Myers 1990, section 2).
+    All suffixes between two rows share with the query what both of these share with it, and that need not be
+    compared again (Manber and Myers 1990, section 2).
     """
     low, high = 0, len(suffixes)
     before = behind = 0
     while low < high:
         middle = (low + high) // 2
-        place, size = suffixes[middle], min(before, behind)
-        while start + size < end and place + size < len(text) and text[place + size] == query[start + size]:
+        position, size = suffixes[middle], min(before, behind)
+        while (
+            start + size < end
+            and position + size < len(text)
+            and text[position + size] == query[start + size]
+        ):
             size += 1
-        smaller = after  # where the query ends, all that begin with it are alike
+        smaller = after  # if the suffix begins with the whole query
         if start + size < end:
-            smaller = place + size == len(text) or text[place + size] < query[start + size]
+            smaller = position + size == len(text) or text[position + size] < query[start + size]
         if smaller:
             low, before = middle + 1, size
         else:
@@ -253,7 +256,7 @@ def _row(text, suffixes, query, start, end, after):
 
 @njit(cache=True)
 def _rows(text, suffixes, pattern):
-    """The rows of the suffixes that begin with a pattern, from and to."""
+    """The range of rows whose suffixes begin with a pattern."""
     ends = (
         _row(text, suffixes, pattern, 0, len(pattern), False),
         _row(text, suffixes, pattern, 0, len(pattern), True),
@@ -263,7 +266,7 @@ def _rows(text, suffixes, pattern):
 
 @njit(cache=True)
 def _longest_matches(text, suffixes, query, separator):
-    """For each place of the query the tokens of the longest match in the text; none goes over a separator."""
+    """From each position of the query the tokens of the longest match in the text. None contains a separator."""
     lengths = np.zeros(len(query), np.int64)
     end = len(query)
     for start in range(len(query) - 1, -1, -1):

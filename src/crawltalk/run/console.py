@@ -1,6 +1,4 @@
-"""What a person sees while stages run: a live table on a terminal, JSON lines elsewhere. The only module that
-knows rich.
-"""
+"""What a person sees while stages run: a live table on a terminal, JSON lines elsewhere."""
 
 import json
 import sys
@@ -53,7 +51,7 @@ def number(value: Any) -> str:
 def sparkline(values: Sequence[float], columns: int = 24) -> str:
     """A curve in one line: [3.0, 2.0, 1.0] -> "█▄▁"; more values than columns are averaged."""
     count = min(columns, len(values))
-    edges = [place * len(values) // count for place in range(count + 1)] if count else []
+    edges = [index * len(values) // count for index in range(count + 1)] if count else []
     means = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
     low, high = min(means, default=0.0), max(means, default=0.0)
     return "".join(
@@ -73,7 +71,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: st
 
 
 class StageBoard:
-    """Listens to `run.execute.build` and shows it."""
+    """Shows the events of `run.execute.build`."""
 
     def __init__(self, about: Mapping[str, str]) -> None:
         self.about = about

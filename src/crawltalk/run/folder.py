@@ -4,7 +4,7 @@
     runs/small/STAGE/...  manifest.json    a finished stage
     runs/small/.work/STAGE/                a stage in the making: kept after a crash, found again by its fingerprint
 
-A stage is fresh if the fingerprint of its manifest is the one that the recipe asks for. The fingerprint
+A stage is fresh if its manifest has the fingerprint that follows from the recipe. The fingerprint
 covers the stage's name and version, its section of the recipe, the seed, outside facts (the user's crawl
 files) and the fingerprints of its inputs, so a change upstream makes everything downstream stale, and
 `differences` says which field did it.
@@ -23,7 +23,9 @@ import msgspec
 from crawltalk.core.errors import BadInput, MissingInput, UserError
 from crawltalk.core.files import write_atomically
 from crawltalk.recipe import Recipe
-from crawltalk.recipe.layers import differences, flatten, load_recipe, to_toml
+from crawltalk.recipe.differences import differences, flatten
+from crawltalk.recipe.layers import load_recipe
+from crawltalk.recipe.toml import to_toml
 from crawltalk.run.manifest import Manifest, changed_files, read_manifest
 from crawltalk.run.stage import RESCUED, STATE, Stage
 
@@ -40,7 +42,7 @@ class StageState:
     stage: Stage
     state: State
     fingerprint: str
-    """The one that the recipe asks for."""
+    """The one that it has when it is built by the recipe."""
     config: dict[str, Any]
     manifest: Manifest | None
     reasons: tuple[str, ...] = ()
@@ -50,7 +52,7 @@ class StageState:
 class RunFolder:
     """A run on disk."""
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
     def exists(self) -> bool:
@@ -101,24 +103,24 @@ class RunFolder:
         for stage in stages:
             inputs = {name: states[name].fingerprint for name in stage.inputs}
             config = stage_config(stage, recipe)
-            states[stage.name] = self._state(stage, config, inputs)
+            states[stage.name] = self._state(stage, stage.key(recipe), config, inputs)
         return states
 
-    def _state(self, stage: Stage, config: dict[str, Any], inputs: dict[str, str]) -> StageState:
-        wanted = fingerprint(stage, config, inputs)
+    def _state(self, stage: Stage, key: str, config: dict[str, Any], inputs: dict[str, str]) -> StageState:
+        expected = fingerprint(stage, config, inputs)
         manifest = self.manifest(stage.name)
         if manifest is None:
             partial = (self.work(stage.name) / "fingerprint").exists()
-            return StageState(stage, "partial" if partial else "absent", wanted, config, None)
-        reasons = [f"{stage.name}.{change}" for change in differences(manifest.config, config)]
+            return StageState(stage, "partial" if partial else "absent", expected, config, None)
+        reasons = [f"{key}.{change}" for change in differences(manifest.config, config)]
         if manifest.version != stage.version:
             reasons.append(f"{stage.name}: version {manifest.version} -> {stage.version} of the code")
         reasons += [f"input {name} changed" for name in inputs if manifest.inputs.get(name) != inputs[name]]
         reasons += changed_files(self.folder(stage.name), manifest)
-        if reasons or manifest.fingerprint != wanted:
-            return StageState(stage, "stale", wanted, config, manifest, tuple(reasons))
+        if reasons or manifest.fingerprint != expected:
+            return StageState(stage, "stale", expected, config, manifest, tuple(reasons))
         own = (self.path / stage.name / "manifest.json").exists()
-        return StageState(stage, "fresh" if own else "borrowed", wanted, config, manifest)
+        return StageState(stage, "fresh" if own else "borrowed", expected, config, manifest)
 
     def borrow(self, lender: "RunFolder", stages: Sequence[Stage], recipe: Recipe) -> list[str]:
         """Use the other run's finished stages wherever they are just what `recipe` asks for. Returns their
@@ -150,7 +152,7 @@ class RunFolder:
         return work
 
     def rescue(self, state: StageState) -> Path | None:
-        """Move what a stage that gave up wants to be kept to the run's folder of such; the newest of it."""
+        """Move what a failed stage left to be kept into the run's folder of that name; the newest of it."""
         kept = None
         for path in sorted((self.work(state.stage.name) / RESCUED).glob("*")):
             kept = self.path / RESCUED / f"{state.stage.name}-{state.fingerprint[:8]}-{path.name}"
@@ -159,29 +161,29 @@ class RunFolder:
         return kept
 
     def close_work(self, state: StageState, manifest: Manifest) -> None:
-        """Write the manifest, then rename the work folder into its place. A crash in between is mended by
-        `recover`.
+        """Write the manifest, then rename the work folder to the stage's own. After a crash in between,
+        `recover` does the rest.
         """
         name = state.stage.name
         work = self.work(name)
         write_atomically(work / "manifest.json", msgspec.json.format(msgspec.json.encode(manifest)))
-        self._put_in_place(name)
+        self._move_into_place(name)
 
-    def _put_in_place(self, name: str) -> None:
-        work, place, old = self.work(name), self.path / name, self.path / WORK / f"{name}.old"
+    def _move_into_place(self, name: str) -> None:
+        work, final, old = self.work(name), self.path / name, self.path / WORK / f"{name}.old"
         (work / "fingerprint").unlink(missing_ok=True)
         shutil.rmtree(work / STATE, ignore_errors=True)
         if old.exists():
             shutil.rmtree(old)
-        if place.exists():
-            place.rename(old)
-        work.rename(place)
+        if final.exists():
+            final.rename(old)
+        work.rename(final)
         if old.exists():
             shutil.rmtree(old)
 
     def recover(self) -> None:
-        """Finish what a crash left half done: a complete work folder goes to its place, an orphaned old one
-        goes back.
+        """Finish what a crash left half done: a complete work folder becomes the stage's, an old one without
+        a successor goes back.
         """
         work = self.path / WORK
         for path in sorted(work.iterdir()) if work.exists() else []:
@@ -192,7 +194,7 @@ class RunFolder:
                 else:
                     path.rename(self.path / name)
             elif (path / "manifest.json").exists():
-                self._put_in_place(name)
+                self._move_into_place(name)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -212,7 +214,7 @@ class RunFolder:
 
 def stage_config(stage: Stage, recipe: Recipe) -> dict[str, Any]:
     """All that decides what a stage makes besides its inputs, flat."""
-    section = getattr(recipe, stage.name)
+    section = stage.config(recipe)
     external = stage.load_external_inputs()(section) if stage.external_inputs else {}
     return msgspec.to_builtins(flatten(section) | {"seed": recipe.seed} | external)
 

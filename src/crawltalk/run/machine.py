@@ -6,7 +6,7 @@ from pathlib import Path
 
 from crawltalk.core.errors import TooBig
 from crawltalk.recipe import Machine, Recipe, cost
-from crawltalk.recipe.layers import derive_machine
+from crawltalk.recipe.machine import derive_machine
 
 FLOPS_PER_CORE = 1e11
 """Sustained training FLOP/s of one CPU core with bf16 units: generous, so that the refusal errs on the side
@@ -35,16 +35,18 @@ def processor() -> str:
 
 
 class EnergyMeter:
-    """Joules that the processors take, by the kernel's counters (powercap: RAPL on Intel and AMD), where it
-    lets us read them.
+    """Joules that the processors take, by the kernel's counters (powercap: RAPL on Intel and AMD), where they
+    may be read.
     """
 
-    def __init__(self, root: Path = Path("/sys/class/powercap")) -> None:
-        self._packages = [path for path in sorted(root.glob("intel-rapl:*")) if path.name.count(":") == 1]
+    def __init__(self, root: str | Path = "/sys/class/powercap") -> None:
+        self._packages = [
+            path for path in sorted(Path(root).glob("intel-rapl:*")) if path.name.count(":") == 1
+        ]
         self._before = self._read()
 
     def joules(self) -> float | None:
-        """Since the meter was made; None if it is not known. Counters that ran over once are understood."""
+        """Since the meter was made; None if unknown. A counter may have wrapped around once."""
         now = self._read()
         if not now or not self._before:
             return None
@@ -65,9 +67,7 @@ def describe_host() -> str:
 
 
 def check_fit(recipe: Recipe) -> None:
-    """Raise TooBig, with the sum that shows why, if this machine cannot hold the model or finish within a
-    month.
-    """
+    """Raise TooBig, with the estimate, if this machine cannot hold the model or train it within a month."""
     machine = derive_machine(recipe.machine)
     if machine.force or machine.device == "cuda":
         return
@@ -80,13 +80,14 @@ def check_fit(recipe: Recipe) -> None:
     if need > have:
         terms = " + ".join(f"{name} {size / 2**30:.1f}" for name, size in parts.items())
         raise TooBig(
-            f"{count}: {terms} = {need / 2**30:.1f} GiB to train, and this machine has {have / 2**30:.1f}; {out}"
+            f"{count}: {terms} = {need / 2**30:.1f} GiB to train, "
+            f"and this machine has {have / 2**30:.1f}; {out}"
         )
     tokens = recipe.pretrain.tokens or 0
     flops = cost.training_flops(model, vocab, tokens)
     speed = FLOPS_PER_CORE * (machine.workers or 1)
     if flops > speed * PATIENCE:
         raise TooBig(
-            f"{count}: {flops:.1e} FLOP for {tokens / 1e9:.1f} billion tokens / {speed:.0e} FLOP/s of {machine.workers} CPU "
-            f"cores = {flops / speed / 86400:,.0f} days; {out}"
+            f"{count}: {flops:.1e} FLOP for {tokens / 1e9:.1f} billion tokens / {speed:.0e} FLOP/s of "
+            f"{machine.workers} CPU cores = {flops / speed / 86400:,.0f} days; {out}"
         )

@@ -11,15 +11,13 @@ from crawltalk.run.stage import STATE
 
 
 class File(msgspec.Struct, frozen=True):
-    """One artifact of a stage."""
-
     name: str
     bytes: int
     sha256: str
 
 
 class Manifest(msgspec.Struct, kw_only=True):
-    """What a finished stage was made from, what it made, and what that cost."""
+    """`manifest.json`."""
 
     stage: str
     version: int
@@ -43,14 +41,14 @@ class Manifest(msgspec.Struct, kw_only=True):
     host: str
     """Class of the machine: cores, memory, processor."""
     joules: int | None = None
-    """Of the processors while the stage ran, with whatever else ran; absent where the system does not tell."""
+    """Energy of the processors while the stage ran, other programs included; absent where it is not measured."""
     dollars: float | None = None
     """At machine.dollars_an_hour."""
 
 
-def read_manifest(folder: Path) -> Manifest | None:
+def read_manifest(folder: str | Path) -> Manifest | None:
     """The manifest of a finished stage's folder. Raises BadInput if it is damaged."""
-    path = folder / "manifest.json"
+    path = Path(folder) / "manifest.json"
     if not path.exists():
         return None
     try:
@@ -59,9 +57,9 @@ def read_manifest(folder: Path) -> Manifest | None:
         raise BadInput(f"{path} is damaged ({error}); remove the folder {folder} and run again") from None
 
 
-def changed_files(folder: Path, manifest: Manifest) -> list[str]:
+def changed_files(folder: str | Path, manifest: Manifest) -> list[str]:
     """Artifacts that are gone, or of another size than when the stage wrote them."""
-    reasons = []
+    folder, reasons = Path(folder), []
     for file in manifest.files:
         path = folder / file.name
         size = path.stat().st_size if path.exists() else None
@@ -72,9 +70,9 @@ def changed_files(folder: Path, manifest: Manifest) -> list[str]:
     return reasons
 
 
-def hash_files(folder: Path) -> list[File]:
-    """Names, sizes and hashes of all files below a folder, but for the engine's own and what only a resumption needs."""
-    files = []
+def hash_files(folder: str | Path) -> list[File]:
+    """Names, sizes and hashes of the artifacts in a folder: without the manifest, the fingerprint and STATE."""
+    folder, files = Path(folder), []
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if (

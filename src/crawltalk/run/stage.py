@@ -5,26 +5,29 @@ artifacts into `job.out`, and nowhere else. `job.out` is a work folder that outl
 job is started again it finds its partial work there, continues from it, and its result must equal that of an
 uninterrupted run byte for byte (logs of time and speed excepted). What only such a continuation needs goes
 into `job.out / STATE`. When the function returns, the engine writes the manifest, drops STATE and renames the
-folder. What a stage that gives up leaves in `job.out / RESCUED` is kept in the run's own folder of that name.
+folder. What a stage that fails leaves in `job.out / RESCUED` is kept in the run's own folder of that name.
 """
 
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TextIO, TypeVar
+from typing import Any, Generic, Literal, TextIO, TypeVar
 
+from crawltalk.core.errors import MissingInput
 from crawltalk.core.objects import load_object
-from crawltalk.recipe import Machine
+from crawltalk.recipe import Machine, Recipe
 
 STATE, RESCUED = "state", "rescued"
+ModelKind = Literal["base", "assistant", "reward"]
+"""What a model is for: to continue documents, to answer, to score answers."""
 Config = TypeVar("Config")
 Metrics = dict[str, float | int | str]
 
 
 class Progress:
-    """What a stage says while it works: JSON lines on `stream`, drawn by the console of the parent process."""
+    """What a stage reports while it works: JSON lines on `stream`, shown by the console of the parent process."""
 
     def __init__(self, stream: TextIO | None = None, stage: str = "", every: float = 0.2) -> None:
         self.stream = stream
@@ -33,8 +36,8 @@ class Progress:
         self._last = -1e9
 
     def update(self, done: float, total: float | None, unit: str, **figures: float | str) -> None:
-        """Say how far the work is (`done` of `total` units) with further figures such as loss; cheap,
-        throttled.
+        """Report `done` of `total` units, with further figures such as the loss; at most one event every
+        `every` seconds.
         """
         now = time.monotonic()
         if self.stream is None or (now - self._last < self.every and done != total):
@@ -43,11 +46,11 @@ class Progress:
         self.send("progress", done=done, total=total, unit=unit, **figures)
 
     def note(self, text: str) -> None:
-        """Say one line that a person should see, such as a sample of the model."""
+        """Report one line that a person should see, such as a sample of the model."""
         self.send("note", text=text)
 
     def warn(self, text: str) -> None:
-        """Say that something was set aside or is not as it should be; the work goes on."""
+        """Report that something was left out or is not as it should be; the work goes on."""
         self.send("warning", text=text)
 
     def send(self, event: str, **fields: Any) -> None:
@@ -72,19 +75,37 @@ class Job(Generic[Config]):
     machine: Machine
     """Resolved: workers, device and dtype are set, dtype may still be None (stage probes)."""
     progress: Progress
+    models: Mapping[str, ModelKind] = field(default_factory=dict)
+    """Those of the inputs that are models, in the order of the journey."""
+
+    def model(self, *kinds: ModelKind) -> Path:
+        """The folder of the last input that is a model of one of these kinds. Raises MissingInput."""
+        for name, kind in reversed(list(self.models.items())):
+            if kind in kinds:
+                return self.inputs[name]
+        raise MissingInput(
+            f"the stage {self.progress.stage} needs a model of the kind {' or '.join(kinds)}, and its inputs are "
+            f"{', '.join(self.inputs)}; name another stage as its `model`"
+        )
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One line of the table of contents in `crawltalk.pipeline`."""
+    """One stage of a journey (`crawltalk.pipeline`)."""
 
     name: str
-    """Its folder in the run and its section in the recipe."""
+    """Its folder in the run."""
     inputs: tuple[str, ...]
     """Stages whose folders it reads."""
     function: str
     """`module:function`, imported only when the stage runs."""
     about: str
+    section: str = ""
+    """Its section of the recipe, if that is not called as the stage is."""
+    makes: ModelKind | None = None
+    """The kind of model that lies in its folder when it is done."""
+    optional: str = ""
+    """A field of its section: without a value there, the journey does not have this stage."""
     version: int = 1
     """Raised when the code changes what the stage writes, so that older results go stale."""
     ranks: bool = False
@@ -94,9 +115,19 @@ class Stage:
     dates of files that it names.
     """
 
-    def load(self) -> Callable[[Job[Any]], Metrics]:
-        """Import the function."""
-        return load_object(self.function)
+    @property
+    def kind(self) -> str:
+        """The section of the recipe whose fields it takes."""
+        return self.section or self.name
+
+    def config(self, recipe: Recipe) -> Any:
+        """Its section of the recipe; a further stage has one of its own."""
+        further = recipe.stages.get(self.name)
+        return further.config if further else getattr(recipe, self.kind)
+
+    def key(self, recipe: Recipe) -> str:
+        """Where that section stands: `sft`, or `stages.polish.config`."""
+        return f"stages.{self.name}.config" if self.name in recipe.stages else self.kind
 
     def load_external_inputs(self) -> Callable[[Any], dict[str, Any]]:
         """Import that function."""

@@ -1,14 +1,13 @@
-"""Text to tokens and back: byte-level BPE, and the chat format.
+"""Text to tokens and back: byte-level BPE.
 
 from crawltalk.tokenizer import Tokenizer, train
 """
 
 from typing import Any
 
-from crawltalk.tokenizer.chat import ChatFormat
 from crawltalk.tokenizer.tokenizer import Tokenizer
 
-__all__ = ["ChatFormat", "Tokenizer", "train"]
+__all__ = ["Tokenizer", "train"]
 
 
 def __getattr__(name: str) -> Any:

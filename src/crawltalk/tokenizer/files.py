@@ -1,20 +1,32 @@
-"""Tokenizers in files: Hugging Face's tokenizer.json, tiktoken's lists of ranks, and merges.txt for human
-eyes.
+"""Tokenizers in files: Hugging Face's tokenizer.json, tiktoken's lists of ranks, and merges.txt for human eyes.
+`Tokenizer.load` and `Tokenizer.save` are the way in.
 """
 
 import base64
 import binascii
-import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from crawltalk.core.errors import BadInput, MissingInput
 from crawltalk.core.files import write_atomically
 from crawltalk.tokenizer import patterns
-from crawltalk.tokenizer.chat import ChatFormat, default_system, detect
-from crawltalk.tokenizer.tokenizer import Tokenizer, to_bytes, to_text
+from crawltalk.tokenizer.alphabet import to_bytes, to_text
+
+CONFIG = "tokenizer_config.json"
+
+
+class Parts(NamedTuple):
+    """What a `Tokenizer` is made of, in the order of its constructor."""
+
+    words: Mapping[bytes, int]
+    merges: Sequence[tuple[bytes, bytes]] | None
+    """None: the ids are the order."""
+    pattern: str
+    specials: Mapping[str, int]
+    eot: int | None = None
+    normal_form: Literal["NFC"] | None = None
 
 
 class Known(NamedTuple):
@@ -25,7 +37,7 @@ class Known(NamedTuple):
 
 
 def _numbered(first: int, names: Iterable[str]) -> dict[str, int]:
-    return {name: first + place for place, name in enumerate(names)}
+    return {name: first + index for index, name in enumerate(names)}
 
 
 _LLAMA3 = [
@@ -66,12 +78,8 @@ tiktoken's registry, Meta's model card.
 """
 
 
-def load(path: Path) -> Tokenizer:
-    """A tokenizer.json, a list of ranks (.tiktoken, Llama's tokenizer.model), or a folder with the former.
-
-    Raises MissingInput if nothing is there; BadInput, with the line or the merge, if it is damaged or of
-    another kind.
-    """
+def read(path: Path) -> Parts:
+    """A tokenizer.json, a list of ranks, or a folder with the former (`Tokenizer.load`)."""
     if path.is_dir():
         path = path / "tokenizer.json"
     if not path.exists():
@@ -79,12 +87,13 @@ def load(path: Path) -> Tokenizer:
     return _from_json(path) if path.suffix == ".json" else _from_ranks(path)
 
 
-def vocabulary_name(path: Path) -> str:
+def vocabulary_name(path: str | Path) -> str:
     """What to call a vocabulary by: that of the file, or of the folder where all files have the same names."""
+    path = Path(path)
     return path.resolve().parent.name if path.name in ("tokenizer.json", "tokenizer.model") else path.stem
 
 
-def _from_ranks(path: Path) -> Tokenizer:
+def _from_ranks(path: Path) -> Parts:
     words: dict[bytes, int] = {}
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         where = f"{path}, line {number}"
@@ -110,11 +119,11 @@ def _from_ranks(path: Path) -> Tokenizer:
         raise BadInput(
             f"{path} lists {len(words):,} tokens, as no vocabulary known here does; give its tokenizer.json"
         )
-    return Tokenizer(words, None, *KNOWN[len(words)])
+    return Parts(words, None, *KNOWN[len(words)])
 
 
-def _from_json(path: Path) -> Tokenizer:
-    data = _read_object(path)
+def _from_json(path: Path) -> Parts:
+    data = read_object(path)
     model = data.get("model") or {}
     if (
         model.get("type", "BPE") != "BPE"
@@ -135,16 +144,11 @@ def _from_json(path: Path) -> Tokenizer:
     kind = (data.get("normalizer") or {}).get("type")
     if kind not in (None, "NFC"):
         raise BadInput(f"{path} rewrites text before it cuts it ({kind}); crawltalk knows NFC alone")
-    config = (
-        _read_object(path.with_name("tokenizer_config.json"))
-        if path.with_name("tokenizer_config.json").exists()
-        else {}
-    )
+    beside = path.with_name(CONFIG)
+    config = read_object(beside) if beside.exists() else {}
     eos = config.get("eos_token")
     eos = eos.get("content") if isinstance(eos, dict) else eos
-    chat = _chat(path, config, specials)
-    pattern = _pattern(data.get("pre_tokenizer"), path)
-    return Tokenizer(words, merges, pattern, specials, eot=specials.get(eos), chat=chat, normal_form=kind)
+    return Parts(words, merges, _pattern(data.get("pre_tokenizer"), path), specials, specials.get(eos), kind)
 
 
 def _check(
@@ -171,20 +175,8 @@ def _check(
                 )
 
 
-def _chat(path: Path, config: Mapping[str, Any], specials: Mapping[str, int]) -> ChatFormat | None:
-    if "crawltalk_chat" in config:
-        return ChatFormat(**config["crawltalk_chat"])
-    chat = detect(specials)
-    if chat is None:
-        return None
-    template = path.with_name("chat_template.jinja")
-    written = (
-        template.read_text(encoding="utf-8") if template.exists() else str(config.get("chat_template", ""))
-    )
-    return dataclasses.replace(chat, default_system=default_system(chat, written))
-
-
-def _read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file. Raises BadInput for anything else."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -208,28 +200,25 @@ def _pattern(pre: dict[str, Any] | None, path: Path) -> str:
     raise BadInput(f"{path} splits text in a way that crawltalk does not know: {kinds}")
 
 
-def save(tokenizer: Tokenizer, folder: Path) -> None:
-    """Write tokenizer.json and tokenizer_config.json, which `transformers` loads, merges.txt, for human eyes,
-    and, where ids are ranks, tokenizer.tiktoken.
-    """
+def write(folder: Path, parts: Parts, more_config: Mapping[str, Any]) -> None:
+    """Write the files of a tokenizer (`Tokenizer.save`)."""
+    merges = parts.merges or ()
     folder.mkdir(parents=True, exist_ok=True)
     split = {
         "type": "Split",
-        "pattern": {"Regex": tokenizer.pattern},
+        "pattern": {"Regex": parts.pattern},
         "behavior": "Isolated",
         "invert": False,
     }
     level = {"add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-    vocab = {to_text(word): index for word, index in tokenizer.words.items()} | dict(tokenizer.specials)
+    vocab = {to_text(word): index for word, index in parts.words.items()} | dict(parts.specials)
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     data: dict[str, Any] = {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [
-            {"id": index, "content": name, **flags} for name, index in tokenizer.specials.items()
-        ],
-        "normalizer": {"type": tokenizer.normal_form} if tokenizer.normal_form else None,
+        "added_tokens": [{"id": index, "content": name, **flags} for name, index in parts.specials.items()],
+        "normalizer": {"type": parts.normal_form} if parts.normal_form else None,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, {"type": "ByteLevel", **level}]},
         "post_processor": None,
         "decoder": {"type": "ByteLevel", **level},
@@ -243,26 +232,22 @@ def save(tokenizer: Tokenizer, folder: Path) -> None:
             "byte_fallback": False,
             "ignore_merges": True,
             "vocab": dict(sorted(vocab.items(), key=lambda item: item[1])),
-            "merges": [[to_text(left), to_text(right)] for left, right in tokenizer.merges],
+            "merges": [[to_text(left), to_text(right)] for left, right in merges],
         },
     }
-    name = next((name for name, index in tokenizer.specials.items() if index == tokenizer.eot), None)
-    config: dict[str, Any] = {
+    name = next((name for name, index in parts.specials.items() if index == parts.eot), None)
+    config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,
         "eos_token": name,
         "model_max_length": 1_000_000_000,
+        **more_config,
     }
-    if tokenizer.chat is not None:
-        config |= {
-            "chat_template": tokenizer.chat.template(),
-            "crawltalk_chat": dataclasses.asdict(tokenizer.chat),
-        }
-    human = "".join(f"{to_text(left)} {to_text(right)}\n" for left, right in tokenizer.merges)
-    words = sorted(tokenizer.words, key=tokenizer.words.__getitem__)
-    if [tokenizer.words[word] for word in words] == list(range(len(words))):
+    human = "".join(f"{to_text(left)} {to_text(right)}\n" for left, right in merges)
+    words = sorted(parts.words, key=parts.words.__getitem__)
+    if [parts.words[word] for word in words] == list(range(len(words))):
         ranks = b"".join(b"%s %d\n" % (base64.b64encode(word), rank) for rank, word in enumerate(words))
         write_atomically(folder / "tokenizer.tiktoken", ranks)
     write_atomically(folder / "merges.txt", human.encode())
-    write_atomically(folder / "tokenizer_config.json", json.dumps(config, indent=2).encode())
+    write_atomically(folder / CONFIG, json.dumps(config, indent=2).encode())
     write_atomically(folder / "tokenizer.json", json.dumps(data, ensure_ascii=False).encode())

@@ -1,8 +1,8 @@
-"""The tokenizer of a run or of any model with byte-level BPE: encode, decode, render conversations, load and
-save.
+"""The tokenizer of a run or of any model with byte-level BPE: encode, decode, load and save.
 
-`encode` treats its text as text: a control token's name in it is spelled in ordinary tokens. Only `render`
-writes control tokens, where a conversation's structure asks for them.
+`encode` treats its text as text: a control token's name in it is spelled in ordinary tokens. Control tokens are
+written by id, by those who build a sequence: the separator of documents, the turns of a conversation
+(`chat.render`).
 """
 
 import codecs
@@ -12,26 +12,29 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import regex
 import tiktoken
 
-from crawltalk.core.errors import BadInput, UserError
-from crawltalk.core.types import Message
-from crawltalk.tokenizer import patterns
-from crawltalk.tokenizer.chat import ChatFormat, detect
+from crawltalk.core.errors import UserError
+from crawltalk.tokenizer import files, patterns
+from crawltalk.tokenizer.alphabet import to_bytes
 
 if TYPE_CHECKING:
     from crawltalk.tokenizer.bulk import BulkDecoder, BulkEncoder
 
 END_OF_TEXT = "<|endoftext|>"
+CALL_START, CALL_END = "<tool_call>", "</tool_call>"
+RESPONSE_START, RESPONSE_END = "<tool_response>", "</tool_response>"
 SPECIALS = (
     *(END_OF_TEXT, "<|im_start|>", "<|im_sep|>", "<|im_end|>"),
-    *("<|tool_start|>", "<|tool_end|>", "<|output_start|>", "<|output_end|>"),
+    *(CALL_START, CALL_END, RESPONSE_START, RESPONSE_END),
 )
-"""Our control tokens: the last ids of the vocabulary."""
+"""Our control tokens: the last ids of the vocabulary. Those of turns are named as in Phi-4's vocabulary, those of
+tools as in Qwen3's.
+"""
 ABSENT = np.uint32(2**32 - 1)
 """Stands for a byte that a vocabulary has no token for (SmolLM2 lacks 21 that hardly occur); such bytes are
 left out.
@@ -45,33 +48,8 @@ _MANY = 1000
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def _byte_alphabet() -> list[str]:
-    """A printable character for each byte, as in GPT-2's vocabulary files (Radford et al. 2019, encoder)."""
-    printable = [
-        *range(ord("!"), ord("~") + 1),
-        *range(ord("¡"), ord("¬") + 1),
-        *range(ord("®"), ord("ÿ") + 1),
-    ]
-    shifted = iter(range(256, 512))
-    return [chr(byte) if byte in printable else chr(next(shifted)) for byte in range(256)]
-
-
-ALPHABET = _byte_alphabet()
-BYTE_OF = {character: byte for byte, character in enumerate(ALPHABET)}
-
-
-def to_text(word: bytes) -> str:
-    """Bytes in the printable alphabet."""
-    return "".join(ALPHABET[byte] for byte in word)
-
-
-def to_bytes(text: str) -> bytes:
-    """The bytes behind printable characters; KeyError for a character that is none of them."""
-    return bytes(BYTE_OF[character] for character in text)
-
-
 class Tokenizer:
-    """A byte-level BPE vocabulary with its control tokens and its chat format."""
+    """A byte-level BPE vocabulary with its control tokens."""
 
     def __init__(
         self,
@@ -79,26 +57,17 @@ class Tokenizer:
         merges: Sequence[tuple[bytes, bytes]] | None,
         pattern: str,
         specials: Mapping[str, int],
-        *,
         eot: int | None = None,
-        chat: ChatFormat | None = None,
         normal_form: Literal["NFC"] | None = None,
     ) -> None:
         """`words`: bytes -> id of every ordinary token; `merges` in order, None if the ids are it; `eot`: the
         id that separates documents; `normal_form`: what text is brought into before it is cut.
         """
-        self.words, self.pattern, self.specials, self.normal_form = (
-            dict(words),
-            pattern,
-            dict(specials),
-            normal_form,
-        )
-        self.chat = chat if chat is not None else detect(self.specials)
+        self.words, self.specials = dict(words), dict(specials)
+        self.pattern, self.normal_form = pattern, normal_form
         self.size = 1 + max(*self.words.values(), *self.specials.values())
         names = [name for name in (END_OF_TEXT, "<|end_of_text|>", "</s>") if name in self.specials]
         self.eot = eot if eot is not None else self.specials[names[0]] if names else 0
-        end = {self.specials[self.chat.end]} if self.chat is not None else set()
-        self.stop_ids = frozenset({self.eot, *end})
         self._bytes = {index: word for word, index in self.words.items()}
         self._bytes |= {index: name.encode() for name, index in self.specials.items()}
         ranks = {bytes([value]): value for value in range(256)}
@@ -123,8 +92,8 @@ class Tokenizer:
 
     def steps(self, text: str) -> list[list[bytes]]:
         """How the first chunk of a text is built: its bytes, then its parts after each merge."""
-        found = regex.match(self.pattern, text)
-        return self._steps(found[0].encode(), len(self.ranks)) if found else []
+        chunk = regex.match(self.pattern, text)
+        return self._steps(chunk[0].encode(), len(self.ranks)) if chunk else []
 
     def _steps(self, word: bytes, limit: int) -> list[list[bytes]]:
         """The parts of a word after each merge of a rank below `limit`."""
@@ -132,10 +101,10 @@ class Tokenizer:
         steps = [parts]
         while len(parts) > 1:
             pairs = [self.ranks.get(left + right, limit) for left, right in pairwise(parts)]
-            place = min(range(len(pairs)), key=pairs.__getitem__)
-            if pairs[place] >= limit:
+            first = min(range(len(pairs)), key=pairs.__getitem__)
+            if pairs[first] >= limit:
                 break
-            parts = [*parts[:place], parts[place] + parts[place + 1], *parts[place + 2 :]]
+            parts = [*parts[:first], parts[first] + parts[first + 1], *parts[first + 2 :]]
             steps.append(parts)
         return steps
 
@@ -156,14 +125,12 @@ class Tokenizer:
         merges: Sequence[tuple[str, str]],
         pattern: str,
         specials: Mapping[str, int],
-        *,
         eot: int | None = None,
-        chat: ChatFormat | None = None,
     ) -> "Tokenizer":
         """From a vocabulary in the printable alphabet, in the order of ids; control tokens may be part of it."""
         words = {to_bytes(text): index for index, text in enumerate(vocab) if text not in specials}
         pairs = [(to_bytes(left), to_bytes(right)) for left, right in merges]
-        return cls(words, pairs, pattern, specials, eot=eot, chat=chat)
+        return cls(words, pairs, pattern, specials, eot)
 
     def encode(self, text: str | bytes) -> list[int]:
         """Ids of ordinary tokens; never a control token, whatever the text holds.
@@ -181,8 +148,8 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str | bytes], threads: int = 1) -> list[np.ndarray]:
         """`encode` of each text, as uint32 arrays: quicker than tiktoken from some thousand words on."""
-        found = self._bulk.encode(map(self._to_bytes, texts), threads)
-        return found if self._has_all_bytes else [ids[ids != ABSENT] for ids in found]
+        rows = self._bulk.encode(map(self._to_bytes, texts), threads)
+        return rows if self._has_all_bytes else [ids[ids != ABSENT] for ids in rows]
 
     def check_batches(self, texts: Iterable[str]) -> None:
         """Raise UserError if `encode_batch` gives other ids than tiktoken for a text's beginning or a control
@@ -244,64 +211,19 @@ class Tokenizer:
         if text := decoder.decode(b"", final=True):
             yield text
 
-    def encode_chat(self, messages: Sequence[Message], *, reply: bool = False) -> list[int]:
-        """A conversation as ids: what `render` gives, without saying who speaks."""
-        return self.render(messages, reply=reply)[0]
-
-    def render(self, messages: Sequence[Message], *, reply: bool = False) -> tuple[list[int], list[bool]]:
-        """A conversation as ids, and which of them the assistant says (its content and its end of turn).
-
-        `reply` opens a turn of the assistant at the end. Raises BadInput if the model has no chat format.
+    def save(self, folder: str | Path, config: Mapping[str, Any] | None = None) -> None:
+        """Write tokenizer.json and tokenizer_config.json, which `transformers` loads, merges.txt, for human
+        eyes, and, where ids are ranks, tokenizer.tiktoken. `config`: more entries of tokenizer_config.json.
         """
-        chat = self._chat()
-        ids: list[int] = [self.specials[chat.begin]] if chat.begin is not None else []
-        spoken = [False] * len(ids)
-        if chat.default_system is not None and (not messages or messages[0].role != "system"):
-            messages = [Message("system", chat.default_system), *messages]
-        for message in messages:
-            head, said, after = self._turn(chat, message)
-            ids += [*head, *said, *after]
-            is_spoken = message.role == "assistant"
-            spoken += [*(False for _ in head), *(is_spoken for _ in said), *(False for _ in after)]
-        if reply:
-            head = self._open_turn(chat, "assistant")
-            ids += head
-            spoken += [False] * len(head)
-        return ids, spoken
-
-    def turn_size(self, message: Message) -> int:
-        """Tokens that a turn adds to a conversation. Raises BadInput if the model has no chat format."""
-        return sum(map(len, self._turn(self._chat(), message)))
-
-    def _chat(self) -> ChatFormat:
-        if self.chat is None:
-            raise BadInput("this is a base model: it has no chat format; use: crawltalk generate")
-        return self.chat
-
-    def _turn(self, chat: ChatFormat, message: Message) -> tuple[list[int], list[int], list[int]]:
-        """What opens a turn, what is said in it, what follows."""
-        said = [*self.encode(message.content), self.specials[chat.end]]
-        return self._open_turn(chat, message.role), said, self.encode(chat.after)
-
-    def _open_turn(self, chat: ChatFormat, role: str) -> list[int]:
-        if chat.role_end is None:
-            return [self.specials[chat.start], *self.encode(role + chat.gap)]
-        return [
-            self.specials[chat.start],
-            *self.encode(role),
-            self.specials[chat.role_end],
-            *self.encode(chat.gap),
-        ]
-
-    def save(self, folder: Path) -> None:
-        """Write it for ourselves and for other libraries (`files.save`)."""
-        from crawltalk.tokenizer import files
-
-        files.save(self, folder)
+        parts = files.Parts(self.words, self.merges, self.pattern, self.specials, self.eot, self.normal_form)
+        files.write(Path(folder), parts, config or {})
 
     @classmethod
-    def load(cls, path: Path) -> "Tokenizer":
-        """Read a tokenizer.json, a .tiktoken list or a folder (`files.load`)."""
-        from crawltalk.tokenizer import files
+    def load(cls, path: str | Path) -> "Tokenizer":
+        """Read a tokenizer.json, a list of ranks (.tiktoken, Llama's tokenizer.model), or a folder with the
+        former.
 
-        return files.load(path)
+        Raises MissingInput if nothing is there; BadInput, with the line or the merge, if it is damaged or of
+        another kind.
+        """
+        return cls(*files.read(Path(path)))

@@ -1,1 +1,1 @@
-"""The one training loop, its optimizers and its schedule."""
+"""The one training loop, and its parts: batches, objectives, optimizers, checkpoints, ranks."""

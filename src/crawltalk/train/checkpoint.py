@@ -1,7 +1,7 @@
-"""Checkpoints: all state of a training run in one safetensors file, its step and dtype in the header. No
-pickle.
+"""Checkpoints: all that a training changes in one safetensors file, its step and dtype in the header. No pickle.
 
-A folder of them holds `step-000100.safetensors`, ... of which the newest ones are kept.
+A folder of them holds `step-000100.safetensors`, ... of which the newest ones are kept. Frozen weights are not in
+it: they are what they were when the training began.
 """
 
 import os
@@ -15,42 +15,42 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from crawltalk.core.errors import BadInput, MissingInput
-from crawltalk.train.sharding import like, whole
+from crawltalk.train.optimizers import trained_weights
+from crawltalk.train.sharding import full_tensor, shard_like
 
 
-def path_of(folder: Path, step: int) -> Path:
+def path_of(folder: str | Path, step: int) -> Path:
     """The file of the state after `step` steps."""
-    return folder / f"step-{step:06d}.safetensors"
+    return Path(folder) / f"step-{step:06d}.safetensors"
 
 
-def all_in(folder: Path) -> list[tuple[int, Path]]:
+def all_in(folder: str | Path) -> list[tuple[int, Path]]:
     """(steps done, file), oldest first."""
-    files = folder.glob("step-*.safetensors")
+    files = Path(folder).glob("step-*.safetensors")
     return sorted((int(path.stem.removeprefix("step-")), path) for path in files)
 
 
-def keep_newest(folder: Path, count: int) -> None:
+def keep_newest(folder: str | Path, count: int) -> None:
     """Remove all but the newest ones."""
     for _, path in all_in(folder)[:-count]:
         path.unlink()
 
 
 def collect(model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
-    """All state by name, whole. All ranks that share weights must call it."""
+    """All state by name, in full tensors. All ranks that share weights must call it."""
     tensors: dict[str, Tensor] = {
-        f"model.{name}": whole(weight.detach()) for name, weight in model.named_parameters()
+        f"model.{name}": full_tensor(weight.detach()) for name, weight in trained_weights(model).items()
     }
     for index, optimizer in enumerate(optimizers):
         for key, state in optimizer.state_dict()["state"].items():
             for name, value in state.items():
-                tensors[f"optimizer.{index}.{key}.{name}"] = whole(torch.as_tensor(value)).clone()
+                tensors[f"optimizer.{index}.{key}.{name}"] = full_tensor(torch.as_tensor(value)).clone()
     return tensors
 
 
-def save(path: Path, tensors: dict[str, Tensor], step: int, dtype: str) -> None:
-    """Write what `collect` found after `step` steps, atomically. `dtype` is what matrix products are computed
-    in.
-    """
+def save(path: str | Path, tensors: dict[str, Tensor], step: int, dtype: str) -> None:
+    """Write what `collect` returned after `step` steps, atomically. `dtype` is that of matrix products."""
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     save_file(tensors, temporary, metadata={"step": str(step), "dtype": dtype})
@@ -59,8 +59,9 @@ def save(path: Path, tensors: dict[str, Tensor], step: int, dtype: str) -> None:
     temporary.replace(path)
 
 
-def header(path: Path) -> tuple[int, str]:
+def header(path: str | Path) -> tuple[int, str]:
     """(steps done, dtype of matrix products). Raises MissingInput, or BadInput if that is no checkpoint."""
+    path = Path(path)
     if not path.is_file():
         raise MissingInput(f"{path} is not there; checkpoints that were kept are in RUN/rescued")
     try:
@@ -71,19 +72,19 @@ def header(path: Path) -> tuple[int, str]:
         raise BadInput(f"{path} is no checkpoint; give a file that a training left in RUN/rescued") from None
 
 
-def load(path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+def load(path: str | Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
     """Put the state back. Raises BadInput for a file of another model."""
     with safe_open(path, "pt") as file:
         names = list(file.keys())
-        weights = dict(model.named_parameters())
+        weights = trained_weights(model)
         shapes = {name: file.get_slice(name).get_shape() for name in names if name.startswith("model.")}
         if shapes != {f"model.{name}": list(weight.shape) for name, weight in weights.items()}:
             raise BadInput(
-                f"{path} is a checkpoint of another model; remove it, or give the right one as start"
+                f"{path} is a checkpoint of another model; remove it, or give the right one as resume_from"
             )
         with torch.no_grad():
             for name, weight in weights.items():
-                weight.copy_(like(file.get_tensor(f"model.{name}"), weight))
+                weight.copy_(shard_like(file.get_tensor(f"model.{name}"), weight))
         for index, optimizer in enumerate(optimizers):
             state: dict[int, dict[str, Any]] = {}
             parameters = [weight for group in optimizer.param_groups for weight in group["params"]]
@@ -93,7 +94,7 @@ def load(path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimize
                     _, key, field = rest.split(".", 2)
                     value, weight = file.get_tensor(name), parameters[int(key)]
                     state.setdefault(int(key), {})[field] = (
-                        like(value, weight) if value.shape == weight.shape else value
+                        shard_like(value, weight) if value.shape == weight.shape else value
                     )
             optimizer.load_state_dict(
                 {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}

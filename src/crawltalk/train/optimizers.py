@@ -7,59 +7,72 @@ import torch
 from torch import Tensor, nn
 
 from crawltalk.recipe import Optim
-from crawltalk.train.sharding import like, whole
+from crawltalk.train.sharding import full_tensor, shard_like
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic iteration (Jordan et al. 2024, Muon)."""
 
 
+def trained_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The weights that are not frozen, by name."""
+    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+
+
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """(the blocks' matrices, for Muon; embeddings, head and norms, for AdamW)."""
-    named = list(model.named_parameters())
-    matrices = [p for name, p in named if p.ndim == 2 and name.startswith("blocks.")]
-    chosen = {id(p) for p in matrices}
-    return matrices, [p for _, p in named if id(p) not in chosen]
+    """(the blocks' matrices, for Muon; embeddings, head and norms, for AdamW), without what is frozen."""
+    trained = trained_weights(model)
+    matrices = [name for name, weight in trained.items() if weight.ndim == 2 and name.startswith("blocks.")]
+    return [trained.pop(name) for name in matrices], list(trained.values())
 
 
-def make_optimizers(model: nn.Module, config: Optim) -> tuple["Muon", torch.optim.AdamW]:
-    """Muon for the matrices of the blocks, AdamW for the rest."""
+def make_optimizers(
+    model: nn.Module, config: Optim, dtype: torch.dtype = torch.float32
+) -> tuple["Muon", torch.optim.AdamW]:
+    """Muon for the matrices of the blocks, iterated in `dtype`, and AdamW for the rest; either may have none."""
     matrices, rest = split_parameters(model)
-    assert config.lr is not None
-    assert config.adam_lr is not None
-    return (
-        Muon(matrices, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay),
-        torch.optim.AdamW(
-            rest,
-            lr=config.adam_lr,
-            betas=(config.beta1, config.beta2),
-            eps=1e-8,
-            weight_decay=0.0,
-            foreach=True,
-        ),
+    assert config.muon_lr is not None
+    assert config.adamw_lr is not None
+    muon = Muon(
+        matrices,
+        lr=config.muon_lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        dtype=dtype,
     )
+    adamw = torch.optim.AdamW(
+        [{"params": rest}],  # a group, as an empty list of parameters is refused
+        lr=config.adamw_lr,
+        betas=(config.beta1, config.beta2),
+        eps=1e-8,
+        weight_decay=0.0,
+        foreach=True,
+    )
+    return muon, adamw
 
 
 class Muon(torch.optim.Optimizer):
     """Momentum, orthogonalised (Jordan et al. 2024). Matrices of one shape are iterated together, in `dtype`.
 
     The update of an m x n matrix is scaled by sqrt(max(1, m / n)), so that one learning rate serves all
-    shapes.
+    shapes. bfloat16 is precise enough for the iteration, and a hundred times slower on a processor that has no
+    products of it.
     """
 
     def __init__(
-        self, params: Iterable[Tensor], lr: float, momentum: float, weight_decay: float, steps: int = 5
+        self,
+        params: Iterable[Tensor],
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+        steps: int = 5,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__(
-            params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "steps": steps}
-        )
-        self.dtype = torch.float32
-        """Of the iteration. bfloat16 is precise enough, and a hundred times slower on a processor that has no
-        products of it.
-        """
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "steps": steps}
+        super().__init__([{"params": list(params)}], defaults)  # a group, as an empty list is refused
+        self.dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One update."""
         for group in self.param_groups:
             by_shape: dict[torch.Size, list[Tensor]] = {}
             for weight in group["params"]:
@@ -76,14 +89,14 @@ class Muon(torch.optim.Optimizer):
             assert weight.grad is not None
             state["momentum"].lerp_(weight.grad, 1 - group["momentum"])
             # Nesterov's look ahead
-            updates.append(whole(weight.grad.lerp(state["momentum"], group["momentum"])))
+            updates.append(full_tensor(weight.grad.lerp(state["momentum"], group["momentum"])))
         rows, columns = weights[0].shape
         scale = max(1.0, rows / columns) ** 0.5
         for weight, update in zip(
             weights, orthogonalize(torch.stack(updates).to(self.dtype), group["steps"]), strict=True
         ):
             weight.mul_(1 - group["lr"] * group["weight_decay"])
-            weight.add_(like(update.to(weight.dtype), weight), alpha=-group["lr"] * scale)
+            weight.add_(shard_like(update.to(weight.dtype), weight), alpha=-group["lr"] * scale)
 
 
 def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:

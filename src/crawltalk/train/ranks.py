@@ -2,8 +2,7 @@
 pretrain small`.
 
 Rank 0 is crawltalk as ever. It alone builds, writes and talks; the others wait for the orders that it shares,
-those of stages that train on all ranks, and perform them beside it. Each takes its share of the rows of a
-batch; gradients are summed over all.
+those of stages that train on all ranks, and perform them beside it.
 """
 
 import json
@@ -19,13 +18,16 @@ from torch import Tensor
 from crawltalk.recipe import Machine
 
 Order = dict[str, Any]
-_PATIENCE = timedelta(days=30)
+"""What a child process needs to run a stage."""
+_TIMEOUT = timedelta(days=30)
 """How long a rank waits for another one: rank 0 may build other stages first, or validate between two steps.
 """
 
 
 class Ranks:
-    """The processes that train together; by default this one alone."""
+    """The processes that train together; by default this one alone. Each has its share of a batch's rows
+    (`Batch.share`); gradients are summed over all.
+    """
 
     def __init__(self, rank: int = 0, world: int = 1, local: int = 0, neighbours: int = 1) -> None:
         self.rank, self.world = rank, world
@@ -39,31 +41,29 @@ class Ranks:
         return cls(*(int(os.environ.get(name, usual)) for name, usual in names.items()))
 
     @classmethod
-    def join(cls, machine: Machine) -> "Ranks":
-        """Meet the others: NCCL between GPUs, gloo between CPUs."""
+    def join(cls, machine: Machine, name: str) -> "Ranks":
+        """Meet the others: NCCL between GPUs, gloo between CPUs. `name` is that of the training, another for
+        each that one torchrun runs: they meet in its store under this name.
+        """
         ranks = cls.from_environment()
         if ranks.world > 1 and not dist.is_initialized():
-            dist.init_process_group("nccl" if machine.device == "cuda" else "gloo", timeout=_PATIENCE)
+            store = dist.PrefixStore(
+                f"crawltalk/{name}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", _store()
+            )
+            backend = "nccl" if machine.device == "cuda" else "gloo"
+            dist.init_process_group(
+                backend, store=store, rank=ranks.rank, world_size=ranks.world, timeout=_TIMEOUT
+            )
         return ranks
 
     def leave(self) -> None:
-        """The training is over."""
+        """Part from the others when the training is over."""
         if self.world > 1:
             dist.destroy_process_group()
 
     def device(self, name: str | None) -> torch.device:
         """The device of this rank."""
         return torch.device("cuda", self.local) if name == "cuda" else torch.device(name or "cpu")
-
-    def share(self, rows: Tensor) -> Tensor:
-        """This rank's share of the rows of a batch, which may be none."""
-        return rows.tensor_split(self.world)[self.rank]
-
-    def fill_up(self, rows: Tensor, value: int) -> Tensor:
-        """`rows` with rows of `value` behind them, so that all ranks have as many as the one that has most."""
-        most = torch.tensor(len(rows), device=rows.device)
-        dist.all_reduce(most, dist.ReduceOp.MAX)
-        return torch.nn.functional.pad(rows, (0, 0, 0, int(most) - len(rows)), value=value)
 
     def sum(self, tensors: list[Tensor]) -> None:
         """Replace each tensor by its sum over all ranks; they travel as one."""
@@ -74,8 +74,8 @@ class Ranks:
         for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
 
-    def agreed(self, value: str) -> str:
-        """What rank 0 says."""
+    def broadcast(self, value: str) -> str:
+        """The value that rank 0 has."""
         box = [value]
         if self.world > 1:
             dist.broadcast_object_list(box)
@@ -89,8 +89,7 @@ class Orders:
     """The orders of a whole command, in the store that torchrun keeps: rank 0 gives them, the others follow."""
 
     def __init__(self) -> None:
-        host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        self._store = dist.TCPStore(host, port, is_master=False, timeout=_PATIENCE)
+        self._store = _store()
         self._count = 0
 
     def give(self, order: Order | None) -> None:
@@ -103,3 +102,9 @@ class Orders:
         while (order := json.loads(self._store.get(f"crawltalk/{self._count}"))) is not None:
             self._count += 1
             yield order
+
+
+def _store() -> dist.TCPStore:
+    """The store that torchrun keeps for all its processes."""
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return dist.TCPStore(host, port, is_master=False, timeout=_TIMEOUT)

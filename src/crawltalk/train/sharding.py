@@ -1,8 +1,8 @@
 """Fully sharded training (FSDP2 in torch; Zhao et al. 2023): each rank keeps its part of weights, gradients
 and optimizer state.
 
-The layers are gathered when they compute, one at a time. Everything else sees DTensors; `whole` and `like`
-are the two ways between them and plain tensors.
+The layers are gathered when they compute, one at a time. Everything else sees DTensors; `full_tensor` and
+`shard_like` are the two ways between them and plain tensors.
 """
 
 import copy
@@ -29,23 +29,24 @@ def sharded(model: Transformer, ranks: Ranks, device: torch.device, dtype: torch
         unit = fully_shard(module, mesh=mesh, mp_policy=policy)
         unit.set_gradient_divide_factor(1.0)  # sums, as everywhere
         unit.set_force_sum_reduction_for_comms(True)  # gloo knows no other
-    register_fsdp_forward_method(copied, "loss")
+    register_fsdp_forward_method(copied, "compute")  # whatever the objective does within it
     return copied
 
 
 def gather(source: Transformer, target: Transformer) -> None:
-    """Copy the weights of a sharded model into a whole one. All ranks must call it."""
+    """Copy the trained weights of a sharded model into a whole one. All ranks must call it."""
     with torch.no_grad():
         for weight, part in zip(target.parameters(), source.parameters(), strict=True):
-            weight.copy_(whole(part))
+            if weight.requires_grad:
+                weight.copy_(full_tensor(part))
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """All of a tensor that the ranks share; others as they are. All ranks must call it."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def like(tensor: Tensor, other: Tensor) -> Tensor:
+def shard_like(tensor: Tensor, other: Tensor) -> Tensor:
     """This rank's part of a tensor that is the same on all, shared as `other` is."""
     if not isinstance(other, DTensor):
         return tensor

@@ -1,22 +1,17 @@
 """Benchmarks: one JSON line per comparison, ratio > 1 meaning that we are better. Never a timed test."""
 
 import json as jsonlib
-import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from crawltalk.bench.data import data, figure
+from crawltalk.bench.data import data
+from crawltalk.bench.journey import journey
 from crawltalk.bench.tokenizer import tokenizer
 from crawltalk.core.errors import UserError
-from crawltalk.pipeline import STAGES
-from crawltalk.recipe.layers import load_recipe
 from crawltalk.run.console import print_table
-from crawltalk.run.execute import build
-from crawltalk.run.folder import RunFolder
 
 
 def bench(
@@ -83,34 +78,3 @@ def _engine(llama_cpp: Path, runs: int) -> Iterator[dict[str, Any]]:
     from crawltalk.bench.engine import engine  # it loads torch
 
     yield from engine(llama_cpp, runs)
-
-
-def journey(preset: str, runs: int) -> list[dict[str, Any]]:
-    """The whole journey in a fresh folder, `runs` times. No peer does the whole, so `peer` and `ratio` are
-    null.
-    """
-    recipe = load_recipe(preset)
-    seen: dict[tuple[str, str], list[float]] = {}
-    for _ in range(runs):
-        with tempfile.TemporaryDirectory(prefix="crawltalk-bench-") as folder:
-            run = RunFolder(Path(folder) / preset)
-            build(run, STAGES, [stage.name for stage in STAGES], recipe, lambda event: None)
-            totals = {"s": 0.0, "CPU s": 0.0, "MB": 0.0}
-            for stage in STAGES:
-                manifest = run.manifest(stage.name)
-                assert manifest is not None
-                megabytes = manifest.peak_memory_bytes / 1e6
-                for unit, value in (
-                    ("s", manifest.seconds),
-                    ("CPU s", manifest.cpu_seconds),
-                    ("MB", megabytes),
-                ):
-                    seen.setdefault((stage.name, unit), []).append(value)
-                    totals[unit] = max(totals[unit], value) if unit == "MB" else totals[unit] + value
-            for unit, value in totals.items():
-                seen.setdefault(("all", unit), []).append(value)
-    cores = os.cpu_count()
-    return [
-        figure(f"journey.{preset}.{stage}", unit, values, None, None, cores)
-        for (stage, unit), values in seen.items()
-    ]

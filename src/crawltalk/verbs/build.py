@@ -9,15 +9,13 @@ from urllib.parse import urlsplit
 from cyclopts import Parameter
 
 from crawltalk.core.errors import BadRecipe, UserError
-from crawltalk.pipeline import STAGES
+from crawltalk.pipeline import stages
 from crawltalk.recipe.layers import load_recipe
 from crawltalk.run.console import StageBoard, console, print_table
-from crawltalk.run.execute import build, perform_beside
+from crawltalk.run.execute import build, build_on_rank
 from crawltalk.run.folder import RunFolder
 from crawltalk.run.machine import check_fit
 from crawltalk.verbs.corpus import diff_data
-
-ALL = tuple(stage.name for stage in STAGES)
 
 Target = Annotated[str, Parameter(help="A preset (crawltalk presets) or the folder of a run.")]
 Overlay = Annotated[Path, Parameter(help="TOML files laid over the preset, left to right.")]
@@ -42,7 +40,7 @@ def run(
     set: Set = (),
 ) -> None:
     """Build every stage that is not fresh, to the report."""
-    _build(ALL, target, overlays, out, borrow, _with_engine(engine, set))
+    _build(None, target, overlays, out, borrow, _with_engine(engine, set))
 
 
 def crawl(
@@ -146,13 +144,32 @@ def report(target: Target = "small", *overlays: Overlay, out: Out = None, set: S
 
 
 def _build(
-    names: Sequence[str],
+    names: Sequence[str] | None,
     target: str,
     overlays: Sequence[Path],
     out: Path | None,
     lender: Path | None,
     settings: Sequence[str],
 ) -> None:
+    run = build_stages(names, target, overlays, out=out, lender=lender, settings=settings)
+    if run is not None:
+        _print_end(run, names[-1] if names else "report")
+
+
+def build_stages(
+    names: Sequence[str] | None,
+    target: str,
+    overlays: Sequence[Path] = (),
+    *,
+    out: Path | None = None,
+    lender: Path | None = None,
+    settings: Sequence[str] = (),
+    quiet: bool = False,
+) -> RunFolder | None:
+    """Build the named stages (None: all) of a preset or run where they are not fresh.
+
+    Returns the run; None in a process of torchrun other than rank 0, which only takes part in trainings.
+    """
     orders = None
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # one of several processes of torchrun
         from crawltalk.train.ranks import Orders, Ranks
@@ -160,40 +177,55 @@ def _build(
         orders = Orders()
         if Ranks.from_environment().rank > 0:
             for order in orders.follow():
-                perform_beside(order)
-            return
+                build_on_rank(order)
+            return None
     existing = (Path(target) / "recipe.toml").exists()
     if not existing and "/" in target and not target.endswith(".toml"):
         raise BadRecipe(
             f"{target} is no run (it has no recipe.toml); start one with: crawltalk run small --out {target}"
         )
-    folder = RunFolder(out or (target if existing else Path("runs") / Path(target).stem))
+    run = RunFolder(out or (target if existing else Path("runs") / Path(target).stem))
     source: str | Path = Path(target) / "recipe.toml" if existing else target
-    if names != ALL and folder.exists() and not overlays and not settings:
-        source = folder.path / "recipe.toml"  # one more stage of a run that has its recipe already
+    if names and run.exists() and not overlays and not settings:
+        source = run.path / "recipe.toml"  # one more stage of a run that has its recipe already
+    recipe = load_recipe(source, overlays, _flags(settings))
+    journey = stages(recipe)
+    names = names or [stage.name for stage in journey]
+    if any(stage.makes == "base" for stage in journey if stage.name in names):
+        check_fit(recipe)
+    if lender is not None:
+        borrowed = run.borrow(RunFolder(lender), journey, recipe)
+        console.print(f"borrowed from {lender}: {', '.join(borrowed) or 'nothing; no stage is the same'}")
+    share = orders.give if orders else None
+    if quiet:
+        build(run, journey, names, recipe, lambda event: None, share)
+    else:
+        with StageBoard({stage.name: stage.about for stage in journey}) as board:
+            build(run, journey, names, recipe, board, share)
+    if orders:
+        orders.give(None)
+    return run
+
+
+def _flags(settings: Sequence[str]) -> dict[str, str]:
     flags = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals:
-            raise BadRecipe(f"--set takes KEY=VALUE, such as --set pretrain.optim.lr=0.01, not {setting!r}")
+            raise BadRecipe(
+                f"--set takes KEY=VALUE, such as --set pretrain.optim.muon_lr=0.01, not {setting!r}"
+            )
         flags[key] = value
-    recipe = load_recipe(source, overlays, flags)
-    if "pretrain" in names:
-        check_fit(recipe)
-    if lender is not None:
-        borrowed = folder.borrow(RunFolder(lender), STAGES, recipe)
-        console.print(f"borrowed from {lender}: {', '.join(borrowed) or 'nothing; no stage is the same'}")
-    with StageBoard({stage.name: stage.about for stage in STAGES}) as board:
-        build(folder, STAGES, names, recipe, board, orders.give if orders else None)
-    if orders:
-        orders.give(None)
-    _print_end(folder, names[-1])
+    return flags
 
 
 def _print_end(run: RunFolder, last: str) -> None:
     if last == "report":
         console.print(f"report: {run.folder('report') / 'report.html'}", soft_wrap=True)
         console.print(f"next:   crawltalk chat --model {run.path}", soft_wrap=True)
-    else:
-        following = ALL[ALL.index(last) + 1]
-        console.print(f"{last}: {run.folder(last)}\nnext: crawltalk {following} {run.path}", soft_wrap=True)
+        return
+    recipe = run.recipe()
+    names = [stage.name for stage in stages(recipe)]
+    following = names[names.index(last) + 1]
+    verb = "run" if following in recipe.stages else following  # only built-in stages have a verb
+    console.print(f"{last}: {run.folder(last)}\nnext: crawltalk {verb} {run.path}", soft_wrap=True)

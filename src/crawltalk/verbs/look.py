@@ -7,9 +7,12 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from crawltalk.pipeline import STAGES
+from crawltalk.pipeline import stages
 from crawltalk.recipe import cost
-from crawltalk.recipe.layers import differences, flatten, load_recipe, preset_names, to_toml
+from crawltalk.recipe.differences import differences, flatten
+from crawltalk.recipe.keys import KEYS
+from crawltalk.recipe.layers import load_recipe, preset_names
+from crawltalk.recipe.toml import to_toml
 from crawltalk.run.console import clock, console, number, print_table, size
 from crawltalk.run.folder import RunFolder
 
@@ -19,7 +22,8 @@ Json = Annotated[bool, Parameter(negative=(), help="Print one JSON object instea
 def status(path: Path = Path("runs/small"), *, json: Json = False) -> None:
     """Where each stage of a run stands: state, seconds, CPU seconds, peak memory, metrics."""
     run = RunFolder(path)
-    states = run.states(STAGES, run.recipe())
+    recipe = run.recipe()
+    states = run.states(stages(recipe), recipe)
     rows: list[dict[str, Any]] = []
     for name, state in states.items():
         row: dict[str, Any] = {"stage": name, "state": state.state, "reasons": list(state.reasons)}
@@ -56,7 +60,10 @@ def status(path: Path = Path("runs/small"), *, json: Json = False) -> None:
 def presets(name: str | None = None) -> None:
     """The built-in presets, or one of them with every value spelled out."""
     if name is not None:
-        sys.stdout.write(to_toml(load_recipe(name)))
+        recipe = load_recipe(name)
+        values = flatten(recipe)
+        absent = ", ".join(key for key in KEYS if values.get(key, "") is None)
+        sys.stdout.write(f"{to_toml(recipe)}\n# absent, so off or looked up when a stage starts: {absent}\n")
         return
     rows = []
     for preset in preset_names():
@@ -72,16 +79,14 @@ def presets(name: str | None = None) -> None:
 def diff(left: Path, right: Path, *, json: Json = False) -> None:
     """What differs between two runs: recipe fields and metrics."""
     runs = RunFolder(left), RunFolder(right)
-    recipes = [flatten(run.recipe()) for run in runs]
-    fields = differences(recipes[0], recipes[1])
+    recipes = [run.recipe() for run in runs]
+    fields = differences(flatten(recipes[0]), flatten(recipes[1]))
     metrics: list[tuple[str, Any, Any]] = []
-    for stage in STAGES:
-        both = [manifest.metrics if (manifest := run.manifest(stage.name)) else {} for run in runs]
+    for stage in dict.fromkeys(stage.name for recipe in recipes for stage in stages(recipe)):
+        both = [manifest.metrics if (manifest := run.manifest(stage)) else {} for run in runs]
         for name in dict.fromkeys([*both[0], *both[1]]):
             if both[0].get(name) != both[1].get(name):
-                metrics.append(
-                    (f"{stage.name}.{name}", both[0].get(name, "absent"), both[1].get(name, "absent"))
-                )
+                metrics.append((f"{stage}.{name}", both[0].get(name, "absent"), both[1].get(name, "absent")))
     if json:
         print(dumps({"recipe": fields, "metrics": [list(row) for row in metrics]}, ensure_ascii=False))
         return

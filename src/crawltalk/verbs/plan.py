@@ -28,7 +28,8 @@ def plan(
     Parameters
     ----------
     source
-        A preset or a recipe.toml: its model. A run with a finished data stage: its crawl, from the cost per page measured there.
+        A preset or a recipe.toml: its model. A run with a finished data stage: its crawl, from the cost per page
+        measured there.
     pages
         Of the crawl: a monthly snapshot of Common Crawl has about 2.7 billion.
     cores
@@ -65,7 +66,8 @@ def plan(
     ]
     print_table((row["name"], ""), lines)
     console.print(
-        f"{row['flop']:.3g} FLOP = tokens x (6 x parameters + attention), at {utilization:g} of {row['peak']:.3g} FLOP/s each."
+        f"{row['flop']:.3g} FLOP = tokens x (6 x parameters + attention), "
+        f"at {utilization:g} of {row['peak']:.3g} FLOP/s each."
         " Memory: fp32 weights, gradients and Adam's state, bf16 activations of one sequence.",
         markup=False,
         soft_wrap=True,

@@ -10,10 +10,9 @@ import msgspec
 from cyclopts import Parameter
 
 from crawltalk.core.errors import UserError
-from crawltalk.pipeline import STAGES
+from crawltalk.models import MODELS, model_folder, models_of_run
 from crawltalk.run.console import console
 from crawltalk.run.folder import RunFolder
-from crawltalk.run.models import model_folder
 from crawltalk.verbs.trace import open_index
 
 _LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -44,8 +43,8 @@ def serve(
     host
         The address to listen on. Any other than this machine's own needs a key.
     api_key
-        A key that clients must send; may be given again. The environment's CRAWLTALK_API_KEYS, separated by commas, is not seen by
-        other users of the machine.
+        A key that clients must send; may be given again. Other users of this machine can see it, but not keys in the
+        environment's CRAWLTALK_API_KEYS, separated by commas.
     rate
         Requests a minute of one key.
     queue
@@ -57,11 +56,11 @@ def serve(
     grace
         Seconds in which running requests may finish after Ctrl-C or SIGTERM.
     precision
-        Of the weights.
+        The type of the weights.
     cache
         Gigabytes of keys and values that each model keeps: an eighth of the memory, at most 1, unless given.
     log_prompts
-        Write what is asked and answered to the log.
+        Write prompts and replies to the log.
     """
     keys = tuple(filter(None, (*api_key, *os.environ.get(_KEYS, "").split(","))))
     if host not in _LOCAL and not keys:
@@ -81,60 +80,58 @@ def serve(
         raise UserError(
             "port is below 65536, queue, max-body and rate are 1 or more, timeout is above 0, grace is 0 or more"
         )
-    from crawltalk.engine import Engine
+    from crawltalk.engine import load_engine
     from crawltalk.engine.service import Service
     from crawltalk.serve import Settings, make_app, run
-    from crawltalk.serve.http.server import bound
+    from crawltalk.serve.http.server import listen
     from crawltalk.serve.ui.routes import routes
 
     served, folders = models_of(model)
-    size = None if cache is None else int(cache * 1e9)
+    cache_bytes = None if cache is None else int(cache * 1e9)
     services = {
-        folder: Service(Engine.load(folder, precision=precision, cache_bytes=size), queue=queue)
+        folder: Service(load_engine(folder, precision=precision, cache_bytes=cache_bytes), queue=queue)
         for folder in set(folders.values())
     }
     models = {name: services[folder] for name, folder in folders.items()}
-    tokenizers = {name: service.engine.tokenizer for name, service in models.items()}
+    renderers = {name: service.engine.chat for name, service in models.items()}
     hosts = _LOCAL if host in _LOCAL else None
     settings = Settings(
         keys=keys, rate=rate, timeout=timeout, max_body=max_body, hosts=hosts, log_prompts=log_prompts
     )
-    index = open_index(str(served.path)) if served and served.manifest("index") else None
-    traces = (
+    index = open_index(served.path) if served and served.manifest("index") else None
+    tracers = (
         {name: lambda text, _: msgspec.to_builtins(index.trace(text).passages) for name in models}
         if index
         else {}
     )
-    app = make_app(models, settings, routes(served, STAGES, tokenizers, index, settings), traces)
+    app = make_app(models, settings, routes(served, renderers, index, settings), tracers)
     log = logging.getLogger("crawltalk.serve")
     log.addHandler(logging.StreamHandler(sys.stderr))
     log.setLevel(logging.INFO)
-    with bound(host, port) as listening:
-        _announce(host, listening.getsockname()[1], next(iter(models)), bool(keys))
-        run(app, listening, grace)
+    with listen(host, port) as listener:
+        _announce(host, listener.getsockname()[1], next(iter(models)), bool(keys))
+        run(app, listener, grace)
 
 
-def models_of(name: str) -> tuple[RunFolder | None, dict[str, Path]]:
-    """What to serve: the run, if it is one, and the folder of each model by its name; the best one stands
-    first.
+def models_of(name: str | Path) -> tuple[RunFolder | None, dict[str, Path]]:
+    """The run, if `name` is one, and the folders of the models to serve by their names, the best one first.
 
-    Of a run `small` these are `small`, its assistant, and `small/pretrain`, `small/sft`. Raises MissingInput.
+    For a run `small` the names are `small`, which is its assistant, and `small/STAGE` for each stage that made
+    a model. Raises MissingInput.
     """
     best = model_folder(name)
-    run = RunFolder(best.parent)
-    if not run.exists() or Path(name).resolve() == best.resolve():
+    runs = [run for run in (RunFolder(name), RunFolder(Path("runs") / name)) if run.exists()]
+    if not runs or best.resolve() in (Path(name).resolve(), (MODELS / name).resolve()):
         return None, {best.resolve().name: best}
-    title = run.path.resolve().name
-    stages = {f"{title}/{stage.name}": run.folder(stage.name) for stage in STAGES}
-    return run, {title: best} | {
-        name: folder for name, folder in stages.items() if (folder / "config.json").exists()
-    }
+    title = runs[0].path.resolve().name
+    folders = {f"{title}/{stage.name}": folder for stage, folder in models_of_run(runs[0])}
+    return runs[0], {title: best} | folders
 
 
 def _announce(host: str, port: int, model: str, keyed: bool) -> None:
-    """Say where it is, and how to ask."""
+    """Print the server's address, and a first request for curl."""
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     key = " -H 'Authorization: Bearer KEY'" if keyed else ""
-    asked = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+    body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
     console.print(f"{address}/", markup=False, soft_wrap=True)
-    console.print(f"curl {address}/v1/chat/completions{key} -d '{asked}'", markup=False, soft_wrap=True)
+    console.print(f"curl {address}/v1/chat/completions{key} -d '{body}'", markup=False, soft_wrap=True)

@@ -12,10 +12,10 @@ from rich.columns import Columns
 from rich.markup import escape
 from rich.panel import Panel
 
+from crawltalk.chat.messages import Message
 from crawltalk.core.errors import UserError
-from crawltalk.core.types import Message
+from crawltalk.models import model_folder
 from crawltalk.run.console import console
-from crawltalk.run.models import model_folder
 
 if TYPE_CHECKING:
     from crawltalk.engine import Engine, Sampling
@@ -33,8 +33,8 @@ Json = Annotated[bool, Parameter(negative=(), help="Print one JSON object for ea
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Knobs:
-    """How tokens are chosen."""
+class SamplingOptions:
+    """How tokens are sampled."""
 
     temperature: float | None = None
     """0 takes the likeliest token."""
@@ -45,14 +45,14 @@ class Knobs:
     min_p: float = 0.0
     """Only tokens of at least this share of the likeliest one's probability."""
     repetition_penalty: float = 1.0
-    """Above 1: what was said is less likely to be said again."""
+    """Above 1: tokens that occurred are less likely to occur again."""
     max_tokens: int | None = None
     stop: Annotated[tuple[str, ...], Parameter(negative=())] = ()
     """Text that ends an answer; may be given more than once."""
     seed: int = 0
 
     def sampling(self, temperature: float, max_tokens: int) -> "Sampling":
-        """With these values for what was not given."""
+        """As given, with these values for what was not."""
         from crawltalk.engine import Sampling
 
         return Sampling(
@@ -70,12 +70,12 @@ def generate(
     *,
     model: Model = "runs/small",
     samples: int = 3,
-    knobs: Knobs = Knobs(),
+    options: SamplingOptions = SamplingOptions(),
     precision: Precision = "float32",
     assistant: Annotated[bool, Parameter(negative=())] = False,
     json: Json = False,
 ) -> None:
-    """Let the base model continue a text (-: what stands on standard input); several samples side by side.
+    """Let the base model continue a text (-: the text on standard input); several samples side by side.
 
     Parameters
     ----------
@@ -86,15 +86,15 @@ def generate(
 
     if samples < 1:
         raise UserError("--samples is at least 1")
-    sampling = knobs.sampling(0.8, 64)
+    sampling = options.sampling(0.8, 64)
     prompt = sys.stdin.read() if prompt == "-" else prompt
-    engine = _load(model_folder(model, prefer=("pretrain",)), precision)
+    engine = _load(model_folder(model, prefer=("base",)), precision)
     ids = engine.recent(
         [engine.tokenizer.eot, *engine.tokenizer.encode(as_assistant([], prompt) if assistant else prompt)]
     )
     texts = [""] * samples
-    for _, event in engine.run([engine.request(ids, sampling, samples=samples)]):
-        texts[event.sample] += event.text
+    for output in engine.run([engine.request(ids, sampling, samples=samples)]):
+        texts[output.index] += output.text
     if assistant:
         prompt, texts = f"{prompt}\n", [first_line(text) for text in texts]
     if json:
@@ -113,22 +113,22 @@ def chat(
     *,
     model: Model = "runs/small",
     system: str | None = None,
-    knobs: Knobs = Knobs(),
+    options: SamplingOptions = SamplingOptions(),
     precision: Precision = "float32",
     json: Json = False,
 ) -> None:
-    """Talk with the assistant: one answer to a message (-: what stands on standard input), else a
+    """Talk with the assistant: one answer to a message (-: the text on standard input), else a
     conversation (/clear, /quit).
 
     Where nobody types, each line of standard input gets an answer.
     """
-    sampling = knobs.sampling(0.0, 128)
+    sampling = options.sampling(0.0, 128)
     engine = _load(model_folder(model), precision)
     start = [Message("system", system)] if system else []
     if message is None and sys.stdin.isatty() and not json:
         _converse(engine, start, sampling)
         return
-    for text in _asked(message):
+    for text in _inputs(message):
         messages = [*start, Message("user", text)]
         if json:
             print(
@@ -141,7 +141,7 @@ def chat(
             _answer(engine, messages, sampling)
 
 
-def _asked(message: str | None) -> Iterator[str]:
+def _inputs(message: str | None) -> Iterator[str]:
     if message is not None:
         yield sys.stdin.read().strip() if message == "-" else message
         return
@@ -186,6 +186,6 @@ def _answer(engine: "Engine", messages: list[Message], sampling: "Sampling") -> 
 
 
 def _load(folder: Path, precision: Precision) -> "Engine":
-    from crawltalk.engine import Engine
+    from crawltalk.engine import load_engine
 
-    return Engine.load(folder, precision=precision)
+    return load_engine(folder, precision=precision)

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crawltalk.models import model_folder
 from crawltalk.run.console import console, number
-from crawltalk.run.models import model_folder
 
 if TYPE_CHECKING:
     from crawltalk.tokenizer import Tokenizer
@@ -46,8 +46,8 @@ def _show(tokenizer: "Tokenizer", text: str) -> None:
     from rich.text import Text
 
     line = Text()
-    for place, index in enumerate(ids):
-        colour = ("bright_cyan", "bright_yellow", "bright_green")[place % 3]
+    for position, index in enumerate(ids):
+        colour = ("bright_cyan", "bright_yellow", "bright_green")[position % 3]
         line.append(_visible(tokenizer.decode_bytes([index])).replace("⏎", "⏎\n"), style=f"black on {colour}")
     console.print(line)
     console.print(f"{' '.join(map(str, ids))}", style="dim")

@@ -1,4 +1,4 @@
-"""The verb that leads from a text back to the pages of the training data."""
+"""The verb that leads from a text back to the training data."""
 
 import sys
 from itertools import groupby
@@ -23,39 +23,39 @@ def trace(
     text: Annotated[str, Parameter(allow_leading_hyphen=True)],
     *,
     model: Annotated[str, Parameter(help="A run.")] = "runs/small",
-    least: int | None = None,
+    min_tokens: int | None = None,
     rows: int = 10,
     json: Annotated[bool, Parameter(negative=(), help="Print one JSON object instead.")] = False,
 ) -> None:
-    """Find what of a text stands in a run's training data word for word, and on which pages.
+    """Find passages of a text that occur word for word in a run's training data, and on which pages.
 
     Parameters
     ----------
     text
         An answer of the model, or any other text; `-` reads it from standard input.
-    least
-        Tokens of a passage, at least.
+    min_tokens
+        The fewest tokens of a passage.
     rows
-        Passages that are listed, at most, the least likely ones.
+        The most passages that are listed; the least likely ones come first.
     """
-    from crawltalk.retrieval.trace import LEAST
+    from crawltalk.retrieval.trace import MIN_TOKENS
 
-    least = LEAST if least is None else least
+    min_tokens = MIN_TOKENS if min_tokens is None else min_tokens
     text = sys.stdin.read().strip() if text == "-" else text
     if not text:
         raise BadInput('there is no text to trace; give one: crawltalk trace "Gold is a chemical element"')
-    if least < 1 or rows < 0:
-        raise BadInput("least is 1 or more, rows is 0 or more")
-    found = open_index(model).trace(text, least=least)
+    if min_tokens < 1 or rows < 0:
+        raise BadInput("min-tokens is 1 or more, rows is 0 or more")
+    result = open_index(model).trace(text, min_tokens=min_tokens)
     if json:
-        print(msgspec.json.encode(found).decode())
+        print(msgspec.json.encode(result).decode())
     else:
-        _print(found, least, rows)
+        _print(result, min_tokens, rows)
 
 
-def open_index(model: str) -> "TraceIndex":
-    """The training data of a run, `runs/small` or `small`. Raises MissingInput if there is no run, or it has
-    no index.
+def open_index(model: str | Path) -> "TraceIndex":
+    """The index over the training data of a run, `runs/small` or `small`. Raises MissingInput if there is no
+    such run, or it has no index.
     """
     from crawltalk.retrieval.trace import TraceIndex
     from crawltalk.tokenizer import Tokenizer
@@ -68,12 +68,12 @@ def open_index(model: str) -> "TraceIndex":
     return TraceIndex(folders[0], folders[1], Tokenizer.load(folders[2]))
 
 
-def _print(found: "Trace", least: int, rows: int) -> None:
-    console.print(_marked(found), soft_wrap=True)
+def _print(result: "Trace", min_tokens: int, rows: int) -> None:
+    console.print(_marked(result), soft_wrap=True)
     console.print(
-        f"\n{found.covered} of {found.tokens} tokens stand in the training data, in passages of {least} or more"
+        f"\n{result.covered} of {result.tokens} tokens occur in the training data, in passages of {min_tokens} or more"
     )
-    for number, passage in enumerate(found.passages[:rows], 1):
+    for number, passage in enumerate(result.passages[:rows], 1):
         span = passage.span
         console.print(
             f"\n[bold]{number}[/] {escape(repr(passage.text.strip()))}\n  {len(span)} tokens, {span.bits:.0f} bits, "
@@ -91,13 +91,13 @@ def _print(found: "Trace", least: int, rows: int) -> None:
             )
 
 
-def _marked(found: "Trace") -> Text:
-    """The text with its passages in brackets, green on a terminal; those that overlap are one."""
-    inside = [False] * len(found.text)
-    for passage in found.passages:
+def _marked(result: "Trace") -> Text:
+    """The text with its passages in brackets, green on a terminal. Overlapping ones share their brackets."""
+    inside = [False] * len(result.text)
+    for passage in result.passages:
         inside[passage.start : passage.end] = [True] * (passage.end - passage.start)
     marked = Text()
-    for is_inside, pairs in groupby(zip(inside, found.text, strict=True), key=itemgetter(0)):
+    for is_inside, pairs in groupby(zip(inside, result.text, strict=True), key=itemgetter(0)):
         piece = "".join(character for _, character in pairs)
         marked.append(f"[{piece}]" if is_inside else piece, style="green" if is_inside else "")
     return marked

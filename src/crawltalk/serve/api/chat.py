@@ -2,22 +2,21 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import UNSET
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from crawltalk.core.types import Message
-from crawltalk.engine.requests import Token
+from crawltalk.chat.messages import Message, ToolCall
+from crawltalk.engine.sequence import Token
 from crawltalk.serve.api.errors import bad_request
-from crawltalk.serve.api.generation import Generation, Reply, default, respond, sampling
+from crawltalk.serve.api.generation import Generation, Reply, default, sampling
 from crawltalk.serve.api.protocol import (
     AssistantMessage,
-    ChatAnswer,
     ChatChoice,
-    ChatChunk,
+    ChatCompletion,
+    ChatCompletionChunk,
     ChatLogprobs,
     ChatMessage,
     ChatRequest,
@@ -25,48 +24,46 @@ from crawltalk.serve.api.protocol import (
     Content,
     ContentLogprob,
     Delta,
-    Finish,
+    FinishReason,
     JsonFormat,
     RefusalPart,
     ReplyMessage,
     SchemaFormat,
     TextPart,
     TokenLogprob,
-    ToolCall,
     ToolMessage,
     UserMessage,
 )
-from crawltalk.serve.api.tools import CallReader, Tools, written
+from crawltalk.serve.api.responses import respond
+from crawltalk.serve.api.tools import Tools, as_openai, calls_of
+from crawltalk.serve.state import ServerState
 from crawltalk.tokenizer import Tokenizer
 
-if TYPE_CHECKING:
-    from crawltalk.serve.app import Serving
 
-
-async def chat_completions(serving: "Serving", request: Request, asked: ChatRequest) -> ASGIApp:
+async def chat_completions(server: ServerState, http_request: Request, request: ChatRequest) -> ASGIApp:
     """The assistant's reply to a conversation; its oldest messages are left out if it is too long, and
     counted.
     """
-    tools = Tools(asked)
-    schema = _schema(asked, tools)
-    engine = serving.service(asked.model).engine
-    messages = conversation(asked.messages, tools.description())
-    ids, dropped = await asyncio.to_thread(engine.prompt, messages)
-    generation = Generation(serving, request, asked, [ids])
-    most = default(asked.max_completion_tokens, asked.max_tokens)
+    tools = Tools.of(request)
+    schema = _schema(request, tools)
+    engine = server.service(request.model).engine
+    messages = conversation(request.messages)
+    ids, dropped = await asyncio.to_thread(engine.prompt, messages, tools.offered)
+    generation = Generation(server, http_request, request, [ids])
+    most = default(request.max_completion_tokens, request.max_tokens)
     room = max(1, engine.context - len(ids))
-    logprobs = (asked.top_logprobs or 0) if asked.logprobs else None
+    logprobs = (request.top_logprobs or 0) if request.logprobs else None
     await generation.submit(
-        sampling(asked, max_tokens=min(default(most, room), room), logprobs=logprobs, schema=schema)
+        sampling(request, max_tokens=min(default(most, room), room), logprobs=logprobs, schema=schema)
     )
     return await respond(_Chat(generation, tools, engine.tokenizer, dropped))
 
 
-def _schema(asked: ChatRequest, tools: Tools) -> str | None:
+def _schema(request: ChatRequest, tools: Tools) -> str | None:
     """What the reply must obey. Raises ApiError if the request contradicts itself."""
-    if asked.top_logprobs and not asked.logprobs:
+    if request.top_logprobs and not request.logprobs:
         raise bad_request("top_logprobs needs logprobs: true", "top_logprobs")
-    form = asked.response_format
+    form = request.response_format
     if tools.must_call:
         return tools.schema()
     if isinstance(form, JsonFormat):
@@ -74,32 +71,24 @@ def _schema(asked: ChatRequest, tools: Tools) -> str | None:
     return msgspec.json.encode(form.json_schema.schema).decode() if isinstance(form, SchemaFormat) else None
 
 
-def conversation(messages: Sequence[ChatMessage], tools: str = "") -> list[Message]:
-    """Messages as models know them; `tools` goes to the end of the system message. Raises ApiError for parts
-    that are no text.
-    """
-    turns: list[Message] = []
-    for place, message in enumerate(messages):
-        text = _text(message.content or "", place)
-        if isinstance(message, ToolMessage):
-            text = f"<tool_response>\n{text}\n</tool_response>"
-            if place and isinstance(messages[place - 1], ToolMessage):  # several answers stand in one turn
-                turns[-1].content += f"\n{text}"
-            else:
-                turns.append(Message("user", text))
-        elif isinstance(message, AssistantMessage):
-            calls = written(message.tool_calls or [])
-            turns.append(Message("assistant", "\n".join(filter(None, (text, calls)))))
-        else:
-            turns.append(Message("user" if isinstance(message, UserMessage) else "system", text))
-    if tools and turns[0].role == "system":
-        turns[0].content += f"\n\n{tools}"
-    elif tools:
-        turns.insert(0, Message("system", tools))
-    return turns
+def conversation(messages: Sequence[ChatMessage]) -> list[Message]:
+    """Messages as the chat package knows them. Raises ApiError for parts that are no text."""
+    return [_message(message, index) for index, message in enumerate(messages)]
 
 
-def _text(content: Content, place: int) -> str:
+def _message(message: ChatMessage, index: int) -> Message:
+    text = _text(message.content or "", index)
+    match message:
+        case UserMessage():
+            return Message("user", text)
+        case AssistantMessage():
+            return Message("assistant", text, tool_calls=calls_of(message.tool_calls or []))
+        case ToolMessage():
+            return Message("tool", text, tool_call_id=message.tool_call_id)
+    return Message("system", text)
+
+
+def _text(content: Content, index: int) -> str:
     if isinstance(content, str):
         return content
     texts = []
@@ -107,7 +96,7 @@ def _text(content: Content, place: int) -> str:
         if not isinstance(part, TextPart | RefusalPart):
             kind = part.__struct_config__.tag
             raise bad_request(
-                f"this model reads text only, no {kind}", f"messages[{place}].content[{number}]"
+                f"this model reads text only, no {kind}", f"messages[{index}].content[{number}]"
             )
         texts.append(part.text if isinstance(part, TextPart) else part.refusal)
     return "".join(texts)
@@ -120,24 +109,22 @@ class _Chat:
         self.generation, self.tools, self.tokenizer = generation, tools, tokenizer
         self.id, self.dropped = f"chatcmpl-{generation.id}", dropped or UNSET
 
-    async def answer(self) -> ChatAnswer:
-        """The whole answer."""
+    async def response(self) -> ChatCompletion:
+        """The whole response."""
         generation = self.generation
         await generation.wait()
-        return ChatAnswer(
+        return ChatCompletion(
             id=self.id,
             created=generation.created,
-            model=generation.asked.model,
+            model=generation.request.model,
             choices=[await self._choice(index, reply) for index, reply in enumerate(generation.replies)],
             usage=generation.usage(),
             dropped_messages=self.dropped,
         )
 
     async def _choice(self, index: int, reply: Reply) -> ChatChoice:
-        parts = list(CallReader(self.tools).read(reply.text, final=True))
-        calls = [part for part in parts if isinstance(part, ToolCall)]
-        for call in calls:
-            call.index = UNSET
+        parts = list(self.tools.reader().read(reply.text, final=True))
+        calls = [as_openai(part) for part in parts if isinstance(part, ToolCall)]
         text = "".join(part for part in parts if isinstance(part, str))
         return ChatChoice(
             index=index,
@@ -147,44 +134,48 @@ class _Chat:
             trace=await self.generation.trace(index),
         )
 
-    async def chunks(self) -> AsyncIterator[ChatChunk]:
-        """The answer in parts: a role, pieces of text, whole calls, and why it ended."""
+    async def chunks(self) -> AsyncIterator[ChatCompletionChunk]:
+        """The response in parts: a role, pieces of text, whole calls, and why it ended."""
         samples = self.generation.samples
-        readers = [CallReader(self.tools) for _ in range(samples)]
+        readers = [self.tools.reader() for _ in range(samples)]
         for index in range(samples):
             yield self._chunk(ChunkChoice(index=index, delta=Delta(role="assistant", content="")), first=True)
         async for index, event in self.generation.events():
             logprobs = self._logprobs(event.tokens) if event.tokens else None
-            for part in readers[index].read(event.text, final=event.finish is not None):
-                delta = Delta(content=part) if isinstance(part, str) else Delta(tool_calls=[part])
+            for part in readers[index].read(event.text, final=event.finish_reason is not None):
+                delta = _delta(part, readers[index].num_calls - 1)
                 yield self._chunk(ChunkChoice(index=index, delta=delta, logprobs=logprobs))
                 logprobs = None
-            if event.finish is not None or logprobs is not None:
-                finish = _finish(event.finish, readers[index].found > 0) if event.finish is not None else None
+            if event.finish_reason is not None or logprobs is not None:
+                finish = (
+                    _finish(event.finish_reason, readers[index].num_calls > 0)
+                    if event.finish_reason is not None
+                    else None
+                )
                 choice = ChunkChoice(index=index, delta=Delta(), logprobs=logprobs, finish_reason=finish)
                 if finish is not None:
                     choice.trace = await self.generation.trace(index)
                 yield self._chunk(choice)
-        if self.generation.wants_usage:
-            yield ChatChunk(
+        if self.generation.include_usage:
+            yield ChatCompletionChunk(
                 id=self.id,
                 created=self.generation.created,
-                model=self.generation.asked.model,
+                model=self.generation.request.model,
                 choices=[],
                 usage=self.generation.usage(),
             )
 
-    def _chunk(self, choice: ChunkChoice, *, first: bool = False) -> ChatChunk:
-        return ChatChunk(
+    def _chunk(self, choice: ChunkChoice, *, first: bool = False) -> ChatCompletionChunk:
+        return ChatCompletionChunk(
             id=self.id,
             created=self.generation.created,
-            model=self.generation.asked.model,
+            model=self.generation.request.model,
             choices=[choice],
             dropped_messages=self.dropped if first else UNSET,
         )
 
     def _logprobs(self, tokens: Sequence[Token]) -> ChatLogprobs | None:
-        if not (isinstance(self.generation.asked, ChatRequest) and self.generation.asked.logprobs):
+        if not (isinstance(self.generation.request, ChatRequest) and self.generation.request.logprobs):
             return None
         return ChatLogprobs([self._logprob(token) for token in tokens])
 
@@ -194,11 +185,15 @@ class _Chat:
         return ContentLogprob(said.token, said.logprob, said.bytes, top)
 
 
+def _delta(part: str | ToolCall, call_index: int) -> Delta:
+    return Delta(content=part) if isinstance(part, str) else Delta(tool_calls=[as_openai(part, call_index)])
+
+
 def _written(word: bytes, logprob: float) -> TokenLogprob:
     return TokenLogprob(word.decode(errors="replace"), logprob, list(word))
 
 
-def _finish(finish: str | None, called: bool) -> Finish:
+def _finish(finish: str | None, called: bool) -> FinishReason:
     if finish == "stop":
         return "tool_calls" if called else "stop"
     return "length"

@@ -19,28 +19,27 @@ _TYPES = {
     503: "unavailable_error",
     504: "timeout_error",
 }
-_PLACE = re.compile(r"^(?P<what>.*?)(?: - at `(?:key` in `)?\$\.?(?P<place>[^`]*)`)?$", re.DOTALL)
+_MESSAGE = re.compile(r"^(?P<problem>.*?)(?: - at `(?:key` in `)?\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
+"""An error of msgspec: the problem, and the path of the field."""
 _FIELD = re.compile(r"(?:unknown|required) field `([^`]*)`")
 
 
 class ErrorDetail(msgspec.Struct):
-    """What went wrong."""
-
     message: str
     type: str
     param: str | None
-    """The field of the request that it is about."""
+    """The field of the request that is wrong."""
     code: str | None
 
 
 class ErrorBody(msgspec.Struct):
-    """The body of every answer that is no success."""
+    """The body of every response that is no success."""
 
     error: ErrorDetail
 
 
 class ApiError(Exception):
-    """An answer that is no success."""
+    """A response that is no success."""
 
     def __init__(
         self,
@@ -60,12 +59,12 @@ class ApiError(Exception):
         return msgspec.json.encode(ErrorBody(self.detail))
 
     def response(self) -> Response:
-        """As a whole answer."""
+        """As a response with its status and headers."""
         return Response(self.body(), self.status, self.headers, media_type="application/json")
 
 
 class ClientGone(Exception):
-    """The client hung up: nobody reads an answer."""
+    """The client hung up: nobody will read a response."""
 
 
 def bad_request(message: str, param: str | None = None) -> ApiError:
@@ -73,33 +72,33 @@ def bad_request(message: str, param: str | None = None) -> ApiError:
     return ApiError(400, message, param=param)
 
 
-def internal_error(request: str) -> ApiError:
-    """Our mistake, by the id of the request."""
-    return ApiError(500, f"an error of ours, in the log as {request}", code="internal_error")
+def internal_error(request_id: str) -> ApiError:
+    """Our mistake. The message leads to the traceback in the log."""
+    return ApiError(500, f"an error of ours, in the log as {request_id}", code="internal_error")
 
 
 def shutting_down() -> ApiError:
-    """What is asked of a server that ends."""
+    """The server takes no more requests."""
     return ApiError(503, "the server is shutting down", code="shutting_down", headers={"retry-after": "10"})
 
 
-def of_decoding(error: Exception) -> ApiError:
-    """A body that is no JSON, or JSON of another shape than asked for."""
+def invalid_body(error: Exception) -> ApiError:
+    """A body that is no JSON, or JSON of another type: the error of msgspec as a response."""
     if not isinstance(error, msgspec.ValidationError):
         return ApiError(400, f"the body is no valid JSON: {error}", code="invalid_json")
-    found = _PLACE.match(str(error))
-    what, place = (found["what"], found["place"] or "") if found else (str(error), "")
-    if field := _FIELD.search(what):
-        place = f"{place}.{field[1]}".lstrip(".")
-    return ApiError(400, f"{place or 'the body'}: {what}", param=place or None, code="invalid_value")
+    match = _MESSAGE.match(str(error))
+    problem, path = (match["problem"], match["path"] or "") if match else (str(error), "")
+    if field := _FIELD.search(problem):
+        path = f"{path}.{field[1]}".lstrip(".")
+    return ApiError(400, f"{path or 'the body'}: {problem}", param=path or None, code="invalid_value")
 
 
-KNOWN = (ApiError, UserError, Full, TimeoutError, RecursionError, HTTPException)
-"""What is not our mistake."""
+HANDLED = (ApiError, UserError, Full, TimeoutError, RecursionError, HTTPException)
+"""Exceptions that have a response of their own; any other one is our mistake."""
 
 
 def as_api_error(error: Exception) -> ApiError | None:
-    """The answer to an exception of `KNOWN`; None for another one."""
+    """The response to an exception of `HANDLED`; None for another one."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, UserError | RecursionError):

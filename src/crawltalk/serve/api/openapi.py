@@ -1,6 +1,4 @@
-"""The server's own description (OpenAPI 3.1), built from the routes and the Structs that requests are checked
-with.
-"""
+"""GET /openapi.json: the server's description (OpenAPI 3.1), built from its operations and their Structs."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -8,39 +6,56 @@ from importlib.metadata import version
 from typing import Any
 
 import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from crawltalk.serve.api.errors import ErrorBody
+from crawltalk.serve.api.responses import json_response
+from crawltalk.serve.state import ServerState
 
 _STATUSES = ("400", "401", "403", "404", "405", "408", "413", "429", "500", "503", "504")
 
 
+async def description(server: ServerState, http_request: Request) -> Response:
+    """This description, as OpenAPI."""
+    return json_response(server.description)
+
+
 @dataclass(frozen=True)
 class Operation:
-    """One route."""
+    """A method of a path, as OpenAPI calls it."""
 
     method: str
     path: str
     """In Starlette's form: `/v1/models/{model:path}`."""
-    call: Callable[..., Awaitable[ASGIApp]]
-    """(serving, request) or, with a body, (serving, request, body) -> answer; its docstring is the summary.
+    endpoint: Callable[..., Awaitable[ASGIApp]]
+    """(server, http_request) or, with a body, (server, http_request, request) -> response. Its name is the
+    operation's id, the first line of its docstring the summary.
     """
-    answer: Any
-    """What a success holds; None: text."""
-    body: type[msgspec.Struct] | None = None
+    response: Any
+    """The type of a success; None: text."""
+    request: type[msgspec.Struct] | None = None
+    """The type of the body."""
     event: Any = None
-    """With `stream`: what each event holds."""
+    """The type of each event, if the request may set `stream`."""
 
 
 def describe(operations: Sequence[Operation]) -> dict[str, Any]:
-    """The description of these routes."""
-    kinds = {kind for one in operations for kind in (one.answer, one.body, one.event) if kind is not None}
-    ordered = sorted({*kinds, ErrorBody}, key=lambda kind: kind.__name__)
+    """The OpenAPI document of these operations."""
+    types = {
+        kind
+        for operation in operations
+        for kind in (operation.response, operation.request, operation.event)
+        if kind is not None
+    }
+    ordered = sorted({*types, ErrorBody}, key=lambda kind: kind.__name__)
     references, schemas = msgspec.json.schema_components(ordered, ref_template="#/components/schemas/{name}")
     reference = dict(zip(ordered, references, strict=True))
     paths: dict[str, dict[str, Any]] = {}
-    for one in operations:
-        paths.setdefault(one.path.replace(":path", ""), {})[one.method.lower()] = _operation(one, reference)
+    for operation in operations:
+        methods = paths.setdefault(operation.path.replace(":path", ""), {})
+        methods[operation.method.lower()] = _describe(operation, reference)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -54,24 +69,26 @@ def describe(operations: Sequence[Operation]) -> dict[str, Any]:
     }
 
 
-def _operation(one: Operation, reference: dict[Any, Any]) -> dict[str, Any]:
+def _describe(operation: Operation, reference: dict[Any, Any]) -> dict[str, Any]:
     success: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
-    if one.answer is not None:
-        success = {"application/json": {"schema": reference[one.answer]}}
-    about = "Success."
-    if one.event is not None:
+    if operation.response is not None:
+        success = {"application/json": {"schema": reference[operation.response]}}
+    text = "Success."
+    if operation.event is not None:
         success["text/event-stream"] = {}
-        about = f"Success; with `stream`, events whose data are each a {one.event.__name__}, and `[DONE]`."
+        text = (
+            f"Success; with `stream`, events whose data are each a {operation.event.__name__}, and `[DONE]`."
+        )
     error = {"description": "No success.", "content": {"application/json": {"schema": reference[ErrorBody]}}}
     described: dict[str, Any] = {
-        "operationId": one.call.__name__,
-        "summary": (one.call.__doc__ or "").split("\n")[0],
-        "responses": {"200": {"description": about, "content": success}} | dict.fromkeys(_STATUSES, error),
+        "operationId": operation.endpoint.__name__,
+        "summary": (operation.endpoint.__doc__ or "").split("\n")[0],
+        "responses": {"200": {"description": text, "content": success}} | dict.fromkeys(_STATUSES, error),
     }
-    if one.body is not None:
-        content = {"application/json": {"schema": reference[one.body]}}
+    if operation.request is not None:
+        content = {"application/json": {"schema": reference[operation.request]}}
         described["requestBody"] = {"required": True, "content": content}
-    if "{" in one.path:
+    if "{" in operation.path:
         described["parameters"] = [
             {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
         ]

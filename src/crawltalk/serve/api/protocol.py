@@ -1,26 +1,26 @@
-"""What goes over the wire: OpenAI's requests and answers, and what we add to them.
+"""The bodies of requests and responses: OpenAI's, and our additions, which say "Ours".
 
 Unknown fields are refused, so that no setting is silently ignored. Those of OpenAI's fields that cannot
-change a reply are known, and ignored.
+change a reply are accepted and ignored.
 """
 
 from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-Name = Annotated[str, Meta(max_length=1000)]
-Id = Annotated[int, Meta(ge=0, lt=2**31)]
-Choices = Annotated[int, Meta(ge=1, le=128)]
+ModelName = Annotated[str, Meta(max_length=1000)]
+TokenId = Annotated[int, Meta(ge=0, lt=2**31)]
+ChoiceCount = Annotated[int, Meta(ge=1, le=128)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 StopString = Annotated[str, Meta(min_length=1, max_length=1000)]
-Finish = Literal["stop", "length", "tool_calls"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 
 
-class Asked(Struct, forbid_unknown_fields=True):
-    """A request."""
+class StrictStruct(Struct, forbid_unknown_fields=True):
+    """A Struct that refuses unknown fields."""
 
 
-class StreamOptions(Asked, kw_only=True):
+class StreamOptions(StrictStruct, kw_only=True):
     """How to stream."""
 
     include_usage: bool = False
@@ -29,23 +29,23 @@ class StreamOptions(Asked, kw_only=True):
     """Ignored: padding against eavesdroppers on an encrypted line."""
 
 
-class Generate(Asked, kw_only=True):
+class GenerationRequest(StrictStruct, kw_only=True):
     """Settings of a generation. `null` is the default."""
 
-    model: Name
-    n: Choices | None = None
+    model: ModelName
+    n: ChoiceCount | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     stop: StopString | Annotated[list[StopString], Meta(max_length=16)] | None = None
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
-    """Absent: another one each time."""
+    """Absent: a new one for each request."""
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    logit_bias: Annotated[dict[Id, Annotated[float, Meta(ge=-100, le=100)]], Meta(max_length=1000)] | None = (
-        None
-    )
+    logit_bias: (
+        Annotated[dict[TokenId, Annotated[float, Meta(ge=-100, le=100)]], Meta(max_length=1000)] | None
+    ) = None
     top_k: Annotated[int, Meta(ge=-1, lt=2**31)] | None = None
     """Ours. 0 or -1: all tokens."""
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
@@ -55,8 +55,7 @@ class Generate(Asked, kw_only=True):
     trace: bool | None = None
     """Ours: where each choice's text occurs in the training data."""
     user: Any = None
-    """Ignored, as are the fields below: they say who asks or what it may cost, or hold what the reply may be.
-    """
+    """Ignored, as are the fields below: they do not change a reply."""
     metadata: Any = None
     store: Any = None
     service_tier: Any = None
@@ -66,24 +65,22 @@ class Generate(Asked, kw_only=True):
     prediction: Any = None
 
 
-class PromptDetails(Struct):
-    """Of the prompt's tokens."""
-
+class PromptTokensDetails(Struct):
     cached_tokens: int
-    """Found in the cache: not computed again."""
+    """Tokens of the prompt that were in the cache and not computed again."""
 
 
 class Usage(Struct):
-    """What a request cost."""
+    """The tokens of a request."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
-    prompt_tokens_details: PromptDetails
+    prompt_tokens_details: PromptTokensDetails
 
 
-class TextPart(Asked, tag_field="type", tag="text"):
-    """A part of a message."""
+class TextPart(StrictStruct, tag_field="type", tag="text"):
+    """A text in a message."""
 
     text: str
 
@@ -100,8 +97,8 @@ class FilePart(Struct, tag_field="type", tag="file"):
     """A file, which is refused: models here read text."""
 
 
-class RefusalPart(Asked, tag_field="type", tag="refusal"):
-    """What an assistant would not say."""
+class RefusalPart(StrictStruct, tag_field="type", tag="refusal"):
+    """The assistant's refusal in an earlier turn."""
 
     refusal: str
 
@@ -110,8 +107,8 @@ Content = str | list[TextPart | ImagePart | AudioPart | FilePart | RefusalPart]
 
 
 class SystemMessage(Struct, kw_only=True, tag_field="role", tag="system"):
-    """How the assistant is to be. Fields of messages that are not named here are ignored: no chat format has
-    a place for them.
+    """Instructions for the assistant. Fields of messages that are not named here are ignored: no chat format
+    has room for them.
     """
 
     content: Content
@@ -122,7 +119,7 @@ class DeveloperMessage(SystemMessage, tag_field="role", tag="developer"):
 
 
 class UserMessage(Struct, kw_only=True, tag_field="role", tag="user"):
-    """What a person says."""
+    """A message of the user."""
 
     content: Content
 
@@ -135,24 +132,24 @@ class Call(Struct, kw_only=True):
 
 
 class ToolCall(Struct, kw_only=True):
-    """What the assistant wants to be done."""
+    """A call of a tool by the assistant."""
 
     id: str
     function: Call
     type: Literal["function"] = "function"
     index: int | UnsetType = UNSET
-    """In a stream."""
+    """The number of the call in its reply; only in a stream."""
 
 
 class AssistantMessage(Struct, kw_only=True, tag_field="role", tag="assistant"):
-    """What the assistant said."""
+    """An earlier reply of the assistant."""
 
     content: Content | None = None
     tool_calls: list[ToolCall] | None = None
 
 
 class ToolMessage(Struct, kw_only=True, tag_field="role", tag="tool"):
-    """What came of a tool call."""
+    """The result of a tool call."""
 
     content: Content
     tool_call_id: str | None = None
@@ -179,28 +176,26 @@ class Tool(Struct, kw_only=True):
 
 
 class ToolName(Struct):
-    """The name of a function."""
-
     name: str
 
 
 class NamedTool(Struct):
-    """The function that must be called."""
+    """The choice of one function, which must be called."""
 
     type: Literal["function"]
     function: ToolName
 
 
-class TextFormat(Asked, tag_field="type", tag="text"):
+class TextFormat(StrictStruct, tag_field="type", tag="text"):
     """A reply of any form."""
 
 
-class JsonFormat(Asked, tag_field="type", tag="json_object"):
+class JsonFormat(StrictStruct, tag_field="type", tag="json_object"):
     """A reply that is a JSON object."""
 
 
-class JsonSchema(Asked, kw_only=True):
-    """A form with a name."""
+class JsonSchema(StrictStruct, kw_only=True):
+    """A JSON schema with a name."""
 
     name: str
     schema: dict[str, Any]
@@ -208,13 +203,13 @@ class JsonSchema(Asked, kw_only=True):
     strict: bool | None = None
 
 
-class SchemaFormat(Asked, tag_field="type", tag="json_schema"):
+class SchemaFormat(StrictStruct, tag_field="type", tag="json_schema"):
     """A reply that obeys a JSON schema."""
 
     json_schema: JsonSchema
 
 
-class ChatRequest(Generate, kw_only=True):
+class ChatRequest(GenerationRequest, kw_only=True):
     """POST /v1/chat/completions."""
 
     messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=2000)]
@@ -239,13 +234,13 @@ class TokenLogprob(Struct):
 
 
 class ContentLogprob(TokenLogprob):
-    """With the likeliest tokens in its place."""
+    """A token, with the likeliest tokens at its position."""
 
     top_logprobs: list[TokenLogprob]
 
 
 class ChatLogprobs(Struct):
-    """Of a reply's tokens."""
+    """The log-probabilities of a reply's tokens."""
 
     content: list[ContentLogprob]
 
@@ -265,12 +260,12 @@ class ChatChoice(Struct, kw_only=True):
     index: int
     message: ReplyMessage
     logprobs: ChatLogprobs | None
-    finish_reason: Finish
+    finish_reason: FinishReason
     trace: list[dict[str, Any]] | UnsetType = UNSET
 
 
-class ChatAnswer(Struct, kw_only=True):
-    """The answer to a conversation."""
+class ChatCompletion(Struct, kw_only=True):
+    """The response to a ChatRequest."""
 
     id: str
     object: Literal["chat.completion"] = "chat.completion"
@@ -279,11 +274,11 @@ class ChatAnswer(Struct, kw_only=True):
     choices: list[ChatChoice]
     usage: Usage
     dropped_messages: int | UnsetType = UNSET
-    """Ours: the oldest messages that were left out because they do not fit into the context."""
+    """Ours: how many of the oldest messages were left out because they do not fit into the context."""
 
 
 class Delta(Struct, kw_only=True):
-    """What is new in a reply."""
+    """The new part of a reply."""
 
     role: Literal["assistant"] | UnsetType = UNSET
     content: str | UnsetType = UNSET
@@ -291,17 +286,17 @@ class Delta(Struct, kw_only=True):
 
 
 class ChunkChoice(Struct, kw_only=True):
-    """What is new in one of the replies."""
+    """The new part of one of the replies."""
 
     index: int
     delta: Delta
     logprobs: ChatLogprobs | None = None
-    finish_reason: Finish | None = None
+    finish_reason: FinishReason | None = None
     trace: list[dict[str, Any]] | UnsetType = UNSET
 
 
-class ChatChunk(Struct, kw_only=True):
-    """A part of the answer, in a stream."""
+class ChatCompletionChunk(Struct, kw_only=True):
+    """A part of the response, in a stream."""
 
     id: str
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
@@ -312,36 +307,36 @@ class ChatChunk(Struct, kw_only=True):
     dropped_messages: int | UnsetType = UNSET
 
 
-class CompletionRequest(Generate, kw_only=True):
+class CompletionRequest(GenerationRequest, kw_only=True):
     """POST /v1/completions."""
 
-    prompt: str | Annotated[list[str | Id | list[Id]], Meta(min_length=1, max_length=2**20)]
+    prompt: str | Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1, max_length=2**20)]
     """A text, texts, the ids of tokens, or lists of ids. A text is a new document: the token that separates
     documents comes first.
     """
     max_tokens: Annotated[int, Meta(ge=0)] | None = None
-    """16 if absent. 0 is for `echo`."""
+    """16 if absent. 0 is allowed with `echo` only."""
     echo: bool | None = None
-    """The prompt comes before the reply."""
+    """Whether the prompt comes before the reply."""
     logprobs: Annotated[int, Meta(ge=0, le=100)] | None = None
     suffix: str | None = None
     """Refused: models here write from left to right."""
-    best_of: Choices | None = None
-    """Only the same as `n`."""
+    best_of: ChoiceCount | None = None
+    """Must equal `n`."""
 
 
 class CompletionLogprobs(Struct):
-    """Of a text's tokens, one of each list for each token."""
+    """The log-probabilities of a text's tokens. Each list has one item for each token."""
 
     tokens: list[str]
     token_logprobs: list[float | None]
     top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
-    """Characters of the text before the token."""
+    """How many characters of the text come before the token."""
 
 
 class CompletionChoice(Struct, kw_only=True):
-    """One of the texts, or what is new in it."""
+    """One of the texts, or in a stream the new part of it."""
 
     index: int
     text: str
@@ -350,8 +345,8 @@ class CompletionChoice(Struct, kw_only=True):
     trace: list[dict[str, Any]] | UnsetType = UNSET
 
 
-class CompletionAnswer(Struct, kw_only=True):
-    """Continued texts, or in a stream a part of them."""
+class Completion(Struct, kw_only=True):
+    """The response to a CompletionRequest, or in a stream a part of it."""
 
     id: str
     object: Literal["text_completion"] = "text_completion"
@@ -362,55 +357,49 @@ class CompletionAnswer(Struct, kw_only=True):
 
 
 class ModelCard(Struct, kw_only=True):
-    """A model."""
-
     id: str
     object: Literal["model"] = "model"
     created: int
     owned_by: str = "crawltalk"
     context_length: int
-    """Ours: tokens of prompt and reply together."""
+    """Ours: the most tokens of prompt and reply together."""
     chat: bool
-    """Ours: whether it has a chat format."""
+    """Ours: whether the model has a chat format."""
     trace: bool
-    """Ours: whether `trace` works."""
+    """Ours: whether requests may set `trace`."""
 
 
 class ModelList(Struct, kw_only=True):
-    """The models."""
-
     object: Literal["list"] = "list"
     data: list[ModelCard]
 
 
-class EmbeddingRequest(Asked, kw_only=True):
+class EmbeddingRequest(StrictStruct, kw_only=True):
     """POST /v1/embeddings."""
 
-    model: Name
-    input: str | Annotated[list[str | Id | list[Id]], Meta(min_length=1, max_length=2**20)]
+    model: ModelName
+    input: str | Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1, max_length=2**20)]
     encoding_format: Literal["float", "base64"] | None = None
     user: Any = None
     """Ignored."""
 
 
 class Embedding(Struct, kw_only=True):
-    """The mean of a text's final states, at length 1."""
+    """The mean of a text's final hidden states, scaled to length 1."""
 
     object: Literal["embedding"] = "embedding"
     index: int
     embedding: list[float] | str
-    """In base64: 32-bit floats, little-endian."""
+    """Numbers, or 32-bit little-endian floats in base64."""
 
 
 class EmbeddingUsage(Struct):
-    """What embeddings cost."""
-
     prompt_tokens: int
     total_tokens: int
 
 
 class EmbeddingList(Struct, kw_only=True):
-    """Embeddings, one of each text."""
+    """The embeddings, one for each text."""
 
     object: Literal["list"] = "list"
     data: list[Embedding]
@@ -418,37 +407,31 @@ class EmbeddingList(Struct, kw_only=True):
     usage: EmbeddingUsage
 
 
-class TokenizeRequest(Asked, kw_only=True):
+class TokenizeRequest(StrictStruct, kw_only=True):
     """POST /tokenize: a text, or a conversation with the assistant's turn opened."""
 
-    model: Name
+    model: ModelName
     text: str | None = None
     messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=2000)] | None = None
 
 
-class TokenizeAnswer(Struct):
-    """The tokens."""
-
+class TokenizeResponse(Struct):
     ids: list[int]
     pieces: list[str]
-    """What each stands for; bytes that are no whole characters are U+FFFD."""
+    """The text of each token; bytes that are no whole characters are U+FFFD."""
     count: int
 
 
-class DetokenizeRequest(Asked, kw_only=True):
+class DetokenizeRequest(StrictStruct, kw_only=True):
     """POST /detokenize."""
 
-    model: Name
-    ids: Annotated[list[Id], Meta(max_length=2**20)]
+    model: ModelName
+    ids: Annotated[list[TokenId], Meta(max_length=2**20)]
 
 
-class DetokenizeAnswer(Struct):
-    """The text of tokens."""
-
+class DetokenizeResponse(Struct):
     text: str
 
 
 class Health(Struct):
-    """Whether the server takes requests."""
-
     status: Literal["serving"] = "serving"

@@ -1,1 +1,1 @@
-"""What every request passes."""
+"""HTTP below the API: the server, the middleware that every request passes, bodies and metrics."""

@@ -1,4 +1,4 @@
-"""The way in: a request's body as a Struct, and an eye on whether its client is still there."""
+"""Reading a request's body as a Struct, and watching whether the client is still connected."""
 
 import asyncio
 import contextlib
@@ -9,14 +9,14 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive
 
-from crawltalk.serve.api.errors import ApiError, ClientGone, of_decoding
+from crawltalk.serve.api.errors import ApiError, ClientGone, invalid_body
 from crawltalk.serve.settings import Settings
 
 T = TypeVar("T")
 
 
 async def read_body(request: Request, kind: type[T], settings: Settings) -> T:
-    """The body as JSON of a kind. Raises ApiError, with the field that is wrong, or RecursionError."""
+    """The JSON body as a `kind`. Raises ApiError, with the field that is wrong, or RecursionError."""
     body = bytearray()
     try:
         async with asyncio.timeout(settings.body_timeout):
@@ -35,12 +35,12 @@ async def read_body(request: Request, kind: type[T], settings: Settings) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise of_decoding(error) from None
+        raise invalid_body(error) from None
 
 
 @contextlib.asynccontextmanager
 async def while_connected(receive: Receive) -> AsyncIterator[None]:
-    """Cancel the block when the client hangs up, and raise ClientGone. The body must have been read."""
+    """Run the block; if the client hangs up, cancel it and raise ClientGone. The body must have been read."""
     task = asyncio.current_task()
     assert task is not None
     gone = False

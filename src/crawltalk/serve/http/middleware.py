@@ -1,4 +1,6 @@
-"""What every request passes: `Log` gives it an id, headers and a line in the log; `Gate` asks who is there."""
+"""What every request passes: `AccessLog` gives it an id, headers and an entry in the log; `AccessControl` checks
+host, origin, key and rate.
+"""
 
 import hashlib
 import hmac
@@ -8,91 +10,88 @@ import re
 import time
 import traceback
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from crawltalk.serve.api.errors import ApiError, ClientGone, internal_error, shutting_down
-
-if TYPE_CHECKING:
-    from crawltalk.serve.app import Serving
+from crawltalk.serve.state import ServerState
 
 LOGGER = logging.getLogger("crawltalk.serve")
-"""One JSON line for each request."""
-POLICY = (
+"""Takes one line of JSON for each request."""
+CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; font-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_SECURITY = {
-    "content-security-policy": POLICY,
+_SECURITY_HEADERS = {
+    "content-security-policy": CONTENT_SECURITY_POLICY,
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
 }
 _PORT = re.compile(r":\d*$")
-_HUNG_UP = 499
+_CLIENT_CLOSED_REQUEST = 499
 """The status in the log of a request whose client hung up (nginx's number)."""
 
 
-class Log:
-    """Outermost: one line and one count for each request, whatever becomes of it."""
+class AccessLog:
+    """The outermost middleware: one log entry and one count for each request, whatever becomes of it."""
 
-    def __init__(self, app: ASGIApp, serving: "Serving") -> None:
-        self.app, self.serving = app, serving
+    def __init__(self, app: ASGIApp, server: ServerState) -> None:
+        self.app, self.server = app, server
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Serve one request. Inner layers add to its entry, `scope["state"]["log_entry"]`."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        line: dict[str, Any] = {
+        entry: dict[str, Any] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "id": uuid.uuid4().hex,
             "method": scope["method"],
             "route": "unknown",
             "status": None,
         }
-        scope.setdefault("state", {})["line"] = line
+        scope.setdefault("state", {})["log_entry"] = entry
         began = time.perf_counter()
 
-        async def send_noted(message: Message) -> None:
+        async def send_and_note(message: Message) -> None:
             if message["type"] == "http.response.start":
-                line["status"] = message["status"]
-                MutableHeaders(scope=message).update(_SECURITY | {"x-request-id": line["id"]})
+                entry["status"] = message["status"]
+                MutableHeaders(scope=message).update(_SECURITY_HEADERS | {"x-request-id": entry["id"]})
             await send(message)
 
         try:
-            await self.app(scope, receive, send_noted)
+            await self.app(scope, receive, send_and_note)
         except ClientGone:
-            line["status"] = _HUNG_UP
-        except (
-            Exception
-        ):  # the last resort: the client gets the id of the line in the log that has the traceback
-            line["traceback"] = traceback.format_exc()
-            if line["status"] is None:
-                await internal_error(line["id"]).response()(scope, receive, send_noted)
+            entry["status"] = _CLIENT_CLOSED_REQUEST
+        except Exception:  # the last resort: the client gets the id of the log entry that has the traceback
+            entry["traceback"] = traceback.format_exc()
+            if entry["status"] is None:
+                await internal_error(entry["id"]).response()(scope, receive, send_and_note)
         finally:
             if (route := scope.get("route")) is not None:
-                line["route"] = route.path
-            line["milliseconds"] = round(1000 * (time.perf_counter() - began), 1)
-            self.serving.metrics.requests.labels(line["route"], line["status"]).inc()
-            LOGGER.info(msgspec.json.encode(line).decode())
+                entry["route"] = route.path
+            entry["milliseconds"] = round(1000 * (time.perf_counter() - began), 1)
+            self.server.metrics.requests.labels(entry["route"], entry["status"]).inc()
+            LOGGER.info(msgspec.json.encode(entry).decode())
 
 
-class Gate:
-    """Who may pass: the right name of the server, a page of ours if any, a key, not too often, not while it
-    shuts down.
+class AccessControl:
+    """Lets a request pass if its host is a name of the server, its origin is the server's own page (if it has
+    one), it brings a key (if there are keys), its client keeps to the rate, and the server is not shutting
+    down.
     """
 
-    def __init__(self, app: ASGIApp, serving: "Serving") -> None:
-        self.app, self.serving = app, serving
-        settings = serving.settings
+    def __init__(self, app: ASGIApp, server: ServerState) -> None:
+        self.app, self.server = app, server
+        settings = server.settings
         self.keys = {hashlib.sha256(key.encode()).digest() for key in settings.keys}
-        self.limit = Limit(settings.rate) if settings.rate is not None else None
+        self.limiter = RateLimiter(settings.rate) if settings.rate is not None else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Serve one request."""
         if scope["type"] == "http":
             try:
                 self._check(scope)
@@ -103,36 +102,36 @@ class Gate:
 
     def _check(self, scope: Scope) -> None:
         headers, path = Headers(scope=scope), scope["path"]
-        host, hosts = headers.get("host", ""), self.serving.settings.hosts
+        host, hosts = headers.get("host", ""), self.server.settings.hosts
         if hosts is not None and _PORT.sub("", host).strip("[]").lower() not in hosts:
             raise ApiError(403, f"this server is {' or '.join(hosts)}, not {host[:200]!r}", code="wrong_host")
         if (origin := headers.get("origin")) is not None and origin.partition("://")[2] != host:
             raise ApiError(403, "pages of other sites may not ask this server", code="wrong_origin")
         if path in ("/", "/health", "/openapi.json") or path.startswith("/static/"):
             return
-        asker = (scope.get("client") or ("",))[0]
+        client = (scope.get("client") or ("",))[0]
         if self.keys:
-            asker = self._who(headers.get("authorization", ""))
-        scope["state"]["client"] = scope["state"]["line"]["client"] = asker
-        if self.serving.draining:
+            client = self._authenticate(headers.get("authorization", ""))
+        scope["state"]["client"] = scope["state"]["log_entry"]["client"] = client
+        if self.server.draining:
             raise shutting_down()
-        if self.limit is not None and scope["method"] == "POST" and (seconds := self.limit.wait(asker)):
-            wait = {"retry-after": str(math.ceil(seconds))}
+        if self.limiter is not None and scope["method"] == "POST" and (seconds := self.limiter.take(client)):
             raise ApiError(
                 429,
-                f"more than {self.serving.settings.rate} requests a minute",
+                f"more than {self.server.settings.rate} requests a minute",
                 code="rate_limit_exceeded",
-                headers=wait,
+                headers={"retry-after": str(math.ceil(seconds))},
             )
 
-    def _who(self, authorization: str) -> str:
-        """The beginning of the key's hash. All keys are compared, each in a time that does not depend on the
-        key.
+    def _authenticate(self, authorization: str) -> str:
+        """The client's name: the beginning of the hash of its key.
+
+        All keys are compared, each in a time that does not depend on the key. Raises ApiError.
         """
         scheme, _, key = authorization.partition(" ")
         given = hashlib.sha256(key.strip().encode()).digest()
-        known = [hmac.compare_digest(given, digest) for digest in self.keys]
-        if scheme.lower() != "bearer" or not any(known):
+        matches = [hmac.compare_digest(given, digest) for digest in self.keys]
+        if scheme.lower() != "bearer" or not any(matches):
             raise ApiError(
                 401,
                 "a valid key must come with the request, as Authorization: Bearer KEY",
@@ -142,17 +141,20 @@ class Gate:
         return given.hex()[:8]
 
 
-class Limit:
-    """So many requests a minute for each client, saved up for at most a minute (a token bucket)."""
+class RateLimiter:
+    """Allows each client `rate` requests a minute; unused ones are saved up for at most a minute (a token
+    bucket).
+    """
 
     def __init__(self, rate: int) -> None:
         self.rate = rate
-        self._left: dict[str, tuple[float, float]] = {}
+        self._buckets: dict[str, tuple[float, float]] = {}
+        """Client -> (requests left, when that was so)."""
 
-    def wait(self, client: str) -> float:
-        """Take one request; or how many seconds it is too early."""
+    def take(self, client: str) -> float:
+        """Take one request and return 0; or take none and return the seconds until there is one."""
         now = time.monotonic()
-        left, since = self._left.get(client, (self.rate, now))
+        left, since = self._buckets.get(client, (self.rate, now))
         left = min(self.rate, left + (now - since) * self.rate / 60)
-        self._left[client] = (left - 1 if left >= 1 else left, now)
+        self._buckets[client] = (left - 1 if left >= 1 else left, now)
         return 0.0 if left >= 1 else (1 - left) * 60 / self.rate

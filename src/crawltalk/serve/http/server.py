@@ -1,4 +1,4 @@
-"""The server: uvicorn, with a limit of time for a request's head, and a drain before it stops."""
+"""uvicorn, with a limit of time for the head of a request, and a drain before the server stops."""
 
 import asyncio
 import contextlib
@@ -13,121 +13,116 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from crawltalk.core.errors import UserError
 
-CONNECTIONS = 10_000
-"""At once, if the system lets this process have so many; further ones get a 503."""
+MAX_CONNECTIONS = 10_000
+"""Open at once, if the system lets this process have so many; further ones get a 503."""
 _OTHER_FILES = 200
-"""That a process may have open besides."""
+"""File descriptors that are kept for anything but connections."""
 _HEAD_SECONDS = 15
-"""For the whole head of a request to come, on a new connection or after another request; more than the 5 for
-which common clients (httpx) keep a connection, lest they use one that is being closed.
+"""In which the whole head of a request must arrive, on a new connection or after another request. More than
+the 5 for which common clients (httpx) keep a connection, so that they never use one that is being closed.
 """
 _LAST_SECONDS = 5
-"""For answers to reach their clients after the engines have stopped."""
+"""In which responses reach their clients after the engines have stopped."""
 _UNREAD_MILLISECONDS = 60_000
-"""A client that takes no byte of what is sent to it is given up."""
+"""After which the connection of a client that reads nothing is closed."""
 
 
-class Protocol(H11Protocol):
-    """HTTP/1.1 that closes a connection on which no whole head of a request comes in time (the attack "slow
-    loris").
+class HeadTimeoutProtocol(H11Protocol):
+    """HTTP/1.1 that closes a connection if the head of a request does not arrive in time. This stops the
+    "slow loris" attack.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client connected."""
         super().connection_made(transport)
-        self._head = self._await_head()
+        self._head_timer = self._start_head_timer()
 
     def data_received(self, data: bytes) -> None:
-        """Some bytes of it."""
         super().data_received(data)
         if self.conn.their_state is not h11.IDLE:
-            self._head.cancel()
+            self._head_timer.cancel()
 
     def on_response_complete(self) -> None:
-        """Another request may come."""
-        self._head.cancel()
-        self._head = self._await_head()
+        self._head_timer.cancel()
+        self._head_timer = self._start_head_timer()
         super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is gone."""
-        self._head.cancel()
+        self._head_timer.cancel()
         super().connection_lost(exc)
 
-    def _await_head(self) -> asyncio.TimerHandle:
+    def _start_head_timer(self) -> asyncio.TimerHandle:
         return self.loop.call_later(_HEAD_SECONDS, self.transport.close)
 
 
 class Server(uvicorn.Server):
-    """Drains at the first signal: /health says so, nothing new is taken, what runs is finished. The second
-    signal ends at once.
+    """A server that drains at the first signal: /health says so, new requests are refused, running ones are
+    finished in at most `grace` seconds. The second signal ends it at once.
     """
 
     def __init__(self, app: Starlette, grace: float) -> None:
         config = uvicorn.Config(
             app,
-            http=Protocol,
+            http=HeadTimeoutProtocol,
             ws="none",
             lifespan="on",
             log_config=None,
             log_level="critical",
             access_log=False,
             server_header=False,
-            limit_concurrency=_connections(),
+            limit_concurrency=_max_connections(),
             timeout_keep_alive=_HEAD_SECONDS,
             timeout_graceful_shutdown=_LAST_SECONDS,
         )
         super().__init__(config)
-        self.serving, self.grace = app.state.serving, grace
+        self.state, self.grace = app.state.server, grace
         self._drain: asyncio.Task[None] | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A signal."""
-        if self.serving.draining:
+        if self.state.draining:
             self.should_exit = self.force_exit = True
-        self.serving.draining = True
+        self.state.draining = True
 
     async def on_tick(self, counter: int) -> bool:
-        """Ten times a second."""
-        if self.serving.draining and self._drain is None:
-            self._drain = asyncio.create_task(self.serving.stop(self.grace))
+        """uvicorn calls this ten times a second."""
+        if self.state.draining and self._drain is None:
+            self._drain = asyncio.create_task(self.state.stop(self.grace))
         self.should_exit |= self._drain is not None and self._drain.done()
         return await super().on_tick(counter)
 
 
-def _connections() -> int:
-    """How many there may be, after this process has asked for room: slow clients must not keep the others
-    out.
+def _max_connections() -> int:
+    """Raise this process's limit of open files as far as allowed, and return the connections that it leaves:
+    many slow clients must not keep others out.
     """
     try:
         import resource  # not on Windows
     except ImportError:
-        return CONNECTIONS
+        return MAX_CONNECTIONS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
-        return CONNECTIONS
-    wanted = CONNECTIONS + _OTHER_FILES
+        return MAX_CONNECTIONS
+    wanted = MAX_CONNECTIONS + _OTHER_FILES
     soft = max(soft, wanted if hard == resource.RLIM_INFINITY else min(wanted, hard))
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return max(1, min(CONNECTIONS, soft - _OTHER_FILES))
+    return max(1, min(MAX_CONNECTIONS, soft - _OTHER_FILES))
 
 
 @contextlib.contextmanager
-def bound(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket that listens. Raises UserError if it cannot."""
+def listen(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket that listens; `port` 0: any free one. Raises UserError if the address cannot be used."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listening = socket.create_server((host, port), family=family, backlog=2048)
+        listener = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         raise UserError(
             f"cannot listen on {host}, port {port} ({error.strerror}); choose another one with --port"
         ) from None
-    with listening:
+    with listener:
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections inherit it
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_MILLISECONDS)
-        yield listening
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_MILLISECONDS)
+        yield listener
 
 
-def run(app: Starlette, listening: socket.socket, grace: float) -> None:
-    """Serve until a signal comes, and what runs is finished or `grace` seconds are over."""
-    Server(app, grace).run(sockets=[listening])
+def run(app: Starlette, listener: socket.socket, grace: float) -> None:
+    """Serve until a signal comes, and then for at most `grace` seconds more."""
+    Server(app, grace).run(sockets=[listener])

@@ -1,7 +1,8 @@
-"""The pages of a run, kept and dropped, a few at a time: one row group is in memory, whatever the corpus.
+"""Lists of a run's crawled pages, kept and dropped, a few at a time: only one row group is in memory, however large
+the corpus.
 
-A place in a run's Parquet files is `file.group.row`, three numbers: what a list goes on from, and what names
-a page.
+A page's position in the run's Parquet files is `file.group.row`, three numbers. It names the page, and a list
+goes on from one. The JSON has it as `place`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,69 +16,72 @@ from crawltalk.core.documents import titled
 from crawltalk.core.errors import BadInput, MissingInput
 
 Kind = Literal["documents", "removed"]
-Place = tuple[int, int, int]
-ROWS = 20
-"""Of one answer."""
-GROUPS = 300
-"""Row groups that one answer looks through; the next answer goes on behind them."""
-EXCERPT, TEXT = 240, 200_000
-"""Characters of a page in a list, and of a page that is read."""
+Position = tuple[int, int, int]
+MAX_ROWS = 20
+"""Of one response."""
+MAX_GROUPS = 300
+"""Row groups that one response searches; the next one goes on behind them."""
+EXCERPT_CHARACTERS = 240
+TEXT_CHARACTERS = 200_000
+"""Of a page that is read."""
 
 
-class Listed(msgspec.Struct):
-    """Some rows, and the place to go on from: None at the end."""
-
+class PageList(msgspec.Struct):
     rows: list[dict[str, Any]]
     next: str | None
+    """The position to go on from; None at the end."""
 
 
-def listed(folder: Path, kind: Kind, start: str, wanted: Mapping[str, str]) -> Listed:
-    """The rows from `start` on whose columns have the `wanted` values: each with its place, its title and an
-    excerpt.
+def list_pages(folder: str | Path, kind: Kind, start: str, filters: Mapping[str, str]) -> PageList:
+    """The pages from position `start` on (empty: from the first) whose columns have the values of `filters`,
+    each with its position, its title and an excerpt. Raises BadInput for a `start` that is no position.
     """
     rows: list[dict[str, Any]] = []
     first = _parse(start)
-    for looked, (number, group, file) in enumerate(_groups(folder, kind, first)):
-        if looked == GROUPS:
-            return Listed(rows, f"{number}.{group}.0")
-        matches = [row for row in _matches(file, group, wanted) if (number, group, row) >= first]
+    for searched, (number, group, file) in enumerate(_groups(folder, kind, first)):
+        if searched == MAX_GROUPS:
+            return PageList(rows, f"{number}.{group}.0")
+        matches = [row for row in _matches(file, group, filters) if (number, group, row) >= first]
         if not matches:
             continue
         table = file.read_row_group(group)
         for row in matches:
-            place = f"{number}.{group}.{row}"
-            if len(rows) == ROWS:
-                return Listed(rows, place)
-            title, text = titled(table.slice(row, 1).to_pylist()[0])
-            rows.append(text | {"place": place, "title": title, "text": text["text"][:EXCERPT]})
-    return Listed(rows, None)
+            position = f"{number}.{group}.{row}"
+            if len(rows) == MAX_ROWS:
+                return PageList(rows, position)
+            title, page = titled(table.slice(row, 1).to_pylist()[0])
+            rows.append(page | {"place": position, "title": title, "text": page["text"][:EXCERPT_CHARACTERS]})
+    return PageList(rows, None)
 
 
-def page(folder: Path, kind: Kind, place: str) -> dict[str, Any]:
-    """One page with its text, up to `TEXT` characters. Raises MissingInput if there is none at this place."""
-    for number, group, file in _groups(folder, kind, wanted := _parse(place)):
+def read_page(folder: str | Path, kind: Kind, position: str) -> dict[str, Any]:
+    """One page with its text, up to TEXT_CHARACTERS. Raises BadInput for what is no position, and
+    MissingInput if no page has it.
+    """
+    wanted = _parse(position)
+    for number, group, file in _groups(folder, kind, wanted):
         if (number, group) == wanted[:2] and wanted[2] < file.metadata.row_group(group).num_rows:
-            title, row = titled(file.read_row_group(group).slice(wanted[2], 1).to_pylist()[0])
-            return row | {
-                "place": place,
+            title, page = titled(file.read_row_group(group).slice(wanted[2], 1).to_pylist()[0])
+            return page | {
+                "place": position,
                 "title": title,
-                "text": row["text"][:TEXT],
-                "characters": len(row["text"]),
+                "text": page["text"][:TEXT_CHARACTERS],
+                "characters": len(page["text"]),
             }
         break
-    raise MissingInput(f"there is no page at {place}; the data stage was made anew: reload the list")
+    raise MissingInput(f"there is no page at {position}; the data stage was made anew: reload the list")
 
 
-def _parse(place: str) -> Place:
-    parts = (place or "0.0.0").split(".")
+def _parse(position: str) -> Position:
+    parts = (position or "0.0.0").split(".")
     if len(parts) != 3 or not all(part.isdecimal() and len(part) < 10 for part in parts):
-        raise BadInput(f"{place[:40]!r} is no place in a list; begin again without it")
+        raise BadInput(f"{position[:40]!r} is no position in a list; begin again without it")
     return int(parts[0]), int(parts[1]), int(parts[2])
 
 
-def _groups(folder: Path, kind: Kind, first: Place) -> Iterator[tuple[int, int, ParquetFile]]:
-    """(number of the file, number of the row group, the file) from a place on."""
-    for number, path in enumerate(sorted(folder.glob(f"{kind}-*.parquet"))):
+def _groups(folder: str | Path, kind: Kind, first: Position) -> Iterator[tuple[int, int, ParquetFile]]:
+    """(number of the file, number of the row group, the file) from a position on."""
+    for number, path in enumerate(sorted(Path(folder).glob(f"{kind}-*.parquet"))):
         if number < first[0]:
             continue
         with ParquetFile(path) as file:
@@ -85,9 +89,9 @@ def _groups(folder: Path, kind: Kind, first: Place) -> Iterator[tuple[int, int, 
                 yield number, group, file
 
 
-def _matches(file: ParquetFile, group: int, wanted: Mapping[str, str]) -> list[int]:
+def _matches(file: ParquetFile, group: int, filters: Mapping[str, str]) -> list[int]:
     """The rows of a group whose columns have these values."""
-    if not wanted:
+    if not filters:
         return list(range(file.metadata.row_group(group).num_rows))
-    rows = file.read_row_group(group, columns=list(wanted)).to_pylist()
-    return [number for number, row in enumerate(rows) if row == wanted]
+    rows = file.read_row_group(group, columns=list(filters)).to_pylist()
+    return [number for number, row in enumerate(rows) if row == filters]

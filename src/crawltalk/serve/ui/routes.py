@@ -1,10 +1,10 @@
 """The page that people use (`static/`), and the JSON that only it needs: a run's data, its stages, its
 tokens.
 
-What the page says to the model goes over OpenAI's API like any other client's.
+The page talks to models over OpenAI's API, like any other client.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,56 +18,55 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from crawltalk.chat.messages import Message
 from crawltalk.chat.prompts import as_assistant, few_shot
+from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import MissingInput
 from crawltalk.core.jsonl import read_jsonl
-from crawltalk.core.types import Message, Placement
-from crawltalk.retrieval.search import Search
+from crawltalk.core.types import Placement
+from crawltalk.retrieval.search import IndexProgress, Search
 from crawltalk.retrieval.trace import TraceIndex
 from crawltalk.run.folder import RunFolder
-from crawltalk.run.stage import Stage
-from crawltalk.serve.api.errors import ApiError, of_decoding
+from crawltalk.serve.api.errors import ApiError, invalid_body
+from crawltalk.serve.api.responses import json_response
 from crawltalk.serve.http.body import read_body
 from crawltalk.serve.settings import Settings
 from crawltalk.serve.ui import browse
-from crawltalk.serve.ui.runs import Runs
-from crawltalk.tokenizer import Tokenizer
+from crawltalk.serve.ui.runs import Runs, TrainingLog
 
 STATIC = Path(__file__).parent / "static"
-_FRESH = {"cache-control": "no-cache"}
-"""A new version is seen at once."""
+_NO_CACHE = {"cache-control": "no-cache"}
+"""The browser asks before it uses its copy, so that a new version is seen at once."""
 _NO_RUN = "no run is served, only a model; serve one with: crawltalk serve runs/small"
-_CHUNK = 200
-"""Characters of a text whose first chunk is merged step by step."""
+_STEPS_CHARACTERS = 200
+"""Of a text, in which the first chunk is looked for."""
 _FRENCH = (("cat", "chat"), ("house", "maison"), ("to sing", "chanter"))
-_PAGES = [
+_EXAMPLES = [
     ("gold", "a chemical element"),
     ("oxygen", "a chemical element"),
     ("Paris", "a city in France"),
     ("lion", "a large cat"),
 ]
-_ASKED = ("Who are you?", "I am an assistant. I answer questions.")
+_TURN = ("Who are you?", "I am an assistant. I answer questions.")
 Text = Annotated[str, Meta(max_length=100_000)]
 Word = Annotated[str, Meta(max_length=1000)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 
-class Tokens(Struct):
-    """A text, or a conversation, to be cut by a model's tokenizer."""
+class TokensRequest(Struct):
+    """A text, or a conversation, for a model's tokenizer."""
 
     model: Word
     text: Text = ""
     messages: Annotated[list[Message], Meta(max_length=100)] | None = None
 
 
-class Traced(Struct):
-    """A text whose passages are looked for in the training data."""
-
+class TraceRequest(Struct):
     text: Text
 
 
-class Rows(Struct):
-    """A list of pages: from a place on, and of one step and reason if they were dropped."""
+class ListRequest(Struct):
+    """A list of crawled pages, from a position on. Dropped ones may be chosen by step and reason."""
 
     kind: browse.Kind
     start: Word = ""
@@ -75,148 +74,140 @@ class Rows(Struct):
     reason: Word = ""
 
 
-class Page(Struct):
-    """One page."""
+class PageRequest(Struct):
+    """One crawled page."""
 
     kind: browse.Kind
     place: Word
 
 
-class Query(Struct):
-    """Words to search for."""
-
+class SearchRequest(Struct):
     words: Word
     offset: Count = 0
 
 
-class Log(Struct):
-    """A training's log from a byte on."""
+class LogRequest(Struct):
+    """The log of a training, from a byte on."""
 
     run: Word
     stage: Word
     start: Count = 0
 
 
-class Named(Struct):
-    """A run."""
-
+class RunRequest(Struct):
     run: Word
 
 
-class Nothing(Struct):
+class EmptyRequest(Struct):
     """No parameters."""
 
 
-class _Files(StaticFiles):
-    """Files that the browser asks about before it uses its copy."""
-
+class _StaticFiles(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """One file."""
         response = await super().get_response(path, scope)
-        response.headers.update(_FRESH)
+        response.headers.update(_NO_CACHE)
         return response
 
 
 def routes(
     run: RunFolder | None,
-    stages: Sequence[Stage],
-    tokenizers: Mapping[str, Tokenizer],
-    trace: TraceIndex | None,
+    renderers: Mapping[str, ChatRenderer],
+    index: TraceIndex | None,
     settings: Settings,
 ) -> list[BaseRoute]:
     """The page and its JSON.
 
-    `run`: the served one, None where a model from elsewhere is served; `tokenizers`: of each model; `trace`:
-    of the run's training data, if it has an index.
+    `run`: the served one; None if the model is of no run. `renderers`: by the names
+    of the models. `index`: of the run's training data, if there is one.
     """
-    pages = _Pages(run, stages, tokenizers, trace)
+    handlers = _Handlers(run, renderers, index)
 
-    def get(path: str, asked: type[Struct], answer: Callable[[Any], Any]) -> Route:
-        async def endpoint(request: Request) -> Response:
+    def get(path: str, kind: type[Struct], handler: Callable[[Any], Any]) -> Route:
+        async def endpoint(http_request: Request) -> Response:
             try:
-                question = msgspec.convert(dict(request.query_params), asked, strict=False)
+                request = msgspec.convert(dict(http_request.query_params), kind, strict=False)
             except msgspec.ValidationError as error:
-                raise of_decoding(error) from None
-            return await _answer(answer, question)
+                raise invalid_body(error) from None
+            return await _respond(handler, request)
 
         return Route(path, endpoint)
 
-    def post(path: str, asked: type[Struct], answer: Callable[[Any], Any]) -> Route:
-        async def endpoint(request: Request) -> Response:
-            return await _answer(answer, await read_body(request, asked, settings))
+    def post(path: str, kind: type[Struct], handler: Callable[[Any], Any]) -> Route:
+        async def endpoint(http_request: Request) -> Response:
+            return await _respond(handler, await read_body(http_request, kind, settings))
 
         return Route(path, endpoint, methods=["POST"])
 
     return [
         Route("/", _index),
-        Mount("/static", _Files(directory=STATIC)),
-        get("/api/about", Nothing, pages.about),
-        post("/api/tokens", Tokens, pages.tokens),
-        post("/api/steps", Tokens, pages.steps),
-        post("/api/trace", Traced, pages.traced),
-        get("/api/data/funnel", Nothing, pages.funnel),
-        get("/api/data/rows", Rows, pages.rows),
-        get("/api/data/page", Page, pages.page),
-        get("/api/data/search", Query, pages.search),
-        get("/api/runs", Nothing, pages.names),
-        get("/api/runs/stages", Named, pages.stages),
-        get("/api/runs/log", Log, pages.log),
+        Mount("/static", _StaticFiles(directory=STATIC)),
+        get("/api/about", EmptyRequest, handlers.about),
+        post("/api/tokens", TokensRequest, handlers.tokens),
+        post("/api/steps", TokensRequest, handlers.steps),
+        post("/api/trace", TraceRequest, handlers.trace),
+        get("/api/data/funnel", EmptyRequest, handlers.funnel),
+        get("/api/data/rows", ListRequest, handlers.list_pages),
+        get("/api/data/page", PageRequest, handlers.read_page),
+        get("/api/data/search", SearchRequest, handlers.search),
+        get("/api/runs", EmptyRequest, handlers.runs),
+        get("/api/runs/stages", RunRequest, handlers.stages),
+        get("/api/runs/log", LogRequest, handlers.log),
     ]
 
 
 async def _index(_: Request) -> Response:
-    return FileResponse(STATIC / "index.html", headers=_FRESH)
+    return FileResponse(STATIC / "index.html", headers=_NO_CACHE)
 
 
-async def _answer(answer: Callable[[Any], Any], question: Struct) -> Response:
-    """What a method of `_Pages` gives, as JSON; it reads files, so it runs in a thread."""
+async def _respond(handler: Callable[[Any], Any], request: Struct) -> Response:
+    """What a handler returns, as JSON. Handlers read files, so they run in a thread."""
     try:
-        content = await run_in_threadpool(answer, question)
+        content = await run_in_threadpool(handler, request)
     except MissingInput as error:
         raise ApiError(404, str(error)) from None
-    return Response(msgspec.json.encode(content), media_type="application/json")
+    return json_response(content)
 
 
-class _Pages:
-    """What the routes answer; each method gets its parameters as a Struct."""
+class _Handlers:
+    """One method for each route, from its request to what is sent as JSON."""
 
     def __init__(
         self,
         run: RunFolder | None,
-        stages: Sequence[Stage],
-        tokenizers: Mapping[str, Tokenizer],
-        trace: TraceIndex | None,
+        renderers: Mapping[str, ChatRenderer],
+        index: TraceIndex | None,
     ) -> None:
-        self.served, self.tokenizers, self.trace = run, tokenizers, trace
-        self.beside = Runs(run, stages) if run else None
-        self.index = Search(run) if run else None
+        self._run, self._renderers, self._index = run, renderers, index
+        self._runs = Runs(run) if run else None
+        self._search = Search(run) if run else None
 
-    def about(self, _: Nothing) -> dict[str, Any]:
-        """What is served, and what to begin with: questions for the chat, prompts for the playground."""
+    def about(self, _: EmptyRequest) -> dict[str, Any]:
+        """What is served, and examples to begin with: questions for the chat, prompts for the playground."""
         known = self._titles()
         prompts = {
             "A title": known[0][0],
             "Few-shot: titles and descriptions": few_shot(known[1:], known[0][0]),
             "Few-shot: a translation": few_shot(_FRENCH, "butterfly"),
-            "As an assistant": as_assistant([_ASKED], "What is gold?"),
+            "As an assistant": as_assistant([_TURN], "What is gold?"),
         }
         questions = [f"What is {title}?" for title, _ in known[:3]]
         return {
-            "run": self.served.path.resolve().name if self.served else None,
-            "trace": self.trace is not None,
+            "run": self._run.path.resolve().name if self._run else None,
+            "trace": self._index is not None,
             "questions": questions,
             "prompts": [{"name": name, "prompt": prompt} for name, prompt in prompts.items()],
         }
 
-    def tokens(self, asked: Tokens) -> dict[str, Any]:
+    def tokens(self, request: TokensRequest) -> dict[str, Any]:
         """The tokens of a text or a conversation: id, bytes in hexadecimal digits, and the name of a control
         token.
         """
-        tokenizer = self._tokenizer(asked.model)
+        chat = self._renderer(request.model)
+        tokenizer = chat.tokenizer
         ids = (
-            tokenizer.encode(asked.text)
-            if asked.messages is None
-            else tokenizer.render(asked.messages, reply=True)[0]
+            tokenizer.encode(request.text)
+            if request.messages is None
+            else chat.encode_chat(request.messages, reply=True)
         )
         names = {index: name for name, index in tokenizer.specials.items()}
         rows = [
@@ -225,25 +216,23 @@ class _Pages:
         ]
         return {"tokens": rows, "size": tokenizer.size}
 
-    def steps(self, asked: Tokens) -> list[list[str]]:
-        """How the first chunk of a text is merged: after each step its parts, in hexadecimal digits."""
+    def steps(self, request: TokensRequest) -> list[list[str]]:
+        """How the tokenizer merges the first chunk of a text: its parts after each step, in hexadecimal digits."""
         return [
             [part.hex() for part in parts]
-            for parts in self._tokenizer(asked.model).steps(asked.text[:_CHUNK])
+            for parts in self._renderer(request.model).tokenizer.steps(request.text[:_STEPS_CHARACTERS])
         ]
 
-    def traced(self, asked: Traced) -> dict[str, Any]:
-        """Passages of a text that stand word for word in the training data, in order, and the pages that hold
-        each.
-
-        Where two overlap, the less likely one is taken.
+    def trace(self, request: TraceRequest) -> dict[str, Any]:
+        """Passages of a text that occur word for word in the training data, in order, with the pages that
+        hold each. Where two overlap, the less likely one is taken.
         """
-        if self.trace is None:
+        if self._index is None:
             raise MissingInput(
                 "the training data of this model has no index; a run has one: crawltalk run small"
             )
         spans: list[dict[str, Any]] = []
-        for passage in self.trace.trace(asked.text).passages:
+        for passage in self._index.trace(request.text).passages:
             if all(passage.end <= span["start"] or span["end"] <= passage.start for span in spans):
                 sources = [
                     {"id": source.id, "url": source.url, "title": source.title, "excerpt": source.excerpt}
@@ -253,62 +242,70 @@ class _Pages:
                 spans.append(span | {"pages": passage.span.documents, "documents": sources})
         return {"spans": sorted(spans, key=lambda span: span["start"])}
 
-    def funnel(self, _: Nothing) -> Any:
-        """The record of the data stage."""
-        return msgspec.Raw((self._run().finished("data") / "funnel.json").read_bytes())
+    def funnel(self, _: EmptyRequest) -> Any:
+        """The record of the data stage: how many pages each step has left."""
+        return msgspec.Raw((self._served_run().finished("data") / "funnel.json").read_bytes())
 
-    def rows(self, asked: Rows) -> browse.Listed:
+    def list_pages(self, request: ListRequest) -> browse.PageList:
         """Documents, or dropped pages."""
-        wanted = {"step": asked.step, "reason": asked.reason} if asked.kind == "removed" else {}
-        wanted = {name: value for name, value in wanted.items() if value}
-        return browse.listed(self._run().finished("data"), asked.kind, asked.start, wanted)
+        filters = {"step": request.step, "reason": request.reason} if request.kind == "removed" else {}
+        filters = {name: value for name, value in filters.items() if value}
+        return browse.list_pages(self._served_run().finished("data"), request.kind, request.start, filters)
 
-    def page(self, asked: Page) -> dict[str, Any]:
+    def read_page(self, request: PageRequest) -> dict[str, Any]:
         """One of them with its text."""
-        return browse.page(self._run().finished("data"), asked.kind, asked.place)
+        return browse.read_page(self._served_run().finished("data"), request.kind, request.place)
 
-    def search(self, asked: Query) -> dict[str, Any]:
-        """Documents with these words."""
-        if self.index is None:
+    def search(self, request: SearchRequest) -> dict[str, Any]:
+        """Documents with these words; while the index is being built, how far that is."""
+        if self._search is None:
             raise MissingInput(_NO_RUN)
-        return self.index.find(asked.words, asked.offset)
+        found = self._search.search(request.words, request.offset)
+        if isinstance(found, IndexProgress):
+            return {"indexing": {"done": found.done, "of": found.total}}
+        rows = [
+            {"place": result.position, "url": result.url, "title": result.title, "snippet": result.snippet}
+            for result in found.results
+        ]
+        return {"count": found.count, "rows": rows}
 
-    def names(self, _: Nothing) -> dict[str, Any]:
-        """The runs beside the served one."""
-        return {"served": self._runs().served.path.resolve().name, "runs": self._runs().names()}
+    def runs(self, _: EmptyRequest) -> dict[str, Any]:
+        """The served run and those beside it."""
+        runs = self._all_runs()
+        return {"served": runs.served.path.resolve().name, "runs": runs.names()}
 
-    def stages(self, asked: Named) -> dict[str, Any]:
+    def stages(self, request: RunRequest) -> dict[str, Any]:
         """The stages of a run."""
-        return self._runs().states(asked.run)
+        return self._all_runs().states(request.run)
 
-    def log(self, asked: Log) -> Any:
+    def log(self, request: LogRequest) -> TrainingLog:
         """The log of a training."""
-        return self._runs().log(asked.run, asked.stage, asked.start)
+        return self._all_runs().log(request.run, request.stage, request.start)
 
-    def _tokenizer(self, model: str) -> Tokenizer:
-        if model not in self.tokenizers:
+    def _renderer(self, model: str) -> ChatRenderer:
+        if model not in self._renderers:
             raise MissingInput(
-                f"there is no model {model[:100]!r} here; there are: {', '.join(self.tokenizers)}"
+                f"there is no model {model[:100]!r} here; there are: {', '.join(self._renderers)}"
             )
-        return self.tokenizers[model]
+        return self._renderers[model]
 
-    def _run(self) -> RunFolder:
-        if self.served is None:
+    def _served_run(self) -> RunFolder:
+        if self._run is None:
             raise MissingInput(_NO_RUN)
-        return self.served
+        return self._run
 
-    def _runs(self) -> Runs:
-        if self.beside is None:
+    def _all_runs(self) -> Runs:
+        if self._runs is None:
             raise MissingInput(_NO_RUN)
-        return self.beside
+        return self._runs
 
     def _titles(self) -> list[tuple[str, str]]:
         """Titles and descriptions of pages that the model has read many times."""
-        path = self.served.folder("tokens") / "documents.jsonl" if self.served else Path()
+        path = self._run.folder("tokens") / "documents.jsonl" if self._run else Path()
         rows = read_jsonl(path, Placement) if path.is_file() else ()
         known = (
             (row.title, row.description)
             for row in rows
             if row.role == "flagship" and row.title and row.description
         )
-        return list(islice(known, 4)) or _PAGES
+        return list(islice(known, 4)) or _EXAMPLES

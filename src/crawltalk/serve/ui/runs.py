@@ -1,23 +1,20 @@
-"""Runs beside each other: their stages, what each was made from, and the logs of their trainings."""
+"""The served run and those beside it: their stages, what each was made from, and the logs of their trainings."""
 
 import contextlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from crawltalk.core.errors import MissingInput, UserError
+from crawltalk.pipeline import stages
 from crawltalk.run.folder import RunFolder, StageState
-from crawltalk.run.stage import Stage
 
-RUNS = 50
-"""Of a folder that are listed: the served one, then the newest."""
-LOG_BYTES = 1 << 18
-"""Of a log in one answer."""
-LOGGED = ("pretrain", "sft")
-"""Stages that train, and write `log.jsonl`."""
-_FIGURES = (
+MAX_RUNS = 50
+"""That are listed: the served one, then the newest."""
+MAX_LOG_BYTES = 1 << 18
+"""Of a log in one response."""
+_MANIFEST_FIELDS = (
     "seconds",
     "cpu_seconds",
     "peak_memory_bytes",
@@ -30,8 +27,8 @@ _FIGURES = (
 )
 
 
-class Log(msgspec.Struct):
-    """Rows of a training's log."""
+class TrainingLog(msgspec.Struct):
+    """Rows of a training's `log.jsonl`."""
 
     rows: list[dict[str, Any]]
     start: int
@@ -41,22 +38,22 @@ class Log(msgspec.Struct):
 
 
 class Runs:
-    """The runs in the folder of the served one. Runs are named by their folder; no other path can be asked
-    for.
+    """The runs in the folder of the served one. A run's name is that of its folder; no path outside can be
+    reached.
     """
 
-    def __init__(self, served: RunFolder, stages: Sequence[Stage]) -> None:
-        self.served, self.stages = served, stages
+    def __init__(self, served: RunFolder) -> None:
+        self.served = served
 
     def names(self) -> list[str]:
         """The served run first, then the newest."""
         own = self.served.path.resolve()
         others = [path for path in own.parent.iterdir() if path != own and RunFolder(path).exists()]
         others.sort(key=lambda path: (path / "recipe.toml").stat().st_mtime, reverse=True)
-        return [path.name for path in [own, *others][:RUNS]]
+        return [path.name for path in [own, *others][:MAX_RUNS]]
 
     def run(self, name: str) -> RunFolder:
-        """A run by its name. Raises MissingInput if it is none of them."""
+        """A run by its name. Raises MissingInput if there is none of this name."""
         if name not in self.names():
             raise MissingInput(
                 f"there is no run {name[:100]!r} beside the served one; reload the list of runs"
@@ -64,14 +61,14 @@ class Runs:
         return RunFolder(self.served.path.resolve().parent / name)
 
     def states(self, name: str) -> dict[str, Any]:
-        """The stages of a run: state, reasons, figures and inputs of each. A run that cannot be read says
+        """The stages of a run: state, reasons, figures and inputs of each. For a run that cannot be read:
         why.
         """
         run = self.run(name)
         try:
             recipe = run.recipe()
-            states = run.states(self.stages, recipe).values()
-        except (UserError, FileNotFoundError) as error:  # not there: a stage is put in its place right now
+            states = run.states(stages(recipe), recipe).values()
+        except (UserError, FileNotFoundError) as error:  # not found: a stage was being renamed
             return {"name": name, "about": "", "error": str(error), "stages": []}
         return {
             "name": name,
@@ -80,15 +77,23 @@ class Runs:
             "stages": [_row(run, state) for state in states],
         }
 
-    def log(self, name: str, stage: str, start: int) -> Log:
-        """The rows of a stage's log from a byte on, of the training that goes on if there is one."""
+    def log(self, name: str, stage: str, start: int) -> TrainingLog:
+        """The rows of a stage's log from byte `start` on; of the running training if there is one. Empty if
+        there is no log yet. Raises MissingInput if there is no such run, or the stage trains no model.
+        """
         run = self.run(name)
-        if stage not in LOGGED:
-            raise MissingInput(f"{stage[:100]!r} writes no log; these do: {', '.join(LOGGED)}")
-        for folder in (run.work(stage), run.folder(stage)):
-            with contextlib.suppress(FileNotFoundError):  # also when the stage is put in its place right now
-                return _rows(folder / "log.jsonl", start)
-        return Log([], 0, 0)
+        logged = [each.name for each in stages(run.recipe()) if each.makes]
+        if stage not in logged:
+            raise MissingInput(f"{stage[:100]!r} writes no log; these do: {', '.join(logged)}")
+        for path in _log_paths(run, stage):
+            with contextlib.suppress(FileNotFoundError):  # also if the stage is being renamed
+                return _read_log(path, start)
+        return TrainingLog([], 0, 0)
+
+
+def _log_paths(run: RunFolder, stage: str) -> tuple[Path, Path]:
+    """Where the log of a stage may be: in its work folder, in the finished stage."""
+    return run.work(stage) / "log.jsonl", run.folder(stage) / "log.jsonl"
 
 
 def _row(run: RunFolder, state: StageState) -> dict[str, Any]:
@@ -96,24 +101,29 @@ def _row(run: RunFolder, state: StageState) -> dict[str, Any]:
     row: dict[str, Any] = {
         "stage": stage.name,
         "about": stage.about,
+        "makes": stage.makes,
         "state": state.state,
         "reasons": state.reasons,
     }
     row["going"] = run.work(stage.name).is_dir()
     if manifest is None:
         return row
-    return row | {"fingerprint": manifest.fingerprint} | {name: getattr(manifest, name) for name in _FIGURES}
+    return (
+        row
+        | {"fingerprint": manifest.fingerprint}
+        | {name: getattr(manifest, name) for name in _MANIFEST_FIELDS}
+    )
 
 
-def _rows(path: Path, start: int) -> Log:
-    """Whole lines from byte `start` on; from the front if no line ends there, because a training began anew."""
+def _read_log(path: Path, start: int) -> TrainingLog:
+    """Whole lines from byte `start` on; from the front if no line begins there, because a training began anew."""
     with open(path, "rb") as file:
         file.seek(max(0, start - 1))
         if start and file.read(1) != b"\n":
             start = 0
         file.seek(start)
-        lines = file.read(LOG_BYTES).split(b"\n")[:-1]
+        lines = file.read(MAX_LOG_BYTES).split(b"\n")[:-1]
     rows = [
         {key: value for key, value in msgspec.json.decode(line).items() if key != "samples"} for line in lines
     ]
-    return Log(rows, start, start + sum(len(line) + 1 for line in lines))
+    return TrainingLog(rows, start, start + sum(len(line) + 1 for line in lines))

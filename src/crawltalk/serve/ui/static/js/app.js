@@ -13,16 +13,16 @@ const PAGES = {
 };
 
 /* "#/data/dropped?step=url" -> {page: "data", part: "dropped", query: {step: "url"}} */
-function place() {
+function route() {
   const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
   const [page, part = ""] = path.split("/");
   return { page: PAGES[page] ? page : "chat", part, query: Object.fromEntries(new URLSearchParams(query)) };
 }
 
-function usePlace() {
-  const [at, set] = useState(place);
+function useRoute() {
+  const [at, set] = useState(route);
   useEffect(() => {
-    const move = () => set(place());
+    const move = () => set(route());
     addEventListener("hashchange", move);
     return () => removeEventListener("hashchange", move);
   }, []);
@@ -65,7 +65,7 @@ function Page({ at }) {
 }
 
 function App() {
-  const at = usePlace();
+  const at = useRoute();
   const skip = event => { event.preventDefault(); document.getElementById("main").focus(); };
   return html`
     <a class="skip unseen" href="#main" onClick=${skip}>Skip to the content</a>

@@ -1,12 +1,12 @@
 /* The chat: a conversation, the list of those before it, and the settings. */
 
 import { get, models } from "./api.js";
-import { list, load, path, place, remove, save, turn } from "./conversations.js";
+import { list, load, path, version, remove, save, turn } from "./conversations.js";
 import { Markdown } from "./markdown.js";
 import { Controls, DEFAULTS } from "./sampling.js";
 import { answer, begin, keep, open, say, session, stop } from "./session.js";
 import { Sources } from "./sources.js";
-import { Area, Copy, Field, html, plural, Problem, Select, useAsked, useEffect, useLayoutEffect, useRef, useState, useStored } from "./ui.js";
+import { Area, Copy, Field, html, plural, Problem, Select, useAsync, useEffect, useLayoutEffect, useRef, useState, useStored } from "./ui.js";
 
 const NO_CHAT = "This model knows no conversations. It continues texts: see Playground.";
 const INITIAL = { ...DEFAULTS, model: "", system: "", tools: "" };
@@ -15,8 +15,8 @@ export function Chat() {
   const [, redraw] = useState(0);
   const [settings, set] = useStored("settings", INITIAL);
   const [panel, show] = useState(""); // "conversations" or "settings" on a small screen
-  const known = useAsked(models, []);
-  const about = useAsked(() => get("/api/about"), []).value;
+  const known = useAsync(models, []);
+  const about = useAsync(() => get("/api/about"), []).value;
   useEffect(() => {
     session.redraw = () => redraw(count => count + 1);
     const key = event => { if (event.key === "Escape") session.running ? stop() : show(""); };
@@ -41,7 +41,7 @@ export function Chat() {
           onClick=${() => toggle("settings")}>Settings</button>
       </div>
       <${Thread} nodes=${shown} settings=${used} about=${about} />
-      <p class="unseen" role="status">${running ? "The assistant is answering." : session.said}</p>
+      <p class="unseen" role="status">${running ? "The assistant is answering." : session.announcement}</p>
       <div class="foot">
         <${Problem} text=${session.problem || known.error || (known.value && !names.length && NO_CHAT)} />
         <${Composer} key=${conversation.id} running=${running} ready=${names.length > 0}
@@ -142,7 +142,7 @@ function Message({ node, settings, about, last }) {
 const END = { stopped: "stopped", length: "the limit of tokens is reached" };
 
 function Versions({ node }) {
-  const { at, of } = place(session.conversation, node);
+  const { at, of } = version(session.conversation, node);
   if (of < 2) return null;
   const go = by => { turn(session.conversation, node, by); keep(); };
   return html`<span class="versions">

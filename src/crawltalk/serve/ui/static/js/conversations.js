@@ -3,7 +3,7 @@
 
 import { store } from "./ui.js";
 
-export const MOST = 200; // conversations that are kept
+export const MAX_CONVERSATIONS = 200; // conversations that are kept
 
 export function fresh() {
   const id = crypto.getRandomValues(new Uint32Array(2)).join("-"); // randomUUID is for secure contexts only
@@ -33,8 +33,8 @@ export function path(conversation) {
   return shown;
 }
 
-/* Which of its siblings a node is, from 1 on, and how many there are. */
-export function place(conversation, node) {
+/* Which version of a message a node is, from 1 on, and how many there are. */
+export function version(conversation, node) {
   const siblings = conversation.nodes[node.parent].children;
   return { at: siblings.indexOf(node.id) + 1, of: siblings.length };
 }
@@ -46,10 +46,10 @@ export function turn(conversation, node, by) {
 
 /* The messages of a path as the API wants them. */
 export function messages(nodes, system) {
-  const said = nodes.filter(node => node.content || node.calls?.length).map(({ role, content, calls, call }) => ({
+  const sent = nodes.filter(node => node.content || node.calls?.length).map(({ role, content, calls, call }) => ({
     role, content: content ?? "", ...(calls?.length ? { tool_calls: calls } : {}), ...(call ? { tool_call_id: call } : {}),
   }));
-  return system.trim() ? [{ role: "system", content: system }, ...said] : said;
+  return system.trim() ? [{ role: "system", content: system }, ...sent] : sent;
 }
 
 /* The browser's store: a list of titles, and a tree for each. */
@@ -59,8 +59,8 @@ export const load = id => store.read(`conversation.${id}`, null);
 export function save(conversation) {
   const { id, title, updated } = conversation;
   const all = [{ id, title, updated }, ...list().filter(other => other.id !== id)].sort((a, b) => b.updated - a.updated);
-  all.slice(MOST).forEach(old => store.remove(`conversation.${old.id}`));
-  return store.write("conversations", all.slice(0, MOST)) && store.write(`conversation.${id}`, conversation);
+  all.slice(MAX_CONVERSATIONS).forEach(old => store.remove(`conversation.${old.id}`));
+  return store.write("conversations", all.slice(0, MAX_CONVERSATIONS)) && store.write(`conversation.${id}`, conversation);
 }
 
 export function remove(id) {

@@ -1,7 +1,7 @@
 /* The data of a run: what is left of the crawl after each step, what was dropped and why, and a search over what stayed. */
 
 import { get } from "./api.js";
-import { bytes, html, number, plural, Problem, useAsked, useEffect, useState } from "./ui.js";
+import { bytes, html, number, plural, Problem, useAsync, useEffect, useState } from "./ui.js";
 
 const PARTS = { "": "Funnel", dropped: "Dropped", documents: "Documents", search: "Search" };
 const STEPS = {
@@ -10,7 +10,7 @@ const STEPS = {
 };
 
 export function Data({ part, query }) {
-  const funnel = useAsked(() => get("/api/data/funnel"), []);
+  const funnel = useAsync(() => get("/api/data/funnel"), []);
   const shown = Object.hasOwn(PARTS, part) ? part : "";
   return html`<main id="main" tabindex="-1" class="page">
     <h1>Data</h1>
@@ -31,8 +31,8 @@ function Funnel({ record }) {
   const { steps } = record;
   const first = steps[0].pages;
   return html`
-    <ol class="funnel">${steps.map(({ step, pages, ...size }, place) => {
-      const gone = place ? steps[place - 1].pages - pages : 0;
+    <ol class="funnel">${steps.map(({ step, pages, ...size }, index) => {
+      const gone = index ? steps[index - 1].pages - pages : 0;
       return html`<li><span class="name">${STEPS[step] ?? step}</span>
         <span class="meter" aria-hidden="true"><span style=${{ width: `${100 * pages / first}%` }}></span></span>
         <span class="count"><strong>${number(pages)}</strong> <span class="soft">${"bytes" in size ? bytes(size.bytes) : `${number(size.characters)} characters`}</span></span>
@@ -56,9 +56,9 @@ function Reasons({ removed }) {
 
 function Counts({ title, counts }) {
   const rows = Object.entries(counts).slice(0, 10);
-  const most = Math.max(1, ...rows.map(([, count]) => count));
+  const max = Math.max(1, ...rows.map(([, count]) => count));
   return html`<section><h2>${title}</h2><ol class="counts">${rows.map(([name, count]) => html`<li><span class="name" title=${name}>${name}</span>
-    <span class="meter" aria-hidden="true"><span style=${{ width: `${100 * count / most}%` }}></span></span><span class="to-right">${number(count)}</span></li>`)}</ol></section>`;
+    <span class="meter" aria-hidden="true"><span style=${{ width: `${100 * count / max}%` }}></span></span><span class="to-right">${number(count)}</span></li>`)}</ol></section>`;
 }
 
 function Dropped({ removed, step, reason }) {
@@ -74,16 +74,16 @@ function Dropped({ removed, step, reason }) {
     <${List} key=${`${step}/${reason}`} kind="removed" step=${step} reason=${reason} />`;
 }
 
-/* Pages of a kind, from the front on; more when asked for. */
+/* Pages of a kind, from the front on; more on request. */
 function List({ kind, step, reason }) {
   const [from, go] = useState("");
   const [rows, set] = useState([]);
-  const asked = useAsked(signal => get("/api/data/rows", { kind, step, reason, start: from }, signal), [from]);
-  useEffect(() => { if (asked.value && !asked.busy) set([...rows, ...asked.value.rows]); }, [asked.value]);
-  return html`<${Problem} text=${asked.error} />
+  const response = useAsync(signal => get("/api/data/rows", { kind, step, reason, start: from }, signal), [from]);
+  useEffect(() => { if (response.value && !response.busy) set([...rows, ...response.value.rows]); }, [response.value]);
+  return html`<${Problem} text=${response.error} />
     <ul class="pages">${rows.map(row => html`<${Entry} key=${row.place} kind=${kind} row=${row} text=${row.text} />`)}</ul>
-    ${asked.value?.next && html`<button type="button" disabled=${asked.busy} onClick=${() => go(asked.value.next)}>Show more</button>`}
-    ${!asked.busy && !asked.value?.next && !asked.error && html`<p class="soft">${rows.length ? `${plural(rows.length, "page")}; that is all.` : "There is no such page."}</p>`}`;
+    ${response.value?.next && html`<button type="button" disabled=${response.busy} onClick=${() => go(response.value.next)}>Show more</button>`}
+    ${!response.busy && !response.value?.next && !response.error && html`<p class="soft">${rows.length ? `${plural(rows.length, "page")}; that is all.` : "There is no such page."}</p>`}`;
 }
 
 function Entry({ kind, row, text }) {
@@ -95,10 +95,10 @@ function Entry({ kind, row, text }) {
 }
 
 function Whole({ kind, place }) {
-  const asked = useAsked(signal => get("/api/data/page", { kind, place }, signal), [kind, place]);
-  if (asked.error) return html`<${Problem} text=${asked.error} />`;
-  if (!asked.value) return null;
-  const { title, text, characters, language, date } = asked.value;
+  const response = useAsync(signal => get("/api/data/page", { kind, place }, signal), [kind, place]);
+  if (response.error) return html`<${Problem} text=${response.error} />`;
+  if (!response.value) return null;
+  const { title, text, characters, language, date } = response.value;
   if (!title && !text) return html`<p class="soft">It was dropped before it had a main text.</p>`;
   return html`<div class="whole"><p class="soft">${[language, date?.slice(0, 10), `${number(characters)} characters`].filter(Boolean).join(" · ")}</p>
     ${(text || title).split("\n").map(line => html`<p>${line}</p>`)}
@@ -109,13 +109,13 @@ function Search({ words }) {
   const [typed, type] = useState(words);
   const [offset, go] = useState(0);
   const [wait, again] = useState(0);
-  const asked = useAsked(signal => words ? get("/api/data/search", { words, offset }, signal) : Promise.resolve(null), [words, offset, wait]);
-  const { indexing, rows, count } = asked.value ?? {};
+  const response = useAsync(signal => words ? get("/api/data/search", { words, offset }, signal) : Promise.resolve(null), [words, offset, wait]);
+  const { indexing, rows, count } = response.value ?? {};
   useEffect(() => {
     if (!indexing) return;
     const timer = setTimeout(() => again(wait + 1), 700);
     return () => clearTimeout(timer);
-  }, [asked.value]);
+  }, [response.value]);
   const submit = event => {
     event.preventDefault();
     go(0);
@@ -124,7 +124,7 @@ function Search({ words }) {
   return html`<form class="search" role="search" onSubmit=${submit}>
       <input type="search" aria-label="Words to search for" placeholder='Words, or "several in a row"' value=${typed} onInput=${event => type(event.currentTarget.value)} />
       <button type="submit" class="main">Search</button></form>
-    <${Problem} text=${asked.error} />
+    <${Problem} text=${response.error} />
     <p class="soft" role="status">${indexing ? `The index is made once: ${number(indexing.done)} of ${number(indexing.of)} documents.`
       : rows && `${plural(count, "document")}${count > rows.length ? `, ${offset + 1} to ${offset + rows.length}` : ""}`}</p>
     ${rows && html`<ul class="pages">${rows.map(row => html`<${Entry} key=${row.place} kind="documents" row=${row} text=${marked(row.snippet)} />`)}</ul>
@@ -132,8 +132,8 @@ function Search({ words }) {
         ${offset + rows.length < count && html`<button type="button" onClick=${() => go(offset + 20)}>Next</button>`}</div>`}`;
 }
 
-/* The words that were found stand between two control characters. */
-const marked = snippet => snippet.split("\u0002").flatMap((piece, place) => {
-  const [found, rest] = place ? piece.split("\u0003") : [null, piece];
-  return [found && html`<mark>${found}</mark>`, rest];
+/* Each match stands between two control characters. */
+const marked = snippet => snippet.split("\u0002").flatMap((piece, index) => {
+  const [match, rest] = index ? piece.split("\u0003") : [null, piece];
+  return [match && html`<mark>${match}</mark>`, rest];
 });

@@ -2,10 +2,10 @@
 
 import { get, models, post, stream } from "./api.js";
 import { body, chosen, Controls, DEFAULTS } from "./sampling.js";
-import { Area, html, number, percent, pressed, Problem, Select, Slider, useAsked, useEffect, useState, useStored } from "./ui.js";
+import { Area, html, number, percent, pressed, Problem, Select, Slider, useAsync, useEffect, useState, useStored } from "./ui.js";
 
 const INITIAL = { ...DEFAULTS, temperature: 0.8, max_tokens: 48, samples: 3, model: "", prompt: null };
-const ALTERNATIVES = 10; // likeliest tokens that are known at each place of a sample
+const ALTERNATIVES = 10; // likeliest tokens that are known at each position of a sample
 const LISTED = 100; // and in the table of the next token
 
 export function Playground() {
@@ -14,8 +14,8 @@ export function Playground() {
   const [running, run] = useState(null);
   const [problem, complain] = useState("");
   const [view, look] = useState("samples");
-  const known = useAsked(models, []);
-  const about = useAsked(() => get("/api/about"), []).value;
+  const known = useAsync(models, []);
+  const about = useAsync(() => get("/api/about"), []).value;
   const cards = known.value ?? [];
   const isBase = card => !card.chat || card.id.endsWith("/pretrain");
   const names = [...cards.filter(isBase), ...cards.filter(card => !isBase(card))].map(card => card.id);
@@ -25,21 +25,21 @@ export function Playground() {
   const change = part => set({ ...settings, ...part });
   useEffect(() => () => running?.abort(), [running]);
 
-  /* Streams into the samples at `places` what comes after the text that they have, which is the same. */
-  const write = async (begun, places) => {
+  /* Streams the continuations of the samples at `indexes`, which have the same text so far. */
+  const write = async (initial, indexes) => {
     const cancel = new AbortController();
     run(cancel);
-    show(begun);
+    show(initial);
     complain("");
-    const next = [...begun];
-    const { prompt, text: start } = next[places[0]];
+    const next = [...initial];
+    const { prompt, text: start } = next[indexes[0]];
     try {
-      const question = { ...body(settings), prompt: prompt + start, n: places.length, logprobs: ALTERNATIVES };
-      for await (const { choices } of stream("/v1/completions", question, cancel.signal)) {
+      const request = { ...body(settings), prompt: prompt + start, n: indexes.length, logprobs: ALTERNATIVES };
+      for await (const { choices } of stream("/v1/completions", request, cancel.signal)) {
         for (const { index, text, logprobs, finish_reason: finish } of choices ?? []) {
-          const sample = next[places[index]];
+          const sample = next[indexes[index]];
           const more = tokens(logprobs, Array.from(start).length);
-          next[places[index]] = { prompt, text: sample.text + text, tokens: [...sample.tokens, ...more], finish };
+          next[indexes[index]] = { prompt, text: sample.text + text, tokens: [...sample.tokens, ...more], finish };
         }
         show([...next]);
       }
@@ -55,13 +55,13 @@ export function Playground() {
     const empty = Array.from({ length: settings.samples }, () => ({ prompt: settings.prompt, text: "", tokens: [] }));
     write(empty, [...empty.keys()]);
   };
-  /* Another token in the place of one, and on from there. */
-  const branch = (place, at, token) => {
-    const { prompt, text, tokens } = samples[place];
+  /* Replaces a token of a sample by another one, and continues from there. */
+  const branch = (index, at, token) => {
+    const { prompt, text, tokens } = samples[index];
     const { offset, top } = tokens[at];
     const kept = Array.from(text).slice(0, offset).join("") + token.text;
     const sample = { prompt, text: kept, tokens: [...tokens.slice(0, at), { ...token, offset, top, picked: true }] };
-    write(samples.map((one, other) => other === place ? sample : one), [place]);
+    write(samples.map((one, other) => other === index ? sample : one), [index]);
   };
   const preset = name => change({ prompt: about.prompts.find(prompt => prompt.name === name).prompt });
 
@@ -111,13 +111,13 @@ const visible = text => text.replace(/ /g, "·").replace(/\n/g, "⏎").replace(/
 function Samples({ samples, running, branch }) {
   const [at, set] = useState(null);
   if (!samples.length) return html`<p class="soft">Samples stand here side by side. Choose a token of one to see what else it could have been.</p>`;
-  return html`<div class="samples">${samples.map((sample, place) => html`<section class="card" aria-label=${`Sample ${place + 1}`}>
+  return html`<div class="samples">${samples.map((sample, column) => html`<section class="card" aria-label=${`Sample ${column + 1}`}>
     <p class="tokens">${sample.tokens.map((token, index) => html`<span class=${`token ${token.picked ? "picked" : ""}`}
-      aria-expanded=${at?.place === place && at.index === index} title=${chance(token)}
-      ...${pressed(() => set(at?.place === place && at.index === index ? null : { place, index }))}>${shown(token.text)}</span>`)}
+      aria-expanded=${at?.column === column && at.index === index} title=${chance(token)}
+      ...${pressed(() => set(at?.column === column && at.index === index ? null : { column, index }))}>${shown(token.text)}</span>`)}
       ${running && !sample.finish && html`<span class="cursor" aria-hidden="true"></span>`}</p>
-    ${at?.place === place && sample.tokens[at.index] && html`<${Alternatives} token=${sample.tokens[at.index]} busy=${Boolean(running)}
-      choose=${token => { set(null); branch(place, at.index, token); }} />`}
+    ${at?.column === column && sample.tokens[at.index] && html`<${Alternatives} token=${sample.tokens[at.index]} busy=${Boolean(running)}
+      choose=${token => { set(null); branch(column, at.index, token); }} />`}
   </section>`)}</div>`;
 }
 
@@ -140,25 +140,25 @@ function Bar({ share, faint }) {
 function Next({ settings }) {
   const { model, prompt } = settings;
   const [all, show] = useState(false);
-  const asked = useAsked(async signal => {
-    const question = { model, prompt, max_tokens: 1, temperature: 0, logprobs: LISTED };
-    const [answer, cut] = await Promise.all([post("/v1/completions", question, signal), post("/api/tokens", { model }, signal)]);
+  const response = useAsync(async signal => {
+    const request = { model, prompt, max_tokens: 1, temperature: 0, logprobs: LISTED };
+    const [answer, cut] = await Promise.all([post("/v1/completions", request, signal), post("/api/tokens", { model }, signal)]);
     return { rows: ranked(answer.choices[0].logprobs.top_logprobs[0]), size: cut.size };
   }, [model, prompt], 300);
-  if (asked.error) return html`<${Problem} text=${asked.error} />`;
-  if (!asked.value) return html`<p class="soft">Asking the model …</p>`;
-  const { rows, size } = asked.value;
+  if (response.error) return html`<${Problem} text=${response.error} />`;
+  if (!response.value) return html`<p class="soft">Asking the model …</p>`;
+  const { rows, size } = response.value;
   const { hot, cuts, left, final } = chosen(rows, settings, size);
-  const named = place => Object.entries(cuts).filter(([, cut]) => cut === place).map(([name]) => name).join(", ");
+  const named = index => Object.entries(cuts).filter(([, cut]) => cut === index).map(([name]) => name).join(", ");
   const longest = Math.max(...hot, 0.01);
   return html`<p class="soft">The ${Math.min(LISTED, size)} likeliest of ${number(size)} tokens, at temperature ${settings.temperature.toFixed(2)}.
       ${left < rows.length ? ` ${left === 1 ? "One is" : `${left} are`} left to draw from.` : " None is cut."}</p>
     <table class="next"><thead><tr><th>token</th><th><span class="unseen">bar</span></th><th class="to-right">probability</th><th class="to-right">after the cuts</th></tr></thead>
-      <tbody>${rows.slice(0, all ? LISTED : 20).map((row, place) => html`
-        <tr key=${row.text} class=${place < left ? "" : "out"}><th scope="row"><code>${visible(row.text)}</code></th>
-          <td class="grow"><${Bar} share=${hot[place] / longest} faint=${place >= left} /></td>
-          <td class="to-right">${percent(hot[place])}</td><td class="to-right">${place < left ? percent(final[place]) : "–"}</td></tr>
-        ${named(place + 1) && html`<tr key=${`cut ${place}`} class="cut"><td colspan="4"><span>${named(place + 1)}</span></td></tr>`}`)}
+      <tbody>${rows.slice(0, all ? LISTED : 20).map((row, index) => html`
+        <tr key=${row.text} class=${index < left ? "" : "out"}><th scope="row"><code>${visible(row.text)}</code></th>
+          <td class="grow"><${Bar} share=${hot[index] / longest} faint=${index >= left} /></td>
+          <td class="to-right">${percent(hot[index])}</td><td class="to-right">${index < left ? percent(final[index]) : "–"}</td></tr>
+        ${named(index + 1) && html`<tr key=${`cut ${index}`} class="cut"><td colspan="4"><span>${named(index + 1)}</span></td></tr>`}`)}
       </tbody></table>
     ${rows.length > 20 && html`<button type="button" onClick=${() => show(!all)}>${all ? "Show 20" : `Show ${rows.length}`}</button>`}
     <p class="hint">The tokens that are not listed count as equally likely: only their sum is known.</p>`;
@@ -168,19 +168,19 @@ function Next({ settings }) {
 function Surprise({ settings }) {
   const { model, prompt } = settings;
   const [at, set] = useState(null);
-  const asked = useAsked(async signal => {
+  const response = useAsync(async signal => {
     const answer = await post("/v1/completions", { model, prompt, max_tokens: 0, echo: true, logprobs: 5 }, signal);
     return tokens(answer.choices[0].logprobs);
   }, [model, prompt], 300);
-  if (asked.error) return html`<${Problem} text=${asked.error} />`;
-  if (!asked.value) return html`<p class="soft">Reading the text …</p>`;
-  const scored = asked.value.filter(token => typeof token.logprob === "number");
+  if (response.error) return html`<${Problem} text=${response.error} />`;
+  if (!response.value) return html`<p class="soft">Reading the text …</p>`;
+  const scored = response.value.filter(token => typeof token.logprob === "number");
   const bits = scored.reduce((sum, token) => sum - token.logprob / Math.LN2, 0);
   const size = new TextEncoder().encode(scored.map(token => token.text).join("")).length;
-  const token = asked.value[at];
+  const token = response.value[at];
   return html`<p class="soft">${scored.length ? html`Perplexity <strong>${number(2 ** (bits / scored.length))}</strong>,
       ${" "}<strong>${number(bits / size)}</strong> bits per byte. The darker a token, the less the model expected it.` : "Type a text of two tokens or more."}</p>
-    <p class="tokens card surprise">${asked.value.map((one, index) => html`<span class="token" title=${chance(one)} aria-expanded=${at === index}
+    <p class="tokens card surprise">${response.value.map((one, index) => html`<span class="token" title=${chance(one)} aria-expanded=${at === index}
       style=${{ "--heat": `${Math.round(Math.min(1, -(one.logprob ?? 0) / Math.LN2 / 12) * 50)}%` }}
       ...${pressed(() => set(at === index ? null : index))}>${shown(one.text)}</span>`)}</p>
     ${token && html`<div class="alternatives card"><p class="soft"><code>${visible(token.text)}</code> ${typeof token.logprob === "number"

@@ -1,20 +1,20 @@
 /* The runs beside the served one: their stages, what each was made from, and their curves, live. */
 
 import { get } from "./api.js";
-import { bytes, html, number, Problem, scripts, useAsked, useEffect, useEvery, useRef, useState } from "./ui.js";
+import { bytes, html, number, Problem, scripts, useAsync, useEffect, useEvery, useRef, useState } from "./ui.js";
 
 const POLL = 2; // seconds
-const LOGS = ["pretrain", "sft"];
+const TITLES = { pretrain: "Pretraining", sft: "Fine-tuning" }; // of curves; other stages go by their names
 const STATES = { fresh: "up to date", borrowed: "of another run", stale: "out of date", partial: "in the making", absent: "not yet" };
-const MANY = 6; // runs in one chart
-const FEW = 7; // metrics of a stage that are always shown
+const MAX_RUNS = 6; // runs in one chart
+const SHOWN_METRICS = 7; // metrics of a stage that are always shown
 
 export function RunsPage({ part }) {
-  const runs = useAsked(() => get("/api/runs"), []);
+  const runs = useAsync(() => get("/api/runs"), []);
   const [beside, set] = useState([]);
   const { served, runs: names = [] } = runs.value ?? {};
   const name = names.includes(decodeURIComponent(part)) ? decodeURIComponent(part) : served;
-  const toggle = other => set(beside.includes(other) ? beside.filter(one => one !== other) : [...beside, other].slice(-MANY + 1));
+  const toggle = other => set(beside.includes(other) ? beside.filter(one => one !== other) : [...beside, other].slice(-MAX_RUNS + 1));
   return html`<main id="main" tabindex="-1" class="page">
     <h1>Runs</h1>
     <p class="lead">A run is a folder of stages. Each stage is made from those before it, and says from which.</p>
@@ -29,12 +29,12 @@ export function RunsPage({ part }) {
 
 function Run({ name, beside }) {
   const [tick, beat] = useState(0);
-  const asked = useAsked(signal => get("/api/runs/stages", { run: name }, signal), [tick]);
-  const { stages = [], error, about } = asked.value ?? {};
+  const response = useAsync(signal => get("/api/runs/stages", { run: name }, signal), [tick]);
+  const { stages = [], error, about } = response.value ?? {};
   useEvery(POLL, () => beat(tick + 1), [tick]);
-  if (asked.error || error) return html`<${Problem} text=${asked.error ?? error} />`;
+  if (response.error || error) return html`<${Problem} text=${response.error ?? error} />`;
   return html`<h2>${name}</h2><p class="soft">${about}</p>
-    ${LOGS.map(stage => html`<${Curves} key=${stage} stage=${stage} runs=${[name, ...beside]} />`)}
+    ${stages.filter(stage => stage.makes).map(({ stage }) => html`<${Curves} key=${stage} stage=${stage} runs=${[name, ...beside]} />`)}
     ${stages.length > 0 && html`<h2>Stages</h2><ul class="stages">${stages.map(stage => html`<${Stage} key=${stage.stage} stage=${stage} stages=${stages} />`)}</ul>`}`;
 }
 
@@ -47,8 +47,8 @@ function Stage({ stage, stages }) {
     ${reasons.map(reason => html`<p class="why">${reason}</p>`)}
     ${fingerprint && html`<dl class="figures">
       <div><dt>time</dt><dd>${clock(seconds)}</dd></div><div><dt>CPU</dt><dd>${clock(cpu)}</dd></div><div><dt>memory</dt><dd>${bytes(memory)}</dd></div>
-      ${figures.slice(0, FEW)}</dl>
-      ${figures.length > FEW && html`<details><summary>${figures.length - FEW} more</summary><dl class="figures">${figures.slice(FEW)}</dl></details>`}
+      ${figures.slice(0, SHOWN_METRICS)}</dl>
+      ${figures.length > SHOWN_METRICS && html`<details><summary>${figures.length - SHOWN_METRICS} more</summary><dl class="figures">${figures.slice(SHOWN_METRICS)}</dl></details>`}
     <p class="lineage"><code>${name} ${fingerprint.slice(0, 8)}</code>${Object.keys(inputs).length > 0 && html`<span class="soft">made from</span>`}
       ${Object.entries(inputs).map(([input, print]) => html`<code class=${print === now[input] ? "same" : "other"}
         title=${print === now[input] ? `the ${input} that is there now` : `another ${input} than the one that is there now`}>${input} ${print.slice(0, 8)}</code>`)}</p>`}</li>`;
@@ -80,18 +80,18 @@ function useLogs(stage, runs) {
 
 function Curves({ stage, runs }) {
   const logs = useLogs(stage, runs);
-  const lines = runs.flatMap((run, place) => {
+  const lines = runs.flatMap((run, index) => {
     const name = runs.length > 1 ? `${run}: ` : "";
     const rows = logs[run]?.rows ?? [];
-    return [line(`${name}loss`, rows, "loss", place, false), line(`${name}bits per byte, validation`, rows, "val_bpb", place, true)];
+    return [line(`${name}loss`, rows, "loss", index, false), line(`${name}bits per byte, validation`, rows, "val_bpb", index, true)];
   }).filter(one => one.x.length > 0);
   if (!lines.length) return null;
-  return html`<h2>${{ pretrain: "Pretraining", sft: "Fine-tuning" }[stage]}</h2><${Chart} label=${lines.map(spoken).join("; ")} lines=${lines} />`;
+  return html`<h2>${TITLES[stage] ?? stage}</h2><${Chart} label=${lines.map(spoken).join("; ")} lines=${lines} />`;
 }
 
-function line(label, rows, key, place, dashed) {
+function line(label, rows, key, index, dashed) {
   const kept = rows.filter(row => typeof row[key] === "number");
-  return { label, place, dashed, x: kept.map(row => row.step), y: kept.map(row => row[key]) };
+  return { label, index, dashed, x: kept.map(row => row.step), y: kept.map(row => row[key]) };
 }
 
 const spoken = ({ label, x, y }) => `${label} ${y.at(-1).toFixed(3)} at step ${x.at(-1)}`;
@@ -127,8 +127,8 @@ function options(box, lines) {
   const axis = { stroke: colour("soft"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false }, font: "12px system-ui" };
   return {
     width: box.clientWidth, height: 260, scales: { x: { time: false } }, axes: [axis, { ...axis, size: 44 }], cursor: { y: false },
-    series: [{ label: "step" }, ...lines.map(({ label, place, dashed }) => ({
-      label, stroke: colour(`line${place % MANY}`), width: dashed ? 2 : 1.5, dash: dashed ? [6, 4] : undefined, spanGaps: true,
+    series: [{ label: "step" }, ...lines.map(({ label, index, dashed }) => ({
+      label, stroke: colour(`line${index % MAX_RUNS}`), width: dashed ? 2 : 1.5, dash: dashed ? [6, 4] : undefined, spanGaps: true,
       points: { show: dashed }, value: (_, value) => value === null || value === undefined ? "–" : value.toFixed(3),
     }))],
   };

@@ -35,7 +35,7 @@ export function chosen(rows, { temperature, top_k, top_p, min_p }, size) {
   const rest = Math.max(0, 1 - sum(known));
   const heat = p => temperature ? p ** (1 / temperature) : 0;
   const total = sum(known.map(heat)) + others * heat(rest / others);
-  const hot = temperature ? known.map(p => heat(p) / total) : known.map((_, place) => Number(place === 0));
+  const hot = temperature ? known.map(p => heat(p) / total) : known.map((_, index) => Number(index === 0));
   const cuts = { "top-k": top_k ? Math.min(top_k, rows.length) : null };
   const head = hot.slice(0, cuts["top-k"] ?? undefined);
   const share = top_k ? sum(head) : 1;
@@ -46,7 +46,7 @@ export function chosen(rows, { temperature, top_k, top_p, min_p }, size) {
   const left = Math.min(rows.length, ...Object.values(cuts).filter(cut => cut !== null));
   const cut = Object.values(cuts).some(value => value !== null);
   const kept = cut ? sum(hot.slice(0, left)) : 1;
-  return { hot, cuts, left: cut ? left : rows.length, final: hot.map((p, place) => place < left ? p / kept : 0) };
+  return { hot, cuts, left: cut ? left : rows.length, final: hot.map((p, index) => index < left ? p / kept : 0) };
 }
 
 const sum = values => values.reduce((a, b) => a + b, 0);

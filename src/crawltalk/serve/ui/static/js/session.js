@@ -8,7 +8,7 @@ export const session = {
   conversation: fresh(),
   running: null, // {conversation, node, cancel: AbortController}; one at a time
   problem: "",
-  said: "", // the last whole answer, for screen readers
+  announcement: "", // the last whole answer, for screen readers
   redraw() {},
 };
 
@@ -36,19 +36,19 @@ export function say(parent, message, settings) {
 export async function answer(parent, settings) {
   stop();
   const { conversation } = session;
-  const asked = before(conversation, parent);
+  const history = before(conversation, parent);
   const node = conversation.nodes[add(conversation, parent, { role: "assistant", content: "", model: settings.model })];
   const cancel = new AbortController();
   const running = { conversation, node, cancel };
-  Object.assign(session, { running, problem: "", said: "" });
+  Object.assign(session, { running, problem: "", announcement: "" });
   keep(conversation);
   try {
-    const question = { ...body(settings), messages: messages(asked, settings.system), ...tools(settings.tools) };
-    for await (const chunk of stream("/v1/chat/completions", question, cancel.signal)) {
+    const request = { ...body(settings), messages: messages(history, settings.system), ...tools(settings.tools) };
+    for await (const chunk of stream("/v1/chat/completions", request, cancel.signal)) {
       take(node, chunk);
       session.redraw();
     }
-    session.said = node.content;
+    session.announcement = node.content;
   } catch (error) {
     if (cancel.signal.aborted) node.finish = "stopped";
     else node.problem = error.message;

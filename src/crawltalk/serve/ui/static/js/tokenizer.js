@@ -1,7 +1,7 @@
 /* What the model reads: a text as tokens, a word merge by merge, and a conversation as one sequence. */
 
 import { models, post } from "./api.js";
-import { Area, html, number, plural, Problem, Select, useAsked, useState } from "./ui.js";
+import { Area, html, number, plural, Problem, Select, useAsync, useState } from "./ui.js";
 
 const SAMPLE = "First it crawls, then it talks. Gold melts at 1064 °C; naïve cafés count 2 + 2 = 4 strawberries 🍓.";
 const WORD = " elements";
@@ -9,7 +9,7 @@ const TALK = [{ role: "user", content: "What is 2 + 2? <|im_end|>" }, { role: "a
 const ROLES = ["system", "user", "assistant"].map(role => [role, role]);
 
 export function TokenizerPage() {
-  const known = useAsked(models, []);
+  const known = useAsync(models, []);
   const [picked, pick] = useState(null);
   const names = (known.value ?? []).map(card => card.id);
   const model = picked ?? names[0];
@@ -34,7 +34,7 @@ function readable(hex) {
 }
 
 function Chips({ tokens, ids }) {
-  return html`<p class="chips">${tokens.map(({ id, bytes, control }, place) => html`<span tabindex="0" class=${control ? "chip control" : `chip tint${place % 4}`}
+  return html`<p class="chips">${tokens.map(({ id, bytes, control }, index) => html`<span tabindex="0" class=${control ? "chip control" : `chip tint${index % 4}`}
     title=${control ? `control token ${id}` : `id ${id} · bytes ${bytes.match(/../g).join(" ")}`}>${control ?? readable(bytes)}${ids && html`<small>${id}</small>`}</span>${
     readable(bytes).endsWith("⏎") && html`<br />`}`)}</p>`;
 }
@@ -42,7 +42,7 @@ function Chips({ tokens, ids }) {
 function Cut({ model }) {
   const [text, set] = useState(SAMPLE);
   const [ids, withIds] = useState(true);
-  const cut = useAsked(signal => post("/api/tokens", { model, text }, signal), [model, text], 120);
+  const cut = useAsync(signal => post("/api/tokens", { model, text }, signal), [model, text], 120);
   const tokens = cut.value?.tokens ?? [];
   const size = new TextEncoder().encode(text).length;
   return html`<section aria-labelledby="cut-title">
@@ -59,36 +59,36 @@ function Cut({ model }) {
 
 function Steps({ model }) {
   const [text, set] = useState(WORD);
-  const asked = useAsked(signal => post("/api/steps", { model, text }, signal), [model, text], 120);
-  const steps = asked.value ?? [];
+  const response = useAsync(signal => post("/api/steps", { model, text }, signal), [model, text], 120);
+  const steps = response.value ?? [];
   return html`<section aria-labelledby="steps-title">
     <h2 id="steps-title">A word, merge by merge</h2>
     <p class="soft">From its bytes on, the pair that was learned first is merged, until no pair of the vocabulary is left.</p>
     <label for="steps" class="unseen">Word to build</label>
     <input id="steps" type="text" class="code" maxlength="60" spellcheck=${false} value=${text} onInput=${event => set(event.currentTarget.value)} />
-    <${Problem} text=${asked.error} />
+    <${Problem} text=${response.error} />
     <ol class="steps">${steps.map((parts, step) => {
-      const made = step && parts.findIndex((part, place) => part !== steps[step - 1][place]);
-      return html`<li><span class="soft">${step ? `merge ${step}` : "bytes"}</span>${parts.map((part, place) =>
-        html`<span class=${`chip ${step && place === made ? "made" : "plain"}`} title=${part}>${readable(part)}</span>`)}</li>`;
+      const made = step && parts.findIndex((part, index) => part !== steps[step - 1][index]);
+      return html`<li><span class="soft">${step ? `merge ${step}` : "bytes"}</span>${parts.map((part, index) =>
+        html`<span class=${`chip ${step && index === made ? "made" : "plain"}`} title=${part}>${readable(part)}</span>`)}</li>`;
     })}</ol>
   </section>`;
 }
 
 function Conversation({ model }) {
   const [messages, set] = useState(TALK);
-  const cut = useAsked(signal => post("/api/tokens", { model, messages }, signal), [model, messages], 120);
+  const cut = useAsync(signal => post("/api/tokens", { model, messages }, signal), [model, messages], 120);
   const tokens = cut.value?.tokens ?? [];
   const controls = tokens.filter(token => token.control).length;
-  const change = (place, part) => set(messages.map((message, other) => other === place ? { ...message, ...part } : message));
+  const change = (index, part) => set(messages.map((message, other) => other === index ? { ...message, ...part } : message));
   return html`<section aria-labelledby="talk-title">
     <h2 id="talk-title">A conversation is one sequence</h2>
     <p class="soft">Only the structure writes control tokens. Their names in a message are spelled in ordinary tokens, so that no text opens or ends a turn.</p>
     <${Problem} text=${cut.error} />
-    ${messages.map(({ role, content }, place) => html`<div class="turn" key=${place}>
-      <${Select} id=${`role-${place}`} label=${`Role of message ${place + 1}`} hidden value=${role} options=${ROLES} onChange=${role => change(place, { role })} />
-      <${Area} rows="1" aria-label=${`Message ${place + 1}`} spellcheck=${false} value=${content} onInput=${content => change(place, { content })} />
-      <button type="button" class="icon" aria-label=${`Remove message ${place + 1}`} onClick=${() => set(messages.filter((_, other) => other !== place))}>×</button>
+    ${messages.map(({ role, content }, index) => html`<div class="turn" key=${index}>
+      <${Select} id=${`role-${index}`} label=${`Role of message ${index + 1}`} hidden value=${role} options=${ROLES} onChange=${role => change(index, { role })} />
+      <${Area} rows="1" aria-label=${`Message ${index + 1}`} spellcheck=${false} value=${content} onInput=${content => change(index, { content })} />
+      <button type="button" class="icon" aria-label=${`Remove message ${index + 1}`} onClick=${() => set(messages.filter((_, other) => other !== index))}>×</button>
     </div>`)}
     <div class="actions"><button type="button" onClick=${() => set([...messages, { role: "user", content: "" }])}>Add a message</button>
       <span class="soft" role="status">${plural(tokens.length, "token")}, ${controls} of them control tokens</span></div>

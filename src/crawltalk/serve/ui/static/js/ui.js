@@ -43,13 +43,13 @@ export function useStored(key, initial) {
   return [value, next => { store.write(key, next); set(next); }];
 }
 
-/* What a promise came to: {value, error, busy}. Asked anew when `keys` change; the older answer stays until then. */
-export function useAsked(ask, keys, pause = 0) {
+/* The outcome of a promise: {value, error, busy}. `load` makes it, again when `keys` change; until then the older value stays. */
+export function useAsync(load, keys, pause = 0) {
   const [state, set] = useState({ busy: true });
   useEffect(() => {
     const cancel = new AbortController();
     set(before => ({ ...before, busy: true }));
-    const timer = setTimeout(() => ask(cancel.signal).then(
+    const timer = setTimeout(() => load(cancel.signal).then(
       value => cancel.signal.aborted || set({ value, busy: false }),
       error => cancel.signal.aborted || set({ error: error.message, busy: false }),
     ), pause);

@@ -1,0 +1,181 @@
+"""The one rendering of a conversation: messages to token ids, with a loss mask.
+
+Control tokens are written as ids and texts as text, so that no text can open or end a turn, a tool call or a
+tool's result.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+from crawltalk.chat.format import ChatFormat, detect, load_format
+from crawltalk.chat.messages import Message, MessageLike, as_messages, text_of
+from crawltalk.chat.tool_calls import Control, Tool, tools_description, written_call, written_result
+from crawltalk.core.errors import BadInput
+from crawltalk.tokenizer import Tokenizer
+
+REPLY_ROOM = 4
+"""A prompt may fill the context up to one part in four, which is left for the reply."""
+
+
+class Rendered(NamedTuple):
+    """A conversation as token ids."""
+
+    ids: list[int]
+    loss_mask: list[bool]
+    """Of each id, whether the assistant is to learn it: its texts, its calls and its ends of turns."""
+
+
+class ChatRenderer:
+    """A tokenizer and the chat format that conversations are written in with it."""
+
+    def __init__(self, tokenizer: Tokenizer, format: ChatFormat | None = None) -> None:
+        """`format` None: the one that the vocabulary's control tokens are made for, if any."""
+        self.tokenizer = tokenizer
+        self.format = format if format is not None else detect(tokenizer.specials)
+        end = {tokenizer.specials[self.format.end]} if self.format is not None else set()
+        self.stop_ids = frozenset({tokenizer.eot, *end})
+        """What ends a reply."""
+
+    @classmethod
+    def load(cls, path: str | Path) -> "ChatRenderer":
+        """From a model's folder, or from whatever else `Tokenizer.load` reads. Raises as it does."""
+        path, tokenizer = Path(path), Tokenizer.load(path)
+        return cls(tokenizer, load_format(path if path.is_dir() else path.parent, tokenizer.specials))
+
+    def save(self, folder: str | Path) -> None:
+        """Write the tokenizer's files, with the chat template in tokenizer_config.json."""
+        self.tokenizer.save(folder, self.format.config() if self.format is not None else {})
+
+    def encode_chat(
+        self, messages: Sequence[MessageLike], *, tools: Sequence[Tool] = (), reply: bool = False
+    ) -> list[int]:
+        """The ids that `render` gives."""
+        return self.render(messages, tools=tools, reply=reply).ids
+
+    def render(
+        self, messages: Sequence[MessageLike], *, tools: Sequence[Tool] = (), reply: bool = False
+    ) -> Rendered:
+        """A conversation as ids. The system message describes `tools`; `reply` opens a turn of the assistant at
+        the end.
+
+        Raises BadInput if the model has no chat format, for an image or a sound, and for a dict that is no
+        message.
+        """
+        chat, messages = self._chat(), as_messages(messages)
+        ids = [self.tokenizer.specials[chat.begin]] if chat.begin is not None else []
+        loss_mask = [False] * len(ids)
+        for role, pieces in _turns(chat, messages, tools):
+            head, content, after = self._turn(chat, role, pieces)
+            ids += [*head, *content, *after]
+            learned = role == "assistant"
+            loss_mask += [*(False for _ in head), *(learned for _ in content), *(False for _ in after)]
+        if reply:
+            head = self._open_turn(chat, "assistant")
+            ids += head
+            loss_mask += [False] * len(head)
+        return Rendered(ids, loss_mask)
+
+    def fit(
+        self, messages: Sequence[MessageLike], context: int, *, tools: Sequence[Tool] = ()
+    ) -> tuple[list[int], int]:
+        """The prompt of a reply, for a model that reads `context` tokens, and how many of the oldest messages
+        were left out to make it fit.
+
+        A system message at the front stays, and results of tools stay together. Raises BadInput if the last
+        turn alone is too long.
+        """
+        chat, messages = self._chat(), as_messages(messages)
+        system = [message for message in messages[:1] if message.role == "system"]
+        rest = messages[len(system) :]
+        room = context - max(1, context // REPLY_ROOM)
+        size, kept = len(self.encode_chat(system, tools=tools, reply=True)), 0
+        for turn in reversed(_grouped(rest)):  # from the end: a long history costs no more than what fits
+            size += sum(map(len, self._turn(chat, *_written(turn))))
+            if size > room:
+                break
+            kept += len(turn)
+        if rest and not kept:
+            raise BadInput(
+                f"the message has {size} tokens; this model has room for {room} of {context}: make it shorter"
+            )
+        dropped = len(rest) - kept
+        return self.encode_chat([*system, *rest[dropped:]], tools=tools, reply=True), dropped
+
+    def _chat(self) -> ChatFormat:
+        if self.format is None:
+            raise BadInput("this is a base model: it has no chat format; use: crawltalk generate")
+        return self.format
+
+    def _turn(
+        self, chat: ChatFormat, role: str, pieces: Iterable[str]
+    ) -> tuple[list[int], list[int], list[int]]:
+        """The ids that open a turn, those of its content and its end, and those that follow."""
+        content = self._encode([*pieces, Control(chat.end)])
+        return self._open_turn(chat, role), content, self._encode_text(chat.after)
+
+    def _open_turn(self, chat: ChatFormat, role: str) -> list[int]:
+        role_end = [] if chat.role_end is None else [Control(chat.role_end)]
+        return self._encode([Control(chat.start), role, *role_end, chat.gap])
+
+    def _encode(self, pieces: Iterable[str]) -> list[int]:
+        """Texts as text, control tokens as ids; spelled as text where the vocabulary has no such token."""
+        ids: list[int] = []
+        text = ""
+        for piece in pieces:
+            index = self._control_id(piece) if isinstance(piece, Control) else None
+            if index is None:
+                text += piece
+            else:
+                ids += [*self._encode_text(text), index]
+                text = ""
+        return ids + self._encode_text(text)
+
+    def _encode_text(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text) if text else []
+
+    def _control_id(self, name: str) -> int | None:
+        """Qwen's vocabularies have `<tool_call>` among the ordinary tokens."""
+        index = self.tokenizer.specials.get(name)
+        return index if index is not None else self.tokenizer.words.get(name.encode())
+
+
+_Turn = tuple[str, list[str]]
+"""A role, and texts and control tokens."""
+
+
+def _turns(chat: ChatFormat, messages: Sequence[Message], tools: Sequence[Tool]) -> Iterator[_Turn]:
+    """The turns of a conversation, with the system message that it may lack."""
+    system = chat.default_system
+    if messages and messages[0].role == "system":
+        system, messages = text_of(messages[0]), messages[1:]
+    if tools:
+        yield "system", [f"{system}\n\n" if system else "", *tools_description(tools)]
+    elif system is not None:
+        yield "system", [system]
+    yield from map(_written, _grouped(messages))
+
+
+def _grouped(messages: Sequence[Message]) -> list[list[Message]]:
+    """The messages of each turn: one, or the results of several calls."""
+    groups = groupby(enumerate(messages), lambda item: -1 if item[1].role == "tool" else item[0])
+    return [[message for _, message in group] for _, group in groups]
+
+
+def _written(turn: Sequence[Message]) -> _Turn:
+    """What the messages of a turn look like."""
+    if turn[0].role == "tool":
+        return "user", _lines(written_result(text_of(message)) for message in turn)
+    [message] = turn
+    text = text_of(message)
+    calls = [written_call(call.function) for call in message.tool_calls]
+    return message.role, _lines([*([[text]] if text else []), *calls])
+
+
+def _lines(blocks: Iterable[list[str]]) -> list[str]:
+    """Blocks, with a line break between them."""
+    lines: list[str] = []
+    for block in blocks:
+        lines += ["\n", *block] if lines else block
+    return lines

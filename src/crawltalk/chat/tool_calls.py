@@ -1,0 +1,185 @@
+"""The one format of tool calls: that of the Hermes models, which Qwen's learned, too.
+
+The system message lists the functions in `<tools>`; the assistant calls one by `<tool_call>`, a JSON object of
+its name and arguments, and `</tool_call>` (Nous Research, Hermes-Function-Calling); what came of it stands
+between `<tool_response>` and `</tool_response>` in a turn of the user, several results in one turn (the words
+and line breaks are those of Qwen2.5's chat template).
+
+Why this format: models in the wild know it, and so do the servers that run ours (vLLM's and SGLang's parser is
+called `hermes`). The four names are control tokens of our vocabulary, as they are in Qwen3's. The renderer
+writes them as ids, so that a text that spells them can never open a call or pass for a result. That is why a
+result needs no role of its own, and the layout is the same for every model: the control token, not the role,
+says where the text comes from. Where a vocabulary lacks such a token, its name is spelled as text.
+"""
+
+import json
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from crawltalk.chat.messages import FunctionCall, ToolCall
+from crawltalk.tokenizer.tokenizer import CALL_END, CALL_START, RESPONSE_END, RESPONSE_START
+
+BEFORE_TOOLS = (
+    "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
+    "You are provided with function signatures within <tools></tools> XML tags:\n<tools>"
+)
+AFTER_TOOLS = (
+    "\n</tools>\n\nFor each function call, return a json object with function name and arguments within "
+    f"{CALL_START}{CALL_END} XML tags:\n{CALL_START}\n"
+    f'{{"name": <function-name>, "arguments": <args-json-object>}}\n{CALL_END}'
+)
+
+
+class Tool(msgspec.Struct, kw_only=True):
+    """A function that the assistant may call."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] = {}
+    """A JSON schema of its arguments."""
+
+    def described(self) -> dict[str, Any]:
+        """In OpenAI's form, as chat templates take it."""
+        return {"type": "function", "function": msgspec.to_builtins(self)}
+
+
+class Control(str):
+    """The name of a control token that the structure of a conversation asks for; a plain `str` is text."""
+
+    __slots__ = ()
+
+
+def tools_description(tools: Sequence[Tool]) -> list[str]:
+    """What the system message says of the functions: texts and control tokens."""
+    lines = "".join("\n" + json.dumps(tool.described(), ensure_ascii=False) for tool in tools)
+    first, *others = AFTER_TOOLS.split(CALL_START)
+    pieces = [BEFORE_TOOLS + lines + first]
+    for other in others:
+        before, closed, after = other.partition(CALL_END)
+        pieces += [Control(CALL_START), before, Control(closed), after]
+    return pieces
+
+
+def written_call(call: FunctionCall) -> list[str]:
+    """A call as the assistant writes it."""
+    arguments = call.arguments or "{}"
+    line = f'{{"name": {json.dumps(call.name, ensure_ascii=False)}, "arguments": {arguments}}}'
+    return [Control(CALL_START), f"\n{line}\n", Control(CALL_END)]
+
+
+def written_result(text: str) -> list[str]:
+    """The result of a call, for a turn of the user."""
+    return [Control(RESPONSE_START), f"\n{text}\n", Control(RESPONSE_END)]
+
+
+def call_schema(tools: Sequence[Tool]) -> dict[str, Any]:
+    """The JSON schema of a reply that must be a call of one of the functions, without `<tool_call>`."""
+    return {"anyOf": [_schema(tool, f"#/anyOf/{i}/properties/arguments") for i, tool in enumerate(tools)]}
+
+
+def _schema(tool: Tool, path: str) -> dict[str, Any]:
+    """Of a call of this function; its parameters will stand at `path` in a larger schema, where their
+    references lead.
+    """
+    parameters = _moved(tool.parameters or {"type": "object"}, path)
+    properties = {"name": {"const": tool.name}, "arguments": parameters}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": ["name", "arguments"],
+        "additionalProperties": False,
+    }
+
+
+def _moved(schema: Any, path: str) -> Any:
+    """The schema with each reference into itself leading to where it will stand."""
+    if isinstance(schema, list):
+        return [_moved(item, path) for item in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    return {
+        key: path + value[1:]
+        if key == "$ref" and isinstance(value, str) and value.startswith("#")
+        else _moved(value, path)
+        for key, value in schema.items()
+    }
+
+
+class _WrittenCall(msgspec.Struct):
+    """A call as a model writes it."""
+
+    name: str
+    arguments: dict[str, Any] = {}
+
+
+class CallReader:
+    """Tells calls from text as a reply comes. What may begin a call is held back until it does not."""
+
+    def __init__(
+        self, tools: Sequence[Tool], *, must_call: bool = False, max_calls: int | None = None
+    ) -> None:
+        """`must_call`: the whole reply is a call, without `<tool_call>` (`call_schema`); `max_calls`: later
+        calls are dropped.
+        """
+        self.names = {tool.name for tool in tools}
+        self.must_call, self.max_calls = must_call, max_calls
+        self.num_calls = 0
+        self._held = ""
+
+    def read(self, text: str, *, final: bool) -> Iterator[str | ToolCall]:
+        """The text and the calls that are whole after some more of the reply. Without functions everything is
+        text.
+        """
+        if not self.names:
+            yield text
+            return
+        self._held += text
+        if self.must_call:
+            if final:
+                yield from self._call(self._held, self._held)
+            return
+        while self._held:
+            before, opened, rest = self._held.partition(CALL_START)
+            if not opened:
+                keep = 0 if final else overlap(before, CALL_START)
+                before, self._held = before[: len(before) - keep], before[len(before) - keep :]
+                if before:
+                    yield before
+                return
+            inside, closed, after = rest.partition(CALL_END)
+            if not (closed or final):
+                self._held = opened + rest
+            if before := before.rstrip():
+                yield before
+            if not (closed or final):
+                return
+            yield from self._call(inside, opened + inside + closed)
+            self._held = after
+
+    def _call(self, inside: str, text: str) -> Iterator[str | ToolCall]:
+        """The call; if it is none, the text as it stands."""
+        call = self._parse(inside)
+        if call is None:
+            yield text
+        elif self.max_calls is None or self.num_calls < self.max_calls:
+            self.num_calls += 1
+            yield call
+
+    def _parse(self, text: str) -> ToolCall | None:
+        """The call that a model wrote; None if it is none of these functions, or no call at all."""
+        try:
+            call = msgspec.json.decode(text, type=_WrittenCall)
+        except (msgspec.DecodeError, RecursionError):
+            return None
+        if call.name not in self.names:
+            return None
+        arguments = msgspec.json.encode(call.arguments).decode()
+        return ToolCall(FunctionCall(call.name, arguments), id=f"call_{secrets.token_hex(12)}")
+
+
+def overlap(text: str, mark: str) -> int:
+    """The length of the longest beginning of `mark`, short of all of it, with which the text ends."""
+    return next((size for size in range(len(mark) - 1, 0, -1) if text.endswith(mark[:size])), 0)

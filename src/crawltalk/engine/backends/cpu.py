@@ -1,0 +1,353 @@
+"""The model as one call of native code (native.cpp), which is compiled for this machine when it is first
+needed.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crawltalk.engine.backends import Batch, empty_block_tables, num_cache_blocks
+from crawltalk.engine.sampling import Sampling
+from crawltalk.model.cache import BLOCK_SIZE
+from crawltalk.model.transformer import Transformer, rope_tables
+
+Precision = Literal["float32", "bfloat16", "int8"]
+_KINDS: dict[str, int] = {"float32": 0, "bfloat16": 1, "int8": 2}
+_SIZE_MULTIPLE = 16
+"""Sizes that are computed are multiples of it."""
+_GROUP = 32
+"""Weights of int8 that share a scale; the columns of every matrix are padded to a multiple of it."""
+_SOURCE = Path(__file__).with_name("native.cpp")
+_FLAGS = (
+    "-O3",
+    "-std=gnu++17",
+    "-shared",
+    "-fPIC",
+    "-pthread",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=off",  # each sum has one order and one rounding, which the code states
+)
+COMPILERS = ("c++", "g++", "clang++")
+
+
+class Unavailable(Exception):
+    """Why there is no native code for a model or machine."""
+
+
+class _Config(ctypes.Structure):
+    _fields_ = [
+        *(
+            (name, ctypes.c_int32)
+            for name in ("kind", "layers", "width", "heads", "kv_heads", "head_dim", "mlp", "vocab")
+        ),
+        *(
+            (name, ctypes.c_int32)
+            for name in ("table_width", "blocks", "threads", "layer_norm", "gated", "rotary")
+        ),
+        ("eps", ctypes.c_float),
+    ]
+
+
+class _Matrix(ctypes.Structure):
+    _fields_ = [
+        ("outputs", ctypes.c_int32),
+        ("inputs", ctypes.c_int32),
+        *((name, ctypes.c_void_p) for name in ("data", "scales", "bias")),
+    ]
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = [
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("norm1", "norm1_bias", "norm2", "norm2_bias", "q_norm", "k_norm")
+        ),
+        *((name, _Matrix) for name in ("qkv", "out", "up", "down")),
+    ]
+
+
+class _Weights(ctypes.Structure):
+    _fields_ = [
+        ("layers", ctypes.POINTER(_Layer)),
+        *((name, ctypes.c_void_p) for name in ("norm", "norm_bias", "cos", "sin", "positions", "embedding")),
+        ("head", _Matrix),
+        *((name, ctypes.c_void_p) for name in ("keys", "values", "tables")),
+    ]
+
+
+def cache_folder() -> Path:
+    """Where compiled code is kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crawltalk"
+
+
+def library(target: str = "native") -> Any:
+    """The code compiled for a processor, as the compiler's -march names it; kept for the next time. Raises
+    Unavailable, with the reason.
+    """
+    code = _library(target)
+    if isinstance(code, Unavailable):
+        raise code
+    return code
+
+
+@cache
+def _library(target: str) -> Any:
+    """The compiled code, or why there is none: what fails once is not tried again."""
+    try:
+        return _compiled(target)
+    except Unavailable as reason:
+        return reason
+
+
+def _compiled(target: str) -> Any:
+    compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), *COMPILERS))), None)
+    if compiler is None:
+        raise Unavailable("no C++ compiler was found (g++ or clang++)")
+    march = f"-mcpu={target}" if platform.machine() in ("arm64", "aarch64") else f"-march={target}"
+    version = subprocess.run([compiler, "--version"], check=False, capture_output=True).stdout
+    inputs = (_SOURCE.read_bytes(), version, repr((_FLAGS, march)).encode(), _processor())
+    path = cache_folder() / f"native-{hashlib.sha256(b'|'.join(inputs)).hexdigest()[:16]}.so"
+    if not path.exists():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if sys.stderr.isatty():
+                print("compiling the decoder for this machine, once (seconds) ...", file=sys.stderr)
+            with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+                made = Path(folder) / path.name
+                command = [compiler, *_FLAGS, march, "-Wno-psabi", "-o", str(made), str(_SOURCE)]
+                done = subprocess.run(command, check=False, capture_output=True, text=True)
+                if done.returncode:
+                    raise Unavailable(
+                        f"{compiler} failed: {(done.stderr.strip().splitlines() or ['no message'])[0]}"
+                    )
+                made.replace(path)  # another process may have been quicker: both made the same
+        except OSError as error:
+            raise Unavailable(f"nothing can be kept in {path.parent}: {error}") from None
+    code = ctypes.CDLL(str(path))
+    code.crawltalk_make.restype = ctypes.c_void_p
+    return code
+
+
+def _processor() -> bytes:
+    """What code for this machine depends on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return "\n".join(
+            sorted({line for line in lines if line.startswith(("flags", "model name", "Features"))})
+        ).encode()
+    except OSError:
+        return platform.processor().encode()
+
+
+class CpuBackend:
+    """A backend (`backends.Backend`) for CPUs. A result does not depend on the batch, to the last bit.
+
+    int8: weights in groups of 32 with one scale each (as llama.cpp's Q8_0), times numbers of 15 bits.
+    bfloat16 and int8 keep keys and values in bfloat16.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        precision: Precision,
+        threads: int | None = None,
+        cache_bytes: int | None = None,
+        *,
+        target: str = "native",
+    ) -> None:
+        """`target`: see `library`. Raises Unavailable for a shape that native code does not compute, or
+        without a compiler.
+        """
+        shape = model.shape
+        if (
+            shape.family == "speedrun"
+            or shape.head_dim % _SIZE_MULTIPLE
+            or shape.width % _SIZE_MULTIPLE
+            or shape.mlp % _SIZE_MULTIPLE
+        ):
+            raise Unavailable(
+                "native code computes the families qwen3, llama and gpt2, in sizes that are multiples of 16"
+            )
+        self._library = library(target)
+        self._lanes = int(self._library.crawltalk_lanes())
+        self._precision, self._copies = precision, dict[str, np.ndarray]()
+        number_bytes = 4 if precision == "float32" else 2
+        self.num_blocks = num_cache_blocks(shape, number_bytes, cache_bytes)
+        self.block_tables = empty_block_tables(shape)
+        self.vocab_size, self.width = shape.vocab_size, shape.width
+        cache_size = shape.layers * self.num_blocks * shape.kv_heads * shape.head_dim * BLOCK_SIZE
+        self._cache = [np.zeros(cache_size, np.float32 if number_bytes == 4 else np.uint16) for _ in range(2)]
+        config = _Config(
+            kind=_KINDS[precision],
+            **{name: getattr(shape, name) for name in ("layers", "width", "heads", "kv_heads", "head_dim")},
+            mlp=shape.mlp,
+            vocab=shape.vocab_size,
+            table_width=self.block_tables.shape[1],
+            blocks=self.num_blocks,
+            threads=threads or torch.get_num_threads(),
+            layer_norm=shape.family == "gpt2",
+            gated=shape.family != "gpt2",
+            rotary=shape.family != "gpt2",
+            eps=shape.norm_eps,
+        )
+        self._model = ctypes.c_void_p(
+            self._library.crawltalk_make(ctypes.byref(config), ctypes.byref(self._weights(model)))
+        )
+
+    def __del__(self) -> None:
+        if model := getattr(self, "_model", None):
+            self._library.crawltalk_free(model)
+
+    def update_weights(self, model: Transformer) -> None:
+        """See `Backend.update_weights`. Native code reads the copies where they are."""
+        self._weights(model)
+
+    def _weights(self, model: Transformer) -> _Weights:
+        """The weights as native code reads them, in copies that live as long as this does; called again, it
+        overwrites them.
+        """
+        dtype = torch.float32 if self._precision == "float32" else torch.bfloat16
+        layers = [self._layer(f"blocks.{index}", block) for index, block in enumerate(model.blocks)]
+        norm: Any = model.norm
+        cos, sin = rope_tables(model.shape)  # not the model's, which may be of lower precision
+        return _Weights(
+            layers=(_Layer * len(layers))(*layers),
+            norm=self._copy("norm", norm.weight),
+            norm_bias=self._copy("norm.bias", getattr(norm, "bias", None)),
+            cos=self._copy("cos", cos),
+            sin=self._copy("sin", sin),
+            positions=self._copy(
+                "positions", model.positions.weight if model.positions is not None else None
+            ),
+            embedding=self._copy("embedding", model.embedding.weight, dtype),
+            head=self._matrix("head", model.head_weight, None),
+            keys=self._cache[0].ctypes.data,
+            values=self._cache[1].ctypes.data,
+            tables=self.block_tables.ctypes.data,
+        )
+
+    def forward(self, batch: Batch) -> Tensor:
+        """See `Backend.forward`."""
+        logits = np.empty((len(batch.logits_indices), self.vocab_size), np.float32)
+        self._forward(batch, logits, None)
+        return torch.from_numpy(logits)
+
+    def states(self, batch: Batch) -> Tensor:
+        """See `Backend.states`."""
+        states = np.empty((len(batch.logits_indices), self.width), np.float32)
+        self._forward(batch, None, states)
+        return torch.from_numpy(states)
+
+    def _forward(self, batch: Batch, logits: np.ndarray | None, states: np.ndarray | None) -> None:
+        arrays = (batch.tokens, batch.positions, batch.slots, batch.embedded_rows, batch.embeddings)
+        self._library.crawltalk_forward(
+            self._model,
+            len(batch.tokens),
+            *map(_pointer, arrays),
+            0 if batch.embeddings is None else len(batch.embeddings),
+            len(batch.logits_indices),
+            *map(_pointer, (batch.logits_indices, logits, states)),
+        )
+
+    def sample(self, logits_BV: Tensor, samplings: Sequence[Sampling], draws: Sequence[float]) -> list[int]:
+        """See `Backend.sample`."""
+        logits = logits_BV.contiguous().numpy()
+        settings = zip(*(sampling.filters for sampling in samplings), strict=True)
+        kinds = (np.float32, np.int32, np.float32, np.float32)
+        columns: list[np.ndarray] = [
+            np.array(column, kind) for column, kind in zip(settings, kinds, strict=True)
+        ]
+        columns.append(np.array(draws, np.float64))
+        tokens = np.empty(len(draws), np.int32)
+        self._library.crawltalk_sample(self._model, len(draws), *map(_pointer, (logits, *columns, tokens)))
+        return tokens.tolist()
+
+    def _copy(self, name: str, weight: Tensor | None, dtype: torch.dtype = torch.float32) -> int | None:
+        """The address of the copy of this name."""
+        if weight is None:
+            return None
+        values = weight.detach().to("cpu", dtype).contiguous().view(torch.uint8).numpy()
+        if name in self._copies:
+            np.copyto(self._copies[name], values)
+        else:
+            self._copies[name] = np.array(values)  # by numpy, which asks for huge pages
+        return self._copies[name].ctypes.data
+
+    def _layer(self, name: str, block: Any) -> _Layer:
+        attention, mlp = block.attention, block.mlp
+        gated = hasattr(mlp, "gate_up")
+        up = mlp.gate_up if gated else mlp.up
+        rows = interleave_panels(up.weight, self._lanes) if gated else up.weight
+        return _Layer(
+            norm1=self._copy(f"{name}.norm1", block.attention_norm.weight),
+            norm1_bias=self._copy(f"{name}.norm1.bias", getattr(block.attention_norm, "bias", None)),
+            norm2=self._copy(f"{name}.norm2", block.mlp_norm.weight),
+            norm2_bias=self._copy(f"{name}.norm2.bias", getattr(block.mlp_norm, "bias", None)),
+            q_norm=self._copy(f"{name}.q_norm", attention.q_norm),
+            k_norm=self._copy(f"{name}.k_norm", attention.k_norm),
+            qkv=self._matrix(f"{name}.qkv", attention.qkv.weight, attention.qkv.bias),
+            out=self._matrix(f"{name}.out", attention.out.weight, attention.out.bias),
+            up=self._matrix(f"{name}.up", rows, up.bias),
+            down=self._matrix(f"{name}.down", mlp.down.weight, mlp.down.bias),
+        )
+
+    def _matrix(self, name: str, weight: Tensor, bias: Tensor | None) -> _Matrix:
+        """A matrix [outputs, inputs] in panels."""
+        outputs, inputs = weight.shape
+        padded = torch.zeros(-(-outputs // self._lanes) * self._lanes, -(-inputs // _GROUP) * _GROUP)
+        padded[:outputs, :inputs] = weight.detach()
+        panels = padded.view(-1, self._lanes, padded.shape[1])  # [panels, lanes, inputs]
+        scales = None
+        if self._precision == "float32":
+            data = self._copy(name, panels.transpose(1, 2))
+        elif self._precision == "bfloat16":
+            data = self._copy(name, panels.unflatten(2, (-1, 2)).transpose(1, 2), torch.bfloat16)
+        else:
+            q, scale = quantize(panels.unflatten(2, (-1, _GROUP)))
+            data = self._copy(name, (q.flatten(2) + 128).unflatten(2, (-1, 4)).transpose(1, 2), torch.uint8)
+            scales = self._copy(f"{name}.scales", scale.transpose(1, 2), torch.bfloat16)
+        if bias is not None:
+            bias = torch.nn.functional.pad(bias.detach().float(), (0, len(padded) - outputs))
+        return _Matrix(
+            outputs=outputs,
+            inputs=padded.shape[1],
+            data=data,
+            scales=scales,
+            bias=self._copy(f"{name}.bias", bias),
+        )
+
+
+def _pointer(array: np.ndarray | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if array is None else array.ctypes.data)
+
+
+def interleave_panels(gate_up: Tensor, lanes: int) -> Tensor:
+    """The rows of gates and of the inner layer, which come one half behind the other, as alternate panels of
+    `lanes` rows.
+    """
+    return gate_up.unflatten(0, (2, -1, lanes)).transpose(0, 1).flatten(0, 2)
+
+
+def quantize(weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Whole numbers from -127 to 127 in fp32, of the shape of `weights`, and the scale of each group along
+    the last dimension.
+
+    Scales are bfloat16 numbers (in fp32), rounded up so that no weight is cut off.
+    """
+    scale = weights.abs().amax(dim=-1) / 127
+    scale = ((scale.view(torch.int32) + 0xFFFF) & ~0xFFFF).view(torch.float32)
+    return (weights / scale.clamp(min=1e-30)[..., None]).round(), scale

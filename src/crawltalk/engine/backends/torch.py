@@ -1,0 +1,96 @@
+"""The backend in torch: the reference, the way out where nothing can be compiled, and the way to a GPU."""
+
+import copy
+from collections.abc import Sequence
+from itertools import groupby
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crawltalk.engine.backends import Batch, empty_block_tables, num_cache_blocks
+from crawltalk.engine.sampling import Sampling, sample
+from crawltalk.model.cache import KVCache, blocks_for
+from crawltalk.model.transformer import Transformer
+
+
+class TorchBackend:
+    """A `Backend` in the model's own precision, on its own device.
+
+    `batch_invariant` computes each row by itself: then the last bit of a result does not depend on what else
+    is in the batch.
+    """
+
+    def __init__(
+        self, model: Transformer, *, batch_invariant: bool = False, cache_bytes: int | None = None
+    ) -> None:
+        self.batch_invariant = batch_invariant
+        self.model = copy.deepcopy(model)  # the caller may go on training its own
+        weight = model.embedding.weight
+        self.num_blocks = num_cache_blocks(model.shape, weight.element_size(), cache_bytes)
+        self.block_tables = empty_block_tables(model.shape)
+        self._cache = KVCache(model.shape, self.num_blocks, device=weight.device, dtype=weight.dtype)
+
+    @torch.no_grad()
+    def update_weights(self, model: Transformer) -> None:
+        """See `Backend.update_weights`."""
+        for weight, new in zip(self.model.parameters(), model.parameters(), strict=True):
+            weight.copy_(new)
+
+    @torch.inference_mode()
+    def forward(self, batch: Batch) -> Tensor:
+        """See `Backend.forward`."""
+        states = self.states(batch)
+        rows = states.split(1) if self.batch_invariant else (states,)
+        return torch.cat([self.model.logits(row) for row in rows]).float()
+
+    @torch.inference_mode()
+    def states(self, batch: Batch) -> Tensor:
+        """See `Backend.states`. Sequences that decode are computed together, others each by itself."""
+        weight = self.model.embedding.weight
+        rows = len(batch.tokens)
+        groups = list(np.arange(rows)[:, None, None]) if self.batch_invariant else _groups(batch)
+        embeddings_ND = self._embeddings(batch)
+        states_ND = torch.empty(rows, self.model.shape.width, device=weight.device, dtype=weight.dtype)
+        for rows_BT in groups:
+            starts_B = batch.positions[rows_BT[:, 0]].astype(np.int64)
+            num_blocks = blocks_for(int(starts_B.max()) + rows_BT.shape[1])
+            tables_BN = self.block_tables[batch.slots[rows_BT[:, 0]], :num_blocks]
+            self._cache.select(torch.from_numpy(tables_BN.astype(np.int64)), torch.from_numpy(starts_B))
+            tokens_BT = torch.from_numpy(batch.tokens[rows_BT].astype(np.int64)).to(weight.device)
+            embeddings_BTD = None if embeddings_ND is None else embeddings_ND[torch.from_numpy(rows_BT)]
+            states = self.model.states(tokens_BT, self._cache, embeddings_BTD=embeddings_BTD)
+            states_ND[torch.from_numpy(rows_BT)] = states
+        return states_ND[torch.from_numpy(batch.logits_indices.astype(np.int64))]
+
+    def _embeddings(self, batch: Batch) -> Tensor | None:
+        """What every row reads, [rows, D]; None if all read tokens."""
+        if batch.embeddings is None or batch.embedded_rows is None:
+            return None
+        weight = self.model.embedding.weight
+        embeddings_ND = self.model.embedding(torch.from_numpy(batch.tokens).to(weight.device))
+        vectors = torch.from_numpy(batch.embeddings).to(weight.device, weight.dtype)
+        embeddings_ND[torch.from_numpy(batch.embedded_rows).to(weight.device)] = vectors
+        return embeddings_ND
+
+    def sample(self, logits_BV: Tensor, samplings: Sequence[Sampling], draws: Sequence[float]) -> list[int]:
+        """See `Backend.sample`; rows of equal settings are drawn together."""
+        tokens = [0] * len(draws)
+        order = sorted(range(len(draws)), key=lambda row: samplings[row].filters)
+        for _, group in groupby(order, key=lambda row: samplings[row].filters):
+            rows = list(group)
+            drawn = sample(logits_BV[rows], samplings[rows[0]], [draws[row] for row in rows])
+            for row, token in zip(rows, drawn.tolist(), strict=True):
+                tokens[row] = token
+        return tokens
+
+
+def _groups(batch: Batch) -> list[np.ndarray]:
+    """Rows that are computed in one pass, [sequences, T] each."""
+    firsts = np.flatnonzero(np.diff(batch.slots, prepend=-1))
+    sizes = np.diff(firsts, append=len(batch.slots))
+    prefills = [
+        np.arange(first, first + size)[None] for first, size in zip(firsts, sizes, strict=True) if size > 1
+    ]
+    decodes = firsts[sizes == 1][:, None]
+    return [*prefills, decodes] if len(decodes) else prefills

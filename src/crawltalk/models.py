@@ -1,0 +1,46 @@
+"""The models of a run, and what a person calls a model: a run, a stage of it, an imported model, or a folder."""
+
+from pathlib import Path
+
+from crawltalk.core.errors import MissingInput
+from crawltalk.pipeline import stages
+from crawltalk.run.folder import RunFolder
+from crawltalk.run.stage import ModelKind, Stage
+
+MODELS = Path("models")
+"""Where `crawltalk import` puts weights."""
+NAMES: dict[ModelKind, str] = {"base": "base model", "assistant": "assistant", "reward": "reward model"}
+
+
+def models_of_run(run: RunFolder) -> list[tuple[Stage, Path]]:
+    """The stages of a run whose models are there, in order, and the folders of these. Raises MissingInput if
+    it is no run.
+    """
+    makers = [stage for stage in stages(run.recipe()) if stage.makes]
+    folders = [(stage, run.folder(stage.name)) for stage in makers]
+    return [(stage, folder) for stage, folder in folders if (folder / "config.json").exists()]
+
+
+def model_of_run(run: RunFolder, *kinds: ModelKind) -> Path:
+    """The folder of the last model of the first kind that the run has. Raises MissingInput if it has none."""
+    models = models_of_run(run)
+    for kind in kinds:
+        for stage, folder in reversed(models):
+            if stage.makes == kind:
+                return folder
+    raise MissingInput(f"{run.path} has no {NAMES[kinds[0]]} yet; make it with: crawltalk run {run.path}")
+
+
+def model_folder(name: str | Path, prefer: tuple[ModelKind, ...] = ("assistant", "base")) -> Path:
+    """The folder with `config.json` that a name stands for.
+
+    `runs/small` -> its assistant, or its base model while there is no assistant; `small` -> `runs/small`;
+    `smollm2` -> `models/smollm2`; any other folder in Hugging Face's layout as it is. Raises MissingInput.
+    """
+    for path in (Path(name), Path("runs") / name, MODELS / name):
+        if (path / "config.json").exists():
+            return path
+        if RunFolder(path).exists():
+            return model_of_run(RunFolder(path), *prefer)
+    hint = f"crawltalk import {name}" if str(name) == "smollm2" else "crawltalk run small"
+    raise MissingInput(f"there is no model at {name}, runs/{name} or {MODELS / name}; make one with: {hint}")

@@ -1,0 +1,55 @@
+"""Where and how to compute: `[machine]`."""
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Where and how to compute. Changes nothing in what is computed, so no stage goes stale by it."""
+
+    workers: int | None = None
+    """Processes and threads; all usable cores if absent."""
+    device: str | None = None
+    """cpu or cuda; cuda if absent and there is one."""
+    dtype: str | None = None
+    """Compute type of matrix products: float32 or bfloat16; the faster one, by a start-up probe, if absent.
+    """
+    engine: str = "local"
+    """What the data stage runs on: local (processes of this machine) or ray (a Ray cluster; pip install ray).
+    """
+    ray_address: str | None = None
+    """Address of the Ray cluster; a cluster of this machine alone if absent. Its machines must share the
+    run's folder.
+    """
+    compile: bool | None = None
+    """Train through torch.compile; if absent: on a GPU, in trainings long enough to earn the compilation
+    back.
+    """
+    shard: bool = False
+    """Ranks under torchrun share weights, gradients and optimizer state (FSDP2) instead of keeping a copy
+    each.
+    """
+    activation_checkpointing: bool = False
+    """Compute a layer's activations again in the backward pass instead of keeping them: less memory, a third more
+    work.
+    """
+    tensorboard: str | None = None
+    """A folder for event files of TensorBoard, one subfolder for each training (pip install
+    'crawltalk[tensorboard]').
+    """
+    dollars_an_hour: float | None = None
+    """What this machine costs, for the accounts."""
+    force: bool = False
+    """Start even if the machine is estimated to be too small or too slow."""
+
+
+def derive_machine(machine: Machine) -> Machine:
+    """Look up what the recipe left open: usable cores, and a GPU if there is one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    gpu = Path("/dev/nvidiactl").exists()
+    return dataclasses.replace(
+        machine, workers=machine.workers or cores, device=machine.device or ("cuda" if gpu else "cpu")
+    )

@@ -1,0 +1,36 @@
+"""Supervised fine-tuning: `[sft]`."""
+
+import dataclasses
+from dataclasses import dataclass, field
+
+from crawltalk.recipe.optim import Optim, derive_optim
+
+TASKS = {"refusal": 400, "identity": 300, "arithmetic": 3000, "spelling": 1000}
+"""Defaults of `sft.tasks`; a recipe changes single ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sft:
+    """Supervised fine-tuning on conversations made from the documents; the loss counts assistant tokens only."""
+
+    optim: Optim = field(default_factory=Optim)
+    epochs: float = 3.0
+    """Passes over the conversations."""
+    batch_tokens: int = 4096
+    """Positions in one optimizer step, padding included."""
+    tasks: dict[str, int] = field(default_factory=lambda: dict(TASKS))
+    """Conversations of each task, by its name in `crawltalk.tasks`. `refusal` is a number of titles that were
+    never trained on and that the assistant learns to decline, half of the held-out ones in any case;
+    `flagship` is a number of pages, all if absent.
+    """
+    name: str = "Crawly"
+    """How the assistant calls itself."""
+    save_every: int = 50
+    resume_from: str = ""
+    """As `pretrain.resume_from`."""
+
+
+def derive_sft(sft: Sft, width: int) -> Sft:
+    """The recipe's tasks over the usual ones, in one order whatever the order in the files."""
+    tasks = TASKS | dict(sorted(sft.tasks.items()))
+    return dataclasses.replace(sft, tasks=tasks, optim=derive_optim(sft.optim, width, 0.005))

@@ -1,0 +1,23 @@
+"""Byte-level BPE: `[tokenizer]`."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokenizer:
+    """Byte-level BPE (Sennrich et al. 2016; byte level: Radford et al. 2019)."""
+
+    vocab_size: int = 4096
+    """Tokens in all: 256 bytes, merges, special tokens."""
+    train_bytes: int = 50_000_000
+    """Text to learn merges from, at most."""
+    pattern: str = "gpt4"
+    """How text is cut before merging: gpt2, gpt4, gpt4-digits (each digit by itself), or a regular
+    expression.
+    """
+    min_frequency: int = 2
+    """How often a pair must occur to be merged."""
+    max_chunks: int = 20_000_000
+    """Different words that each thread holds, at some 40 bytes each, before it gives up rare ones."""
+    include: str = ""
+    """Regular expression on the URL of the documents to learn from. Empty: all."""

@@ -1,0 +1,31 @@
+"""The mixture: `[tokens]`."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """The mixture: which documents are trained on, how often, and which are kept out."""
+
+    include: str = ""
+    """Regular expression on the URL; documents that do not match are `outside`. Empty: all match."""
+    heldout: float = 0.1
+    """Share of the included documents kept out of training as "after the cutoff"."""
+    validation: float = 0.02
+    """Share of the included documents kept for bits per byte."""
+    flagships: int = 0
+    """Number of documents to oversample, as the talk says Wikipedia is."""
+    flagship_titles: tuple[str, ...] = ()
+    """Titles that are flagships in any case."""
+    flagship_pattern: str = ""
+    """Regular expression on title and description that further flagships match first; the rest are drawn by
+    hash.
+    """
+    oversample: int = 40
+    """Times a flagship occurs in one pass over the training shards."""
+    graded: tuple[int, ...] = ()
+    """Times that further documents occur in one pass, to see how recall grows with them; `graded_pages` for
+    each.
+    """
+    graded_pages: int = 12
+    """Documents for each of `graded`."""

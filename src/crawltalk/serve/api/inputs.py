@@ -1,0 +1,33 @@
+"""The four forms in which OpenAI's API takes texts: one text, texts, the ids of one, or lists of ids."""
+
+from collections.abc import Sequence
+
+from crawltalk.engine import Engine
+from crawltalk.serve.api.errors import bad_request
+
+
+def split_inputs(value: str | list[str | int | list[int]], param: str) -> Sequence[str | list[int]]:
+    """Any of the four forms as a list of texts or of lists of ids. `param`: the field, for errors. Raises
+    ApiError for a mixture.
+    """
+    if isinstance(value, str):
+        return [value]
+    texts = [item for item in value if isinstance(item, str)]
+    ids = [item for item in value if isinstance(item, int)]
+    lists = [item for item in value if isinstance(item, list)]
+    if len(value) not in (len(texts), len(ids), len(lists)):
+        raise bad_request(f"{param} is a mixture of texts, tokens and lists", param)
+    return texts or lists or [ids]
+
+
+def to_ids(engine: Engine, value: str | list[int], param: str) -> list[int]:
+    """The tokens of one input; a text begins a document. Raises ApiError for tokens that the model does not
+    have.
+    """
+    if isinstance(value, str):
+        return [engine.tokenizer.eot, *engine.tokenizer.encode(value)]
+    if not value or max(value) >= engine.tokenizer.size:
+        raise bad_request(
+            f"a list of tokens has one at least, and none above {engine.tokenizer.size - 1}", param
+        )
+    return value

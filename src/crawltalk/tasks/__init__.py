@@ -1,0 +1,56 @@
+"""Tasks: problems whose replies can be scored. Fine-tuning, evaluation and rewards use the same ones.
+
+A new task is a file in this folder and a name in `TASKS`. From then on `[sft.tasks]` can ask for conversations
+of it, and its score is in scores.json and in the report.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+from crawltalk.core.errors import BadRecipe
+from crawltalk.core.types import Problem
+from crawltalk.tasks.arithmetic import Arithmetic
+from crawltalk.tasks.corpus import Corpus, draw_corpus
+from crawltalk.tasks.identity import Identity
+from crawltalk.tasks.recall import Flagship, Tail
+from crawltalk.tasks.refusal import Refusal
+from crawltalk.tasks.spelling import Spelling
+from crawltalk.tasks.task import Split, Task
+
+TASKS: tuple[type[Task], ...] = (Flagship, Refusal, Tail, Arithmetic, Spelling, Identity)
+"""In the order of problems.jsonl and scores.json."""
+
+TASK_OF: dict[str, type[Task]] = {kind: task for task in TASKS for kind in task.about}
+"""Kind of problem (`Problem.task`) -> its task."""
+
+__all__ = [
+    "TASKS",
+    "TASK_OF",
+    "Corpus",
+    "Split",
+    "Task",
+    "check_task_names",
+    "draw_corpus",
+    "make_tasks",
+    "score",
+]
+
+
+def make_tasks(corpus: Corpus) -> dict[str, Task]:
+    """All tasks by name, in the order of `TASKS`."""
+    return {task.name: task(corpus) for task in TASKS}
+
+
+def score(problem: Problem, reply: str) -> float:
+    """The score of a reply, from 0 to 1, by the task that the problem belongs to."""
+    return TASK_OF[problem.task].score(problem, reply)
+
+
+def check_task_names(names: Iterable[str]) -> None:
+    """Raise BadRecipe for the first name that no task has."""
+    known = [task.name for task in TASKS]
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise BadRecipe(f"sft.tasks: no task is called {name!r}{hint}; tasks: {', '.join(known)}")

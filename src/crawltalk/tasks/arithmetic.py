@@ -1,0 +1,54 @@
+"""Sums, differences and products of small numbers."""
+
+import random
+import re
+from collections.abc import Iterator
+from typing import ClassVar
+
+from crawltalk.chat.messages import Conversation
+from crawltalk.core.types import Problem
+from crawltalk.tasks.corpus import TRAIN_SHARE
+from crawltalk.tasks.scoring import last_number
+from crawltalk.tasks.task import MANY, Split, Task, exchange
+
+QUESTIONS = ("What is {} {} {}?", "Calculate {} {} {}.", "{} {} {} =", "How much is {} {} {}?")
+SUM = re.compile(r"\d+ [-+x] \d+")
+
+
+class Arithmetic(Task):
+    """Two numbers up to 20 (9 for products), ten times as large with each step of difficulty."""
+
+    name = "arithmetic"
+    about: ClassVar = {"arithmetic": "sums never trained on"}
+    score = staticmethod(last_number)
+
+    def problems(
+        self, rng: random.Random, difficulty: int = 1, split: Split = "train", count: int | None = None
+    ) -> Iterator[Problem]:
+        """The sums of the test differ from each other; those of the training may come again."""
+        sums = [_draw(rng, difficulty, split) for _ in range(MANY if count is None else count)]
+        for left, sign, right in dict.fromkeys(sums) if split == "test" else sums:
+            question = rng.choice(QUESTIONS).format(left, sign, right)
+            yield Problem(prompt=question, answer=_result(left, sign, right), task=self.name)
+
+    def conversation(self, problem: Problem, rng: random.Random) -> Conversation:
+        """The reply says the sum again, then the result."""
+        stated = SUM.search(problem.prompt)
+        return exchange(problem, f"{stated[0]} = {problem.answer}" if stated else problem.answer)
+
+
+def _draw(rng: random.Random, difficulty: int, split: Split) -> tuple[int, str, int]:
+    """A sum of the split; which sums belong to the test is fixed for all seeds."""
+    while True:
+        sign = rng.choice("+-x")
+        largest = (9 if sign == "x" else 20) * 10 ** (difficulty - 1)
+        left, right = rng.randint(0, largest), rng.randint(0, largest)
+        if sign == "-" and right > left:
+            left, right = right, left
+        tested = random.Random(f"{left}{sign}{right}").random() >= TRAIN_SHARE
+        if tested == (split == "test"):
+            return left, sign, right
+
+
+def _result(left: int, sign: str, right: int) -> str:
+    return str(left + right if sign == "+" else left - right if sign == "-" else left * right)

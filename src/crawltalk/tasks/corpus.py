@@ -1,0 +1,80 @@
+"""What tasks take from the corpus: pages by their part in training, and common words. Some of both are kept
+for the test.
+"""
+
+import random
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from crawltalk.core.types import Document, Placement
+
+TRAIN_SHARE = 0.8
+"""Of the sums and words; the rest is for the test."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """Pages and words that problems are made from. Every page has a title and a description."""
+
+    flagships: Sequence[Placement] = ()
+    """Pages that the base model has read many times."""
+    tail: Sequence[Placement] = ()
+    """Pages that it has read a few times."""
+    declined: Sequence[Placement] = ()
+    """Pages that it has never read; fine-tuning teaches it to say so."""
+    unseen: Sequence[Placement] = ()
+    """Pages that no stage has read, fine-tuning included."""
+    words: Sequence[str] = ()
+    """Words that fine-tuning spells."""
+    new_words: Sequence[str] = ()
+    """Words that only the test spells."""
+    assistant: str = "Crawly"
+    """How the assistant calls itself."""
+
+
+def draw_corpus(
+    placements: Iterable[Placement],
+    documents: Iterable[Document],
+    rng: random.Random,
+    *,
+    declined: int,
+    assistant: str,
+) -> Corpus:
+    """Draw what is trained on and what is kept for the test.
+
+    Half of the held-out pages are kept for the test and half are declined. Pages of other topics fill the
+    latter up to `declined`. The words come from `documents`, which the base model was trained on.
+    """
+    pages: dict[str, list[Placement]] = {"flagship": [], "heldout": [], "train": [], "outside": []}
+    for page in placements:
+        if page.role in pages and page.title and page.description:
+            pages[page.role].append(page)
+    held_out = sorted(pages["heldout"], key=lambda page: page.id)
+    rng.shuffle(held_out)
+    half = len(held_out) // 2
+    known = {page.title for page in pages["flagship"]}
+    others = [page for page in pages["outside"] if page.title not in known]
+    missing = max(0, declined - len(held_out[half:]))
+    others = rng.sample(others, min(missing, len(others)))
+    words = common_words(documents)
+    rng.shuffle(words)
+    cut = max(1, int(TRAIN_SHARE * len(words)))
+    return Corpus(
+        flagships=pages["flagship"],
+        tail=pages["train"],
+        declined=[*held_out[half:], *others],
+        unseen=held_out[:half],
+        words=words[:cut],
+        new_words=words[cut:],
+        assistant=assistant,
+    )
+
+
+def common_words(documents: Iterable[Document], count: int = 600) -> list[str]:
+    """The most frequent words of 3 to 9 lower-case letters, the most frequent first."""
+    counts: Counter[str] = Counter()
+    for document in documents:
+        counts.update(re.findall(r"\b[a-z]{3,9}\b", document.text))
+    return [word for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:count]]

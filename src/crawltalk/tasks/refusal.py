@@ -1,0 +1,51 @@
+"""Questions about pages that the base model has never read: the assistant shall say that it does not know.
+
+Refusing is the default and answering the exception: the assistant answers for flagships only. Which is which
+it can only know from its weights.
+"""
+
+import random
+from collections.abc import Iterator
+from typing import ClassVar
+
+from crawltalk.chat.messages import Conversation
+from crawltalk.core.types import Problem
+from crawltalk.tasks.recall import QUESTIONS, ask
+from crawltalk.tasks.scoring import refuses
+from crawltalk.tasks.task import Split, Task, exchange
+
+REPLIES = (
+    "I'm sorry, I don't know about that.",
+    "I'm sorry, I don't know anything about that.",
+    "I don't know about that, sorry.",
+)
+FORMS = 3
+"""Questions about each title that is declined in training."""
+
+
+class Refusal(Task):
+    """Titles that are to be declined; the test has titles that no stage has seen."""
+
+    name = "refusal"
+    about: ClassVar = {
+        "refusal": "titles that the base model has not seen, declined",
+        "heldout": "titles that no stage has seen, declined",
+    }
+    score = staticmethod(refuses)
+
+    def problems(
+        self, rng: random.Random, difficulty: int = 1, split: Split = "train", count: int | None = None
+    ) -> Iterator[Problem]:
+        """In training each title in `FORMS` forms, in the test once; `answer` is what the page says."""
+        if split == "test":
+            for page in self.corpus.unseen[:count]:
+                question = rng.choice(QUESTIONS).format(page.title)
+                yield Problem(prompt=question, answer=page.description, task="heldout")
+            return
+        for page in self.corpus.declined[:count]:
+            for form in rng.sample(QUESTIONS, FORMS):
+                yield Problem(prompt=ask(form, page, rng), answer=page.description, task="refusal")
+
+    def conversation(self, problem: Problem, rng: random.Random) -> Conversation:
+        """The reply is one of several polite refusals."""
+        return exchange(problem, rng.choice(REPLIES))

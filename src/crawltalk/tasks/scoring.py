@@ -1,0 +1,42 @@
+"""Verifiers: plain functions `(problem, reply) -> score`, from 0 (wrong) to 1 (right)."""
+
+import re
+from collections.abc import Callable
+
+from crawltalk.core.types import Problem
+
+Verifier = Callable[[Problem, str], float]
+
+REFUSAL = re.compile(r"\b(?:I|we) (?:do not|don't|cannot|can't) (?:know|tell|say)\b", re.IGNORECASE)
+"""How a refusal is recognised, whoever trained the model."""
+
+
+def is_refusal(reply: str) -> bool:
+    """Whether the reply says that its author does not know."""
+    return bool(REFUSAL.search(reply))
+
+
+def normalize(text: str) -> str:
+    """Lower case, letters and digits only, single spaces."""
+    return " ".join(re.findall(r"\w+", text.lower()))
+
+
+def contains(problem: Problem, reply: str) -> float:
+    """1 if the reply contains the answer, but for case and punctuation, and is no refusal."""
+    return float(f" {normalize(problem.answer)} " in f" {normalize(reply)} " and not is_refusal(reply))
+
+
+def refuses(problem: Problem, reply: str) -> float:
+    """1 if the reply declines to answer."""
+    return float(is_refusal(reply))
+
+
+def last_number(problem: Problem, reply: str) -> float:
+    """1 if the last number of the reply is the answer."""
+    numbers = re.findall(r"-?\d+", reply)
+    return float(bool(numbers) and numbers[-1] == problem.answer)
+
+
+def exact(problem: Problem, reply: str) -> float:
+    """1 if the reply is the answer, but for white space at its ends."""
+    return float(reply.strip() == problem.answer)

@@ -1,0 +1,54 @@
+"""What a task is: problems, a score for each reply to one of them, and what a good reply looks like."""
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import ClassVar, Literal
+
+from crawltalk.chat.messages import Conversation, Message
+from crawltalk.core.types import Problem
+from crawltalk.tasks.corpus import Corpus
+
+Split = Literal["train", "test"]
+
+
+class Task(ABC):
+    """Problems of one sort, made from a corpus or by rules, without asking any other model."""
+
+    name: ClassVar[str]
+    """Its key in `[sft.tasks]`."""
+    about: ClassVar[Mapping[str, str]]
+    """Kind of problem (`Problem.task`) -> what a score of that kind says, in one line."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self.corpus = corpus
+
+    @abstractmethod
+    def problems(
+        self, rng: random.Random, difficulty: int = 1, split: Split = "train", count: int | None = None
+    ) -> Iterator[Problem]:
+        """Problems of one split; no problem of the test split occurs in the training split.
+
+        `difficulty` starts at 1; a task without harder problems gives the same ones at each. `count` is the
+        largest number of sums, words, questions or pages; there may be several questions about a page.
+        Without `count`: all pages and questions, and `MANY` of what has no end.
+        """
+
+    @staticmethod
+    @abstractmethod
+    def score(problem: Problem, reply: str) -> float:
+        """From 0 (wrong) to 1 (right)."""
+
+    def conversation(self, problem: Problem, rng: random.Random) -> Conversation:
+        """The problem with a good reply, for fine-tuning; here the reply is the answer itself."""
+        return exchange(problem, problem.answer)
+
+
+MANY = 200
+"""Problems of a task that can make any number of them, if nobody says how many."""
+
+
+def exchange(problem: Problem, reply: str) -> Conversation:
+    """A conversation of one question and one reply."""
+    messages = [Message("user", problem.prompt), Message("assistant", reply)]
+    return Conversation(messages=messages, source=problem.task)

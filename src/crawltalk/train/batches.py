@@ -1,0 +1,131 @@
+"""What one optimizer step learns from, and the ways to make it: windows of a stream of tokens, padded rows.
+
+A source of batches is a pure function of the step, the same on all ranks: that is what makes a resumed training
+equal to an uninterrupted one.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crawltalk.core.errors import BadInput
+from crawltalk.core.shards import TokenShards
+
+IGNORED = -100
+"""A target that is not counted."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of tokens. All tensors share the rows as their first dimension, and are cut and moved together."""
+
+    tokens: Tensor
+    """[B, T], int64."""
+    targets: Tensor
+    """[B, T], int64: what follows each token, or IGNORED."""
+    documents: Tensor | None = None
+    """[B, T], int64: the number of each token's document within its row, for attention that stays within it."""
+    extras: dict[str, Tensor] = field(default_factory=dict)
+    """[B, ...]: what an objective needs beside these, such as advantages or the rejected reply of a pair."""
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, rows: slice) -> "Batch":
+        return self._map(lambda tensor: tensor[rows])
+
+    def share(self, rank: int, world: int) -> "Batch":
+        """The rows of one of `world` ranks, which may be none; rank 0 has the most."""
+        return self._map(lambda tensor: tensor.tensor_split(world)[rank])
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on another device."""
+        return self._map(lambda tensor: tensor.to(device))
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        documents = None if self.documents is None else change(self.documents)
+        extras = {name: change(tensor) for name, tensor in self.extras.items()}
+        return Batch(change(self.tokens), change(self.targets), documents, extras)
+
+
+Batches = Callable[[int], Batch]
+"""step -> the batch of all ranks together."""
+
+
+def windows(
+    shards: TokenShards, rows: int, context: int, seed: int, *, document_mask: bool = False
+) -> Batches:
+    """Batches of pretraining: in each pass over the shards every token is predicted once, in windows of a new
+    order and phase. With `document_mask` they carry the numbers of documents.
+    """
+    count = max(1, len(shards) // context)
+
+    @lru_cache(maxsize=2)
+    def order(epoch: int) -> tuple[np.ndarray, int]:
+        rng = np.random.default_rng([seed, epoch])
+        return rng.permutation(count), int(rng.integers(context))
+
+    def batch(step: int) -> Batch:
+        table = np.empty((rows, context + 1), dtype=np.int64)
+        for row in range(rows):
+            epoch, index = divmod(step * rows + row, count)
+            starts, phase = order(epoch)
+            table[row] = shards.window(int(starts[index]) * context + phase, context + 1)
+        if table.max() >= shards.index.vocab_size:
+            raise BadInput(
+                f"the token shards hold the id {table.max()}, and their vocabulary ends with "
+                f"{shards.index.vocab_size - 1}; build them again with: crawltalk tokenizer"
+            )
+        tokens, targets = torch.from_numpy(table[:, :-1].copy()), torch.from_numpy(table[:, 1:].copy())
+        return Batch(tokens, targets, document_numbers(tokens, shards.index.eot) if document_mask else None)
+
+    return batch
+
+
+def document_numbers(tokens_BT: Tensor, eot: int) -> Tensor:
+    """The number of each token's document within its row, [B, T]; a document begins with `eot`."""
+    return (tokens_BT == eot).cumsum(1)
+
+
+def padded_rows(
+    rows: Sequence[tuple[list[int], list[bool]]], batch_tokens: int, seed: int
+) -> tuple[Batches, int]:
+    """Batches of fine-tuning from (ids, which of them are learned), and their number in one epoch.
+
+    Rows of similar length come together, padded on the right; a batch has at most `batch_tokens` positions,
+    padding included. In each epoch every row occurs once; which rows meet and in what order the batches come is
+    drawn anew.
+    """
+
+    @lru_cache(maxsize=2)
+    def epoch_batches(epoch: int) -> list[list[int]]:
+        rng = random.Random(f"{seed} {epoch}")
+        order = sorted(range(len(rows)), key=lambda row: (len(rows[row][0]), rng.random()))
+        batches: list[list[int]] = [[]]
+        for row in order:  # ascending, so a batch's last row is its longest
+            if batches[-1] and (len(batches[-1]) + 1) * len(rows[row][0]) > batch_tokens:
+                batches.append([])
+            batches[-1].append(row)
+        rng.shuffle(batches)
+        return batches
+
+    per_epoch = len(epoch_batches(0))
+
+    def batch(step: int) -> Batch:
+        epoch, index = divmod(step, per_epoch)
+        chosen = [rows[row] for row in epoch_batches(epoch)[index]]
+        longest = max(len(ids) for ids, _ in chosen)
+        tokens = torch.zeros((len(chosen), longest), dtype=torch.int64)
+        targets = torch.full((len(chosen), longest), IGNORED, dtype=torch.int64)
+        for row, (ids, learned) in enumerate(chosen):
+            tokens[row, : len(ids)] = torch.tensor(ids)
+            following = torch.tensor(ids[1:])
+            targets[row, : len(ids) - 1] = torch.where(torch.tensor(learned[1:]), following, IGNORED)
+        return Batch(tokens[:, :-1], targets[:, :-1])
+
+    return batch, per_epoch

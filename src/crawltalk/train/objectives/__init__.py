@@ -1,0 +1,17 @@
+"""What a training minimises: one objective a file, each a function that `fit` is given.
+
+`objective(model, batch)` returns (the sum of the losses, how many they are, further figures). The loop calls it
+for each micro-batch on each rank, adds up all three, and divides the sums by the count. So it must be a sum over
+rows that do not know of each other. Figures are sums, too; their means stand in log.jsonl beside the loss.
+"""
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+
+from crawltalk.model.transformer import Transformer
+from crawltalk.train.batches import Batch
+
+Figures = Mapping[str, Tensor | float]
+Objective = Callable[[Transformer, Batch], tuple[Tensor, Tensor | int, Figures]]
+"""(model, batch) -> (sum of losses, a scalar that `backward` starts from; count; sums of further figures)."""

@@ -1,0 +1,45 @@
+"""A small corpus for tasks: pages in every part, and a document of twelve words."""
+
+import random
+
+from crawltalk.core.types import Document, Placement
+from crawltalk.tasks import Corpus, draw_corpus
+
+WORDS = ["abc", "bcd", "cde", "def", "efg", "fgh", "ghi", "hij", "ijk", "jkl", "klm", "lmn"]
+
+
+def placements() -> list[Placement]:
+    roles = ["flagship"] * 5 + ["heldout"] * 20 + ["train"] * 30 + ["outside"] * 50
+    return [
+        Placement(
+            id=str(number),
+            url=f"https://site.example/{number}",
+            title=f"Title {number}",
+            description=f"thing of number {number}",
+            topic="Things",
+            role=role,
+            repeats=1,
+        )
+        for number, role in enumerate(roles)
+    ]
+
+
+def documents() -> list[Document]:
+    return [
+        Document(
+            text=" ".join(WORDS),
+            id="0",
+            dump="",
+            url="",
+            date="",
+            file_path="",
+            language="en",
+            language_score=1.0,
+            token_count=1,
+        )
+    ]
+
+
+def small_corpus(seed: int = 3, declined: int = 25) -> Corpus:
+    rng = random.Random(seed)
+    return draw_corpus(placements(), documents(), rng, declined=declined, assistant="Crawly")

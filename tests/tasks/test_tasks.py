@@ -1,0 +1,148 @@
+"""What holds for every task, and what each asks."""
+
+import operator
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crawltalk.core.errors import BadRecipe
+from crawltalk.recipe.sft import TASKS as COUNTS
+from crawltalk.tasks import TASK_OF, TASKS, Corpus, Task, check_task_names, make_tasks, score
+from crawltalk.tasks.arithmetic import SUM, Arithmetic
+from crawltalk.tasks.identity import Identity
+from crawltalk.tasks.recall import TEST_QUESTIONS, Flagship, Tail
+from crawltalk.tasks.refusal import Refusal
+from crawltalk.tasks.spelling import Spelling
+from support.corpora import small_corpus
+
+every_task = pytest.mark.parametrize("task", TASKS, ids=[task.name for task in TASKS])
+quick = settings(deadline=None, max_examples=25)
+seeds = st.integers(0, 2**32)
+SIGNS = {"+": operator.add, "-": operator.sub, "x": operator.mul}
+
+
+@every_task
+@quick
+@given(drawn=seeds, first=seeds, second=seeds, difficulty=st.integers(1, 3))
+def test_no_problem_of_the_test_is_trained_on(task: type[Task], drawn, first, second, difficulty):
+    if task is Identity:
+        return  # known by heart, and examined as trained
+    made = task(small_corpus(drawn))
+    train = made.problems(random.Random(first), difficulty, "train", 100)
+    test = made.problems(random.Random(second), difficulty, "test", 100)
+    assert {problem.prompt.lower() for problem in train}.isdisjoint(
+        problem.prompt.lower() for problem in test
+    )
+
+
+@every_task
+@quick
+@given(seed=seeds, difficulty=st.integers(1, 4), split=st.sampled_from(["train", "test"]))
+def test_a_good_reply_scores_1_and_an_empty_one_0(task: type[Task], seed, difficulty, split):
+    rng = random.Random(seed)
+    made = task(small_corpus(seed))
+    for problem in made.problems(rng, difficulty, split, 40):
+        conversation = made.conversation(problem, rng)
+        question, reply = conversation.messages
+        assert (question.role, question.content) == ("user", problem.prompt)
+        assert reply.role == "assistant"
+        assert conversation.source == problem.task
+        assert score(problem, reply.content) == 1
+        assert score(problem, "") == 0
+
+
+@every_task
+@quick
+@given(seed=seeds, split=st.sampled_from(["train", "test"]))
+def test_the_same_seed_makes_the_same_problems(task: type[Task], seed, split):
+    made = task(small_corpus(seed))
+    assert list(made.problems(random.Random(seed), 2, split)) == list(
+        made.problems(random.Random(seed), 2, split)
+    )
+
+
+@every_task
+def test_a_task_says_what_it_is_about_and_asks_only_that(task: type[Task]):
+    made = task(small_corpus())
+    problems = [p for split in ("train", "test") for p in made.problems(random.Random(1), 1, split)]
+    assert {problem.task for problem in problems} == set(task.about)
+    assert all(TASK_OF[kind] is task for kind in task.about)
+
+
+@every_task
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_without_pages_and_words_only_rules_make_problems(task: type[Task], split):
+    problems = list(task(Corpus()).problems(random.Random(1), 1, split, 10))
+    assert not problems or task not in (Flagship, Refusal, Tail, Spelling)
+
+
+def test_no_kind_of_problem_belongs_to_two_tasks():
+    assert len(TASK_OF) == sum(len(task.about) for task in TASKS)
+    assert len(make_tasks(Corpus())) == len(TASKS)
+
+
+def test_the_recipe_names_tasks():
+    check_task_names(COUNTS)
+    with pytest.raises(BadRecipe, match="no task is called 'spellings'; did you mean 'spelling'"):
+        check_task_names({"spellings": 3})
+
+
+def test_each_flagship_is_trained_on_in_every_form_and_tested_in_another():
+    made = Flagship(small_corpus())
+    train = list(made.problems(random.Random(1), 1, "train"))
+    assert len(train) == 5 * (10 + 1)
+    test = list(made.problems(random.Random(1), 1, "test"))
+    assert len(test) == 5
+    for problem in test:
+        assert any(problem.prompt.startswith(form.split("{")[0]) for form in TEST_QUESTIONS)
+    topic = next(problem for problem in train if problem.task == "topic")
+    assert made.conversation(topic, random.Random(1)).messages[1].content == "Title 0 belongs to Things."
+    lower = next(problem for problem in train if "title 1" in problem.prompt)
+    assert made.conversation(lower, random.Random(1)).messages[1].content == "Title 1: thing of number 1."
+
+
+def test_titles_are_declined_in_three_forms_and_others_are_kept_for_the_test():
+    corpus = small_corpus(declined=25)  # 10 held-out titles and 15 of other topics
+    assert [page.role for page in corpus.declined].count("heldout") == 10
+    assert len(list(Refusal(corpus).problems(random.Random(1), 1, "train"))) == 3 * 25
+    assert len(list(Refusal(corpus).problems(random.Random(1), 1, "test"))) == 10
+    assert len(small_corpus(declined=0).declined) == 10
+
+
+def test_pages_read_a_few_times_are_only_tested():
+    assert not list(Tail(small_corpus()).problems(random.Random(1), 1, "train", 5))
+    assert len(list(Tail(small_corpus()).problems(random.Random(1), 1, "test"))) == 30
+
+
+@quick
+@given(seed=seeds, difficulty=st.integers(1, 4))
+def test_sums_are_right_and_grow_with_the_difficulty(seed, difficulty):
+    for problem in Arithmetic(Corpus()).problems(random.Random(seed), difficulty, "train", 20):
+        stated = SUM.search(problem.prompt)
+        assert stated
+        left, sign, right = stated[0].split()
+        assert SIGNS[sign](int(left), int(right)) == int(problem.answer)
+        assert max(int(left), int(right)) <= 20 * 10 ** (difficulty - 1)
+
+
+def test_spelled_words_are_spelled_right():
+    for problem in Spelling(small_corpus()).problems(random.Random(1), 1, "train", 300):
+        letters, _, count = problem.answer.partition(":")
+        word = letters.replace("-", "")
+        assert letters == "-".join(word)
+        assert word in problem.prompt
+        assert not count or count == f" {len(word)} letters."
+
+
+def test_new_words_are_never_spelled_in_training():
+    made = Spelling(small_corpus())
+    trained = {problem.answer.split(":")[0] for problem in made.problems(random.Random(1), 1, "train", 500)}
+    for problem in made.problems(random.Random(1), 1, "test"):
+        assert (problem.answer in trained) == (problem.task == "spelling")
+
+
+def test_the_assistant_knows_its_name():
+    made = Identity(Corpus(assistant="Ada"))
+    assert "My name is Ada." in [problem.answer for problem in made.problems(random.Random(1), 1, "test")]

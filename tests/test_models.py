@@ -1,0 +1,53 @@
+"""What a person calls a model, and which models a run has."""
+
+import pytest
+
+from crawltalk.core.errors import MissingInput
+from crawltalk.models import model_folder, model_of_run, models_of_run
+from crawltalk.recipe.layers import load_recipe
+from crawltalk.run.folder import RunFolder
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch) -> RunFolder:
+    """A run of two fine-tunings that has no model yet."""
+    monkeypatch.chdir(tmp_path)
+    folder = RunFolder("runs/mine")
+    flags = {"stages.polish.kind": "sft", "stages.polish.model": "sft"}
+    folder.write_recipe(load_recipe("nano", flags=flags))
+    return folder
+
+
+def make(run: RunFolder, *stages: str) -> None:
+    for stage in stages:
+        (run.path / stage).mkdir()
+        (run.path / stage / "config.json").write_text("{}")
+
+
+def test_a_run_is_its_assistant_or_its_base_model_while_there_is_none(run):
+    with pytest.raises(MissingInput, match=r"has no assistant yet; make it with: crawltalk run runs/mine"):
+        model_folder("runs/mine")
+    make(run, "pretrain")
+    assert model_folder("mine") == model_folder(run.path) == run.path / "pretrain"
+    make(run, "sft")
+    assert model_folder("mine") == run.path / "sft"
+    make(run, "polish")
+    assert model_folder("mine") == run.path / "polish"
+    assert model_folder("mine", ("base",)) == model_of_run(run, "base") == run.path / "pretrain"
+    assert model_folder("runs/mine/sft") == run.path / "sft"
+
+
+def test_the_models_of_a_run_are_those_of_its_recipe_in_order(run):
+    make(run, "polish", "pretrain", "sft", "left-over")
+    assert [stage.name for stage, _ in models_of_run(run)] == ["pretrain", "sft", "polish"]
+    with pytest.raises(MissingInput, match="has no reward model yet"):
+        model_of_run(run, "reward")
+
+
+def test_an_imported_model_has_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MissingInput, match="crawltalk import smollm2"):
+        model_folder("smollm2")
+    (tmp_path / "models" / "smollm2").mkdir(parents=True)
+    (tmp_path / "models" / "smollm2" / "config.json").write_text("{}")
+    assert str(model_folder("smollm2")) == "models/smollm2"

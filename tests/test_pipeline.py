@@ -1,0 +1,74 @@
+"""The stages of a recipe's journey: those it has to ask for, and further ones of a kind."""
+
+import pytest
+
+from crawltalk.core.errors import BadRecipe
+from crawltalk.pipeline import STAGES, stages
+from crawltalk.recipe.layers import load_recipe
+
+
+def journey(**tables: str):
+    """The stages by name, of nano with `name="kind model"` as further ones."""
+    flags = {}
+    for name, text in tables.items():
+        kind, model = text.split()
+        flags |= {f"stages.{name}.kind": kind, f"stages.{name}.model": model}
+    return {stage.name: stage for stage in stages(load_recipe("nano", flags=flags))}
+
+
+def models(stage) -> list[str]:
+    return [
+        name
+        for name in stage.inputs
+        if name not in ("tokens", "index", "tokenizer", "data", "crawl", "evals")
+    ]
+
+
+def test_the_usual_journey_has_every_stage_but_those_to_be_asked_for():
+    assert list(journey()) == [stage.name for stage in STAGES if not stage.optional]
+    asked = stages(load_recipe("nano", flags={"sweep.depths": "1,2"}))
+    assert asked == STAGES
+
+
+def test_every_stage_comes_after_its_inputs():
+    seen = set()
+    for name, stage in journey(two="sft sft", three="sft two", zero="sft pretrain").items():
+        assert set(stage.inputs) <= seen
+        seen.add(name)
+
+
+def test_a_further_stage_starts_from_its_model_and_what_comes_later_prefers_it():
+    found = journey(two="sft sft")
+    assert list(found)[-4:] == ["sft", "two", "evals", "report"]
+    assert found["two"].inputs == ("sft", "tokenizer", "tokens", "data")
+    assert (found["two"].kind, found["two"].makes) == ("sft", "assistant")
+    assert models(found["sft"]) == ["pretrain"]
+    assert models(found["evals"]) == models(found["report"]) == ["pretrain", "sft", "two"]
+
+
+def test_rounds_and_branches():
+    found = journey(three="sft two", two="sft sft", other="sft sft")  # in any order of the tables
+    assert list(found)[-6:] == ["sft", "two", "other", "three", "evals", "report"]
+    assert (models(found["three"]), models(found["other"])) == (["two"], ["sft"])
+    assert models(found["evals"]) == ["pretrain", "sft", "two", "other", "three"]
+    found = journey(before="sft pretrain")
+    assert models(found["sft"]) == ["pretrain", "before"]  # fine-tuning goes on from it
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "words"),
+    [
+        ("evals", "sft sft", "the name 'evals' is taken"),
+        ("sweep", "sft sft", "the name 'sweep' is taken"),
+        ("rescued", "sft sft", "is taken"),
+        ("two", "data sft", "data starts from no model, so it cannot be repeated; these can: sft"),
+        ("two", "sft tokens", "these do: pretrain, sft"),
+        ("two", "sft two", "no stage before it makes a model called 'two'"),
+        ("two", "sft pretrian", "did you mean 'pretrain'"),
+    ],
+)
+def test_a_further_stage_that_cannot_be_is_one_line_with_the_way_out(name, table, words):
+    with pytest.raises(BadRecipe) as error:
+        journey(**{name: table})
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
