@@ -31,8 +31,8 @@ from crawltalk.core.jsonl import read_jsonl
 from crawltalk.data.extract import gold
 from crawltalk.data.extract.blocks import features
 from crawltalk.data.extract.main_text import FARTHEST, WEIGHTS, Classifier, main_text, plain
-from crawltalk.data.extract.scan import Scan, scan, word_hash
-from crawltalk.data.read.warc import decode, read_pages
+from crawltalk.data.extract.scan import END, START, WITHIN, WORDS_END, Scan, scan, word_hash
+from crawltalk.data.read.warc import read_pages, to_utf8
 
 HIDDEN, STEPS, BATCH, RATE = 32, 3000, 4096, 3e-3
 TEACHERS = 6
@@ -72,8 +72,8 @@ def label(source: gold.Gold, truth: str) -> Example | None:
     """A page whose blocks are content if they are lines of `truth`, or long and within it, or short and among
     content.
     """
-    html = decode(source.html)
-    page = scan(html.encode("utf-8", "replace"))
+    html = to_utf8(source.html)
+    page = scan(html)
     count = len(page.blocks)
     if not count:
         return None
@@ -99,7 +99,7 @@ def label(source: gold.Gold, truth: str) -> Example | None:
             passage in pieces[place] and len(pieces[place]) < 8 * len(passage) + 80 for passage in source.drop
         ):
             wanted[place], weight[place] = 0, 3 * weight[place]
-    return Example(source.name, page, html, wanted, weight + 0.001)
+    return Example(source.name, page, html.decode(), wanted, weight + 0.001)
 
 
 def labelled(sources: Iterable[tuple[gold.Gold, str]], **facts: bool) -> list[Example]:
@@ -130,12 +130,12 @@ def name_scores(examples: Sequence[Example]) -> dict[str, float]:
         spelled |= {word_hash(word.lower().encode()): word.lower() for word in WORD.findall(text)}
         elements, words = example.page.elements, example.page.words
         held = np.zeros((len(elements), 2))
-        within = example.page.blocks[:, 9]
+        within = example.page.blocks[:, WITHIN]
         np.add.at(held, within, np.stack([example.weight * example.wanted, example.weight], 1))
         for element in range(len(elements) - 1, 0, -1):
             held[elements[element, 0]] += held[element]
         below: dict[int, np.ndarray] = {}
-        for element, (start, end) in enumerate(pairwise(elements[:, 3].tolist()), 1):
+        for element, (start, end) in enumerate(pairwise(elements[:, WORDS_END].tolist()), 1):
             for word in words[start:end].tolist():
                 below[word] = below.get(word, 0) + held[element]
         usual = min(0.95, max(0.05, held[0, 0] / held[0, 1]))
@@ -217,7 +217,7 @@ def without_gaps(examples: Sequence[Example]) -> list[Example]:
         classifier = Classifier.of(train(taught, teachers=0))
         for example in [example for example, own in zip(examples, half, strict=True) if own == part]:
             blocks = example.page.blocks
-            size = (blocks[:, 1] - blocks[:, 0]) * (example.weight > 0.01)
+            size = (blocks[:, END] - blocks[:, START]) * (example.weight > 0.01)
             sure = classifier.probabilities(example.page) > 0.8
             missing = (size * sure * (example.wanted == 0)).sum()
             if not example.checked or missing <= 0.35 * max(1, (size * example.wanted).sum()):
@@ -251,7 +251,7 @@ def main() -> None:
     classifier = Classifier.of(table)
 
     def found(html: bytes) -> str | None:
-        page = scan(decode(html).encode("utf-8", "replace"))
+        page = scan(to_utf8(html))
         return main_text(page, classifier.probabilities(page)) if len(page.blocks) else None
 
     for folder in (flags.passages, flags.page_types, *([flags.articles] if flags.articles else [])):

@@ -13,7 +13,7 @@ STAGES = (
         (),
         "crawltalk.crawl.stage:crawl",
         "raw web pages, as WARC",
-        facts="crawltalk.crawl.facts:facts",
+        external_inputs="crawltalk.crawl.external_inputs:external_inputs",
         version=3,
     ),
     Stage(
@@ -22,7 +22,7 @@ STAGES = (
         "crawltalk.data.stage:data",
         "clean, deduplicated documents, and why the others were dropped",
         version=4,
-        facts="crawltalk.data.facts:facts",
+        external_inputs="crawltalk.data.external_inputs:external_inputs",
     ),
     Stage(
         "tokenizer",

@@ -20,11 +20,11 @@ from crawltalk.core.errors import BadInput, BadRecipe, MissingInput
 from crawltalk.data.dedup import band_hashes, deduplicate, jaccard, shingles
 from crawltalk.data.extract import extract
 from crawltalk.data.filters.language import identify, likely
+from crawltalk.data.filters.pii import EMAIL, IP, replace_pii
 from crawltalk.data.filters.urls import blocked_url, write_blocklist
 from crawltalk.data.parts import FACTS
-from crawltalk.data.pii import EMAIL, IP, replace_pii
-from crawltalk.data.read.warc import Page, decode, read_pages, too_deep
-from crawltalk.data.refine import load_extractor
+from crawltalk.data.pipeline import load_extractor
+from crawltalk.data.read.warc import Page, decode, read_pages, to_utf8, too_deep
 from crawltalk.recipe import Data
 from crawltalk.run.stage import Progress
 from support.pages import (
@@ -160,12 +160,13 @@ def test_useless_pages_come_out_with_their_fault(tmp_path: Path):
     ],
 )
 def test_charsets_are_read_even_where_the_label_lies(body: bytes, header: str | None, text: str):
-    assert decode(body, header) == text
+    assert decode(body, header) == text and to_utf8(body, header) == text.encode()
 
 
 @given(st.binary(max_size=300), st.sampled_from([None, "utf-8", "latin-1", "utf-16", "shift_jis", "x"]))
 def test_any_bytes_decode_to_something_without_nul(body: bytes, charset: str | None):
-    assert "\0" not in decode(body, charset)
+    text = decode(body, charset)
+    assert "\0" not in text and to_utf8(body, charset) == text.encode("utf-8", "replace")
 
 
 def test_a_truncated_gzip_keeps_the_readable_pages_and_says_so(tmp_path: Path):
@@ -261,10 +262,10 @@ def test_extraction_never_fails(html: str):
 
 def test_deep_nesting_is_refused_quickly_and_ordinary_pages_are_not():
     start = time.process_time()
-    assert too_deep("<div>" * 200_000) and extract(b"<div>" * 200_000 + b"text") is None
-    assert too_deep("<b>x<i>" * 100_000)
-    assert not too_deep("<div><span>x</span></div>" * 50_000)
-    assert not too_deep("<li>x" * 50_000)
+    assert too_deep(b"<div>" * 200_000) and extract(b"<div>" * 200_000 + b"text") is None
+    assert too_deep(b"<b>x<i>" * 100_000)
+    assert not too_deep(b"<div><span>x</span></div>" * 50_000)
+    assert not too_deep(b"<li>x" * 50_000)
     assert time.process_time() - start < 2
 
 
@@ -379,8 +380,12 @@ def test_shingles_ignore_case_and_punctuation_and_take_short_texts():
     [
         ("Write to jane.doe+x@mail.example.org.", f"Write to {EMAIL}."),
         ("<a_b@c-d.museum>, ÿ@x.fr", f"<{EMAIL}>, {EMAIL}"),
-        ("Server 8.8.8.8, 203.0.113.7:80 and (9.9.9.9).", f"Server {IP}, {IP}:80 and ({IP})."),
+        ("Server 8.8.8.8, 203.0.114.7:80 and (9.9.9.9).", f"Server {IP}, {IP}:80 and ({IP})."),
         ("192.168.0.1 10.1.2.3 172.16.5.5 127.0.0.1", "192.168.0.1 10.1.2.3 172.16.5.5 127.0.0.1"),
+        (
+            "203.0.113.7 100.64.0.1 224.0.0.251 255.255.255.255",
+            "203.0.113.7 100.64.0.1 224.0.0.251 255.255.255.255",
+        ),
         ("Version 1.2.3.4.5, 999.1.1.1, 1.2.3 and 3@4", "Version 1.2.3.4.5, 999.1.1.1, 1.2.3 and 3@4"),
     ],
 )

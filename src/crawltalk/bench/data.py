@@ -61,7 +61,7 @@ def parts(pages: Path, runs: int) -> list[dict[str, Any]]:
     from crawltalk.data.dedup import band_hashes
     from crawltalk.data.extract.main_text import extract
     from crawltalk.data.filters.quality import filters
-    from crawltalk.data.pii import replace_pii
+    from crawltalk.data.filters.pii import replace_pii
     from crawltalk.recipe import Data, Quality
 
     logging.disable(logging.WARNING)
@@ -99,7 +99,8 @@ def parts(pages: Path, runs: int) -> list[dict[str, Any]]:
         for text in texts:
             page = document(text)
             for check in ours.values():
-                check(page)
+                result = check(page)
+                page = result if isinstance(result, Document) else page
             band_hashes(page.text, config.ngram, config.bands, config.rows)
             replace_pii(page.text)
 
@@ -140,7 +141,8 @@ def parts(pages: Path, runs: int) -> list[dict[str, Any]]:
     ]
     for name, check in ours.items():
         same = sum(
-            (check(document(text)) is None) == (theirs[name].filter(PeerDocument(text=text, id="")) is True)
+            (not isinstance(check(document(text)), str))
+            == (theirs[name].filter(PeerDocument(text=text, id="")) is True)
             for text in texts
         )
         rows.append(figure(f"data.agreement.{name}", "share", [same / len(texts)], None, "datatrove"))

@@ -20,7 +20,7 @@ from crawltalk.core.errors import MissingInput
 from crawltalk.core.files import write_atomically
 from crawltalk.core.jsonl import write_jsonl
 from crawltalk.crawl import sample
-from crawltalk.crawl.facts import LOOSE, is_listing, is_url, read_listing, source_files
+from crawltalk.crawl.external_inputs import LOOSE, is_listing, is_url, read_listing, source_files
 from crawltalk.crawl.records import gzip_record
 from crawltalk.recipe import Crawl
 from crawltalk.run.processes import pool

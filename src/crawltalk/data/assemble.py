@@ -24,9 +24,8 @@ from crawltalk.core.types import Document
 from crawltalk.data.dedup import Map, deduplicate, jaccard
 from crawltalk.data.filters.urls import host_of
 from crawltalk.data.parts import FACTS, Names, Task, names_of
-from crawltalk.data.record.funnel import REMOVED_COLUMNS, STEPS, Removed, Tally, summary
+from crawltalk.data.record.funnel import REMOVED_COLUMNS, STEPS, Clock, Removed, Stats, summary
 from crawltalk.data.record.truth import Scores, Truth
-from crawltalk.data.refine import Clock
 from crawltalk.recipe import Data
 from crawltalk.run.stage import Job, Metrics
 
@@ -92,42 +91,42 @@ def assemble(
     tasks: Sequence[Task], job: Job[Data], map_: Map
 ) -> tuple[dict[str, Any], dict[str, list[float]]]:
     """Write all files but the record, which is returned, with the CPU seconds of each step."""
-    tally, warnings = Tally(), []
+    stats, warnings = Stats(), []
     for task in tasks:
         done = task.done()
         assert done is not None, task.source
         warnings += done.warnings
         for part in range(done.parts):
-            tally.add(msgspec.json.decode(task.part(part, "tally.json").read_bytes(), type=Tally))
+            stats.add(msgspec.json.decode(task.part(part, "stats.json").read_bytes(), type=Stats))
     for warning in warnings:
         job.progress.warn(warning)
-    if not tally.pages:
+    if not stats.pages:
         names = ", ".join(f"{task.name} ({task.size:,} bytes)" for task in tasks[:3]) or "no file at all"
         raise BadInput(
             f"the crawl holds no web page: {names}; give other files with --crawl.source 'FOLDER/*.warc.gz'"
         )
 
-    clock = Clock(tally.costs)
+    clock = Clock(stats.costs)
     corpus = Corpus(tasks, [Path(run) / "data" for run in job.config.earlier], tasks[0].folder / "corpus")
     corpus.cluster(map_)
     clock.lap("cluster")
     rewrite = _rewriter(corpus, job.config)
     truth = job.inputs["crawl"] / "truth.jsonl"
     scores = Scores(read_jsonl(truth, Truth), job.config.ngram) if truth.exists() else None
-    outcome = _write(corpus, job.out, tally, rewrite, scores)
+    outcome = _write(corpus, job.out, stats, rewrite, scores)
     clock.lap("write")
 
-    found = summary(tally, warnings, outcome.hosts, outcome.lengths, outcome.cluster_sizes)
+    found = summary(stats, warnings, outcome.hosts, outcome.lengths, outcome.cluster_sizes)
     found["pii"] = {"replaced": outcome.replaced}
     found["duplicates"]["similarities"] = _similarities(corpus, outcome.pairs, job.config.ngram)
     documents = outcome.lengths.total()
     metrics: Metrics = {
-        "pages": tally.pages,
+        "pages": stats.pages,
         "documents": documents,
-        "characters": tally.left.get("pii", [0, 0])[1],
+        "characters": stats.left.get("pii", [0, 0])[1],
     }
     metrics |= {f"removed_{row['step']}": 0 for row in found["steps"] if row["step"] in STEPS}
-    metrics |= {f"removed_{step}": sum(reasons.values()) for step, reasons in tally.reasons.items()}
+    metrics |= {f"removed_{step}": sum(reasons.values()) for step, reasons in stats.reasons.items()}
     metrics["warnings"] = len(warnings)
     if scores:
         report = scores.report()
@@ -135,7 +134,7 @@ def assemble(
         for step, row in report["steps"].items():
             metrics |= {f"precision_{step}": row["precision"], f"recall_{step}": row["recall"]}
         metrics |= {"pii_left": report["pii_left"], "extract_f1": report["extract_f1"]}
-    return {"metrics": metrics} | found, tally.costs
+    return {"metrics": metrics} | found, stats.costs
 
 
 class Outcome(msgspec.Struct):
@@ -153,7 +152,7 @@ Rewrite = Callable[[int, Document], Document]
 
 
 def _write(
-    corpus: Corpus, out: Path, tally: Tally, rewrite: Rewrite | None, scores: Scores | None
+    corpus: Corpus, out: Path, stats: Stats, rewrite: Rewrite | None, scores: Scores | None
 ) -> Outcome:
     outcome = Outcome(Counter(), Counter(), Counter())
     outcome.cluster_sizes.update(corpus.sizes[corpus.sizes > 1].tolist())
@@ -175,13 +174,13 @@ def _write(
                 if scores:
                     scores.removed(drops[-1], corpus.names[int(twin)][0])
             for size in corpus.facts["extracted"][numbers[stays]].tolist():
-                tally.keep("duplicate", size)
+                stats.keep("duplicate", size)
             if rewrite is not None:
                 kept, emptied, stays_still = _rewritten(kept, numbers[stays], rewrite)
                 drops += emptied
                 stays[stays] = stays_still
             for page in drops:
-                tally.drop(page)
+                stats.drop(page)
             clusters.write(_cluster_rows(corpus, numbers, survivors, stays))
             if scores:
                 for row in gone.to_pylist():
@@ -196,7 +195,7 @@ def _write(
             kept_numbers.append(numbers[stays])
             lengths = [len(text) for text in kept["text"].to_pylist()]
             for length in lengths:
-                tally.keep("pii", length)
+                stats.keep("pii", length)
             outcome.lengths.update(lengths)
             outcome.hosts.update(host_of(url) for url in kept["url"].to_pylist())
             outcome.replaced += int(corpus.facts["replaced"][numbers[stays]].sum())

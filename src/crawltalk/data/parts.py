@@ -11,7 +11,7 @@ of input file 7:
     00007-00002.facts.npy           `FACTS` of each document
     00007-00002.names.bin           ids and URLs (`Names`)
     00007-00002.lines.npy           hashes of lines, if repeated lines of a site are to go
-    00007-00002.tally.json          counts; written last
+    00007-00002.stats.json          counts; written last
     00007.done                      number of parts and warnings; written when the file has been read to its end
 """
 
@@ -26,7 +26,7 @@ import numpy as np
 from crawltalk.core.documents import read_table, write_documents, write_table
 from crawltalk.core.files import write_array, write_atomically
 from crawltalk.core.types import Document
-from crawltalk.data.record.funnel import REMOVED_COLUMNS, Removed, Tally
+from crawltalk.data.record.funnel import REMOVED_COLUMNS, Removed, Stats
 from crawltalk.recipe import Data
 
 PART_PAGES = 4000
@@ -90,9 +90,27 @@ class Task(msgspec.Struct, kw_only=True):
     def finished_parts(self) -> int:
         """How many parts are complete."""
         count = 0
-        while self.part(count, "tally.json").exists():
+        while self.part(count, "stats.json").exists():
             count += 1
         return count
+
+
+class Signed(msgspec.Struct, kw_only=True):
+    """A document, and what deduplication needs to know of it."""
+
+    document: Document
+    bands: np.ndarray
+    """MinHash bands, and a hash of the URL as the last: (bands + 1,) uint64."""
+    rank: float
+    """The highest of a cluster stays."""
+    tie: int
+    """The lowest among equals."""
+    extracted: int
+    """Characters before personal data was replaced."""
+    replaced: int = 0
+    """Pieces of personal data."""
+    lines: np.ndarray | None = None
+    """Hashes of its lines, if repeated lines of a site are to go."""
 
 
 class Part:
@@ -100,15 +118,29 @@ class Part:
 
     def __init__(self, task: Task, number: int) -> None:
         self.task, self.number = task, number
-        self.tally = Tally()
+        self.stats = Stats()
         self.documents: list[Document] = []
         self.removed: list[Removed] = []
         self.bands: list[np.ndarray] = []
         self.facts: list[tuple[float, int, int, int, int]] = []
         self.lines: list[np.ndarray] = []
 
+    def add(self, signed: Signed) -> None:
+        """A document that passed all steps."""
+        self.documents.append(signed.document)
+        self.bands.append(signed.bands)
+        sizes = (signed.extracted, len(signed.document.text))
+        self.facts.append((signed.rank, signed.tie, *sizes, signed.replaced))
+        if signed.lines is not None:
+            self.lines.append(signed.lines)
+
+    def remove(self, page: Removed) -> None:
+        """A page that a step dropped."""
+        self.removed.append(page)
+        self.stats.drop(page)
+
     def write(self) -> None:
-        """Write all files, the tally last."""
+        """Write all files, the statistics last."""
         config, file = self.task.config, lambda name: self.task.part(self.number, name)
         write_documents(file("documents.parquet"), self.documents)
         write_table(file("removed.parquet"), self.removed, REMOVED_COLUMNS)
@@ -120,7 +152,7 @@ class Part:
         write_names(file("names.bin"), ((page.id, page.url) for page in self.documents))
         if config.site_lines:
             write_array(file("lines.npy"), np.concatenate([np.zeros(0, np.uint64), *self.lines]))
-        write_atomically(file("tally.json"), msgspec.json.encode(self.tally))
+        write_atomically(file("stats.json"), msgspec.json.encode(self.stats))
 
 
 def write_names(path: Path, names: Iterable[tuple[str, str]]) -> None:

@@ -17,8 +17,8 @@ from crawltalk.data.assemble import assemble
 from crawltalk.data.executors import local, ray
 from crawltalk.data.filters.urls import write_blocklist
 from crawltalk.data.parts import Task
+from crawltalk.data.pipeline import load_extractor, load_filters, load_rank, warm_up
 from crawltalk.data.record.card import dataset_card
-from crawltalk.data.refine import load_extractor, load_filters, load_rank, warm_up
 from crawltalk.recipe import Data
 from crawltalk.run.manifest import read_manifest
 from crawltalk.run.stage import STATE, Job, Metrics, Progress

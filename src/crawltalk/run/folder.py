@@ -215,8 +215,8 @@ class RunFolder:
 def stage_config(stage: Stage, recipe: Recipe) -> dict[str, Any]:
     """All that decides what a stage makes besides its inputs, flat."""
     section = stage.config(recipe)
-    facts = stage.load_facts()(section) if stage.facts else {}
-    return msgspec.to_builtins(flatten(section) | {"seed": recipe.seed} | facts)
+    external = stage.load_external_inputs()(section) if stage.external_inputs else {}
+    return msgspec.to_builtins(flatten(section) | {"seed": recipe.seed} | external)
 
 
 def fingerprint(stage: Stage, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:

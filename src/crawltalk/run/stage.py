@@ -110,9 +110,9 @@ class Stage:
     """Raised when the code changes what the stage writes, so that older results go stale."""
     ranks: bool = False
     """Whether it trains on all ranks that torchrun started; other stages run on rank 0 alone."""
-    facts: str | None = None
-    """`module:function` that maps the section to facts outside the recipe that decide the result, such as
-    file dates.
+    external_inputs: str | None = None
+    """`module:function` that maps the section to what else decides the result, outside the recipe: such as the
+    dates of files that it names.
     """
 
     @property
@@ -129,6 +129,6 @@ class Stage:
         """Where that section stands: `sft`, or `stages.polish.config`."""
         return f"stages.{self.name}.config" if self.name in recipe.stages else self.kind
 
-    def load_facts(self) -> Callable[[Any], dict[str, Any]]:
-        """Import the function of outside facts."""
-        return load_object(self.facts or "")
+    def load_external_inputs(self) -> Callable[[Any], dict[str, Any]]:
+        """Import that function."""
+        return load_object(self.external_inputs or "")

@@ -14,7 +14,7 @@ of its ends, so that it is cut as it would be by itself, in one way.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -30,6 +30,16 @@ _MIXER = np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing, Knuth vol. 3, 6.4
 _BATCH = 512
 """Merges between two reports of progress."""
 _DONE = 0
+_ARENA_FACTOR = 3
+"""Room for occurrences of later pairs, in those of pairs of bytes."""
+_MERGES, _PAIRS, _CELLS, _HEAPED = range(4)
+"""Columns of `used`: merges learned, pairs known, cells of `positions` and of the heap in use."""
+_BEFORE, _AFTER = range(2)
+"""Sides of a token."""
+_AMOUNT, _OCCURRENCES = range(2)
+"""Columns of `beside` while a pair is replaced: summed counts and number of occurrences of a neighbour."""
+_PAIR, _NEXT_CELL = range(2)
+"""Columns of `beside` from then on: the new pair (-1: too rare), and the cell of its next occurrence."""
 
 
 def train(
@@ -77,6 +87,45 @@ def learn_merges(
     return [(key >> 32, key & 0xFFFFFFFF) for key in state.learned[: state.count].tolist()]
 
 
+class _Corpus(NamedTuple):
+    """The chunks as tokens."""
+
+    tokens: np.ndarray
+    """Token ids, uint32, with gaps between the chunks."""
+    chunk_of: np.ndarray
+    """The number of the chunk that each cell is in, uint32."""
+    counts: np.ndarray
+    """How often each chunk occurs, int64."""
+    lengths: np.ndarray
+    """Bytes of each token, uint32."""
+
+
+class _Pairs(NamedTuple):
+    """All pairs that were ever frequent enough, by number."""
+
+    keys: np.ndarray
+    """Both ids, uint64."""
+    amounts: np.ndarray
+    """How often each occurs in the text now, int64."""
+    slices: np.ndarray
+    """Where the occurrences of each begin and end in `positions`: (pairs, 2) int64."""
+    slots: np.ndarray
+    """A hash table: numbers of pairs, -1 in empty slots, int32."""
+    heap: np.ndarray
+    """Numbers of pairs, the most frequent first, int64."""
+    heap_amounts: np.ndarray
+    """Their amounts when they were put there."""
+
+
+class _Neighbours(NamedTuple):
+    """What stands beside the new token of one step, by side."""
+
+    beside: np.ndarray
+    """Two numbers for each neighbour: (sides, vocabulary, 2) int64."""
+    met: np.ndarray
+    """The neighbours met: (sides, vocabulary) int64."""
+
+
 class _State:
     """The arrays that `_advance` works on."""
 
@@ -86,58 +135,42 @@ class _State:
                 f"{len(chunks.data):,} bytes of distinct chunks are too many; give a lower max_chunks"
             )
         self.merges, self.least = merges, least
-        self.tokens, self.chunk_of = _lay_out(chunks.data, chunks.ends)
-        self.counts = chunks.counts
-        self.lengths = np.ones(256 + merges, np.uint32)
+        tokens, chunk_of = _lay_out(chunks.data, chunks.ends)
+        self.corpus = _Corpus(tokens, chunk_of, chunks.counts, np.ones(256 + merges, np.uint32))
         self.learned = np.zeros(merges, np.uint64)
-        self.keys, self.amounts, self.slices, self.places = _first_pairs(
-            self.tokens, self.chunk_of, self.counts, least
-        )
-        pairs = len(self.keys)
-        self.heap, self.heap_amounts = np.arange(pairs), self.amounts.copy()
-        """Numbers of pairs, and their counts when they were put there."""
-        self.slots = np.zeros(0, np.int32)
-        self.beside, self.met = (
-            np.zeros((2, 256 + merges, 2), np.int64),
-            np.zeros((2, 256 + merges), np.int64),
-        )
-        """In one step, by side: of each neighbour the summed counts and the number of occurrences; the
-        neighbours met.
-        """
-        self.used = np.array([0, pairs, self.slices[-1, 1] if pairs else 0, pairs])
-        """Merges, pairs, cells of `places` and of the heap."""
-        _heapify(self.heap, self.heap_amounts, self.keys, pairs)
-        self._make_room(1024 + 2 * pairs + 4 * merges)
+        keys, amounts, slices, self.positions = _first_pairs(tokens, chunk_of, chunks.counts, least)
+        count = len(keys)
+        self.pairs = _Pairs(keys, amounts, slices, np.zeros(0, np.int32), np.arange(count), amounts.copy())
+        beside, met = np.zeros((2, 256 + merges, 2), np.int64), np.zeros((2, 256 + merges), np.int64)
+        self.neighbours = _Neighbours(beside, met)
+        self.used = np.array([0, count, slices[-1, 1] if count else 0, count])
+        _heapify(self.pairs.heap, self.pairs.heap_amounts, keys, count)
+        self._make_room(1024 + 2 * count + 4 * merges)
 
     @property
     def count(self) -> int:
         """Merges learned."""
-        return int(self.used[0])
+        return int(self.used[_MERGES])
 
     def advance(self, steps: int) -> bool:
         """Learn so many merges more; False when there are no more to learn."""
         until = min(self.merges, self.count + steps)
         while needed := self._advance(until):
             if needed > 0:
-                self.places = grown(self.places, max(needed, len(self.places) * 3 // 2))
+                self.positions = grown(self.positions, max(needed, len(self.positions) * 3 // 2))
             else:
-                self._make_room(max(-needed, 2 * len(self.keys)))
+                self._make_room(max(-needed, 2 * len(self.pairs.keys)))
         return self.count == until < self.merges
 
     def _advance(self, until: int) -> int:
-        corpus = (self.tokens, self.chunk_of, self.counts, self.lengths, self.places)
-        pairs = (self.keys, self.amounts, self.slices, self.slots)
-        heaps = (self.heap, self.heap_amounts)
-        return _advance(
-            until, self.least, self.learned, corpus, pairs, heaps, self.beside, self.met, self.used
-        )
+        arrays = (self.corpus, self.positions, self.pairs, self.neighbours, self.used)
+        return _advance(until, self.least, self.learned, *arrays)
 
-    def _make_room(self, pairs: int) -> None:
-        self.keys, self.amounts, self.slices = (
-            grown(x, pairs) for x in (self.keys, self.amounts, self.slices)
-        )
-        self.heap, self.heap_amounts = grown(self.heap, pairs), grown(self.heap_amounts, pairs)
-        self.slots = _indexed(self.keys, int(self.used[1]), 1 << (2 * pairs - 1).bit_length())
+    def _make_room(self, room: int) -> None:
+        keys, amounts, slices, _, *heap = self.pairs
+        keys, amounts, slices, *heap = (grown(array, room) for array in (keys, amounts, slices, *heap))
+        slots = _indexed(keys, int(self.used[_PAIRS]), 1 << (2 * room - 1).bit_length())
+        self.pairs = _Pairs(keys, amounts, slices, slots, *heap)
 
 
 @njit(cache=True)
@@ -147,8 +180,8 @@ def _lay_out(data, ends):
     chunk_of = np.zeros(len(tokens), np.uint32)
     start, cell = 0, 1
     for number in range(len(ends)):
-        for place in range(start, ends[number]):
-            tokens[cell], chunk_of[cell] = data[place], number
+        for position in range(start, ends[number]):
+            tokens[cell], chunk_of[cell] = data[position], number
             cell += 1
         start = ends[number]
         cell += 1
@@ -174,14 +207,14 @@ def _first_pairs(tokens, chunk_of, counts, least):
         slices[row, 0] = cursors[pair] = total
         total += numbers[pair]
         slices[row, 1] = total
-    places = np.empty(3 * total, np.uint32)  # room for those of later pairs
+    positions = np.empty(_ARENA_FACTOR * total, np.uint32)
     for cell in range(len(tokens) - 1):
         if tokens[cell] != GAP and tokens[cell + 1] != GAP:
             pair = np.int64(tokens[cell]) << 8 | np.int64(tokens[cell + 1])
             if cursors[pair] >= 0:
-                places[cursors[pair]] = cell
+                positions[cursors[pair]] = cell
                 cursors[pair] += 1
-    return keys, amounts[chosen], slices, places
+    return keys, amounts[chosen], slices, positions
 
 
 @njit(cache=True)
@@ -216,7 +249,7 @@ def _after(amount, pair, other_amount, other, keys):
 
 @njit(cache=True)
 def _sift(heap, amounts, keys, size, hole, pair, amount):
-    """Put a pair into the heap at a free place or below."""
+    """Put a pair into the heap, at a hole in it or below."""
     while True:
         child = 2 * hole + 1
         if child >= size:
@@ -234,13 +267,16 @@ def _sift(heap, amounts, keys, size, hole, pair, amount):
 
 @njit(cache=True)
 def _heapify(heap, amounts, keys, size):
-    for place in range(size // 2 - 1, -1, -1):
-        _sift(heap, amounts, keys, size, place, heap[place], amounts[place])
+    for node in range(size // 2 - 1, -1, -1):
+        _sift(heap, amounts, keys, size, node, heap[node], amounts[node])
 
 
 @njit(cache=True)
-def _push(heap, amounts, keys, size, pair, amount):
-    hole = size
+def _push(pairs, used, pair, amount):
+    """Put a pair into the heap."""
+    heap, amounts, keys = pairs.heap, pairs.heap_amounts, pairs.keys
+    hole = used[_HEAPED]
+    used[_HEAPED] += 1
     while hole:
         parent = (hole - 1) // 2
         if not _after(amounts[parent], heap[parent], amount, pair, keys):
@@ -251,164 +287,154 @@ def _push(heap, amounts, keys, size, pair, amount):
 
 
 @njit(cache=True)
-def _pop(heap, amounts, keys, used):
-    """Take the first pair out."""
-    used[3] -= 1
-    if used[3]:
-        _sift(heap, amounts, keys, used[3], 0, heap[used[3]], amounts[used[3]])
+def _pop(pairs, used):
+    """Take the first pair out of the heap."""
+    heap, amounts = pairs.heap, pairs.heap_amounts
+    used[_HEAPED] -= 1
+    last = used[_HEAPED]
+    if last:
+        _sift(heap, amounts, pairs.keys, last, 0, heap[last], amounts[last])
 
 
 @njit(cache=True)
-def _advance(until, least, learned, corpus, pairs, heaps, beside, met, used):
-    """Learn merges until there are so many. Returns _DONE, the cells that `places` needs, or minus the pairs
+def _advance(until, least, learned, corpus, positions, pairs, neighbours, used):
+    """Learn merges until there are so many. Returns _DONE, the cells that `positions` needs, or minus the pairs
     that there may be.
     """
-    tokens, chunk_of, counts, lengths, places = corpus
-    keys, amounts, slices, slots = pairs
-    heap, heap_amounts = heaps
-    while used[0] < until and used[3]:
+    keys, amounts, slices, heap = pairs.keys, pairs.amounts, pairs.slices, pairs.heap
+    lengths = corpus.lengths
+    while used[_MERGES] < until and used[_HEAPED]:
         best = heap[0]
         amount = amounts[best]
         if amount < least:
-            _pop(heap, heap_amounts, keys, used)
+            _pop(pairs, used)
             continue
-        if amount != heap_amounts[0]:  # it has shrunk since it was put there
-            _sift(heap, heap_amounts, keys, used[3], 0, best, amount)
+        if amount != pairs.heap_amounts[0]:  # it has shrunk since it was put there
+            _sift(heap, pairs.heap_amounts, keys, used[_HEAPED], 0, best, amount)
             continue
         start, end = slices[best]
-        token = 256 + used[0]
-        needed = used[2] + 2 * (end - start)
-        if needed > len(places):
+        token = 256 + used[_MERGES]
+        needed = used[_CELLS] + 2 * (end - start)
+        if needed > len(positions):
             return needed
-        needed = used[1] + 2 * min(end - start, token + 1)
+        needed = used[_PAIRS] + 2 * min(end - start, token + 1)
         if needed > len(keys):
             return -needed
-        _pop(heap, heap_amounts, keys, used)
+        _pop(pairs, used)
         left, right = np.int64(keys[best] >> np.uint64(32)), np.int64(keys[best] & np.uint64(0xFFFFFFFF))
         lengths[token] = lengths[left] + lengths[right]
         amounts[best] = 0
-        end, before, after = _replace(
-            left, right, token, start, end, tokens, chunk_of, counts, lengths, places, beside, met
-        )
-        found = (before, after)
-        _settle(
-            left,
-            right,
-            token,
-            found,
-            least,
-            keys,
-            amounts,
-            slices,
-            slots,
-            heap,
-            heap_amounts,
-            beside,
-            met,
-            used,
-        )
-        _write_places(token, start, end, tokens, lengths, places, beside)
-        _forget(found, slices, beside, met)
-        learned[used[0]] = keys[best]
-        used[0] += 1
+        merge = (left, right, token)
+        end, before, after = _replace(merge, start, end, corpus, positions, neighbours)
+        numbers = (before, after)
+        _make_pairs(merge, numbers, least, pairs, neighbours, used)
+        _write_positions(token, start, end, corpus, positions, neighbours.beside)
+        _clear(numbers, slices, neighbours)
+        learned[used[_MERGES]] = keys[best]
+        used[_MERGES] += 1
     return _DONE
 
 
 @njit(cache=True)
-def _replace(left, right, token, start, end, tokens, chunk_of, counts, lengths, places, beside, met):
+def _replace(merge, start, end, corpus, positions, neighbours):
     """Replace the pair by the token wherever it still stands, from left to right, and sum up what stands
     beside it.
 
-    The places where it stood are moved to the front. Returns where they end, and how many neighbours were
-    `met` on either side.
+    The positions where it stood are moved to the front. Returns where they end, and how many neighbours were
+    met on either side.
     """
+    left, right, token = merge
+    tokens, chunk_of, counts, lengths = corpus
+    beside, met = neighbours
     first, second = np.int64(lengths[left]), np.int64(lengths[right])
     front = start
-    found_before = found_after = 0
+    met_before = met_after = 0
     for number in range(start, end):
-        place = np.int64(places[number])
+        position = np.int64(positions[number])
         # Stale, if an earlier merge took the left token: as a left part from its first cell, as a right part
         # from its last.
-        if tokens[place] != left or tokens[place + first - 1] != left or tokens[place + first] != right:
+        if (
+            tokens[position] != left
+            or tokens[position + first - 1] != left
+            or tokens[position + first] != right
+        ):
             continue
-        behind = place + first + second
-        count = counts[chunk_of[place]]
-        before, after = tokens[place - 1], tokens[behind]
-        tokens[place] = tokens[behind - 1] = token
+        behind = position + first + second
+        count = counts[chunk_of[position]]
+        before, after = tokens[position - 1], tokens[behind]
+        tokens[position] = tokens[behind - 1] = token
         if before != GAP:
-            if not beside[0, before, 1]:
-                met[0, found_before] = before
-                found_before += 1
-            beside[0, before, 0] += count
-            beside[0, before, 1] += 1
+            if not beside[_BEFORE, before, _OCCURRENCES]:
+                met[_BEFORE, met_before] = before
+                met_before += 1
+            beside[_BEFORE, before, _AMOUNT] += count
+            beside[_BEFORE, before, _OCCURRENCES] += 1
         if after != GAP:
-            if not beside[1, after, 1]:
-                met[1, found_after] = after
-                found_after += 1
-            beside[1, after, 0] += count
-            beside[1, after, 1] += 1
-        places[front] = place
+            if not beside[_AFTER, after, _OCCURRENCES]:
+                met[_AFTER, met_after] = after
+                met_after += 1
+            beside[_AFTER, after, _AMOUNT] += count
+            beside[_AFTER, after, _OCCURRENCES] += 1
+        positions[front] = position
         front += 1
-    return front, found_before, found_after
+    return front, met_before, met_after
 
 
 @njit(cache=True)
-def _settle(
-    left, right, token, found, least, keys, amounts, slices, slots, heap, heap_amounts, beside, met, used
-):
-    """Take the sums from the pairs that the neighbours were in, and make the pairs that they are in now.
-
-    `beside` then holds each new pair's number (-1: too rare) and where its occurrences are to be written.
-    """
-    doubled = beside[
-        0, token, 0
-    ]  # two of the token side by side: the second took the left token that stood behind the first
+def _make_pairs(merge, numbers, least, pairs, neighbours, used):
+    """Take the sums from the pairs that the neighbours were in, and make the pairs that they are in now."""
+    left, right, token = merge
+    beside, met = neighbours
+    keys, amounts, slices, slots = pairs.keys, pairs.amounts, pairs.slices, pairs.slots
+    # two of the token side by side: the second took the left token that stood behind the first
+    doubled = beside[_BEFORE, token, _AMOUNT]
     for side in range(2):
-        for number in range(found[side]):
+        for number in range(numbers[side]):
             other = met[side, number]
-            amount = beside[side, other, 0]
-            old, new = (
-                (_key(right, other), _key(token, other)) if side else (_key(other, left), _key(other, token))
-            )
+            amount = beside[side, other, _AMOUNT]
+            old = _key(right, other) if side == _AFTER else _key(other, left)
+            new = _key(token, other) if side == _AFTER else _key(other, token)
             pair = slots[_slot(old, keys, slots)]
             if pair >= 0:
                 amounts[pair] -= amount
-            if side and other == left:
+            if side == _AFTER and other == left:
                 amount -= doubled
-            beside[side, other, 0] = -1
+            occurrences = beside[side, other, _OCCURRENCES]
+            beside[side, other, _PAIR] = -1
             if amount < least:
                 continue
-            pair = used[1]
-            used[1] += 1
-            keys[pair], amounts[pair], slices[pair, 0] = new, amount, used[2]
+            pair = used[_PAIRS]
+            used[_PAIRS] += 1
+            keys[pair], amounts[pair], slices[pair, 0] = new, amount, used[_CELLS]
             slots[_slot(new, keys, slots)] = pair
-            _push(heap, heap_amounts, keys, used[3], pair, amount)
-            used[3] += 1
-            used[2] += beside[side, other, 1]
-            beside[side, other, 0], beside[side, other, 1] = pair, slices[pair, 0]
+            _push(pairs, used, pair, amount)
+            beside[side, other, _PAIR], beside[side, other, _NEXT_CELL] = pair, used[_CELLS]
+            used[_CELLS] += occurrences
 
 
 @njit(cache=True)
-def _write_places(token, start, end, tokens, lengths, places, beside):
+def _write_positions(token, start, end, corpus, positions, beside):
     """Write where the new pairs occur, in order."""
+    tokens, lengths = corpus.tokens, corpus.lengths
     length = np.int64(lengths[token])
     for number in range(start, end):
-        place = np.int64(places[number])
-        before, after = tokens[place - 1], tokens[place + length]
-        if before != GAP and beside[0, before, 0] >= 0:
-            places[beside[0, before, 1]] = place - lengths[before]
-            beside[0, before, 1] += 1
-        if after < GAP and after != token and beside[1, after, 0] >= 0:
-            places[beside[1, after, 1]] = place
-            beside[1, after, 1] += 1
+        position = np.int64(positions[number])
+        before, after = tokens[position - 1], tokens[position + length]
+        if before != GAP and beside[_BEFORE, before, _PAIR] >= 0:
+            positions[beside[_BEFORE, before, _NEXT_CELL]] = position - lengths[before]
+            beside[_BEFORE, before, _NEXT_CELL] += 1
+        if after < GAP and after != token and beside[_AFTER, after, _PAIR] >= 0:
+            positions[beside[_AFTER, after, _NEXT_CELL]] = position
+            beside[_AFTER, after, _NEXT_CELL] += 1
 
 
 @njit(cache=True)
-def _forget(found, slices, beside, met):
+def _clear(numbers, slices, neighbours):
     """Note where the new pairs' occurrences end, and clear the sums."""
+    beside, met = neighbours
     for side in range(2):
-        for number in range(found[side]):
+        for number in range(numbers[side]):
             other = met[side, number]
-            if beside[side, other, 0] >= 0:
-                slices[beside[side, other, 0], 1] = beside[side, other, 1]
+            if beside[side, other, _PAIR] >= 0:
+                slices[beside[side, other, _PAIR], 1] = beside[side, other, _NEXT_CELL]
             beside[side, other, 0] = beside[side, other, 1] = 0

@@ -65,7 +65,7 @@ def funnel(path: Path = Path("runs/small"), *, rows: int = 15, json: Json = Fals
 def show_page(folder: Path, page: str) -> None:
     """The way of one page through the steps: `page` is its URL or id; every filter's decision on its text."""
     from crawltalk.data.record.funnel import STEPS
-    from crawltalk.data.refine import load_filters
+    from crawltalk.data.pipeline import load_filters
 
     row, step = _find(folder, page)
     config = RunFolder(folder.parent).recipe().data
@@ -93,8 +93,10 @@ def show_page(folder: Path, page: str) -> None:
             token_count=0,
         )
         for name, check in filters.items():
-            reason = check(document)
-            table.append((f"  {name}", f"would drop it: {reason}" if reason else "passes"))
+            result = check(document)
+            if isinstance(result, Document):
+                document, result = result, None
+            table.append((f"  {name}", f"would drop it: {result}" if result else "passes"))
     print_table(("step", "decision"), table)
     console.print(row["text"] or "(no text: it did not come to that)", markup=False, soft_wrap=True)
 

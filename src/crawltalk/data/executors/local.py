@@ -12,7 +12,8 @@ from typing import Any
 
 from crawltalk.core.errors import UserError
 from crawltalk.data.parts import Task
-from crawltalk.data.refine import refine, warm_up
+from crawltalk.data.pipeline import warm_up
+from crawltalk.data.worker import refine
 from crawltalk.recipe import Machine
 from crawltalk.run.machine import memory_bytes
 from crawltalk.run.processes import limit_memory, start_worker

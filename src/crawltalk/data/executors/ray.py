@@ -1,7 +1,7 @@
 """A Ray cluster: each file is one Ray task, the same function as on one machine.
 
 The machines must see the run's folder under the same path. Ray starts the task of a dead process again, and
-the new one reads beside the file at which page the other died (`refine.Guard`): a retry never meets a poison
+the new one reads beside the file at which page the other died (`worker.Guard`): a retry never meets a poison
 page a third time.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from crawltalk.core.errors import MissingInput, UserError
 from crawltalk.data.parts import Task
-from crawltalk.data.refine import refine
+from crawltalk.data.worker import refine
 from crawltalk.recipe import Machine
 
 RETRIES = 100

@@ -5,7 +5,27 @@ them.
 import numpy as np
 from numba import njit
 
-from crawltalk.data.extract.scan import BR, INHERITED, MAIN, Scan, element_number, find
+from crawltalk.data.extract.scan import (
+    BR,
+    CONTENT,
+    ELEMENT,
+    END,
+    FLAGS,
+    INHERITED,
+    KIND,
+    LINKED,
+    MAIN,
+    PARENT,
+    PATH,
+    REGION,
+    START,
+    TAGS,
+    WITHIN,
+    WORDS_END,
+    Scan,
+    element_number,
+    find,
+)
 
 NEIGHBOURS = (-2, -1, 1, 2)
 ELEMENTS = ("p", "li", "td", "div", "dd", "pre", "blockquote", "figcaption", "section", "article")
@@ -13,38 +33,60 @@ LEVELS = 3
 """Containers that a block sees itself in: the smallest that holds more than the block, the next larger one,
 ...
 """
-_SHARES = 26 + len(INHERITED) + len(ELEMENTS)
+
+# The columns of a block by itself. Its text:
+_SIZE, _WORDS, _LINK_SHARE, _MOSTLY_LINKS, _OVER_60, _OVER_150, _WORD_DENSITY, _DIGITS, _CAPITALS = range(9)
+_COMMAS, _SENTENCE_ENDS, _ENDS_SENTENCE, _BARS, _BULLET, _TAGS = range(9, 15)
+# Its position on the page, the page, and whether it is a heading:
+_POSITION, _PROSE_BEFORE, _HAS_TITLE, _AFTER_TITLE, _SINCE_TITLE, _PAGE_SIZE, _PAGE_PROSE = range(15, 22)
+_IS_TITLE, _IS_SECTION_TITLE, _IS_SMALL_TITLE, _ENDS_AT_BREAK = range(22, 26)
+# What it stands in, a column for each of INHERITED, and its element, a column for each of ELEMENTS:
+_INHERITED, _ELEMENTS = 26, 26 + len(INHERITED)
+# Shares of the page's prose that its region, content element and like blocks hold:
+_SHARES = _ELEMENTS + len(ELEMENTS)
+_UNTITLED_REGION, _IN_REGION, _IN_CONTENT, _PAGE_HAS_MAIN, _IN_LIKE, _LIKE_BLOCKS = range(
+    _SHARES, _SHARES + 6
+)
+# What the class names around it say: its element's, their sum, least and most from the page down; the parent's:
 _NAMES = _SHARES + 6
-_LEVELS = _NAMES + 5
-OWN = _LEVELS + 4 * LEVELS + 4
-"""Numbers of a block by itself: 26 of its text and place, then what it stands in, its element, 6 shares, 5 of
-the names of classes around it, 4 of each container, and 4 of blocks of its like and of the container of most
-of the page's prose.
-"""
-_BITS = np.array(INHERITED, np.int64)
+# Four columns for each of its containers:
+_CONTAINERS = _NAMES + 5
+# Blocks on the same path of elements, and the container of most of the page's prose:
+_ON_PATH, _PATH_BLOCKS, _IN_MAIN, _FROM_MAIN = (_CONTAINERS + 4 * LEVELS + n for n in range(4))
+OWN = _FROM_MAIN + 1
+"""Numbers of a block by itself."""
+
 _SEEN = np.array(
     [
-        0,
-        2,
-        5,
-        9,
-        11,
-        22,
-        23,
-        24,
-        26 + len(INHERITED),
-        27 + len(INHERITED),
-        _SHARES + 3,
-        _SHARES + 4,
-        _SHARES + 5,
+        _SIZE,
+        _LINK_SHARE,
+        _OVER_150,
+        _COMMAS,
+        _ENDS_SENTENCE,
+        _IS_TITLE,
+        _IS_SECTION_TITLE,
+        _IS_SMALL_TITLE,
+        _ELEMENTS + ELEMENTS.index("p"),
+        _ELEMENTS + ELEMENTS.index("li"),
+        _PAGE_HAS_MAIN,
+        _IN_LIKE,
+        _LIKE_BLOCKS,
         _NAMES + 1,
     ]
 )
-"""Which of them a block sees of its neighbours: length, links, end mark, heading, paragraph or item, shares,
-names.
-"""
+"""Which of them a block sees of its neighbours."""
 FEATURES = OWN + len(NEIGHBOURS) * len(_SEEN) + 1
+_BITS = np.array(INHERITED, np.int64)
 _STEPS = np.array(NEIGHBOURS)
+_OWN_SCORE, _SUM, _LEAST, _MOST = range(4)
+"""Columns of `_name_scores`."""
+_BYTES, _LINK_BYTES, _PROSE_BYTES, _BLOCKS = range(4)
+"""Columns of `_contents`."""
+_EXCLAMATION, _QUOTE, _APOSTROPHE, _CLOSING, _STAR, _COMMA, _DASH, _DOT, _COLON, _QUESTION, _BAR = (
+    b"!\"')*,-.:?|"
+)
+_MIDDLE_DOT_END, _GUILLEMET_END, _COPYRIGHT_END = (mark.encode()[1] for mark in "·»©")
+_DIGIT_0, _DIGIT_9, _LETTER_A, _LETTER_Z, _SPACE = b"09AZ "
 
 
 def features(page: Scan, names: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
@@ -64,138 +106,219 @@ def _features(text, blocks, elements, words, names, scores, numbers):
     rows = np.zeros((count, FEATURES), np.float32)
     prose = np.zeros(count)
     total = whole = 1e-9
-    first = -1
-    regions, contents, seen_main = 0, 0, False
     for row in range(count):
-        _describe(text, blocks, row, rows)
-        size = blocks[row, 1] - blocks[row, 0]
+        _describe_text(text, blocks, row, rows)
+        size = blocks[row, END] - blocks[row, START]
         total += size
-        if rows[row, 2] < 0.3 and size > 60:
+        if rows[row, _LINK_SHARE] < 0.3 and size > 60:
             prose[row] = size
             whole += size
-        if blocks[row, 4] == 1 and first < 0:
-            first = row
-        regions, contents = max(regions, blocks[row, 6]), max(contents, blocks[row, 7])
-        seen_main = seen_main or (blocks[row, 3] & MAIN) > 0
-    in_region, in_content, titled = np.zeros(regions + 1), np.zeros(contents + 1), np.zeros(regions + 1)
-    like, same_path = _groups(blocks, blocks[:, 3]), _groups(blocks, elements[blocks[:, 9], 2])
-    in_like, of_like, on_path, of_path = np.zeros(count), np.zeros(count), np.zeros(count), np.zeros(count)
+    _describe_positions(blocks, prose, total, whole, rows)
     for row in range(count):
-        in_region[blocks[row, 6]] += prose[row] / whole
-        in_content[blocks[row, 7]] += prose[row] / whole
-        in_like[like[row]] += prose[row] / whole
-        of_like[like[row]] += 1
-        on_path[same_path[row]] += prose[row] / whole
-        of_path[same_path[row]] += 1
-        if blocks[row, 4] == 1:
-            titled[blocks[row, 6]] = 1
-    said = _said(elements, words, names, scores)
-    held = _held(blocks, elements, prose)
-    main = _main_container(elements, held, 0.7 * whole)
-    before = 0.0
-    for row in range(count):
-        own = rows[row]
-        region, content, kind = blocks[row, 6], blocks[row, 7], blocks[row, 4]
-        own[15] = row / count
-        own[16] = before / whole
-        before += prose[row]
-        own[17] = first >= 0
-        own[18] = row >= first
-        own[19] = min(20, row - max(first, 0)) / 20
-        own[20] = np.log1p(total) / 10
-        own[21] = whole / total
-        own[22] = kind == 1
-        own[23] = kind == 2 or kind == 3
-        own[24] = 4 <= kind < BR
-        own[25] = kind == BR
-        place = 26
+        column = _INHERITED
         for bit in _BITS:
-            own[place] = (blocks[row, 3] & bit) > 0
-            place += 1
+            rows[row, column] = (blocks[row, FLAGS] & bit) > 0
+            column += 1
         for number in numbers:
-            own[place] = blocks[row, 8] == number
-            place += 1
-        own[place] = region > 0 and not titled[region] and in_region[region] < 0.3
-        own[place + 1] = in_region[region] if region else 0.0
-        own[place + 2] = in_content[content] if content else 0.0
-        own[place + 3] = seen_main
-        own[place + 4] = in_like[like[row]]
-        own[place + 5] = min(30, of_like[like[row]]) / 30
-        place = _NAMES
-        element = blocks[row, 9]
-        for column in range(4):
-            own[place + column] = said[element, column]
-        own[place + 4] = said[elements[element, 0], 0]
-        place = _LEVELS
-        level = element
-        for _ in range(LEVELS):
-            blocks_held = held[level, 3]
-            while level and held[level, 3] == blocks_held:
-                level = elements[level, 0]
-            own[place] = np.log1p(held[level, 0]) / 10
-            own[place + 1] = held[level, 1] / max(1.0, held[level, 0])
-            own[place + 2] = held[level, 2] / whole
-            own[place + 3] = np.log1p(held[level, 3]) / 5
-            place += 4
-        own[place] = on_path[same_path[row]]
-        own[place + 1] = min(30, of_path[same_path[row]]) / 30
-        level, away = element, 0
-        while level > main:  # elements are numbered as they open: one within another has the larger number
-            level = elements[level, 0]
-            away += 1
-        own[place + 2] = level == main
-        own[place + 3] = min(10, away) / 10
-    for row in range(count):
-        place = OWN
-        for step in _STEPS:
-            if 0 <= row + step < count:
-                for seen in range(len(_SEEN)):
-                    rows[row, place + seen] = rows[row + step, _SEEN[seen]]
-            place += len(_SEEN)
-        around = 0.0
-        for other in range(max(0, row - 4), min(count, row + 5)):
-            around += prose[other]
-        rows[row, place] = np.log1p(around) / 8
+            rows[row, column] = blocks[row, ELEMENT] == number
+            column += 1
+    _describe_shares(blocks, elements, prose, whole, rows)
+    _describe_names(blocks, elements, _name_scores(elements, words, names, scores), rows)
+    _describe_containers(blocks, elements, _contents(blocks, elements, prose), whole, rows)
+    _describe_neighbours(prose, rows)
     return rows
 
 
 @njit(cache=True)
-def _said(elements, words, names, scores):
-    """For each element: what its class names say, then the sum, the least and the most of it from the page
-    down.
-    """
-    said = np.zeros((len(elements), 4))
-    start = 0
-    for element in range(len(elements)):
-        own = 0.0
-        for place in range(start, elements[element, 3]):
-            found = find(names, words[place])
-            if found >= 0:
-                own += scores[found]
-        start = elements[element, 3]
-        own = min(3.0, max(-3.0, own))
-        parent = elements[element, 0]
-        said[element, 0] = own
-        said[element, 1] = min(6.0, max(-6.0, said[parent, 1] + own))
-        said[element, 2] = min(said[parent, 2], own)
-        said[element, 3] = max(said[parent, 3], own)
-    return said
+def _describe_text(text, blocks, row, rows):
+    """The numbers of a block's own text."""
+    start, end = blocks[row, START], blocks[row, END]
+    size = max(1, end - start)
+    while end > start and text[end - 1] <= _SPACE:
+        end -= 1
+    words, digits, capitals, commas, ends, bars = 1, 0, 0, 0, 0, 0
+    for position in range(start, end):
+        byte = text[position]
+        words += byte <= _SPACE
+        digits += _DIGIT_0 <= byte <= _DIGIT_9
+        capitals += _LETTER_A <= byte <= _LETTER_Z
+        commas += byte == _COMMA
+        ends += byte == _DOT or byte == _EXCLAMATION or byte == _QUESTION
+        bars += byte == _BAR or byte == _GUILLEMET_END or byte == _MIDDLE_DOT_END or byte == _COPYRIGHT_END
+    last = text[end - 1] if end > start else np.uint8(0)
+    if (last == _QUOTE or last == _CLOSING or last == _APOSTROPHE) and end - 1 > start:  # "He came."
+        last = text[end - 2]
+    opening = text[start] if end > start else np.uint8(0)
+    links = blocks[row, LINKED] / size
+    own = rows[row]
+    own[_SIZE] = np.log1p(size) / 5
+    own[_WORDS] = np.log1p(words) / 4
+    own[_LINK_SHARE] = links
+    own[_MOSTLY_LINKS] = links > 0.5
+    own[_OVER_60] = size > 60
+    own[_OVER_150] = size > 150
+    own[_WORD_DENSITY] = words / size * 5
+    own[_DIGITS] = digits / size
+    own[_CAPITALS] = capitals / words
+    own[_COMMAS] = min(5, commas) / 5
+    own[_SENTENCE_ENDS] = min(5, ends) / 5
+    own[_ENDS_SENTENCE] = last == _DOT or last == _EXCLAMATION or last == _QUESTION or last == _COLON
+    own[_BARS] = min(3, bars) / 3
+    own[_BULLET] = opening == _DASH or opening == _STAR
+    own[_TAGS] = min(10, blocks[row, TAGS]) / 10
 
 
 @njit(cache=True)
-def _held(blocks, elements, prose):
+def _describe_positions(blocks, prose, total, whole, rows):
+    """The numbers of a block's position, and of the page: `total` bytes, `whole` of them in prose."""
+    count = len(blocks)
+    first = -1
+    for row in range(count):
+        if blocks[row, KIND] == 1:
+            first = row
+            break
+    before = 0.0
+    for row in range(count):
+        own, kind = rows[row], blocks[row, KIND]
+        own[_POSITION] = row / count
+        own[_PROSE_BEFORE] = before / whole
+        before += prose[row]
+        own[_HAS_TITLE] = first >= 0
+        own[_AFTER_TITLE] = row >= first
+        own[_SINCE_TITLE] = min(20, row - max(first, 0)) / 20
+        own[_PAGE_SIZE] = np.log1p(total) / 10
+        own[_PAGE_PROSE] = whole / total
+        own[_IS_TITLE] = kind == 1
+        own[_IS_SECTION_TITLE] = kind == 2 or kind == 3
+        own[_IS_SMALL_TITLE] = 4 <= kind < BR
+        own[_ENDS_AT_BREAK] = kind == BR
+
+
+@njit(cache=True)
+def _describe_shares(blocks, elements, prose, whole, rows):
+    """How much of the page's prose stands in a block's region, content element, like blocks and path."""
+    count = len(blocks)
+    regions, contents, has_main = 0, 0, False
+    for row in range(count):
+        regions, contents = max(regions, blocks[row, REGION]), max(contents, blocks[row, CONTENT])
+        has_main = has_main or (blocks[row, FLAGS] & MAIN) > 0
+    in_region, in_content, titled = np.zeros(regions + 1), np.zeros(contents + 1), np.zeros(regions + 1)
+    flags, paths = np.empty(count, np.int64), np.empty(count, np.int64)
+    for row in range(count):
+        flags[row], paths[row] = blocks[row, FLAGS], elements[blocks[row, WITHIN], PATH]
+    like, same_path = _groups(blocks, flags), _groups(blocks, paths)
+    in_like, of_like, on_path, of_path = np.zeros(count), np.zeros(count), np.zeros(count), np.zeros(count)
+    for row in range(count):
+        share = prose[row] / whole
+        in_region[blocks[row, REGION]] += share
+        in_content[blocks[row, CONTENT]] += share
+        in_like[like[row]] += share
+        of_like[like[row]] += 1
+        on_path[same_path[row]] += share
+        of_path[same_path[row]] += 1
+        if blocks[row, KIND] == 1:
+            titled[blocks[row, REGION]] = 1
+    for row in range(count):
+        own, region, content = rows[row], blocks[row, REGION], blocks[row, CONTENT]
+        own[_UNTITLED_REGION] = region > 0 and not titled[region] and in_region[region] < 0.3
+        own[_IN_REGION] = in_region[region] if region else 0.0
+        own[_IN_CONTENT] = in_content[content] if content else 0.0
+        own[_PAGE_HAS_MAIN] = has_main
+        own[_IN_LIKE] = in_like[like[row]]
+        own[_LIKE_BLOCKS] = min(30, of_like[like[row]]) / 30
+        own[_ON_PATH] = on_path[same_path[row]]
+        own[_PATH_BLOCKS] = min(30, of_path[same_path[row]]) / 30
+
+
+@njit(cache=True)
+def _describe_names(blocks, elements, name_scores, rows):
+    """What the class names around a block say."""
+    for row in range(len(blocks)):
+        element = blocks[row, WITHIN]
+        for column in range(4):
+            rows[row, _NAMES + column] = name_scores[element, column]
+        rows[row, _NAMES + 4] = name_scores[elements[element, PARENT], _OWN_SCORE]
+
+
+@njit(cache=True)
+def _describe_containers(blocks, elements, held, whole, rows):
+    """What else the elements around a block hold, and how far it is from the one of most prose."""
+    main = _main_container(elements, held, 0.7 * whole)
+    for row in range(len(blocks)):
+        own = rows[row]
+        column, level = _CONTAINERS, blocks[row, WITHIN]
+        for _ in range(LEVELS):
+            blocks_held = held[level, _BLOCKS]
+            while level and held[level, _BLOCKS] == blocks_held:
+                level = elements[level, PARENT]
+            own[column] = np.log1p(held[level, _BYTES]) / 10
+            own[column + 1] = held[level, _LINK_BYTES] / max(1.0, held[level, _BYTES])
+            own[column + 2] = held[level, _PROSE_BYTES] / whole
+            own[column + 3] = np.log1p(held[level, _BLOCKS]) / 5
+            column += 4
+        level, away = blocks[row, WITHIN], 0
+        while level > main:  # elements are numbered as they open: one within another has the larger number
+            level = elements[level, PARENT]
+            away += 1
+        own[_IN_MAIN] = level == main
+        own[_FROM_MAIN] = min(10, away) / 10
+
+
+@njit(cache=True)
+def _describe_neighbours(prose, rows):
+    """What a block sees of those before and behind it, and the prose around it."""
+    count = len(rows)
+    for row in range(count):
+        column = OWN
+        for step in _STEPS:
+            if 0 <= row + step < count:
+                for seen in range(len(_SEEN)):
+                    rows[row, column + seen] = rows[row + step, _SEEN[seen]]
+            column += len(_SEEN)
+        around = 0.0
+        for other in range(max(0, row - 4), min(count, row + 5)):
+            around += prose[other]
+        rows[row, column] = np.log1p(around) / 8
+
+
+@njit(cache=True)
+def _name_scores(elements, words, names, scores):
+    """For each element: what its class names say, then the sum, the least and the most of it from the page
+    down.
+    """
+    name_scores = np.zeros((len(elements), 4))
+    start = 0
+    for element in range(len(elements)):
+        own = 0.0
+        for number in range(start, elements[element, WORDS_END]):
+            index = find(names, words[number])
+            if index >= 0:
+                own += scores[index]
+        start = elements[element, WORDS_END]
+        own = min(3.0, max(-3.0, own))
+        parent = elements[element, PARENT]
+        name_scores[element, _OWN_SCORE] = own
+        name_scores[element, _SUM] = min(6.0, max(-6.0, name_scores[parent, _SUM] + own))
+        name_scores[element, _LEAST] = min(name_scores[parent, _LEAST], own)
+        name_scores[element, _MOST] = max(name_scores[parent, _MOST], own)
+    return name_scores
+
+
+@njit(cache=True)
+def _contents(blocks, elements, prose):
     """For each element: bytes of text, of text in links and of prose, and the number of blocks, all that
     stand in it.
     """
     held = np.zeros((len(elements), 4))
     for row in range(len(blocks)):
-        element = blocks[row, 9]
-        held[element, 0] += blocks[row, 1] - blocks[row, 0]
-        held[element, 1] += blocks[row, 2]
-        held[element, 2] += prose[row]
-        held[element, 3] += 1
+        element = blocks[row, WITHIN]
+        held[element, _BYTES] += blocks[row, END] - blocks[row, START]
+        held[element, _LINK_BYTES] += blocks[row, LINKED]
+        held[element, _PROSE_BYTES] += prose[row]
+        held[element, _BLOCKS] += 1
     for element in range(len(elements) - 1, 0, -1):
-        held[elements[element, 0]] += held[element]
+        for column in range(4):
+            held[elements[element, PARENT], column] += held[element, column]
     return held
 
 
@@ -204,48 +327,9 @@ def _main_container(elements, held, least):
     """The smallest element that holds so much prose."""
     main = 0
     for element in range(1, len(elements)):
-        if elements[element, 0] == main and held[element, 2] >= least:
+        if elements[element, PARENT] == main and held[element, _PROSE_BYTES] >= least:
             main = element
     return main
-
-
-@njit(cache=True)
-def _describe(text, blocks, row, rows):
-    """The numbers of a block's own text, into the first columns."""
-    start, end = blocks[row, 0], blocks[row, 1]
-    size = max(1, end - start)
-    while end > start and text[end - 1] <= 32:
-        end -= 1
-    words, digits, capitals, commas, ends, bars = 1, 0, 0, 0, 0, 0
-    for place in range(start, end):
-        byte = text[place]
-        words += byte <= 32
-        digits += 48 <= byte <= 57
-        capitals += 65 <= byte <= 90
-        commas += byte == 44
-        ends += byte == 46 or byte == 33 or byte == 63
-        bars += byte == 124 or byte == 187 or byte == 183 or byte == 169  # | and, in UTF-8, the ends of » · ©
-    last = text[end - 1] if end > start else np.uint8(0)
-    if (last == 34 or last == 41 or last == 39) and end - 1 > start:  # "He said so."
-        last = text[end - 2]
-    opening = text[start] if end > start else np.uint8(0)
-    links = blocks[row, 2] / size
-    own = rows[row]
-    own[0] = np.log1p(size) / 5
-    own[1] = np.log1p(words) / 4
-    own[2] = links
-    own[3] = links > 0.5
-    own[4] = size > 60
-    own[5] = size > 150
-    own[6] = words / size * 5
-    own[7] = digits / size
-    own[8] = capitals / words
-    own[9] = min(5, commas) / 5
-    own[10] = min(5, ends) / 5
-    own[11] = last == 46 or last == 33 or last == 63 or last == 58
-    own[12] = min(3, bars) / 3
-    own[13] = opening == 45 or opening == 42
-    own[14] = min(10, blocks[row, 5]) / 10
 
 
 @njit(cache=True)
@@ -260,13 +344,13 @@ def _groups(blocks, marks):
     table = np.full(width, -1)
     like = np.zeros(count, np.int64)
     for row in range(count):
-        key = marks[row] * 1000 + blocks[row, 8]
-        place = ((key * 2654435761) >> 7) % width
-        while table[place] >= 0 and (
-            marks[table[place]] != marks[row] or blocks[table[place], 8] != blocks[row, 8]
+        key = marks[row] * 1000 + blocks[row, ELEMENT]
+        slot = ((key * 2654435761) >> 7) % width  # Knuth's multiplicative hash
+        while table[slot] >= 0 and (
+            marks[table[slot]] != marks[row] or blocks[table[slot], ELEMENT] != blocks[row, ELEMENT]
         ):
-            place = (place + 1) % width
-        if table[place] < 0:
-            table[place] = row
-        like[row] = table[place]
+            slot = (slot + 1) % width
+        if table[slot] < 0:
+            table[slot] = row
+        like[row] = table[slot]
     return like

@@ -16,8 +16,8 @@ import numpy as np
 from numba import njit
 
 from crawltalk.data.extract.blocks import features
-from crawltalk.data.extract.scan import Scan, scan, word_hash
-from crawltalk.data.read.warc import decode
+from crawltalk.data.extract.scan import END, LINKED, START, Scan, scan, word_hash
+from crawltalk.data.read.warc import to_utf8
 
 WEIGHTS = Path(__file__).with_name("weights.json")
 THRESHOLD = 0.68
@@ -62,31 +62,31 @@ def extract(html: bytes, url: str | None = None) -> str | None:
 
     `url` is accepted for the common signature of extractors and not needed.
     """
-    return extract_text(decode(html))
+    return extract_utf8(to_utf8(html))
 
 
-def extract_text(html: str) -> str | None:
-    """The same for a page that is decoded already."""
-    page = scan(html.encode("utf-8", "replace"))
+def extract_utf8(html: bytes) -> str | None:
+    """The same for a page that is known to be UTF-8."""
+    page = scan(html)
     return main_text(page, _classifier().probabilities(page)) if len(page.blocks) else None
 
 
 def main_text(page: Scan, probabilities: np.ndarray) -> str | None:
     """The blocks that are content, if there is more among them than labels and links."""
     kept = page.blocks[probabilities > THRESHOLD]
-    size = kept[:, 1] - kept[:, 0]
-    if not np.any((size > _PROSE) & (kept[:, 2] < size / 2)):
+    size = kept[:, END] - kept[:, START]
+    if not np.any((size > _PROSE) & (kept[:, LINKED] < size / 2)):
         return None
     lines = [plain(page.text, block) for block in kept]
     return (
-        "\n".join(line for place, line in enumerate(lines) if line and line not in lines[place - 1 : place])
+        "\n".join(line for index, line in enumerate(lines) if line and line not in lines[index - 1 : index])
         or None
     )
 
 
-def visible_text(html: str, characters: int = 2000) -> str:
-    """The text of all blocks, boilerplate and all, up to about so many characters."""
-    page = scan(html.encode("utf-8", "replace"))
+def visible_text(html: bytes, characters: int = 2000) -> str:
+    """The text of all blocks of a page in UTF-8, boilerplate and all, up to about so many characters."""
+    page = scan(html)
     lines: list[str] = []
     for block in page.blocks:
         lines.append(plain(page.text, block))
@@ -98,7 +98,7 @@ def visible_text(html: str, characters: int = 2000) -> str:
 
 def plain(text: bytes, block: np.ndarray) -> str:
     """A block's text, entities resolved, white space single."""
-    piece = text[block[0] : block[1]].decode("utf-8", "replace")
+    piece = text[block[START] : block[END]].decode("utf-8", "replace")
     return " ".join((entities.unescape(piece) if "&" in piece else piece).replace("\0", "").split())
 
 
@@ -107,17 +107,17 @@ def _network(rows, mean, scale, hidden, hidden_bias, output, output_bias):
     """(blocks, features) -> probabilities. Not through BLAS, whose threads would wait for each other longer
     than a page takes.
     """
-    found = np.empty(len(rows), np.float32)
+    probabilities = np.empty(len(rows), np.float32)
     units = np.empty(len(hidden_bias), np.float32)
     limit = np.float32(FARTHEST)
     for row in range(len(rows)):
         units[:] = hidden_bias
-        for place in range(len(mean)):
-            value = min(limit, max(-limit, (rows[row, place] - mean[place]) / scale[place]))
+        for column in range(len(mean)):
+            value = min(limit, max(-limit, (rows[row, column] - mean[column]) / scale[column]))
             for unit in range(len(units)):
-                units[unit] += value * hidden[place, unit]
+                units[unit] += value * hidden[column, unit]
         total = output_bias[0]
         for unit in range(len(units)):
             total += max(np.float32(0), units[unit]) * output[unit]
-        found[row] = 1 / (1 + np.exp(-total))
-    return found
+        probabilities[row] = 1 / (1 + np.exp(-total))
+    return probabilities

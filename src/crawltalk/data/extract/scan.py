@@ -46,7 +46,7 @@ _ELEMENTS = {
     "abbr b bdi bdo big cite code data dfn del em font i ins kbd label mark q s samp small span strike strong sub sup time tt "
     "u var": 0,
 }
-_NAMES = """
+_ANNOUNCING = """
 cookie cookies consent gdpr nav navbar navi navigation menu submenu sidebar breadcrumb breadcrumbs footer banner share shares
 sharing sharedaddy social related recommended recommendations newsletter subscribe subscription promo advert advertisement
 advertising sponsored sponsor comment comments commentlist disqus pagination pager popup modal overlay toolbar skip login signup
@@ -55,6 +55,16 @@ widget meta author date caption footnotes references
 """
 """Words in class names, ids and roles that announce something else than content."""
 
+LT, GT, SLASH, EQUALS, QUOTE, APOSTROPHE, DASH, BANG, QUESTION, NEWLINE, SPACE = b"<>/=\"'-!?\n "
+_UPPER_A, _UPPER_Z, _LOWER_A, _LOWER_Z, _ZERO = b"AZaz0"
+_NAME_BYTES = 8
+"""Bytes of an element's name that are kept: enough to tell HTML's elements apart."""
+_FNV_OFFSET, _FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
+_MAX_DEPTH = 512
+"""Deeper elements are read, but not told apart, as in browsers."""
+_MAX_WORDS = 1 << 20
+"""Words of class names and ids that are kept of a page."""
+
 BR = 7
 """The kind of a block that ends at a line break only; 1 to 6 are headings, 0 is any other element."""
 COLUMNS = ("start", "end", "linked", "flags", "kind", "tags", "region", "content", "element", "within")
@@ -62,41 +72,50 @@ COLUMNS = ("start", "end", "linked", "flags", "kind", "tags", "region", "content
 inline tags, the announced element and the content element (0: none) that it stands in, a number for its own
 element's name, and the element that it stands in, a row of the elements.
 """
+START, END, LINKED, FLAGS, KIND, TAGS, REGION, CONTENT, ELEMENT, WITHIN = range(len(COLUMNS))
 ELEMENT_COLUMNS = ("parent", "name", "path", "word")
 """Of an element that may hold text: the element that it stands in (the first is the page itself, and its own
 parent), a number for its name (-1: unknown), a hash of the names from the page down to it, and the end of its
 words (they begin where those of the element before it end).
 """
+PARENT, NAME, PATH, WORDS_END = range(len(ELEMENT_COLUMNS))
+_NAME, _KIND, _FLAGS, _REGION, _CONTENT, _ELEMENT = range(6)
+"""Columns of the stack of open elements: packed name, what it is, what it stands in, announced element, content
+element, row of the elements.
+"""
+_BLOCK_WIDTH, _ELEMENT_WIDTH, _STACK_WIDTH = len(COLUMNS), len(ELEMENT_COLUMNS), 6
 
 
 def _pack(name: bytes) -> int:
-    """The first eight letters as a number: enough to tell HTML's elements apart."""
-    return int.from_bytes(name[:8].ljust(8, b"\0"), "big")
+    """The first letters of a name as a number, which is positive since the first one is ASCII."""
+    return int.from_bytes(name[:_NAME_BYTES].ljust(_NAME_BYTES, b"\0"), "big")
+
+
+_P, _HEAD, _BR = (_pack(name) for name in (b"p", b"head", b"br"))
 
 
 def word_hash(word: bytes) -> int:
     """FNV-1a of a word in lower case."""
-    value = 0xCBF29CE484222325
+    value = int(_FNV_OFFSET)
     for letter in word:
-        value = ((value ^ letter) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
+        value = ((value ^ letter) * int(_FNV_PRIME)) & 0xFFFFFFFFFFFFFFFF
     return value
 
 
 @cache
 def _tables() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(element names, packed and sorted; what each is; hashes of announcing words, sorted)."""
-    found = sorted(
-        (_pack(name.encode()), kind) for names, kind in _ELEMENTS.items() for name in names.split()
-    )
-    names = np.array([name for name, _ in found], np.uint64)
-    kinds = np.array([kind for _, kind in found], np.int64)
-    return names, kinds, np.array(sorted(word_hash(word.encode()) for word in _NAMES.split()), np.uint64)
+    rows = sorted((_pack(name.encode()), kind) for names, kind in _ELEMENTS.items() for name in names.split())
+    names = np.array([name for name, _ in rows], np.int64)
+    kinds = np.array([kind for _, kind in rows], np.int64)
+    announcing = (word_hash(word.encode()) for word in _ANNOUNCING.split())
+    return names, kinds, np.array(sorted(announcing), np.uint64)
 
 
 @cache
 def element_number(name: str) -> int:
     """What an element is called in the last column of a block."""
-    return int(np.searchsorted(_tables()[0], np.uint64(_pack(name.encode()))))
+    return int(np.searchsorted(_tables()[0], _pack(name.encode())))
 
 
 class Scan(NamedTuple):
@@ -114,13 +133,13 @@ class Scan(NamedTuple):
 
 def scan(html: bytes) -> Scan:
     """Read a page, in UTF-8."""
-    text, *found = _scan(np.frombuffer(html, np.uint8), *_tables())
-    return Scan(text.tobytes(), *found)
+    text, *arrays = _scan(np.frombuffer(html, np.uint8), *_tables())
+    return Scan(text.tobytes(), *arrays)
 
 
 @njit(cache=True)
 def find(table, value):
-    """Where a value stands in a sorted table, or -1."""
+    """The index of a value in a sorted table, or -1."""
     low, high = 0, len(table)
     while low < high:
         middle = (low + high) >> 1
@@ -132,17 +151,21 @@ def find(table, value):
 
 
 @njit(cache=True)
-def _letter(byte):
-    """Lower case, for A to Z."""
-    return byte | 32 if 65 <= byte <= 90 else byte
+def _lower(byte):
+    return byte | 32 if _UPPER_A <= byte <= _UPPER_Z else byte
+
+
+@njit(cache=True)
+def _is_letter(byte):
+    return _LOWER_A <= _lower(byte) <= _LOWER_Z
 
 
 @njit(cache=True)
 def _equals(html, start, end, word):
     if end - start != len(word):
         return False
-    for place in range(len(word)):
-        if _letter(html[start + place]) != word[place]:
+    for offset in range(len(word)):
+        if _lower(html[start + offset]) != word[offset]:
             return False
     return True
 
@@ -151,40 +174,51 @@ def _equals(html, start, end, word):
 def _contains(html, start, end, word):
     """`word` within these bytes, whatever the case; white space in the page does not count."""
     for first in range(start, end):
-        place, matched = first, 0
-        while place < end and matched < len(word):
-            letter = _letter(html[place])
+        position, matched = first, 0
+        while position < end and matched < len(word):
+            letter = _lower(html[position])
             if letter == word[matched]:
                 matched += 1
-            elif letter != 32:
+            elif letter != SPACE:
                 break
-            place += 1
+            position += 1
         if matched == len(word):
             return True
     return False
 
 
 @njit(cache=True)
-def _announces(html, start, end, words, said, count):
-    """(whether one of the words of a class name, id or role is in the table, how many words are said now).
+def _next(html, position, byte):
+    """The position of the next such byte, or the end of the page."""
+    while position < len(html) and html[position] != byte:
+        position += 1
+    return position
 
-    Words are runs of letters, cut at capitals too; they are added to `said`, as many as there is room for.
+
+@njit(cache=True)
+def _collect_words(html, start, end, announcing, words, count):
+    """(whether one of the words of a class name, id or role announces something, the number of words then).
+
+    Words are runs of letters, cut at capitals too; their hashes are added to `words`, as many as there is room
+    for.
     """
-    value, length, found = np.uint64(0xCBF29CE484222325), 0, False
-    for place in range(start, end + 1):
-        letter = html[place] if place < end else np.uint8(0)
-        is_letter = 97 <= letter <= 122 or 65 <= letter <= 90
-        capital = 65 <= letter <= 90 and place > start and 97 <= html[place - 1] <= 122
+    value, length, announces = _FNV_OFFSET, 0, False
+    for position in range(start, end + 1):
+        letter = html[position] if position < end else np.uint8(0)
+        is_letter = _LOWER_A <= letter <= _LOWER_Z or _UPPER_A <= letter <= _UPPER_Z
+        capital = (
+            _UPPER_A <= letter <= _UPPER_Z and position > start and _LOWER_A <= html[position - 1] <= _LOWER_Z
+        )
         if (not is_letter or capital) and length:
-            found = found or find(words, value) >= 0
-            if length > 1 and count < len(said):
-                said[count] = value
+            announces = announces or find(announcing, value) >= 0
+            if length > 1 and count < len(words):
+                words[count] = value
                 count += 1
-            value, length = np.uint64(0xCBF29CE484222325), 0
+            value, length = _FNV_OFFSET, 0
         if is_letter:
-            value = (value ^ np.uint64(_letter(letter))) * np.uint64(0x100000001B3)
+            value = (value ^ np.uint64(_lower(letter))) * _FNV_PRIME
             length += 1
-    return found, count
+    return announces, count
 
 
 _CLASS, _ID, _ROLE, _STYLE, _ITEMPROP, _HIDDEN_NAME, _ARIA = (
@@ -206,11 +240,11 @@ _NONE, _INVISIBLE, _TRUE, _MAIN, _BODY, _NAVIGATION, _BANNER = (
 
 
 @njit(cache=True)
-def _attribute(html, name, name_end, start, end, words, said, count):
-    """(what an attribute says of its element, as inherited bits; how many words are said now)."""
+def _attribute(html, name, name_end, start, end, announcing, words, count):
+    """(what an attribute says of its element, as inherited bits; the number of words then)."""
     is_role = _equals(html, name, name_end, _ROLE)
     if is_role or _equals(html, name, name_end, _CLASS) or _equals(html, name, name_end, _ID):
-        announces, count = _announces(html, start, end, words, said, count)
+        announces, count = _collect_words(html, start, end, announcing, words, count)
         if not is_role:
             return ANNOUNCED if announces else 0, count
         if _equals(html, start, end, _MAIN):
@@ -236,149 +270,236 @@ def _other_attribute(html, name, name_end, start, end):
 
 
 @njit(cache=True)
-def _scan(html, names, kinds, words):  # one state machine, kept in one place for its speed
+def _copy_text(html, position, text, written, blank, keep_lines):
+    """Copy text up to the next tag, white space single. (position, bytes written, whether the last is blank)."""
+    while position < len(html) and html[position] != LT:
+        byte = html[position]
+        position += 1
+        if byte <= SPACE:
+            byte = np.uint8(NEWLINE) if keep_lines and byte == NEWLINE else np.uint8(SPACE)
+            if blank and byte == SPACE and not keep_lines:
+                continue
+            blank = True
+        else:
+            blank = False
+        text[written] = byte
+        written += 1
+    return position, written, blank
+
+
+@njit(cache=True)
+def _after_declaration(html, position):
+    """The position behind <!-- -->, <!doctype> or <?xml ?>."""
+    if position + 3 >= len(html) or html[position + 2] != DASH or html[position + 3] != DASH:
+        return _next(html, position, GT) + 1
+    position += 4
+    while position < len(html) and not (
+        html[position] == GT and html[position - 1] == DASH and html[position - 2] == DASH
+    ):
+        position += 1
+    return position + 1
+
+
+@njit(cache=True)
+def _padded(name, length):
+    for _ in range(length, _NAME_BYTES):
+        name <<= 8
+    return name
+
+
+@njit(cache=True)
+def _tag_name(html, position):
+    """(the packed name of the tag that begins here, the position behind it)."""
+    name, length = 0, 0
+    while (
+        position < len(html) and html[position] > SPACE and html[position] != GT and html[position] != SLASH
+    ):
+        if length < _NAME_BYTES:
+            name = (name << 8) | np.int64(_lower(html[position]))
+        length += 1
+        position += 1
+    return _padded(name, length), position
+
+
+@njit(cache=True)
+def _read_attribute(html, position):
+    """(start and end of an attribute's name, start and end of its value, the position behind it).
+
+    The name is empty for a lone "=".
+    """
+    size = len(html)
+    name = position
+    while (
+        position < size
+        and html[position] > SPACE
+        and html[position] != EQUALS
+        and html[position] != GT
+        and html[position] != SLASH
+    ):
+        position += 1
+    name_end = position
+    if name_end == name:
+        return name, name_end, name, name, position + 1
+    while position < size and html[position] <= SPACE:
+        position += 1
+    if position >= size or html[position] != EQUALS:
+        return name, name_end, position, position, position
+    position += 1
+    while position < size and html[position] <= SPACE:
+        position += 1
+    if position < size and (html[position] == QUOTE or html[position] == APOSTROPHE):
+        value_end = _next(html, position + 1, np.int64(html[position]))
+        return name, name_end, position + 1, value_end, value_end + 1
+    value = position
+    while position < size and html[position] > SPACE and html[position] != GT:
+        position += 1
+    return name, name_end, value, position, position
+
+
+@njit(cache=True)
+def _after_raw_text(html, position, name):
+    """The position behind the end tag of an element that holds text without tags."""
+    size = len(html)
+    while position < size:
+        if html[position] == LT and position + 2 < size and html[position + 1] == SLASH:
+            other, length = 0, 0
+            while (
+                length < _NAME_BYTES
+                and position + 2 + length < size
+                and _is_letter(html[position + 2 + length])
+            ):
+                other = (other << 8) | np.int64(_lower(html[position + 2 + length]))
+                length += 1
+            if _padded(other, length) == name:
+                break
+        position += 1
+    return _next(html, position, GT) + 1
+
+
+@njit(cache=True)
+def _heading_level(name):
+    """1 to 6, from a packed h1 to h6."""
+    return ((name >> 48) & 0xFF) - _ZERO
+
+
+@njit(cache=True)
+def _close_nearest(stack, depth, name, barrier):
+    """The depth without the nearest open element of this name and all within it, unless an element of the kinds
+    `barrier` stands between.
+    """
+    level = depth
+    while level and not stack[level, _KIND] & barrier:
+        if stack[level, _NAME] == name:
+            return level - 1
+        level -= 1
+    return depth
+
+
+@njit(cache=True)
+def _close_implied(stack, depth, kind, name):
+    """The depth without the open elements that a start tag ends."""
+    if kind & CLOSES_P and depth and stack[depth, _NAME] == _P:
+        depth -= 1
+    if kind & BLOCK and depth and stack[depth, _NAME] == _HEAD:  # <head> without its end
+        depth -= 1
+    if kind & ITEM:  # <li> ends an open <li>, <td> an open <td>, but not across a list or table
+        depth = _close_nearest(stack, depth, name, LIST | TABLE)
+    if kind & LINK:  # links do not nest
+        depth = _close_nearest(stack, depth, name, BLOCK)
+    return depth
+
+
+@njit(cache=True)
+def _with_room(rows, count):
+    """The rows, with room for one more behind the first `count`."""
+    if count < len(rows):
+        return rows
+    width = rows.shape[1]
+    grown = np.empty((2 * count, width), np.int64)
+    for row in range(count):  # a loop is compiled in a tenth of the time of grown[:count] = rows
+        for column in range(width):
+            grown[row, column] = rows[row, column]
+    return grown
+
+
+@njit(cache=True)
+def _describe_block(block, stack, depth, names):
+    """Write what a block stands in."""
+    owner = depth
+    while owner and not stack[owner, _KIND] & BLOCK:
+        owner -= 1
+    block[ELEMENT] = find(names, stack[owner, _NAME]) if owner else -1
+    block[FLAGS], block[WITHIN] = stack[depth, _FLAGS], stack[depth, _ELEMENT]
+    block[REGION], block[CONTENT] = stack[depth, _REGION], stack[depth, _CONTENT]
+
+
+@njit(cache=True)
+def _scan(html, names, kinds, announcing):  # one state machine, kept in one loop for its speed
     size = len(html)
     text = np.empty(size + 1, np.uint8)
-    rows = np.empty((1024, 10), np.int64)
-    elements = np.zeros((1024, 4), np.int64)
-    said = np.empty(
-        min(size // 3, 1 << 20) + 1, np.uint64
-    )  # a word is two letters and what parts it from the next, at least
-    depth_limit = 512
-    stack_name = np.zeros(depth_limit, np.uint64)
-    stack_kind = np.zeros(depth_limit, np.int64)
-    stack_flags = np.zeros(depth_limit, np.int64)
-    stack_region = np.zeros(depth_limit, np.int64)
-    stack_content = np.zeros(depth_limit, np.int64)
-    stack_element = np.zeros(depth_limit, np.int64)
+    blocks = np.empty((1024, _BLOCK_WIDTH), np.int64)
+    elements = np.zeros((1024, _ELEMENT_WIDTH), np.int64)
+    # a word is two letters and what parts it from the next, at least
+    words = np.empty(min(size // 3, _MAX_WORDS) + 1, np.uint64)
+    stack = np.zeros((_MAX_DEPTH, _STACK_WIDTH), np.int64)  # stack[0] is the page itself
     element_count = 1
-    elements[0, 1] = -1
-    words_kept = words_said = 0
-    depth = 0  # stack[0] is the page itself
+    elements[0, NAME] = -1
+    words_kept = words_seen = 0
+    depth = 0
     written = count = linked = tags = start = 0
     heading = regions = contents = 0
     blank = True
-    place = 0
-    while place < size:
-        byte = html[place]
-        if byte != 60:  # text, up to the next "<"
-            if stack_flags[depth] & HIDDEN:
-                place += 1
-                while place < size and html[place] != 60:
-                    place += 1
+    position = 0
+    while position < size:
+        if html[position] != LT:
+            if stack[depth, _FLAGS] & HIDDEN:
+                position = _next(html, position, LT)
                 continue
-            in_link = stack_flags[depth] & LINK
-            keep_lines = stack_flags[depth] & PRE
-            while place < size and html[place] != 60:
-                byte = html[place]
-                if byte <= 32:
-                    byte = np.uint8(10) if keep_lines and byte == 10 else np.uint8(32)
-                    if blank and byte == 32 and not keep_lines:
-                        place += 1
-                        continue
-                    blank = True
-                else:
-                    blank = False
-                text[written] = byte
-                written += 1
-                linked += 1 if in_link else 0
-                place += 1
+            before = written
+            keep_lines = stack[depth, _FLAGS] & PRE
+            position, written, blank = _copy_text(html, position, text, written, blank, keep_lines)
+            if stack[depth, _FLAGS] & LINK:
+                linked += written - before
             continue
-        # a tag, a comment, or a "<" that means itself
-        following = html[place + 1] if place + 1 < size else np.uint8(0)
-        if following == 33 or following == 63:  # <!-- --> <!doctype> <?xml ?>
-            if place + 3 < size and html[place + 2] == 45 and html[place + 3] == 45:
-                place += 4
-                while place < size and not (
-                    html[place] == 62 and html[place - 1] == 45 and html[place - 2] == 45
-                ):
-                    place += 1
-            else:
-                while place < size and html[place] != 62:
-                    place += 1
-            place += 1
+        following = html[position + 1] if position + 1 < size else np.uint8(0)
+        if following == BANG or following == QUESTION:
+            position = _after_declaration(html, position)
             continue
-        closing = following == 47
-        place += 2 if closing else 1
-        if place >= size or not (97 <= _letter(html[place]) <= 122):
-            if not closing and not stack_flags[depth] & HIDDEN:
-                text[written] = 60
+        closing = following == SLASH
+        position += 2 if closing else 1
+        if position >= size or not _is_letter(html[position]):
+            if closing:
+                position = _next(html, position, GT) + 1
+            elif not stack[depth, _FLAGS] & HIDDEN:  # a "<" that means itself
+                text[written] = LT
                 written += 1
                 blank = False
-            elif closing:
-                while place < size and html[place] != 62:
-                    place += 1
-                place += 1
             continue
-        packed, length = np.uint64(0), 0
-        while place < size and html[place] > 32 and html[place] != 62 and html[place] != 47:
-            if length < 8:
-                packed = (packed << np.uint64(8)) | np.uint64(_letter(html[place]))
-            length += 1
-            place += 1
-        for _ in range(length, 8):
-            packed = packed << np.uint64(8)
-        found = find(names, packed)
-        kind = kinds[found] if found >= 0 else 0
-        extra, words_said = 0, words_kept
-        while place < size and html[place] != 62:  # attributes
-            if html[place] <= 32 or html[place] == 47:
-                place += 1
+        name, position = _tag_name(html, position)
+        number = find(names, name)
+        kind = kinds[number] if number >= 0 else 0
+        extra, words_seen = 0, words_kept
+        while position < size and html[position] != GT:
+            if html[position] <= SPACE or html[position] == SLASH:
+                position += 1
                 continue
-            name = place
-            while (
-                place < size
-                and html[place] > 32
-                and html[place] != 61
-                and html[place] != 62
-                and html[place] != 47
-            ):
-                place += 1
-            name_end = place
-            if name_end == name:  # a lone "="
-                place += 1
-                continue
-            while place < size and html[place] <= 32:
-                place += 1
-            value = value_end = place
-            if place < size and html[place] == 61:
-                place += 1
-                while place < size and html[place] <= 32:
-                    place += 1
-                if place < size and (html[place] == 34 or html[place] == 39):
-                    quote = html[place]
-                    place += 1
-                    value = place
-                    while place < size and html[place] != quote:
-                        place += 1
-                    value_end = place
-                    place += 1
-                else:
-                    value = place
-                    while place < size and html[place] > 32 and html[place] != 62:
-                        place += 1
-                    value_end = place
-            if not closing:
-                bits, words_said = _attribute(html, name, name_end, value, value_end, words, said, words_said)
+            key, key_end, value, value_end, position = _read_attribute(html, position)
+            if key_end > key and not closing:
+                bits, words_seen = _attribute(
+                    html, key, key_end, value, value_end, announcing, words, words_seen
+                )
                 extra |= bits
-        self_closing = html[min(place, size) - 1] == 47
-        place += 1
-        is_break = kind & VOID and packed == np.uint64(0x6272000000000000)  # br
+        self_closing = html[min(position, size) - 1] == SLASH
+        position += 1
+
+        is_break = kind & VOID and name == _BR
         if kind & BLOCK or is_break:  # the end of a block
             if written > start:
-                if count == len(rows):
-                    grown = np.empty((2 * count, 10), np.int64)
-                    grown[:count] = rows
-                    rows = grown
-                owner = depth
-                while owner and not stack_kind[owner] & BLOCK:
-                    owner -= 1
-                rows[count, 0], rows[count, 1], rows[count, 2] = start, written, linked
-                rows[count, 3], rows[count, 5] = stack_flags[depth], tags
-                rows[count, 4] = heading if heading else (BR if is_break else 0)
-                rows[count, 6], rows[count, 7] = stack_region[depth], stack_content[depth]
-                rows[count, 8] = find(names, stack_name[owner]) if owner else -1
-                rows[count, 9] = stack_element[depth]
+                blocks = _with_room(blocks, count)
+                blocks[count, START], blocks[count, END] = start, written
+                blocks[count, LINKED], blocks[count, TAGS] = linked, tags
+                blocks[count, KIND] = heading if heading else (BR if is_break else 0)
+                _describe_block(blocks[count], stack, depth, names)
                 count += 1
             start, linked, tags, blank = written, 0, 0, True
             heading = 0
@@ -387,98 +508,53 @@ def _scan(html, names, kinds, words):  # one state machine, kept in one place fo
         if kind & VOID:
             continue
         if closing:
-            level = depth
-            while level and stack_name[level] != packed:
-                level -= 1
-            if level:
-                depth = level - 1
+            depth = _close_nearest(stack, depth, name, 0)
             for level in range(depth, 0, -1):  # a heading may go on behind an element inside
-                if stack_kind[level] & HEADING:
-                    heading = np.int64((stack_name[level] >> np.uint64(48)) & np.uint64(255)) - 48
+                if stack[level, _KIND] & HEADING:
+                    heading = _heading_level(stack[level, _NAME])
             continue
         if self_closing and not kind & (BLOCK | NEVER | LINK):
             continue
-        if kind & CLOSES_P and depth and stack_name[depth] == np.uint64(0x7000000000000000):  # an open <p>
-            depth -= 1
-        # <head> without its end
-        if kind & BLOCK and depth and stack_name[depth] == np.uint64(0x6865616400000000):
-            depth -= 1
-        if kind & ITEM:  # <li> ends an open <li>, <td> an open <td>, but not across a list or table
-            level = depth
-            while level and not stack_kind[level] & (LIST | TABLE):
-                if stack_name[level] == packed:
-                    depth = level - 1
-                    break
-                level -= 1
-        if kind & LINK:  # links do not nest
-            level = depth
-            while level and not stack_kind[level] & BLOCK:
-                if stack_name[level] == packed:
-                    depth = level - 1
-                    break
-                level -= 1
-        if kind & RAW:  # text without tags, up to its end tag
-            while place < size:
-                if html[place] == 60 and place + 2 < size and html[place + 1] == 47:
-                    other, ahead = np.uint64(0), 0
-                    while (
-                        ahead < 8
-                        and place + 2 + ahead < size
-                        and 97 <= _letter(html[place + 2 + ahead]) <= 122
-                    ):
-                        other = (other << np.uint64(8)) | np.uint64(_letter(html[place + 2 + ahead]))
-                        ahead += 1
-                    for _ in range(ahead, 8):
-                        other = other << np.uint64(8)
-                    if other == packed:
-                        break
-                place += 1
-            while place < size and html[place] != 62:
-                place += 1
-            place += 1
+        depth = _close_implied(stack, depth, kind, name)
+        if kind & RAW:
+            position = _after_raw_text(html, position, name)
             continue
-        flags = stack_flags[depth] | ((kind | extra) & _INHERITED_MASK)
+
+        flags = stack[depth, _FLAGS] | ((kind | extra) & _INHERITED_MASK)
         if kind & NEVER:
             flags |= HIDDEN
-        region, content = stack_region[depth], stack_content[depth]
+        region, content = stack[depth, _REGION], stack[depth, _CONTENT]
         if (kind | extra) & (ANNOUNCED | HEADER | FOOTER | ASIDE) and not region:
             regions += 1
             region = regions
         if (kind | extra) & (ARTICLE | MAIN) and not content:
             contents += 1
             content = contents
-        if depth + 1 < depth_limit:  # deeper ones are read, but not told apart
+        if depth + 1 < _MAX_DEPTH:
             depth += 1
-        stack_name[depth], stack_kind[depth], stack_flags[depth] = packed, kind, flags
-        stack_region[depth], stack_content[depth] = region, content
+        stack[depth, _NAME], stack[depth, _KIND], stack[depth, _FLAGS] = name, kind, flags
+        stack[depth, _REGION], stack[depth, _CONTENT] = region, content
         if not flags & HIDDEN:
-            if element_count == len(elements):
-                grown = np.empty((2 * element_count, 4), np.int64)
-                grown[:element_count] = elements
-                elements = grown
-            words_kept = words_said
-            parent = stack_element[depth - 1]
-            elements[element_count, 0], elements[element_count, 1] = parent, found
-            elements[element_count, 2] = (elements[parent, 2] * 1_000_003) ^ (found + 2)
-            elements[element_count, 3] = words_kept
-            stack_element[depth] = element_count
+            elements = _with_room(elements, element_count)
+            words_kept = words_seen
+            parent = stack[depth - 1, _ELEMENT]
+            elements[element_count, PARENT], elements[element_count, NAME] = parent, number
+            elements[element_count, PATH] = (elements[parent, PATH] * 1_000_003) ^ (number + 2)
+            elements[element_count, WORDS_END] = words_kept
+            stack[depth, _ELEMENT] = element_count
             element_count += 1
         if kind & HEADING:
-            heading = np.int64((packed >> np.uint64(48)) & np.uint64(255)) - 48
+            heading = _heading_level(name)
     if written > start:
-        if count == len(rows):
-            grown = np.empty((count + 1, 10), np.int64)
-            grown[:count] = rows
-            rows = grown
-        rows[count] = 0
-        rows[count, 0], rows[count, 1], rows[count, 2] = start, written, linked
-        rows[count, 3], rows[count, 5], rows[count, 8] = stack_flags[depth], tags, -1
-        rows[count, 6], rows[count, 7] = stack_region[depth], stack_content[depth]
-        rows[count, 9] = stack_element[depth]
+        blocks = _with_room(blocks, count)
+        blocks[count, START], blocks[count, END] = start, written
+        blocks[count, LINKED], blocks[count, TAGS], blocks[count, KIND] = linked, tags, 0
+        _describe_block(blocks[count], stack, depth, names)
+        blocks[count, ELEMENT] = -1  # the page ended, no element did
         count += 1
     return (
         text[:written].copy(),
-        rows[:count].copy(),
+        blocks[:count].copy(),
         elements[:element_count].copy(),
-        said[:words_kept].copy(),
+        words[:words_kept].copy(),
     )

@@ -1,5 +1,5 @@
-"""Quality filters: plain functions `(Document) -> str | None`, the reason to drop a document or None, in
-FineWeb's order.
+"""Quality filters in FineWeb's order: plain functions `(Document) -> str | None`, the reason to drop a document
+or None. One that changes the text returns a document.
 
 Thresholds: Gopher (Rae et al. 2021, A1.1 and table A1), C4 (Raffel et al. 2020, 2.2), FineWeb (Penedo et al.
 2024, 3.6). C4's rule that every line ends in punctuation is left out, as FineWeb left it out.
@@ -8,6 +8,7 @@ Thresholds: Gopher (Rae et al. 2021, A1.1 and table A1), C4 (Raffel et al. 2020,
 import re
 from collections.abc import Callable, Sequence
 
+import msgspec
 import numpy as np
 from numba import njit
 
@@ -15,7 +16,8 @@ from crawltalk.core.types import Document
 from crawltalk.data.filters.words import LETTER, SYMBOL, Words, count_sentences, ends_sentence, words_of
 from crawltalk.recipe import Quality
 
-Filter = Callable[[Document], str | None]
+Filter = Callable[[Document], str | Document | None]
+"""Returns the reason to drop the document, the document that goes on in its place, or None."""
 
 STOP_WORDS = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})
 _STOP_HASHES = np.array([hash(word) for word in STOP_WORDS]).view(np.uint64)
@@ -153,11 +155,11 @@ def gopher_quality(config: Quality) -> Filter:
 
 
 def c4(config: Quality) -> Filter:
-    """C4's rules (Raffel et al. 2020, 2.2, and its code): lines go, or the document does. It shortens
-    `document.text`.
+    """C4's rules (Raffel et al. 2020, 2.2, and its code): the document without its bad lines, or the reason to
+    drop it.
     """
 
-    def filter_document(document: Document) -> str | None:
+    def filter_document(document: Document) -> str | Document:
         kept: list[str] = []
         sentences = 0
         for raw in document.text.splitlines():
@@ -181,8 +183,7 @@ def c4(config: Quality) -> Filter:
             kept.append(line)
         if sentences < config.min_sentences:
             return "too few sentences"
-        document.text = "\n".join(kept).strip()
-        return None
+        return msgspec.structs.replace(document, text="\n".join(kept).strip())
 
     return filter_document
 

@@ -7,6 +7,7 @@ in `fault`.
 import mmap
 import re
 import zlib
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -31,6 +32,7 @@ _MAGIC = (
     b"OggS",
     b"ID3",
 )
+_UTF16 = (BOM_UTF16_LE, BOM_UTF16_BE)
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _ZSTD_BLOCK = 1 << 18  # a block of a frame has 128 KiB at most, and is decoded as a whole
 # "binary data bytes" of the WHATWG's MIME sniffing, section 3
@@ -40,8 +42,8 @@ _MAX_TAGS = 20_000  # below it, even a page that only opens tags is parsed withi
 _SHORTEST_TAG = 3
 _MAX_DEPTH = 2_000  # browsers stop nesting at 512
 _NESTING = re.compile(
-    r"<(/?)(?:div|span|section|article|main|header|footer|aside|nav|ul|ol|dl|table|blockquote|center|font|small|big|form|figure"
-    r"|fieldset|details|a|b|i|u|s|em|strong|code|sub|sup|svg|g|q)\b",
+    rb"<(/?)(?:div|span|section|article|main|header|footer|aside|nav|ul|ol|dl|table|blockquote|center|font|small|big|form|figure"
+    rb"|fieldset|details|a|b|i|u|s|em|strong|code|sub|sup|svg|g|q)(?![\w\x80-\xff])",
     re.I,
 )
 
@@ -135,7 +137,7 @@ def _fault(body: bytes, max_page_bytes: int) -> str | None:
         return f"more than {max_page_bytes:,} bytes"
     if not body.strip():
         return "empty body"
-    if body.startswith((b"\xff\xfe", b"\xfe\xff")):  # UTF-16: every other byte may be 0
+    if body.startswith(_UTF16):  # every other byte may be 0
         return None
     head = body[:4096]
     if head.startswith(_MAGIC) or len(_CONTROL.findall(head)) > 0.05 * len(head):
@@ -206,7 +208,7 @@ def decode(body: bytes, charset: str | None = None) -> str:
 
     Labels lie more often than UTF-8 is valid by chance. NUL characters go.
     """
-    if body.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if body.startswith(_UTF16):
         return body.decode("utf-16", "replace").replace("\0", "")
     with suppress(UnicodeDecodeError):
         text = body.decode("utf-8-sig")
@@ -219,15 +221,33 @@ def decode(body: bytes, charset: str | None = None) -> str:
         label = map_encoding_to_html5(
             charset or (meta[1].decode("ascii") if meta else ""), fallback_utf8=True
         )
-        if label == "utf-8":  # said so, or said nothing known: but it is not
+        if label == "utf-8":  # labelled so, or not at all: but it is not
             label = detect_encoding(body) or "utf-8"
         text = bytes_to_str(body, label or "utf-8", "replace")
     return text.replace("\0", "")
 
 
-def too_deep(html: str) -> bool:
+def to_utf8(body: bytes, charset: str | None = None) -> bytes:
+    """What `decode` makes of a page, in UTF-8: mostly the very bytes that came."""
+    if body.startswith(_UTF16) or not _is_utf8(body):
+        return decode(body, charset).encode("utf-8", "replace")
+    body = body.removeprefix(BOM_UTF8)
+    return body.replace(b"\0", b"") if b"\0" in body else body
+
+
+def _is_utf8(body: bytes) -> bool:
+    if body.isascii():
+        return True
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def too_deep(html: bytes) -> bool:
     """Whether elements are nested so deeply that parsers hang or overflow; costs nothing on ordinary pages."""
-    if len(html) < _SHORTEST_TAG * _MAX_TAGS or html.count("<") < _MAX_TAGS:
+    if len(html) < _SHORTEST_TAG * _MAX_TAGS or html.count(b"<") < _MAX_TAGS:
         return False
     depth = 0
     for match in _NESTING.finditer(html):

@@ -5,12 +5,13 @@ is known, how right that was. `funnel.json` is the record; nothing is dropped wi
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from time import thread_time
 from typing import Any
 
 import msgspec
 
 STEPS = ("broken", "url", "early_language", "extraction", "language", "quality", "duplicate")
-"""Where a page can be dropped, in order."""
+"""Where a page can be dropped, in order; in any other step only what fails goes."""
 EXAMPLES = 3
 SHOWN = 30
 """Languages and hosts in the record."""
@@ -27,7 +28,7 @@ class Removed(msgspec.Struct, kw_only=True):
     dump: str
     file_path: str
     step: str
-    """One of `STEPS`."""
+    """One of `STEPS`, or a later step that failed."""
     reason: str
     """Short and countable."""
     detail: str
@@ -39,7 +40,7 @@ class Removed(msgspec.Struct, kw_only=True):
 REMOVED_COLUMNS = dict.fromkeys(Removed.__struct_fields__, "string")
 
 
-class Tally(msgspec.Struct):
+class Stats(msgspec.Struct):
     """Counts of one part, or of all."""
 
     pages: int = 0
@@ -62,19 +63,25 @@ class Tally(msgspec.Struct):
         row[0] += 1
         row[1] += size
 
-    def see_host(self, host: str) -> None:
-        """Count a page of a host."""
+    def count_page(self, host: str, size: int) -> None:
+        """Count a page that was read; `size`: bytes of its body."""
+        self.pages += 1
+        self.bytes += size
         self.hosts[host] = self.hosts.get(host, 0) + 1
 
+    def count_language(self, language: str) -> None:
+        """Count a page whose language was identified."""
+        self.languages[language] = self.languages.get(language, 0) + 1
+
     def drop(self, removed: Removed) -> None:
-        """Count a page that went."""
+        """Count a page that was dropped."""
         reasons = self.reasons.setdefault(removed.step, {})
         reasons[removed.reason] = reasons.get(removed.reason, 0) + 1
         examples = self.examples.setdefault(f"{removed.step}: {removed.reason}", [])
         if len(examples) < EXAMPLES:
             examples.append(removed.url)
 
-    def add(self, other: "Tally") -> None:
+    def add(self, other: "Stats") -> None:
         """Add the counts of another part."""
         self.pages += other.pages
         self.bytes += other.bytes
@@ -100,8 +107,23 @@ class Tally(msgspec.Struct):
             cost[1] += seconds
 
 
+class Clock:
+    """Adds up the CPU seconds of each step in `Stats.costs`."""
+
+    def __init__(self, costs: dict[str, list[float]]) -> None:
+        self.costs, self.last = costs, thread_time()
+
+    def lap(self, step: str) -> None:
+        """The time since the last lap belongs to `step`."""
+        now = thread_time()
+        row = self.costs.setdefault(step, [0, 0.0])
+        row[0] += 1
+        row[1] += now - self.last
+        self.last = now
+
+
 def summary(
-    tally: Tally,
+    stats: Stats,
     warnings: Sequence[str],
     hosts: Mapping[str, int],
     lengths: Counter[int],
@@ -113,10 +135,10 @@ def summary(
     `hosts`: documents of each; `lengths`: characters -> documents; `cluster_sizes`: documents -> clusters.
     """
     units = {"crawl": "bytes", "broken": "bytes", "url": "bytes", "early_language": "bytes"}
-    rows = {"crawl": [tally.pages, tally.bytes]} | {
-        step: tally.left.get(step, [0, 0]) for step in (*STEPS, "pii")
+    rows = {"crawl": [stats.pages, stats.bytes]} | {
+        step: stats.left.get(step, [0, 0]) for step in (*STEPS, "pii")
     }
-    if "early_language" not in tally.left and "early_language" not in tally.reasons:
+    if "early_language" not in stats.left and "early_language" not in stats.reasons:
         del rows["early_language"]
     return {
         "steps": [
@@ -124,13 +146,13 @@ def summary(
             for step, row in rows.items()
         ],
         "removed": [
-            {"step": step, "reason": reason, "pages": count, "examples": tally.examples[f"{step}: {reason}"]}
-            for step in STEPS
-            for reason, count in most(tally.reasons.get(step, {})).items()
+            {"step": step, "reason": reason, "pages": count, "examples": stats.examples[f"{step}: {reason}"]}
+            for step in (*STEPS, *sorted(stats.reasons.keys() - set(STEPS)))
+            for reason, count in most(stats.reasons.get(step, {})).items()
         ],
-        "poison": {"pages": sum(tally.reasons.get("broken", {}).values()), "warnings": list(warnings)},
-        "languages": most(tally.languages, SHOWN),
-        "hosts": {"crawl": most(tally.hosts, SHOWN), "documents": most(hosts, SHOWN)},
+        "poison": {"pages": sum(stats.reasons.get("broken", {}).values()), "warnings": list(warnings)},
+        "languages": most(stats.languages, SHOWN),
+        "hosts": {"crawl": most(stats.hosts, SHOWN), "documents": most(hosts, SHOWN)},
         "characters": {f"p{q}": quantile(lengths, q) for q in QUANTILES if lengths},
         "duplicates": {
             "clusters": sum(cluster_sizes.values()),

@@ -15,7 +15,7 @@ import msgspec
 
 from crawltalk.core.types import Document
 from crawltalk.data.dedup import jaccard
-from crawltalk.data.pii import public_ip, replace_pii
+from crawltalk.data.filters.pii import public_ip, replace_pii
 from crawltalk.data.record.funnel import Removed
 
 SAME = 0.75

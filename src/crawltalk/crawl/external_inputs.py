@@ -69,7 +69,7 @@ def read_listing(content: bytes, source: str) -> list[str]:
     ]
 
 
-def facts(config: Crawl) -> dict[str, Any]:
+def external_inputs(config: Crawl) -> dict[str, Any]:
     """Path, size and modification time (ns) of each of the user's files; nothing for the embedded sample and
     for URLs.
     """

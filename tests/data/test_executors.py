@@ -121,7 +121,7 @@ def test_a_file_longer_than_a_part_gives_the_same_documents_after_a_stop_in_its_
     write_warc(tmp_path / "a.warc", pages(parts.PART_PAGES + 300))
     crawl = crawl_folder(tmp_path / "crawl", [tmp_path / "a.warc"])
     metrics = run(crawl, tmp_path / "whole")
-    assert (tmp_path / "whole" / "state" / "00000-00001.tally.json").exists() and metrics[
+    assert (tmp_path / "whole" / "state" / "00000-00001.stats.json").exists() and metrics[
         "pages"
     ] == parts.PART_PAGES + 300
 
@@ -132,7 +132,7 @@ def test_a_file_longer_than_a_part_gives_the_same_documents_after_a_stop_in_its_
 
     with pytest.raises(KeyboardInterrupt):
         run(crawl, tmp_path / "out", progress=Stopper())
-    first = tmp_path / "out" / "state" / "00000-00000.tally.json"
+    first = tmp_path / "out" / "state" / "00000-00000.stats.json"
     written = first.stat().st_mtime_ns
     run(crawl, tmp_path / "out")
     assert first.stat().st_mtime_ns == written and same_files(tmp_path / "whole", tmp_path / "out")

@@ -9,7 +9,7 @@ from crawltalk.recipe import Data
 from crawltalk.run.manifest import read_manifest
 
 
-def facts(config: Data) -> dict[str, Any]:
+def external_inputs(config: Data) -> dict[str, Any]:
     """Path, size and modification time (ns) of each file that the recipe names, and the fingerprints of the
     earlier runs.
     """

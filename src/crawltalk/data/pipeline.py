@@ -1,0 +1,292 @@
+"""The steps that a page goes through up to deduplication, in FineWeb's order (Penedo et al. 2024, section 3).
+
+`fineweb` is the list. A page comes out of it as a document with its MinHash signature, or as a removed page
+with the step and the reason.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from crawltalk.core.errors import BadRecipe, UserError
+from crawltalk.core.objects import load_object
+from crawltalk.core.types import Document
+from crawltalk.data.dedup import band_hashes
+from crawltalk.data.extract.main_text import extract, extract_utf8, visible_text
+from crawltalk.data.filters.language import identify, likely
+from crawltalk.data.filters.pii import replace_pii
+from crawltalk.data.filters.quality import Filter, filters, gopher_repetition
+from crawltalk.data.filters.urls import blocked_url, host_of
+from crawltalk.data.parts import Part, Signed, Task
+from crawltalk.data.read.inputs import dump_name
+from crawltalk.data.read.warc import Page, to_utf8, too_deep
+from crawltalk.data.record.funnel import STEPS, Clock, Removed
+from crawltalk.recipe import Data, Quality
+
+
+class Drop(NamedTuple):
+    """A page ends here."""
+
+    reason: str
+    """Short and countable."""
+    detail: str = ""
+    """What is particular to this page."""
+
+
+class Step(NamedTuple):
+    """One step of the pipeline."""
+
+    name: str
+    function: Callable[[Any], Any]
+    """From what the step before returned (a `Page`, from extraction on a `Document`, after the signature a
+    `Signed`) to what goes on, or to `Drop`.
+    """
+    html_only: bool = False
+    """Whether pages whose text is known already (WET, JSONL, Parquet) skip this step."""
+
+
+def fineweb(task: Task) -> list[Step]:
+    """The steps for one input file. Raises BadRecipe and MissingInput for what the recipe names wrongly."""
+    config = task.config
+    extractor = load_extractor(config.extractor)
+    blocklist = np.load(task.folder / "blocklist.npy", mmap_mode="r")
+    origin = {"dump": dump_name(task.name), "file_path": task.name}
+    steps = [
+        Step("broken", decode_page),
+        Step("url", partial(check_url, blocklist)),
+        Step("early_language", partial(check_early_language, config), html_only=True),
+        Step("extraction", partial(extract_text, extractor, origin)),
+        Step("language", partial(check_language, config)),
+        Step("quality", partial(check_quality, load_filters(config))),
+        Step("signature", partial(sign, config, load_rank(config))),
+        Step("pii", remove_pii),
+        Step("site_lines", hash_lines),
+    ]
+    skipped = {name for name in ("early_language", "site_lines") if not getattr(config, name)}
+    return [step for step in steps if step.name not in skipped]
+
+
+class Pipeline:
+    """The steps, and the loop that takes pages through them."""
+
+    def __init__(self, task: Task) -> None:
+        self.steps = fineweb(task)
+        self.origin = {"dump": dump_name(task.name), "file_path": task.name}
+        warm_up(load_extractor(task.config.extractor))
+
+    def run(self, page: Page, part: Part, clock: Clock) -> None:
+        """Add a page to the part: to its documents, or to its removed pages with step and reason."""
+        size = len(page.body) or len((page.text or "").encode("utf-8", "replace"))
+        part.stats.count_page(host_of(page.url), size)
+        item: Page | Document | Signed = page
+        extracted: Document | None = None
+        for step in self.steps:
+            if step.html_only and page.text is not None:
+                continue
+            try:
+                result = step.function(item)
+            except UserError:
+                raise
+            except Exception as error:  # one page's extractor or filter failed; the other pages go on
+                result = Drop(f"failed: {type(error).__name__}", str(error)[:200])
+            clock.lap(step.name)
+            if isinstance(result, Drop):
+                row = {"step": step.name, **result._asdict(), **self.origin}
+                part.remove(
+                    Removed(id=page.id, url=page.url, text=extracted.text if extracted else None, **row)
+                )
+                break
+            item = result
+            if isinstance(item, Document):
+                extracted, size = extracted or item, len(item.text)
+            if step.name in STEPS:
+                part.stats.keep(step.name, size)
+        else:
+            assert isinstance(item, Signed)
+            part.add(item)
+        if extracted is not None and extracted.language:
+            part.stats.count_language(extracted.language)
+
+
+def decode_page(page: Page) -> Page | Drop:
+    """The page with its body in UTF-8; broken ones end here."""
+    if page.fault:
+        return Drop(page.fault)
+    if page.text is not None:
+        return page
+    html = to_utf8(page.body, page.charset)
+    if too_deep(html):
+        return Drop("elements nested too deeply")
+    return page if html is page.body else msgspec.structs.replace(page, body=html)
+
+
+def check_url(blocklist: np.ndarray, page: Page) -> Page | Drop:
+    """`blocklist`: sorted hashes (`filters.urls`)."""
+    blocked = blocked_url(page.url, blocklist)
+    return Drop(*blocked.split(" ", 1)) if blocked else page
+
+
+def check_early_language(config: Data, page: Page) -> Page | Drop:
+    """A first look at all visible text, which saves the extraction of pages in other languages."""
+    probabilities = likely(visible_text(page.body))
+    best = max((probabilities.get(language, 0) for language in config.languages), default=0)
+    return page if best > config.early_language else Drop(next(iter(probabilities), "und"))
+
+
+def extract_text(
+    extractor: Callable[[bytes], str | None], origin: Mapping[str, str], page: Page
+) -> Document | Drop:
+    """A page's main text, as a document of this origin (`dump`, `file_path`)."""
+    if page.text is None:
+        # the built-in extractor need not look again whether this is UTF-8
+        text = extract_utf8(page.body) if extractor is extract else extractor(page.body)
+    else:
+        text = page.text
+    if not text or not text.strip():
+        return Drop("no main text")
+    return Document(
+        id=page.id,
+        url=page.url,
+        text=text,
+        date=page.date,
+        language="",
+        language_score=0.0,
+        token_count=0,
+        **origin,
+    )
+
+
+def check_language(config: Data, document: Document) -> Document | Drop:
+    """Set the document's language, and drop it if it is not one of the recipe's, or not surely so."""
+    document.language, score = identify(document.text)
+    document.language_score = round(score, 4)
+    if document.language not in config.languages:
+        return Drop(document.language, f"{score:.2f}")
+    if score <= config.language_threshold:
+        return Drop(f"{document.language} unsure", f"{score:.2f}")
+    return document
+
+
+def check_quality(filters: Mapping[str, Filter], document: Document) -> Document | Drop:
+    """Filters by name, in order. What a filter says before ": " is counted as its reason."""
+    for name, check in filters.items():
+        result = check(document)
+        if isinstance(result, Document):
+            document = result
+        elif result:
+            reason, _, detail = result.partition(": ")
+            return Drop(f"{name}: {reason}", detail)
+    return document
+
+
+def sign(config: Data, rank: Callable[[Document], float], document: Document) -> Signed:
+    """The document with all that deduplication needs.
+
+    A hash of the URL is one band more: pages of the same URL are one page, fetched twice.
+    """
+    origin = {"dump": document.dump, "file_path": document.file_path}
+    bands = band_hashes(document.text, config.ngram, config.bands, config.rows)
+    return Signed(
+        document=document,
+        bands=np.append(bands, _hash(document.url or f"{origin} {document.id}")),
+        rank=rank(document),
+        tie=int(_hash(f"{document.url}\0{document.id}")),
+        extracted=len(document.text),
+    )
+
+
+def remove_pii(signed: Signed) -> Signed:
+    """Personal data goes last, as in FineWeb: it does not change the signature."""
+    document = signed.document
+    document.text, signed.replaced = replace_pii(document.text)
+    document.token_count = (len(document.text.encode("utf-8", "ignore")) + 3) // 4
+    return signed
+
+
+def hash_lines(signed: Signed) -> Signed:
+    """What tells lines that many pages of a site have (`filters.boilerplate`)."""
+    from crawltalk.data.filters.boilerplate import line_hashes
+
+    signed.lines = line_hashes(host_of(signed.document.url), signed.document.text)
+    return signed
+
+
+def _hash(text: str) -> np.uint64:
+    return np.uint64(int.from_bytes(blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "big"))
+
+
+Extractor = Callable[[bytes], str | None]
+EXTRACTORS = {
+    "crawltalk": "crawltalk.data.extract.main_text:extract",
+    "resiliparse": "crawltalk.data.extract.by_resiliparse:extract",
+    "trafilatura": "crawltalk.data.extract.by_trafilatura:extract",
+}
+"""Main-text extractors by name."""
+
+
+def load_extractor(name: str) -> Extractor:
+    """A built-in extractor, or the user's `"my_package.module:name"`. Raises BadRecipe if there is none.
+
+    Extractors get pages in UTF-8.
+    """
+    try:
+        return load_object(EXTRACTORS.get(name, name))
+    except (ImportError, AttributeError, ValueError) as error:
+        known = ", ".join(EXTRACTORS)
+        raise BadRecipe(
+            f"data.extractor = {name!r} is neither {known} nor a module:name that loads ({error})"
+        ) from None
+
+
+def load_filters(config: Data) -> dict[str, Filter]:
+    """All filters on documents by name, in order: FineWeb's, then those that the recipe adds. Raises
+    BadRecipe.
+    """
+    chosen = filters(config.quality)
+    for name in config.filters:
+        try:
+            chosen[name] = load_object(name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise BadRecipe(f"data.filters: {name!r} is not a module:name that loads ({error})") from None
+    if config.classifier is not None:
+        from crawltalk.data.filters import classifier
+
+        chosen["classifier"] = classifier.filter_by(config.classifier, config.classifier_threshold)
+    if config.benchmarks:
+        from crawltalk.data.filters import decontamination
+
+        hashes = decontamination.read_benchmarks(config.benchmarks, config.benchmark_ngram)
+        chosen["decontamination"] = decontamination.filter_by(hashes, config.benchmark_ngram)
+    return chosen
+
+
+def load_rank(config: Data) -> Callable[[Document], float]:
+    """What makes a document the one of its cluster that stays: the highest rank. Raises BadRecipe."""
+    if config.keep == "longest":
+        return lambda document: len(document.text)
+    if config.keep == "newest":
+        return lambda document: float("".join(filter(str.isdigit, document.date))[:14].ljust(14, "0"))
+    if config.keep == "classifier" and config.classifier is not None:
+        from crawltalk.data.filters.classifier import Classifier
+
+        model = Classifier.load(config.classifier)
+        return lambda document: model.score(document.text)
+    raise BadRecipe(
+        f"data.keep = {config.keep!r} is neither longest, newest nor classifier (with data.classifier)"
+    )
+
+
+def warm_up(extractor: Extractor = extract) -> None:
+    """Load what is loaded at first use (models, compiled code), so that it does not count as the first page's
+    time.
+    """
+    extractor(b"<p>A page.</p>")
+    identify("A page.")
+    band_hashes("A page.")
+    texts = dict.fromkeys(("id", "dump", "url", "date", "file_path", "language"), "")
+    document = Document(text="A page.", **texts, language_score=1.0, token_count=0)
+    gopher_repetition(Quality())(document)

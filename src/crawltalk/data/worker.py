@@ -1,0 +1,125 @@
+"""One input file -> its parts: every page goes through the pipeline.
+
+A page that hangs or kills its process is set aside alone: the process notes which page it is at, kernel
+timers end it if a page takes too long, and the next process that takes up the file, on whatever machine,
+reads the note.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from crawltalk.core.files import write_atomically
+from crawltalk.data.parts import PART_PAGES, Done, Part, Task
+from crawltalk.data.pipeline import Pipeline
+from crawltalk.data.read.inputs import local_copy, read_input
+from crawltalk.data.record.funnel import Clock
+from crawltalk.run.processes import limit_time
+
+WALL = 10
+"""Times the limit of CPU seconds after which a page that waits for something is given up."""
+
+
+class Guard:
+    """Notes which page is being worked at, and knows at which one earlier processes died.
+
+    The first death may be anybody's fault, so the page gets a second chance; after the second death it is set
+    aside.
+    """
+
+    def __init__(self, task: Task, ended: str) -> None:
+        self.task, self.limit = task, task.config.page_seconds
+        deaths = task.file("deaths")
+        state = (
+            msgspec.json.decode(deaths.read_bytes())
+            if deaths.exists()
+            else {"last": 0, "poison": {}, "stop": 0}
+        )
+        if died_at := task.page_at_work():
+            if str(died_at) in state["poison"]:  # reading it kills, too
+                state["stop"] = died_at
+            elif died_at == state["last"]:
+                state["poison"][str(died_at)] = self._reason(ended)
+            state["last"] = died_at
+            write_atomically(deaths, msgspec.json.encode(state))
+        self.poison: dict[str, str] = state["poison"]
+        self.stop: int = state["stop"]
+        self._mark = np.memmap(task.file("working"), np.int64, "w+", shape=1)
+
+    def _reason(self, ended: str) -> str:
+        if ended == "SIGPROF":
+            return f"more than {self.limit:g} CPU seconds (a guard against hangs: a faster machine may not agree)"
+        if ended == "SIGALRM":
+            return f"no result within {self.limit * WALL:g} s"
+        return f"ended its process twice ({ended})" if ended else "ended its process twice"
+
+    def enter(self, number: int) -> None:
+        """Page `number` comes next."""
+        self._mark[0] = number
+        limit_time(self.limit, self.limit * WALL)
+
+    def leave(self) -> None:
+        """The file is done."""
+        limit_time(0, 0)
+        self.task.file("working").unlink()
+
+
+def refine(task: Task, report: Callable[[int], Any] = lambda pages: None, ended: str = "") -> None:
+    """Write the parts of one file that are not there yet. `report` hears the number of pages now and then.
+
+    To be called in a process of its own, which may die of it. Called again, it goes on behind the last
+    finished part; `ended` says how the process before ended, if that is known (a signal's name).
+    """
+    if task.done():
+        return
+    with local_copy(task.source, task.folder) as path:
+        guard = Guard(task, ended)
+        warnings: list[str] = []
+        parts = _read(task, path, guard, warnings, report)
+        write_atomically(task.file("done"), msgspec.json.encode(Done(parts, warnings)))
+        guard.leave()
+
+
+def _read(task: Task, path: Path, guard: Guard, warnings: list[str], report: Callable[[int], Any]) -> int:
+    """Read a file to its end; returns the number of its parts."""
+    pipeline = Pipeline(task)
+    pages = read_input(path, task.config.max_page_bytes, warnings.append)
+    finished = task.finished_parts()
+    part, number = Part(task, finished), 0
+    while True:
+        number += 1
+        guard.enter(number)
+        if number == guard.stop:
+            warnings.append(
+                f"{task.name}: reading page {number:,} ends the process; what follows is left out"
+            )
+            break
+        clock = Clock(part.stats.costs)
+        page = next(pages, None)
+        if page is None:
+            break
+        if number <= finished * PART_PAGES:
+            continue
+        clock.lap("read")
+        page.fault = guard.poison.get(str(number), page.fault)
+        pipeline.run(page, part, clock)
+        if number % PART_PAGES == 0:
+            _write(part)
+            part = Part(task, part.number + 1)
+        if number % 100 == 0:
+            report(number)
+    if part.stats.pages or not part.number:
+        _write(part)
+        return part.number + 1
+    return part.number
+
+
+def _write(part: Part) -> None:
+    """Write a part, with no page's limits on it; the time that it takes goes into the statistics, which are
+    written last.
+    """
+    limit_time(0, 0)
+    part.write()
