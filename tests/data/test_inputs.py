@@ -126,7 +126,8 @@ def test_wet_records_are_texts(tmp_path):
     for number, text in enumerate(TEXTS):
         head = (
             f"WARC/1.0\r\nWARC-Type: conversion\r\nWARC-Record-ID: <urn:{number}>\r\nWARC-Target-URI: https://a.example/{number}\r\n"
-            f"WARC-Date: 2024-05-01T12:00:00Z\r\nContent-Type: text/plain\r\nContent-Length: {len(text.encode())}\r\n\r\n"
+            "WARC-Date: 2024-05-01T12:00:00Z\r\nContent-Type: text/plain\r\nContent-Length: "
+            f"{len(text.encode())}\r\n\r\n"
         )
         records += gzip.compress(head.encode() + text.encode() + b"\r\n\r\n", mtime=0)
     path.write_bytes(records)

@@ -72,7 +72,8 @@ def test_a_page_becomes_blocks(html, blocks):
 
 def test_blocks_know_where_they_stand():
     rows = read(
-        "<nav><a href=/>Home</a></nav><div class=mainSidebar-Nav>x</div><article><h2>A <a href=#>link</a></h2><p>text</p>"
+        "<nav><a href=/>Home</a></nav><div class=mainSidebar-Nav>x</div><article><h2>A <a "
+        "href=#>link</a></h2><p>text</p>"
         "<ul><li>item</ul><table><tr><td>cell</table><pre>one\ntwo</pre></article><p>after<br>end"
     )
     by_text = dict(rows)

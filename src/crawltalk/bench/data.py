@@ -60,8 +60,8 @@ def parts(pages: Path, runs: int) -> list[dict[str, Any]]:
     from crawltalk.core.types import Document
     from crawltalk.data.dedup import band_hashes
     from crawltalk.data.extract.main_text import extract
-    from crawltalk.data.filters.quality import filters
     from crawltalk.data.filters.pii import replace_pii
+    from crawltalk.data.filters.quality import filters
     from crawltalk.recipe import Data, Quality
 
     logging.disable(logging.WARNING)

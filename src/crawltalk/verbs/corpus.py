@@ -64,8 +64,8 @@ def funnel(path: Path = Path("runs/small"), *, rows: int = 15, json: Json = Fals
 
 def show_page(folder: Path, page: str) -> None:
     """The way of one page through the steps: `page` is its URL or id; every filter's decision on its text."""
-    from crawltalk.data.record.funnel import STEPS
     from crawltalk.data.pipeline import load_filters
+    from crawltalk.data.record.funnel import STEPS
 
     row, step = _find(folder, page)
     config = RunFolder(folder.parent).recipe().data
@@ -180,7 +180,8 @@ def classifier(labels: Path, *, out: Path = Path("classifier.safetensors")) -> N
     found = evaluate(rows)
     train(rows).save(out)
     console.print(
-        f"{out}: trained on {len(rows):,} texts. On {found.texts:,} of them, left out: accuracy {found.accuracy:.3f}, area under the"
+        f"{out}: trained on {len(rows):,} texts. On {found.texts:,} of them, left out: accuracy "
+        f"{found.accuracy:.3f}, area under the"
         f" curve {found.auc:.3f}.\nnext: crawltalk data RUN --data.classifier {out}",
         markup=False,
         soft_wrap=True,
@@ -235,7 +236,8 @@ def price_crawl(path: Path, pages: float, cores: int, dollars: float, *, json: b
     table += [(name.replace("_", " "), *(size(row[name]) for row in totals)) for name in sizes]
     print_table(("all", *heads), table)
     console.print(
-        f"measured on {measured:,} pages of {size(record['steps'][0]['bytes'] / max(1, measured))} each. Every step grows with the"
+        f"measured on {measured:,} pages of {size(record['steps'][0]['bytes'] / max(1, measured))} "
+        "each. Every step grows with the"
         " pages, sorting signatures a little faster (n log n). Transfer and storage are not priced.",
         markup=False,
     )

@@ -81,7 +81,8 @@ def _check_patience(task: Task, ended: str) -> None:
     task.fruitless = 0 if task.page_at_work() else task.fruitless + 1
     if task.fruitless >= PATIENCE:
         raise UserError(
-            f"worker processes end ({ended}) before they read a page of {task.name}; the finished files are kept: free some"
+            f"worker processes end ({ended}) before they read a page of {task.name}; the finished "
+            "files are kept: free some"
             " memory, or run again with --machine.workers 1"
         )
 

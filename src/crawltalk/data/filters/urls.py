@@ -41,7 +41,8 @@ def blocklist_files(path: str | None) -> list[Path]:
     )
     if not found:
         raise MissingInput(
-            f"data.blocklist = {path!r} is neither a file with a domain or URL a line nor a folder with files named 'domains'"
+            f"data.blocklist = {path!r} is neither a file with a domain or URL a line nor a folder "
+            "with files named 'domains'"
             " and 'urls'"
         )
     return found

@@ -1,8 +1,9 @@
-"""Words and sentences, as spaCy's rules for English cut them: a text is cut at white space; then marks come off both ends
-of each piece; then what is left is cut at hyphens, slashes and the like. FineWeb's filters count these words.
+"""Words and sentences, as spaCy's rules for English cut them: a text is cut at white space; then marks come off
+both ends of each piece; then what is left is cut at hyphens, slashes and the like. FineWeb's filters count
+these words.
 
-Pieces recur, so that each is cut once per process and looked up after that; and what the filters count of a text's words
-stands in arrays.
+Pieces recur, so that each is cut once per process and looked up after that; and what the filters count of a
+text's words stands in arrays.
 """
 
 import string
@@ -36,7 +37,8 @@ _CONTRACTION = regex.compile(r"(?i)(.+)(n['’]t|['’](?:re|ve|ll|d|m))")
 _SPECIAL = frozenset(
     """
     Dr. St. Mr. Mrs. Ms. Prof. Co. Inc. Jr. Sr. Ltd. Corp. Bros. Gen. Gov. Sen. Rep. Rev. Mt. Messrs. vs. v.s. e.g. i.e.
-    a.m. p.m. and/or Jan. Feb. Mar. Apr. Jun. Jul. Aug. Sep. Sept. Oct. Nov. Dec. Ph.D. No. C++ :) :( ;) :-) :-( ;-) :D :P <3 ): (:
+    a.m. p.m. and/or Jan. Feb. Mar. Apr. Jun. Jul. Aug. Sep. Sept. Oct. Nov. Dec. Ph.D. No. C++
+    :) :( ;) :-) :-( ;-) :D :P <3 ): (:
     """.split()  # noqa: SIM905 - a list of words is read as words
 )
 _LETTERS = frozenset(string.ascii_letters + string.digits)
@@ -44,7 +46,9 @@ _ENDS_SENTENCE = regex.compile(r"\p{Sentence_Terminal}")
 
 
 SYMBOL, LETTER, END = 1, 2, 4
-"""Kinds of words, as bits: neither letter nor digit in it; some letter in it; a mark that ends sentences, in any script."""
+"""Kinds of words, as bits: neither letter nor digit in it; some letter in it; a mark that ends sentences, in any
+script.
+"""
 _MOST_PIECES = 1 << 18
 
 
@@ -212,7 +216,8 @@ def _last(piece: str) -> int:
 
 
 def _may_end(piece: str) -> bool:
-    """Whether something may come off the end: told from the last characters, since the rules themselves try every place."""
+    """Whether something may come off the end: told from the last characters, since the rules "
+    "themselves try every place."""
     last = piece[-1]
     if last not in _LETTERS:
         return True
