@@ -43,11 +43,11 @@ class Frontier:
 
     def add(self, urls: Iterable[tuple[str, str]], depth: int, hops: int = 0) -> None:
         """Put (URL, host) pairs in, unless they are known; a shorter way to a waiting one counts."""
-        place = self.base.execute("SELECT COALESCE(MAX(place), 0) FROM pages").fetchone()[0]
+        last = self.base.execute("SELECT COALESCE(MAX(place), 0) FROM pages").fetchone()[0]
         self.base.executemany(
             "INSERT INTO pages (url, host, depth, hops, place) VALUES (?, ?, ?, ?, ?)"
             " ON CONFLICT (url) DO UPDATE SET depth = MIN(depth, excluded.depth)",
-            [(url, host, depth, hops, place + number) for number, (url, host) in enumerate(urls, 1)],
+            [(url, host, depth, hops, last + number) for number, (url, host) in enumerate(urls, 1)],
         )
 
     def next_of(self, host: str, depth: int) -> Entry | None:

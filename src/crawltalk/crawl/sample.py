@@ -313,8 +313,8 @@ def _near_duplicates(articles: Sequence[Page], count: int, rng: random.Random) -
         near = _copy(page, "near", MIRRORS[2], rng)
         words = near.paragraphs[-1].split(" ")
         # close to the end: few 5-grams hold it
-        place = rng.randrange(max(0, len(words) - 3), max(1, len(words) - 1))
-        words[place] = rng.choice(("notably", "indeed", "therefore", "today"))
+        index = rng.randrange(max(0, len(words) - 3), max(1, len(words) - 1))
+        words[index] = rng.choice(("notably", "indeed", "therefore", "today"))
         near.paragraphs[-1] = " ".join(words) + (" Last update this year." if rng.random() < 0.5 else "")
         one, two = shingles(page.main_text), shingles(near.main_text)
         if len(one & two) >= NEAR * len(one | two):
@@ -387,12 +387,12 @@ BROKEN = ("huge", "empty", "binary", "image", "missing", "error")
 
 def neighbours(pages: Sequence[Page]) -> dict[tuple[str, str], list[Page]]:
     """(Language, section) -> its articles, for the link lists; section "" has all of the language."""
-    found: dict[tuple[str, str], list[Page]] = {}
+    groups: dict[tuple[str, str], list[Page]] = {}
     for page in pages:
         if page.kind in ("article", "thin", "fr", "es"):
             for section in {page.section, ""}:
-                found.setdefault((page.language, section), []).append(page)
-    return found
+                groups.setdefault((page.language, section), []).append(page)
+    return groups
 
 
 def record(page: Page, around: dict[tuple[str, str], list[Page]], number: int, seed: int) -> bytes:

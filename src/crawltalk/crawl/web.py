@@ -115,28 +115,28 @@ def normalize(url: str, base: str = "") -> str | None:
         return None
     netloc = host if port in (None, {"http": 80, "https": 443}[parts.scheme]) else f"{host}:{port}"
     safe = "%/:=&?~+!$,;'@()*[]"
-    found = urlunsplit(
+    normalized = urlunsplit(
         (parts.scheme, netloc, quote("/".join(segments) or "/", safe), quote(parts.query, safe), "")
     )
-    return found if len(found) <= _LONGEST else None
+    return normalized if len(normalized) <= _LONGEST else None
 
 
 def _without_dots(segments: Sequence[str]) -> list[str]:
     """Resolve . and .. in the segments of an absolute path (RFC 3986, 5.2.4)."""
-    found: list[str] = []
+    kept: list[str] = []
     for segment in segments:
         if segment == "..":
-            del found[max(1, len(found) - 1) :]
+            del kept[max(1, len(kept) - 1) :]
         elif segment != ".":
-            found.append(segment)
-    return [*found, ""] if segments[-1] in (".", "..") else found
+            kept.append(segment)
+    return [*kept, ""] if segments[-1] in (".", "..") else kept
 
 
 def _start(url: str) -> str:
-    found = normalize(url) if "://" in url else None
-    if found is None:
+    normalized = normalize(url) if "://" in url else None
+    if normalized is None:
         raise BadInput(f"{url!r} is no web address; give one such as https://www.example.org/")
-    return found
+    return normalized
 
 
 @dataclass
@@ -244,10 +244,10 @@ class Crawler:
         return None
 
     def _add(self, urls: Any, depth: int, hops: int = 0) -> None:
-        found = [(url, host_of(url)) for url in dict.fromkeys(filter(None, urls))]
+        links = [(url, host_of(url)) for url in dict.fromkeys(filter(None, urls))]
         if self.settings.same_site:
-            found = [(url, host) for url, host in found if host.removeprefix("www.") in self.sites]
-        self.frontier.add(found, depth, hops)
+            links = [(url, host) for url, host in links if host.removeprefix("www.") in self.sites]
+        self.frontier.add(links, depth, hops)
 
     def _fetch(self, url: str) -> _Fetched | None:
         """The response; None, its body unread, if it is a page of another kind than HTML."""
@@ -397,7 +397,7 @@ def _info(name: str) -> bytes:
 def _exchange(url: str, fetched: _Fetched, first: tuple[str, str] | None) -> bytes:
     """Request and response as two records."""
     response, request = fetched.response, fetched.response.request
-    asked = _http_head(f"{request.method} {request.url.raw_path.decode()} HTTP/1.1", request.headers.raw)
+    sent = _http_head(f"{request.method} {request.url.raw_path.decode()} HTTP/1.1", request.headers.raw)
     kept = [
         (name, value)
         for name, value in response.headers.raw
@@ -419,7 +419,7 @@ def _exchange(url: str, fetched: _Fetched, first: tuple[str, str] | None) -> byt
     block = answered if first else answered + fetched.body
     head = _head("revisit" if first else "response", block, common | own)
     about = {"Content-Type": "application/http;msgtype=request", "WARC-Concurrent-To": head["WARC-Record-ID"]}
-    return gzip_record(head, block) + gzip_record(_head("request", asked, common | about), asked)
+    return gzip_record(head, block) + gzip_record(_head("request", sent, common | about), sent)
 
 
 def _http_head(first: str, headers: Sequence[tuple[bytes, bytes]]) -> bytes:

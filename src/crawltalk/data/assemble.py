@@ -116,25 +116,25 @@ def assemble(
     outcome = _write(corpus, job.out, stats, rewrite, scores)
     clock.lap("write")
 
-    found = summary(stats, warnings, outcome.hosts, outcome.lengths, outcome.cluster_sizes)
-    found["pii"] = {"replaced": outcome.replaced}
-    found["duplicates"]["similarities"] = _similarities(corpus, outcome.pairs, job.config.ngram)
+    sections = summary(stats, warnings, outcome.hosts, outcome.lengths, outcome.cluster_sizes)
+    sections["pii"] = {"replaced": outcome.replaced}
+    sections["duplicates"]["similarities"] = _similarities(corpus, outcome.pairs, job.config.ngram)
     documents = outcome.lengths.total()
     metrics: Metrics = {
         "pages": stats.pages,
         "documents": documents,
         "characters": stats.left.get("pii", [0, 0])[1],
     }
-    metrics |= {f"removed_{row['step']}": 0 for row in found["steps"] if row["step"] in STEPS}
+    metrics |= {f"removed_{row['step']}": 0 for row in sections["steps"] if row["step"] in STEPS}
     metrics |= {f"removed_{step}": sum(reasons.values()) for step, reasons in stats.reasons.items()}
     metrics["warnings"] = len(warnings)
     if scores:
         report = scores.report()
-        found["truth"] = report
+        sections["truth"] = report
         for step, row in report["steps"].items():
             metrics |= {f"precision_{step}": row["precision"], f"recall_{step}": row["recall"]}
         metrics |= {"pii_left": report["pii_left"], "extract_f1": report["extract_f1"]}
-    return {"metrics": metrics} | found, stats.costs
+    return {"metrics": metrics} | sections, stats.costs
 
 
 class Outcome(msgspec.Struct):
@@ -208,10 +208,10 @@ def _similarities(corpus: Corpus, pairs: list[tuple[str, int]], ngram: int) -> d
     many.
     """
     texts: dict[int, str] = {}
-    wanted = {twin for _, twin in pairs}
+    twins = {twin for _, twin in pairs}
     for (task, number), start in zip(corpus.parts, corpus.starts, strict=False):
         here = [
-            twin for twin in wanted if start <= twin < start + len(np.load(task.part(number, "facts.npy")))
+            twin for twin in twins if start <= twin < start + len(np.load(task.part(number, "facts.npy")))
         ]
         if here:
             column = pq.read_table(task.part(number, "documents.parquet"), columns=["text"])["text"]
@@ -284,12 +284,12 @@ def _rewriter(corpus: Corpus, config: Data) -> Rewrite | None:
         spans = _repeated(corpus, config.substrings, steps[:])
 
         def without_substrings(number: int, document: Document) -> Document:
-            data, place, pieces = document.text.encode("utf-8", "replace"), 0, []
+            data, position, pieces = document.text.encode("utf-8", "replace"), 0, []
             for start, end in spans.get(number, []):
-                pieces.append(data[place:start])
-                place = end
+                pieces.append(data[position:start])
+                position = end
             return msgspec.structs.replace(
-                document, text=b"".join([*pieces, data[place:]]).decode("utf-8", "replace").strip()
+                document, text=b"".join([*pieces, data[position:]]).decode("utf-8", "replace").strip()
             )
 
         steps.append(without_substrings)
@@ -306,7 +306,7 @@ def _rewriter(corpus: Corpus, config: Data) -> Rewrite | None:
 
 
 def _repeated(corpus: Corpus, length: int, before: Sequence[Rewrite]) -> dict[int, list[tuple[int, int]]]:
-    """Spans of bytes, by document, that an earlier document (or an earlier place of the same) has already."""
+    """Spans of bytes, by document, that an earlier document (or an earlier position of the same) has already."""
     from crawltalk.retrieval.suffixes import repeated_spans
 
     numbers, texts = [], []
@@ -329,12 +329,12 @@ def _rewritten(
     """The table with shorter texts, the documents of which nothing is left, and which rows are still there."""
     kept, emptied = [], []
     still = np.ones(len(numbers), bool)
-    for place, row in enumerate(table.to_pylist()):
-        document = rewrite(int(numbers[place]), Document(**row))
+    for index, row in enumerate(table.to_pylist()):
+        document = rewrite(int(numbers[index]), Document(**row))
         if document.text.strip():
             kept.append(msgspec.structs.asdict(document))
             continue
-        still[place] = False
+        still[index] = False
         page = _duplicate(row, ("", ""), False)
         page.reason = "nothing but repeated text"
         emptied.append(page)

@@ -14,7 +14,8 @@ import msgspec
 from crawltalk.core.errors import BadInput, BadRecipe, MissingInput
 from crawltalk.core.files import write_atomically
 from crawltalk.data.assemble import assemble
-from crawltalk.data.executors import local, ray
+from crawltalk.data.executors.local import LocalExecutor
+from crawltalk.data.executors.ray import RayExecutor
 from crawltalk.data.filters.urls import write_blocklist
 from crawltalk.data.parts import Task
 from crawltalk.data.pipeline import load_extractor, load_filters, load_rank, warm_up
@@ -23,8 +24,8 @@ from crawltalk.recipe import Data
 from crawltalk.run.manifest import read_manifest
 from crawltalk.run.stage import STATE, Job, Metrics, Progress
 
-ENGINES = {"local": local, "ray": ray}
-"""What spreads the work: each has an `Engine` with `refine_all` and `map`."""
+EXECUTORS = {"local": LocalExecutor, "ray": RayExecutor}
+"""What runs the work in parallel, by its name in the recipe."""
 
 
 class Source(msgspec.Struct, kw_only=True):
@@ -51,22 +52,22 @@ def data(job: Job[Data]) -> Metrics:
         for mark in parts.glob("*.working"):  # of a run that was killed: no page's fault
             mark.unlink()
         todo = [task for task in tasks if not task.done()]
-        with _engine(job.machine.engine)(job.machine, len(todo)) as engine:
+        with _executor(job.machine.executor)(job.machine, len(todo)) as executor:
             _check(job.config)
-            engine.warm_up()
+            executor.warm_up()
             write_blocklist(job.config.blocklist, parts / "blocklist.npy")
-            engine.refine_all(todo, _reporter(tasks, todo, job.progress))
-            record, costs = assemble(tasks, job, engine.map)
+            executor.refine_all(todo, _reporter(tasks, todo, job.progress))
+            record, costs = assemble(tasks, job, executor.map)
         write_atomically(job.out / "costs.json", msgspec.json.format(msgspec.json.encode(costs)))
         write_atomically(job.out / "README.md", dataset_card(record, job.config).encode())
         write_atomically(result, msgspec.json.format(msgspec.json.encode(record)))
     return msgspec.json.decode(result.read_bytes())["metrics"]
 
 
-def _engine(name: str) -> type[local.Engine] | type[ray.Engine]:
-    if name not in ENGINES:
-        raise BadRecipe(f"machine.engine = {name!r} is neither {' nor '.join(ENGINES)}")
-    return ENGINES[name].Engine
+def _executor(name: str) -> type[LocalExecutor] | type[RayExecutor]:
+    if name not in EXECUTORS:
+        raise BadRecipe(f"machine.executor = {name!r} is neither {' nor '.join(EXECUTORS)}")
+    return EXECUTORS[name]
 
 
 def _check(config: Data) -> None:

@@ -133,7 +133,7 @@ class Gated(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, d_y: Tensor) -> Tensor:  # type: ignore[override]
-        """Both halves are written in their place."""
+        """Both halves are written in place."""
         gate_up, opened = ctx.saved_tensors
         gate, up = gate_up.chunk(2, dim=-1)
         d_gate_up = torch.empty_like(gate_up)
@@ -166,16 +166,16 @@ class LinearCrossEntropy(torch.autograd.Function):
             part = slice(start, start + LOSS_CHUNK)
             logits_NV = states_ND[part] @ weight_VD.T
             targets = targets_N[part, None]
-            for few, wanted in zip(logits_NV.split(rows), targets.split(rows), strict=True):
+            for few, labels in zip(logits_NV.split(rows), targets.split(rows), strict=True):
                 capped, slope = few, None
                 if cap is not None:
                     bent = torch.tanh(few.float() / cap)
                     capped, slope = cap * bent, 1 - bent.square()
                 log_p = torch.log_softmax(capped, dim=-1, dtype=torch.float32)
-                total -= log_p.gather(1, wanted).sum()
+                total -= log_p.gather(1, labels).sum()
                 if needed:
                     p = log_p.exp_()
-                    p.scatter_add_(1, wanted, p.new_full(wanted.shape, -1.0))
+                    p.scatter_add_(1, labels, p.new_full(labels.shape, -1.0))
                     few.copy_(p if slope is None else p.mul_(slope))
             if d_states is not None:
                 torch.mm(logits_NV, weight_VD, out=d_states[part])  # by now the logits' gradients

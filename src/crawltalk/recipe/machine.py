@@ -17,7 +17,7 @@ class Machine:
     dtype: str | None = None
     """Compute type of matrix products: float32 or bfloat16; the faster one, by a start-up probe, if absent.
     """
-    engine: str = "local"
+    executor: str = "local"
     """What the data stage runs on: local (processes of this machine) or ray (a Ray cluster; pip install ray).
     """
     ray_address: str | None = None

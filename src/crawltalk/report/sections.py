@@ -148,7 +148,7 @@ def base_samples(job: ReportJob) -> str | None:
     beside = ""
     for row in _rows(job.inputs["evals"] / "side_by_side.jsonl"):
         replies = [_clip(reply, 200) for reply in row["replies"]]
-        beside += table([f"{row['prompt']} ... ({place + 1})" for place in range(len(replies))], [replies])
+        beside += table([f"{row['prompt']} ... ({index + 1})" for index in range(len(replies))], [replies])
     if beside:
         shown += (
             "<h3>Several samples of one prompt</h3>"
@@ -327,7 +327,7 @@ def _duplicates(job: ReportJob, duplicates: dict[str, Any]) -> str:
     """
     config = _manifest(job.inputs["data"]).config
     bands, rows = config["bands"], config["rows"]
-    steps = [place / 50 for place in range(51)]
+    steps = [step / 50 for step in range(51)]
     seen = duplicates["similarities"]
     most = max(seen.values(), default=1)
     curve = lines_figure(

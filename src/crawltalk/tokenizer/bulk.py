@@ -65,16 +65,16 @@ class BulkEncoder:
             self._threads += 1
         if threads == 1:
             return [ids for block in _blocks(texts) for ids in self._encode_block(block)]
-        found: list[np.ndarray] = []
+        arrays: list[np.ndarray] = []
         waiting: deque[Future[list[np.ndarray]]] = deque()
         with ThreadPoolExecutor(threads) as pool:
             for block in _blocks(texts):
                 waiting.append(pool.submit(self._encode_block, block))
                 if len(waiting) > 2 * threads:
-                    found += waiting.popleft().result()
+                    arrays += waiting.popleft().result()
             for last in waiting:
-                found += last.result()
-        return found
+                arrays += last.result()
+        return arrays
 
     def _encode_block(self, texts: list[bytes]) -> list[np.ndarray]:
         data = np.frombuffer(b"".join(texts), np.uint8)
@@ -89,8 +89,8 @@ class BulkEncoder:
                     memory.table.number_cut(Packed(data, cuts)),
                     np.searchsorted(cuts, ends, "right"),
                 )
-            found, id_ends = memory.encode(numbers, chunk_ends, len(data), self.vocabulary)
-            ids = found.copy() if self.ids is None else self.ids[found]
+            indices, id_ends = memory.encode(numbers, chunk_ends, len(data), self.vocabulary)
+            ids = indices.copy() if self.ids is None else self.ids[indices]
         finally:
             self._memories.put(memory)
         return np.split(ids, id_ends[:-1])
@@ -101,13 +101,13 @@ class BulkEncoder:
         """
         sizes: list[int] = []
         for text in texts:
-            decoded, place = text.decode("utf-8", "surrogateescape"), 0
-            for found in regex.finditer(self.pattern, decoded):
+            decoded, done = text.decode("utf-8", "surrogateescape"), 0
+            for match in regex.finditer(self.pattern, decoded):
                 # what the expression passes over is a chunk, too
-                pieces = (decoded[place : found.start()], found[0])
+                pieces = (decoded[done : match.start()], match[0])
                 sizes += [len(piece.encode("utf-8", "surrogateescape")) for piece in pieces if piece]
-                place = found.end()
-            sizes += [len(decoded[place:].encode("utf-8", "surrogateescape"))] if place < len(decoded) else []
+                done = match.end()
+            sizes += [len(decoded[done:].encode("utf-8", "surrogateescape"))] if done < len(decoded) else []
         return np.cumsum(sizes, dtype=np.int64)
 
 
@@ -171,12 +171,12 @@ class BulkDecoder:
 
 @njit(cache=True, nogil=True)
 def _length(ids, lengths):
-    """Bytes of all tokens; -1 - n, if the token at place n is unknown."""
+    """Bytes of all tokens; -1 - n, if the token at position n is unknown."""
     total = 0
-    for place in range(len(ids)):
-        index = np.int64(ids[place])
+    for position in range(len(ids)):
+        index = np.int64(ids[position])
         if not 0 <= index < len(lengths) or lengths[index] < 0:
-            return -1 - place
+            return -1 - position
         total += lengths[index]
     return total
 
@@ -220,10 +220,10 @@ def _write_ranks(numbers, chunk_ends, values, ranks, out, ends):
                 out[written] = value & ((np.uint64(1) << _RANK) - np.uint64(1))
                 out[written + 1] = value >> _RANK  # overwritten, if there is but one
             else:
-                place = np.int64(value)
-                count = np.int64(ranks[place])
+                index = np.int64(value)
+                count = np.int64(ranks[index])
                 for step in range(count):
-                    out[written + step] = ranks[place + 1 + step]
+                    out[written + step] = ranks[index + 1 + step]
             written += count
         ends[text] = written
 
@@ -269,35 +269,35 @@ def _rank(data, start, end, longest, words):
         return _NONE
     slots, keys, copies, text = words
     first, second = chunk_key(data, start, end)
-    found, _ = find_chunk(data, start, end, first, second, slots, keys, copies, text)
-    return np.uint32(found - 1) if found else _NONE
+    number, _ = find_chunk(data, start, end, first, second, slots, keys, copies, text)
+    return np.uint32(number - 1) if number else _NONE
 
 
 @njit(cache=True, nogil=True)
 def _merge_few(data, start, end, pairs, longest, words, begins, together, out):
     """Merge into `out`, where the ranks of all bytes stand; returns how many are left. `begins`: where parts
-    begin; `together`: of each with the next one the rank and, in 8 bits, its place.
+    begin; `together`: of each with the next one the rank and, in 8 bits, its index.
     """
     count = end - start
-    for place in range(count - 1):
-        begins[place] = start + place
-        together[place] = np.uint64(pairs[data[start + place], data[start + place + 1]]) << np.uint64(
+    for index in range(count - 1):
+        begins[index] = start + index
+        together[index] = np.uint64(pairs[data[start + index], data[start + index + 1]]) << np.uint64(
             8
-        ) | np.uint64(place)
+        ) | np.uint64(index)
     begins[count - 1], begins[count] = end - 1, end
     while count > 1:
         lowest = together[0]
-        for place in range(1, count - 1):
-            lowest = min(lowest, together[place])
+        for index in range(1, count - 1):
+            lowest = min(lowest, together[index])
         best, rank = np.int64(lowest & np.uint64(255)), np.uint32(lowest >> np.uint64(8))
         if rank == _NONE:
             break
         out[best] = rank
         count -= 1
-        for place in range(best + 1, count):
-            out[place] = out[place + 1]
-            begins[place] = begins[place + 1]
-            together[place - 1] = together[place] - np.uint64(1)
+        for index in range(best + 1, count):
+            out[index] = out[index + 1]
+            begins[index] = begins[index + 1]
+            together[index - 1] = together[index] - np.uint64(1)
         begins[count] = end
         if best + 1 < count:
             rank = _rank(data, begins[best], begins[best + 2], longest, words)
@@ -310,51 +310,51 @@ def _merge_few(data, start, end, pairs, longest, words, begins, together, out):
 
 @njit(cache=True, nogil=True)
 def _merge_many(data, start, end, pairs, longest, words, out):
-    """The same with a heap of ranks and places, where what is outdated is passed over."""
+    """The same with a heap of ranks and indices, where what is outdated is passed over."""
     count = end - start
     # where the next part begins, and the one before
     after, before = np.arange(1, count + 2), np.arange(-1, count)
     heap, size = np.empty(3 * count, np.uint64), 0
-    for place in range(count - 1):
-        size = _push(heap, size, pairs[data[start + place], data[start + place + 1]], place)
+    for index in range(count - 1):
+        size = _push(heap, size, pairs[data[start + index], data[start + index + 1]], index)
     while size:
         top = heap[0]
         size = _pop(heap, size)
-        place, rank = np.int64(top & np.uint64(0xFFFFFFFF)), np.uint32(top >> np.uint64(32))
-        right = after[place]
+        index, rank = np.int64(top & np.uint64(0xFFFFFFFF)), np.uint32(top >> np.uint64(32))
+        right = after[index]
         if (
-            out[place] == _NONE
+            out[index] == _NONE
             or right == count
-            or _rank(data, start + place, start + after[right], longest, words) != rank
+            or _rank(data, start + index, start + after[right], longest, words) != rank
         ):
             continue
-        out[place], out[right] = rank, _NONE
-        after[place] = after[right]
-        before[after[place]] = place
-        if after[place] < count:
+        out[index], out[right] = rank, _NONE
+        after[index] = after[right]
+        before[after[index]] = index
+        if after[index] < count:
             size = _push(
                 heap,
                 size,
-                _rank(data, start + place, start + after[after[place]], longest, words),
-                place,
+                _rank(data, start + index, start + after[after[index]], longest, words),
+                index,
             )
-        left = before[place]
+        left = before[index]
         if left >= 0:
-            size = _push(heap, size, _rank(data, start + left, start + after[place], longest, words), left)
+            size = _push(heap, size, _rank(data, start + left, start + after[index], longest, words), left)
     written = 0
-    for place in range(count):
-        if out[place] != _NONE:
-            out[written] = out[place]
+    for index in range(count):
+        if out[index] != _NONE:
+            out[written] = out[index]
             written += 1
     return written
 
 
 @njit(cache=True, nogil=True)
-def _push(heap, size, rank, place):
+def _push(heap, size, rank, index):
     """Returns the new size."""
     if rank == _NONE:
         return size
-    value, hole = np.uint64(rank) << np.uint64(32) | np.uint64(place), size
+    value, hole = np.uint64(rank) << np.uint64(32) | np.uint64(index), size
     while hole and heap[(hole - 1) // 2] > value:
         heap[hole] = heap[(hole - 1) // 2]
         hole = (hole - 1) // 2

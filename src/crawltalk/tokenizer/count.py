@@ -170,11 +170,11 @@ _WORD = regex.compile(rb"[A-Za-z](?= [A-Za-z])")
 
 def _cut(data: bytes, start: int) -> int:
     """Where every known pattern begins a new chunk, whatever stands around: between two words with one blank."""
-    found = _WORD.search(data, start)
-    return found.end() if found else len(data)
+    match = _WORD.search(data, start)
+    return match.end() if match else len(data)
 
 
 @njit(cache=True, nogil=True)
 def _sum(numbers, counts, sums):
-    for place in range(len(numbers)):
-        sums[numbers[place]] += 1 if counts is None else counts[place]
+    for index in range(len(numbers)):
+        sums[numbers[index]] += 1 if counts is None else counts[index]

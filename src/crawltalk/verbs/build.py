@@ -28,7 +28,7 @@ Set = Annotated[
     Parameter(negative=(), help="One value of the recipe, KEY=VALUE; --KEY VALUE is the same."),
 ]
 
-Engine = Annotated[str | None, Parameter(help="What the data stage runs on: local or ray.")]
+ExecutorName = Annotated[str | None, Parameter(help="What the data stage runs on: local or ray.")]
 
 
 def run(
@@ -36,11 +36,11 @@ def run(
     *overlays: Overlay,
     out: Out = None,
     borrow: Borrow = None,
-    engine: Engine = None,
+    executor: ExecutorName = None,
     set: Set = (),
 ) -> None:
     """Build every stage that is not fresh, to the report."""
-    _build(None, target, overlays, out, borrow, _with_engine(engine, set))
+    _build(None, target, overlays, out, borrow, _with_executor(executor, set))
 
 
 def crawl(
@@ -96,7 +96,7 @@ def data(
     target: Target = "small",
     *overlays: Overlay,
     out: Out = None,
-    engine: Engine = None,
+    executor: ExecutorName = None,
     rows: int = 10,
     set: Set = (),
 ) -> None:
@@ -111,11 +111,11 @@ def data(
             )
         diff_data(*overlays, rows=rows)
         return
-    _build(("data",), target, overlays, out, None, _with_engine(engine, set))
+    _build(("data",), target, overlays, out, None, _with_executor(executor, set))
 
 
-def _with_engine(engine: str | None, settings: Sequence[str]) -> tuple[str, ...]:
-    return (*settings, f"machine.engine={engine}") if engine else tuple(settings)
+def _with_executor(executor: str | None, settings: Sequence[str]) -> tuple[str, ...]:
+    return (*settings, f"machine.executor={executor}") if executor else tuple(settings)
 
 
 def tokenizer(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set = ()) -> None:

@@ -23,7 +23,7 @@ PATIENCE = 3
 _SPARE = 0.2  # of the memory, for the system and this process
 
 
-class Engine:
+class LocalExecutor:
     """Processes that start at once, while the caller still prepares; to be used in a `with`."""
 
     def __init__(self, machine: Machine, files: int) -> None:
@@ -32,7 +32,7 @@ class Engine:
         self.idle = [_Worker(self.limit) for _ in range(count)]
         self.busy: dict[Connection, _Worker] = {}
 
-    def __enter__(self) -> "Engine":
+    def __enter__(self) -> "LocalExecutor":
         return self
 
     def warm_up(self) -> None:
@@ -63,10 +63,10 @@ class Engine:
             while waiting and self.idle:
                 worker = self.idle.pop()
                 self.busy[worker.pipe] = worker
-                worker.take(waiting.pop())
+                worker.assign(waiting.pop())
             for pipe in wait(list(self.busy)):
                 worker = self.busy[pipe]  # type: ignore[index] - wait returns what it was given
-                if worker.hear(report):
+                if worker.receive(report):
                     self.idle.append(self.busy.pop(worker.pipe))
                 elif worker.dead:
                     del self.busy[worker.pipe]
@@ -100,13 +100,13 @@ class _Worker:
         self.dead = False
         self.ended = ""
 
-    def take(self, task: Task) -> None:
+    def assign(self, task: Task) -> None:
         """Hand over a file."""
         self.task = task
         with contextlib.suppress(BrokenPipeError):  # it is dead already, which the next message says
             self.pipe.send(task)
 
-    def hear(self, report: Callable[[Task, int], Any]) -> bool:
+    def receive(self, report: Callable[[Task, int], Any]) -> bool:
         """Take one message; True if the file is finished. Raises what the process raised."""
         try:
             message = self.pipe.recv()

@@ -20,13 +20,13 @@ RETRIES = 100
 _AHEAD = 2  # tasks handed to Ray per core, so that a list of 90,000 files does not pile up there
 
 
-class Engine:
+class RayExecutor:
     """A connection to the cluster; to be used in a `with`."""
 
     def __init__(self, machine: Machine, files: int) -> None:
         self.ray = _ray(machine)
 
-    def __enter__(self) -> "Engine":
+    def __enter__(self) -> "RayExecutor":
         return self
 
     def warm_up(self) -> None:
@@ -77,7 +77,7 @@ def _ray(machine: Machine) -> Any:
     try:
         import ray
     except ImportError:
-        raise MissingInput("--machine.engine ray needs Ray: pip install 'ray>=2.40'") from None
+        raise MissingInput("--machine.executor ray needs Ray: pip install 'ray>=2.40'") from None
     if not ray.is_initialized():
         here: dict[str, Any] = (
             {} if machine.ray_address else {"num_cpus": machine.workers, "include_dashboard": False}

@@ -86,43 +86,43 @@ def _first_broken_limit(hashes, ends, limits, longest_top):
     counts = np.empty(len(hashes), np.int32)
     for n in range(2, min(len(limits) - 1, len(hashes)) + 1):
         count = len(hashes) - n + 1
-        for place in range(count):
-            grams[place] = grams[place] * np.uint64(0x9E3779B97F4A7C15) + hashes[place + n - 1]
+        for index in range(count):
+            grams[index] = grams[index] * np.uint64(0x9E3779B97F4A7C15) + hashes[index + n - 1]
         first[:] = -1
         if n <= longest_top:
             counts[:] = 0
             best = 0
-            for place in range(count):
-                slot = _slot(first, grams, place)
+            for index in range(count):
+                slot = _slot(first, grams, index)
                 if first[slot] < 0:
-                    first[slot] = place
+                    first[slot] = index
                 origin = first[slot]
                 counts[origin] += 1
-            for place in range(count):
-                if counts[place] > counts[best]:
-                    best = place
+            for index in range(count):
+                if counts[index] > counts[best]:
+                    best = index
             if counts[best] * (ends[best + n] - ends[best] + n - 1) > limits[n]:
                 return n
             continue
-        total = place = 0
-        while place < count:
-            slot = _slot(first, grams, place)
+        total = index = 0
+        while index < count:
+            slot = _slot(first, grams, index)
             if first[slot] < 0:
-                first[slot] = place
-                place += 1
+                first[slot] = index
+                index += 1
             else:  # what is counted is not counted again
-                total += ends[place + n] - ends[place]
-                place += n
+                total += ends[index + n] - ends[index]
+                index += n
         if total > limits[n]:
             return n
     return 0
 
 
 @njit(cache=True)
-def _slot(first, grams, place):
+def _slot(first, grams, index):
     """The slot that holds an equal n-gram, or the empty one where it belongs."""
-    slot = (grams[place] ^ (grams[place] >> np.uint64(32))) & np.uint64(len(first) - 1)
-    while first[slot] >= 0 and grams[first[slot]] != grams[place]:
+    slot = (grams[index] ^ (grams[index] >> np.uint64(32))) & np.uint64(len(first) - 1)
+    while first[slot] >= 0 and grams[first[slot]] != grams[index]:
         slot = (slot + np.uint64(1)) & np.uint64(len(first) - 1)
     return slot
 
@@ -133,10 +133,10 @@ def gopher_quality(config: Quality) -> Filter:
     def filter_document(document: Document) -> str | None:  # noqa: PLR0911 - one return per rule
         text = document.text
         words = words_of(text)
-        count, spoken = len(words.hashes), words.lengths[words.kinds & SYMBOL == 0]
-        if not config.min_words <= len(spoken) <= config.max_words:
-            return "too few words" if len(spoken) < config.min_words else "too many words"
-        if not 3 <= spoken.sum() / max(1, len(spoken)) <= 10:
+        count, word_lengths = len(words.hashes), words.lengths[words.kinds & SYMBOL == 0]
+        if not config.min_words <= len(word_lengths) <= config.max_words:
+            return "too few words" if len(word_lengths) < config.min_words else "too many words"
+        if not 3 <= word_lengths.sum() / max(1, len(word_lengths)) <= 10:
             return "mean word length"
         if max(text.count("#"), text.count("...") + text.count("…")) > 0.1 * count:
             return "symbols per word"

@@ -33,26 +33,26 @@ def blocklist_files(path: str | None) -> list[Path]:
     """
     if path is None:
         return []
-    place = Path(path)
-    found = (
-        [place]
-        if place.is_file()
-        else sorted(file for name in ("domains", "urls") for file in place.rglob(name))
+    folder = Path(path)
+    files = (
+        [folder]
+        if folder.is_file()
+        else sorted(file for name in ("domains", "urls") for file in folder.rglob(name))
     )
-    if not found:
+    if not files:
         raise MissingInput(
             f"data.blocklist = {path!r} is neither a file with a domain or URL a line nor a folder "
             "with files named 'domains'"
             " and 'urls'"
         )
-    return found
+    return files
 
 
 def write_blocklist(path: str | None, target: Path) -> None:
     """Write the sorted hashes of the built-in list and the user's. Raises MissingInput, or BadInput with the
     line's number.
     """
-    found = []
+    lists = []
     for file in (_BUILT_IN, *blocklist_files(path)):
         text = np.memmap(file, np.uint8, "r") if file.stat().st_size else np.zeros(0, np.uint8)
         hashes, bad_line = _hash_lines(text)
@@ -61,8 +61,8 @@ def write_blocklist(path: str | None, target: Path) -> None:
             raise BadInput(
                 f"{file}, line {bad_line}: {line[:40]!r} is neither a domain such as pills.example nor a URL"
             )
-        found.append(hashes)
-    np.save(target, distinct(np.concatenate(found)), allow_pickle=False)
+        lists.append(hashes)
+    np.save(target, distinct(np.concatenate(lists)), allow_pickle=False)
 
 
 def _hash(entry: str) -> int:
@@ -89,8 +89,8 @@ def _skip(data, start, end, word):
     """Where the text goes on behind `word`, if it begins with it."""
     if end - start < len(word):
         return start
-    for place in range(len(word)):
-        if _lower(data[start + place]) != word[place]:
+    for index in range(len(word)):
+        if _lower(data[start + index]) != word[index]:
             return start
     return start + len(word)
 
@@ -109,9 +109,9 @@ def _hash_lines(data):
         while stop < len(data) and data[stop] != _FEED:
             stop += 1
         end, stop = stop, stop + 1
-        for place in range(start, end):
-            if data[place] == 35:  # a comment
-                end = place
+        for index in range(start, end):
+            if data[index] == 35:  # a comment
+                end = index
                 break
         while start < end and data[start] <= 32:
             start += 1
@@ -122,8 +122,8 @@ def _hash_lines(data):
         start = _skip(data, start, end, _WWW)
         if start == end:
             continue
-        for place in range(start, end):
-            byte = _lower(data[place])
+        for index in range(start, end):
+            byte = _lower(data[index])
             if byte == 47:
                 break
             letter = 97 <= byte <= 122 or 48 <= byte <= 57 or byte >= 128
@@ -151,8 +151,8 @@ def blocked_url(url: str, blocklist: np.ndarray) -> str | None:
     names = [".".join(labels[start:]) for start in range(len(labels))]
     names += _addresses(url, host)
     hashes = np.array([_hash(name) for name in names], np.uint64)
-    places = np.minimum(np.searchsorted(blocklist, hashes), len(blocklist) - 1)
-    for name, hit in zip(names, blocklist[places] == hashes, strict=True):
+    indices = np.minimum(np.searchsorted(blocklist, hashes), len(blocklist) - 1)
+    for name, hit in zip(names, blocklist[indices] == hashes, strict=True):
         if hit:
             return f"URL {name}" if "/" in name else f"domain {name}"
     words = re.split(r"[^a-z0-9]+", unquote(url).lower())
@@ -163,7 +163,7 @@ def _addresses(url: str, host: str) -> list[str]:
     """The URL as a list has it, and every folder above it: an entry blocks what lies below."""
     path = _SCHEME.sub("", url).partition("/")[2].split("#")[0].lower()
     steps = path.split("?")[0].strip("/").split("/")
-    found = (
-        [f"{host}/{'/'.join(steps[: place + 1])}" for place in range(min(len(steps), 8))] if steps[0] else []
+    addresses = (
+        [f"{host}/{'/'.join(steps[: count + 1])}" for count in range(min(len(steps), 8))] if steps[0] else []
     )
-    return [*found, f"{host}/{path.rstrip('/')}"] if "?" in path else found
+    return [*addresses, f"{host}/{path.rstrip('/')}"] if "?" in path else addresses

@@ -101,8 +101,8 @@ def words_of(text: str) -> Words:
     global _pieces  # noqa: PLW0603 - the pieces of this process
     if len(_pieces) > _MOST_PIECES:
         _pieces = _Pieces()
-    found = text.split()
-    chosen = np.fromiter(map(_pieces.__getitem__, found), np.int64, len(found))
+    pieces = text.split()
+    chosen = np.fromiter(map(_pieces.__getitem__, pieces), np.int64, len(pieces))
     numbers = _gather(chosen, np.frombuffer(_pieces.ends, np.int64), np.frombuffer(_pieces.numbers, np.int32))
     words = _pieces.vocabulary
     return Words(
@@ -118,13 +118,13 @@ def _gather(pieces, ends, numbers):
     count = 0
     for piece in pieces:
         count += ends[piece + 1] - ends[piece]
-    found = np.empty(count, np.int64)
+    result = np.empty(count, np.int64)
     row = 0
     for piece in pieces:
-        for place in range(ends[piece], ends[piece + 1]):
-            found[row] = numbers[place]
+        for index in range(ends[piece], ends[piece + 1]):
+            result[row] = numbers[index]
             row += 1
-    return found
+    return result
 
 
 def count_sentences(text: str) -> int:
@@ -173,15 +173,15 @@ def cut(piece: str) -> tuple[str, ...]:
         if piece[0] in _SINGLE:
             before.append(piece[0])
             piece = piece[1:]
-        elif found := _PREFIX.match(piece) if piece[0] not in _LETTERS else None:
-            before.append(found[0])
-            piece = piece[found.end() :]
+        elif hit := _PREFIX.match(piece) if piece[0] not in _LETTERS else None:
+            before.append(hit[0])
+            piece = piece[hit.end() :]
         elif piece[-1] in _SINGLE:
             after.append(piece[-1])
             piece = piece[:-1]
-        elif found := _SUFFIX.search(piece, _last(piece)) if _may_end(piece) else None:
-            after.append(found[0])
-            piece = piece[: found.start()]
+        elif hit := _SUFFIX.search(piece, _last(piece)) if _may_end(piece) else None:
+            after.append(hit[0])
+            piece = piece[: hit.start()]
         else:
             break
     if (
@@ -191,9 +191,9 @@ def cut(piece: str) -> tuple[str, ...]:
         and not ("." in piece and _URL.fullmatch(piece))
     ):
         place = 0
-        for found in _INFIX.finditer(piece):
-            before += [*_contracted(piece[place : found.start()]), found[0]]
-            place = found.end()
+        for hit in _INFIX.finditer(piece):
+            before += [*_contracted(piece[place : hit.start()]), hit[0]]
+            place = hit.end()
         piece = piece[place:]
     words = (*before, *_contracted(piece), *reversed(after))
     return _with_faces(words) if ")" in words and ":" in words else words
@@ -211,13 +211,13 @@ def _with_faces(words: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _last(piece: str) -> int:
-    """Where the earliest end may begin: ends are at most four characters, or dots. The rules would try every place."""
+    """Where the earliest end may begin: ends are at most four characters, or dots. The rules would try all."""
     return max(0, len(piece.rstrip(".")) - 4)
 
 
 def _may_end(piece: str) -> bool:
     """Whether something may come off the end: told from the last characters, since the rules "
-    "themselves try every place."""
+    "themselves try every position."""
     last = piece[-1]
     if last not in _LETTERS:
         return True
@@ -233,8 +233,8 @@ def _is_whole(piece: str) -> bool:
 
 def _contracted(word: str) -> tuple[str, ...]:
     """don't -> do n't; im -> i m, as spaCy's exceptions have it."""
-    if found := _CONTRACTION.fullmatch(word) if "'" in word or "’" in word else None:
-        return (found[1], found[2])
+    if match := _CONTRACTION.fullmatch(word) if "'" in word or "’" in word else None:
+        return (match[1], match[2])
     if word in ("im", "Im"):
         return (word[0], "m")
     if word in ("cannot", "Cannot"):

@@ -30,9 +30,9 @@ def local_copy(source: str, folder: Path) -> Iterator[Path]:
         return
     import fsspec
 
-    place = folder / f"fetched-{zlib.crc32(source.encode()):08x}"
-    place.mkdir(exist_ok=True)
-    copy = place / source.rstrip("/").rsplit("/", 1)[-1]
+    target = folder / f"fetched-{zlib.crc32(source.encode()):08x}"
+    target.mkdir(exist_ok=True)
+    copy = target / source.rstrip("/").rsplit("/", 1)[-1]
     try:
         for left in reversed(range(_TRIES)):
             try:
@@ -48,7 +48,7 @@ def local_copy(source: str, folder: Path) -> Iterator[Path]:
                     ) from None
         yield copy
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(target, ignore_errors=True)
 
 
 def read_input(path: Path, max_page_bytes: int, warn: Callable[[str], None]) -> Iterator[Page]:

@@ -41,9 +41,9 @@ class Truth(msgspec.Struct, kw_only=True):
     main_text: str | None = None
 
 
-def word_f1(found: str, wanted: str) -> float:
+def word_f1(extracted: str, truth: str) -> float:
     """F1 of two bags of words."""
-    left, right = Counter(found.split()), Counter(wanted.split())
+    left, right = Counter(extracted.split()), Counter(truth.split())
     return 2 * (left & right).total() / max(1, left.total() + right.total())
 
 
@@ -82,11 +82,11 @@ class Scores:
         for number, step in enumerate(STEPS):
             earlier = set(STEPS[:number]) | ({"extraction"} if number > 1 else set())
             here = [row for id_, row in self.truth.items() if self.step.get(id_) not in earlier]
-            wanted = {row.record_id for row in here if row.removed_by == step}
-            found = {row.record_id for row in here if self.step.get(row.record_id) == step}
-            steps[step] = _ratios(len(wanted & found), len(found), len(wanted)) | {
-                "missed": [self.truth[id_].url for id_ in sorted(wanted - found)[:5]],
-                "wrong": [self.truth[id_].url for id_ in sorted(found - wanted)[:5]],
+            expected = {row.record_id for row in here if row.removed_by == step}
+            removed = {row.record_id for row in here if self.step.get(row.record_id) == step}
+            steps[step] = _ratios(len(expected & removed), len(removed), len(expected)) | {
+                "missed": [self.truth[id_].url for id_ in sorted(expected - removed)[:5]],
+                "wrong": [self.truth[id_].url for id_ in sorted(removed - expected)[:5]],
             }
         steps["duplicate"] = self._duplicates()
         return {
@@ -103,11 +103,11 @@ class Scores:
         for id_, row in self.truth.items():
             if row.cluster is not None and self.step.get(id_) not in gone_before:
                 clusters[row.cluster].append(id_)
-        wanted = hits = 0
+        expected = hits = 0
         missed: list[str] = []
         for members in clusters.values():
             lost = sum(self.step.get(id_) == "duplicate" for id_ in members)
-            wanted += len(members) - 1
+            expected += len(members) - 1
             hits += min(lost, len(members) - 1)
             if lost < len(members) - 1:
                 missed += [self.truth[id_].url for id_ in members if self.step.get(id_) != "duplicate"][1:]
@@ -128,12 +128,12 @@ class Scores:
                 natural += 1
             else:
                 wrong.append(f"{mine.url} = {other.url}")
-        found = right + len(wrong)
+        removed = right + len(wrong)
         return {
-            "precision": _ratio(right, found),
-            "recall": _ratio(hits, wanted),
-            "found": found,
-            "expected": wanted,
+            "precision": _ratio(right, removed),
+            "recall": _ratio(hits, expected),
+            "found": removed,
+            "expected": expected,
             "natural": natural,
             "missed": missed[:5],
             "wrong": wrong[:5],
@@ -144,10 +144,10 @@ def _ratio(part: int, whole: int) -> float:
     return round(part / whole, 4) if whole else 1.0
 
 
-def _ratios(right: int, found: int, wanted: int) -> dict[str, float | int]:
+def _ratios(right: int, removed: int, expected: int) -> dict[str, float | int]:
     return {
-        "precision": _ratio(right, found),
-        "recall": _ratio(right, wanted),
-        "found": found,
-        "expected": wanted,
+        "precision": _ratio(right, removed),
+        "recall": _ratio(right, expected),
+        "found": removed,
+        "expected": expected,
     }
