@@ -79,7 +79,7 @@ def test_too_little_text_makes_a_smaller_vocabulary_and_says_so(tmp_path):
         (recipe.Tokenizer(vocab_size=200), "need 264"),
         (recipe.Tokenizer(include="/nowhere/"), "no document's URL matches tokenizer.include"),
         (recipe.Tokenizer(pattern="gpt5"), "no split pattern is called 'gpt5'"),
-        (recipe.Tokenizer(pattern="(a"), "split pattern '\\(a' is no regular expression"),
+        (recipe.Tokenizer(pattern="(a"), "split pattern '\\(a' is not a regular expression"),
         (recipe.Tokenizer(include="("), "tokenizer.include = .* no regular expression"),
         (recipe.Tokenizer(train_bytes=10), "no document fits tokenizer.train_bytes"),
     ],
@@ -101,6 +101,6 @@ def test_a_share_of_the_documents_is_spread_evenly_and_never_above_the_limit(siz
 def test_only_documents_whose_url_matches_are_learned_from(tmp_path):
     texts = ["zebra " * 50 if number % 2 == 0 else "quokka " * 50 for number in range(60)]
     train_stage(job(tmp_path, texts, recipe.Tokenizer(vocab_size=280, include="/odd/")))
-    words = Tokenizer.load(tmp_path / "out").words
+    words = Tokenizer.load(tmp_path / "out").vocab
     assert b" quokka" in words
     assert b"zebra" not in words

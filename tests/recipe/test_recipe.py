@@ -70,7 +70,7 @@ def test_a_wrong_overlay_is_named_with_its_file(tmp_path):
     overlay.write_text("[pretrain")
     with pytest.raises(BadRecipe, match="is not TOML"):
         load_recipe("small", [overlay])
-    with pytest.raises(BadRecipe, match="is not there"):
+    with pytest.raises(BadRecipe, match="does not exist"):
         load_recipe("small", [tmp_path / "absent.toml"])
 
 

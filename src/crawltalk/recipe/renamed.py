@@ -1,4 +1,4 @@
-"""Fields that have another name now. An old name is refused, and the error says the new one."""
+"""Fields that were renamed. An old name is refused, and the error gives the new one."""
 
 RENAMED: dict[str, str] = {
     "machine.engine": "machine.executor",

@@ -18,22 +18,20 @@ with [\\r\\n].
 """
 _NAMES = ("OTHER", "LETTER", "NUMBER", "MARK", "UPPER", "LOWER", "SPACE", "NEWLINE")
 _WITHOUT_CASE = np.array([OTHER, LETTER, NUMBER, OTHER, LETTER, LETTER, SPACE, NEWLINE], np.uint8)
-"""What they are to the patterns of GPT-2 and GPT-4."""
+"""The classes of the patterns of GPT-2 and GPT-4, by class."""
 LONG = np.uint64(1 << 63)
 intrinsic: Any = extending.intrinsic
-"""What it makes is called with the arguments behind the first one, which type checkers do not know."""
+"""Its functions are called without the first argument, which type checkers do not know."""
 _FIRST, SHORT = 8, 15
 """Bytes of the first number of a key, and of both."""
 _FIRST_BYTES = np.array([(1 << 8 * min(size, 8)) - 1 for size in range(16)], np.uint64)
 _SECOND_BYTES = np.array([(1 << 8 * max(size - 8, 0)) - 1 for size in range(16)], np.uint64)
 WINDOW, STEP = 64, 61
-"""Bytes that `chunk_starts` looks at, and of which it says something."""
+"""Bytes that `chunk_starts` reads, and bytes that it decides."""
 
 
 def classes(by: Splitter) -> np.ndarray:
-    """The class of each code point. Shape (0x110000,), uint8. Made at the first call: before threads ask for
-    it.
-    """
+    """The class of each code point. Shape (0x110000,), uint8. Call it once before threads need it."""
     return _classes(by.family == O200K_FAMILY)
 
 
@@ -308,9 +306,9 @@ def chunk_starts(data, position, rule):
     """Of the 64 bytes from `position` on, one bit for each that begins a chunk, and one for each where that
     cannot be told, or where a chunk may end that begins before it.
 
-    This looks one byte ahead and two back, so that it says nothing of the first two bytes and the last one.
-    What it tells is what the patterns say of ASCII, without contractions and, where digits stand in threes,
-    long numbers.
+    The bits depend on one byte ahead and two back, so those of the first two bytes and the last one are not
+    valid. They follow the patterns for ASCII, without contractions and, where digits are grouped in threes,
+    without long numbers.
     """
     family, digits = rule
     upper, lower = _among(data, position, 65, 26), _among(data, position, 97, 26)

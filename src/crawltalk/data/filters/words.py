@@ -79,7 +79,7 @@ class _Vocabulary(dict[str, int]):
 
 
 class _Pieces(dict[str, int]):
-    """Piece -> its number, cut when first asked for. The words of piece n are `numbers[ends[n] : ends[n + 1]]`."""
+    """Piece -> its number; cut at its first lookup. The words of piece n are `numbers[ends[n] : ends[n + 1]]`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class _Pieces(dict[str, int]):
 _pieces = _Pieces()
 
 
-@lru_cache(maxsize=4)  # the filters ask for the same text in turn
+@lru_cache(maxsize=4)  # the filters get the same text one after the other
 def words_of(text: str) -> Words:
     """The words and marks of a text."""
     global _pieces  # noqa: PLW0603 - the pieces of this process
@@ -163,9 +163,9 @@ def cut(piece: str) -> tuple[str, ...]:
     plain = mark in ",;:!?" or (mark == "." and len(stem) > 1 and stem[-1].islower())
     if (
         plain and stem.isascii() and stem.isalpha() and piece not in _SPECIAL
-    ):  # the most frequent case, told quickly
+    ):  # the most frequent case, decided quickly
         return (*_contracted(stem), mark)
-    if len(piece) > 1000:  # no word; the rules would look at each end a thousand times
+    if len(piece) > 1000:  # not a word; the rules would examine each end a thousand times
         return (piece,)
     before: list[str] = []
     after: list[str] = []
@@ -211,13 +211,14 @@ def _with_faces(words: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _last(piece: str) -> int:
-    """Where the earliest end may begin: ends are at most four characters, or dots. The rules would try all."""
+    """The first position where an ending may begin, so that the rules need not try all: endings are at most four
+    characters, or dots.
+    """
     return max(0, len(piece.rstrip(".")) - 4)
 
 
 def _may_end(piece: str) -> bool:
-    """Whether something may come off the end: told from the last characters, since the rules "
-    "themselves try every position."""
+    """Whether something may come off the end, judged by the last characters: the rules try every position."""
     last = piece[-1]
     if last not in _LETTERS:
         return True

@@ -1,10 +1,10 @@
-"""How right the data stage was, where the crawl brings a truth.jsonl that says what each page really is.
+"""How right the data stage was, if the crawl has a truth.jsonl that says what each page really is.
 
-For each step, among the pages that reached it: recall = dropped here of those that should be, precision =
-should be of those dropped here. For duplicates it is counted per cluster: a cluster of n pages should lose n
-- 1, and one that loses all n has lost one too many. Two articles that are alike by themselves (Jaccard
-similarity of their n-grams >= `SAME`) are a duplicate too, whatever the file says; they count for precision,
-not for recall.
+For each step, among the pages that reached it: recall is the share of the pages that should be dropped here that
+were dropped; precision is the share of the dropped pages that should be. Duplicates are counted per cluster: a
+cluster of n pages should lose n - 1, and one that loses all n has lost one too many. Two articles that are
+similar by themselves (Jaccard similarity of their n-grams >= `SAME`) are duplicates too, although the file does
+not list them; they count for precision, not for recall.
 """
 
 from collections import Counter, defaultdict
@@ -32,7 +32,7 @@ class Truth(msgspec.Struct, kw_only=True):
     removed_by: str | None = None
     """The step that should drop it, or None."""
     cluster: str | int | None = None
-    """Pages of one cluster say the same."""
+    """Pages of one cluster have the same content."""
     original: str | None = None
     title: str | None = None
     topic: str | None = None
@@ -59,13 +59,13 @@ class Scores:
         self.leaks: list[str] = []
 
     def removed(self, page: Removed, twin: str | None = None) -> None:
-        """A page that went; `twin` is the id of the document that stayed in its place."""
+        """Add a dropped page. `twin` is the id of the document that was kept instead of a duplicate."""
         self.step[page.id] = page.step
         if twin is not None:
             self.twins[page.id] = twin
 
     def kept(self, document: Document) -> None:
-        """A document that stayed."""
+        """Add a document that was kept."""
         row = self.truth.get(document.id)
         if row is None:
             return
