@@ -235,7 +235,7 @@ def test_damaged_models_of_llama2c_are_refused(tmp_path):
     for content, message in (
         (data[:20], "too short"),
         (data[:-4], "its header says 1,056,540"),
-        (b"\0" * 40, "no model of llama2.c"),
+        (b"\0" * 40, "not a model of llama2.c"),
         (data, r"no tok\*\.bin"),
     ):
         (tmp_path / "x.bin").write_bytes(content)

@@ -182,7 +182,7 @@ def build_stages(
     existing = (Path(target) / "recipe.toml").exists()
     if not existing and "/" in target and not target.endswith(".toml"):
         raise BadRecipe(
-            f"{target} is no run (it has no recipe.toml); start one with: crawltalk run small --out {target}"
+            f"{target} is not a run (it has no recipe.toml); start one with: crawltalk run small --out {target}"
         )
     run = RunFolder(out or (target if existing else Path("runs") / Path(target).stem))
     source: str | Path = Path(target) / "recipe.toml" if existing else target
