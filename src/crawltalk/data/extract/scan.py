@@ -43,15 +43,16 @@ _ELEMENTS = {
     "option optgroup": BLOCK | ITEM | NEVER,
     "body html": BLOCK,
     "a": LINK,
-    "abbr b bdi bdo big cite code data dfn del em font i ins kbd label mark q s samp small span strike strong sub sup time tt "
-    "u var": 0,
+    "abbr b bdi bdo big cite code data dfn del em font i ins kbd label mark q s samp small span strike strong "
+    "sub sup time tt u var": 0,
 }
 _ANNOUNCING = """
-cookie cookies consent gdpr nav navbar navi navigation menu submenu sidebar breadcrumb breadcrumbs footer banner share shares
-sharing sharedaddy social related recommended recommendations newsletter subscribe subscription promo advert advertisement
-advertising sponsored sponsor comment comments commentlist disqus pagination pager popup modal overlay toolbar skip login signup
-byline tags copyright outbrain taboola teaser teasers print rating search complementary contentinfo tablist alertdialog dialog
-widget meta author date caption footnotes references
+cookie cookies consent gdpr nav navbar navi navigation menu submenu sidebar breadcrumb breadcrumbs footer
+banner share shares sharing sharedaddy social related recommended recommendations newsletter subscribe
+subscription promo advert advertisement advertising sponsored sponsor comment comments commentlist disqus
+pagination pager popup modal overlay toolbar skip login signup byline tags copyright outbrain taboola teaser
+teasers print rating search complementary contentinfo tablist alertdialog dialog widget meta author date
+caption footnotes references
 """
 """Words in class names, ids and roles that announce something else than content."""
 
