@@ -15,7 +15,7 @@ import rustbpe
 from crawltalk.bench.tokenizer import read_texts
 from crawltalk.tokenizer import train
 from crawltalk.tokenizer.patterns import splitter
-from crawltalk.tokenizer.tokenizer import SPECIALS
+from crawltalk.tokenizer.tokenizer import SPECIAL_TOKENS
 
 SIZES = 4_096, 32_768, 100_257
 
@@ -27,7 +27,7 @@ def main(path: Path) -> None:
         known = splitter(name)
         assert known is not None
         for size in SIZES:
-            ours = list(train(texts, size + len(SPECIALS), name, threads=2).words)
+            ours = list(train(texts, size + len(SPECIAL_TOKENS), name, threads=2).vocab)
             peer = rustbpe.Tokenizer()  # pyrefly: ignore[missing-attribute]
             peer.train_from_iterator(iter(texts), size, pattern=known.pattern)
             theirs = [bytes(word) for word, _ in sorted(peer.get_mergeable_ranks(), key=lambda row: row[1])]

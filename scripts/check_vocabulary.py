@@ -78,9 +78,9 @@ def check(path: Path, texts: list[str], count: int) -> dict[str, Any]:
     made, (name, encode) = Tokenizer.load(path), judge(path)
     rng = random.Random(0)
     words = [word for text in texts[:100] for word in text[:10_000].split(" ")]
-    control = set(made.specials.values())
-    strings = list(fuzz(count, list(made.specials), words, rng))
-    row: dict[str, Any] = {"vocabulary": str(path), "size": made.size, "judge": name}
+    control = set(made.special_tokens.values())
+    strings = list(fuzz(count, list(made.special_tokens), words, rng))
+    row: dict[str, Any] = {"vocabulary": str(path), "size": made.vocab_size, "judge": name}
     for kind, group in (("fuzz", strings), ("texts", list(pieces(texts)))):
         bulk = [ids.tolist() for ids in made.encode_batch(group)]
         differ = [

@@ -246,7 +246,7 @@ def test_the_page_of_tokens_stands_alone_and_holds_the_vocabulary(nano):
     held = json.loads(
         page[page.index("\nstart(document, ") + len("\nstart(document, ") : page.rindex(");</script>")]
     )
-    assert len(held["vocabularies"][0]["words"]) == Tokenizer.load(nano / "tokenizer").size - 8
+    assert len(held["vocabularies"][0]["words"]) == Tokenizer.load(nano / "tokenizer").vocab_size - 8
     assert page.count("</script>") == 1
 
 

@@ -27,13 +27,15 @@ from crawltalk.chat.messages import (
 from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import BadInput
 from crawltalk.tokenizer import Tokenizer, patterns, train
-from crawltalk.tokenizer.tokenizer import CALL_START, RESPONSE_START, SPECIALS
+from crawltalk.tokenizer.tokenizer import CALL_START, RESPONSE_START, SPECIAL_TOKENS
 from support.conversations import CALLING, CALLS, PLAIN, TOOLS, as_rows
 from support.tokenizers import TEXT
 
 tricky = st.one_of(
     st.text(max_size=60),
-    st.lists(st.sampled_from([*SPECIALS, " ", "\n", "123", "é", "🙂", "the"]), max_size=12).map("".join),
+    st.lists(st.sampled_from([*SPECIAL_TOKENS, " ", "\n", "123", "é", "🙂", "the"]), max_size=12).map(
+        "".join
+    ),
 )
 
 
@@ -137,7 +139,7 @@ def test_the_loss_counts_what_the_assistant_writes(kind):
 @settings(deadline=None)
 def test_a_text_cannot_open_or_end_a_turn_a_call_or_a_result(text, answer):
     chat = renderer("ours")
-    names = {index: name for name, index in chat.tokenizer.specials.items()}
+    names = {index: name for name, index in chat.tokenizer.special_tokens.items()}
     messages = [
         Message("user", text),
         Message("assistant", text, tool_calls=CALLS[:1]),
@@ -155,8 +157,10 @@ def test_a_text_cannot_open_or_end_a_turn_a_call_or_a_result(text, answer):
 
 def test_control_tokens_of_tools_may_be_ordinary_ones_as_in_qwens_vocabulary_or_missing():
     words = tokenizer().words | {CALL_START.encode(): 2000}
-    qwen = ChatRenderer(Tokenizer(words, tokenizer().merges, patterns.GPT4, tokenizer().specials), CHATML)
-    del qwen.tokenizer.specials[CALL_START], qwen.tokenizer.specials[RESPONSE_START]
+    qwen = ChatRenderer(
+        Tokenizer(words, tokenizer().merges, patterns.GPT4, tokenizer().special_tokens), CHATML
+    )
+    del qwen.tokenizer.special_tokens[CALL_START], qwen.tokenizer.special_tokens[RESPONSE_START]
     ids = qwen.encode_chat([Message("assistant", CALL_START, tool_calls=CALLS[:1]), Message("tool", "x")])
     assert ids.count(2000) == 1
     assert qwen.tokenizer.decode(ids).count(CALL_START) == 2
@@ -183,6 +187,7 @@ def test_plain_dicts_are_messages_and_what_is_no_message_is_named():
         ({"role": "judge", "content": "Hi"}, "message 2: .*judge"),
         ({"role": "user", "content": "Hi", "contnet": ""}, "message 2: .*contnet"),
         ({"role": "assistant", "tool_calls": ["time"]}, "message 2: .*tool_calls"),
+        ({"role": "assistant", "content": "", "tool_calls": 5}, "message 2: .*tool_calls"),
         ("Hi", "message 2: "),
     ):
         with pytest.raises(BadInput, match=message) as error:

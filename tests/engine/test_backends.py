@@ -25,13 +25,20 @@ from support.models import GPT2, LLAMA, QWEN, SPEEDRUN, random_model
 
 pytestmark = pytest.mark.skipif(not any(map(shutil.which, COMPILERS)), reason="no C++ compiler is installed")
 
-SIZES = {"width": 64, "heads": 4, "head_dim": 16, "mlp": 112, "context": 96, "vocab_size": TOKENIZER.size}
+SIZES = {
+    "width": 64,
+    "heads": 4,
+    "head_dim": 16,
+    "mlp": 112,
+    "context": 96,
+    "vocab_size": TOKENIZER.vocab_size,
+}
 SHAPES = {
     shape.family: replace(shape, **SIZES, kv_heads=4 if shape.family == "gpt2" else 2)
     for shape in (QWEN, LLAMA, GPT2)
 }
 WIDE = Shape(
-    vocab_size=TOKENIZER.size, layers=2, width=128, heads=2, kv_heads=1, head_dim=64, mlp=96, context=96
+    vocab_size=TOKENIZER.vocab_size, layers=2, width=128, heads=2, kv_heads=1, head_dim=64, mlp=96, context=96
 )
 TOLERANCE = {"float32": 2e-5, "bfloat16": 0.06, "int8": 0.1}
 """Of logits, relative to the largest."""

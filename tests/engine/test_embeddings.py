@@ -128,7 +128,7 @@ def test_embeddings_that_do_not_fit_are_refused():
     for wrong in (three[:, 1:], three.astype(np.float64), three[0]):
         with pytest.raises(BadInput, match=r"reads float32 of shape \[positions, 32\]"):
             engine.request([1] * 5, SAMPLING, embeddings=[PromptEmbeddings(0, wrong)])
-    speedrun = Engine(random_model(replace(SPEEDRUN, vocab_size=TOKENIZER.size)), TOKENIZER)
+    speedrun = Engine(random_model(replace(SPEEDRUN, vocab_size=TOKENIZER.vocab_size)), TOKENIZER)
     with pytest.raises(BadInput, match="speedrun read tokens only"):
         speedrun.request([1] * 5, SAMPLING, embeddings=[PromptEmbeddings(0, three)])
 

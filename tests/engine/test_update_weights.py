@@ -19,7 +19,14 @@ SAME_BITS = BACKENDS | {"torch": partial(TorchBackend, batch_invariant=True)}
 """Backends whose results do not depend on the batch, nor on what is cached."""
 GREEDY = Sampling(temperature=0.0, max_tokens=8, logprobs=0)
 PROMPTS = [[7] * 35, [7] * 33 + [3, 4], [1, 2]]
-SIZES = {"width": 32, "heads": 2, "head_dim": 16, "mlp": 48, "context": 48, "vocab_size": TOKENIZER.size}
+SIZES = {
+    "width": 32,
+    "heads": 2,
+    "head_dim": 16,
+    "mlp": 48,
+    "context": 48,
+    "vocab_size": TOKENIZER.vocab_size,
+}
 
 
 def replies(engine: Engine) -> list[list[tuple[int, float | None]]]:

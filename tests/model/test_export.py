@@ -40,7 +40,7 @@ def shape_of(family: Family, **changes: Any) -> Shape:
         "head_dim": 16,
         "mlp": 96,
     }
-    return Shape(family=family, **({"vocab_size": TOKENIZER.size, "context": 64} | sizes | changes))
+    return Shape(family=family, **({"vocab_size": TOKENIZER.vocab_size, "context": 64} | sizes | changes))
 
 
 def save_random(folder: Path, shape: Shape, tokenizer: Tokenizer = TOKENIZER) -> None:
@@ -100,7 +100,7 @@ def test_llama_cpp_says_what_our_model_says(tmp_path, family, tied):
 
 def test_llama_cpp_writes_a_conversation_as_we_do(tmp_path):
     chat = ChatRenderer(TOKENIZER)
-    save_model(random_model(shape_of("qwen3")), tmp_path, eos=TOKENIZER.specials["<|im_end|>"])
+    save_model(random_model(shape_of("qwen3")), tmp_path, eos=TOKENIZER.special_tokens["<|im_end|>"])
     chat.save(tmp_path)
     export_gguf(tmp_path, tmp_path / "model.gguf", "f32")
     peer = LlamaCpp(tmp_path / "model.gguf")
@@ -131,7 +131,7 @@ def strings() -> list[str]:
 @pytest.mark.parametrize("pattern", ["gpt2", "gpt2-digits", "gpt4", "gpt4-digits", "o200k"])
 def test_llama_cpp_cuts_text_as_we_do(tmp_path, pattern):
     tokenizer = train([TEXT, *strings()], 600, pattern)
-    save_random(tmp_path, shape_of("qwen3", vocab_size=tokenizer.size), tokenizer)
+    save_random(tmp_path, shape_of("qwen3", vocab_size=tokenizer.vocab_size), tokenizer)
     export_gguf(tmp_path, tmp_path / "model.gguf", "f32")
     peer = LlamaCpp(tmp_path / "model.gguf")
     for text in strings():
@@ -179,7 +179,7 @@ def test_what_is_exported_is_what_is_imported(tmp_path):
     assert first.shape == second.shape
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
     tokenizer = Tokenizer.load(tmp_path / "again")
-    assert tokenizer.words == TOKENIZER.words and tokenizer.specials == TOKENIZER.specials
+    assert tokenizer.vocab == TOKENIZER.vocab and tokenizer.special_tokens == TOKENIZER.special_tokens
     assert tokenizer.merges == TOKENIZER.merges and tokenizer.pattern == GPT4
 
 
@@ -211,7 +211,7 @@ def test_what_llama_cpp_does_not_compute_is_refused(tmp_path):
     }
     config["rope_scaling"]["original_max_position_embeddings"] = 32
     (scaled / "config.json").write_text(json.dumps(config))
-    save_random(pattern, shape_of("qwen3", vocab_size=unknown.size), unknown)
+    save_random(pattern, shape_of("qwen3", vocab_size=unknown.vocab_size), unknown)
     assert splitter(unknown.pattern) is None
     for folder, message in (
         (speedrun, "family speedrun"),

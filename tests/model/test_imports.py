@@ -219,9 +219,12 @@ def test_a_model_of_llama2c_says_what_it_says_there(tmp_path):
     # what `run stories260K.bin -z tok512.bin -t 0 -n 200` prints, but for the blank in front and the last
     # token
     assert engine.tokenizer.decode(ids) == (
-        " Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she saw a big, red"
-        " ball. She wanted to play with it, but it was too high.\nLily's mom said, \"Lily, let's go to the park.\" Lily was sad and"
-        " didn't know what to do. She said, \"I want to play with your ball, but I can't find it.\"\nLily was sad and didn't know"
+        " Once upon a time, there was a little girl named Lily. She loved to play outside in the "
+        "park. One day, she saw a big, red"
+        " ball. She wanted to play with it, but it was too high.\nLily's mom said, \"Lily, let's go "
+        'to the park." Lily was sad and'
+        " didn't know what to do. She said, \"I want to play with your ball, but I can't find "
+        "it.\"\nLily was sad and didn't know"
         " what to do. She said, \"I'm sorry, Lily. I didn't know what to do.\"\nLily didn't want to help her mom, so"
     )
 

@@ -15,7 +15,7 @@ from crawltalk.pretraining.tokenizer import spread
 from crawltalk.pretraining.tokenizer import tokenizer as train_stage
 from crawltalk.run.stage import Job, Progress
 from crawltalk.tokenizer import Tokenizer
-from crawltalk.tokenizer.tokenizer import SPECIALS
+from crawltalk.tokenizer.tokenizer import SPECIAL_TOKENS
 from support.tokenizers import TEXT as SHORT
 
 TEXT = SHORT * 2
@@ -53,9 +53,11 @@ PAGES = [f"{start} {TEXT[start : start + 500]}" for start in range(0, 8000, 200)
 def test_the_stage_learns_a_vocabulary_of_the_asked_size(tmp_path):
     metrics = train_stage(job(tmp_path, PAGES, recipe.Tokenizer(vocab_size=400)))
     result = Tokenizer.load(tmp_path / "out")
-    assert metrics["vocab_size"] == result.size == 400
-    assert metrics["merges"] == len(result.merges) == 400 - 256 - len(SPECIALS)
-    assert [result.specials[name] for name in SPECIALS] == list(range(400 - len(SPECIALS), 400))
+    assert metrics["vocab_size"] == result.vocab_size == 400
+    assert metrics["merges"] == len(result.merges) == 400 - 256 - len(SPECIAL_TOKENS)
+    assert [result.special_tokens[name] for name in SPECIAL_TOKENS] == list(
+        range(400 - len(SPECIAL_TOKENS), 400)
+    )
     held_out = PAGES[::20]
     ids = sum(len(result.encode(text)) for text in held_out)
     assert metrics["bytes_per_token"] == round(sum(len(text.encode()) for text in held_out) / ids, 3)

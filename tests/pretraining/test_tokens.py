@@ -381,7 +381,7 @@ def test_the_index_says_what_it_must(built):
     index = json.loads((built[0] / "index.json").read_text())
     assert (index["dtype"], index["vocab_size"], index["eot"]) == (
         "uint16",
-        vocabulary().size,
+        vocabulary().vocab_size,
         vocabulary().eot,
     )
     assert index["train"]["files"][0]["name"] == "train-00000.bin"

@@ -44,7 +44,7 @@ def make_index(folder: Path, documents: Sequence[Sequence[int]], dtype: str = "u
     entries = ((name, np.array(ids), len(ids)) for name, ids in zip(names, documents, strict=True))
     train = shards.write_split(tokens, "train", entries, TOKENIZER.eot, dtype)
     val = shards.write_split(tokens, "val", [], TOKENIZER.eot, dtype)
-    size = TOKENIZER.size
+    size = TOKENIZER.vocab_size
     shards.write_index(
         tokens, shards.Index(dtype=dtype, vocab_size=size, eot=TOKENIZER.eot, train=train, val=val)
     )

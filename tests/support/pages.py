@@ -21,12 +21,15 @@ SAMPLES = Path(__file__).parents[3] / "shared" / "data" / "warc_samples"
 LEAD = (
     "Dysprosium\n"
     "Chemical element with atomic number 66\n"
-    "Dysprosium is a chemical element; it has symbol Dy and atomic number 66. It is a rare-earth element in the "
-    "lanthanide series with a metallic silver luster. Dysprosium is never found in nature as a free element, though, "
-    "like other lanthanides, it is found in various minerals, such as xenotime. Naturally occurring dysprosium is composed of "
-    "seven isotopes, the most abundant of which is the isotope with mass number 164.\n"
-    "Dysprosium was first identified in 1886 by Paul Emile Lecoq de Boisbaudran, but it was not isolated in pure form "
-    "until the development of ion-exchange techniques in the 1950s."
+    "Dysprosium is a chemical element; it has symbol Dy and atomic number 66. It is a rare-earth "
+    "element in the lanthanide"
+    " series with a metallic silver luster. Dysprosium is never found in nature as a free element, though, like other"
+    " lanthanides, it is found in various minerals, such as xenotime. Naturally occurring dysprosium "
+    "is composed of seven"
+    " isotopes, the most abundant of which is the isotope with mass number 164.\n"
+    "Dysprosium was first identified in 1886 by Paul Emile Lecoq de Boisbaudran, but it was not "
+    "isolated in pure form until"
+    " the development of ion-exchange techniques in the 1950s."
 )
 
 """What a normal page of the sample looks like: title, description, one or two paragraphs."""
@@ -134,17 +137,16 @@ def sentences(seed: int, count: int = 8) -> str:
 def write_warc(
     path: Path, pages: list[tuple[str, bytes]], headers: dict[str, list[tuple[str, str]]] | None = None
 ) -> None:
-    """A WARC file, gzipped by record; `headers` overrides the HTTP headers of single URLs; record ids follow from
-    the order.
-    """
+    """A WARC file, gzipped by record; `headers` overrides the HTTP headers of single URLs; record "
+    "ids follow from the place."""
     with open(path, "wb") as file:
         for number, (url, body) in enumerate(pages):
             fields = (headers or {}).get(url, [("Content-Type", "text/html; charset=utf-8")])
             http = "HTTP/1.1 200 OK\r\n" + "".join(f"{name}: {value}\r\n" for name, value in fields) + "\r\n"
             block = http.encode() + body
             head = (
-                f"WARC/1.0\r\nWARC-Type: response\r\nWARC-Record-ID: <urn:uuid:{path.stem}-{number}>\r\n"
-                f"WARC-Target-URI: {url}\r\n"
+                "WARC/1.0\r\nWARC-Type: response\r\nWARC-Record-ID: "
+                f"<urn:uuid:{path.stem}-{number}>\r\nWARC-Target-URI: {url}\r\n"
                 "WARC-Date: 2024-05-01T12:00:00Z\r\nContent-Type: application/http; msgtype=response\r\n"
                 f"Content-Length: {len(block)}\r\n\r\n"
             )
@@ -221,8 +223,8 @@ def small_crawl(folder: Path) -> Path:
 
 
 FRENCH = (
-    "Dans cette région, les habitants racontent encore que la rivière protégeait autrefois "
-    "le château contre les armées."
+    "Dans cette région, les habitants racontent encore "
+    "que la rivière protégeait autrefois le château contre les armées."
 )
 
 

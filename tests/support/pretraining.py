@@ -40,7 +40,7 @@ def write_inputs(folder: Path, texts: list[str] = TEXTS) -> dict[str, Path]:
     (folder / "tokens").mkdir(parents=True)
     train = write_split(folder / "tokens", "train", rows[:-10], tokenizer.eot, "uint16")
     val = write_split(folder / "tokens", "val", rows[-10:], tokenizer.eot, "uint16")
-    index = Index(dtype="uint16", vocab_size=tokenizer.size, eot=tokenizer.eot, train=train, val=val)
+    index = Index(dtype="uint16", vocab_size=tokenizer.vocab_size, eot=tokenizer.eot, train=train, val=val)
     write_index(folder / "tokens", index)
     return {"tokens": folder / "tokens", "tokenizer": folder / "tokenizer"}
 

@@ -20,10 +20,17 @@ from support.models import random_model
 
 TOKENIZER = Tokenizer.trained([(116, 104), (256, 101)])
 SHAPE = Shape(
-    vocab_size=TOKENIZER.size, layers=2, width=32, heads=2, kv_heads=1, head_dim=16, mlp=48, context=2048
+    vocab_size=TOKENIZER.vocab_size,
+    layers=2,
+    width=32,
+    heads=2,
+    kv_heads=1,
+    head_dim=16,
+    mlp=48,
+    context=2048,
 )
 MODEL = random_model(SHAPE)
-NEVER = {str(token): -100.0 for token in TOKENIZER.specials.values()}
+NEVER = {str(token): -100.0 for token in TOKENIZER.special_tokens.values()}
 """A bias against every control token: the reply goes on to its limit."""
 HELLO = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}]}
 

@@ -181,7 +181,7 @@ def test_merges_are_those_of_rustbpe(pattern):
 
 def test_training_takes_a_size_and_a_pattern_and_refuses_what_is_too_small():
     made = train([TEXT], 400, "gpt2")
-    assert (made.size, made.pattern) == (400, GPT2)
+    assert (made.vocab_size, made.pattern) == (400, GPT2)
     assert made.decode(made.encode(TEXT)) == TEXT
     own = train([TEXT], 300, r"\S+|\s+")
     assert own.decode(own.encode(TEXT)) == TEXT
@@ -199,7 +199,7 @@ def trained(pattern: str) -> Tokenizer:
 @settings(deadline=None)
 def test_bulk_encoding_is_that_of_tiktoken(pattern, texts, threads):
     made = trained(pattern)
-    judge = tiktoken.Encoding("judge", pat_str=made.pattern, mergeable_ranks=made.words, special_tokens={})
+    judge = tiktoken.Encoding("judge", pat_str=made.pattern, mergeable_ranks=made.vocab, special_tokens={})
     assert [ids.tolist() for ids in made.encode_batch(texts, threads)] == [
         judge.encode_ordinary(text) for text in texts
     ]
@@ -209,7 +209,7 @@ def test_bulk_encoding_is_that_of_tiktoken(pattern, texts, threads):
 @settings(deadline=None)
 def test_long_chunks_are_merged_as_short_ones_are(chunk):
     made = train(["abba aab baab abab bbb aaaa " * 3], 290)
-    judge = tiktoken.Encoding("judge", pat_str=made.pattern, mergeable_ranks=made.words, special_tokens={})
+    judge = tiktoken.Encoding("judge", pat_str=made.pattern, mergeable_ranks=made.vocab, special_tokens={})
     assert made.encode_batch([chunk])[0].tolist() == judge.encode_ordinary(chunk)
 
 

@@ -19,7 +19,7 @@ from crawltalk.tokenizer import Tokenizer, patterns
 from crawltalk.tokenizer.alphabet import to_bytes, to_text
 from crawltalk.tokenizer.bpe import learn_merges
 from crawltalk.tokenizer.count import Chunks, count_chunks
-from crawltalk.tokenizer.tokenizer import SPECIALS
+from crawltalk.tokenizer.tokenizer import SPECIAL_TOKENS
 from crawltalk.verbs.tokens import tokens as show_tokens
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -30,7 +30,9 @@ TEXT = (
 tricky = st.one_of(
     st.text(max_size=60),
     st.lists(
-        st.sampled_from([*SPECIALS, " ", "  ", "\n", "'s", "123", "a1", "é", "🙂", "\t\n ", "the", "\r\n"]),
+        st.sampled_from(
+            [*SPECIAL_TOKENS, " ", "  ", "\n", "'s", "123", "a1", "é", "🙂", "\t\n ", "the", "\r\n"]
+        ),
         max_size=12,
     ).map("".join),
 )
@@ -86,7 +88,7 @@ def test_merges_of_real_text_are_those_of_a_naive_trainer():
 def test_decoding_undoes_encoding_and_text_never_becomes_a_control_token(text):
     ids = tokenizer().encode(text)
     assert tokenizer().decode(ids) == text
-    assert not set(ids) & set(tokenizer().specials.values())
+    assert not set(ids) & set(tokenizer().special_tokens.values())
 
 
 @given(tricky)
@@ -129,10 +131,10 @@ def test_a_stream_never_cuts_a_character(data):
 def test_a_saved_tokenizer_loads_as_itself(tmp_path):
     tokenizer().save(tmp_path)
     again = Tokenizer.load(tmp_path)
-    assert (again.words, again.merges, again.specials, again.pattern) == (
+    assert (again.words, again.merges, again.special_tokens, again.pattern) == (
         tokenizer().words,
         tokenizer().merges,
-        tokenizer().specials,
+        tokenizer().special_tokens,
         tokenizer().pattern,
     )
     assert again.eot == tokenizer().eot
@@ -217,7 +219,7 @@ def test_very_long_runs_encode_and_decode(text):
 
 def test_bytes_without_a_token_are_left_out_and_the_rest_is_kept():
     words = {word: index for word, index in tokenizer().words.items() if word != b"\x04"}
-    poor = Tokenizer(words, tokenizer().merges, patterns.GPT4, tokenizer().specials)
+    poor = Tokenizer(words, tokenizer().merges, patterns.GPT4, tokenizer().special_tokens)
     assert poor.decode(poor.encode("the \x04thing\x04")) == "the thing"
     assert poor.encode("the thing") == tokenizer().encode("the thing")
 

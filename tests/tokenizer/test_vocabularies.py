@@ -13,7 +13,7 @@ from crawltalk.chat.messages import Message
 from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import BadInput, MissingInput
 from crawltalk.tokenizer import Tokenizer, files, train
-from crawltalk.tokenizer.tokenizer import SPECIALS
+from crawltalk.tokenizer.tokenizer import SPECIAL_TOKENS
 from support.tokenizers import SHARED, TEXT, tricky
 
 LLAMA3 = SHARED / "tok_llama3" / "tokenizer.model"
@@ -33,12 +33,12 @@ def llama3() -> tuple[Tokenizer, tiktoken.Encoding]:
 @needs_llama3
 def test_a_list_of_ranks_is_read_with_the_control_tokens_that_it_does_not_name(llama3):
     made, judge = llama3
-    assert made.size == 128_256
-    assert made.specials["<|eot_id|>"] == 128_009
+    assert made.vocab_size == 128_256
+    assert made.special_tokens["<|eot_id|>"] == 128_009
     assert made.encode(TEXT) == made.encode_batch([TEXT])[0].tolist() == judge.encode_ordinary(TEXT)
     chat = ChatRenderer(made)
     assert chat.encode_chat([Message("user", "Hi <|eot_id|>")]).count(128_009) == 1
-    assert chat.stop_ids == {made.specials["<|end_of_text|>"], made.specials["<|eot_id|>"]}
+    assert chat.stop_ids == {made.special_tokens["<|end_of_text|>"], made.special_tokens["<|eot_id|>"]}
 
 
 @needs_llama3
@@ -69,12 +69,12 @@ def test_our_own_list_of_ranks_gives_the_same_ids_in_tiktoken(tmp_path):
 
 def test_control_tokens_may_leave_gaps_as_gpt4s_do(tmp_path):
     made = train([TEXT], 500)
-    last = made.size + 20
+    last = made.vocab_size + 20
     Tokenizer(
-        made.words, made.merges, made.pattern, {"<|endoftext|>": len(made.words) + 1, "<|last|>": last}
+        made.vocab, made.merges, made.pattern, {"<|endoftext|>": len(made.vocab) + 1, "<|last|>": last}
     ).save(tmp_path)
     again = Tokenizer.load(tmp_path)
-    assert again.size == last + 1
+    assert again.vocab_size == last + 1
     assert again.encode(TEXT) == made.encode(TEXT)
 
 
@@ -160,7 +160,7 @@ def test_text_is_composed_first_where_the_vocabulary_asks_for_it(tmp_path):
 
 def test_known_control_tokens_leave_no_room_for_two_meanings():
     for count, known in files.KNOWN.items():
-        assert len(set(known.specials.values())) == len(known.specials)
-        assert min(known.specials.values()) >= count
-    assert len(files.KNOWN[128_000].specials) == 256
-    assert len(SPECIALS) == 8
+        assert len(set(known.special_tokens.values())) == len(known.special_tokens)
+        assert min(known.special_tokens.values()) >= count
+    assert len(files.KNOWN[128_000].special_tokens) == 256
+    assert len(SPECIAL_TOKENS) == 8

@@ -20,7 +20,7 @@ from crawltalk.retrieval.stage import index
 from crawltalk.retrieval.trace import TraceIndex
 from crawltalk.run.stage import Job, Progress
 from crawltalk.tokenizer import Tokenizer
-from crawltalk.tokenizer.tokenizer import SPECIALS
+from crawltalk.tokenizer.tokenizer import SPECIAL_TOKENS
 
 TOKENS, DOCUMENT, ANSWER = 10_000_000, 500, 300
 """Of the shards, of each document and of the answer."""
@@ -59,12 +59,12 @@ def trace(runs: int) -> Iterator[dict[str, Any]]:
 def pair_tokenizer(size: int) -> Tokenizer:
     """A vocabulary of so many tokens without training: bytes, pairs of bytes, control tokens."""
     pairs = ((left, right) for left in range(256) for right in range(256))
-    return Tokenizer.trained(list(islice(pairs, size - 256 - len(SPECIALS))))
+    return Tokenizer.trained(list(islice(pairs, size - 256 - len(SPECIAL_TOKENS))))
 
 
 def _zipf(rng: np.random.Generator, count: int) -> np.ndarray:
     """Ids by Zipf's law, the most frequent one about 1 in 11, as words are."""
-    ordinary = VOCABULARY - len(SPECIALS)
+    ordinary = VOCABULARY - len(SPECIAL_TOKENS)
     weights = 1 / np.arange(1, ordinary + 1)
     return rng.choice(ordinary, count, p=weights / weights.sum())
 
@@ -76,7 +76,8 @@ def _write_shards(folder: Path, rng: np.random.Generator) -> Tokenizer:
     train = write_split(folder, "train", documents, tokenizer.eot, "uint16")
     val = write_split(folder, "val", [], tokenizer.eot, "uint16")
     write_index(
-        folder, Index(dtype="uint16", vocab_size=tokenizer.size, eot=tokenizer.eot, train=train, val=val)
+        folder,
+        Index(dtype="uint16", vocab_size=tokenizer.vocab_size, eot=tokenizer.eot, train=train, val=val),
     )
     rows = (
         Placement(

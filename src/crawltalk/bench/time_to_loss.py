@@ -147,7 +147,8 @@ def prepare(text: str | Path, folder: str | Path) -> None:
         for name, part in (("train", rows[:-cut]), ("val", rows[-cut:]))
     )
     write_index(
-        folder, Index(dtype="uint16", vocab_size=tokenizer.size, eot=tokenizer.eot, train=train, val=val)
+        folder,
+        Index(dtype="uint16", vocab_size=tokenizer.vocab_size, eot=tokenizer.eot, train=train, val=val),
     )
 
 

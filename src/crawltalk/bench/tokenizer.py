@@ -128,9 +128,9 @@ def _train(side: str, texts: list[bytes], size: int, pattern: str, times: int) -
     strings = [f"{copy} " * (times > 1) + text.decode() for copy in range(times) for text in texts]
     if side == "ours":
         from crawltalk.tokenizer.bpe import train
-        from crawltalk.tokenizer.tokenizer import SPECIALS
+        from crawltalk.tokenizer.tokenizer import SPECIAL_TOKENS
 
-        return lambda: list(train(strings, size + len(SPECIALS), pattern, threads=THREADS).words)
+        return lambda: list(train(strings, size + len(SPECIAL_TOKENS), pattern, threads=THREADS).vocab)
     if side == "rustbpe":
         import rustbpe
 
@@ -180,7 +180,7 @@ def _code(task: str, side: str, texts: list[bytes], vocabulary: Path) -> Call:
     if side == "tiktoken":
         import tiktoken
 
-        peer = tiktoken.Encoding("peer", pat_str=made.pattern, mergeable_ranks=made.words, special_tokens={})
+        peer = tiktoken.Encoding("peer", pat_str=made.pattern, mergeable_ranks=made.vocab, special_tokens={})
         if task == "encode":
             return lambda: peer.encode_ordinary_batch(strings, num_threads=1)
         ids = peer.encode_ordinary_batch(strings, num_threads=1)

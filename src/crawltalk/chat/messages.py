@@ -103,9 +103,9 @@ def as_messages(messages: Iterable[MessageLike]) -> list[Message]:
 
 def _from_dict(given: Any, index: int) -> Message:
     """`content` may be None beside calls, as OpenAI has it, and arguments an object, as Hugging Face has them."""
-    if isinstance(given, Mapping) and given.get("tool_calls"):
-        given = {**given, "content": given.get("content") or ""}
-        given["tool_calls"] = [_with_json_arguments(call) for call in given["tool_calls"]]
+    if isinstance(given, Mapping) and isinstance(calls := given.get("tool_calls"), list):
+        calls = [_with_json_arguments(call) for call in calls]
+        given = {**given, "content": given.get("content") or "", "tool_calls": calls}
     try:
         return msgspec.convert(given, Message)
     except msgspec.ValidationError as error:

@@ -33,8 +33,8 @@ class ChatRenderer:
     def __init__(self, tokenizer: Tokenizer, format: ChatFormat | None = None) -> None:
         """`format` None: the one that the vocabulary's control tokens are made for, if any."""
         self.tokenizer = tokenizer
-        self.format = format if format is not None else detect(tokenizer.specials)
-        end = {tokenizer.specials[self.format.end]} if self.format is not None else set()
+        self.format = format if format is not None else detect(tokenizer.special_tokens)
+        end = {tokenizer.special_tokens[self.format.end]} if self.format is not None else set()
         self.stop_ids = frozenset({tokenizer.eot, *end})
         """What ends a reply."""
 
@@ -42,7 +42,7 @@ class ChatRenderer:
     def load(cls, path: str | Path) -> "ChatRenderer":
         """From a model's folder, or from whatever else `Tokenizer.load` reads. Raises as it does."""
         path, tokenizer = Path(path), Tokenizer.load(path)
-        return cls(tokenizer, load_format(path if path.is_dir() else path.parent, tokenizer.specials))
+        return cls(tokenizer, load_format(path if path.is_dir() else path.parent, tokenizer.special_tokens))
 
     def save(self, folder: str | Path) -> None:
         """Write the tokenizer's files, with the chat template in tokenizer_config.json."""
@@ -64,7 +64,7 @@ class ChatRenderer:
         message.
         """
         chat, messages = self._chat(), as_messages(messages)
-        ids = [self.tokenizer.specials[chat.begin]] if chat.begin is not None else []
+        ids = [self.tokenizer.special_tokens[chat.begin]] if chat.begin is not None else []
         loss_mask = [False] * len(ids)
         for role, pieces in _turns(chat, messages, tools):
             head, content, after = self._turn(chat, role, pieces)
@@ -137,8 +137,8 @@ class ChatRenderer:
 
     def _control_id(self, name: str) -> int | None:
         """Qwen's vocabularies have `<tool_call>` among the ordinary tokens."""
-        index = self.tokenizer.specials.get(name)
-        return index if index is not None else self.tokenizer.words.get(name.encode())
+        index = self.tokenizer.special_tokens.get(name)
+        return index if index is not None else self.tokenizer.vocab.get(name.encode())
 
 
 _Turn = tuple[str, list[str]]

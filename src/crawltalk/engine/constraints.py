@@ -27,8 +27,8 @@ class Vocabulary:
 
         self.bos_token_id = None
         self.eos_token_id = tokenizer.eot
-        self.special_token_ids = sorted(tokenizer.specials.values())
-        self.tokens = [tokenizer.word(index) for index in range(tokenizer.size)]
+        self.special_token_ids = sorted(tokenizer.special_tokens.values())
+        self.tokens = [tokenizer.word(index) for index in range(tokenizer.vocab_size)]
         self._encode = tokenizer.encode
         self.library = LLTokenizer(TokenizerWrapper(self), eos_token=sorted(stop_ids))
 

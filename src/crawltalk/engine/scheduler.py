@@ -140,8 +140,10 @@ class Scheduler:
     def _schedule(self) -> dict[Sequence, int]:
         """Sequence -> rows of the next step, those that decode first."""
         plan: dict[Sequence, int] = {}
-        decodes = [sequence for sequence in self.running if sequence.decodes]
-        prefills = [sequence for sequence in self.running if not sequence.decodes]
+        decodes: list[Sequence] = []
+        prefills: list[Sequence] = []
+        for sequence in self.running:
+            (decodes if sequence.decodes else prefills).append(sequence)
         room = max(_MIN_PREFILL_TOKENS, MAX_NUM_BATCHED_TOKENS - len(decodes))
         for sequence in decodes:
             if sequence.slot >= 0 and self._allocate(sequence, 1, plan):

@@ -114,8 +114,8 @@ def _add_tokenizer(writer: gguf.GGUFWriter, chat: ChatRenderer, shape: Shape, fo
     pre = next((name for name, pattern in PATTERNS.items() if pattern == tokenizer.pattern), None)
     if pre is None:
         raise BadInput(f"{folder} cuts text by a pattern that llama.cpp does not know: {tokenizer.pattern}")
-    words = {index: (to_text(word), _NORMAL) for word, index in tokenizer.words.items()}
-    words |= {index: (name, CONTROL) for name, index in tokenizer.specials.items()}
+    words = {index: (to_text(word), _NORMAL) for word, index in tokenizer.vocab.items()}
+    words |= {index: (name, CONTROL) for name, index in tokenizer.special_tokens.items()}
     listed = [words.get(index, (f"[PAD{index}]", _UNUSED)) for index in range(shape.vocab_size)]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(pre)
@@ -123,11 +123,11 @@ def _add_tokenizer(writer: gguf.GGUFWriter, chat: ChatRenderer, shape: Shape, fo
     writer.add_token_types([kind for _, kind in listed])
     writer.add_token_merges([f"{to_text(left)} {to_text(right)}" for left, right in tokenizer.merges])
     ends, begin = _ends(folder)
-    talks = chat.format is not None and tokenizer.specials[chat.format.end] in ends
+    talks = chat.format is not None and tokenizer.special_tokens[chat.format.end] in ends
     writer.add_bos_token_id(tokenizer.eot if begin is None else begin)
     writer.add_add_bos_token(not talks)
     if chat.format is not None and talks:
-        writer.add_eos_token_id(tokenizer.specials[chat.format.end])
+        writer.add_eos_token_id(tokenizer.special_tokens[chat.format.end])
         writer.add_chat_template(chat.format.template())
     else:
         writer.add_eos_token_id(tokenizer.eot)

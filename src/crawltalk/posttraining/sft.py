@@ -60,6 +60,6 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
         return metrics
     assert chat.format is not None
     chat.save(job.out)
-    save_model(model, job.out, eos=chat.tokenizer.specials[chat.format.end])
+    save_model(model, job.out, eos=chat.tokenizer.special_tokens[chat.format.end])
     learned = sum(sum(mask) for _, mask in rows)
     return {"conversations": len(conversations), "assistant_tokens": learned, **metrics}

@@ -36,17 +36,18 @@ def pretrain(job: Job[recipe.Pretrain]) -> Metrics:
     chat = ChatRenderer.load(job.inputs["tokenizer"])
     tokenizer = chat.tokenizer
     train, validation = TokenShards(job.inputs["tokens"], "train"), TokenShards(job.inputs["tokens"], "val")
-    if train.index.vocab_size != tokenizer.size:
+    if train.index.vocab_size != tokenizer.vocab_size:
         raise BadInput(
             f"{job.inputs['tokens']} was made with a vocabulary of {train.index.vocab_size}, "
-            f"{job.inputs['tokenizer']} has {tokenizer.size}; build both again with: crawltalk tokenizer"
+            f"{job.inputs['tokenizer']} has {tokenizer.vocab_size}; build both again with: crawltalk tokenizer"
         )
     if len(train) < config.model.context + 1:
         raise BadInput(
             f"{job.inputs['tokens']} has {len(train)} training tokens, fewer than one window of "
-            f"{config.model.context}; give more documents (--tokens.include, --crawl.source) or a shorter --pretrain.model.context"
+            f"{config.model.context}; give more documents (--tokens.include, --crawl.source) or a "
+            "shorter --pretrain.model.context"
         )
-    model = Transformer(shape_of(config.model, tokenizer.size))
+    model = Transformer(shape_of(config.model, tokenizer.vocab_size))
     model.initialize(job.seed)
     if config.save_keep < 1:
         raise BadInput(f"pretrain.save_keep is {config.save_keep}; keep at least 1 checkpoint to resume from")
@@ -98,7 +99,7 @@ def pretrain(job: Job[recipe.Pretrain]) -> Metrics:
     save_model(model, job.out, eos=tokenizer.eot, bos=None)
     tokens = steps * rows * config.model.context
     peak = ranks.world * matmul_peak(getattr(torch, str(metrics["dtype"])), ranks.device(job.machine.device))
-    flops = training_flops(config.model, tokenizer.size, 1) * float(metrics["tokens_per_second"])
+    flops = training_flops(config.model, tokenizer.vocab_size, 1) * float(metrics["tokens_per_second"])
     return {
         "val_bpb": evaluations[-1]["val_bpb"],
         **metrics,

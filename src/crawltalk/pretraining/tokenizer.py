@@ -46,7 +46,8 @@ def tokenizer(job: Job[recipe.Tokenizer]) -> Metrics:
     chunks = count_chunks(training, config.pattern, threads=threads, max_chunks=config.max_chunks)
     if chunks.error:
         job.progress.warn(
-            f"more than tokenizer.max_chunks = {config.max_chunks:,} different words: rare ones were given up, and the counts"
+            f"more than tokenizer.max_chunks = {config.max_chunks:,} different words: rare ones were "
+            "given up, and the counts"
             f" of others may be too low by {chunks.error:,}"
         )
     known = splitter(config.pattern)
@@ -55,7 +56,8 @@ def tokenizer(job: Job[recipe.Tokenizer]) -> Metrics:
     )
     if len(learned) < merges:
         job.progress.warn(
-            f"the text has only {len(learned)} merges that occur {config.min_frequency} times, not {merges}: the vocabulary is"
+            f"the text has only {len(learned)} merges that occur {config.min_frequency} times, not "
+            f"{merges}: the vocabulary is"
             " smaller"
         )
     result = Tokenizer.trained(learned, known.pattern if known else config.pattern)
@@ -66,7 +68,7 @@ def tokenizer(job: Job[recipe.Tokenizer]) -> Metrics:
         measured += sum(len(text.encode()) for text in batch)
         encoded += sum(map(len, result.encode_batch(batch, threads)))
     return {
-        "vocab_size": result.size,
+        "vocab_size": result.vocab_size,
         "merges": len(learned),
         "chunks": len(chunks.counts),
         "train_bytes": bytes_,

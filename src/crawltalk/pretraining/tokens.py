@@ -50,7 +50,7 @@ def tokens(job: Job[recipe.Tokens]) -> Metrics:
             f"{roles['flagship']} documents can be flagships, and tokens.flagships is {job.config.flagships}"
         )
     write_jsonl(job.out / "documents.jsonl", placements)
-    dtype = "uint16" if tokenizer.size <= 2**16 else "uint32"
+    dtype = "uint16" if tokenizer.vocab_size <= 2**16 else "uint32"
     training = [index for index, placement in enumerate(placements) for _ in range(placement.repeats)]
     random.Random(job.seed).shuffle(training)
     validation = [index for index, placement in enumerate(placements) if placement.role == "validation"]
@@ -64,7 +64,7 @@ def tokens(job: Job[recipe.Tokens]) -> Metrics:
     train = write_split(job.out, "train", entries(training), tokenizer.eot, dtype)
     val = write_split(job.out, "val", entries(validation), tokenizer.eot, dtype)
     write_index(
-        job.out, Index(dtype=dtype, vocab_size=tokenizer.size, eot=tokenizer.eot, train=train, val=val)
+        job.out, Index(dtype=dtype, vocab_size=tokenizer.vocab_size, eot=tokenizer.eot, train=train, val=val)
     )
     return {
         "train_tokens": sum(file.tokens for file in train.files),

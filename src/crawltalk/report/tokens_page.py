@@ -85,7 +85,7 @@ def tokens_page(job: Job[recipe.Report]) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>crawltalk tokens</title><style>{style}</style></head><body><main><header><h1>What the model reads</h1>"
-        f"<p>{own.size:,} tokens, learned from this run's own documents.</p></header>{''.join(sections)}</main>"
+        f"<p>{own.vocab_size:,} tokens, learned from this run's own documents.</p></header>{''.join(sections)}</main>"
         f'<script type="module">{script}\nstart(document, {quoted});</script></body></html>\n'
     )
 
@@ -97,12 +97,12 @@ def _section(title: str, html: str) -> str:
 def as_json(name: str, tokenizer: Tokenizer) -> dict[str, Any]:
     """What the page's script needs of a vocabulary."""
     words = list(tokenizer.ranks)
-    ids = [tokenizer.words.get(word, -1) for word in words]
+    ids = [tokenizer.vocab.get(word, -1) for word in words]
     return {
         "name": name,
         "words": [to_text(word) for word in words],
         "ids": None if ids == list(range(len(ids))) else ids,
-        "specials": tokenizer.specials,
+        "specials": tokenizer.special_tokens,
         "pattern": js_pattern(tokenizer.pattern),
     }
 
@@ -151,8 +151,8 @@ def _glitches(tokenizer: Tokenizer, job: Job[recipe.Report]) -> str:
     them.
     """
     shards = TokenShards(job.inputs["tokens"], "train")
-    counts = emitted(shards, tokenizer.size)
-    ids = np.array(sorted(index for word, index in tokenizer.words.items() if len(word) > 1))
+    counts = emitted(shards, tokenizer.vocab_size)
+    ids = np.array(sorted(index for word, index in tokenizer.vocab.items() if len(word) > 1))
     rare = ids[counts[ids] <= _RARE]
     rows = [
         [int(index), tokenizer.decode([int(index)]), int(counts[index])]
@@ -161,8 +161,10 @@ def _glitches(tokenizer: Tokenizer, job: Job[recipe.Report]) -> str:
     columns = ["id", "token", "times in the training tokens"]
     weights = _embeddings(job.model("base"))
     line = (
-        f"{len(rare):,} of {len(ids):,} tokens that were merged occur at most {_RARE} times in the {len(shards):,} training tokens:"
-        " longer tokens have swallowed them. Their vectors were hardly trained, which is where odd behaviour comes from."
+        f"{len(rare):,} of {len(ids):,} tokens that were merged occur at most {_RARE} times in the "
+        f"{len(shards):,} training tokens:"
+        " longer tokens have swallowed them. Their vectors were hardly trained, which is where odd "
+        "behaviour comes from."
     )
     if weights is not None and len(rare):
         mean = weights.mean(0)
@@ -170,7 +172,8 @@ def _glitches(tokenizer: Tokenizer, job: Job[recipe.Report]) -> str:
         columns.append("distance of its vector from the mean")
         rows = [[*row, float(moved[row[0]])] for row in rows]
         usual = np.median(moved[ids[counts[ids] > _RARE]]) if len(rare) < len(ids) else 0.0
-        line += f" The median distance from the mean is {np.median(moved[rare]):.3g} for them, {usual:.3g} for the others."
+        median = np.median(moved[rare])
+        line += f" The median distance from the mean is {median:.3g} for them, {usual:.3g} for the others."
     return f'<p class="soft">{text(line)}</p>' + table(columns, rows[:_SHOWN])
 
 

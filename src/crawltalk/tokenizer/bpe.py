@@ -23,7 +23,7 @@ from crawltalk.core.errors import BadInput
 from crawltalk.tokenizer.count import Chunks, count_chunks
 from crawltalk.tokenizer.patterns import splitter
 from crawltalk.tokenizer.table import grown
-from crawltalk.tokenizer.tokenizer import SPECIALS, Tokenizer
+from crawltalk.tokenizer.tokenizer import SPECIAL_TOKENS, Tokenizer
 
 GAP = np.uint32(2**32 - 1)
 _MIXER = np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing, Knuth vol. 3, 6.4
@@ -66,7 +66,7 @@ def train(
 
 def merges_for(size: int) -> int:
     """How many merges a vocabulary of `size` tokens has. Raises BadInput if it is too small for any text."""
-    least = 256 + len(SPECIALS)
+    least = 256 + len(SPECIAL_TOKENS)
     if size < least:
         raise BadInput(
             f"a vocabulary of {size} tokens is too small: 256 bytes and the control tokens need {least}"

@@ -20,11 +20,11 @@ CONFIG = "tokenizer_config.json"
 class Parts(NamedTuple):
     """What a `Tokenizer` is made of, in the order of its constructor."""
 
-    words: Mapping[bytes, int]
+    vocab: Mapping[bytes, int]
     merges: Sequence[tuple[bytes, bytes]] | None
     """None: the ids are the order."""
     pattern: str
-    specials: Mapping[str, int]
+    special_tokens: Mapping[str, int]
     eot: int | None = None
     normal_form: Literal["NFC"] | None = None
 
@@ -33,7 +33,7 @@ class Known(NamedTuple):
     """What a list of ranks does not say of its vocabulary."""
 
     pattern: str
-    specials: Mapping[str, int]
+    special_tokens: Mapping[str, int]
 
 
 def _numbered(first: int, names: Iterable[str]) -> dict[str, int]:
@@ -132,7 +132,9 @@ def _from_json(path: Path) -> Parts:
     ):
         raise BadInput(f"{path} is {model.get('type')!r}; crawltalk reads byte-level BPE")
     added = {token["content"]: token["id"] for token in data.get("added_tokens", ())}
-    specials = {token["content"]: token["id"] for token in data.get("added_tokens", ()) if token["special"]}
+    special_tokens = {
+        token["content"]: token["id"] for token in data.get("added_tokens", ()) if token["special"]
+    }
     pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
     try:
         words = {to_bytes(text): index for text, index in model["vocab"].items() if text not in added}
@@ -140,7 +142,7 @@ def _from_json(path: Path) -> Parts:
     except (KeyError, ValueError) as error:
         raise BadInput(f"{path} is no byte-level BPE: it holds {error}") from None
     _check(path, words, merges, added)
-    words |= {name.encode(): index for name, index in added.items() if name not in specials}
+    words |= {name.encode(): index for name, index in added.items() if name not in special_tokens}
     kind = (data.get("normalizer") or {}).get("type")
     if kind not in (None, "NFC"):
         raise BadInput(f"{path} rewrites text before it cuts it ({kind}); crawltalk knows NFC alone")
@@ -148,7 +150,14 @@ def _from_json(path: Path) -> Parts:
     config = read_object(beside) if beside.exists() else {}
     eos = config.get("eos_token")
     eos = eos.get("content") if isinstance(eos, dict) else eos
-    return Parts(words, merges, _pattern(data.get("pre_tokenizer"), path), specials, specials.get(eos), kind)
+    return Parts(
+        words,
+        merges,
+        _pattern(data.get("pre_tokenizer"), path),
+        special_tokens,
+        special_tokens.get(eos),
+        kind,
+    )
 
 
 def _check(
@@ -211,13 +220,15 @@ def write(folder: Path, parts: Parts, more_config: Mapping[str, Any]) -> None:
         "invert": False,
     }
     level = {"add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-    vocab = {to_text(word): index for word, index in parts.words.items()} | dict(parts.specials)
+    vocab = {to_text(word): index for word, index in parts.vocab.items()} | dict(parts.special_tokens)
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     data: dict[str, Any] = {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [{"id": index, "content": name, **flags} for name, index in parts.specials.items()],
+        "added_tokens": [
+            {"id": index, "content": name, **flags} for name, index in parts.special_tokens.items()
+        ],
         "normalizer": {"type": parts.normal_form} if parts.normal_form else None,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, {"type": "ByteLevel", **level}]},
         "post_processor": None,
@@ -235,7 +246,7 @@ def write(folder: Path, parts: Parts, more_config: Mapping[str, Any]) -> None:
             "merges": [[to_text(left), to_text(right)] for left, right in merges],
         },
     }
-    name = next((name for name, index in parts.specials.items() if index == parts.eot), None)
+    name = next((name for name, index in parts.special_tokens.items() if index == parts.eot), None)
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,
@@ -244,8 +255,8 @@ def write(folder: Path, parts: Parts, more_config: Mapping[str, Any]) -> None:
         **more_config,
     }
     human = "".join(f"{to_text(left)} {to_text(right)}\n" for left, right in merges)
-    words = sorted(parts.words, key=parts.words.__getitem__)
-    if [parts.words[word] for word in words] == list(range(len(words))):
+    words = sorted(parts.vocab, key=parts.vocab.__getitem__)
+    if [parts.vocab[word] for word in words] == list(range(len(words))):
         ranks = b"".join(b"%s %d\n" % (base64.b64encode(word), rank) for rank, word in enumerate(words))
         write_atomically(folder / "tokenizer.tiktoken", ranks)
     write_atomically(folder / "merges.txt", human.encode())

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 END_OF_TEXT = "<|endoftext|>"
 CALL_START, CALL_END = "<tool_call>", "</tool_call>"
 RESPONSE_START, RESPONSE_END = "<tool_response>", "</tool_response>"
-SPECIALS = (
+SPECIAL_TOKENS = (
     *(END_OF_TEXT, "<|im_start|>", "<|im_sep|>", "<|im_end|>"),
     *(CALL_START, CALL_END, RESPONSE_START, RESPONSE_END),
 )
@@ -53,31 +53,31 @@ class Tokenizer:
 
     def __init__(
         self,
-        words: Mapping[bytes, int],
+        vocab: Mapping[bytes, int],
         merges: Sequence[tuple[bytes, bytes]] | None,
         pattern: str,
-        specials: Mapping[str, int],
+        special_tokens: Mapping[str, int],
         eot: int | None = None,
         normal_form: Literal["NFC"] | None = None,
     ) -> None:
-        """`words`: bytes -> id of every ordinary token; `merges` in order, None if the ids are it; `eot`: the
+        """`vocab`: bytes -> id of every ordinary token; `merges` in order, None if the ids are it; `eot`: the
         id that separates documents; `normal_form`: what text is brought into before it is cut.
         """
-        self.words, self.specials = dict(words), dict(specials)
+        self.vocab, self.special_tokens = dict(vocab), dict(special_tokens)
         self.pattern, self.normal_form = pattern, normal_form
-        self.size = 1 + max(*self.words.values(), *self.specials.values())
-        names = [name for name in (END_OF_TEXT, "<|end_of_text|>", "</s>") if name in self.specials]
-        self.eot = eot if eot is not None else self.specials[names[0]] if names else 0
-        self._bytes = {index: word for word, index in self.words.items()}
-        self._bytes |= {index: name.encode() for name, index in self.specials.items()}
+        self.vocab_size = 1 + max(*self.vocab.values(), *self.special_tokens.values())
+        names = [name for name in (END_OF_TEXT, "<|end_of_text|>", "</s>") if name in self.special_tokens]
+        self.eot = eot if eot is not None else self.special_tokens[names[0]] if names else 0
+        self._bytes = {index: word for word, index in self.vocab.items()}
+        self._bytes |= {index: name.encode() for name, index in self.special_tokens.items()}
         ranks = {bytes([value]): value for value in range(256)}
         for left, right in merges or ():
             ranks.setdefault(left + right, len(ranks))
-        rest = self.words if merges is not None else sorted(words, key=words.__getitem__)
+        rest = self.vocab if merges is not None else sorted(vocab, key=vocab.__getitem__)
         # where there are merges, these are tokens that none makes: they stand for whole chunks
         for word in rest:
             ranks.setdefault(word, len(ranks))
-        self._ids = np.array([self.words.get(word, ABSENT) for word in ranks], dtype=np.uint32)  # rank -> id
+        self._ids = np.array([self.vocab.get(word, ABSENT) for word in ranks], dtype=np.uint32)  # rank -> id
         self._has_all_bytes = bool((self._ids != ABSENT).all())
         if merges is not None:
             self.merges = list(merges)
@@ -114,9 +114,9 @@ class Tokenizer:
         words = [bytes([value]) for value in range(256)]
         for left, right in merges:
             words.append(words[left] + words[right])
-        specials = {name: len(words) + index for index, name in enumerate(SPECIALS)}
+        special_tokens = {name: len(words) + index for index, name in enumerate(SPECIAL_TOKENS)}
         pairs = [(words[left], words[right]) for left, right in merges]
-        return cls({word: index for index, word in enumerate(words)}, pairs, pattern, specials)
+        return cls({word: index for index, word in enumerate(words)}, pairs, pattern, special_tokens)
 
     @classmethod
     def from_parts(
@@ -124,13 +124,13 @@ class Tokenizer:
         vocab: Sequence[str],
         merges: Sequence[tuple[str, str]],
         pattern: str,
-        specials: Mapping[str, int],
+        special_tokens: Mapping[str, int],
         eot: int | None = None,
     ) -> "Tokenizer":
         """From a vocabulary in the printable alphabet, in the order of ids; control tokens may be part of it."""
-        words = {to_bytes(text): index for index, text in enumerate(vocab) if text not in specials}
+        words = {to_bytes(text): index for index, text in enumerate(vocab) if text not in special_tokens}
         pairs = [(to_bytes(left), to_bytes(right)) for left, right in merges]
-        return cls(words, pairs, pattern, specials, eot)
+        return cls(words, pairs, pattern, special_tokens, eot)
 
     def encode(self, text: str | bytes) -> list[int]:
         """Ids of ordinary tokens; never a control token, whatever the text holds.
@@ -155,7 +155,9 @@ class Tokenizer:
         """Raise UserError if `encode_batch` gives other ids than tiktoken for a text's beginning or a control
         token's name.
         """
-        strings = [text[: SHORT_TEXT - 1] for text in (*texts, *self.specials, " ".join(self.specials))]
+        strings = [
+            text[: SHORT_TEXT - 1] for text in (*texts, *self.special_tokens, " ".join(self.special_tokens))
+        ]
         for text, ids in zip(strings, self.encode_batch(strings), strict=True):
             if ids.tolist() != self.encode(text):
                 raise UserError(
@@ -215,7 +217,9 @@ class Tokenizer:
         """Write tokenizer.json and tokenizer_config.json, which `transformers` loads, merges.txt, for human
         eyes, and, where ids are ranks, tokenizer.tiktoken. `config`: more entries of tokenizer_config.json.
         """
-        parts = files.Parts(self.words, self.merges, self.pattern, self.specials, self.eot, self.normal_form)
+        parts = files.Parts(
+            self.vocab, self.merges, self.pattern, self.special_tokens, self.eot, self.normal_form
+        )
         files.write(Path(folder), parts, config or {})
 
     @classmethod

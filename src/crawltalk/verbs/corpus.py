@@ -181,7 +181,8 @@ def classifier(labels: Path, *, out: Path = Path("classifier.safetensors")) -> N
     train(rows).save(out)
     console.print(
         f"{out}: trained on {len(rows):,} texts. On {quality.texts:,} of them, left out: "
-        f"accuracy {quality.accuracy:.3f}, area under the curve {quality.auc:.3f}.\nnext: crawltalk data RUN --data.classifier {out}",
+        f"accuracy {quality.accuracy:.3f}, area under the curve {quality.auc:.3f}.\n"
+        f"next: crawltalk data RUN --data.classifier {out}",
         markup=False,
         soft_wrap=True,
     )

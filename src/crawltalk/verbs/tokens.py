@@ -33,7 +33,7 @@ def tokens(
     _show(tokenizer, text)
     for path in compare:
         other = Tokenizer.load(path)
-        console.print(f"\n{vocabulary_name(path)}: {other.size:,} tokens", style="bold")
+        console.print(f"\n{vocabulary_name(path)}: {other.vocab_size:,} tokens", style="bold")
         _show(other, text)
 
 

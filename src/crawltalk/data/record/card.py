@@ -65,7 +65,7 @@ near-duplicates; `signatures.npy` the MinHash bands, for comparing later crawls.
 - {record["pii"]["replaced"]:,} e-mail and public IP addresses were replaced; names and other personal data were not looked for.
 - The text belongs to its authors; the sites' terms apply. Most documents come from: {hosts or "none"}.
 - Whatever the web says is in here: errors, bias, offence. No page was read by a person.
-"""  # noqa: E501 - the lines of the card
+"""
 
 
 def _amount(row: dict[str, Any]) -> str:

@@ -181,8 +181,8 @@ class _Chat:
 
     def _logprob(self, token: Token) -> ContentLogprob:
         top = [_written(self.tokenizer.word(index), logprob) for index, logprob in token.top]
-        said = _written(token.text, token.logprob or 0.0)
-        return ContentLogprob(said.token, said.logprob, said.bytes, top)
+        chosen = _written(token.text, token.logprob or 0.0)
+        return ContentLogprob(chosen.token, chosen.logprob, chosen.bytes, top)
 
 
 def _delta(part: str | ToolCall, call_index: int) -> Delta:

@@ -26,8 +26,8 @@ def to_ids(engine: Engine, value: str | list[int], param: str) -> list[int]:
     """
     if isinstance(value, str):
         return [engine.tokenizer.eot, *engine.tokenizer.encode(value)]
-    if not value or max(value) >= engine.tokenizer.size:
+    if not value or max(value) >= engine.tokenizer.vocab_size:
         raise bad_request(
-            f"a list of tokens has one at least, and none above {engine.tokenizer.size - 1}", param
+            f"a list of tokens has one at least, and none above {engine.tokenizer.vocab_size - 1}", param
         )
     return value

@@ -209,12 +209,12 @@ class _Handlers:
             if request.messages is None
             else chat.encode_chat(request.messages, reply=True)
         )
-        names = {index: name for name, index in tokenizer.specials.items()}
+        names = {index: name for name, index in tokenizer.special_tokens.items()}
         rows = [
             {"id": index, "bytes": tokenizer.decode_bytes([index]).hex(), "control": names.get(index)}
             for index in ids
         ]
-        return {"tokens": rows, "size": tokenizer.size}
+        return {"tokens": rows, "size": tokenizer.vocab_size}
 
     def steps(self, request: TokensRequest) -> list[list[str]]:
         """How the tokenizer merges the first chunk of a text: its parts after each step, in hexadecimal digits."""
