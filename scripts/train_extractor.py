@@ -85,30 +85,33 @@ def label(source: gold.Gold, truth: str) -> Example | None:
     ]
     wanted = np.maximum(0, known).astype(np.float32)
     weight = np.array([min(6 * len(piece.split()), 400) ** 0.5 / 10 for piece in pieces], np.float32)
-    for place in range(count):
-        if not squeezed[place]:
-            wanted[place], weight[place] = 0, 0
-        elif known[place] < 0:  # "Share" is in many a main text
-            near = [*range(max(0, place - 6), place)][-3:] + [*range(place + 1, min(count, place + 7))][:3]
+    for position in range(count):
+        if not squeezed[position]:
+            wanted[position], weight[position] = 0, 0
+        elif known[position] < 0:  # "Share" is in many a main text
+            near = [*range(max(0, position - 6), position)][-3:] + [
+                *range(position + 1, min(count, position + 7))
+            ][:3]
             sure = [wanted[other] for other in near if squeezed[other] and known[other] >= 0]
-            wanted[place] = bool(sure) and np.mean(sure) > 0.5
-            weight[place] *= 0.3
-        if any(passage in pieces[place] for passage in source.keep):
-            wanted[place], weight[place] = 1, 3 * weight[place]
+            wanted[position] = bool(sure) and np.mean(sure) > 0.5
+            weight[position] *= 0.3
+        if any(passage in pieces[position] for passage in source.keep):
+            wanted[position], weight[position] = 1, 3 * weight[position]
         if any(
-            passage in pieces[place] and len(pieces[place]) < 8 * len(passage) + 80 for passage in source.drop
+            passage in pieces[position] and len(pieces[position]) < 8 * len(passage) + 80
+            for passage in source.drop
         ):
-            wanted[place], weight[place] = 0, 3 * weight[place]
+            wanted[position], weight[position] = 0, 3 * weight[position]
     return Example(source.name, page, html.decode(), wanted, weight + 0.001)
 
 
 def labelled(sources: Iterable[tuple[gold.Gold, str]], **facts: bool) -> list[Example]:
     """Examples of all pages that have text."""
-    found = [example for source, truth in sources if (example := label(source, truth))]
-    for example in found:
+    result = [example for source, truth in sources if (example := label(source, truth))]
+    for example in result:
         for name, value in facts.items():
             setattr(example, name, value)
-    return found
+    return result
 
 
 def sample_pages(folder: Path) -> list[tuple[gold.Gold, str]]:
@@ -178,10 +181,10 @@ def train(examples: Sequence[Example], teachers: int = TEACHERS) -> dict[str, An
             taught = torch.stack([network(rows)[:, 0] for network in networks]).mean(0).sigmoid()
         wanted = 0.7 * taught + 0.3 * wanted
     hidden, _, output = fit(rows, wanted, weight, teachers)
-    found = {"mean": mean, "scale": scale, "hidden": hidden.weight.T, "hidden_bias": hidden.bias}
-    found |= {"output": output.weight[0], "output_bias": output.bias}
+    result = {"mean": mean, "scale": scale, "hidden": hidden.weight.T, "hidden_bias": hidden.bias}
+    result |= {"output": output.weight[0], "output_bias": output.bias}
     return {"names": names} | {
-        name: np.round(value.detach().double().numpy(), 4).tolist() for name, value in found.items()
+        name: np.round(value.detach().double().numpy(), 4).tolist() for name, value in result.items()
     }
 
 
@@ -250,13 +253,15 @@ def main() -> None:
     print(f"{WEIGHTS}: {WEIGHTS.stat().st_size:,} bytes, {len(table['names'])} words")
     classifier = Classifier.of(table)
 
-    def found(html: bytes) -> str | None:
+    def result(html: bytes) -> str | None:
         page = scan(to_utf8(html))
         return main_text(page, classifier.probabilities(page)) if len(page.blocks) else None
 
     for folder in (flags.passages, flags.page_types, *([flags.articles] if flags.articles else [])):
         for known in gold.gold_sets(folder):
-            print(f"{known.name}: F1 {known.score(found):.4f} on {len(known.pages)} pages that did not teach")
+            print(
+                f"{known.name}: F1 {known.score(result):.4f} on {len(known.pages)} pages that did not teach"
+            )
 
 
 if __name__ == "__main__":

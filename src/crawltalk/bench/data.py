@@ -89,8 +89,8 @@ def parts(pages: Path, runs: int) -> list[dict[str, Any]]:
         mine = RMinHash(num_perm=config.bands * config.rows, seed=1)
         mine.update(
             [
-                " ".join(words[place : place + config.ngram])
-                for place in range(max(1, len(words) - config.ngram + 1))
+                " ".join(words[position : position + config.ngram])
+                for position in range(max(1, len(words) - config.ngram + 1))
             ]
         )
         return mine.digest()
@@ -282,16 +282,16 @@ def _run_ours(out: Path, source: str, workers: int, settings: dict[str, str]) ->
 def _write_warcs(bodies: list[bytes], folder: Path, count: int = 4) -> int:
     """Responses, dealt out over a few files; the number of pages."""
     folder.mkdir()
-    places = list(range(len(bodies)))
-    random.Random(0).shuffle(places)
+    positions = list(range(len(bodies)))
+    random.Random(0).shuffle(positions)
     for number in range(count):
         with open(folder / f"pages-{number}.warc.gz", "wb") as file:
-            for place in places[number::count]:
-                block = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n" + bodies[place]
+            for position in positions[number::count]:
+                block = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n" + bodies[position]
                 head = {
                     "WARC-Type": "response",
-                    "WARC-Record-ID": f"<urn:uuid:{uuid.UUID(int=place)}>",
-                    "WARC-Target-URI": f"https://site-{place % 97}.example/{place}.html",
+                    "WARC-Record-ID": f"<urn:uuid:{uuid.UUID(int=position)}>",
+                    "WARC-Target-URI": f"https://site-{position % 97}.example/{position}.html",
                     "WARC-Date": "2024-05-01T00:00:00Z",
                     "WARC-Identified-Payload-Type": "text/html",
                     "Content-Type": "application/http; msgtype=response",

@@ -49,9 +49,9 @@ class English(BaseFilter):
 
     def filter(self, doc: Document) -> bool:
         """Whether the document stays."""
-        found, score = language.identify(doc.text)
-        doc.metadata |= {"language": found, "language_score": score}
-        return found == "en" and score > 0.65
+        result, score = language.identify(doc.text)
+        doc.metadata |= {"language": result, "language_score": score}
+        return result == "en" and score > 0.65
 
 
 def main(warcs: Path, out: Path, tasks: int) -> None:

@@ -151,7 +151,7 @@ def diff_data(left: Path, right: Path, *, rows: int = 10, json: bool = False) ->
 def _fates(run: Path) -> dict[str, tuple[str, str, bytes]]:
     """Id -> what became of the page, its URL, a hash of its text."""
     folder = RunFolder(run).finished("data")
-    found = {
+    fates = {
         document.id: (
             "document",
             document.url,
@@ -161,8 +161,8 @@ def _fates(run: Path) -> dict[str, tuple[str, str, bytes]]:
     }
     for path in sorted(folder.glob("removed-*.parquet")):
         for row in read_table(path, ["id", "url", "step", "reason"]):
-            found.setdefault(row["id"], (f"{row['step']}: {row['reason']}", row["url"], b""))
-    return found
+            fates.setdefault(row["id"], (f"{row['step']}: {row['reason']}", row["url"], b""))
+    return fates
 
 
 def classifier(labels: Path, *, out: Path = Path("classifier.safetensors")) -> None:
@@ -177,12 +177,12 @@ def classifier(labels: Path, *, out: Path = Path("classifier.safetensors")) -> N
     from crawltalk.data.filters.classifier import evaluate, read_labels, train
 
     rows = read_labels(labels)
-    found = evaluate(rows)
+    quality = evaluate(rows)
     train(rows).save(out)
     console.print(
-        f"{out}: trained on {len(rows):,} texts. On {found.texts:,} of them, left out: accuracy "
-        f"{found.accuracy:.3f}, area under the"
-        f" curve {found.auc:.3f}.\nnext: crawltalk data RUN --data.classifier {out}",
+        f"{out}: trained on {len(rows):,} texts. On {quality.texts:,} of them, left out: "
+        f"accuracy {quality.accuracy:.3f}, area under the curve {quality.auc:.3f}.\n"
+        f"next: crawltalk data RUN --data.classifier {out}",
         markup=False,
         soft_wrap=True,
     )
@@ -204,7 +204,7 @@ def price_crawl(path: Path, pages: float, cores: int, dollars: float, *, json: b
         | {"core_hours": [_seconds(step, row[1], measured, scale) / 3600 for scale in scales]}
         for step, row in costs.items()
     ]
-    hours = [sum(step["core_hours"][place] for step in steps) for place in range(len(scales))]
+    hours = [sum(step["core_hours"][position] for step in steps) for position in range(len(scales))]
     sizes = _sizes(path, record)
     totals = [
         {
@@ -236,9 +236,9 @@ def price_crawl(path: Path, pages: float, cores: int, dollars: float, *, json: b
     table += [(name.replace("_", " "), *(size(row[name]) for row in totals)) for name in sizes]
     print_table(("all", *heads), table)
     console.print(
-        f"measured on {measured:,} pages of {size(record['steps'][0]['bytes'] / max(1, measured))} "
-        "each. Every step grows with the"
-        " pages, sorting signatures a little faster (n log n). Transfer and storage are not priced.",
+        f"measured on {measured:,} pages of {size(record['steps'][0]['bytes'] / max(1, measured))} each. "
+        "Every step grows with the pages, sorting signatures a little faster (n log n). "
+        "Transfer and storage are not priced.",
         markup=False,
     )
 
