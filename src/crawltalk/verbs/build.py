@@ -223,6 +223,10 @@ def _flags(settings: Sequence[str]) -> dict[str, str]:
     return flags
 
 
+VERBS = ("crawl", "data", "tokenizer", "sweep", "pretrain", "sft", "evals", "report")
+"""Stages that have a verb of their own; `run` builds the others, too."""
+
+
 def _print_end(run: RunFolder, last: str) -> None:
     if last == "report":
         console.print(f"report: {run.folder('report') / 'report.html'}", soft_wrap=True)
@@ -231,5 +235,5 @@ def _print_end(run: RunFolder, last: str) -> None:
     recipe = run.recipe()
     names = [stage.name for stage in stages(recipe)]
     following = names[names.index(last) + 1]
-    verb = "run" if following in recipe.stages else following  # only built-in stages have a verb
+    verb = following if following in VERBS else "run"
     console.print(f"{last}: {run.folder(last)}\nnext: crawltalk {verb} {run.path}", soft_wrap=True)
