@@ -46,11 +46,11 @@ def score(problem: Problem, reply: str) -> float:
     return TASK_OF[problem.task].score(problem, reply)
 
 
-def check_task_names(names: Iterable[str]) -> None:
-    """Raise BadRecipe for the first name that no task has."""
+def check_task_names(names: Iterable[str], key: str = "sft.tasks") -> None:
+    """Raise BadRecipe, with the recipe's key of the names, for the first one that no task has."""
     known = [task.name for task in TASKS]
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise BadRecipe(f"sft.tasks: no task is called {name!r}{hint}; tasks: {', '.join(known)}")
+            raise BadRecipe(f"{key}: no task is called {name!r}{hint}; tasks: {', '.join(known)}")

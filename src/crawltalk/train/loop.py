@@ -83,6 +83,7 @@ def fit(
     if device.type == "cpu":
         torch.set_num_threads(max(1, (machine.workers or torch.get_num_threads()) // ranks.neighbours))
         keep_freed_memory()
+    out.mkdir(parents=True, exist_ok=True)
     state = out / STATE
     saved = [path for _, path in checkpoint.all_in(state)]
     resumed = saved[-1] if saved else Path(options.resume_from) if options.resume_from else None

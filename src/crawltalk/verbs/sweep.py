@@ -26,8 +26,8 @@ def sweep(
     Parameters
     ----------
     depths
-        Of the models; those of the recipe, or 1 up to one less than the run's own, if absent. All have as many tokens a
-        parameter as the run's own.
+        Of the models, such as `--depths 1 --depths 2`; those of the recipe, or 1 up to one less than the run's own, if
+        absent. All have as many tokens a parameter as the run's own.
     """
     recipe = RunFolder(path).recipe()
     chosen = depths or recipe.sweep.depths or range(1, max(2, recipe.pretrain.model.depth))
