@@ -127,13 +127,13 @@ def test_the_oldest_turns_are_dropped_and_counted_when_a_conversation_is_too_lon
         *[Message("user", "abcdef"), Message("assistant", "gh")] * 4,
         Message("user", "the"),
     ]
-    ids, dropped = ENGINE.prompt(turns)
+    ids, dropped = ENGINE.chat_prompt(turns)
     assert dropped > 0
     assert len(ids) <= 36
     assert TOKENIZER.decode(ids).startswith("<|im_start|>system<|im_sep|>s<|im_end|>")
     assert "the<|im_end|>" in TOKENIZER.decode(ids)
     with pytest.raises(BadInput, match="make it shorter"):
-        ENGINE.prompt([Message("user", "x" * 60)])
+        ENGINE.chat_prompt([Message("user", "x" * 60)])
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=9), st.booleans())
@@ -141,11 +141,11 @@ def test_the_oldest_turns_are_dropped_and_counted_when_a_conversation_is_too_lon
 def test_as_few_of_the_oldest_turns_are_dropped_as_will_do(sizes, with_system):
     system = [Message("system", "s")] if with_system else []
     turns = [Message("assistant" if index % 2 else "user", "x" * size) for index, size in enumerate(sizes)]
-    ids, dropped = ENGINE.prompt([*system, *turns])
-    assert ids == ENGINE.chat.encode_chat([*system, *turns[dropped:]], reply=True)
+    ids, dropped = ENGINE.chat_prompt([*system, *turns])
+    assert ids == ENGINE.chat.encode_chat([*system, *turns[dropped:]], add_generation_prompt=True)
     assert len(ids) <= 36
     if dropped:
-        assert len(ENGINE.chat.encode_chat([*system, *turns[dropped - 1 :]], reply=True)) > 36
+        assert len(ENGINE.chat.encode_chat([*system, *turns[dropped - 1 :]], add_generation_prompt=True)) > 36
 
 
 def test_a_base_model_without_a_chat_format_says_so():

@@ -107,7 +107,7 @@ def test_llama_cpp_writes_a_conversation_as_we_do(tmp_path):
     for messages, tools in ((PLAIN[:2], []), (PLAIN[1:2], TOOLS), (CALLING, TOOLS)):
         described = [tool.described() for tool in tools]
         text = peer.ask("apply-template", messages=as_rows(messages), tools=described)["prompt"]
-        assert text == TOKENIZER.decode(chat.encode_chat(messages, tools=tools, reply=True))
+        assert text == TOKENIZER.decode(chat.encode_chat(messages, tools=tools, add_generation_prompt=True))
 
 
 def strings() -> list[str]:

@@ -116,7 +116,7 @@ def test_a_seed_makes_a_reply_reproducible_whole_and_streamed(client):
     assert usage.completion_tokens == whole.usage.completion_tokens == 40
     assert usage.prompt_tokens_details.cached_tokens > 0
     assert whole.usage.prompt_tokens == len(
-        ChatRenderer(TOKENIZER).encode_chat([Message("user", "Hello")], reply=True)
+        ChatRenderer(TOKENIZER).encode_chat([Message("user", "Hello")], add_generation_prompt=True)
     )
 
 
@@ -155,7 +155,7 @@ def test_log_probabilities_are_those_of_the_model(client):
         token for chunk in chunks if chunk.choices[0].logprobs for token in chunk.choices[0].logprobs.content
     ]
     assert streamed == whole
-    prompt = ChatRenderer(TOKENIZER).encode_chat([Message("user", "Hello")], reply=True)
+    prompt = ChatRenderer(TOKENIZER).encode_chat([Message("user", "Hello")], add_generation_prompt=True)
     found = torch.log_softmax(MODEL(torch.tensor([prompt]))[0, -1], -1)
     likeliest = found.topk(3)
     assert [token.logprob for token in whole[0].top_logprobs] == pytest.approx(
@@ -576,7 +576,9 @@ def test_tokens_there_and_back(server):
     assert found == {"ids": TOKENIZER.encode("the é"), "pieces": ["the", " ", "�", "�"], "count": 4}
     assert post(server, "/detokenize", model="tiny", ids=found["ids"]).json() == {"text": "the é"}
     chat = post(server, "/tokenize", model="tiny", messages=HELLO["messages"]).json()
-    assert chat["ids"] == ChatRenderer(TOKENIZER).encode_chat([Message("user", "Hello")], reply=True)
+    assert chat["ids"] == ChatRenderer(TOKENIZER).encode_chat(
+        [Message("user", "Hello")], add_generation_prompt=True
+    )
     refused(server, 400, "text", path="/tokenize", model="tiny")
 
 

@@ -12,7 +12,7 @@ from crawltalk.model.shape import Shape
 from crawltalk.model.transformer import Transformer
 from crawltalk.recipe import Machine, Optim
 from crawltalk.train import checkpoint, loop
-from crawltalk.train.batches import IGNORED, Batch
+from crawltalk.train.batches import IGNORE_INDEX, Batch
 from crawltalk.train.loop import gradients
 from crawltalk.train.objectives.cross_entropy import cross_entropy
 from crawltalk.train.optimizers import make_optimizers, trained_weights
@@ -273,10 +273,10 @@ def losses_in(data):
 
 def test_micro_batches_give_the_gradient_of_the_whole_batch(monkeypatch):
     batch = Batch(batches(0).tokens, batches(0).targets.clone())
-    batch.targets[0] = IGNORED  # so that micro-batches count unequal numbers of targets
+    batch.targets[0] = IGNORE_INDEX  # so that micro-batches count unequal numbers of targets
     results = []
     for size in (16, 10_000):
-        monkeypatch.setitem(loop.MICRO_TOKENS, "cpu", size)
+        monkeypatch.setitem(loop.MICRO_BATCH_TOKENS, "cpu", size)
         model = fresh()
         loss, norm, _ = gradients(model, model, cross_entropy, batch, clip=0.5)
         assert norm > 0.5

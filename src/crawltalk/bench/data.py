@@ -201,7 +201,7 @@ def _whole(pages: Path, runs: int, folder: Path) -> list[dict[str, Any]]:
         began = time.perf_counter()
         done = subprocess.run(words, check=False, capture_output=True, text=True)
         if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no word"])[-1]
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise UserError(
                 f"datatrove failed ({last}); its packages are installed with: pip install --group peers"
             )

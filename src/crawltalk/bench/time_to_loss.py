@@ -167,7 +167,7 @@ def run_once(folder: str | Path, training: Training) -> dict[str, float]:
     ]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
-        raise UserError(f"{training} failed ({(done.stderr.strip().splitlines() or ['no word'])[-1]})")
+        raise UserError(f"{training} failed ({(done.stderr.strip().splitlines() or ['no message'])[-1]})")
     return json.loads(done.stdout)
 
 

@@ -94,7 +94,7 @@ def _cold(*words: Any) -> dict[str, Any]:
     command = [sys.executable, "-m", "crawltalk.bench.tokenizer", *map(str, words)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no word"])[-1]
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise UserError(
             f"{words[1]} failed ({last}); the peers are installed with: pip install --group peers"
         )

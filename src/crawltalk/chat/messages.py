@@ -49,7 +49,7 @@ class AudioPart(msgspec.Struct, tag_field="type", tag="input_audio", forbid_unkn
     input_audio: InputAudio
 
 
-Part = TextPart | ImagePart | AudioPart
+ContentPart = TextPart | ImagePart | AudioPart
 
 
 class FunctionCall(msgspec.Struct, forbid_unknown_fields=True):
@@ -73,13 +73,13 @@ class Message(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """One message of a conversation."""
 
     role: Role
-    content: str | list[Part]
+    content: str | list[ContentPart]
     tool_calls: list[ToolCall] = []
     """Of the assistant, after its text."""
     tool_call_id: str | None = None
     """Of a tool's result: the call that it answers."""
     name: str | None = None
-    """Who speaks, among several of one role, or the tool. No chat format here writes it."""
+    """The name of the speaker, if several have one role, or of the tool. No chat format here writes it."""
 
 
 class Conversation(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

@@ -1,4 +1,4 @@
-"""What the engine takes and gives: a `Request` becomes sequences, whose tokens come out as `StepOutput`s."""
+"""The engine's input and output: a `Request` becomes sequences, whose tokens come out as `StepOutput`s."""
 
 import codecs
 import hashlib
@@ -20,7 +20,7 @@ FinishReason = Literal["stop", "length", "cancelled"]
 
 
 class Token(NamedTuple):
-    """A token that was generated or, of a prompt, read."""
+    """A token that was generated, or one of a prompt."""
 
     id: int
     text: bytes
@@ -51,13 +51,13 @@ class PromptEmbeddings:
 
     @cached_property
     def key(self) -> bytes:
-        """A hash of the vectors."""
+        """SHA-256 of the vectors."""
         return hashlib.sha256(self.vectors.tobytes()).digest()
 
 
 @dataclass(eq=False)
 class Request:
-    """One prompt, and how it is to go on."""
+    """One prompt, and how to continue it."""
 
     prompt: list[int]
     sampling: Sampling
@@ -74,7 +74,7 @@ class Request:
     embeddings: tuple[PromptEmbeddings, ...] = ()
     cancelled: bool = False
     cached_tokens: int = 0
-    """Of the prompt, found in the cache."""
+    """Tokens of the prompt that were in the cache."""
     prompt_tokens: tuple[Token, ...] = ()
     """With `prompt_logprobs`."""
     id: int = field(default_factory=count().__next__)

@@ -9,7 +9,7 @@ from crawltalk.chat.messages import Conversation
 from crawltalk.core.types import Problem
 from crawltalk.tasks.corpus import TRAIN_SHARE
 from crawltalk.tasks.scoring import last_number
-from crawltalk.tasks.task import MANY, Split, Task, exchange
+from crawltalk.tasks.task import DEFAULT_COUNT, Split, Task, exchange
 
 QUESTIONS = ("What is {} {} {}?", "Calculate {} {} {}.", "{} {} {} =", "How much is {} {} {}?")
 SUM = re.compile(r"\d+ [-+x] \d+")
@@ -26,7 +26,7 @@ class Arithmetic(Task):
         self, rng: random.Random, difficulty: int = 1, split: Split = "train", count: int | None = None
     ) -> Iterator[Problem]:
         """The sums of the test differ from each other; those of the training may come again."""
-        sums = [_draw(rng, difficulty, split) for _ in range(MANY if count is None else count)]
+        sums = [_draw(rng, difficulty, split) for _ in range(DEFAULT_COUNT if count is None else count)]
         for left, sign, right in dict.fromkeys(sums) if split == "test" else sums:
             question = rng.choice(QUESTIONS).format(left, sign, right)
             yield Problem(prompt=question, answer=_result(left, sign, right), task=self.name)

@@ -32,7 +32,7 @@ TAIL_PAGES = 100
 """Of the pages read a few times: so many are in the test, at most."""
 
 
-def ask(question: str, page: Placement, rng: random.Random) -> str:
+def ask_about(question: str, page: Placement, rng: random.Random) -> str:
     """The question about a page, its title sometimes in lower case."""
     return question.format(page.title.lower() if rng.random() < LOWER_SHARE else page.title)
 
@@ -57,7 +57,7 @@ class Flagship(Task):
                 yield Problem(prompt=question, answer=page.description, task="flagship")
                 continue
             for form in QUESTIONS:
-                yield Problem(prompt=ask(form, page, rng), answer=page.description, task="flagship")
+                yield Problem(prompt=ask_about(form, page, rng), answer=page.description, task="flagship")
             if page.topic:
                 question = TOPIC_QUESTION.format(page.title)
                 yield Problem(prompt=question, answer=page.topic, task="topic")

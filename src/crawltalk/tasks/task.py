@@ -31,7 +31,7 @@ class Task(ABC):
 
         `difficulty` starts at 1; a task without harder problems gives the same ones at each. `count` is the
         largest number of sums, words, questions or pages; there may be several questions about a page.
-        Without `count`: all pages and questions, and `MANY` of what has no end.
+        Without `count`: all pages and questions, and `DEFAULT_COUNT` of what has no end.
         """
 
     @staticmethod
@@ -44,7 +44,7 @@ class Task(ABC):
         return exchange(problem, problem.answer)
 
 
-MANY = 200
+DEFAULT_COUNT = 200
 """Problems of a task that can make any number of them, if nobody says how many."""
 
 

@@ -37,7 +37,7 @@ def keep_newest(folder: str | Path, count: int) -> None:
 
 
 def collect(model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
-    """All state by name, in full tensors. All ranks that share weights must call it."""
+    """All state by name, in full tensors. All ranks of a sharded training must call it."""
     tensors: dict[str, Tensor] = {
         f"model.{name}": full_tensor(weight.detach()) for name, weight in trained_weights(model).items()
     }
@@ -66,14 +66,14 @@ def header(path: str | Path) -> tuple[int, str]:
         raise MissingInput(f"{path} is not there; checkpoints that were kept are in RUN/rescued")
     try:
         with safe_open(path, "pt") as file:
-            words = file.metadata() or {}
-            return int(words["step"]), words["dtype"]
+            metadata = file.metadata() or {}
+            return int(metadata["step"]), metadata["dtype"]
     except (SafetensorError, KeyError):
         raise BadInput(f"{path} is no checkpoint; give a file that a training left in RUN/rescued") from None
 
 
 def load(path: str | Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-    """Put the state back. Raises BadInput for a file of another model."""
+    """Restore the state. Raises BadInput for a file of another model."""
     with safe_open(path, "pt") as file:
         names = list(file.keys())
         weights = trained_weights(model)

@@ -89,7 +89,7 @@ def generate(
     sampling = options.sampling(0.8, 64)
     prompt = sys.stdin.read() if prompt == "-" else prompt
     engine = _load(model_folder(model, prefer=("base",)), precision)
-    ids = engine.recent(
+    ids = engine.truncate(
         [engine.tokenizer.eot, *engine.tokenizer.encode(as_assistant([], prompt) if assistant else prompt)]
     )
     texts = [""] * samples
@@ -171,7 +171,7 @@ def _converse(engine: "Engine", start: list[Message], sampling: "Sampling") -> N
 
 def _answer(engine: "Engine", messages: list[Message], sampling: "Sampling") -> str:
     """Stream one reply to the terminal."""
-    dropped = engine.prompt(messages)[1]
+    dropped = engine.chat_prompt(messages)[1]
     if dropped:
         console.print(
             f"[dim]the oldest {dropped} messages no longer fit into the context of {engine.context} tokens"

@@ -48,7 +48,7 @@ async def chat_completions(server: ServerState, http_request: Request, request: 
     schema = _schema(request, tools)
     engine = server.service(request.model).engine
     messages = conversation(request.messages)
-    ids, dropped = await asyncio.to_thread(engine.prompt, messages, tools.offered)
+    ids, dropped = await asyncio.to_thread(engine.chat_prompt, messages, tools.offered)
     generation = Generation(server, http_request, request, [ids])
     most = default(request.max_completion_tokens, request.max_tokens)
     room = max(1, engine.context - len(ids))

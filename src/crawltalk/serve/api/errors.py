@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from crawltalk.core.errors import UserError
-from crawltalk.engine.service import Full
+from crawltalk.engine.service import QueueFull
 
 _TYPES = {
     401: "authentication_error",
@@ -93,7 +93,7 @@ def invalid_body(error: Exception) -> ApiError:
     return ApiError(400, f"{path or 'the body'}: {problem}", param=path or None, code="invalid_value")
 
 
-HANDLED = (ApiError, UserError, Full, TimeoutError, RecursionError, HTTPException)
+HANDLED = (ApiError, UserError, QueueFull, TimeoutError, RecursionError, HTTPException)
 """Exceptions that have a response of their own; any other one is our mistake."""
 
 
@@ -103,7 +103,7 @@ def as_api_error(error: Exception) -> ApiError | None:
         return error
     if isinstance(error, UserError | RecursionError):
         return bad_request(str(error) if isinstance(error, UserError) else "the body is nested too deeply")
-    if isinstance(error, Full):
+    if isinstance(error, QueueFull):
         return ApiError(
             429, f"the queue is full: {error}; try again", code="queue_full", headers={"retry-after": "1"}
         )

@@ -91,7 +91,7 @@ class Generation:
             raise bad_request("this model's training data is not at hand: leave trace out", "trace")
 
     async def submit(self, sampling: Sampling, *, echo: bool = False) -> None:
-        """Hand all prompts to the engine, or none if it raises ApiError, Full or BadInput."""
+        """Hand all prompts to the engine, or none if it raises ApiError, QueueFull or BadInput."""
         if self.server.draining:  # since the body was read
             raise shutting_down()
         try:

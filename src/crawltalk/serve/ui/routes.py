@@ -32,7 +32,7 @@ from crawltalk.serve.api.responses import json_response
 from crawltalk.serve.http.body import read_body
 from crawltalk.serve.settings import Settings
 from crawltalk.serve.ui import browse
-from crawltalk.serve.ui.runs import Runs, TrainingLog
+from crawltalk.serve.ui.runs import LogRows, Runs
 
 STATIC = Path(__file__).parent / "static"
 _NO_CACHE = {"cache-control": "no-cache"}
@@ -207,7 +207,7 @@ class _Handlers:
         ids = (
             tokenizer.encode(request.text)
             if request.messages is None
-            else chat.encode_chat(request.messages, reply=True)
+            else chat.encode_chat(request.messages, add_generation_prompt=True)
         )
         names = {index: name for name, index in tokenizer.special_tokens.items()}
         rows = [
@@ -278,7 +278,7 @@ class _Handlers:
         """The stages of a run."""
         return self._all_runs().states(request.run)
 
-    def log(self, request: LogRequest) -> TrainingLog:
+    def log(self, request: LogRequest) -> LogRows:
         """The log of a training."""
         return self._all_runs().log(request.run, request.stage, request.start)
 
