@@ -56,7 +56,7 @@ def renderer(kind: str) -> ChatRenderer:
     if names is None:
         assert ChatRenderer(tokenizer()).format == CRAWLTALK
         return ChatRenderer(tokenizer())
-    words = tokenizer().words
+    words = tokenizer().vocab
     specials = {name: len(words) + index for index, name in enumerate(names)}
     made = Tokenizer(words, tokenizer().merges, patterns.GPT4, specials)
     if kind == "llama3":
@@ -161,7 +161,7 @@ def test_a_text_cannot_open_or_end_a_turn_a_call_or_a_result(text, answer):
 
 
 def test_control_tokens_of_tools_may_be_ordinary_ones_as_in_qwens_vocabulary_or_missing():
-    words = tokenizer().words | {CALL_START.encode(): 2000}
+    words = tokenizer().vocab | {CALL_START.encode(): 2000}
     qwen = ChatRenderer(
         Tokenizer(words, tokenizer().merges, patterns.GPT4, tokenizer().special_tokens), CHATML
     )
