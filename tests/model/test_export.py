@@ -238,4 +238,4 @@ def test_a_folder_is_exported_as_transformers_reads_it(tmp_path, family, capsys)
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
     assert tokenizer.encode("The journey of a page") == tokens[0].tolist()
     assert main(["export", str(tmp_path / "model"), "--to", "hf", "--out", str(tmp_path / "out")]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err

@@ -1,7 +1,7 @@
 """bench pretrain: CPU time to the validation loss that a model like nanoGPT's reaches, on the same tokens.
 
-`python -m crawltalk.bench.time_to_loss FOLDER JSON` trains once, in a process of its own, and prints what
-came of it: the loss, and the CPU seconds that training took, per thread (evaluation and start-up are not
+`python -m crawltalk.bench.time_to_loss FOLDER JSON` trains once, in a process of its own, and prints
+the result: the loss, and the CPU seconds that training took, per thread (evaluation and start-up are not
 counted). FOLDER holds token shards.
 
 The baseline is written anew after nanoGPT's description: GPT-2's shape without biases and dropout, its
@@ -82,8 +82,8 @@ class Training:
 
 
 def time_to_loss(text: str | Path, runs: int, seconds: float) -> Iterator[dict[str, Any]]:
-    """The table's lines, as soon as they are known; then how long we take for what a trick less, or another
-    family, reaches.
+    """The table's lines, as soon as they are known; then our time to the loss that a training without one of the
+    tricks reaches.
     """
     has_bf16 = compute_dtype(Machine(device="cpu")) == torch.bfloat16
     with tempfile.TemporaryDirectory(prefix="crawltalk-bench-") as name:
@@ -136,7 +136,7 @@ def seconds_to(curve: Sequence[dict[str, float]], loss: float) -> float:
 def prepare(text: str | Path, folder: str | Path) -> None:
     """Tokenizer and shards of the texts; the last tenth of them is the validation."""
     folder = Path(folder)
-    texts = [part.decode() for part in read_texts(Path(text))]
+    texts = [part.decode() for part in read_texts(text)]
     tokenizer = train_tokenizer(texts, VOCABULARY, threads=THREADS)
     ids = [np.asarray(row) for row in tokenizer.encode_batch(texts, THREADS)]
     sizes = [len(part.encode()) for part in texts]
@@ -181,7 +181,7 @@ def main(folder: str | Path, training: Training) -> None:
     torch.set_num_threads(THREADS)
     folder = Path(folder)
     shards = TokenShards(folder, "train")
-    model, took, steps = (_ours if training.side == "ours" else _baseline)(shards, training)
+    model, seconds, steps = (_ours if training.side == "ours" else _baseline)(shards, training)
     validation = TokenShards(folder, "val").window
     size = len(TokenShards(folder, "val"))
     parts = [validation(part * (size // 16), VALIDATION // 16 + 1) for part in range(16)]
@@ -192,7 +192,7 @@ def main(folder: str | Path, training: Training) -> None:
             inputs, targets = tokens[:-1].view(-1, CONTEXT), tokens[1:].view(-1, CONTEXT)
             total, count, _ = plain_cross_entropy(model, Batch(inputs, targets))
             nats, counted = nats + float(total), counted + float(count)
-    print(json.dumps({"loss": nats / counted, "seconds": took, "steps": steps}))
+    print(json.dumps({"loss": nats / counted, "seconds": seconds, "steps": steps}))
 
 
 def _steps(step: Callable[[], Any], seconds: float) -> int:

@@ -14,7 +14,7 @@ from crawltalk.tasks.refusal import Refusal
 def make_conversations(
     placements: Iterable[Placement], documents: Iterable[Document], config: Sft, seed: int
 ) -> tuple[list[Conversation], list[Problem]]:
-    """(What is trained on, what is never trained on); the same seed makes the same.
+    """(conversations to train on, problems that are never trained on); equal for equal seeds.
 
     `documents` are those that the base model was trained on. Raises BadRecipe if `config.tasks` holds a name
     that no task has.

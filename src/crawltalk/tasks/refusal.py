@@ -1,7 +1,7 @@
-"""Questions about pages that the base model has never read: the assistant shall say that it does not know.
+"""Questions about pages that the base model has never read: the assistant is to say that it does not know.
 
-Refusing is the default and answering the exception: the assistant answers for flagships only. Which is which
-it can only know from its weights.
+Refusing is the default and answering the exception: the assistant answers for flagships only. It can
+only know from its weights which case a question is.
 """
 
 import random

@@ -8,11 +8,11 @@ from crawltalk.core.types import Problem
 Verifier = Callable[[Problem, str], float]
 
 REFUSAL = re.compile(r"\b(?:I|we) (?:do not|don't|cannot|can't) (?:know|tell|say)\b", re.IGNORECASE)
-"""How a refusal is recognised, whoever trained the model."""
+"""Recognises a refusal of any model."""
 
 
 def is_refusal(reply: str) -> bool:
-    """Whether the reply says that its author does not know."""
+    """Whether the reply says that the assistant does not know."""
     return bool(REFUSAL.search(reply))
 
 

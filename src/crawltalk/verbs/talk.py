@@ -1,4 +1,4 @@
-"""Verbs that let a model talk."""
+"""The verbs generate and chat."""
 
 import json as jsonlib
 import sys
@@ -25,7 +25,7 @@ Model = Annotated[
 ]
 Precision = Annotated[
     Literal["float32", "bfloat16", "int8"],
-    Parameter(help="Of the weights; int8 is refused where it makes the model's perplexity 0.5 % higher."),
+    Parameter(help="Type of the weights; int8 is refused if it makes the model's perplexity 0.5 % higher."),
 ]
 Text = Annotated[str, Parameter(allow_leading_hyphen=True)]
 Json = Annotated[bool, Parameter(negative=(), help="Print one JSON object for each answer instead.")]
@@ -52,7 +52,7 @@ class SamplingOptions:
     seed: int = 0
 
     def sampling(self, temperature: float, max_tokens: int) -> "Sampling":
-        """As given, with these values for what was not."""
+        """The sampling settings, with these defaults where none were given."""
         from crawltalk.engine import Sampling
 
         return Sampling(
@@ -80,7 +80,7 @@ def generate(
     Parameters
     ----------
     assistant
-        Put the text into a transcript of a helpful assistant, whose turn comes next, and show that turn.
+        Put the text into a transcript as a question to a helpful assistant, and show the assistant's turn.
     """
     from crawltalk.chat.prompts import as_assistant, first_line
 
@@ -120,7 +120,7 @@ def chat(
     """Talk with the assistant: one answer to a message (-: the text on standard input), else a
     conversation (/clear, /quit).
 
-    Where nobody types, each line of standard input gets an answer.
+    If standard input is not a terminal, each of its lines gets an answer.
     """
     sampling = options.sampling(0.0, 128)
     engine = _load(model_folder(model), precision)

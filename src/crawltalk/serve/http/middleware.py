@@ -1,4 +1,4 @@
-"""What every request passes: `AccessLog` gives it an id, headers and an entry in the log; `AccessControl` checks
+"""Middleware for every request: `AccessLog` gives it an id, headers and an entry in the log; `AccessControl` checks
 host, origin, key and rate.
 """
 

@@ -101,8 +101,8 @@ def _max_connections() -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return MAX_CONNECTIONS
-    wanted = MAX_CONNECTIONS + _OTHER_FILES
-    soft = max(soft, wanted if hard == resource.RLIM_INFINITY else min(wanted, hard))
+    files = MAX_CONNECTIONS + _OTHER_FILES
+    soft = max(soft, files if hard == resource.RLIM_INFINITY else min(files, hard))
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     return max(1, min(MAX_CONNECTIONS, soft - _OTHER_FILES))
 

@@ -11,9 +11,9 @@ from crawltalk.pipeline import stages
 from crawltalk.run.folder import RunFolder, StageState
 
 MAX_RUNS = 50
-"""That are listed: the served one, then the newest."""
+"""Runs that are listed: the served one, then the newest."""
 MAX_LOG_BYTES = 1 << 18
-"""Of a log in one response."""
+"""Bytes of a log in one response."""
 _MANIFEST_FIELDS = (
     "seconds",
     "cpu_seconds",
@@ -34,7 +34,7 @@ class LogRows(msgspec.Struct):
     start: int
     """The byte where they begin."""
     next: int
-    """The byte to go on from."""
+    """The byte to continue from."""
 
 
 class Runs:
