@@ -134,13 +134,13 @@ def install_torch() -> None:
         fail(
             f"pip would install {len(cuda)} CUDA packages (gigabytes), such as {cuda[0]}, "
             "on a machine without an NVIDIA driver; "
-            "install a CPU build of torch into .venv yourself, or go on with ALLOW_CUDA=1"
+            "install a CPU build of torch into .venv yourself, or allow them with ALLOW_CUDA=1"
         )
     pip(TORCH)
 
 
 def set_up(group: str) -> None:
-    """Make the environment, unless its stamp says that it is as it should be."""
+    """Make the environment, unless its stamp says that it is up to date."""
     files = [ROOT / "pyproject.toml", ROOT / "constraints.txt", Path(__file__)]
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     stamp = VENV / f"stamp-{group}"

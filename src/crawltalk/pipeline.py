@@ -113,7 +113,7 @@ def stages(recipe: Recipe) -> tuple[Stage, ...]:
 
 
 def _insert(journey: list[Stage], recipe: Recipe, name: str) -> None:
-    """Put a further stage, whose model is there already, into the journey."""
+    """Insert a further stage behind the one that makes its model, which is in the journey already."""
     further = recipe.stages[name]
     original = next(stage for stage in STAGES if stage.name == further.kind)
     makes = {stage.name: stage.makes for stage in (*STAGES, *journey)}

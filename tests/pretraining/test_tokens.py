@@ -342,7 +342,7 @@ def test_windows_wrap_around_and_cross_files(tmp_path_factory, documents, start,
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shards, "SHARD_TOKENS", 7)
         entries = [
-            (str(place), np.array(ids, dtype=np.uint32), len(ids)) for place, ids in enumerate(documents)
+            (str(index), np.array(ids, dtype=np.uint32), len(ids)) for index, ids in enumerate(documents)
         ]
         train = write_split(folder, "train", entries, 10, "uint16")
         val = write_split(folder, "val", entries[:1], 10, "uint16")
@@ -355,7 +355,7 @@ def test_windows_wrap_around_and_cross_files(tmp_path_factory, documents, start,
     ]
     assert sum(file.tokens for file in train.files) == len(flat)
     assert len(train.files) >= len(flat) // 17
-    owners = [str(place) for place, ids in enumerate(documents) for _ in [10, *ids]]
+    owners = [str(index) for index, ids in enumerate(documents) for _ in [10, *ids]]
     assert split.document_at(start) == owners[start % len(flat)]
 
 

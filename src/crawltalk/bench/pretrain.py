@@ -28,7 +28,7 @@ from crawltalk.pretraining.pretrain import shape_of
 from crawltalk.recipe import Family, Machine, Model, Optim, cost
 from crawltalk.train.allocator import keep_freed_memory
 from crawltalk.train.batches import Batch
-from crawltalk.train.loop import MICRO_BATCH_TOKENS, gradients
+from crawltalk.train.loop import MICRO_BATCH_TOKENS, compute_gradients
 from crawltalk.train.objectives.cross_entropy import cross_entropy
 from crawltalk.train.optimizers import make_optimizers
 from crawltalk.train.precision import compute_dtype, matmul_peak
@@ -88,7 +88,7 @@ def _ours(model: Model, vocabulary: int, dtype: torch.dtype) -> Step:
 
     def step(tokens_BT: torch.Tensor) -> None:
         batch = Batch(tokens_BT[:, :-1], tokens_BT[:, 1:])
-        gradients(master, compute_model, cross_entropy, batch, 1.0)
+        compute_gradients(master, compute_model, cross_entropy, batch, 1.0)
         for optimizer in optimizers:
             optimizer.step()
 

@@ -64,8 +64,6 @@ TRICKS = ("bf16", "attention", "fused loss", "Muon", "allocator")
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """One training."""
-
     side: str = "ours"
     """ours, or baseline."""
     seconds: float
@@ -273,7 +271,6 @@ class NanoGPT(nn.Module):
                 )
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
-        """Logits."""
         x = self.tokens(tokens_BT) + self.positions.weight[: tokens_BT.shape[1]]
         for block in self.blocks:
             x = block(x)
@@ -281,8 +278,6 @@ class NanoGPT(nn.Module):
 
 
 class NanoBlock(nn.Module):
-    """One layer."""
-
     def __init__(self) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(WIDTH, bias=False), nn.LayerNorm(WIDTH, bias=False)
@@ -290,7 +285,6 @@ class NanoBlock(nn.Module):
         self.up, self.down = nn.Linear(WIDTH, 4 * WIDTH, bias=False), nn.Linear(4 * WIDTH, WIDTH, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attention, then the MLP."""
         heads = (
             part.unflatten(2, (4, -1)).transpose(1, 2) for part in self.qkv(self.norm1(x)).split(WIDTH, dim=2)
         )

@@ -200,7 +200,7 @@ def memory(name: str) -> float:
 
 
 def main(task: str, side: str, text: str, *rest: str) -> None:
-    """One call."""
+    """Time one call, and print the result as JSON."""
     texts = read_texts(text)
     call = (
         _train(side, texts, int(rest[0]), rest[1], int(rest[2]))

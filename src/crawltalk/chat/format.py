@@ -53,7 +53,7 @@ class ChatFormat:
 
 
 def _quoted(text: str | None) -> str:
-    """As Jinja writes it."""
+    """A Jinja literal."""
     return "none" if text is None else json.dumps(text, ensure_ascii=False)
 
 

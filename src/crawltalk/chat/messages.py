@@ -22,10 +22,8 @@ class TextPart(msgspec.Struct, tag_field="type", tag="text", forbid_unknown_fiel
 
 
 class ImageUrl(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """Where an image is."""
-
     url: str
-    """Of the web, or `data:image/png;base64,...`."""
+    """A web address, or `data:image/png;base64,...`."""
     detail: Literal["auto", "low", "high"] = "auto"
 
 
@@ -66,12 +64,10 @@ class ToolCall(
 
     function: FunctionCall
     id: str | None = None
-    """By which the result names its call."""
+    """The result refers to its call by this id."""
 
 
 class Message(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """One message of a conversation."""
-
     role: Role
     content: str | list[ContentPart]
     tool_calls: list[ToolCall] = []

@@ -55,7 +55,7 @@ class ChatRenderer:
         tools: Sequence[Tool] = (),
         add_generation_prompt: bool = False,
     ) -> list[int]:
-        """The ids that `render` gives."""
+        """`render` without the loss mask."""
         return self.render(messages, tools=tools, add_generation_prompt=add_generation_prompt).ids
 
     def render(
@@ -100,7 +100,7 @@ class ChatRenderer:
         room = context - max(1, context // REPLY_FRACTION)
         size, kept = len(self.encode_chat(system, tools=tools, add_generation_prompt=True)), 0
         for turn in reversed(_grouped(rest)):  # from the end: a long history costs no more than what fits
-            size += sum(map(len, self._turn(chat, *_written(turn))))
+            size += sum(map(len, self._turn(chat, *_as_turn(turn))))
             if size > room:
                 break
             kept += len(turn)
@@ -162,7 +162,7 @@ def _turns(chat: ChatFormat, messages: Sequence[Message], tools: Sequence[Tool])
         yield "system", [f"{system}\n\n" if system else "", *tools_description(tools)]
     elif system is not None:
         yield "system", [system]
-    yield from map(_written, _grouped(messages))
+    yield from map(_as_turn, _grouped(messages))
 
 
 def _grouped(messages: Sequence[Message]) -> list[list[Message]]:
@@ -171,8 +171,8 @@ def _grouped(messages: Sequence[Message]) -> list[list[Message]]:
     return [[message for _, message in group] for _, group in groups]
 
 
-def _written(turn: Sequence[Message]) -> _Turn:
-    """What the messages of a turn look like."""
+def _as_turn(turn: Sequence[Message]) -> _Turn:
+    """The role and the pieces of a turn."""
     if turn[0].role == "tool":
         return "user", _lines(written_result(text_of(message)) for message in turn)
     [message] = turn

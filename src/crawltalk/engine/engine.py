@@ -53,7 +53,7 @@ class Engine:
     ) -> None:
         """`chat_format` None: the one that the tokenizer's control tokens are made for, if any."""
         self.tokenizer, self.shape = tokenizer, model.shape
-        self.chat = ChatRenderer(tokenizer, chat_format)
+        self.renderer = ChatRenderer(tokenizer, chat_format)
         self.backend = backend if backend is not None else make_backend(model)
         self.scheduler = Scheduler(self.backend, tokenizer, model.shape.context)
 
@@ -83,7 +83,7 @@ class Engine:
         self,
         prompt: Sequence[int],
         sampling: Sampling,
-        stop: frozenset[int] | None = None,
+        stop_ids: frozenset[int] | None = None,
         *,
         row: int = 0,
         samples: int = 1,
@@ -103,7 +103,7 @@ class Engine:
         return Request(
             list(prompt),
             sampling,
-            self.chat.stop_ids if stop is None else stop,
+            self.renderer.stop_ids if stop_ids is None else stop_ids,
             samples=samples,
             row=row,
             client=client,
@@ -141,7 +141,7 @@ class Engine:
 
     @cached_property
     def _vocabulary(self) -> Vocabulary:
-        return Vocabulary(self.tokenizer, self.chat.stop_ids)
+        return Vocabulary(self.tokenizer, self.renderer.stop_ids)
 
     def truncate(self, prompt: Sequence[int]) -> list[int]:
         """A prompt without its oldest tokens, if it is too long."""
@@ -151,17 +151,18 @@ class Engine:
         self,
         prompts: Sequence[Sequence[int]],
         sampling: Sampling,
-        stop: frozenset[int] | None = None,
+        stop_ids: frozenset[int] | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> list[list[int]]:
-        """The continuation of each prompt, without the stop token. `progress` gets the number of finished
-        prompts.
+        """The continuation of each prompt, without the stop token. `stop_ids` None: the ends of a text and
+        of a turn. `progress` gets the number of finished prompts.
 
         Row i samples with (seed, i), so the result does not depend on the other rows. A prompt that is too long
         loses its oldest tokens.
         """
         requests = [
-            self.request(self.truncate(prompt), sampling, stop, row=row) for row, prompt in enumerate(prompts)
+            self.request(self.truncate(prompt), sampling, stop_ids, row=row)
+            for row, prompt in enumerate(prompts)
         ]
         replies: dict[int, list[int]] = {request.id: [] for request in requests}
         finished = 0
@@ -185,10 +186,10 @@ class Engine:
             self.scheduler.drop_cancelled()
 
     def stream(
-        self, prompt: Sequence[int], sampling: Sampling, stop: frozenset[int] | None = None
+        self, prompt: Sequence[int], sampling: Sampling, stop_ids: frozenset[int] | None = None
     ) -> Iterator[int]:
         """The continuation of one prompt, token by token."""
-        for output in self.run([self.request(self.truncate(prompt), sampling, stop)]):
+        for output in self.run([self.request(self.truncate(prompt), sampling, stop_ids)]):
             yield from (token.id for token in output.tokens)
 
     def probabilities(self, prompt: Sequence[int], reply: Sequence[int]) -> list[float]:
@@ -229,4 +230,4 @@ class Engine:
         """A conversation with the assistant's turn opened, and how many of its oldest messages were left out to
         make it fit (`ChatRenderer.fit`).
         """
-        return self.chat.fit(messages, self.context, tools=tools)
+        return self.renderer.fit(messages, self.context, tools=tools)

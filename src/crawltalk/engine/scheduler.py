@@ -54,7 +54,7 @@ class Scheduler:
 
     @torch.inference_mode()
     def step(self) -> list[StepOutput]:
-        """Compute one step."""
+        """Run one step: admit, compute, sample. Returns the outputs of all sequences that went on."""
         outputs = self.drop_cancelled()
         self._admit()
         plan = self._schedule()
@@ -94,7 +94,7 @@ class Scheduler:
 
     def weights_changed(self) -> None:
         """Use nothing that earlier weights computed: cached prefixes are no longer matched, and running
-        sequences are preempted, so that they go on after what they have generated is computed again.
+        sequences are preempted: they continue after their tokens are computed again.
         """
         while self.running:
             self._preempt(self.running[-1])

@@ -46,7 +46,7 @@ class PromptEmbeddings:
 
     @property
     def end(self) -> int:
-        """The position behind the last one."""
+        """The position after the last one."""
         return self.start + len(self.vectors)
 
     @cached_property
@@ -142,7 +142,7 @@ class Sequence:
 
     @classmethod
     def of(cls, request: Request, index: int) -> "Sequence":
-        """One that waits."""
+        """Sequence `index` of a request, not yet computed."""
         constraint = request.constraint.copy() if request.constraint is not None else None
         return cls(request, index, list(request.prompt), Detokenizer(request.sampling.stop), constraint)
 
@@ -153,12 +153,11 @@ class Sequence:
 
     @property
     def generated(self) -> list[int]:
-        """Tokens behind the prompt."""
+        """The tokens after the prompt."""
         return self.tokens[len(self.request.prompt) :]
 
     @property
     def num_generated(self) -> int:
-        """How many."""
         return len(self.tokens) - len(self.request.prompt)
 
     @property

@@ -79,7 +79,7 @@ class Stream(AsyncIterator[StepOutput]):
         self._arrived.set()
 
     def fail(self, failure: BaseException) -> None:
-        """End with this exception."""
+        """Raise this exception in the reader."""
         self._failure = failure
         self._arrived.set()
 
@@ -107,7 +107,7 @@ class Service:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
-        """Begin to compute."""
+        """Start the engine's thread."""
         self._thread.start()
 
     async def stop(self, grace: float) -> None:
@@ -185,7 +185,7 @@ class Service:
         def call() -> None:
             try:
                 settle(future.set_result, function())
-            except Exception as error:  # raised again where it is awaited; the engine goes on
+            except Exception as error:  # raised again where it is awaited; the engine continues
                 settle(future.set_exception, error)
 
         self._enqueue(call)
@@ -215,7 +215,7 @@ class Service:
             raise
 
     def _step(self) -> bool:
-        """Make the calls that wait, then one step. Whether to go on."""
+        """Make the pending calls, then one step. Returns whether to continue."""
         scheduler = self.engine.scheduler
         with self._changed:
             while not (self._calls or self._ending or scheduler.busy):

@@ -27,7 +27,7 @@ PROMPTS = {
     "few_shot": "base model: the same after three examples",
     "by_prompt": "base model: asked in a transcript of a helpful assistant, after three turns",
 }
-"""Ways to ask the base model for a description (`prompted`) -> what the score says."""
+"""Ways to ask the base model for a description (`prompted`) -> what the score measures."""
 SHOTS = 3
 """Examples in a prompt."""
 DESCRIPTION_TOKENS = 32

@@ -24,7 +24,7 @@ def path_of(folder: str | Path, step: int) -> Path:
     return Path(folder) / f"step-{step:06d}.safetensors"
 
 
-def all_in(folder: str | Path) -> list[tuple[int, Path]]:
+def list_all(folder: str | Path) -> list[tuple[int, Path]]:
     """(steps done, file), oldest first."""
     files = Path(folder).glob("step-*.safetensors")
     return sorted((int(path.stem.removeprefix("step-")), path) for path in files)
@@ -32,7 +32,7 @@ def all_in(folder: str | Path) -> list[tuple[int, Path]]:
 
 def keep_newest(folder: str | Path, count: int) -> None:
     """Remove all but the newest ones."""
-    for _, path in all_in(folder)[:-count]:
+    for _, path in list_all(folder)[:-count]:
         path.unlink()
 
 
@@ -59,7 +59,7 @@ def save(path: str | Path, tensors: dict[str, Tensor], step: int, dtype: str) ->
     temporary.replace(path)
 
 
-def header(path: str | Path) -> tuple[int, str]:
+def read_header(path: str | Path) -> tuple[int, str]:
     """(steps done, dtype of matrix products). Raises MissingInput, or BadInput if that is no checkpoint."""
     path = Path(path)
     if not path.is_file():

@@ -22,14 +22,13 @@ class TrainingLog:
         self.losses: list[float] = [row["loss"] for row in self.rows if "loss" in row]
 
     def add(self, row: dict[str, Any]) -> None:
-        """Append a row."""
         self.rows.append(row)
         self.losses += [row["loss"]] if "loss" in row else []
         if self.events is not None:
             self.events.add(row)
 
     def flush(self) -> None:
-        """Write all rows."""
+        """Write all rows, atomically."""
         write_atomically(self.path, "".join(json.dumps(row) + "\n" for row in self.rows).encode())
 
     def last_loss(self) -> float:

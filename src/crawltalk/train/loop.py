@@ -31,7 +31,7 @@ from crawltalk.train.objectives import Objective
 from crawltalk.train.optimizers import learning_rate_factor, make_optimizers, trained_weights
 from crawltalk.train.precision import compute_dtype
 from crawltalk.train.ranks import ALONE, Ranks
-from crawltalk.train.sharding import full_tensor, gather, sharded
+from crawltalk.train.sharding import full_tensor, gather_weights, shard_model
 
 MIN_COMPILED_STEPS = 1000
 """Steps on a GPU from which on `torch.compile` makes up for its minute or so of compilation."""
@@ -84,10 +84,10 @@ def fit(
         torch.set_num_threads(max(1, (machine.workers or torch.get_num_threads()) // ranks.local_world_size))
         keep_freed_memory()
     state = out / STATE
-    saved = [path for _, path in checkpoint.all_in(state)]
+    saved = [path for _, path in checkpoint.list_all(state)]
     resumed = saved[-1] if saved else Path(options.resume_from) if options.resume_from else None
     if resumed is not None:
-        first, name = checkpoint.header(resumed)
+        first, name = checkpoint.read_header(resumed)
         dtype = getattr(torch, name)  # not a new probe's: the run must continue as it began
         if not saved and first >= steps:
             raise BadInput(
@@ -100,7 +100,7 @@ def fit(
     dtype_name = str(dtype).removeprefix("torch.")
     model.activation_checkpointing = machine.activation_checkpointing
     shard = machine.shard and ranks.world_size > 1
-    master = sharded(model, ranks, device, dtype) if shard else model.to(device)
+    master = shard_model(model, ranks, device, dtype) if shard else model.to(device)
     optimizers = make_optimizers(master, optim, dtype)
     peak_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     if resumed is not None:
@@ -122,7 +122,7 @@ def fit(
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
         batch = batches(step)
-        loss, norm, figures = gradients(master, compute_model, objective, batch, optim.clip, ranks)
+        loss, norm, figures = compute_gradients(master, compute_model, objective, batch, optim.clip, ranks)
         if not math.isfinite(loss) or not math.isfinite(norm):
             _rescue(out, step, ranks)
             raise UserError(f"the loss of step {step} is {loss} (gradient {norm}); {_advice(optim)}")
@@ -142,7 +142,7 @@ def fit(
         evaluates = options.evaluate_every > 0 and (last or _due(done, options.evaluate_every))
         saves = _due(done, options.save_model_every)
         if shard and (evaluates or saves or last):
-            gather(master, model)
+            gather_weights(master, model)
         if ranks.rank == 0:
             if evaluate is not None and evaluates:
                 log.add({"step": step, **evaluate(done, model)})
@@ -160,7 +160,7 @@ def fit(
     return {"steps": steps, "loss": log.last_loss(), "tokens_per_second": speed, "dtype": dtype_name}
 
 
-def gradients(
+def compute_gradients(
     model: Transformer,
     compute_model: Transformer,
     objective: Objective,
@@ -237,7 +237,7 @@ def _advice(optim: Optim) -> str:
 
 def _rescue(out: Path, step: int, ranks: Ranks) -> None:
     """Put the newest checkpoint from before `step` aside, where the run keeps it when the recipe changes."""
-    good = [path for done, path in checkpoint.all_in(out / STATE) if done <= step]
+    good = [path for done, path in checkpoint.list_all(out / STATE) if done <= step]
     if good and ranks.rank == 0:
         (out / RESCUED).mkdir(exist_ok=True)
         good[-1].replace(out / RESCUED / good[-1].name)

@@ -17,7 +17,7 @@ from crawltalk.model.transformer import Transformer
 from crawltalk.train.ranks import Ranks
 
 
-def sharded(model: Transformer, ranks: Ranks, device: torch.device, dtype: torch.dtype) -> Transformer:
+def shard_model(model: Transformer, ranks: Ranks, device: torch.device, dtype: torch.dtype) -> Transformer:
     """A copy of the model whose weights are sharded over the ranks; it computes in `dtype`, gradients are
     summed in fp32.
     """
@@ -33,7 +33,7 @@ def sharded(model: Transformer, ranks: Ranks, device: torch.device, dtype: torch
     return copied
 
 
-def gather(source: Transformer, target: Transformer) -> None:
+def gather_weights(source: Transformer, target: Transformer) -> None:
     """Copy the trained weights of a sharded model into a whole one. All ranks must call it."""
     with torch.no_grad():
         for weight, part in zip(target.parameters(), source.parameters(), strict=True):

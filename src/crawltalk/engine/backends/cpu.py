@@ -90,7 +90,7 @@ class _Weights(ctypes.Structure):
 
 
 def cache_folder() -> Path:
-    """Where compiled code is kept."""
+    """The folder that compiled code is cached in."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crawltalk"
 
 

@@ -25,7 +25,7 @@ class TorchBackend:
         self, model: Transformer, *, batch_invariant: bool = False, cache_bytes: int | None = None
     ) -> None:
         self.batch_invariant = batch_invariant
-        self.model = copy.deepcopy(model)  # the caller may go on training its own
+        self.model = copy.deepcopy(model)  # the caller may continue to train its own
         weight = model.embedding.weight
         self.num_blocks = num_cache_blocks(model.shape, weight.element_size(), cache_bytes)
         self.block_tables = empty_block_tables(model.shape)

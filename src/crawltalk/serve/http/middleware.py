@@ -91,7 +91,6 @@ class AccessControl:
         self.limiter = RateLimiter(settings.rate) if settings.rate is not None else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
         if scope["type"] == "http":
             try:
                 self._check(scope)

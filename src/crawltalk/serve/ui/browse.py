@@ -29,7 +29,7 @@ TEXT_CHARACTERS = 200_000
 class PageList(msgspec.Struct):
     rows: list[dict[str, Any]]
     next: str | None
-    """The position to go on from; None at the end."""
+    """The position to continue from; None at the end."""
 
 
 def list_pages(folder: str | Path, kind: Kind, start: str, filters: Mapping[str, str]) -> PageList:
