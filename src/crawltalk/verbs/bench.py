@@ -33,6 +33,8 @@ def bench(
 
     Parameters
     ----------
+    name
+        What to measure: journey, data, tokenizer, pretrain or engine.
     preset
         Preset of the journey.
     pages
@@ -41,6 +43,8 @@ def bench(
         A folder of .txt files, or a .tar.gz of such, to train tokenizers and models on and to encode.
     vocabulary
         A .tiktoken file or tokenizer.json to encode with.
+    runs
+        Each figure is the median of so many runs.
     seconds
         CPU seconds that the baseline of pretraining trains for.
     llama_cpp

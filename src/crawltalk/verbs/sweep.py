@@ -25,6 +25,8 @@ def sweep(
 
     Parameters
     ----------
+    path
+        The folder of a run.
     depths
         Depths of the small models. If absent: those of the recipe, else from 1 to one less than the run's own. All have
         as many tokens per parameter as the run's own model.

@@ -47,9 +47,11 @@ class SamplingOptions:
     repetition_penalty: float = 1.0
     """Above 1: tokens that occurred are less likely to occur again."""
     max_tokens: int | None = None
+    """The most tokens of an answer."""
     stop: Annotated[tuple[str, ...], Parameter(negative=())] = ()
     """Text that ends an answer; may be given more than once."""
     seed: int = 0
+    """The same seed gives the same answer."""
 
     def sampling(self, temperature: float, max_tokens: int) -> "Sampling":
         """The sampling settings, with these defaults where none were given."""
@@ -79,6 +81,10 @@ def generate(
 
     Parameters
     ----------
+    prompt
+        The text to continue; `-` reads it from standard input.
+    samples
+        How many continuations.
     assistant
         Put the text into a transcript as a question to a helpful assistant, and show the assistant's turn.
     """
