@@ -54,7 +54,8 @@ class Sampling:
     """Strings that end a reply and are no part of it."""
     logprobs: int | None = None
     """k: also compute the log-probability of each generated token and of the k likeliest at its position.
-    None: compute none."""
+    None: compute none.
+    """
     schema: str | None = None
     """A JSON schema, as JSON text, that the reply obeys; "{}": any JSON value."""
 
