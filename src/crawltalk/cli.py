@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words and not words[0].startswith("-") and words[0] not in verbs:
         near = difflib.get_close_matches(words[0], verbs, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        return fail(f"no verb is called {words[0]!r}{hint} (all verbs: crawltalk --help)", 2)
+        return fail(f"no verb is called {words[0]!r}{hint}; all verbs: crawltalk --help", 2)
     try:
         command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
     except CycloptsError as error:

@@ -8,7 +8,7 @@ from crawltalk.core.types import Problem
 Verifier = Callable[[Problem, str], float]
 
 REFUSAL = re.compile(r"\b(?:I|we) (?:do not|don't|cannot|can't) (?:know|tell|say)\b", re.IGNORECASE)
-"""Recognises a refusal of any model."""
+"""How a refusal is recognised, whoever trained the model."""
 
 
 def is_refusal(reply: str) -> bool:

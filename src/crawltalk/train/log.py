@@ -22,6 +22,7 @@ class TrainingLog:
         self.losses: list[float] = [row["loss"] for row in self.rows if "loss" in row]
 
     def add(self, row: dict[str, Any]) -> None:
+        """Append a row."""
         self.rows.append(row)
         self.losses += [row["loss"]] if "loss" in row else []
         if self.events is not None:
