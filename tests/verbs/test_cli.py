@@ -57,6 +57,8 @@ def test_dotted_flags_become_settings():
         (["run", "small", "--nonsense"], "nonsense"),
         (["run", "small", "--set", "seed"], "--set takes KEY=VALUE"),
         (["run", "runs/absent"], "is no run"),
+        (["run", "nano", "--sft.tasks.spellings", "5"], "did you mean 'spelling'"),
+        (["pretrain", "nano", "--sft.tasks.identity", "-1"], "sft.tasks.identity is -1"),
         (["status", "absent"], "is no run; make one with"),
         (["show", "absent"], "is not there"),
         (["bench", "absent"], "no benchmark is called"),
