@@ -98,11 +98,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words and not words[0].startswith("-") and words[0] not in verbs:
         near = difflib.get_close_matches(words[0], verbs, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        return fail(f"no verb is called {words[0]!r}{hint} All verbs: crawltalk --help", 2)
+        return fail(f"no verb is called {words[0]!r}{hint}; all verbs: crawltalk --help", 2)
     try:
         command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        return fail(f"{error}; see: crawltalk --help", 2)
+        verb = f" {words[0]}" if words and words[0] in verbs else ""
+        return fail(f"{str(error).rstrip('.')}; see: crawltalk{verb} --help", 2)
     return run_verb(lambda: command(*bound.args, **bound.kwargs))
 
 

@@ -85,6 +85,7 @@ def fit(
         keep_freed_memory()
     if not trained_weights(model):
         raise BadInput("all weights are frozen, so there is nothing to train; set requires_grad for some")
+    out.mkdir(parents=True, exist_ok=True)
     state = out / STATE
     saved = [path for _, path in checkpoint.all_in(state)]
     resumed = saved[-1] if saved else Path(options.resume_from) if options.resume_from else None

@@ -10,13 +10,12 @@ from cyclopts import Parameter
 
 from crawltalk.core.errors import BadRecipe, UserError
 from crawltalk.pipeline import stages
-from crawltalk.recipe import Recipe, Sft
 from crawltalk.recipe.layers import load_recipe
 from crawltalk.run.console import StageBoard, console, print_table
 from crawltalk.run.execute import build, build_on_rank
 from crawltalk.run.folder import RunFolder
 from crawltalk.run.machine import check_fit
-from crawltalk.run.stage import Stage
+from crawltalk.tasks import check_counts
 from crawltalk.verbs.corpus import diff_data
 
 Target = Annotated[str, Parameter(help="A preset (crawltalk presets) or the folder of a run.")]
@@ -192,8 +191,10 @@ def build_stages(
         source = run.path / "recipe.toml"  # one more stage of a run that has its recipe already
     recipe = load_recipe(source, overlays, _flags(settings))
     journey = stages(recipe)
+    for stage in journey:  # now, not hours later when the stage starts
+        if stage.kind == "sft":
+            check_counts(stage.config(recipe).tasks, f"{stage.key(recipe)}.tasks")
     names = names or [stage.name for stage in journey]
-    _check_tasks(journey, recipe)
     if any(stage.makes == "base" for stage in journey if stage.name in names):
         check_fit(recipe)
     if lender is not None:
@@ -208,15 +209,6 @@ def build_stages(
     if orders:
         orders.give(None)
     return run
-
-
-def _check_tasks(journey: Sequence[Stage], recipe: Recipe) -> None:
-    """Raise BadRecipe now for what fine-tuning would find wrong hours later."""
-    from crawltalk.tasks import check_counts
-
-    for stage in journey:
-        if isinstance(config := stage.config(recipe), Sft):
-            check_counts(config.tasks, f"{stage.key(recipe)}.tasks")
 
 
 def _flags(settings: Sequence[str]) -> dict[str, str]:
