@@ -65,6 +65,7 @@ def test_dotted_flags_become_settings():
         (["funnel", "runs/absent"], "runs/absent is no run; make one with"),
         (["run", "small", "--set", "seed"], "--set takes KEY=VALUE"),
         (["run", "runs/absent"], "is no run"),
+        (["pretrain", "nano", "--sft.tasks.identity", "-1"], "sft.tasks.identity is -1"),
         (["status", "absent"], "is no run; make one with"),
         (["show", "absent"], "is not there"),
         (["bench", "absent"], "no benchmark is called"),

@@ -72,7 +72,7 @@ def _read_layer(path: Path, below: Mapping[str, Any]) -> dict[str, Any]:
         parent = PRESETS / f"{base}.toml" if base in preset_names() else path.parent / str(base)
         below = _read_layer(parent, below)
     merged = _merge(below, values)
-    check_keys(values, known_keys(merged.get("stages", {})), path.name)
+    check_keys(values, known_keys(merged.get("stages", {})), str(path))
     return merged
 
 

@@ -119,7 +119,12 @@ class RunFolder:
         reasons = [f"{key}.{change}" for change in differences(manifest.config, config)]
         if manifest.version != stage.version:
             reasons.append(f"{stage.name}: version {manifest.version} -> {stage.version} of the code")
-        reasons += [f"input {name} changed" for name in inputs if manifest.inputs.get(name) != inputs[name]]
+        for name, made in inputs.items():
+            if name not in manifest.inputs:
+                reasons.append(f"input {name} is new")
+            elif manifest.inputs[name] != made:
+                reasons.append(f"input {name} changed")
+        reasons += [f"input {name} is gone" for name in manifest.inputs if name not in inputs]
         reasons += changed_files(self.folder(stage.name), manifest)
         if reasons or manifest.fingerprint != expected:
             return StageState(stage, "stale", expected, config, manifest, tuple(reasons))

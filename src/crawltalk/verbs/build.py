@@ -15,7 +15,7 @@ from crawltalk.run.console import StageBoard, console, print_table
 from crawltalk.run.execute import build, build_on_rank
 from crawltalk.run.folder import RunFolder
 from crawltalk.run.machine import check_fit
-from crawltalk.tasks import check_task_names
+from crawltalk.tasks import check_counts
 from crawltalk.verbs.corpus import diff_data
 
 Target = Annotated[str, Parameter(help="A preset (crawltalk presets) or the folder of a run.")]
@@ -194,7 +194,7 @@ def build_stages(
     journey = stages(recipe)
     for stage in journey:  # now, not hours later when the stage starts
         if stage.kind == "sft":
-            check_task_names(stage.config(recipe).tasks, f"{stage.key(recipe)}.tasks")
+            check_counts(stage.config(recipe).tasks, f"{stage.key(recipe)}.tasks")
     names = names or [stage.name for stage in journey]
     if any(stage.makes == "base" for stage in journey if stage.name in names):
         check_fit(recipe)
