@@ -82,10 +82,10 @@ def test_equal_ids_share_no_block_behind_other_vectors(backend):
     def cached(start: int, vectors: np.ndarray | None, ids: list[int] = prompt) -> int:
         embeddings = [] if vectors is None else [PromptEmbeddings(start, vectors)]
         request = engine.request(ids, SAMPLING, NEVER, embeddings=embeddings)
-        found = reply(engine, request)
+        outputs = reply(engine, request)
         fresh = Engine(model, TOKENIZER, BACKENDS[backend](model))
         alone = reply(fresh, fresh.request(ids, SAMPLING, NEVER, embeddings=embeddings))
-        assert [token.id for token in found[0]] == [token.id for token in alone[0]]
+        assert [token.id for token in outputs[0]] == [token.id for token in alone[0]]
         return request.cached_tokens
 
     assert cached(20, image) == 0
@@ -115,6 +115,21 @@ def test_vectors_of_an_image_change_the_reply_and_its_preemption_does_not():
     assert short_of_blocks.scheduler.counts["preempted"] > 0
     blind = reply(engine, *(engine.request([*prompt, n], sampling, NEVER, row=n) for n in range(4)))
     assert blind != expected
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_how_vectors_lie_in_memory_does_not_matter(backend):
+    model = MODELS["qwen3"]
+    image = np.random.default_rng(0).standard_normal((20, LONG.width)).astype(np.float32)
+    laid_out = [image, np.asfortranarray(image), image.repeat(2, axis=0)[::2]]
+    replies = []
+    for vectors in laid_out:
+        engine = Engine(model, TOKENIZER, BACKENDS[backend](model))
+        request = engine.request(
+            [PLACEHOLDER] * 20, SAMPLING, NEVER, embeddings=[PromptEmbeddings(0, vectors)]
+        )
+        replies.append(reply(engine, request))
+    assert replies == [replies[0]] * 3
 
 
 def test_embeddings_that_do_not_fit_are_refused():

@@ -115,28 +115,28 @@ def normalize(url: str, base: str = "") -> str | None:
         return None
     netloc = host if port in (None, {"http": 80, "https": 443}[parts.scheme]) else f"{host}:{port}"
     safe = "%/:=&?~+!$,;'@()*[]"
-    normalized = urlunsplit(
+    found = urlunsplit(
         (parts.scheme, netloc, quote("/".join(segments) or "/", safe), quote(parts.query, safe), "")
     )
-    return normalized if len(normalized) <= _LONGEST else None
+    return found if len(found) <= _LONGEST else None
 
 
 def _without_dots(segments: Sequence[str]) -> list[str]:
     """Resolve . and .. in the segments of an absolute path (RFC 3986, 5.2.4)."""
-    kept: list[str] = []
+    found: list[str] = []
     for segment in segments:
         if segment == "..":
-            del kept[max(1, len(kept) - 1) :]
+            del found[max(1, len(found) - 1) :]
         elif segment != ".":
-            kept.append(segment)
-    return [*kept, ""] if segments[-1] in (".", "..") else kept
+            found.append(segment)
+    return [*found, ""] if segments[-1] in (".", "..") else found
 
 
 def _start(url: str) -> str:
-    normalized = normalize(url) if "://" in url else None
-    if normalized is None:
+    found = normalize(url) if "://" in url else None
+    if found is None:
         raise BadInput(f"{url!r} is not a web address; give one such as https://www.example.org/")
-    return normalized
+    return found
 
 
 @dataclass
@@ -244,10 +244,10 @@ class Crawler:
         return None
 
     def _add(self, urls: Any, depth: int, hops: int = 0) -> None:
-        links = [(url, host_of(url)) for url in dict.fromkeys(filter(None, urls))]
+        found = [(url, host_of(url)) for url in dict.fromkeys(filter(None, urls))]
         if self.settings.same_site:
-            links = [(url, host) for url, host in links if host.removeprefix("www.") in self.sites]
-        self.frontier.add(links, depth, hops)
+            found = [(url, host) for url, host in found if host.removeprefix("www.") in self.sites]
+        self.frontier.add(found, depth, hops)
 
     def _fetch(self, url: str) -> _Fetched | None:
         """The response. None, without reading its body, if it is not HTML."""
@@ -397,7 +397,9 @@ def _info(name: str) -> bytes:
 def _exchange(url: str, fetched: _Fetched, first: tuple[str, str] | None) -> bytes:
     """Request and response as two records."""
     response, request = fetched.response, fetched.response.request
-    sent = _http_head(f"{request.method} {request.url.raw_path.decode()} HTTP/1.1", request.headers.raw)
+    request_head = _http_head(
+        f"{request.method} {request.url.raw_path.decode()} HTTP/1.1", request.headers.raw
+    )
     kept = [
         (name, value)
         for name, value in response.headers.raw
@@ -419,7 +421,9 @@ def _exchange(url: str, fetched: _Fetched, first: tuple[str, str] | None) -> byt
     block = answered if first else answered + fetched.body
     head = _head("revisit" if first else "response", block, common | own)
     about = {"Content-Type": "application/http;msgtype=request", "WARC-Concurrent-To": head["WARC-Record-ID"]}
-    return gzip_record(head, block) + gzip_record(_head("request", sent, common | about), sent)
+    return gzip_record(head, block) + gzip_record(
+        _head("request", request_head, common | about), request_head
+    )
 
 
 def _http_head(first: str, headers: Sequence[tuple[bytes, bytes]]) -> bytes:

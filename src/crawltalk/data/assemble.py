@@ -1,5 +1,5 @@
-"""All parts -> the corpus. Near-duplicates are dropped, then repeated lines and substrings if the recipe has them
-dropped. Writes documents, dropped pages, clusters and signatures, and returns the record (`funnel.json`).
+"""All parts -> the corpus. Near-duplicates are dropped, then, if the recipe says so, repeated lines and substrings.
+Writes documents, dropped pages, clusters and signatures, and returns the record (`funnel.json`).
 
 What grows with the corpus stays on disk: texts are read part by part, ranks and clusters are memory-mapped.
 """
@@ -115,25 +115,25 @@ def assemble(
     outcome = _write(corpus, job.out, stats, rewrite, scores)
     clock.lap("write")
 
-    sections = summary(stats, warnings, outcome.hosts, outcome.lengths, outcome.cluster_sizes)
-    sections["pii"] = {"replaced": outcome.replaced}
-    sections["duplicates"]["similarities"] = _similarities(corpus, outcome.pairs, job.config.ngram)
+    record = summary(stats, warnings, outcome.hosts, outcome.lengths, outcome.cluster_sizes)
+    record["pii"] = {"replaced": outcome.replaced}
+    record["duplicates"]["similarities"] = _similarities(corpus, outcome.pairs, job.config.ngram)
     documents = outcome.lengths.total()
     metrics: Metrics = {
         "pages": stats.pages,
         "documents": documents,
         "characters": stats.left.get("pii", [0, 0])[1],
     }
-    metrics |= {f"removed_{row['step']}": 0 for row in sections["steps"] if row["step"] in STEPS}
+    metrics |= {f"removed_{row['step']}": 0 for row in record["steps"] if row["step"] in STEPS}
     metrics |= {f"removed_{step}": sum(reasons.values()) for step, reasons in stats.reasons.items()}
     metrics["warnings"] = len(warnings)
     if scores:
         report = scores.report()
-        sections["truth"] = report
+        record["truth"] = report
         for step, row in report["steps"].items():
             metrics |= {f"precision_{step}": row["precision"], f"recall_{step}": row["recall"]}
         metrics |= {"pii_left": report["pii_left"], "extract_f1": report["extract_f1"]}
-    return {"metrics": metrics} | sections, stats.costs
+    return {"metrics": metrics} | record, stats.costs
 
 
 class Outcome(msgspec.Struct):
@@ -205,10 +205,10 @@ def _write(
 def _similarities(corpus: Corpus, pairs: list[tuple[str, int]], ngram: int) -> dict[str, int]:
     """Exact similarity of dropped duplicates to the documents that are kept, in steps of 0.05 -> how many."""
     texts: dict[int, str] = {}
-    twins = {twin for _, twin in pairs}
+    wanted = {twin for _, twin in pairs}
     for (task, number), start in zip(corpus.parts, corpus.starts, strict=False):
         here = [
-            twin for twin in twins if start <= twin < start + len(np.load(task.part(number, "facts.npy")))
+            twin for twin in wanted if start <= twin < start + len(np.load(task.part(number, "facts.npy")))
         ]
         if here:
             column = pq.read_table(task.part(number, "documents.parquet"), columns=["text"])["text"]

@@ -1,5 +1,5 @@
-"""The fine-tuning stage: the base model and the conversations go through the one training loop, assistant
-tokens counted.
+"""The fine-tuning stage: the base model learns the conversations in the one training loop. Only tokens of the
+assistant count in the loss.
 """
 
 from crawltalk import recipe
@@ -24,8 +24,8 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
     config, ranks = job.config, Ranks.join(job.machine, str(job.out))
     chat = ChatRenderer.load(job.inputs["tokenizer"])
     placements = list(read_jsonl(job.inputs["tokens"] / "documents.jsonl", Placement))
-    inside = {placement.id for placement in placements if placement.role in ("flagship", "graded", "train")}
-    documents = [document for document in read_documents(job.inputs["data"]) if document.id in inside]
+    trained = {placement.id for placement in placements if placement.role in ("flagship", "graded", "train")}
+    documents = [document for document in read_documents(job.inputs["data"]) if document.id in trained]
     conversations, problems = make_conversations(placements, documents, config, job.seed)
     if not conversations:
         raise BadInput(
@@ -40,6 +40,11 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
         for conversation in conversations
         if len((row := chat.render(conversation.messages)).ids) <= model.shape.context
     ]
+    if not rows:
+        raise BadInput(
+            f"all {len(conversations)} conversations are longer than the context of {model.shape.context} tokens; "
+            "make it larger: --pretrain.model.context"
+        )
     if len(rows) < len(conversations):
         job.progress.warn(
             f"{len(conversations) - len(rows)} conversations are longer than the context and were left out"
@@ -61,5 +66,5 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
     assert chat.format is not None
     chat.save(job.out)
     save_model(model, job.out, eos=chat.tokenizer.special_tokens[chat.format.end])
-    learned = sum(sum(mask) for _, mask in rows)
-    return {"conversations": len(conversations), "assistant_tokens": learned, **metrics}
+    assistant_tokens = sum(sum(mask) for _, mask in rows)
+    return {"conversations": len(conversations), "assistant_tokens": assistant_tokens, **metrics}

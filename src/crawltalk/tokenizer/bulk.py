@@ -64,16 +64,16 @@ class BulkEncoder:
             self._threads += 1
         if threads == 1:
             return [ids for block in _blocks(texts) for ids in self._encode_block(block)]
-        arrays: list[np.ndarray] = []
+        found: list[np.ndarray] = []
         waiting: deque[Future[list[np.ndarray]]] = deque()
         with ThreadPoolExecutor(threads) as pool:
             for block in _blocks(texts):
                 waiting.append(pool.submit(self._encode_block, block))
                 if len(waiting) > 2 * threads:
-                    arrays += waiting.popleft().result()
+                    found += waiting.popleft().result()
             for last in waiting:
-                arrays += last.result()
-        return arrays
+                found += last.result()
+        return found
 
     def _encode_block(self, texts: list[bytes]) -> list[np.ndarray]:
         data = np.frombuffer(b"".join(texts), np.uint8)
@@ -88,8 +88,8 @@ class BulkEncoder:
                     memory.table.number_cut(Packed(data, cuts)),
                     np.searchsorted(cuts, ends, "right"),
                 )
-            indices, id_ends = memory.encode(numbers, chunk_ends, len(data), self.vocabulary)
-            ids = indices.copy() if self.ids is None else self.ids[indices]
+            found, id_ends = memory.encode(numbers, chunk_ends, len(data), self.vocabulary)
+            ids = found.copy() if self.ids is None else self.ids[found]
         finally:
             self._memories.put(memory)
         return np.split(ids, id_ends[:-1])
@@ -100,13 +100,17 @@ class BulkEncoder:
         """
         sizes: list[int] = []
         for text in texts:
-            decoded, done = text.decode("utf-8", "surrogateescape"), 0
-            for match in regex.finditer(self.pattern, decoded):
+            decoded, position = text.decode("utf-8", "surrogateescape"), 0
+            for found in regex.finditer(self.pattern, decoded):
                 # text between two matches is a chunk, too
-                pieces = (decoded[done : match.start()], match[0])
+                pieces = (decoded[position : found.start()], found[0])
                 sizes += [len(piece.encode("utf-8", "surrogateescape")) for piece in pieces if piece]
-                done = match.end()
-            sizes += [len(decoded[done:].encode("utf-8", "surrogateescape"))] if done < len(decoded) else []
+                position = found.end()
+            sizes += (
+                [len(decoded[position:].encode("utf-8", "surrogateescape"))]
+                if position < len(decoded)
+                else []
+            )
         return np.cumsum(sizes, dtype=np.int64)
 
 
@@ -168,7 +172,7 @@ class BulkDecoder:
 
 @njit(cache=True, nogil=True)
 def _length(ids, lengths):
-    """Bytes of all tokens; -1 - n, if the token at position n is unknown."""
+    """Bytes of all tokens; -1 - n, if the token at place n is unknown."""
     total = 0
     for position in range(len(ids)):
         index = np.int64(ids[position])
@@ -217,10 +221,10 @@ def _write_ranks(numbers, chunk_ends, values, ranks, out, ends):
                 out[written] = value & ((np.uint64(1) << _RANK) - np.uint64(1))
                 out[written + 1] = value >> _RANK  # overwritten, if there is but one
             else:
-                index = np.int64(value)
-                count = np.int64(ranks[index])
+                position = np.int64(value)
+                count = np.int64(ranks[position])
                 for step in range(count):
-                    out[written + step] = ranks[index + 1 + step]
+                    out[written + step] = ranks[position + 1 + step]
             written += count
         ends[text] = written
 
@@ -266,8 +270,8 @@ def _rank(data, start, end, longest, words):
         return _NONE
     slots, keys, copies, text = words
     first, second = chunk_key(data, start, end)
-    number, _ = find_chunk(data, start, end, first, second, slots, keys, copies, text)
-    return np.uint32(number - 1) if number else _NONE
+    found, _ = find_chunk(data, start, end, first, second, slots, keys, copies, text)
+    return np.uint32(found - 1) if found else _NONE
 
 
 @njit(cache=True, nogil=True)
@@ -276,25 +280,25 @@ def _merge_few(data, start, end, pairs, longest, words, begins, together, out):
     begins; `together`: the rank of each part joined with the next one and, in 8 bits, the part's index.
     """
     count = end - start
-    for index in range(count - 1):
-        begins[index] = start + index
-        together[index] = np.uint64(pairs[data[start + index], data[start + index + 1]]) << np.uint64(
-            8
-        ) | np.uint64(index)
+    for position in range(count - 1):
+        begins[position] = start + position
+        together[position] = np.uint64(
+            pairs[data[start + position], data[start + position + 1]]
+        ) << np.uint64(8) | np.uint64(position)
     begins[count - 1], begins[count] = end - 1, end
     while count > 1:
         lowest = together[0]
-        for index in range(1, count - 1):
-            lowest = min(lowest, together[index])
+        for position in range(1, count - 1):
+            lowest = min(lowest, together[position])
         best, rank = np.int64(lowest & np.uint64(255)), np.uint32(lowest >> np.uint64(8))
         if rank == _NONE:
             break
         out[best] = rank
         count -= 1
-        for index in range(best + 1, count):
-            out[index] = out[index + 1]
-            begins[index] = begins[index + 1]
-            together[index - 1] = together[index] - np.uint64(1)
+        for position in range(best + 1, count):
+            out[position] = out[position + 1]
+            begins[position] = begins[position + 1]
+            together[position - 1] = together[position] - np.uint64(1)
         begins[count] = end
         if best + 1 < count:
             rank = _rank(data, begins[best], begins[best + 2], longest, words)
@@ -312,46 +316,46 @@ def _merge_many(data, start, end, pairs, longest, words, out):
     # where the next part begins, and the one before
     after, before = np.arange(1, count + 2), np.arange(-1, count)
     heap, size = np.empty(3 * count, np.uint64), 0
-    for index in range(count - 1):
-        size = _push(heap, size, pairs[data[start + index], data[start + index + 1]], index)
+    for position in range(count - 1):
+        size = _push(heap, size, pairs[data[start + position], data[start + position + 1]], position)
     while size:
         top = heap[0]
         size = _pop(heap, size)
-        index, rank = np.int64(top & np.uint64(0xFFFFFFFF)), np.uint32(top >> np.uint64(32))
-        right = after[index]
+        position, rank = np.int64(top & np.uint64(0xFFFFFFFF)), np.uint32(top >> np.uint64(32))
+        right = after[position]
         if (
-            out[index] == _NONE
+            out[position] == _NONE
             or right == count
-            or _rank(data, start + index, start + after[right], longest, words) != rank
+            or _rank(data, start + position, start + after[right], longest, words) != rank
         ):
             continue
-        out[index], out[right] = rank, _NONE
-        after[index] = after[right]
-        before[after[index]] = index
-        if after[index] < count:
+        out[position], out[right] = rank, _NONE
+        after[position] = after[right]
+        before[after[position]] = position
+        if after[position] < count:
             size = _push(
                 heap,
                 size,
-                _rank(data, start + index, start + after[after[index]], longest, words),
-                index,
+                _rank(data, start + position, start + after[after[position]], longest, words),
+                position,
             )
-        left = before[index]
+        left = before[position]
         if left >= 0:
-            size = _push(heap, size, _rank(data, start + left, start + after[index], longest, words), left)
+            size = _push(heap, size, _rank(data, start + left, start + after[position], longest, words), left)
     written = 0
-    for index in range(count):
-        if out[index] != _NONE:
-            out[written] = out[index]
+    for position in range(count):
+        if out[position] != _NONE:
+            out[written] = out[position]
             written += 1
     return written
 
 
 @njit(cache=True, nogil=True)
-def _push(heap, size, rank, index):
+def _push(heap, size, rank, position):
     """Returns the new size."""
     if rank == _NONE:
         return size
-    value, hole = np.uint64(rank) << np.uint64(32) | np.uint64(index), size
+    value, hole = np.uint64(rank) << np.uint64(32) | np.uint64(position), size
     while hole and heap[(hole - 1) // 2] > value:
         heap[hole] = heap[(hole - 1) // 2]
         hole = (hole - 1) // 2

@@ -171,11 +171,11 @@ _WORD = regex.compile(rb"[A-Za-z](?= [A-Za-z])")
 
 def _cut(data: bytes, start: int) -> int:
     """A position where every known pattern begins a new chunk in any context: between two words with one blank."""
-    match = _WORD.search(data, start)
-    return match.end() if match else len(data)
+    found = _WORD.search(data, start)
+    return found.end() if found else len(data)
 
 
 @njit(cache=True, nogil=True)
 def _sum(numbers, counts, sums):
-    for index in range(len(numbers)):
-        sums[numbers[index]] += 1 if counts is None else counts[index]
+    for position in range(len(numbers)):
+        sums[numbers[position]] += 1 if counts is None else counts[position]

@@ -20,6 +20,13 @@ _NAMES = ("OTHER", "LETTER", "NUMBER", "MARK", "UPPER", "LOWER", "SPACE", "NEWLI
 _WITHOUT_CASE = np.array([OTHER, LETTER, NUMBER, OTHER, LETTER, LETTER, SPACE, NEWLINE], np.uint8)
 """The classes of the patterns of GPT-2 and GPT-4, by class."""
 LONG = np.uint64(1 << 63)
+"""The bit of a key that says that the chunk is too long to stand in it."""
+_BLANK, _TAB, _FEED, _VERTICAL_TAB, _RETURN, _APOSTROPHE, _SLASH, _DIGIT_0 = b" \t\n\v\r'/0"
+_UPPER_A, _UPPER_Z, _LOWER_A = b"AZa"
+_S, _T, _M, _D, _L, _R, _V, _E = b"stmdlrve"
+_LONG_S = tuple("ſ".encode())
+_NON_ASCII = 128
+"""The first of so many bytes that are not ASCII."""
 intrinsic: Any = extending.intrinsic
 """Its functions are called without the first argument, which type checkers do not know."""
 _FIRST, SHORT = 8, 15
@@ -67,7 +74,7 @@ def _ends(data, table, rule):
 
 @njit(cache=True, nogil=True)
 def chunk_end(data, position, stop, table, rule):
-    """Where the chunk ends that begins at `position`, in a text that ends at `stop`."""
+    """Where the chunk ends that begins at `place`, in a text that ends at `stop`."""
     family, digits = rule
     if family == GPT4_FAMILY:
         return _gpt4(data, position, stop, table, digits)
@@ -85,16 +92,16 @@ def _gpt4(data, position, stop, table, digits):  # noqa: PLR0911 - one return pe
         return _digits(data, after, stop, table, digits)
     if kind == NEWLINE:
         return _white(data, position, stop, table, True, False)
-    if data[position] == 39:
+    if data[position] == _APOSTROPHE:
         size = _contraction(data, position + 1, stop, True)
         if size:
             return position + 1 + size
     following, further = _classify(data, after, stop, table)
     if following == LETTER:
         return _run(data, further, stop, table, LETTER, LETTER)
-    if kind == OTHER or (data[position] == 32 and following == OTHER and after < stop):
+    if kind == OTHER or (data[position] == _BLANK and following == OTHER and after < stop):
         after = _run(data, after, stop, table, OTHER, OTHER)
-        while after < stop and (data[after] == 10 or data[after] == 13):
+        while after < stop and (data[after] == _FEED or data[after] == _RETURN):
             after += 1
         return after
     return _white(data, position, stop, table, True, False)
@@ -103,13 +110,13 @@ def _gpt4(data, position, stop, table, digits):  # noqa: PLR0911 - one return pe
 @njit(cache=True, nogil=True)
 def _gpt2(data, position, stop, table, digits):
     kind, after = _classify(data, position, stop, table)
-    if data[position] == 39:
+    if data[position] == _APOSTROPHE:
         size = _contraction(data, position + 1, stop, False)
         if size:
             return position + 1 + size
     if kind == NUMBER and digits:
         return _digits(data, after, stop, table, digits)
-    if data[position] == 32 and after < stop:
+    if data[position] == _BLANK and after < stop:
         following, further = _classify(data, after, stop, table)
         if following < SPACE and not (following == NUMBER and digits):
             return _run(data, further, stop, table, following, following)
@@ -128,12 +135,12 @@ def _o200k(data, position, stop, table, digits):
     ahead = kind in (OTHER, MARK, SPACE)  # may stand before a word
     end = _cased(data, after if ahead else position, stop, table, kind != MARK)
     if not ahead or end > after or kind == MARK:  # a mark that no word follows is one itself
-        size = _contraction(data, end + 1, stop, True) if end < stop and data[end] == 39 else 0
+        size = _contraction(data, end + 1, stop, True) if end < stop and data[end] == _APOSTROPHE else 0
         return end + 1 + size if size else end
     following, _ = _classify(data, after, stop, table)
-    if kind == OTHER or (data[position] == 32 and following == OTHER and after < stop):
+    if kind == OTHER or (data[position] == _BLANK and following == OTHER and after < stop):
         after = _run(data, after, stop, table, OTHER, MARK)
-        while after < stop and (data[after] == 10 or data[after] == 13 or data[after] == 47):
+        while after < stop and (data[after] == _FEED or data[after] == _RETURN or data[after] == _SLASH):
             after += 1
         return after
     return _white(data, position, stop, table, True, False)
@@ -141,8 +148,8 @@ def _o200k(data, position, stop, table, digits):
 
 @njit(cache=True, nogil=True)
 def _cased(data, position, stop, table, capitals):
-    """Where the word ends that begins at `position`: capitals, then small letters, with those that have no case,
-    and marks, among either. One of capitals alone, only if `capitals`. `position` itself if there is none.
+    """Where the word ends that begins at `place`: capitals, then small letters, with those that have no case,
+    and marks, among either. One of capitals alone, only if `capitals`. `place` itself if there is none.
     """
     start = both = position
     kind, after = _classify(data, position, stop, table)
@@ -172,7 +179,7 @@ def _digits(data, position, stop, table, digits):
 
 @njit(cache=True, nogil=True)
 def _classify(data, position, stop, table):
-    """Class of the character at `position`, and where the next one begins. A byte that is no UTF-8, and the end:
+    """Class of the character at `place`, and where the next one begins. A byte that is no UTF-8, and the end:
     `OTHER`.
     """
     if position >= stop:
@@ -205,8 +212,8 @@ def _classify_multibyte(data, position, stop, table):
 def _run(data, position, stop, table, kind, other):
     """Where the characters of two classes end."""
     while position < stop:
-        current, after = _classify(data, position, stop, table)
-        if current not in (kind, other):
+        result, after = _classify(data, position, stop, table)
+        if result not in (kind, other):
             break
         position = after
     return position
@@ -238,25 +245,25 @@ def _contraction(data, position, stop, any_case):
     if position >= stop:
         return 0
     first = data[position]
-    if any_case and 65 <= first <= 90:
-        first += 32
-    if first in (115, 116, 109, 100):  # s t m d
+    if any_case and _UPPER_A <= first <= _UPPER_Z:
+        first += _LOWER_A - _UPPER_A
+    if first in (_S, _T, _M, _D):
         return 1
     if position + 1 >= stop:
         return 0
     second = data[position + 1]
-    if any_case and first == 0xC5 and second == 0xBF:
+    if any_case and first == _LONG_S[0] and second == _LONG_S[1]:
         return 2
-    if any_case and 65 <= second <= 90:
-        second += 32
-    if (first == 108 and second == 108) or (first in (114, 118) and second == 101):  # ll re ve
+    if any_case and _UPPER_A <= second <= _UPPER_Z:
+        second += _LOWER_A - _UPPER_A
+    if (first == _L and second == _L) or (first in (_R, _V) and second == _E):
         return 2
     return 0
 
 
 @intrinsic
 def _load(typing_context: Any, data: Any, position: Any) -> Any:
-    """The eight bytes at `position` as one number, the first one lowest; wherever they lie."""
+    """The eight bytes at `place` as one number, the first one lowest; wherever they lie."""
 
     def generate(context, builder, signature, arguments):
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
@@ -268,7 +275,7 @@ def _load(typing_context: Any, data: Any, position: Any) -> Any:
 
 @intrinsic
 def _among(typing_context: Any, data: Any, position: Any, first: Any, count: Any) -> Any:
-    """One bit for each of the 64 bytes from `position` on, the first one lowest: whether it is one of `count`
+    """One bit for each of the 64 bytes from `place` on, the first one lowest: whether it is one of `count`
     bytes from `first` on.
     """
 
@@ -285,8 +292,8 @@ def _among(typing_context: Any, data: Any, position: Any, first: Any, count: Any
             return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
 
         low, many = (everywhere(builder.trunc(number, ir.IntType(8))) for number in arguments[2:])
-        hits = builder.icmp_unsigned("<", builder.sub(builder.load(pointer, align=1), low), many)
-        return builder.bitcast(hits, ir.IntType(64))
+        result = builder.icmp_unsigned("<", builder.sub(builder.load(pointer, align=1), low), many)
+        return builder.bitcast(result, ir.IntType(64))
 
     return types.uint64(data, types.int64, types.int64, types.int64), generate
 
@@ -303,7 +310,7 @@ def lowest(typing_context: Any, bits: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def chunk_starts(data, position, rule):
-    """Of the 64 bytes from `position` on, one bit for each that begins a chunk, and one for each where that
+    """Of the 64 bytes from `place` on, one bit for each that begins a chunk, and one for each where that
     cannot be told, or where a chunk may end that begins before it.
 
     The bits depend on one byte ahead and two back, so those of the first two bytes and the last one are not
@@ -311,11 +318,12 @@ def chunk_starts(data, position, rule):
     without long numbers.
     """
     family, digits = rule
-    upper, lower = _among(data, position, 65, 26), _among(data, position, 97, 26)
-    number, blank = _among(data, position, 48, 10), _among(data, position, 32, 1)
-    line = _among(data, position, 10, 1) | _among(data, position, 13, 1)
-    tab, far = _among(data, position, 9, 1) | _among(data, position, 11, 2), _among(data, position, 128, 128)
-    apostrophe = _among(data, position, 39, 1)
+    upper, lower = _among(data, position, _UPPER_A, 26), _among(data, position, _LOWER_A, 26)
+    number, blank = _among(data, position, _DIGIT_0, 10), _among(data, position, _BLANK, 1)
+    line = _among(data, position, _FEED, 1) | _among(data, position, _RETURN, 1)
+    tab = _among(data, position, _TAB, 1) | _among(data, position, _VERTICAL_TAB, 2)  # and the form feed
+    far = _among(data, position, _NON_ASCII, _NON_ASCII)
+    apostrophe = _among(data, position, _APOSTROPHE, 1)
     one, two = np.uint64(1), np.uint64(2)
     letter, space = upper | lower, blank | tab | line
     other = ~(letter | number | space | far)
@@ -337,7 +345,7 @@ def chunk_starts(data, position, rule):
         starts |= upper & lower << one
         unclear |= apostrophe
         # slashes that belong to the marks before a line break, maybe
-        if _among(data, position, 47, 1) & (line << one | one):
+        if _among(data, position, _SLASH, 1) & (line << one | one):
             unclear = ~np.uint64(0)
     run = (blank | tab) & line << one  # white space behind a line break, and where it ends
     end = (run + (blank | tab)) & ~(blank | tab)

@@ -79,17 +79,17 @@ class ChunkTable:
         the next call, and how many there are up to the end of each text.
         """
         at, chunk_ends = np.zeros(3, np.int64), np.empty(len(ends), np.int64)
-        numbers = self._room_for(len(data))
-        while not _number(data, ends, at, classes(by), by.rule, *self.arrays, numbers, chunk_ends):
+        result = self._room_for(len(data))
+        while not _number(data, ends, at, classes(by), by.rule, *self.arrays, result, chunk_ends):
             self._grow(len(data))
-        return numbers[: at[2]], chunk_ends
+        return result[: at[2]], chunk_ends
 
     def number_cut(self, chunks: Packed) -> np.ndarray:
         """The numbers of chunks that are cut already, uint32; they are valid until the next call."""
-        at, numbers = np.zeros(1, np.int64), self._room_for(len(chunks.ends))
-        while not _number_cut(chunks.data, chunks.ends, at, *self.arrays, numbers):
+        at, result = np.zeros(1, np.int64), self._room_for(len(chunks.ends))
+        while not _number_cut(chunks.data, chunks.ends, at, *self.arrays, result):
             self._grow(len(chunks.data))
-        return numbers[: len(chunks.ends)]
+        return result[: len(chunks.ends)]
 
     def chunks(self) -> Packed:
         """All chunks, in the order of their numbers."""
@@ -128,7 +128,7 @@ def _first_slot(first, second, slots):
 
 
 @njit(cache=True, nogil=True)
-def _number(data, ends, at, table, rule, slots, keys, copies, text, used, numbers, chunk_ends):
+def _number(data, ends, at, table, rule, slots, keys, copies, text, used, result, chunk_ends):
     """Number chunks from byte `at[0]` of text `at[1]` on; `at[2]` chunks came before. False if there is no room
     for another new chunk.
 
@@ -165,7 +165,7 @@ def _number(data, ends, at, table, rule, slots, keys, copies, text, used, number
                 if not chunk:
                     at[0], at[1], at[2] = position, number, written
                     return False
-            numbers[written] = chunk
+            result[written] = chunk
             written += 1
             position = end
         chunk_ends[number] = written
@@ -180,13 +180,13 @@ def _from(bits, number):
 
 
 @njit(cache=True, nogil=True)
-def _number_cut(data, ends, at, slots, keys, copies, text, used, numbers):
+def _number_cut(data, ends, at, slots, keys, copies, text, used, result):
     """The same for chunks that are cut already, from number `at[0]` on."""
     for number in range(at[0], len(ends)):
         start, end = ends[number - 1] if number else 0, ends[number]
         first, second = chunk_key(data, start, end)
-        numbers[number] = _find_or_keep(data, start, end, first, second, slots, keys, copies, text, used)
-        if not numbers[number]:
+        result[number] = _find_or_keep(data, start, end, first, second, slots, keys, copies, text, used)
+        if not result[number]:
             at[0] = number
             return False
     return True

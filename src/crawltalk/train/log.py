@@ -1,6 +1,7 @@
-"""What a training writes down of itself: log.jsonl, and event files for TensorBoard."""
+"""The log of a training: log.jsonl, and event files for TensorBoard."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +24,21 @@ class TrainingLog:
 
     def add(self, row: dict[str, Any]) -> None:
         """Append a row."""
+        row = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in row.items()
+        }  # JSON has no NaN
         self.rows.append(row)
         self.losses += [row["loss"]] if "loss" in row else []
         if self.events is not None:
             self.events.add(row)
 
     def flush(self) -> None:
-        """Write all rows."""
+        """Write all rows, atomically."""
         write_atomically(self.path, "".join(json.dumps(row) + "\n" for row in self.rows).encode())
 
     def last_loss(self) -> float:
-        """The mean loss over the last tenth of the steps: one batch says little."""
+        """The mean loss over the last tenth of the steps, since that of one batch is noisy."""
         tail = self.losses[-max(1, len(self.losses) // 10) :]
         return round(sum(tail) / len(tail), 4)
 

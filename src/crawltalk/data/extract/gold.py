@@ -57,13 +57,13 @@ def articles(folder: Path) -> list[Gold]:
 
 def page_types(folder: Path, split: str = "test") -> list[Gold]:
     """Pages of seven types; those without any main text are left out."""
-    pages = []
+    found = []
     for path in sorted((folder / split / "ground-truth").glob("*.json")):
         truth = json.loads(path.read_text(encoding="utf-8"))["ground_truth"].get("main_content")
         if truth:
             html = gzip.decompress((folder / split / "html" / f"{path.stem}.html.gz").read_bytes())
-            pages.append(Gold(path.stem, html, truth))
-    return pages
+            found.append(Gold(path.stem, html, truth))
+    return found
 
 
 def passage_f1(pages: Iterable[Gold], texts: Iterable[str]) -> float:
@@ -76,10 +76,10 @@ def passage_f1(pages: Iterable[Gold], texts: Iterable[str]) -> float:
     return 2 * kept / max(1, 2 * kept + lost + wrong)
 
 
-def _overlap(truth: Counter[str], extracted: Counter[str]) -> tuple[float, float]:
+def _overlap(truth: Counter[str], found: Counter[str]) -> tuple[float, float]:
     """Precision and recall of the extracted n-grams."""
-    both = (truth & extracted).total()
-    return both / max(1, extracted.total()), both / max(1, truth.total())
+    both = (truth & found).total()
+    return both / max(1, found.total()), both / max(1, truth.total())
 
 
 def _f1(precision: float, recall: float) -> float:
@@ -88,7 +88,9 @@ def _f1(precision: float, recall: float) -> float:
 
 def _ngrams(text: str, n: int) -> Counter[str]:
     words = re.findall(r"\w+", text)
-    return Counter(" ".join(words[start : start + n]) for start in range(max(1, len(words) - n + 1)) if words)
+    return Counter(
+        " ".join(words[position : position + n]) for position in range(max(1, len(words) - n + 1)) if words
+    )
 
 
 def article_f1(pages: Iterable[Gold], texts: Iterable[str]) -> float:
@@ -122,13 +124,13 @@ class GoldSet(msgspec.Struct, frozen=True):
 
 def gold_sets(folder: Path) -> list[GoldSet]:
     """The sets anywhere below a folder; only pages that crawltalk's extractor was not trained on."""
-    sets = []
+    found = []
     for path in sorted(folder.rglob("evaldata.json")):
-        sets.append(
+        found.append(
             GoldSet("passages", [page for page in passages(path.parent) if page.held_out], passage_f1)
         )
     for path in sorted(folder.rglob("ground-truth.json")):
-        sets.append(GoldSet("articles", articles(path.parent), article_f1))
+        found.append(GoldSet("articles", articles(path.parent), article_f1))
     for path in sorted(folder.rglob("test/ground-truth")):
-        sets.append(GoldSet("page types", page_types(path.parent.parent), word_f1))
-    return sets
+        found.append(GoldSet("page types", page_types(path.parent.parent), word_f1))
+    return found

@@ -103,8 +103,8 @@ def train(rows: Sequence[tuple[str, float]], epochs: int = 5, seed: int = 0) -> 
     weights, squares = np.zeros(BUCKETS + 1, np.float32), np.full(BUCKETS + 1, 1e-6, np.float32)
     rng = np.random.Generator(np.random.PCG64(seed))
     for _ in range(epochs):
-        for index in rng.permutation(len(rows)):
-            _learn(weights, squares, features[index], labels[index])
+        for row in rng.permutation(len(rows)):
+            _learn(weights, squares, features[row], labels[row])
     return Classifier(weights)
 
 
@@ -112,9 +112,9 @@ def evaluate(rows: Sequence[tuple[str, float]], share: float = 0.1, seed: int = 
     """Train on all rows except a share, and measure on that share."""
     order = np.random.Generator(np.random.PCG64(seed)).permutation(len(rows))
     cut = max(1, round(share * len(rows)))
-    model = train([rows[index] for index in order[cut:]], seed=seed)
-    scores = np.array([model.score(rows[index][0]) for index in order[:cut]])
-    good = np.array([rows[index][1] >= 0.5 for index in order[:cut]])
+    model = train([rows[row] for row in order[cut:]], seed=seed)
+    scores = np.array([model.score(rows[row][0]) for row in order[:cut]])
+    good = np.array([rows[row][1] >= 0.5 for row in order[:cut]])
     return ClassifierQuality(cut, float(((scores >= 0.5) == good).mean()), _auc(scores[good], scores[~good]))
 
 

@@ -86,43 +86,43 @@ def _first_broken_limit(hashes, ends, limits, longest_top):
     counts = np.empty(len(hashes), np.int32)
     for n in range(2, min(len(limits) - 1, len(hashes)) + 1):
         count = len(hashes) - n + 1
-        for index in range(count):
-            grams[index] = grams[index] * np.uint64(0x9E3779B97F4A7C15) + hashes[index + n - 1]
+        for position in range(count):
+            grams[position] = grams[position] * np.uint64(0x9E3779B97F4A7C15) + hashes[position + n - 1]
         first[:] = -1
         if n <= longest_top:
             counts[:] = 0
             best = 0
-            for index in range(count):
-                slot = _slot(first, grams, index)
+            for position in range(count):
+                slot = _slot(first, grams, position)
                 if first[slot] < 0:
-                    first[slot] = index
+                    first[slot] = position
                 origin = first[slot]
                 counts[origin] += 1
-            for index in range(count):
-                if counts[index] > counts[best]:
-                    best = index
+            for position in range(count):
+                if counts[position] > counts[best]:
+                    best = position
             if counts[best] * (ends[best + n] - ends[best] + n - 1) > limits[n]:
                 return n
             continue
-        total = index = 0
-        while index < count:
-            slot = _slot(first, grams, index)
+        total = position = 0
+        while position < count:
+            slot = _slot(first, grams, position)
             if first[slot] < 0:
-                first[slot] = index
-                index += 1
+                first[slot] = position
+                position += 1
             else:  # text that is counted is not counted again
-                total += ends[index + n] - ends[index]
-                index += n
+                total += ends[position + n] - ends[position]
+                position += n
         if total > limits[n]:
             return n
     return 0
 
 
 @njit(cache=True)
-def _slot(first, grams, index):
+def _slot(first, grams, position):
     """The slot that holds an equal n-gram, or the empty one where it belongs."""
-    slot = (grams[index] ^ (grams[index] >> np.uint64(32))) & np.uint64(len(first) - 1)
-    while first[slot] >= 0 and grams[first[slot]] != grams[index]:
+    slot = (grams[position] ^ (grams[position] >> np.uint64(32))) & np.uint64(len(first) - 1)
+    while first[slot] >= 0 and grams[first[slot]] != grams[position]:
         slot = (slot + np.uint64(1)) & np.uint64(len(first) - 1)
     return slot
 
@@ -133,10 +133,10 @@ def gopher_quality(config: Quality) -> Filter:
     def filter_document(document: Document) -> str | None:  # noqa: PLR0911 - one return per rule
         text = document.text
         words = words_of(text)
-        count, word_lengths = len(words.hashes), words.lengths[words.kinds & SYMBOL == 0]
-        if not config.min_words <= len(word_lengths) <= config.max_words:
-            return "too few words" if len(word_lengths) < config.min_words else "too many words"
-        if not 3 <= word_lengths.sum() / max(1, len(word_lengths)) <= 10:
+        count, spoken = len(words.hashes), words.lengths[words.kinds & SYMBOL == 0]
+        if not config.min_words <= len(spoken) <= config.max_words:
+            return "too few words" if len(spoken) < config.min_words else "too many words"
+        if not 3 <= spoken.sum() / max(1, len(spoken)) <= 10:
             return "mean word length"
         if max(text.count("#"), text.count("...") + text.count("…")) > 0.1 * count:
             return "symbols per word"

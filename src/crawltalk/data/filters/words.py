@@ -1,5 +1,5 @@
-"""Words and sentences, as spaCy's rules for English cut them: a text is cut at white space; then marks come off
-both ends of each piece; then what is left is cut at hyphens, slashes and the like. FineWeb's filters count
+"""Words and sentences, as spaCy's rules for English cut them: a text is cut at white space; then marks come
+off both ends of each piece; then what is left is cut at hyphens, slashes and the like. FineWeb's filters count
 these words.
 
 Pieces recur, so that each is cut once per process and looked up after that; and what the filters count of a
@@ -37,8 +37,8 @@ _CONTRACTION = regex.compile(r"(?i)(.+)(n['’]t|['’](?:re|ve|ll|d|m))")
 _SPECIAL = frozenset(
     """
     Dr. St. Mr. Mrs. Ms. Prof. Co. Inc. Jr. Sr. Ltd. Corp. Bros. Gen. Gov. Sen. Rep. Rev. Mt. Messrs. vs. v.s. e.g. i.e.
-    a.m. p.m. and/or Jan. Feb. Mar. Apr. Jun. Jul. Aug. Sep. Sept. Oct. Nov. Dec. Ph.D. No. C++
-    :) :( ;) :-) :-( ;-) :D :P <3 ): (:
+    a.m. p.m. and/or Jan. Feb. Mar. Apr. Jun. Jul. Aug. Sep. Sept. Oct. Nov. Dec. Ph.D. No. C++ :) :( ;)
+    :-) :-( ;-) :D :P <3 ): (:
     """.split()  # noqa: SIM905 - a list of words is read as words
 )
 _LETTERS = frozenset(string.ascii_letters + string.digits)
@@ -79,7 +79,9 @@ class _Vocabulary(dict[str, int]):
 
 
 class _Pieces(dict[str, int]):
-    """Piece -> its number; cut at its first lookup. The words of piece n are `numbers[ends[n] : ends[n + 1]]`."""
+    """Piece -> its number, cut when it is first looked up. The words of piece n are
+    `numbers[ends[n] : ends[n + 1]]`.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,8 +103,8 @@ def words_of(text: str) -> Words:
     global _pieces  # noqa: PLW0603 - the pieces of this process
     if len(_pieces) > _MOST_PIECES:
         _pieces = _Pieces()
-    pieces = text.split()
-    chosen = np.fromiter(map(_pieces.__getitem__, pieces), np.int64, len(pieces))
+    found = text.split()
+    chosen = np.fromiter(map(_pieces.__getitem__, found), np.int64, len(found))
     numbers = _gather(chosen, np.frombuffer(_pieces.ends, np.int64), np.frombuffer(_pieces.numbers, np.int32))
     words = _pieces.vocabulary
     return Words(
@@ -118,13 +120,13 @@ def _gather(pieces, ends, numbers):
     count = 0
     for piece in pieces:
         count += ends[piece + 1] - ends[piece]
-    result = np.empty(count, np.int64)
+    found = np.empty(count, np.int64)
     row = 0
     for piece in pieces:
-        for index in range(ends[piece], ends[piece + 1]):
-            result[row] = numbers[index]
+        for position in range(ends[piece], ends[piece + 1]):
+            found[row] = numbers[position]
             row += 1
-    return result
+    return found
 
 
 def count_sentences(text: str) -> int:
@@ -173,15 +175,15 @@ def cut(piece: str) -> tuple[str, ...]:
         if piece[0] in _SINGLE:
             before.append(piece[0])
             piece = piece[1:]
-        elif hit := _PREFIX.match(piece) if piece[0] not in _LETTERS else None:
-            before.append(hit[0])
-            piece = piece[hit.end() :]
+        elif found := _PREFIX.match(piece) if piece[0] not in _LETTERS else None:
+            before.append(found[0])
+            piece = piece[found.end() :]
         elif piece[-1] in _SINGLE:
             after.append(piece[-1])
             piece = piece[:-1]
-        elif hit := _SUFFIX.search(piece, _last(piece)) if _may_end(piece) else None:
-            after.append(hit[0])
-            piece = piece[: hit.start()]
+        elif found := _SUFFIX.search(piece, _last(piece)) if _may_end(piece) else None:
+            after.append(found[0])
+            piece = piece[: found.start()]
         else:
             break
     if (
@@ -190,11 +192,11 @@ def cut(piece: str) -> tuple[str, ...]:
         and not _is_whole(piece)
         and not ("." in piece and _URL.fullmatch(piece))
     ):
-        place = 0
-        for hit in _INFIX.finditer(piece):
-            before += [*_contracted(piece[place : hit.start()]), hit[0]]
-            place = hit.end()
-        piece = piece[place:]
+        position = 0
+        for found in _INFIX.finditer(piece):
+            before += [*_contracted(piece[position : found.start()]), found[0]]
+            position = found.end()
+        piece = piece[position:]
     words = (*before, *_contracted(piece), *reversed(after))
     return _with_faces(words) if ")" in words and ":" in words else words
 
@@ -218,7 +220,9 @@ def _last(piece: str) -> int:
 
 
 def _may_end(piece: str) -> bool:
-    """Whether something may come off the end, judged by the last characters: the rules try every position."""
+    """Whether something may come off the end, judged by the last characters: the rules themselves try every
+    position.
+    """
     last = piece[-1]
     if last not in _LETTERS:
         return True
@@ -234,8 +238,8 @@ def _is_whole(piece: str) -> bool:
 
 def _contracted(word: str) -> tuple[str, ...]:
     """don't -> do n't; im -> i m, as spaCy's exceptions have it."""
-    if match := _CONTRACTION.fullmatch(word) if "'" in word or "’" in word else None:
-        return (match[1], match[2])
+    if found := _CONTRACTION.fullmatch(word) if "'" in word or "’" in word else None:
+        return (found[1], found[2])
     if word in ("im", "Im"):
         return (word[0], "m")
     if word in ("cannot", "Cannot"):
