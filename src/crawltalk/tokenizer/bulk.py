@@ -172,7 +172,7 @@ class BulkDecoder:
 
 @njit(cache=True, nogil=True)
 def _length(ids, lengths):
-    """Bytes of all tokens; -1 - n, if the token at place n is unknown."""
+    """Bytes of all tokens; -1 - n, if the token at position n is unknown."""
     total = 0
     for position in range(len(ids)):
         index = np.int64(ids[position])

@@ -74,7 +74,7 @@ def _ends(data, table, rule):
 
 @njit(cache=True, nogil=True)
 def chunk_end(data, position, stop, table, rule):
-    """Where the chunk ends that begins at `place`, in a text that ends at `stop`."""
+    """Where the chunk ends that begins at `position`, in a text that ends at `stop`."""
     family, digits = rule
     if family == GPT4_FAMILY:
         return _gpt4(data, position, stop, table, digits)
@@ -148,8 +148,8 @@ def _o200k(data, position, stop, table, digits):
 
 @njit(cache=True, nogil=True)
 def _cased(data, position, stop, table, capitals):
-    """Where the word ends that begins at `place`: capitals, then small letters, with those that have no case,
-    and marks, among either. One of capitals alone, only if `capitals`. `place` itself if there is none.
+    """Where the word ends that begins at `position`: capitals, then small letters, with those that have no case,
+    and marks, among either. One of capitals alone, only if `capitals`. `position` itself if there is none.
     """
     start = both = position
     kind, after = _classify(data, position, stop, table)
@@ -179,7 +179,7 @@ def _digits(data, position, stop, table, digits):
 
 @njit(cache=True, nogil=True)
 def _classify(data, position, stop, table):
-    """Class of the character at `place`, and where the next one begins. A byte that is no UTF-8, and the end:
+    """Class of the character at `position`, and where the next one begins. A byte that is no UTF-8, and the end:
     `OTHER`.
     """
     if position >= stop:
@@ -263,7 +263,7 @@ def _contraction(data, position, stop, any_case):
 
 @intrinsic
 def _load(typing_context: Any, data: Any, position: Any) -> Any:
-    """The eight bytes at `place` as one number, the first one lowest; wherever they lie."""
+    """The eight bytes at `position` as one number, the first one lowest; wherever they lie."""
 
     def generate(context, builder, signature, arguments):
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
@@ -275,7 +275,7 @@ def _load(typing_context: Any, data: Any, position: Any) -> Any:
 
 @intrinsic
 def _among(typing_context: Any, data: Any, position: Any, first: Any, count: Any) -> Any:
-    """One bit for each of the 64 bytes from `place` on, the first one lowest: whether it is one of `count`
+    """One bit for each of the 64 bytes from `position` on, the first one lowest: whether it is one of `count`
     bytes from `first` on.
     """
 
@@ -310,7 +310,7 @@ def lowest(typing_context: Any, bits: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def chunk_starts(data, position, rule):
-    """Of the 64 bytes from `place` on, one bit for each that begins a chunk, and one for each where that
+    """Of the 64 bytes from `position` on, one bit for each that begins a chunk, and one for each where that
     cannot be told, or where a chunk may end that begins before it.
 
     The bits depend on one byte ahead and two back, so those of the first two bytes and the last one are not
