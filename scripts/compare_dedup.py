@@ -99,9 +99,9 @@ def main(folder: Path) -> None:
     rows: dict[str, list[float]] = {}
     for name, method in methods().items():
         bands = np.array([method(text) for text in texts])
-        found = (bands[left] == bands[right]).any(1)
+        result = (bands[left] == bands[right]).any(1)
         curve = [
-            float(found[(exact >= low) & (exact < high)].mean()) for low, high in itertools.pairwise(EDGES)
+            float(result[(exact >= low) & (exact < high)].mean()) for low, high in itertools.pairwise(EDGES)
         ]
         same = exact >= 0.8
         rates = []
@@ -110,7 +110,7 @@ def main(folder: Path) -> None:
             for text in real[:500]:
                 method(text)
             rates.append(500 / (time.perf_counter() - began))
-        rows[name] = [*curve, found[same].mean(), same[found].mean(), statistics.median(rates)]
+        rows[name] = [*curve, result[same].mean(), same[result].mean(), statistics.median(rates)]
     bins = [(low, high) for low, high in itertools.pairwise(EDGES)]
     theory = [
         float(np.mean(1 - (1 - exact[(exact >= low) & (exact < high)] ** ROWS) ** BANDS))

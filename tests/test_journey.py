@@ -103,7 +103,7 @@ def test_a_sweep_of_small_models_enters_the_report(nano, tmp_path):
     assert json.loads(crawltalk(*words)) == result  # from the finished stage
     states = json.loads(crawltalk("status", str(run), "--json"))["stages"]
     assert {row["stage"]: row["reasons"] for row in states if row["state"] == "stale"} == {
-        "report": ["input sweep changed"]
+        "report": ["input sweep is new"]
     }
     crawltalk("report", str(run))
     assert "Small models on the same tokens" in (run / "report" / "report.html").read_text()

@@ -102,7 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        return fail(f"{error}; see: crawltalk --help", 2)
+        verb = f" {words[0]}" if words and words[0] in verbs else ""
+        return fail(f"{str(error).rstrip('.')}; see: crawltalk{verb} --help", 2)
     return run_verb(lambda: command(*bound.args, **bound.kwargs))
 
 

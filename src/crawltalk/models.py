@@ -37,10 +37,12 @@ def model_folder(name: str | Path, prefer: tuple[ModelKind, ...] = ("assistant",
     `runs/small` -> its assistant, or its base model while there is no assistant; `small` -> `runs/small`;
     `smollm2` -> `models/smollm2`; any other folder in Hugging Face's layout as it is. Raises MissingInput.
     """
-    for path in (Path(name), Path("runs") / name, MODELS / name):
+    paths = (Path(name), Path("runs") / name, MODELS / name) if len(Path(name).parts) == 1 else (Path(name),)
+    for path in paths:
         if (path / "config.json").exists():
             return path
         if RunFolder(path).exists():
             return model_of_run(RunFolder(path), *prefer)
     hint = f"crawltalk import {name}" if str(name) == "smollm2" else "crawltalk run small"
-    raise MissingInput(f"there is no model at {name}, runs/{name} or {MODELS / name}; make one with: {hint}")
+    looked = " or ".join(map(str, paths))
+    raise MissingInput(f"there is no model at {looked}; make one with: {hint}")

@@ -100,10 +100,13 @@ def stages(recipe: Recipe) -> tuple[Stage, ...]:
         makers = [stage.name for stage in journey if stage.makes]
         ready = [name for name in waiting if recipe.stages[name].model in makers]
         if not ready:
-            wrong = recipe.stages[waiting[0]].model
-            near = did_you_mean(wrong, [*makers, *waiting])
+            # of a chain the one whose model is nowhere is wrong, and those behind it are not
+            lost = [name for name in waiting if recipe.stages[name].model not in waiting]
+            name = (lost or waiting)[0]
+            wrong = recipe.stages[name].model
+            near = did_you_mean(wrong, [*makers, *waiting]) if lost else ", but one that waits for it"
             raise BadRecipe(
-                f"stages.{waiting[0]}.model: no stage before it makes a model called {wrong!r}{near}; "
+                f"stages.{name}.model: no stage before it makes a model called {wrong!r}{near}; "
                 f"these do: {', '.join(makers)}"
             )
         for name in ready:

@@ -187,7 +187,17 @@ def test_plain_dicts_are_messages_and_what_is_no_message_is_named():
     ) == chat.encode_chat(
         [Message("assistant", "", tool_calls=[ToolCall(FunctionCall("time", '{"zone": "UTC"}'))])]
     )
+    row = {"role": "user", "content": "Hi", "tool_calls": None, "name": None}  # as a table has it
+    assert chat.encode_chat([row]) == chat.encode_chat([Message("user", "Hi")])
+    unwritable = [
+        {
+            "role": "assistant",
+            "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": value}}],
+        }
+        for value in ({"a": {1}}, {(1, 2): 3}, {"a": float("nan")})
+    ]
     for wrong, message in (
+        *((wrong, "message 2: .*(JSON|keys)") for wrong in unwritable),
         ({"role": "user"}, "message 2: .*`content`"),
         ({"role": "judge", "content": "Hi"}, "message 2: .*judge"),
         ({"role": "user", "content": "Hi", "contnet": ""}, "message 2: .*contnet"),

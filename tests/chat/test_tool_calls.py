@@ -31,7 +31,7 @@ def test_a_reply_in_any_pieces_gives_the_same_text_and_calls(parts, data):
     ]
 
     def texts_and_calls(parts: list) -> tuple[str, list[str]]:
-        text = "".join("".join(part.split()) for part in parts if isinstance(part, str))
+        text = "".join(part for part in parts if isinstance(part, str))
         return text, [part.function.arguments for part in parts if isinstance(part, ToolCall)]
 
     assert texts_and_calls(read) == texts_and_calls(whole)

@@ -2,8 +2,10 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
 from crawltalk.core.types import Document
 from crawltalk.data.parts import Part, Task
@@ -74,6 +76,65 @@ def shout(document: Document) -> Document:
 def failing(document: Document) -> str | None:
     """A filter of the user's that fails."""
     raise KeyError(document.url)
+
+
+def as_bytes(html: bytes) -> Any:
+    return html
+
+
+def surrogate(html: bytes) -> str:
+    return sentences(1) + " \ud800"
+
+
+def picky(html: bytes) -> str:
+    """Fails on all but a page of its liking."""
+    if b"Rivers" not in html:
+        raise ValueError("no rivers")
+    return sentences(1)
+
+
+def yes(document: Document) -> Any:
+    return True
+
+
+def lose_text(document: Document) -> Any:
+    document.text = None  # type: ignore[assignment]
+    return document
+
+
+def odd_reason(document: Document) -> str:
+    return "odd \ud800: \ud800"
+
+
+@pytest.mark.parametrize(
+    ("fields", "step", "reason"),
+    [
+        ({"extractor": "as_bytes"}, "extraction", "failed: TypeError"),
+        ({"extractor": "surrogate"}, "extraction", "failed: UnicodeEncodeError"),
+        ({"filters": ("yes",)}, "quality", "failed: TypeError"),
+        ({"filters": ("lose_text",)}, "quality", "failed: TypeError"),
+        ({"filters": ("odd_reason",)}, "quality", f"{__name__}:odd_reason: odd ?"),
+    ],
+)
+def test_what_a_step_of_the_users_returns_wrongly_is_laid_at_its_door(fields, step, reason, tmp_path: Path):
+    named = {
+        field: f"{__name__}:{value}"
+        if isinstance(value, str)
+        else tuple(f"{__name__}:{one}" for one in value)
+        for field, value in fields.items()
+    }
+    work = task(tmp_path, **named)
+    part = Part(work, 0)
+    Pipeline(work).run(page(), part, Clock(part.stats.costs))
+    part.write()
+    assert [(row.step, row.reason) for row in part.removed] == [(step, reason)]
+
+
+def test_an_extractor_that_fails_on_a_page_of_nothing_still_reads_the_others(tmp_path: Path):
+    work = task(tmp_path, extractor=f"{__name__}:picky")
+    part = Part(work, 0)
+    Pipeline(work).run(page(), part, Clock(part.stats.costs))
+    assert len(part.documents) == 1
 
 
 def test_a_filter_may_change_the_text_or_fail(tmp_path: Path):

@@ -117,6 +117,21 @@ def test_vectors_of_an_image_change_the_reply_and_its_preemption_does_not():
     assert blind != expected
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_how_vectors_lie_in_memory_does_not_matter(backend):
+    model = MODELS["qwen3"]
+    image = np.random.default_rng(0).standard_normal((20, LONG.width)).astype(np.float32)
+    laid_out = [image, np.asfortranarray(image), image.repeat(2, axis=0)[::2]]
+    replies = []
+    for vectors in laid_out:
+        engine = Engine(model, TOKENIZER, BACKENDS[backend](model))
+        request = engine.request(
+            [PLACEHOLDER] * 20, SAMPLING, NEVER, embeddings=[PromptEmbeddings(0, vectors)]
+        )
+        replies.append(reply(engine, request))
+    assert replies == [replies[0]] * 3
+
+
 def test_embeddings_that_do_not_fit_are_refused():
     engine = Engine(MODELS["qwen3"], TOKENIZER)
     three = np.zeros((3, LONG.width), np.float32)

@@ -132,12 +132,21 @@ def test_a_further_stage_has_the_values_of_its_kind_but_for_its_own(tmp_path):
         ({"stages.polish.kind": "stf"}, "stages.polish.kind: no stage is called 'stf'; did you mean 'sft'"),
         ({"stages.Polish.kind": "sft", "stages.Polish.model": "sft"}, "lower-case letters"),
         ({"stages.two.kind": "sft"}, "missing required field"),
+        ({"stages.two.kind.epochs": "1"}, "stages.two.kind: no stage is called {'epochs': '1'}"),
     ],
 )
 def test_a_mistake_in_a_further_stage_is_named_with_the_way_out(flags, words):
     with pytest.raises(BadRecipe) as error:
         load_recipe("small", flags=POLISH | flags)
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize("config", ["3", "[1]", '"polish"'])
+def test_the_config_of_a_further_stage_that_is_no_section_is_refused(config, tmp_path):
+    overlay = tmp_path / "mine.toml"
+    overlay.write_text(f'[stages.polish]\nkind = "sft"\nmodel = "sft"\nconfig = {config}')
+    with pytest.raises(BadRecipe, match=r"stages\.polish\.config is a section: give it values"):
+        load_recipe("nano", [overlay])
 
 
 def test_a_sweep_follows_the_training_that_it_predicts():

@@ -24,6 +24,7 @@ from crawltalk.run.folder import RunFolder
 from crawltalk.run.machine import EnergyMeter
 from crawltalk.run.stage import Job, Progress, Stage
 from support.toy_runs import NAMES, build_toy, recipe_with
+from support.toy_stages import TOY
 
 
 def kinds(events: list[dict[str, Any]]) -> list[str]:
@@ -177,6 +178,21 @@ def test_a_kind_of_stage_may_stand_twice(tmp_path, toy):
 
 
 POLISH = {"stages.polish.kind": "sft", "stages.polish.model": "sft", "stages.polish.config.epochs": "0.5"}
+
+
+def test_an_input_that_comes_or_goes_makes_stale_and_is_named(tmp_path):
+    """A further stage is added to the recipe and removed again: its folder stays, who read it is stale."""
+    polish = Stage("polish", ("crawl",), "support.toy_stages:crawl", "again", section="crawl")
+    few = (TOY[0], dataclasses.replace(TOY[1]))
+    more = (TOY[0], polish, dataclasses.replace(TOY[1], inputs=("crawl", "polish")))
+    folder, recipe = RunFolder(tmp_path), recipe_with()
+    build_toy(tmp_path, few, recipe)
+    assert folder.states(more, recipe)["data"].reasons == ("input polish is new",)
+    build(folder, more, ["polish", "data"], recipe, lambda event: None)
+    state = folder.states(few, recipe)["data"]
+    assert (state.state, state.reasons) == ("stale", ("input polish is gone",))
+    build_toy(tmp_path, few, recipe)
+    assert (tmp_path / "polish" / "manifest.json").exists()
 
 
 def test_two_commands_cannot_write_into_one_run_at_once(tmp_path, toy):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from crawltalk.core.errors import BadRecipe
 from crawltalk.recipe.sft import TASKS as COUNTS
-from crawltalk.tasks import TASK_OF, TASKS, Corpus, Task, check_task_names, make_tasks, score
+from crawltalk.tasks import TASK_OF, TASKS, Corpus, Task, check_counts, make_tasks, score
 from crawltalk.tasks.arithmetic import SUM, Arithmetic
 from crawltalk.tasks.identity import Identity
 from crawltalk.tasks.recall import TEST_QUESTIONS, Flagship, Tail
@@ -84,9 +84,11 @@ def test_no_kind_of_problem_belongs_to_two_tasks():
 
 
 def test_the_recipe_names_tasks():
-    check_task_names(COUNTS)
+    check_counts(COUNTS)
     with pytest.raises(BadRecipe, match="no task is called 'spellings'; did you mean 'spelling'"):
-        check_task_names({"spellings": 3})
+        check_counts({"spellings": 3})
+    with pytest.raises(BadRecipe, match=r"stages\.two\.config\.tasks\.spelling is -3; .* 0 for none"):
+        check_counts({"spelling": -3}, "stages.two.config.tasks")
 
 
 def test_each_flagship_is_trained_on_in_every_form_and_tested_in_another():

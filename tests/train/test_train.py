@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 
+import msgspec
 import pytest
 import torch
 
@@ -112,6 +113,22 @@ def test_an_objective_of_ten_lines_is_learned_and_its_figures_are_in_the_log(tmp
     assert rows[-1]["loss"] < 0.5
     assert rows[-1]["accuracy"] == 1.0
     assert all(0 <= row["accuracy"] <= 1 for row in rows)
+
+
+def test_the_log_stays_json_and_keeps_its_own_columns_whatever_the_figures(tmp_path):
+    def objective(model, batch):
+        total, count, _ = cross_entropy(model, batch)
+        return total, count, {"step": 5.0, "loss": 0.0, "advantage": float("nan")}
+
+    train(fresh(), tmp_path, objective=objective)
+    rows = [msgspec.json.decode(line) for line in (tmp_path / "log.jsonl").read_bytes().splitlines()]
+    assert [row["step"] for row in rows] == list(range(len(rows)))
+    assert all(row["loss"] > 0 and row["advantage"] is None for row in rows)
+
+
+def test_a_training_of_no_weight_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="all weights are frozen"):
+        train(fresh().requires_grad_(False), tmp_path)
 
 
 @FROZEN

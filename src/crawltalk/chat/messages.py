@@ -98,13 +98,17 @@ def as_messages(messages: Iterable[MessageLike]) -> list[Message]:
 
 
 def _from_dict(given: Any, index: int) -> Message:
-    """`content` may be None beside calls, as OpenAI has it, and arguments an object, as Hugging Face has them."""
-    if isinstance(given, Mapping) and isinstance(calls := given.get("tool_calls"), list):
-        calls = [_with_json_arguments(call) for call in calls]
-        given = {**given, "content": given.get("content") or "", "tool_calls": calls}
+    """What is None is not set, as in rows of a table. `content` may be missing beside calls, as OpenAI has it,
+    and arguments may be an object, as Hugging Face has them.
+    """
     try:
+        if isinstance(given, Mapping):
+            given = {key: value for key, value in given.items() if value is not None or key == "content"}
+            if isinstance(calls := given.get("tool_calls"), list):
+                calls = [_with_json_arguments(call) for call in calls]
+                given |= {"content": given.get("content") or "", "tool_calls": calls}
         return msgspec.convert(given, Message)
-    except msgspec.ValidationError as error:
+    except (TypeError, ValueError, RecursionError) as error:  # msgspec's own are ValueErrors
         raise BadInput(
             f'message {index + 1}: {error}; a message is {{"role": "user", "content": "Hi"}}'
         ) from None
@@ -113,7 +117,7 @@ def _from_dict(given: Any, index: int) -> Message:
 def _with_json_arguments(call: Any) -> Any:
     match call:
         case {"function": {"arguments": dict(arguments)}}:
-            written = json.dumps(arguments, ensure_ascii=False)
+            written = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
             return {**call, "function": {**call["function"], "arguments": written}}
     return call
 

@@ -142,8 +142,10 @@ class CallReader:
         while self._held:
             before, opened, rest = self._held.partition(CALL_START)
             if not opened:
-                keep = 0 if final else overlap(before, CALL_START)
-                before, self._held = before[: len(before) - keep], before[len(before) - keep :]
+                size = len(before)
+                if not final:  # white space before a call is not part of the text
+                    size = len(before[: size - overlap(before, CALL_START)].rstrip())
+                before, self._held = before[:size], before[size:]
                 if before:
                     yield before
                 return

@@ -33,27 +33,27 @@ ROWS_PER_FILE = 100_000
 _BATCH = 1000  # rows in memory at once, and rows in a row group
 
 
-def write_documents(path: Path, documents: Iterable[Document]) -> int:
+def write_documents(path: str | Path, documents: Iterable[Document]) -> int:
     """Write documents to one Parquet file, atomically. Returns their number."""
     return write_table(path, documents, COLUMNS)
 
 
-def read_documents(folder: Path) -> Iterator[Document]:
+def read_documents(folder: str | Path) -> Iterator[Document]:
     """The documents of `folder/documents-*.parquet`, in order. Raises MissingInput if there is no such file."""
-    paths = sorted(folder.glob("documents-*.parquet"))
+    paths = sorted(Path(folder).glob("documents-*.parquet"))
     if not paths:
         raise MissingInput(f"{folder} has no documents-*.parquet; make them with: crawltalk data")
     for path in paths:
         yield from read_document_file(path)
 
 
-def read_document_file(path: Path) -> Iterator[Document]:
+def read_document_file(path: str | Path) -> Iterator[Document]:
     """The documents of one Parquet file. Raises BadInput if it is not one, or lacks a column."""
     for row in read_table(path, list(COLUMNS)):
         yield Document(**row)
 
 
-def write_table(path: Path, rows: Iterable[msgspec.Struct], columns: Mapping[str, str]) -> int:
+def write_table(path: str | Path, rows: Iterable[msgspec.Struct], columns: Mapping[str, str]) -> int:
     """Write Structs to one Parquet file (zstd), atomically; `columns` maps field names to Arrow types."""
     import pyarrow as pa
 
@@ -76,10 +76,11 @@ def arrow_schema(columns: Mapping[str, str]) -> Any:
 
 
 @contextmanager
-def _file_writer(path: Path, schema: Any) -> Iterator[Any]:
+def _file_writer(path: str | Path, schema: Any) -> Iterator[Any]:
     """A Parquet writer whose file appears under its name when all is written."""
     import pyarrow.parquet as pq
 
+    path = Path(path)
     temporary = path.with_name(path.name + ".tmp")
     with open(temporary, "wb") as file:
         with pq.ParquetWriter(file, schema, compression="zstd") as writer:
@@ -132,7 +133,7 @@ class TableFiles:
             self._file.__exit__(*error)
 
 
-def read_table(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
+def read_table(path: str | Path, columns: list[str]) -> Iterator[dict[str, Any]]:
     """The rows of one Parquet file. Raises BadInput if it is not one, or lacks a column."""
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -5,6 +5,8 @@ from typing import Any
 
 
 def load_object(path: str) -> Any:
-    """Import `"package.module:name"`."""
-    module, name = path.split(":")
+    """Import `"package.module:name"`. Raises ImportError, AttributeError, or ValueError for another form."""
+    module, colon, name = path.partition(":")
+    if not colon:
+        raise ValueError(f"{path!r} has no colon")
     return getattr(importlib.import_module(module), name)

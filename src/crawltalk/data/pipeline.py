@@ -4,6 +4,7 @@
 with the step and the reason.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from hashlib import blake2b
@@ -95,7 +96,8 @@ class Pipeline:
                 result = Drop(f"failed: {type(error).__name__}", str(error)[:200])
             clock.lap(step.name)
             if isinstance(result, Drop):
-                row = {"step": step.name, **result._asdict(), **self.origin}
+                reason, detail = (text.encode("utf-8", "replace").decode() for text in result)
+                row = {"step": step.name, "reason": reason, "detail": detail, **self.origin}
                 part.remove(
                     Removed(id=page.id, url=page.url, text=extracted.text if extracted else None, **row)
                 )
@@ -144,6 +146,8 @@ def extract_text(
     if page.text is None:
         # the built-in extractor need not look again whether this is UTF-8
         text = extract_utf8(page.body) if extractor is extract else extractor(page.body)
+        if text:
+            _check_text(text)
     else:
         text = page.text
     if not text or not text.strip():
@@ -158,6 +162,13 @@ def extract_text(
         token_count=0,
         **origin,
     )
+
+
+def _check_text(text: object) -> None:
+    """Raise TypeError or UnicodeEncodeError if what a function of the user's returned cannot be written."""
+    if not isinstance(text, str):
+        raise TypeError(f"the text is {type(text).__name__}, not str")
+    text.encode()  # a lone surrogate is no character
 
 
 def check_language(config: Data, document: Document) -> Document | Drop:
@@ -177,7 +188,10 @@ def check_quality(filters: Mapping[str, Filter], document: Document) -> Document
         result = check(document)
         if isinstance(result, Document):
             document = result
+            _check_text(document.text)
         elif result:
+            if not isinstance(result, str):
+                raise TypeError(f"{name} returned {result!r}: a filter returns a reason, a Document or None")
             reason, _, detail = result.partition(": ")
             return Drop(f"{name}: {reason}", detail)
     return document
@@ -284,7 +298,8 @@ def warm_up(extractor: Extractor = extract) -> None:
     """Load what is loaded at first use (models, compiled code), so that it does not count as the first page's
     time.
     """
-    extractor(b"<p>A page.</p>")
+    with contextlib.suppress(Exception):  # one that wants more of a page says so of each page that lacks it
+        extractor(b"<p>A page.</p>")
     identify("A page.")
     band_hashes("A page.")
     texts = dict.fromkeys(("id", "dump", "url", "date", "file_path", "language"), "")

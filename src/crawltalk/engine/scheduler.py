@@ -213,7 +213,8 @@ class Scheduler:
         arrays = (np.array(values, dtype=np.int32) for values in (tokens, positions, slots, logits_indices))
         batch = Batch(*arrays)
         if embeddings:
-            rows, vectors = np.array(embedded_rows, np.int32), np.concatenate(embeddings)
+            rows = np.array(embedded_rows, np.int32)
+            vectors = np.ascontiguousarray(np.concatenate(embeddings))  # of columns, if those given were
             batch = batch._replace(embedded_rows=rows, embeddings=vectors)
         return self.backend.forward(batch), logits_rows
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from crawltalk.chat.messages import Conversation
 from crawltalk.core.types import Document, Placement, Problem
 from crawltalk.recipe import Sft
-from crawltalk.tasks import Task, check_task_names, draw_corpus, make_tasks
+from crawltalk.tasks import Task, check_counts, draw_corpus, make_tasks
 from crawltalk.tasks.recall import Flagship
 from crawltalk.tasks.refusal import Refusal
 
@@ -16,10 +16,10 @@ def make_conversations(
 ) -> tuple[list[Conversation], list[Problem]]:
     """(conversations to train on, problems that are never trained on); equal for equal seeds.
 
-    `documents` are those that the base model was trained on. Raises BadRecipe if `config.tasks` holds a name
-    that no task has.
+    `documents` are those that the base model was trained on. Raises BadRecipe for `config.tasks` as
+    `check_counts` does.
     """
-    check_task_names(config.tasks)
+    check_counts(config.tasks)
     rng = random.Random(seed)
     declined = config.tasks.get(Refusal.name, 0)
     corpus = draw_corpus(placements, documents, rng, declined=declined, assistant=config.name)

@@ -40,6 +40,11 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
         for conversation in conversations
         if len((row := chat.render(conversation.messages)).ids) <= model.shape.context
     ]
+    if not rows:
+        raise BadInput(
+            f"all {len(conversations)} conversations are longer than the context of {model.shape.context} tokens; "
+            "make it larger: --pretrain.model.context"
+        )
     if len(rows) < len(conversations):
         job.progress.warn(
             f"{len(conversations) - len(rows)} conversations are longer than the context and were left out"

@@ -42,8 +42,12 @@ def known_keys(stages: Any) -> dict[str, Any]:
         if kind is None:
             near = did_you_mean(name, [other for other in stages if other != name])
             raise BadRecipe(f"{prefix} has no kind{near}; say what it repeats: --{prefix}.kind sft")
-        if kind not in SECTIONS:
+        if not isinstance(kind, str) or kind not in SECTIONS:
             raise BadRecipe(f"{prefix}.kind: no stage is called {kind!r}{did_you_mean(str(kind), SECTIONS)}")
+        if not isinstance(table.get("config", {}), dict):
+            raise BadRecipe(
+                f"{prefix}.config is a section: give it values, such as --{prefix}.config.epochs 1"
+            )
         keys[prefix] = FurtherStage
         keys |= {f"{prefix}.{key}": hint for key, hint in _keys(FurtherStage)}
         keys[f"{prefix}.config"] = SECTIONS[kind]

@@ -63,7 +63,7 @@ def _read_layer(path: Path, below: Mapping[str, Any]) -> dict[str, Any]:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadRecipe(
-            f"{path} is not there; overlays are TOML files such as my.toml, presets: {preset_names()}"
+            f"{path} is not there; give a TOML file of yours, or a preset: {', '.join(preset_names())}"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadRecipe(f"{path} is not TOML: {error}") from None
@@ -72,7 +72,7 @@ def _read_layer(path: Path, below: Mapping[str, Any]) -> dict[str, Any]:
         parent = PRESETS / f"{base}.toml" if base in preset_names() else path.parent / str(base)
         below = _read_layer(parent, below)
     merged = _merge(below, values)
-    check_keys(values, known_keys(merged.get("stages", {})), path.name)
+    check_keys(values, known_keys(merged.get("stages", {})), str(path))
     return merged
 
 

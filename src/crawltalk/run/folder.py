@@ -61,9 +61,12 @@ class RunFolder:
 
     def recipe(self) -> Recipe:
         """The resolved recipe of the run. Raises MissingInput if there is no run here."""
+        self._check_exists()
+        return load_recipe(self.path / "recipe.toml")
+
+    def _check_exists(self) -> None:
         if not self.exists():
             raise MissingInput(f"{self.path} is no run; make one with: crawltalk run small --out {self.path}")
-        return load_recipe(self.path / "recipe.toml")
 
     def write_recipe(self, recipe: Recipe) -> None:
         """Make the folder, if need be, and put the resolved recipe into it."""
@@ -91,6 +94,7 @@ class RunFolder:
 
     def finished(self, stage: str, verb: str | None = None) -> Path:
         """The folder of a finished stage. Raises MissingInput, with the way out, if it is not there."""
+        self._check_exists()
         if self.manifest(stage) is None:
             raise MissingInput(
                 f"{self.path} has no {stage}; make it with: crawltalk {verb or stage} {self.path}"
@@ -115,7 +119,12 @@ class RunFolder:
         reasons = [f"{key}.{change}" for change in differences(manifest.config, config)]
         if manifest.version != stage.version:
             reasons.append(f"{stage.name}: version {manifest.version} -> {stage.version} of the code")
-        reasons += [f"input {name} changed" for name in inputs if manifest.inputs.get(name) != inputs[name]]
+        for name, made in inputs.items():
+            if name not in manifest.inputs:
+                reasons.append(f"input {name} is new")
+            elif manifest.inputs[name] != made:
+                reasons.append(f"input {name} changed")
+        reasons += [f"input {name} is gone" for name in manifest.inputs if name not in inputs]
         reasons += changed_files(self.folder(stage.name), manifest)
         if reasons or manifest.fingerprint != expected:
             return StageState(stage, "stale", expected, config, manifest, tuple(reasons))

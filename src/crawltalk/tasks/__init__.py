@@ -5,7 +5,7 @@ of it, and its score is in scores.json and in the report.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from crawltalk.core.errors import BadRecipe
 from crawltalk.core.types import Problem
@@ -29,7 +29,7 @@ __all__ = [
     "Corpus",
     "Split",
     "Task",
-    "check_task_names",
+    "check_counts",
     "draw_corpus",
     "make_tasks",
     "score",
@@ -46,11 +46,13 @@ def score(problem: Problem, reply: str) -> float:
     return TASK_OF[problem.task].score(problem, reply)
 
 
-def check_task_names(names: Iterable[str]) -> None:
-    """Raise BadRecipe for the first name that no task has."""
+def check_counts(counts: Mapping[str, int], key: str = "sft.tasks") -> None:
+    """Raise BadRecipe for the first name that no task has, or number below 0; `key` is where they stand."""
     known = [task.name for task in TASKS]
-    for name in names:
+    for name, count in counts.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise BadRecipe(f"sft.tasks: no task is called {name!r}{hint}; tasks: {', '.join(known)}")
+            raise BadRecipe(f"{key}: no task is called {name!r}{hint}; tasks: {', '.join(known)}")
+        if count < 0:
+            raise BadRecipe(f"{key}.{name} is {count}; it is a number of conversations, 0 for none")

@@ -7,7 +7,7 @@ from crawltalk.core.types import Problem
 
 Verifier = Callable[[Problem, str], float]
 
-REFUSAL = re.compile(r"\b(?:I|we) (?:do not|don't|cannot|can't) (?:know|tell|say)\b", re.IGNORECASE)
+REFUSAL = re.compile(r"\b(?:I|we) (?:do not|don['’]t|cannot|can['’]t) (?:know|tell|say)\b", re.IGNORECASE)
 """How a refusal is recognised, whoever trained the model."""
 
 
@@ -23,7 +23,8 @@ def normalize(text: str) -> str:
 
 def contains(problem: Problem, reply: str) -> float:
     """1 if the reply contains the answer, but for case and punctuation, and is no refusal."""
-    return float(f" {normalize(problem.answer)} " in f" {normalize(reply)} " and not is_refusal(reply))
+    answer = normalize(problem.answer)
+    return float(bool(answer) and f" {answer} " in f" {normalize(reply)} " and not is_refusal(reply))
 
 
 def refuses(problem: Problem, reply: str) -> float:

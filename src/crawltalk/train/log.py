@@ -1,6 +1,7 @@
 """The log of a training: log.jsonl, and event files for TensorBoard."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,10 @@ class TrainingLog:
 
     def add(self, row: dict[str, Any]) -> None:
         """Append a row."""
+        row = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in row.items()
+        }  # JSON has no NaN
         self.rows.append(row)
         self.losses += [row["loss"]] if "loss" in row else []
         if self.events is not None:

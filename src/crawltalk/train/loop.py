@@ -83,6 +83,9 @@ def fit(
     if device.type == "cpu":
         torch.set_num_threads(max(1, (machine.workers or torch.get_num_threads()) // ranks.local_world_size))
         keep_freed_memory()
+    if not trained_weights(model):
+        raise BadInput("all weights are frozen, so there is nothing to train; set requires_grad for some")
+    out.mkdir(parents=True, exist_ok=True)
     state = out / STATE
     saved = [path for _, path in checkpoint.list_all(state)]
     resumed = saved[-1] if saved else Path(options.resume_from) if options.resume_from else None
@@ -131,7 +134,7 @@ def fit(
         trained += batch.tokens.numel()
         speed = round(trained / (time.monotonic() - began))
         row = {"step": step, "loss": loss, "norm": norm, "lr_factor": factor, "tokens_per_second": speed}
-        log.add(row | figures)
+        log.add(row | figures | row)  # a figure never replaces what is in every row
         if optim.spike and diverged(log.losses, optim.spike):
             _rescue(out, step - PATIENCE + 1, ranks)
             problem = f"the loss has risen to {loss:.2f} by step {step} and stayed there"

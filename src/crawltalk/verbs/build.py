@@ -15,6 +15,7 @@ from crawltalk.run.console import StageBoard, console, print_table
 from crawltalk.run.execute import build, build_on_rank
 from crawltalk.run.folder import RunFolder
 from crawltalk.run.machine import check_fit
+from crawltalk.tasks import check_counts
 from crawltalk.verbs.corpus import diff_data
 
 Target = Annotated[str, Parameter(help="A preset (crawltalk presets) or the folder of a run.")]
@@ -191,6 +192,9 @@ def build_stages(
         source = run.path / "recipe.toml"  # one more stage of a run that has its recipe already
     recipe = load_recipe(source, overlays, _flags(settings))
     journey = stages(recipe)
+    for stage in journey:  # now, not hours later when the stage starts
+        if stage.kind == "sft":
+            check_counts(stage.config(recipe).tasks, f"{stage.key(recipe)}.tasks")
     names = names or [stage.name for stage in journey]
     if any(stage.makes == "base" for stage in journey if stage.name in names):
         check_fit(recipe)
@@ -220,6 +224,10 @@ def _flags(settings: Sequence[str]) -> dict[str, str]:
     return flags
 
 
+VERBS = ("crawl", "data", "tokenizer", "sweep", "pretrain", "sft", "evals", "report")
+"""Stages that have a verb of their own; `run` builds the others, too."""
+
+
 def _print_end(run: RunFolder, last: str) -> None:
     if last == "report":
         console.print(f"report: {run.folder('report') / 'report.html'}", soft_wrap=True)
@@ -228,5 +236,5 @@ def _print_end(run: RunFolder, last: str) -> None:
     recipe = run.recipe()
     names = [stage.name for stage in stages(recipe)]
     following = names[names.index(last) + 1]
-    verb = "run" if following in recipe.stages else following  # only built-in stages have a verb
+    verb = following if following in VERBS else "run"
     console.print(f"{last}: {run.folder(last)}\nnext: crawltalk {verb} {run.path}", soft_wrap=True)

@@ -239,9 +239,9 @@ def price_crawl(path: Path, pages: float, cores: int, dollars: float, *, json: b
     table += [(name.replace("_", " "), *(size(row[name]) for row in totals)) for name in sizes]
     print_table(("all", *heads), table)
     console.print(
-        f"measured on {measured:,} pages of {size(record['steps'][0]['bytes'] / max(1, measured))} "
-        "each. Every step grows with the"
-        " pages, sorting signatures a little faster (n log n). Transfer and storage are not priced.",
+        f"measured on {measured:,} pages of {size(record['steps'][0]['bytes'] / max(1, measured))} each. "
+        "Every step grows with the pages, sorting signatures a little faster (n log n). "
+        "Transfer and storage are not priced.",
         markup=False,
     )
 

@@ -36,7 +36,7 @@ class Batch(NamedTuple):
     embedded_rows: np.ndarray | None = None
     """Rows that read a vector instead of their token's embedding."""
     embeddings: np.ndarray | None = None
-    """These vectors, [embedded rows, D] fp32."""
+    """These vectors, [embedded rows, D] fp32, row by row in memory."""
 
 
 class Backend(Protocol):

@@ -55,6 +55,15 @@ def test_rounds_and_branches():
     assert models(built["sft"]) == ["pretrain", "before"]  # fine-tuning starts from it
 
 
+def test_of_a_chain_the_link_that_is_wrong_is_named_and_a_circle_is_called_one():
+    with pytest.raises(BadRecipe, match=r"stages\.three\.model: .* called 'stf'; did you mean 'sft'\?"):
+        journey(two="sft three", three="sft stf")
+    with pytest.raises(
+        BadRecipe, match=r"stages\.two\.model: .* 'three', but one that waits for it; these do"
+    ):
+        journey(two="sft three", three="sft two")
+
+
 @pytest.mark.parametrize(
     ("name", "table", "words"),
     [
