@@ -56,10 +56,10 @@ def test_a_list_of_dropped_pages_goes_on_where_it_ended(tmp_path_factory, kinds,
         ]
 
 
-def test_a_place_that_is_none_is_the_readers_mistake(tmp_path):
+def test_a_position_that_is_none_is_the_readers_mistake(tmp_path):
     write_table(tmp_path / "removed-00000.parquet", [removed(0, "url", "a")], REMOVED_COLUMNS)
     for position in ("../../etc/passwd", "0.0", "0.0.x", "0.0.-1"):
-        with pytest.raises(BadInput, match="begin again"):
+        with pytest.raises(BadInput, match="not a position"):
             list_pages(tmp_path, "removed", position, {})
     for position in ("1.0.0", "0.1.0", "0.0.1"):
         with pytest.raises(MissingInput, match="reload"):
