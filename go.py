@@ -39,13 +39,13 @@ def say(text: str) -> None:
 
 
 def fail(text: str) -> None:
-    """The user's way out, and exit code 2."""
+    """Print what the user can do, and exit with code 2."""
     print(f"error: {text}", file=sys.stderr)
     sys.exit(2)
 
 
 def call(*command: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a command quietly; if it fails, show the end of what it said."""
+    """Run a command quietly; if it fails, show the end of its output."""
     done = subprocess.run(
         [str(word) for word in command],
         check=False,
@@ -134,13 +134,13 @@ def install_torch() -> None:
         fail(
             f"pip would install {len(cuda)} CUDA packages (gigabytes), such as {cuda[0]}, "
             "on a machine without an NVIDIA driver; "
-            "install a CPU build of torch into .venv yourself, or go on with ALLOW_CUDA=1"
+            "install a CPU build of torch into .venv yourself, or allow them with ALLOW_CUDA=1"
         )
     pip(TORCH)
 
 
 def set_up(group: str) -> None:
-    """Make the environment, unless its stamp says that it is as it should be."""
+    """Make the environment, unless its stamp says that it is up to date."""
     files = [ROOT / "pyproject.toml", ROOT / "constraints.txt", Path(__file__)]
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     stamp = VENV / f"stamp-{group}"
@@ -158,7 +158,7 @@ def set_up(group: str) -> None:
     if call(PYTHON, "-c", "import torch", check=False).returncode != 0:
         say("2/3 torch")
         install_torch()
-    say("3/3 crawltalk and the libraries that it stands on")
+    say("3/3 crawltalk and the libraries that it needs")
     pip(
         "--editable",
         f"{ROOT}[sample]",
@@ -169,7 +169,7 @@ def set_up(group: str) -> None:
 
 
 def test(words: list[str]) -> int:
-    """Every check, then the tests; all of them run even if one fails. Words are handed to pytest."""
+    """Every check, then the tests; all of them run even if one fails. `words` go to pytest."""
     failed = []
     for name, module, *arguments in CHECKS:
         say(name)
@@ -185,7 +185,7 @@ def test(words: list[str]) -> int:
 
 
 def main(words: list[str]) -> int:
-    """Set up, then do what was asked."""
+    """Set up, then run the tests or the verb."""
     if sys.version_info < (3, 11):  # noqa: UP036 (this very check is for older ones)
         fail(f"crawltalk needs Python 3.11 or later, this is {sys.version.split()[0]}; try: python3.11 go.py")
     say("crawltalk: first it crawls, then it talks")

@@ -39,8 +39,8 @@ SEEDS = range(1, 11)
 def edited(text: str, share: float, rng: random.Random) -> str:
     """A copy in which a share of the words is another one."""
     words = text.split()
-    for place in rng.sample(range(len(words)), round(share * len(words))):
-        words[place] = rng.choice(words)
+    for index in rng.sample(range(len(words)), round(share * len(words))):
+        words[index] = rng.choice(words)
     return " ".join(words)
 
 
@@ -52,9 +52,9 @@ def similarities(texts: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     matrix = csr_matrix((np.ones(len(columns), np.int32), columns, starts), (len(texts), len(names)))
     both = (matrix @ matrix.T).tocoo()
     sizes = np.array(list(map(len, sets)))
-    found = both.data / (sizes[both.row] + sizes[both.col] - both.data)
-    keep = (both.row < both.col) & (found >= EDGES[0])
-    return both.row[keep], both.col[keep], found[keep]
+    jaccard = both.data / (sizes[both.row] + sizes[both.col] - both.data)
+    keep = (both.row < both.col) & (jaccard >= EDGES[0])
+    return both.row[keep], both.col[keep], jaccard[keep]
 
 
 def methods() -> dict[str, Callable[[str], np.ndarray]]:
@@ -72,7 +72,7 @@ def methods() -> dict[str, Callable[[str], np.ndarray]]:
         words = text.lower().split()
         mine = RMinHash(num_perm=BANDS * ROWS, seed=1)
         mine.update(
-            [" ".join(words[place : place + NGRAM]) for place in range(max(1, len(words) - NGRAM + 1))]
+            [" ".join(words[start : start + NGRAM]) for start in range(max(1, len(words) - NGRAM + 1))]
         )
         digest = mine.digest()
         return np.array([hash(tuple(digest[band * ROWS : (band + 1) * ROWS])) for band in range(BANDS)])
@@ -99,9 +99,9 @@ def main(folder: Path) -> None:
     rows: dict[str, list[float]] = {}
     for name, method in methods().items():
         bands = np.array([method(text) for text in texts])
-        found = (bands[left] == bands[right]).any(1)
+        result = (bands[left] == bands[right]).any(1)
         curve = [
-            float(found[(exact >= low) & (exact < high)].mean()) for low, high in itertools.pairwise(EDGES)
+            float(result[(exact >= low) & (exact < high)].mean()) for low, high in itertools.pairwise(EDGES)
         ]
         same = exact >= 0.8
         rates = []
@@ -110,7 +110,7 @@ def main(folder: Path) -> None:
             for text in real[:500]:
                 method(text)
             rates.append(500 / (time.perf_counter() - began))
-        rows[name] = [*curve, found[same].mean(), same[found].mean(), statistics.median(rates)]
+        rows[name] = [*curve, result[same].mean(), same[result].mean(), statistics.median(rates)]
     bins = [(low, high) for low, high in itertools.pairwise(EDGES)]
     theory = [
         float(np.mean(1 - (1 - exact[(exact >= low) & (exact < high)] ** ROWS) ** BANDS))
@@ -123,10 +123,10 @@ def main(folder: Path) -> None:
         f"from {min(o[-3] for o in ours):.4f} to {max(o[-3] for o in ours):.4f}"
     )
     print("similarity    pairs  theory  " + "  ".join(f"{name:>9}" for name in rows))
-    for place, (low, high) in enumerate(bins):
+    for index, (low, high) in enumerate(bins):
         count = int(((exact >= low) & (exact < high)).sum())
-        cells = "  ".join(f"{values[place]:9.3f}" for values in rows.values())
-        print(f"{low:.2f} - {min(high, 1):.2f} {count:7,}  {theory[place]:6.3f}  {cells}")
+        cells = "  ".join(f"{values[index]:9.3f}" for values in rows.values())
+        print(f"{low:.2f} - {min(high, 1):.2f} {count:7,}  {theory[index]:6.3f}  {cells}")
     for name, values in rows.items():
         recall, precision, rate = values[-3:]
         print(

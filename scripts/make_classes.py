@@ -30,8 +30,8 @@ def members(pattern: str) -> list[int]:
     """Code points that a pattern matches: tiktoken passes over what it does not."""
     bytes_ = {bytes([value]): value for value in range(256)}
     engine = tiktoken.Encoding("members", pat_str=pattern, mergeable_ranks=bytes_, special_tokens={})
-    found = engine.encode_to_numpy("".join(map(chr, CODE_POINTS)), disallowed_special=())
-    return list(map(ord, bytes(found.astype(np.uint8)).decode()))
+    matched = engine.encode_to_numpy("".join(map(chr, CODE_POINTS)), disallowed_special=())
+    return list(map(ord, bytes(matched.astype(np.uint8)).decode()))
 
 
 def text() -> str:

@@ -53,10 +53,10 @@ def unpack(package: str, folder: Path) -> list[Page]:
     if not package.endswith(".deb"):
         if not NAME.fullmatch(package):
             raise BadInput(f"{package} is neither a .deb file nor the name of a package")
-        place = folder / f"{package}.download"
-        place.mkdir()
-        _call(["apt-get", "--quiet", "download", package], place)
-        deb = next(place.glob("*.deb"))
+        download = folder / f"{package}.download"
+        download.mkdir()
+        _call(["apt-get", "--quiet", "download", package], download)
+        deb = next(download.glob("*.deb"))
     elif not deb.is_file():
         raise MissingInput(f"{package} is not there")
     name = deb.name.partition("_")[0].removesuffix(".deb")

@@ -55,7 +55,7 @@ class Example(msgspec.Struct):
     name: str
     page: Scan
     html: str
-    wanted: np.ndarray
+    target: np.ndarray
     weight: np.ndarray
     generic: bool = True
     """Whether its class names are those of the web at large."""
@@ -83,32 +83,32 @@ def label(source: gold.Gold, truth: str) -> Example | None:
     known = [
         1 if piece in lines else (piece in whole) * (1 if len(piece) >= 25 else -1) for piece in squeezed
     ]
-    wanted = np.maximum(0, known).astype(np.float32)
+    target = np.maximum(0, known).astype(np.float32)
     weight = np.array([min(6 * len(piece.split()), 400) ** 0.5 / 10 for piece in pieces], np.float32)
-    for place in range(count):
-        if not squeezed[place]:
-            wanted[place], weight[place] = 0, 0
-        elif known[place] < 0:  # "Share" is in many a main text
-            near = [*range(max(0, place - 6), place)][-3:] + [*range(place + 1, min(count, place + 7))][:3]
-            sure = [wanted[other] for other in near if squeezed[other] and known[other] >= 0]
-            wanted[place] = bool(sure) and np.mean(sure) > 0.5
-            weight[place] *= 0.3
-        if any(passage in pieces[place] for passage in source.keep):
-            wanted[place], weight[place] = 1, 3 * weight[place]
+    for index in range(count):
+        if not squeezed[index]:
+            target[index], weight[index] = 0, 0
+        elif known[index] < 0:  # "Share" is in many a main text
+            near = [*range(max(0, index - 6), index)][-3:] + [*range(index + 1, min(count, index + 7))][:3]
+            sure = [target[other] for other in near if squeezed[other] and known[other] >= 0]
+            target[index] = bool(sure) and np.mean(sure) > 0.5
+            weight[index] *= 0.3
+        if any(passage in pieces[index] for passage in source.keep):
+            target[index], weight[index] = 1, 3 * weight[index]
         if any(
-            passage in pieces[place] and len(pieces[place]) < 8 * len(passage) + 80 for passage in source.drop
+            passage in pieces[index] and len(pieces[index]) < 8 * len(passage) + 80 for passage in source.drop
         ):
-            wanted[place], weight[place] = 0, 3 * weight[place]
-    return Example(source.name, page, html.decode(), wanted, weight + 0.001)
+            target[index], weight[index] = 0, 3 * weight[index]
+    return Example(source.name, page, html.decode(), target, weight + 0.001)
 
 
 def labelled(sources: Iterable[tuple[gold.Gold, str]], **facts: bool) -> list[Example]:
     """Examples of all pages that have text."""
-    found = [example for source, truth in sources if (example := label(source, truth))]
-    for example in found:
+    examples = [example for source, truth in sources if (example := label(source, truth))]
+    for example in examples:
         for name, value in facts.items():
             setattr(example, name, value)
-    return found
+    return examples
 
 
 def sample_pages(folder: Path) -> list[tuple[gold.Gold, str]]:
@@ -131,7 +131,7 @@ def name_scores(examples: Sequence[Example]) -> dict[str, float]:
         elements, words = example.page.elements, example.page.words
         held = np.zeros((len(elements), 2))
         within = example.page.blocks[:, WITHIN]
-        np.add.at(held, within, np.stack([example.weight * example.wanted, example.weight], 1))
+        np.add.at(held, within, np.stack([example.weight * example.target, example.weight], 1))
         for element in range(len(elements) - 1, 0, -1):
             held[elements[element, 0]] += held[element]
         below: dict[int, np.ndarray] = {}
@@ -157,7 +157,7 @@ def name_scores(examples: Sequence[Example]) -> dict[str, float]:
 
 
 def train(examples: Sequence[Example], teachers: int = TEACHERS) -> dict[str, Any]:
-    """What `extraction.json` holds. The network learns, by 0.7, what its teachers say, and by 0.3 the labels
+    """The content of `extraction.json`. The network learns, by 0.7, the outputs of its teachers, and by 0.3 the labels
     (Hinton 2015).
     """
     names = name_scores([example for example in examples if example.generic])
@@ -167,25 +167,25 @@ def train(examples: Sequence[Example], teachers: int = TEACHERS) -> dict[str, An
         np.array([score for _, score in hashes], np.float32),
     )
     rows = torch.from_numpy(np.concatenate([features(example.page, table) for example in examples]))
-    wanted = torch.from_numpy(np.concatenate([example.wanted for example in examples]))
+    target = torch.from_numpy(np.concatenate([example.target for example in examples]))
     weight = torch.from_numpy(np.concatenate([example.weight for example in examples]))
-    weight = torch.where(wanted > 0.5, weight, FALSE * weight)
+    weight = torch.where(target > 0.5, weight, FALSE * weight)
     mean, scale = rows.mean(0), rows.std(0) + 1e-3
     rows = ((rows - mean) / scale).clamp(-FARTHEST, FARTHEST)
     if teachers:
-        networks = [fit(rows, wanted, weight, seed) for seed in range(teachers)]
+        networks = [fit(rows, target, weight, seed) for seed in range(teachers)]
         with torch.no_grad():
             taught = torch.stack([network(rows)[:, 0] for network in networks]).mean(0).sigmoid()
-        wanted = 0.7 * taught + 0.3 * wanted
-    hidden, _, output = fit(rows, wanted, weight, teachers)
-    found = {"mean": mean, "scale": scale, "hidden": hidden.weight.T, "hidden_bias": hidden.bias}
-    found |= {"output": output.weight[0], "output_bias": output.bias}
+        target = 0.7 * taught + 0.3 * target
+    hidden, _, output = fit(rows, target, weight, teachers)
+    weights_by_name = {"mean": mean, "scale": scale, "hidden": hidden.weight.T, "hidden_bias": hidden.bias}
+    weights_by_name |= {"output": output.weight[0], "output_bias": output.bias}
     return {"names": names} | {
-        name: np.round(value.detach().double().numpy(), 4).tolist() for name, value in found.items()
+        name: np.round(value.detach().double().numpy(), 4).tolist() for name, value in weights_by_name.items()
     }
 
 
-def fit(rows: torch.Tensor, wanted: torch.Tensor, weight: torch.Tensor, seed: int) -> torch.nn.Sequential:
+def fit(rows: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, seed: int) -> torch.nn.Sequential:
     """A network: log-odds of content from the features."""
     torch.manual_seed(seed)
     network = torch.nn.Sequential(
@@ -197,7 +197,7 @@ def fit(rows: torch.Tensor, wanted: torch.Tensor, weight: torch.Tensor, seed: in
             group["lr"] = RATE * (1 - step / STEPS)
         chosen = torch.randint(len(rows), (BATCH,))
         losses = functional.binary_cross_entropy_with_logits(
-            network(rows[chosen])[:, 0], wanted[chosen], reduction="none"
+            network(rows[chosen])[:, 0], target[chosen], reduction="none"
         )
         loss = (losses * weight[chosen]).sum() / weight[chosen].sum()
         optimizer.zero_grad()
@@ -219,14 +219,14 @@ def without_gaps(examples: Sequence[Example]) -> list[Example]:
             blocks = example.page.blocks
             size = (blocks[:, END] - blocks[:, START]) * (example.weight > 0.01)
             sure = classifier.probabilities(example.page) > 0.8
-            missing = (size * sure * (example.wanted == 0)).sum()
-            if not example.checked or missing <= 0.35 * max(1, (size * example.wanted).sum()):
+            missing = (size * sure * (example.target == 0)).sum()
+            if not example.checked or missing <= 0.35 * max(1, (size * example.target).sum()):
                 kept.append(example)
     return kept
 
 
 def main() -> None:
-    """Train, write, judge."""
+    """Train, write the weights, and print the F1 on each gold set."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     for name in ("page-types", "passages", "crawl"):
         parser.add_argument(f"--{name}", type=Path, required=True)
@@ -250,13 +250,15 @@ def main() -> None:
     print(f"{WEIGHTS}: {WEIGHTS.stat().st_size:,} bytes, {len(table['names'])} words")
     classifier = Classifier.of(table)
 
-    def found(html: bytes) -> str | None:
+    def extracted(html: bytes) -> str | None:
         page = scan(to_utf8(html))
         return main_text(page, classifier.probabilities(page)) if len(page.blocks) else None
 
     for folder in (flags.passages, flags.page_types, *([flags.articles] if flags.articles else [])):
         for known in gold.gold_sets(folder):
-            print(f"{known.name}: F1 {known.score(found):.4f} on {len(known.pages)} pages that did not teach")
+            print(
+                f"{known.name}: F1 {known.score(extracted):.4f} on {len(known.pages)} pages that were not trained on"
+            )
 
 
 if __name__ == "__main__":

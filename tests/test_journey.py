@@ -93,14 +93,14 @@ def test_a_sweep_of_small_models_enters_the_report(nano, tmp_path):
     shutil.copytree(nano, run)
     assert "a line needs two models" in crawltalk("sweep", str(run), code=2)
     words = ("sweep", str(run), "--depths", "1", "--depths", "2", "--json")
-    found = json.loads(crawltalk(*words))
-    small, large = found["models"]
+    result = json.loads(crawltalk(*words))
+    small, large = result["models"]
     assert (small["depth"], large["depth"]) == (1, 2)
     assert small["bits_per_byte"] > large["bits_per_byte"]
-    assert found["exponent"] < 0
+    assert result["exponent"] < 0
     # the second model has the run's own size
-    assert found["predicted"] == pytest.approx(found["measured"], abs=0.1)
-    assert json.loads(crawltalk(*words)) == found  # from what is there
+    assert result["predicted"] == pytest.approx(result["measured"], abs=0.1)
+    assert json.loads(crawltalk(*words)) == result  # from the finished stage
     states = json.loads(crawltalk("status", str(run), "--json"))["stages"]
     assert {row["stage"]: row["reasons"] for row in states if row["state"] == "stale"} == {
         "report": ["input sweep is new"]
@@ -178,9 +178,9 @@ def test_transformers_finds_the_same_logits_and_tokens(nano, stage):
     ids = engine.tokenizer.encode(text)[:256]
     assert tokenizers.Tokenizer.from_file(str(nano / stage / "tokenizer.json")).encode(text).ids[:256] == ids
     tokens = torch.tensor([ids])
-    wanted = theirs(tokens).logits
-    torch.testing.assert_close(load_model(nano / stage)(tokens), wanted, atol=1e-4, rtol=0)
-    torch.testing.assert_close(engine.logits(ids)[None], wanted, atol=1e-4, rtol=0)
+    expected = theirs(tokens).logits
+    torch.testing.assert_close(load_model(nano / stage)(tokens), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(engine.logits(ids)[None], expected, atol=1e-4, rtol=0)
 
 
 def test_the_model_learned_from_the_crawl(nano):

@@ -26,8 +26,8 @@ def models(stage) -> list[str]:
 
 def test_the_usual_journey_has_every_stage_but_those_to_be_asked_for():
     assert list(journey()) == [stage.name for stage in STAGES if not stage.optional]
-    asked = stages(load_recipe("nano", flags={"sweep.depths": "1,2"}))
-    assert asked == STAGES
+    with_sweep = stages(load_recipe("nano", flags={"sweep.depths": "1,2"}))
+    assert with_sweep == STAGES
 
 
 def test_every_stage_comes_after_its_inputs():
@@ -38,21 +38,21 @@ def test_every_stage_comes_after_its_inputs():
 
 
 def test_a_further_stage_starts_from_its_model_and_what_comes_later_prefers_it():
-    found = journey(two="sft sft")
-    assert list(found)[-4:] == ["sft", "two", "evals", "report"]
-    assert found["two"].inputs == ("sft", "tokenizer", "tokens", "data")
-    assert (found["two"].kind, found["two"].makes) == ("sft", "assistant")
-    assert models(found["sft"]) == ["pretrain"]
-    assert models(found["evals"]) == models(found["report"]) == ["pretrain", "sft", "two"]
+    built = journey(two="sft sft")
+    assert list(built)[-4:] == ["sft", "two", "evals", "report"]
+    assert built["two"].inputs == ("sft", "tokenizer", "tokens", "data")
+    assert (built["two"].kind, built["two"].makes) == ("sft", "assistant")
+    assert models(built["sft"]) == ["pretrain"]
+    assert models(built["evals"]) == models(built["report"]) == ["pretrain", "sft", "two"]
 
 
 def test_rounds_and_branches():
-    found = journey(three="sft two", two="sft sft", other="sft sft")  # in any order of the tables
-    assert list(found)[-6:] == ["sft", "two", "other", "three", "evals", "report"]
-    assert (models(found["three"]), models(found["other"])) == (["two"], ["sft"])
-    assert models(found["evals"]) == ["pretrain", "sft", "two", "other", "three"]
-    found = journey(before="sft pretrain")
-    assert models(found["sft"]) == ["pretrain", "before"]  # fine-tuning goes on from it
+    built = journey(three="sft two", two="sft sft", other="sft sft")  # in any order of the tables
+    assert list(built)[-6:] == ["sft", "two", "other", "three", "evals", "report"]
+    assert (models(built["three"]), models(built["other"])) == (["two"], ["sft"])
+    assert models(built["evals"]) == ["pretrain", "sft", "two", "other", "three"]
+    built = journey(before="sft pretrain")
+    assert models(built["sft"]) == ["pretrain", "before"]  # fine-tuning starts from it
 
 
 def test_of_a_chain_the_link_that_is_wrong_is_named_and_a_circle_is_called_one():

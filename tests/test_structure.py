@@ -12,6 +12,7 @@ import pytest
 
 from crawltalk.cli import main
 from crawltalk.recipe import Recipe
+from crawltalk.recipe.keys import known_keys, type_of
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "crawltalk"
@@ -55,16 +56,10 @@ def code_of(page: str) -> list[str]:
 
 
 def is_recipe_field(name: str) -> bool:
-    """Whether `name` is a dotted field of the recipe, or a section in one."""
-    section: object = Recipe()
-    for part in name.split("."):
-        if isinstance(section, dict) and part in section:
-            section = section[part]
-            continue
-        if not dataclasses.is_dataclass(section) or not hasattr(section, part):
-            return False
-        section = getattr(section, part)
-    return True
+    """Whether `name` is a dotted field of the recipe, or a section in one; a further stage may have any name."""
+    first, *others = name.split(".")
+    further = {others[0]: {"kind": "sft"}} if first == "stages" and others else {}
+    return type_of(name, known_keys(further)) is not None
 
 
 def is_object(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""The Python face: `from crawltalk import Run; Run("runs/small").chat("What is dysprosium?")`."""
+"""The Python API: `from crawltalk import Run; Run("runs/small").chat("What is dysprosium?")`."""
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -58,7 +58,7 @@ class Run:
         return read_documents(self.folder.finished("data"))
 
     def placements(self) -> Iterator[Placement]:
-        """What part each document plays in the training corpus."""
+        """The role of each document in the training corpus."""
         return read_jsonl(self.folder.finished("tokens", "tokenizer") / "documents.jsonl", Placement)
 
     def manifests(self) -> dict[str, Manifest]:
@@ -68,21 +68,20 @@ class Run:
 
     @cached_property
     def tokenizer(self) -> "Tokenizer":
-        """The run's tokenizer."""
         from crawltalk.tokenizer import Tokenizer
 
         return Tokenizer.load(self.folder.finished("tokenizer"))
 
     @cached_property
     def base(self) -> "Engine":
-        """The base model behind the decoder."""
+        """An engine for the base model. Raises MissingInput if the run has none yet."""
         from crawltalk.engine import load_engine
 
         return load_engine(model_of_run(self.folder, "base"))
 
     @cached_property
     def assistant(self) -> "Engine":
-        """The assistant behind the decoder."""
+        """An engine for the assistant. Raises MissingInput if the run has none yet."""
         from crawltalk.engine import load_engine
 
         return load_engine(model_of_run(self.folder, "assistant"))

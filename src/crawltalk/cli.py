@@ -16,7 +16,7 @@ GROUPS = {
         "crawl": ("build:crawl", "raw pages: the embedded crawl, or your WARC files"),
         "data": ("build:data", "pages -> clean documents, and why the others were dropped"),
         "tokenizer": ("build:tokenizer", "documents -> byte-level BPE and token shards"),
-        "sweep": ("sweep:sweep", "how far a larger model would get, of small ones on a run's tokens"),
+        "sweep": ("sweep:sweep", "a larger model's loss, predicted from small models on a run's tokens"),
         "pretrain": ("build:pretrain", "tokens -> base model"),
         "sft": ("build:sft", "base model + conversations -> assistant"),
         "evals": ("build:evals", "what both models can do"),
@@ -45,11 +45,11 @@ GROUPS = {
         "status": ("look:status", "every stage: state, time, memory, figures"),
         "show": ("show:show", "any artifact, readable"),
         "funnel": ("corpus:funnel", "what the data stage dropped, and why"),
-        "plan": ("plan:plan", "what a preset's model would cost to train, or a bigger crawl to refine"),
+        "plan": ("plan:plan", "what training a preset's model would cost, or refining a bigger crawl"),
         "diff": ("look:diff", "what differs between two runs"),
-        "presets": ("look:presets", "the recipes that come along, and every knob"),
-        "doctor": ("doctor:doctor", "does this machine have what the journey needs?"),
-        "bench": ("bench:bench", "measured: time, CPU and memory per stage"),
+        "presets": ("look:presets", "the built-in recipes, and every setting"),
+        "doctor": ("doctor:doctor", "check that this machine has what the journey needs"),
+        "bench": ("bench:bench", "measure time, CPU and memory, alone or against other programs"),
     },
 }
 
@@ -89,7 +89,7 @@ def rewrite_flags(arguments: Sequence[str]) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb. Exit code 0: done; 1: a mistake of ours; 2: the user's, with the way out."""
+    """Run one verb. Exit code 0: done; 1: a bug of ours; 2: the user's mistake, with a way to mend it."""
     from crawltalk.run.console import fail, run_verb
 
     app = make_app()

@@ -1,4 +1,4 @@
-"""The models of a run, and what a person calls a model: a run, a stage of it, an imported model, or a folder."""
+"""The models of a run, and the names that stand for a model: a run, a stage of it, an imported model, or a folder."""
 
 from pathlib import Path
 

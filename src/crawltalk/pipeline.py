@@ -116,7 +116,7 @@ def stages(recipe: Recipe) -> tuple[Stage, ...]:
 
 
 def _insert(journey: list[Stage], recipe: Recipe, name: str) -> None:
-    """Put a further stage, whose model is there already, into the journey."""
+    """Insert a further stage behind the one that makes its model, which is in the journey already."""
     further = recipe.stages[name]
     original = next(stage for stage in STAGES if stage.name == further.kind)
     makes = {stage.name: stage.makes for stage in (*STAGES, *journey)}
@@ -130,16 +130,16 @@ def _insert(journey: list[Stage], recipe: Recipe, name: str) -> None:
     inputs = (further.model, *(other for other in original.inputs if other in names and not makes[other]))
     about = f"{original.about}, from {further.model}"
     stage = dataclasses.replace(original, name=name, inputs=inputs, about=about, section=further.kind)
-    position = max(_behind(names, other, recipe) for other in inputs)
+    position = max(_position_behind(names, other, recipe) for other in inputs)
     journey.insert(position, stage)
     for index, later in enumerate(journey[position + 1 :], position + 1):
         if further.model in later.inputs and later.name not in recipe.stages:
             names = list(later.inputs)
-            names.insert(_behind(names, further.model, recipe), name)
+            names.insert(_position_behind(names, further.model, recipe), name)
             journey[index] = _with_inputs(later, names)
 
 
-def _behind(names: list[str], model: str, recipe: Recipe) -> int:
+def _position_behind(names: list[str], model: str, recipe: Recipe) -> int:
     """The position behind a stage and the further ones that follow it."""
     position = names.index(model) + 1
     while position < len(names) and names[position] in recipe.stages:

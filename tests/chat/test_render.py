@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2.sandbox import SandboxedEnvironment
 
-from crawltalk.chat.format import CHATML, LLAMA3, OURS, from_template
+from crawltalk.chat.format import CHATML, CRAWLTALK, LLAMA3, from_template
 from crawltalk.chat.messages import (
     AudioPart,
     Conversation,
@@ -54,9 +54,9 @@ def renderer(kind: str) -> ChatRenderer:
         ),
     }.get(kind)
     if names is None:
-        assert ChatRenderer(tokenizer()).format == OURS
+        assert ChatRenderer(tokenizer()).format == CRAWLTALK
         return ChatRenderer(tokenizer())
-    words = tokenizer().words
+    words = tokenizer().vocab
     specials = {name: len(words) + index for index, name in enumerate(names)}
     made = Tokenizer(words, tokenizer().merges, patterns.GPT4, specials)
     if kind == "llama3":
@@ -77,9 +77,12 @@ def test_conversations_render_as_transformers_renders_them(kind, messages, tools
     ids = theirs.apply_chat_template(
         as_rows(messages), tools=described, add_generation_prompt=reply, tokenize=True, return_dict=True
     )["input_ids"]
-    ours, _ = chat.render(messages, tools=tools, reply=reply)
+    ours, _ = chat.render(messages, tools=tools, add_generation_prompt=reply)
     assert ours == ids
-    assert ChatRenderer.load(str(tmp_path)).encode_chat(messages, tools=tools, reply=reply) == ours
+    assert (
+        ChatRenderer.load(str(tmp_path)).encode_chat(messages, tools=tools, add_generation_prompt=reply)
+        == ours
+    )
 
 
 @pytest.mark.parametrize("kind", ["ours", "chatml", "llama3"])
@@ -95,8 +98,8 @@ def test_the_template_alone_gives_the_text_of_our_ids(kind):
     text = environment.from_string(chat.format.template()).render(
         messages=rows, tools=[tool.described() for tool in TOOLS], add_generation_prompt=True
     )
-    assert text == chat.tokenizer.decode(chat.encode_chat(CALLING, tools=TOOLS, reply=True))
-    assert text == chat.tokenizer.decode(chat.encode_chat(rows, tools=TOOLS, reply=True))
+    assert text == chat.tokenizer.decode(chat.encode_chat(CALLING, tools=TOOLS, add_generation_prompt=True))
+    assert text == chat.tokenizer.decode(chat.encode_chat(rows, tools=TOOLS, add_generation_prompt=True))
 
 
 def test_tools_stand_in_the_conversation_in_the_words_of_qwens_own_template():
@@ -126,7 +129,7 @@ def test_tools_stand_in_the_conversation_in_the_words_of_qwens_own_template():
 def test_the_loss_counts_what_the_assistant_writes(kind):
     chat = renderer(kind)
     assert chat.format is not None
-    ids, loss_mask = chat.render(CALLING, tools=TOOLS, reply=True)
+    ids, loss_mask = chat.render(CALLING, tools=TOOLS, add_generation_prompt=True)
     learned = chat.tokenizer.decode([token for token, counts in zip(ids, loss_mask, strict=True) if counts])
     call = '<tool_call>\n{"name": "time", "arguments": {"zone": "UTC"}}\n</tool_call>'
     other = '<tool_call>\n{"name": "weather", "arguments": {}}\n</tool_call>'
@@ -145,7 +148,9 @@ def test_a_text_cannot_open_or_end_a_turn_a_call_or_a_result(text, answer):
         Message("assistant", text, tool_calls=CALLS[:1]),
         Message("tool", answer),
     ]
-    marks = [names[token] for token in chat.encode_chat(messages, reply=True) if token in names]
+    marks = [
+        names[token] for token in chat.encode_chat(messages, add_generation_prompt=True) if token in names
+    ]
     opened = ["<|im_start|>", "<|im_sep|>"]
     assert marks == [
         *(*opened, "<|im_end|>"),
@@ -156,7 +161,7 @@ def test_a_text_cannot_open_or_end_a_turn_a_call_or_a_result(text, answer):
 
 
 def test_control_tokens_of_tools_may_be_ordinary_ones_as_in_qwens_vocabulary_or_missing():
-    words = tokenizer().words | {CALL_START.encode(): 2000}
+    words = tokenizer().vocab | {CALL_START.encode(): 2000}
     qwen = ChatRenderer(
         Tokenizer(words, tokenizer().merges, patterns.GPT4, tokenizer().special_tokens), CHATML
     )
@@ -279,7 +284,7 @@ def test_as_few_of_the_oldest_messages_are_dropped_as_will_do(roles, with_tools)
     chat, tools = renderer("ours"), TOOLS if with_tools else []
     system = [Message("system", "s")]
     messages = [Message(role, "x" * 7) for role in roles]
-    empty = len(chat.encode_chat(system, tools=tools, reply=True))
+    empty = len(chat.encode_chat(system, tools=tools, add_generation_prompt=True))
     context = (empty + 40) * 4 // 3
     room = context - context // 4
     try:
@@ -287,15 +292,17 @@ def test_as_few_of_the_oldest_messages_are_dropped_as_will_do(roles, with_tools)
     except BadInput:
         last = len(roles) - next((i for i, role in enumerate(reversed(roles)) if role != "tool"), len(roles))
         turn = messages[last:] or messages[-1:]
-        assert len(chat.encode_chat([*system, *turn], tools=tools, reply=True)) > room
+        assert len(chat.encode_chat([*system, *turn], tools=tools, add_generation_prompt=True)) > room
         return
-    assert ids == chat.encode_chat([*system, *messages[dropped:]], tools=tools, reply=True)
+    assert ids == chat.encode_chat([*system, *messages[dropped:]], tools=tools, add_generation_prompt=True)
     assert len(ids) <= room
     if dropped:
         more = next(
             i for i in range(dropped - 1, -1, -1) if i == 0 or roles[i - 1] != "tool" or roles[i] != "tool"
         )
-        assert len(chat.encode_chat([*system, *messages[more:]], tools=tools, reply=True)) > room
+        assert (
+            len(chat.encode_chat([*system, *messages[more:]], tools=tools, add_generation_prompt=True)) > room
+        )
         assert (roles[dropped - 1], roles[dropped]) != ("tool", "tool")
 
 

@@ -53,17 +53,17 @@ def truth_of(folder: Path) -> list[dict[str, Any]]:
 
 def bodies_of(folder: Path) -> dict[str, tuple[str, bytes]]:
     """Record id -> (content type, body)."""
-    found = {}
+    result = {}
     for path in sorted(folder.glob("*.warc.gz")):
         with open(path, "rb") as file:
             for record in ArchiveIterator(file, record_types=ANY_RESPONSE, parse_http=True):
                 http = record.http_headers
                 assert http is not None
-                found[record.headers["WARC-Record-ID"]] = (
+                result[record.headers["WARC-Record-ID"]] = (
                     http.get("Content-Type") or "",
                     record.reader.read(),
                 )
-    return found
+    return result
 
 
 def decoded(content_type: str, body: bytes) -> str:

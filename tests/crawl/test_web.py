@@ -26,20 +26,20 @@ FAST = WebCrawl(delay=0.0, depth=9)
 
 
 class Site:
-    """A web server: `pages` maps a path to (status, headers, body); `asked` tells path and time of each
+    """A web server: `pages` maps a path to (status, headers, body); `requests` tells path and time of each
     request.
     """
 
     def __init__(self) -> None:
         self.pages: dict[str, tuple[int, dict[str, str], bytes]] = {}
-        self.asked: list[tuple[str, float]] = []
+        self.requests: list[tuple[str, float]] = []
         site = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                site.asked.append((self.path, time.monotonic()))
+                site.requests.append((self.path, time.monotonic()))
                 status, headers, body = site.answer(self.path)
                 self.send_response(status)
                 for name, value in headers.items():
@@ -76,7 +76,7 @@ class Site:
         )
 
     def paths(self) -> list[str]:
-        return [path for path, _ in self.asked if path != "/robots.txt"]
+        return [path for path, _ in self.requests if path != "/robots.txt"]
 
     def close(self) -> None:
         self.server.shutdown()
@@ -93,15 +93,15 @@ def site() -> Iterator[Site]:
 
 def stored(folder: Path) -> list[tuple[str, str]]:
     """(type, path) of all records but requests, read by fastwarc; warcio must agree."""
-    found, others = [], []
+    result, others = [], []
     for path in sorted(folder.glob("crawl-*.warc.gz")):
         for record in ArchiveIterator(io.BytesIO(path.read_bytes())):
-            found.append(
+            result.append(
                 (record.headers["WARC-Type"], record.headers.get("WARC-Target-URI", "").split("/", 3)[-1])
             )
         others += [record.rec_type for record in OtherIterator(io.BytesIO(path.read_bytes()))]
-    assert [kind for kind, _ in found] == others
-    return [(kind, f"/{path}") for kind, path in found if kind not in ("request", "warcinfo")]
+    assert [kind for kind, _ in result] == others
+    return [(kind, f"/{path}") for kind, path in result if kind not in ("request", "warcinfo")]
 
 
 def test_links_are_followed_breadth_first_to_the_depth(site: Site, tmp_path: Path):
@@ -137,7 +137,7 @@ def test_robots_txt_and_the_pages_own_rules_are_obeyed(site: Site, tmp_path: Pat
     counts = crawl_web([site.address], tmp_path, FAST)
     assert site.paths() == ["/", "/private", "/alone", "/hidden", "/blind", "/behind"]
     assert counts == {"stored": 5, "forbidden": 1, "noindex": 1}
-    times = [moment for path, moment in site.asked if path != "/robots.txt"]
+    times = [moment for path, moment in site.requests if path != "/robots.txt"]
     assert min(later - earlier for earlier, later in itertools.pairwise(times)) > 0.19
 
 
@@ -181,7 +181,7 @@ def test_a_busy_server_is_asked_again_when_it_wants_and_given_up_after_three_tri
     )  # type: ignore
     counts = crawl_web([site.address], tmp_path, FAST)
     assert counts == {"failed": 1, "stored": 2} and site.paths().count("/never") == 3
-    times = [moment for path, moment in site.asked if path == "/busy"]
+    times = [moment for path, moment in site.requests if path == "/busy"]
     assert len(times) == 2 and times[1] - times[0] > 0.95
 
 

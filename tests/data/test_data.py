@@ -188,10 +188,10 @@ def test_reading_goes_on_behind_a_broken_record(tmp_path: Path, suffix: str):
     write_warc(path, [(f"http://a.example/{n}", page_html(f"P{n}", [sentences(n)])) for n in range(5)])
     damaged = bytearray(path.read_bytes())
     if suffix == "warc":
-        place = damaged.find(b"WARC/1.", damaged.find(b"a.example/2") - 400)
+        position = damaged.find(b"WARC/1.", damaged.find(b"a.example/2") - 400)
     else:
-        place = [n for n in range(len(damaged)) if damaged[n : n + 3] == b"\x1f\x8b\x08"][2] + 30
-    damaged[place : place + 30] = b"\0" * 30
+        position = [n for n in range(len(damaged)) if damaged[n : n + 3] == b"\x1f\x8b\x08"][2] + 30
+    damaged[position : position + 30] = b"\0" * 30
     path.write_bytes(damaged)
     warnings: list[str] = []
     urls = [page.url[-1] for page in pages_of(path, warnings)]
@@ -238,8 +238,8 @@ def test_extraction_copes_with_pages_that_name_nothing():
         "<table><tr><td><a href=1>Home</a> <a href=2>News</a> <a href=3>Shop</a></td><td><h1>Dysprosium</h1>"
         f"{'<br><br>'.join(text)}</td></tr></table><div><a href=4>Imprint</a> | <a href=5>Contact</a></div>"
     )
-    found = extract(html.encode())
-    assert found is not None and found.removeprefix("Dysprosium\n") == "\n".join(text)
+    result = extract(html.encode())
+    assert result is not None and result.removeprefix("Dysprosium\n") == "\n".join(text)
 
 
 @pytest.mark.parametrize("html", [b"", b"   ", b"<html></html>", b"<nav><a href=/>Home</a></nav>", b"\0\0"])
@@ -249,15 +249,15 @@ def test_a_page_without_text_has_no_main_text(html: bytes):
 
 def test_resiliparse_is_chosen_by_its_name():
     html = page_html("Dysprosium", LEAD.split("\n")[2:])
-    found = load_extractor("resiliparse")(html)
-    assert found is not None
-    assert LEAD.split("\n")[2] in found
+    result = load_extractor("resiliparse")(html)
+    assert result is not None
+    assert LEAD.split("\n")[2] in result
 
 
 @given(st.text(alphabet=st.sampled_from("<>/=\"'& abdivph1\n;#é\0"), max_size=200))
 def test_extraction_never_fails(html: str):
-    found = extract(html.encode())
-    assert found is None or found.strip()
+    result = extract(html.encode())
+    assert result is None or result.strip()
 
 
 def test_deep_nesting_is_refused_quickly_and_ordinary_pages_are_not():
@@ -311,7 +311,7 @@ def cluster_sets(texts: list[str], urls: list[str]) -> tuple[set[frozenset[str]]
     """Clusters as sets of URLs, and the URLs that stay."""
     with tempfile.TemporaryDirectory() as name:
         np.save(Path(name) / "bands.npy", np.array([band_hashes(text) for text in texts], np.uint64).T)
-        ties = sorted(range(len(urls)), key=lambda place: urls[place])
+        ties = sorted(range(len(urls)), key=lambda position: urls[position])
         ranks = np.array([(len(text), ties.index(n), 0, 0, 0) for n, text in enumerate(texts)], FACTS)
         survivor, sizes = (
             np.array(array) for array in deduplicate([Path(name) / "bands.npy"], ranks, Path(name))
@@ -348,20 +348,20 @@ def test_deduplication_is_idempotent_and_independent_of_order(
 def test_minhash_finds_near_duplicates_as_often_as_theory_says():
     rng = random.Random(0)
     vocabulary = [f"word{n}" for n in range(3000)]
-    found: dict[bool, list[tuple[bool, float]]] = {True: [], False: []}
+    result: dict[bool, list[tuple[bool, float]]] = {True: [], False: []}
     for _ in range(400):
         left = rng.choices(vocabulary, k=150)
         right = list(left)
-        for place in rng.sample(range(150), rng.choice([1, 2, 3, 5, 9, 12])):
-            right[place] = rng.choice(vocabulary)
+        for position in rng.sample(range(150), rng.choice([1, 2, 3, 5, 9, 12])):
+            right[position] = rng.choice(vocabulary)
         a, b = " ".join(left), " ".join(right)
         similarity = jaccard(a, b)
         hit = bool((band_hashes(a) == band_hashes(b)).any())
-        found[similarity >= 0.8].append((hit, 1 - (1 - similarity**8) ** 14))
-    for pairs in found.values():
+        result[similarity >= 0.8].append((hit, 1 - (1 - similarity**8) ** 14))
+    for pairs in result.values():
         hits, expected = np.mean(pairs, axis=0)
         assert abs(hits - expected) < 0.06
-    assert np.mean([hit for hit, _ in found[True]]) > 0.93
+    assert np.mean([hit for hit, _ in result[True]]) > 0.93
 
 
 def test_shingles_ignore_case_and_punctuation_and_take_short_texts():

@@ -58,8 +58,10 @@ def bad_extract(html: bytes) -> str | None:
 def test_each_bad_page_is_set_aside_alone_with_its_reason(tmp_path: Path):
     kinds = ("hang", "sleep", "abort", "memory", "raise")
     mixed = pages(6)
-    for place, kind in enumerate(kinds):
-        mixed.insert(2 * place, (f"http://bad.example/{kind}", page_html(kind, [sentences(90 + place)])))
+    for position, kind in enumerate(kinds):
+        mixed.insert(
+            2 * position, (f"http://bad.example/{kind}", page_html(kind, [sentences(90 + position)]))
+        )
     write_warc(tmp_path / "a.warc.gz", mixed)
     config = Data(extractor=f"{__name__}:bad_extract", page_seconds=0.3)
     metrics = run(crawl_folder(tmp_path / "crawl", [tmp_path / "a.warc.gz"]), tmp_path / "out", config=config)

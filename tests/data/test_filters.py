@@ -43,8 +43,8 @@ def test_a_classifier_learns_what_its_labels_say_and_survives_saving(tmp_path: P
     again = classifier.Classifier.load(tmp_path / "c.safetensors")
     assert again.score(sentences(7)) == model.score(sentences(7))
     assert (classifier.train(labels(60)).weights == model.weights).all()
-    found = classifier.evaluate(labels(100))
-    assert found.texts == 10 and found.accuracy > 0.9 and found.auc > 0.9
+    result = classifier.evaluate(labels(100))
+    assert result.texts == 10 and result.accuracy > 0.9 and result.auc > 0.9
 
 
 def test_labels_that_say_nothing_teach_nothing():
@@ -87,7 +87,7 @@ def test_a_document_is_contaminated_if_it_shares_an_ngram(
     )
 
     def ngrams(words: list[str]) -> set[tuple[str, ...]]:
-        return {tuple(words[place : place + n]) for place in range(len(words) - n + 1)}
+        return {tuple(words[position : position + n]) for position in range(len(words) - n + 1)}
 
     known = set().union(*(ngrams(question.split()) for question in benchmark))
     check = decontamination.filter_by(decontamination.read_benchmarks([str(path)], n), n)
@@ -136,10 +136,10 @@ def test_lines_go_where_their_site_repeats_them_and_nowhere_else(pages: list[lis
 def test_a_suffix_array_sorts_all_suffixes_and_finds_all_places(data: bytes):
     text = np.frombuffer(data, np.uint8)
     suffixes = suffix_array(text)
-    assert suffixes.tolist() == sorted(range(len(data)), key=lambda place: data[place:])
-    for pattern in {data[place : place + 2] for place in range(len(data))} | {b"xyz"}:
-        places = [place for place in range(len(data)) if data.startswith(pattern, place)]
-        assert find(text, suffixes, pattern).tolist() == places
+    assert suffixes.tolist() == sorted(range(len(data)), key=lambda position: data[position:])
+    for pattern in {data[position : position + 2] for position in range(len(data))} | {b"xyz"}:
+        positions = [position for position in range(len(data)) if data.startswith(pattern, position)]
+        assert find(text, suffixes, pattern).tolist() == positions
 
 
 @given(st.lists(st.text(alphabet="abé", max_size=25), min_size=1, max_size=5), st.integers(2, 6))
@@ -153,9 +153,11 @@ def test_repeated_spans_are_those_of_a_plain_search(texts: list[str], length: in
                 piece = content[start:end]
                 if any(piece in other for other in documents[:number]) or 0 <= content.find(piece) < start:
                     covered |= set(range(start, end))
-        mine = {place for start, end in spans for place in range(start, end)}
+        mine = {position for start, end in spans for position in range(start, end)}
         assert mine <= covered
-        assert all(content[place] & 0x80 for place in covered - mine)  # parts of characters at the edges
+        assert all(
+            content[position] & 0x80 for position in covered - mine
+        )  # parts of characters at the edges
         for start, end in spans:
             content[start:end].decode()
 

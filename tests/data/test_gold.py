@@ -48,10 +48,10 @@ def test_the_sets_below_a_folder_are_found_by_their_files(tmp_path: Path):
         json.dumps({"ground_truth": {"main_content": extract(html)}})
     )
     (tmp_path / "types/test/html/1.html.gz").write_bytes(gzip.compress(html))
-    found = gold_sets(tmp_path)
-    assert [known.name for known in found] == ["passages", "articles", "page types"]
-    assert 0 < len(found[0].pages) < 40 and all(page.held_out for page in found[0].pages)
-    assert [known.score(extract) for known in found] == [1, 1, 1]
+    result = gold_sets(tmp_path)
+    assert [known.name for known in result] == ["passages", "articles", "page types"]
+    assert 0 < len(result[0].pages) < 40 and all(page.held_out for page in result[0].pages)
+    assert [known.score(extract) for known in result] == [1, 1, 1]
 
 
 def test_extraction_is_good_on_pages_that_it_was_not_trained_on(tmp_path: Path):

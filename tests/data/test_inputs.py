@@ -125,9 +125,9 @@ def test_wet_records_are_texts(tmp_path):
     records = b""
     for number, text in enumerate(TEXTS):
         head = (
-            f"WARC/1.0\r\nWARC-Type: conversion\r\nWARC-Record-ID: <urn:{number}>\r\nWARC-Target-URI: https://a.example/{number}\r\n"
-            "WARC-Date: 2024-05-01T12:00:00Z\r\nContent-Type: text/plain\r\nContent-Length: "
-            f"{len(text.encode())}\r\n\r\n"
+            f"WARC/1.0\r\nWARC-Type: conversion\r\nWARC-Record-ID: <urn:{number}>\r\n"
+            f"WARC-Target-URI: https://a.example/{number}\r\nWARC-Date: 2024-05-01T12:00:00Z\r\n"
+            f"Content-Type: text/plain\r\nContent-Length: {len(text.encode())}\r\n\r\n"
         )
         records += gzip.compress(head.encode() + text.encode() + b"\r\n\r\n", mtime=0)
     path.write_bytes(records)
@@ -184,8 +184,8 @@ def test_warc_in_zstd_is_read_and_damage_costs_its_own_record_only(tmp_path):
     frames = [match.start() for match in re.finditer(re.escape(whole[:4]), whole)]
     path.write_bytes(whole[: frames[1] + 40] + bytes(60) + whole[frames[1] + 100 :])
     warnings: list[str] = []
-    found = [page.url[-1] for page in read_input(path, 10**6, warnings.append)]
-    assert [url for url in found if url != "1"] == ["0", "2", "3"] and warnings
+    result = [page.url[-1] for page in read_input(path, 10**6, warnings.append)]
+    assert [url for url in result if url != "1"] == ["0", "2", "3"] and warnings
 
 
 def test_a_folder_of_pages_and_texts_is_packed_and_read(tmp_path):
@@ -320,18 +320,18 @@ def test_a_thousand_mutated_files_never_crash_the_reader_and_every_page_is_accou
     for number in range(1000):
         content = bytearray(rng.choice(seeds))
         for _ in range(rng.randint(1, 6)):
-            place = rng.randrange(len(content) or 1)
+            position = rng.randrange(len(content) or 1)
             match rng.randrange(5):
                 case 0:
-                    content[place : place + 1] = rng.randbytes(1)
+                    content[position : position + 1] = rng.randbytes(1)
                 case 1:
-                    del content[place : place + rng.randrange(200)]
+                    del content[position : position + rng.randrange(200)]
                 case 2:
-                    content[place:place] = rng.randbytes(rng.randrange(100))
+                    content[position:position] = rng.randbytes(rng.randrange(100))
                 case 3:
-                    content[place:place] = content[: rng.randrange(1000)]
+                    content[position:position] = content[: rng.randrange(1000)]
                 case 4:
-                    content[place : place + 8] = rng.choice(
+                    content[position : position + 8] = rng.choice(
                         [b"99999999", b"-1\r\n", b"\0" * 8, b"\r\n\r\nWARC", b"chunked\r"]
                     )
         (folder / f"{number:04d}.{rng.choice(['warc', 'warc.gz', 'warc.zst'])}").write_bytes(content)

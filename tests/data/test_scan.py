@@ -72,9 +72,9 @@ def test_a_page_becomes_blocks(html, blocks):
 
 def test_blocks_know_where_they_stand():
     rows = read(
-        "<nav><a href=/>Home</a></nav><div class=mainSidebar-Nav>x</div><article><h2>A <a "
-        "href=#>link</a></h2><p>text</p>"
-        "<ul><li>item</ul><table><tr><td>cell</table><pre>one\ntwo</pre></article><p>after<br>end"
+        "<nav><a href=/>Home</a></nav><div class=mainSidebar-Nav>x</div><article>"
+        "<h2>A <a href=#>link</a></h2><p>text</p><ul><li>item</ul>"
+        "<table><tr><td>cell</table><pre>one\ntwo</pre></article><p>after<br>end"
     )
     by_text = dict(rows)
     assert by_text["Home"]["flags"] & ASIDE and by_text["Home"]["linked"] == 4
@@ -150,11 +150,11 @@ def test_no_page_is_misread_badly(pieces):
     page = scan(html.encode())
     text, blocks = page.text, page.blocks
     assert len(text) <= len(html.encode())
-    place = 0
+    position = 0
     for block in blocks:
-        assert place <= block[0] < block[1] <= len(text)
+        assert position <= block[0] < block[1] <= len(text)
         assert 0 <= block[2] <= block[1] - block[0]
-        place = block[1]
+        position = block[1]
     if len(blocks):
         rows = features(page, NAMES)
         assert rows.shape == (len(blocks), FEATURES) and np.isfinite(rows).all()

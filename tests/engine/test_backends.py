@@ -65,14 +65,14 @@ def logits_of(backend: Backend, texts: list[list[int]]) -> torch.Tensor:
     """Logits of three texts, the first parts of which are computed in chunks, the rest one by one."""
     give_blocks(backend)
     one, two, three = texts
-    found = [backend.forward(rows_of((0, 0, one[:20]), (1, 0, two[:3]), everywhere=True)).clone()]
-    found.append(backend.forward(rows_of((1, 3, two[3:4]), (0, 20, one[20:37]), (2, 0, three[:1]))).clone())
+    actual = [backend.forward(rows_of((0, 0, one[:20]), (1, 0, two[:3]), everywhere=True)).clone()]
+    actual.append(backend.forward(rows_of((1, 3, two[3:4]), (0, 20, one[20:37]), (2, 0, three[:1]))).clone())
     for step in range(12):
         batch = rows_of(
             (0, 37 + step, [one[37 + step]]), (2, 1 + step, [three[1 + step]]), (1, 4 + step, [two[4 + step]])
         )
-        found.append(backend.forward(batch).clone())
-    return torch.cat(found)
+        actual.append(backend.forward(batch).clone())
+    return torch.cat(actual)
 
 
 @pytest.mark.parametrize("precision", TOLERANCE)
@@ -80,9 +80,9 @@ def logits_of(backend: Backend, texts: list[list[int]]) -> torch.Tensor:
 def test_native_logits_are_those_of_torch(shape, precision):
     model = random_model(shape)
     texts = np.random.default_rng(0).integers(0, shape.vocab_size, (3, 60)).tolist()
-    wanted = logits_of(TorchBackend(model), texts)
-    found = logits_of(CpuBackend(model, precision, threads=2), texts)
-    assert float((found - wanted).abs().max() / wanted.abs().max()) < TOLERANCE[precision]
+    expected = logits_of(TorchBackend(model), texts)
+    actual = logits_of(CpuBackend(model, precision, threads=2), texts)
+    assert float((actual - expected).abs().max() / expected.abs().max()) < TOLERANCE[precision]
 
 
 def targets() -> list[str]:
@@ -151,12 +151,12 @@ def test_native_text_is_the_same_alone_in_a_batch_after_a_cached_prefix_and_afte
 
 def test_states_are_those_of_torch():
     model = random_model(SHAPES["llama"])
-    found, wanted = (
+    actual, expected = (
         Engine(model, TOKENIZER, backend) for backend in (CpuBackend(model, "float32"), TorchBackend(model))
     )
     for ids in ([[1, 2, 3]], [[5] * 90, [7]]):
-        np.testing.assert_allclose(found.embed(ids), wanted.embed(ids), atol=1e-5)
-        np.testing.assert_allclose(np.linalg.norm(found.embed(ids), axis=1), 1.0, rtol=1e-5)
+        np.testing.assert_allclose(actual.embed(ids), expected.embed(ids), atol=1e-5)
+        np.testing.assert_allclose(np.linalg.norm(actual.embed(ids), axis=1), 1.0, rtol=1e-5)
 
 
 @given(

@@ -82,10 +82,10 @@ def test_equal_ids_share_no_block_behind_other_vectors(backend):
     def cached(start: int, vectors: np.ndarray | None, ids: list[int] = prompt) -> int:
         embeddings = [] if vectors is None else [PromptEmbeddings(start, vectors)]
         request = engine.request(ids, SAMPLING, NEVER, embeddings=embeddings)
-        found = reply(engine, request)
+        outputs = reply(engine, request)
         fresh = Engine(model, TOKENIZER, BACKENDS[backend](model))
         alone = reply(fresh, fresh.request(ids, SAMPLING, NEVER, embeddings=embeddings))
-        assert [token.id for token in found[0]] == [token.id for token in alone[0]]
+        assert [token.id for token in outputs[0]] == [token.id for token in alone[0]]
         return request.cached_tokens
 
     assert cached(20, image) == 0

@@ -64,8 +64,8 @@ def test_the_probabilities_of_a_reply_are_those_of_the_model():
 
 def test_prompts_are_documents_in_which_the_answer_comes_next():
     assert few_shot([("cat", "chat"), ("dog", "chien")], "cow") == "cat: chat\ndog: chien\ncow:"
-    asked = as_assistant([("Who are you?", "An assistant.")], "What is gold?")
-    assert asked.endswith(
+    prompt = as_assistant([("Who are you?", "An assistant.")], "What is gold?")
+    assert prompt.endswith(
         "Person: Who are you?\nAssistant: An assistant.\n\nPerson: What is gold?\nAssistant:"
     )
     assert [first_line(reply) for reply in (" a metal.\nPerson: and", "\n\n x", "")] == ["a metal.", "x", ""]
@@ -127,13 +127,13 @@ def test_the_oldest_turns_are_dropped_and_counted_when_a_conversation_is_too_lon
         *[Message("user", "abcdef"), Message("assistant", "gh")] * 4,
         Message("user", "the"),
     ]
-    ids, dropped = ENGINE.prompt(turns)
+    ids, dropped = ENGINE.chat_prompt(turns)
     assert dropped > 0
     assert len(ids) <= 36
     assert TOKENIZER.decode(ids).startswith("<|im_start|>system<|im_sep|>s<|im_end|>")
     assert "the<|im_end|>" in TOKENIZER.decode(ids)
     with pytest.raises(BadInput, match="make it shorter"):
-        ENGINE.prompt([Message("user", "x" * 60)])
+        ENGINE.chat_prompt([Message("user", "x" * 60)])
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=9), st.booleans())
@@ -141,11 +141,14 @@ def test_the_oldest_turns_are_dropped_and_counted_when_a_conversation_is_too_lon
 def test_as_few_of_the_oldest_turns_are_dropped_as_will_do(sizes, with_system):
     system = [Message("system", "s")] if with_system else []
     turns = [Message("assistant" if index % 2 else "user", "x" * size) for index, size in enumerate(sizes)]
-    ids, dropped = ENGINE.prompt([*system, *turns])
-    assert ids == ENGINE.chat.encode_chat([*system, *turns[dropped:]], reply=True)
+    ids, dropped = ENGINE.chat_prompt([*system, *turns])
+    assert ids == ENGINE.renderer.encode_chat([*system, *turns[dropped:]], add_generation_prompt=True)
     assert len(ids) <= 36
     if dropped:
-        assert len(ENGINE.chat.encode_chat([*system, *turns[dropped - 1 :]], reply=True)) > 36
+        assert (
+            len(ENGINE.renderer.encode_chat([*system, *turns[dropped - 1 :]], add_generation_prompt=True))
+            > 36
+        )
 
 
 def test_a_base_model_without_a_chat_format_says_so():
@@ -331,6 +334,6 @@ def test_a_reply_obeys_its_schema(seed):
         max_tokens=180, seed=seed, schema=json.dumps(schema), logit_bias={9: -99, 10: -99, 13: -99, 32: -99}
     )
     reply = TOKENIZER.decode(plain.generate([[1]], sampling)[0])
-    found = json.loads(reply)
-    assert 1 <= found["n"] <= 99
-    assert found["is"] in ("gold", "lead")
+    result = json.loads(reply)
+    assert 1 <= result["n"] <= 99
+    assert result["is"] in ("gold", "lead")

@@ -10,7 +10,7 @@ from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import BadInput
 from crawltalk.engine import Engine, Sampling
 from crawltalk.engine.backends import MAX_NUM_SEQS
-from crawltalk.engine.service import Full, Service, Stream
+from crawltalk.engine.service import QueueFull, Service, Stream
 from crawltalk.model.transformer import Transformer
 from support.engines import MODEL, NEVER, SHAPE, TOKENIZER
 from support.models import random_model
@@ -78,7 +78,7 @@ def test_a_client_that_leaves_frees_its_blocks_and_the_others_go_on():
 def test_a_request_that_comes_when_the_queue_is_full_is_refused():
     async def work(service: Service) -> None:
         streams = [await service.submit([n % 200 + 1], LONG) for n in range(MAX_NUM_SEQS + 3)]
-        with pytest.raises(Full):
+        with pytest.raises(QueueFull):
             await service.submit([1], LONG)
         assert all(len(reply) == 40 for reply in await asyncio.gather(*map(tokens_of, streams)))
         assert len(await tokens_of(await service.submit([1], LONG))) == 40

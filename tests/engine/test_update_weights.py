@@ -31,11 +31,11 @@ SIZES = {
 
 def replies(engine: Engine) -> list[list[tuple[int, float | None]]]:
     """Tokens and log-probabilities of each prompt's reply."""
-    found = []
+    results = []
     for prompt in PROMPTS:
         outputs = engine.run([engine.request(prompt, GREEDY, NEVER)])
-        found.append([(token.id, token.logprob) for output in outputs for token in output.tokens])
-    return found
+        results.append([(token.id, token.logprob) for output in outputs for token in output.tokens])
+    return results
 
 
 def engine_of(model: Transformer, backend: str) -> Engine:

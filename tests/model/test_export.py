@@ -107,7 +107,7 @@ def test_llama_cpp_writes_a_conversation_as_we_do(tmp_path):
     for messages, tools in ((PLAIN[:2], []), (PLAIN[1:2], TOOLS), (CALLING, TOOLS)):
         described = [tool.described() for tool in tools]
         text = peer.ask("apply-template", messages=as_rows(messages), tools=described)["prompt"]
-        assert text == TOKENIZER.decode(chat.encode_chat(messages, tools=tools, reply=True))
+        assert text == TOKENIZER.decode(chat.encode_chat(messages, tools=tools, add_generation_prompt=True))
 
 
 def strings() -> list[str]:
@@ -238,4 +238,4 @@ def test_a_folder_is_exported_as_transformers_reads_it(tmp_path, family, capsys)
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
     assert tokenizer.encode("The journey of a page") == tokens[0].tolist()
     assert main(["export", str(tmp_path / "model"), "--to", "hf", "--out", str(tmp_path / "out")]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err

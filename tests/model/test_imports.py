@@ -152,7 +152,7 @@ def test_the_tokenizer_of_a_gguf_splits_digits_and_spaces_as_smollm_does(tmp_pat
         assert ours.encode(text) == theirs.encode(text).ids
         assert ours.decode(ours.encode(text)) == text
     assert chat.stop_ids == {0, 2}
-    ids = chat.encode_chat([Message("user", "hi")], reply=True)
+    ids = chat.encode_chat([Message("user", "hi")], add_generation_prompt=True)
     assert ours.decode(ids).startswith(
         "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n"
     )
@@ -262,7 +262,7 @@ def test_smollm2_has_transformers_logits_and_knows_the_capital_of_france(tmp_pat
     path = smollm2()
     import_gguf(path, tmp_path)
     engine = load_engine(tmp_path)
-    ids, _ = engine.prompt([Message("user", "What is the capital of France?")])
+    ids, _ = engine.chat_prompt([Message("user", "What is the capital of France?")])
     theirs = read_with_transformers(path, transformers.AutoConfig.from_pretrained(tmp_path))
     tokens = torch.tensor([ids])
     torch.testing.assert_close(engine.model(tokens), theirs(tokens).logits, atol=1e-3, rtol=0.0)

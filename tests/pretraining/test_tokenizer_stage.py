@@ -101,6 +101,6 @@ def test_a_share_of_the_documents_is_spread_evenly_and_never_above_the_limit(siz
 def test_only_documents_whose_url_matches_are_learned_from(tmp_path):
     texts = ["zebra " * 50 if number % 2 == 0 else "quokka " * 50 for number in range(60)]
     train_stage(job(tmp_path, texts, recipe.Tokenizer(vocab_size=280, include="/odd/")))
-    words = Tokenizer.load(tmp_path / "out").words
+    words = Tokenizer.load(tmp_path / "out").vocab
     assert b" quokka" in words
     assert b"zebra" not in words

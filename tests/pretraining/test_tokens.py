@@ -21,7 +21,7 @@ from crawltalk.core.jsonl import read_jsonl
 from crawltalk.core.shards import TokenShards, write_index, write_split
 from crawltalk.core.types import Document, Placement
 from crawltalk.pretraining import tokens as stage
-from crawltalk.pretraining.tokens import card, place, tokens, topic
+from crawltalk.pretraining.tokens import assign_roles, card, tokens, topic
 from crawltalk.run.stage import Job, Metrics, Progress
 from crawltalk.tokenizer import Tokenizer
 from crawltalk.tokenizer.bpe import learn_merges
@@ -165,14 +165,14 @@ def test_graded_documents_occur_as_often_as_is_asked_for_and_play_no_other_part(
     placed = rows(tmp_path / "tokens")
     assert Counter(row.repeats for row in placed if row.role == "graded") == {3: 4, 8: 4}
     others = {row.id: row.role for row in placed if row.role != "graded"}
-    assert others.items() <= {row.id: row.role for row in place(corpus(), CONFIG, 0)}.items()
+    assert others.items() <= {row.id: row.role for row in assign_roles(corpus(), CONFIG, 0)}.items()
     shards = TokenShards(tmp_path / "tokens", "train")
     seen = Counter(identifier for _, identifier in shards.documents)
     assert all(seen[row.id] == row.repeats for row in placed if row.role != "validation")
 
 
 def test_at_least_half_of_the_ordinary_documents_stay_ordinary():
-    placed = place(corpus(), dataclasses.replace(CONFIG, graded=(2, 4, 8), graded_pages=1000), 0)
+    placed = assign_roles(corpus(), dataclasses.replace(CONFIG, graded=(2, 4, 8), graded_pages=1000), 0)
     parts = Counter(row.role for row in placed)
     assert 0 < parts["graded"] <= parts["train"]
 
@@ -185,7 +185,7 @@ def test_flagships_are_those_named_then_those_that_match_then_others_with_a_card
 
 
 def test_validation_is_drawn_from_all_that_is_left():
-    placements = place(
+    placements = assign_roles(
         corpus(), recipe.Tokens(include="/physical", flagships=30, heldout=0.3, validation=0.2), 0
     )
     validation = [row for row in placements if row.role == "validation"]
@@ -241,8 +241,10 @@ def test_encoding_that_differs_from_tiktokens_is_refused(monkeypatch, tmp_path):
 
 
 def test_the_order_of_the_documents_decides_no_part():
-    backwards = place(corpus()[::-1], CONFIG, 0)
-    assert {row.id: row.role for row in backwards} == {row.id: row.role for row in place(corpus(), CONFIG, 0)}
+    backwards = assign_roles(corpus()[::-1], CONFIG, 0)
+    assert {row.id: row.role for row in backwards} == {
+        row.id: row.role for row in assign_roles(corpus(), CONFIG, 0)
+    }
 
 
 @settings(deadline=None)
@@ -257,7 +259,7 @@ def test_something_to_train_on_and_to_validate_on_is_left_whatever_is_asked_for(
     count, flagships, heldout, validation, seed
 ):
     config = recipe.Tokens(flagships=flagships, heldout=heldout, validation=validation)
-    parts = Counter(row.role for row in place(corpus()[:count], config, seed))
+    parts = Counter(row.role for row in assign_roles(corpus()[:count], config, seed))
     assert parts["validation"] >= 1
     assert parts["flagship"] + parts["train"] >= 1
     assert parts["flagship"] <= flagships
@@ -277,7 +279,7 @@ def test_a_pattern_that_leaves_nothing_or_is_none_is_refused_by_name(field, valu
     import dataclasses
 
     with pytest.raises(BadInput, match=message):
-        place(corpus(), dataclasses.replace(CONFIG, **{field: value}), 0)
+        assign_roles(corpus(), dataclasses.replace(CONFIG, **{field: value}), 0)
 
 
 def test_two_documents_of_one_id_are_both_packed(tmp_path):
@@ -340,7 +342,7 @@ def test_windows_wrap_around_and_cross_files(tmp_path_factory, documents, start,
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shards, "SHARD_TOKENS", 7)
         entries = [
-            (str(place), np.array(ids, dtype=np.uint32), len(ids)) for place, ids in enumerate(documents)
+            (str(index), np.array(ids, dtype=np.uint32), len(ids)) for index, ids in enumerate(documents)
         ]
         train = write_split(folder, "train", entries, 10, "uint16")
         val = write_split(folder, "val", entries[:1], 10, "uint16")
@@ -353,7 +355,7 @@ def test_windows_wrap_around_and_cross_files(tmp_path_factory, documents, start,
     ]
     assert sum(file.tokens for file in train.files) == len(flat)
     assert len(train.files) >= len(flat) // 17
-    owners = [str(place) for place, ids in enumerate(documents) for _ in [10, *ids]]
+    owners = [str(index) for index, ids in enumerate(documents) for _ in [10, *ids]]
     assert split.document_at(start) == owners[start % len(flat)]
 
 

@@ -65,4 +65,6 @@ def test_the_script_renders_a_conversation_as_the_tokenizer_does():
         "const v = new Vocabulary(data.vocabulary);"
         "console.log(JSON.stringify(render(v, data.chat, data.messages).map(token => token.id)))"
     )
-    assert run(lines, data) == chat.encode_chat([Message(*turn) for turn in turns], reply=True)
+    assert run(lines, data) == chat.encode_chat(
+        [Message(*turn) for turn in turns], add_generation_prompt=True
+    )

@@ -64,7 +64,7 @@ def chromium():
 
 @pytest.fixture
 def tab(chromium, site):
-    """A page of the site. Nothing else is asked, and nothing goes wrong unseen, whatever a test does with it."""
+    """A page of the site. Requests to other hosts and errors in the page fail the test."""
     context = chromium.new_context(base_url=site, viewport={"width": 1280, "height": 800})
     context.add_init_script(
         "window.refused = []; addEventListener('securitypolicyviolation', e => refused.push(e.blockedURI))"
@@ -105,17 +105,17 @@ def wait_for_answer(tab):
 
 def answer_with(tab, deltas, finish="stop"):
     """Let the model say this, for what a model of the tests' size never says. Returns the requests that came."""
-    asked = []
+    bodies = []
     chunks = [{"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
     chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
     body = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
 
     def fulfil(route):
-        asked.append(route.request.post_data_json)
+        bodies.append(route.request.post_data_json)
         route.fulfill(status=200, content_type="text/event-stream", body=body)
 
     tab.route("**/v1/chat/completions", fulfil)
-    return asked
+    return bodies
 
 
 def test_chat_streams_an_answer_and_keeps_it_after_a_reload(tab):
@@ -377,7 +377,7 @@ def test_a_tool_call_is_shown_and_its_result_goes_back(tab):
     function = {"name": "weather", "arguments": '{"town": '}
     call = {"index": 0, "id": "call_1", "type": "function", "function": function}
     rest = {"index": 0, "function": {"arguments": '"Bern"}'}}
-    asked = answer_with(
+    bodies = answer_with(
         tab, [{"content": "Let me look. "}, {"tool_calls": [call]}, {"tool_calls": [rest]}], "tool_calls"
     )
     keep(tab, tools='[{"type": "function", "function": {"name": "weather"}}]')
@@ -387,8 +387,8 @@ def test_a_tool_call_is_shown_and_its_result_goes_back(tab):
     tab.get_by_role("button", name="Give the result").click()
     tab.get_by_text("Result of weather").wait_for()
     wait_for_answer(tab)
-    assert asked[0]["tools"][0]["function"]["name"] == "weather"
-    *_, called, result = asked[1]["messages"]
+    assert bodies[0]["tools"][0]["function"]["name"] == "weather"
+    *_, called, result = bodies[1]["messages"]
     assert called["tool_calls"][0]["function"] == {"name": "weather", "arguments": '{"town": "Bern"}'}
     assert result == {"role": "tool", "content": "snow", "tool_call_id": "call_1"}
 
@@ -434,7 +434,7 @@ def test_the_next_token_table_draws_the_cuts_and_follows_the_sliders(tab):
     tab.get_by_role("tab", name="Next token").click()
     tab.locator(".next tbody tr").nth(19).wait_for()
     assert tab.locator(".next .cut").count() == 0
-    asked = len(tab.requests)
+    count = len(tab.requests)
     tab.get_by_label("Top-k").fill("5")
     assert tab.locator(".next .cut").all_inner_texts() == ["top-k"]
     assert tab.locator(".next tr:not(.out):not(.cut) th[scope=row]").count() == 5
@@ -442,7 +442,7 @@ def test_the_next_token_table_draws_the_cuts_and_follows_the_sliders(tab):
     assert sum(map(float, shares)) == pytest.approx(100, abs=0.3)
     tab.get_by_label("Temperature").fill("0")
     assert tab.locator(".next td:last-child").all_inner_texts()[0] == "100.0 %"
-    assert len(tab.requests) == asked  # recomputed in the page
+    assert len(tab.requests) == count  # recomputed in the page
 
 
 def test_the_page_cuts_a_distribution_as_the_engine_does(tab):

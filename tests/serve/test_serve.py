@@ -1,4 +1,4 @@
-"""The HTTP server, asked by real clients."""
+"""The HTTP server with real clients."""
 
 import base64
 import json
@@ -95,7 +95,7 @@ def refused(
 
 
 def test_a_seed_makes_a_reply_reproducible_whole_and_streamed(client):
-    asked = {
+    request = {
         "messages": HELLO["messages"],
         "model": "tiny",
         "max_tokens": 20,
@@ -103,9 +103,11 @@ def test_a_seed_makes_a_reply_reproducible_whole_and_streamed(client):
         "n": 2,
         "logit_bias": NEVER,
     }
-    whole = client.chat.completions.create(**asked)
+    whole = client.chat.completions.create(**request)
     texts, finishes = ["", ""], [None, None]
-    for chunk in client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}):
+    for chunk in client.chat.completions.create(
+        **request, stream=True, stream_options={"include_usage": True}
+    ):
         for choice in chunk.choices:
             texts[choice.index] += choice.delta.content or ""
             finishes[choice.index] = choice.finish_reason or finishes[choice.index]
@@ -116,48 +118,50 @@ def test_a_seed_makes_a_reply_reproducible_whole_and_streamed(client):
     assert usage.completion_tokens == whole.usage.completion_tokens == 40
     assert usage.prompt_tokens_details.cached_tokens > 0
     assert whole.usage.prompt_tokens == len(
-        ChatRenderer(TOKENIZER).encode_chat([Message("user", "Hello")], reply=True)
+        ChatRenderer(TOKENIZER).encode_chat([Message("user", "Hello")], add_generation_prompt=True)
     )
 
 
 def test_without_a_seed_two_replies_differ(client):
-    asked = {"messages": HELLO["messages"], "model": "tiny", "max_tokens": 20, "logit_bias": NEVER}
-    first, second = (client.chat.completions.create(**asked).choices[0].message.content for _ in range(2))
+    request = {"messages": HELLO["messages"], "model": "tiny", "max_tokens": 20, "logit_bias": NEVER}
+    first, second = (client.chat.completions.create(**request).choices[0].message.content for _ in range(2))
     assert first != second
 
 
 def test_a_stop_string_ends_a_reply_and_is_no_part_of_it(client):
-    asked = {
+    request = {
         "messages": HELLO["messages"],
         "model": "tiny",
         "temperature": 0,
         "max_tokens": 40,
         "logit_bias": NEVER,
     }
-    text = client.chat.completions.create(**asked).choices[0].message.content
+    text = client.chat.completions.create(**request).choices[0].message.content
     stop = text[5:7]
-    choice = client.chat.completions.create(**asked, stop=stop).choices[0]
+    choice = client.chat.completions.create(**request, stop=stop).choices[0]
     assert (choice.message.content, choice.finish_reason) == (text[: text.index(stop)], "stop")
 
 
 @torch.no_grad()
 def test_log_probabilities_are_those_of_the_model(client):
-    asked = {
+    request = {
         "messages": HELLO["messages"],
         "model": "tiny",
         "temperature": 0,
         "max_completion_tokens": 5,
         "logit_bias": NEVER,
     }
-    whole = client.chat.completions.create(**asked, logprobs=True, top_logprobs=3).choices[0].logprobs.content
-    chunks = list(client.chat.completions.create(**asked, logprobs=True, top_logprobs=3, stream=True))
+    whole = (
+        client.chat.completions.create(**request, logprobs=True, top_logprobs=3).choices[0].logprobs.content
+    )
+    chunks = list(client.chat.completions.create(**request, logprobs=True, top_logprobs=3, stream=True))
     streamed = [
         token for chunk in chunks if chunk.choices[0].logprobs for token in chunk.choices[0].logprobs.content
     ]
     assert streamed == whole
-    prompt = ChatRenderer(TOKENIZER).encode_chat([Message("user", "Hello")], reply=True)
-    found = torch.log_softmax(MODEL(torch.tensor([prompt]))[0, -1], -1)
-    likeliest = found.topk(3)
+    prompt = ChatRenderer(TOKENIZER).encode_chat([Message("user", "Hello")], add_generation_prompt=True)
+    result = torch.log_softmax(MODEL(torch.tensor([prompt]))[0, -1], -1)
+    likeliest = result.topk(3)
     assert [token.logprob for token in whole[0].top_logprobs] == pytest.approx(
         likeliest.values.tolist(), abs=1e-4
     )
@@ -165,7 +169,7 @@ def test_log_probabilities_are_those_of_the_model(client):
         TOKENIZER.word(i) for i in likeliest.indices.tolist()
     ]
     assert whole[0].logprob == pytest.approx(
-        float(found[TOKENIZER.encode(bytes(whole[0].bytes))[0]]), abs=1e-4
+        float(result[TOKENIZER.encode(bytes(whole[0].bytes))[0]]), abs=1e-4
     )
 
 
@@ -178,41 +182,47 @@ def test_a_reply_obeys_a_schema(client):
     schema["additionalProperties"] = False
     form = {"type": "json_schema", "json_schema": {"name": "number", "schema": schema}}
     for seed in range(5):
-        asked = {
+        request = {
             "messages": HELLO["messages"],
             "model": "tiny",
             "seed": seed,
             "max_tokens": 200,
             "logit_bias": NO_BLANKS,
         }
-        choice = client.chat.completions.create(**asked, response_format=form).choices[0]
+        choice = client.chat.completions.create(**request, response_format=form).choices[0]
         assert 0 <= json.loads(choice.message.content)["n"] <= 99
-        plain = client.chat.completions.create(**asked, response_format={"type": "json_object"})
+        plain = client.chat.completions.create(**request, response_format={"type": "json_object"})
         assert plain.choices[0].message.content.lstrip().startswith("{")
 
 
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "weather"}}])
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_tool_that_must_be_called_is_called_with_arguments_of_its_schema(client, choice, stream):
-    asked = {"messages": HELLO["messages"], "model": "tiny", "seed": 1, "temperature": 0.2, "max_tokens": 300}
-    asked |= {"tools": TOOLS[:1], "tool_choice": choice, "logit_bias": NO_BLANKS}
+    request = {
+        "messages": HELLO["messages"],
+        "model": "tiny",
+        "seed": 1,
+        "temperature": 0.2,
+        "max_tokens": 300,
+    }
+    request |= {"tools": TOOLS[:1], "tool_choice": choice, "logit_bias": NO_BLANKS}
     if stream:
-        chunks = [chunk.choices[0] for chunk in client.chat.completions.create(**asked, stream=True)]
+        chunks = [chunk.choices[0] for chunk in client.chat.completions.create(**request, stream=True)]
         [call] = [call for chunk in chunks for call in chunk.delta.tool_calls or ()]
         assert (call.index, chunks[-1].finish_reason) == (0, "tool_calls")
     else:
-        reply = client.chat.completions.create(**asked).choices[0]
+        reply = client.chat.completions.create(**request).choices[0]
         assert (reply.finish_reason, reply.message.content) == ("tool_calls", None)
         [call] = reply.message.tool_calls
     arguments = json.loads(call.function.arguments)
     assert call.function.name == "weather"
     assert arguments["city"] in ("Oslo", "Rome")
     assert 1 <= arguments["day"] <= 7
-    told = {"role": "tool", "tool_call_id": call.id, "content": "rain"}
+    tool_result = {"role": "tool", "tool_call_id": call.id, "content": "rain"}
     called = {"role": "assistant", "tool_calls": [call.model_dump()]}
     again = client.chat.completions.create(
         model="tiny",
-        messages=[*HELLO["messages"], called, told],
+        messages=[*HELLO["messages"], called, tool_result],
         max_tokens=3,
         tools=TOOLS,
         tool_choice="none",
@@ -230,10 +240,10 @@ def test_models_are_listed_and_found_by_names_with_slashes(client):
 def test_embeddings_are_of_length_one_and_equal_in_both_encodings(client, server):
     texts = ["the cat", "the dog"]
     # asks for base64
-    found = [np.array(row.embedding) for row in client.embeddings.create(model="tiny", input=texts).data]
+    result = [np.array(row.embedding) for row in client.embeddings.create(model="tiny", input=texts).data]
     floats = post(server, "/v1/embeddings", model="tiny", input=texts, encoding_format="float").json()
-    assert np.allclose(found, [row["embedding"] for row in floats["data"]], atol=1e-6)
-    assert np.linalg.norm(found, axis=1) == pytest.approx(1.0, abs=1e-5)
+    assert np.allclose(result, [row["embedding"] for row in floats["data"]], atol=1e-6)
+    assert np.linalg.norm(result, axis=1) == pytest.approx(1.0, abs=1e-5)
     raw = post(server, "/v1/embeddings", model="tiny", input=[[1, 2], [3]], encoding_format="base64").json()
     assert len(base64.b64decode(raw["data"][1]["embedding"])) == 4 * 32
     assert raw["usage"] == {"prompt_tokens": 3, "total_tokens": 3}
@@ -250,17 +260,17 @@ def test_an_error_reaches_the_client_as_its_own_kind(client):
 
 def test_a_prompt_of_each_form_is_continued(client):
     ids = TOKENIZER.encode("the end")
-    asked = {"model": "tiny", "max_tokens": 8, "temperature": 0, "logit_bias": NEVER}
-    text = client.completions.create(**asked, prompt="the end").choices[0].text
-    both = client.completions.create(**asked, prompt=["the end", "x"], n=2, seed=1)
+    request = {"model": "tiny", "max_tokens": 8, "temperature": 0, "logit_bias": NEVER}
+    text = client.completions.create(**request, prompt="the end").choices[0].text
+    both = client.completions.create(**request, prompt=["the end", "x"], n=2, seed=1)
     assert [choice.index for choice in both.choices] == [0, 1, 2, 3]
     assert [choice.text for choice in both.choices[:2]] == [text, text]
     document = [TOKENIZER.eot, *ids]
-    assert client.completions.create(**asked, prompt=document).choices[0].text == text
-    assert client.completions.create(**asked, prompt=[document, [1]]).choices[0].text == text
+    assert client.completions.create(**request, prompt=document).choices[0].text == text
+    assert client.completions.create(**request, prompt=[document, [1]]).choices[0].text == text
     streamed = ["", "", "", ""]
     for chunk in client.completions.create(
-        **asked, prompt=["the end", "x"], n=2, seed=1, stream=True, echo=True
+        **request, prompt=["the end", "x"], n=2, seed=1, stream=True, echo=True
     ):
         streamed[chunk.choices[0].index] += chunk.choices[0].text
     prompts = ["the end", "the end", "x", "x"]
@@ -271,14 +281,16 @@ def as_the_harness_reads(answer: dict, lengths: list[int]) -> list[tuple[float, 
     """Log-likelihood, and whether it is the greedy continuation (lm-evaluation-harness,
     `LocalCompletionsAPI.parse_logprobs`).
     """
-    found = []
+    result = []
     for choice, length in zip(
         sorted(answer["choices"], key=lambda choice: choice["index"]), lengths, strict=True
     ):
-        said = choice["logprobs"]["token_logprobs"][length:-1]
+        logprobs = choice["logprobs"]["token_logprobs"][length:-1]
         tops = choice["logprobs"]["top_logprobs"][length:-1]
-        found.append((sum(said), all(one == max(top.values()) for one, top in zip(said, tops, strict=True))))
-    return found
+        result.append(
+            (sum(logprobs), all(one == max(top.values()) for one, top in zip(logprobs, tops, strict=True)))
+        )
+    return result
 
 
 @torch.no_grad()
@@ -287,7 +299,7 @@ def test_the_harness_reads_the_models_log_likelihoods(server, bias):
     begun = [TOKENIZER.eot, *TOKENIZER.encode("the ")]
     greedy = int(MODEL(torch.tensor([begun]))[0, -1].argmax())
     prompts, lengths = [[*begun, greedy], [*begun, 65, 66, 67], [5, 6]], [len(begun), len(begun), 1]
-    asked = {
+    request = {
         "model": "tiny",
         "prompt": prompts,
         "max_tokens": 1,
@@ -296,24 +308,24 @@ def test_the_harness_reads_the_models_log_likelihoods(server, bias):
         "echo": True,
         "seed": 1234,
     }
-    found = as_the_harness_reads(post(server, "/v1/completions", **asked, logit_bias=bias).json(), lengths)
-    for prompt, length, (likelihood, is_greedy) in zip(prompts, lengths, found, strict=True):
+    result = as_the_harness_reads(post(server, "/v1/completions", **request, logit_bias=bias).json(), lengths)
+    for prompt, length, (likelihood, is_greedy) in zip(prompts, lengths, result, strict=True):
         p = torch.log_softmax(MODEL(torch.tensor([prompt]))[0], -1)
         rows = range(length - 1, len(prompt) - 1)
         assert likelihood == pytest.approx(sum(float(p[row, prompt[row + 1]]) for row in rows), abs=1e-3)
         assert is_greedy == all(int(p[row].argmax()) == prompt[row + 1] for row in rows)
-    assert [is_greedy for _, is_greedy in found][:2] == [True, False]
+    assert [is_greedy for _, is_greedy in result][:2] == [True, False]
 
 
 @given(st.text(min_size=1, max_size=12).filter(lambda text: text.isprintable()))
 @examples(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_offsets_of_an_echoed_text_lead_to_its_tokens(server, text):
-    asked = {"model": "tiny", "prompt": text, "max_tokens": 0, "logprobs": 0, "echo": True}
-    [choice] = post(server, "/v1/completions", **asked).json()["choices"]
+    request = {"model": "tiny", "prompt": text, "max_tokens": 0, "logprobs": 0, "echo": True}
+    [choice] = post(server, "/v1/completions", **request).json()["choices"]
     assert choice["text"] == text
-    found = choice["logprobs"]
-    assert len(found["tokens"]) == len(TOKENIZER.encode(text)) == len(found["text_offset"])
-    for token, offset in zip(found["tokens"], found["text_offset"], strict=True):
+    result = choice["logprobs"]
+    assert len(result["tokens"]) == len(TOKENIZER.encode(text)) == len(result["text_offset"])
+    for token, offset in zip(result["tokens"], result["text_offset"], strict=True):
         assert "�" in token or text[offset:].startswith(token)
 
 
@@ -366,10 +378,10 @@ def test_what_clients_send_besides_is_taken(server):
 
 
 def test_a_choice_says_where_its_text_occurs_in_the_training_data(server):
-    asked = HELLO | {"max_tokens": 6, "logit_bias": NEVER, "trace": True}
-    [choice] = post(server, "/v1/chat/completions", **asked).json()["choices"]
+    request = HELLO | {"max_tokens": 6, "logit_bias": NEVER, "trace": True}
+    [choice] = post(server, "/v1/chat/completions", **request).json()["choices"]
     assert choice["trace"] == [{"characters": len(choice["message"]["content"]), "tokens": 6}]
-    text = post(server, "/v1/chat/completions", **asked, stream=True).text
+    text = post(server, "/v1/chat/completions", **request, stream=True).text
     last = json.loads(text.split("\n\n")[-3].removeprefix("data: "))
     assert last["choices"][0]["trace"][0]["tokens"] == 6
     [choice] = post(
@@ -463,14 +475,14 @@ def test_the_program_llm_talks(server, tmp_path):
     done = subprocess.run(
         command, env={"LLM_USER_PATH": str(tmp_path)}, capture_output=True, check=False, timeout=60
     )
-    asked = HELLO | {"max_tokens": 9, "seed": 1}
-    expected = post(server, "/v1/chat/completions", **asked).json()["choices"][0]["message"]["content"]
+    request = HELLO | {"max_tokens": 9, "seed": 1}
+    expected = post(server, "/v1/chat/completions", **request).json()["choices"][0]["message"]["content"]
     assert done.stdout.decode().rstrip("\n") == expected.rstrip("\n"), done.stderr
 
 
 def test_random_requests_find_no_error_of_ours(server):
     schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
-    operations = [found.ok() for found in schema.get_all_operations()]
+    operations = [result.ok() for result in schema.get_all_operations()]
     assert len(operations) == 9, [operation.label for operation in operations]
     statuses = {operation.label: set[int]() for operation in operations}
 
@@ -496,7 +508,7 @@ def test_random_requests_find_no_error_of_ours(server):
 
     for operation in operations:
         ask_often(operation)
-    assert all(200 in found for label, found in statuses.items() if label != "GET /v1/models/{model}"), (
+    assert all(200 in result for label, result in statuses.items() if label != "GET /v1/models/{model}"), (
         statuses
     )
 
@@ -572,11 +584,13 @@ def test_other_hosts_and_pages_of_other_sites_are_turned_away(server):
 
 
 def test_tokens_there_and_back(server):
-    found = post(server, "/tokenize", model="tiny", text="the é").json()
-    assert found == {"ids": TOKENIZER.encode("the é"), "pieces": ["the", " ", "�", "�"], "count": 4}
-    assert post(server, "/detokenize", model="tiny", ids=found["ids"]).json() == {"text": "the é"}
+    result = post(server, "/tokenize", model="tiny", text="the é").json()
+    assert result == {"ids": TOKENIZER.encode("the é"), "pieces": ["the", " ", "�", "�"], "count": 4}
+    assert post(server, "/detokenize", model="tiny", ids=result["ids"]).json() == {"text": "the é"}
     chat = post(server, "/tokenize", model="tiny", messages=HELLO["messages"]).json()
-    assert chat["ids"] == ChatRenderer(TOKENIZER).encode_chat([Message("user", "Hello")], reply=True)
+    assert chat["ids"] == ChatRenderer(TOKENIZER).encode_chat(
+        [Message("user", "Hello")], add_generation_prompt=True
+    )
     refused(server, 400, "text", path="/tokenize", model="tiny")
 
 
@@ -631,11 +645,11 @@ def test_the_log_has_a_line_for_each_request_and_prompts_only_if_asked(caplog):
             caplog.at_level(logging.INFO, "crawltalk.serve"),  # until the server has ended: it logs last
             serving(Settings(keys=("secret",), log_prompts=log_prompts)) as server,
         ):
-            asked = {
+            request = {
                 "json": HELLO | {"max_tokens": 3, "logit_bias": NEVER},
                 "headers": {"authorization": "Bearer secret"},
             }
-            answer = httpx.post(f"{server.url}/v1/chat/completions", **asked)
+            answer = httpx.post(f"{server.url}/v1/chat/completions", **request)
         line = json.loads(caplog.records[-1].message)
         assert line["id"] == answer.headers["x-request-id"]
         assert (line["route"], line["status"], line["model"]) == ("/v1/chat/completions", 200, "tiny")
@@ -663,11 +677,11 @@ def test_an_error_of_ours_is_answered_with_the_id_of_its_line_in_the_log(caplog)
 
 def test_a_request_that_takes_too_long_is_ended():
     with serving(Settings(timeout=0.05)) as server:
-        asked = HELLO | {"max_tokens": 1900, "logit_bias": NEVER, "n": 128}
-        answer = post(server, "/v1/chat/completions", **asked)
+        request = HELLO | {"max_tokens": 1900, "logit_bias": NEVER, "n": 128}
+        answer = post(server, "/v1/chat/completions", **request)
         assert (answer.status_code, answer.json()["error"]["code"]) == (504, "timeout")
         server.until("running", 0)
-        events = post(server, "/v1/chat/completions", **asked, stream=True).text.split("\n\n")
+        events = post(server, "/v1/chat/completions", **request, stream=True).text.split("\n\n")
         assert json.loads(events[-2].removeprefix("data: "))["error"]["code"] == "timeout"
         server.until("running", 0)
 
@@ -676,9 +690,9 @@ def test_a_server_that_ends_finishes_what_runs_and_takes_nothing_new():
     with serving(grace=20.0) as server, httpx.Client(base_url=server.url, timeout=60) as client:
         client.get("/health")
         answers: list[httpx.Response] = []
-        asked = HELLO | {"max_tokens": 1000, "logit_bias": NEVER}
+        request = HELLO | {"max_tokens": 1000, "logit_bias": NEVER}
         thread = threading.Thread(
-            target=lambda: answers.append(post(server, "/v1/chat/completions", **asked))
+            target=lambda: answers.append(post(server, "/v1/chat/completions", **request))
         )
         thread.start()
         server.until("running", 1)
@@ -692,8 +706,8 @@ def test_a_server_that_ends_finishes_what_runs_and_takes_nothing_new():
 
 def test_what_runs_after_the_grace_is_told_so():
     with serving(grace=0.1) as server:
-        asked = HELLO | {"max_tokens": 1900, "logit_bias": NEVER, "n": 128, "stream": True}
-        with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=asked, timeout=60) as answer:
+        request = HELLO | {"max_tokens": 1900, "logit_bias": NEVER, "n": 128, "stream": True}
+        with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=request, timeout=60) as answer:
             lines = answer.iter_lines()
             next(lines)
             server.server.handle_exit(15, None)

@@ -40,28 +40,30 @@ def test_a_list_of_dropped_pages_goes_on_where_it_ended(tmp_path_factory, kinds,
     middle = data.draw(st.integers(0, len(rows)))
     write_table(folder / "removed-00000.parquet", rows[:middle], REMOVED_COLUMNS)
     write_table(folder / "removed-00001.parquet", rows[middle:], REMOVED_COLUMNS)
-    for wanted in ({}, {"step": "url"}, {"step": "quality", "reason": "b"}):
-        found, start = [], ""
+    for filters in ({}, {"step": "url"}, {"step": "quality", "reason": "b"}):
+        listed, start = [], ""
         while start is not None:
-            part = list_pages(folder, "removed", start, wanted)
+            part = list_pages(folder, "removed", start, filters)
             assert len(part.rows) <= MAX_ROWS
-            found += part.rows
+            listed += part.rows
             start = part.next
-        expected = [row for row in rows if all(getattr(row, name) == value for name, value in wanted.items())]
-        assert [row["id"] for row in found] == [row.id for row in expected]
-        assert [read_page(folder, "removed", row["place"])["id"] for row in found] == [
+        expected = [
+            row for row in rows if all(getattr(row, name) == value for name, value in filters.items())
+        ]
+        assert [row["id"] for row in listed] == [row.id for row in expected]
+        assert [read_page(folder, "removed", row["place"])["id"] for row in listed] == [
             row.id for row in expected
         ]
 
 
 def test_a_place_that_is_none_is_the_readers_mistake(tmp_path):
     write_table(tmp_path / "removed-00000.parquet", [removed(0, "url", "a")], REMOVED_COLUMNS)
-    for place in ("../../etc/passwd", "0.0", "0.0.x", "0.0.-1"):
+    for position in ("../../etc/passwd", "0.0", "0.0.x", "0.0.-1"):
         with pytest.raises(BadInput, match="begin again"):
-            list_pages(tmp_path, "removed", place, {})
-    for place in ("1.0.0", "0.1.0", "0.0.1"):
+            list_pages(tmp_path, "removed", position, {})
+    for position in ("1.0.0", "0.1.0", "0.0.1"):
         with pytest.raises(MissingInput, match="reload"):
-            read_page(tmp_path, "removed", place)
+            read_page(tmp_path, "removed", position)
 
 
 def test_only_runs_beside_the_served_one_can_be_asked_for(tmp_path):

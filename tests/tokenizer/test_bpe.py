@@ -119,9 +119,9 @@ def test_chunks_are_counted_as_python_counts_them(pattern, texts, threads, block
     chunks = partial(cut, known.pattern) if (known := splitter(pattern)) else partial(regex.findall, pattern)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(count, "BLOCK", block)
-        found = count_chunks(texts, pattern, threads=threads)
-    assert found.counter() == Counter(chunk.encode() for text in texts for chunk in chunks(text))
-    assert found.error == 0
+        result = count_chunks(texts, pattern, threads=threads)
+    assert result.counter() == Counter(chunk.encode() for text in texts for chunk in chunks(text))
+    assert result.error == 0
 
 
 def test_a_text_longer_than_a_block_is_cut_where_chunks_begin(monkeypatch):
@@ -139,13 +139,13 @@ def test_where_memory_is_short_no_count_is_wrong_by_more_than_is_said(monkeypatc
     drawn = np.random.default_rng(0).zipf(1.3, 200_000) % 100_000
     letters = str.maketrans("0123456789", "abcdefghij")
     texts = [" ".join(f"{number}" for number in row).translate(letters) for row in drawn.reshape(100, -1)]
-    exact, found = count_chunks(texts).counter(), count_chunks(texts, threads=2, max_chunks=400)
-    assert found.error > 0
-    assert len(found.counts) < 2000 < len(exact)
-    for chunk, amount in found.counter().items():
-        assert exact[chunk] - found.error <= amount <= exact[chunk]
-    lost = {chunk: amount for chunk, amount in exact.items() if chunk not in found.counter()}
-    assert max(lost.values()) <= found.error
+    exact, result = count_chunks(texts).counter(), count_chunks(texts, threads=2, max_chunks=400)
+    assert result.error > 0
+    assert len(result.counts) < 2000 < len(exact)
+    for chunk, amount in result.counter().items():
+        assert exact[chunk] - result.error <= amount <= exact[chunk]
+    lost = {chunk: amount for chunk, amount in exact.items() if chunk not in result.counter()}
+    assert max(lost.values()) <= result.error
 
 
 def test_more_long_words_than_can_be_addressed_are_refused(monkeypatch):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crawltalk.core.shards import Index, TokenShards, write_index, write_split
-from crawltalk.train.batches import IGNORED, Batch, padded_rows, windows
+from crawltalk.train.batches import IGNORE_INDEX, Batch, padded_rows, windows
 
 
 @given(rows=st.integers(1, 9), world=st.integers(1, 5), size=st.integers(1, 4))
@@ -74,12 +74,12 @@ def test_an_epoch_holds_every_row_once_within_the_batch_size(lengths, batch_toke
             tokens, targets = batch(step).tokens, batch(step).targets
             assert tokens.shape == targets.shape
             assert tokens.shape[0] * (tokens.shape[1] + 1) <= batch_tokens
-            for ids, wanted in zip(tokens.tolist(), targets.tolist(), strict=True):
+            for ids, row_targets in zip(tokens.tolist(), targets.tolist(), strict=True):
                 number = ids[0] - 1
                 seen[number] += 1
-                counted = [index for index, target in enumerate(wanted) if target != IGNORED]
+                counted = [index for index, target in enumerate(row_targets) if target != IGNORE_INDEX]
                 assert counted == [index for index, learned in enumerate(rows[number][1][1:]) if learned]
-                assert all(wanted[index] == ids[0] for index in counted)
+                assert all(row_targets[index] == ids[0] for index in counted)
         assert seen == Counter(range(len(rows)))
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from crawltalk.train.batches import IGNORED, Batch, document_numbers
+from crawltalk.train.batches import IGNORE_INDEX, Batch, document_numbers
 from crawltalk.train.objectives.cross_entropy import cross_entropy
 from support.models import QWEN, SPEEDRUN, random_model
 
@@ -13,13 +13,13 @@ def test_the_fused_loss_and_its_gradients_are_those_of_plain_cross_entropy():
     model = random_model(QWEN)
     tokens = torch.randint(0, 97, (3, 20))
     targets = torch.randint(0, 97, (3, 20))
-    targets[0, :5] = IGNORED
+    targets[0, :5] = IGNORE_INDEX
     total, count, figures = cross_entropy(model, Batch(tokens, targets))
     assert figures == {}
     (total / count).backward()
     ours = {name: weight.grad.clone() for name, weight in model.named_parameters()}
     model.zero_grad()
-    plain = F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+    plain = F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten(), ignore_index=IGNORE_INDEX)
     plain.backward()
     torch.testing.assert_close(total / count, plain)
     for name, weight in model.named_parameters():

@@ -13,8 +13,8 @@ from crawltalk.model.shape import Shape
 from crawltalk.model.transformer import Transformer
 from crawltalk.recipe import Machine, Optim
 from crawltalk.train import checkpoint, loop
-from crawltalk.train.batches import IGNORED, Batch
-from crawltalk.train.loop import gradients
+from crawltalk.train.batches import IGNORE_INDEX, Batch
+from crawltalk.train.loop import compute_gradients
 from crawltalk.train.objectives.cross_entropy import cross_entropy
 from crawltalk.train.optimizers import make_optimizers, trained_weights
 from crawltalk.train.precision import compute_dtype
@@ -151,8 +151,8 @@ def test_the_norm_that_is_clipped_is_that_of_the_trained_weights(make):
     model = make()
     everything = make().requires_grad_(True)
     batch = batches(0)
-    _, norm, _ = gradients(model, model, cross_entropy, batch, clip=1e9)
-    _, larger, _ = gradients(everything, everything, cross_entropy, batch, clip=1e9)
+    _, norm, _ = compute_gradients(model, model, cross_entropy, batch, clip=1e9)
+    _, larger, _ = compute_gradients(everything, everything, cross_entropy, batch, clip=1e9)
     grads = [weight.grad for weight in trained_weights(model).values()]
     assert norm == pytest.approx(float(torch.nn.utils.get_total_norm(grads)))
     assert norm < larger
@@ -195,7 +195,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
     optimizers = make_optimizers(good, OPTIM)
     rescued = tmp_path / "rescued" / "step-000004.safetensors"
     checkpoint.load(rescued, good, optimizers)
-    assert checkpoint.header(rescued) == (4, "float32")
+    assert checkpoint.read_header(rescued) == (4, "float32")
     assert all(bool(weight.isfinite().all()) for weight in good.parameters())
 
 
@@ -260,7 +260,7 @@ def test_a_checkpoint_that_is_not_there_is_none_or_has_too_many_steps_is_refused
 
 def test_the_newest_checkpoints_are_kept(tmp_path):
     train(fresh(), tmp_path, steps=20)
-    assert [step for step, _ in checkpoint.all_in(tmp_path / "state")] == [16, 20]
+    assert [step for step, _ in checkpoint.list_all(tmp_path / "state")] == [16, 20]
 
 
 def test_tensorboard_reads_the_losses_of_a_resumed_run(tmp_path):
@@ -290,12 +290,12 @@ def losses_in(data):
 
 def test_micro_batches_give_the_gradient_of_the_whole_batch(monkeypatch):
     batch = Batch(batches(0).tokens, batches(0).targets.clone())
-    batch.targets[0] = IGNORED  # so that micro-batches count unequal numbers of targets
+    batch.targets[0] = IGNORE_INDEX  # so that micro-batches count unequal numbers of targets
     results = []
     for size in (16, 10_000):
-        monkeypatch.setitem(loop.MICRO_TOKENS, "cpu", size)
+        monkeypatch.setitem(loop.MICRO_BATCH_TOKENS, "cpu", size)
         model = fresh()
-        loss, norm, _ = gradients(model, model, cross_entropy, batch, clip=0.5)
+        loss, norm, _ = compute_gradients(model, model, cross_entropy, batch, clip=0.5)
         assert norm > 0.5
         clipped = torch.nn.utils.get_total_norm([weight.grad for weight in model.parameters()])
         assert float(clipped) == pytest.approx(0.5, rel=1e-3)

@@ -1,1 +1,1 @@
-"""Benchmarks against peers: one file each. `verbs/bench.py` is the door."""
+"""Benchmarks against peers, one file each. `verbs/bench.py` is their verb."""

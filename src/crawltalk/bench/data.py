@@ -32,12 +32,13 @@ SCALING = 3
 """Times the pages are read to compare one process with two, so that starting up weighs little."""
 
 
-def data(pages: Path, runs: int) -> Iterator[dict[str, Any]]:
+def data(pages: str | Path, runs: int) -> Iterator[dict[str, Any]]:
     """All comparisons, one after the other. `pages`: a folder of HTML or WARC files; the embedded crawl's
     pages are short.
 
-    The extractors are judged on the gold sets that lie in the folder (`crawltalk.data.extract.gold`).
+    The extractors are judged on the gold sets in the folder (`crawltalk.data.extract.gold`).
     """
+    pages = Path(pages)
     with tempfile.TemporaryDirectory(prefix="crawltalk-bench-") as name:
         yield from parts(pages, runs)
         yield from _gold(pages)
@@ -45,7 +46,7 @@ def data(pages: Path, runs: int) -> Iterator[dict[str, Any]]:
         yield from _whole(pages, runs, Path(name))
 
 
-def parts(pages: Path, runs: int) -> list[dict[str, Any]]:
+def parts(pages: str | Path, runs: int) -> list[dict[str, Any]]:
     """Extraction, everything after it, signatures, and whether the filters decide as datatrove's do."""
     try:
         from datatrove.data import Document as PeerDocument
@@ -65,7 +66,7 @@ def parts(pages: Path, runs: int) -> list[dict[str, Any]]:
     from crawltalk.recipe import Data, Quality
 
     logging.disable(logging.WARNING)
-    html = _pages(pages)
+    html = _pages(Path(pages))
     config, ours = Data(), filters(Quality())
     theirs = {
         "gopher_repetition": peer_filters.GopherRepetitionFilter(),
@@ -89,8 +90,8 @@ def parts(pages: Path, runs: int) -> list[dict[str, Any]]:
         mine = RMinHash(num_perm=config.bands * config.rows, seed=1)
         mine.update(
             [
-                " ".join(words[place : place + config.ngram])
-                for place in range(max(1, len(words) - config.ngram + 1))
+                " ".join(words[start : start + config.ngram])
+                for start in range(max(1, len(words) - config.ngram + 1))
             ]
         )
         return mine.digest()
@@ -190,7 +191,7 @@ def _whole(pages: Path, runs: int, folder: Path) -> list[dict[str, Any]]:
                 folder / f"{side}{turn}", f"{source}/*.warc.gz", workers, {"data.blocklist": str(blocklist)}
             )
             rates[side].append(size / (time.perf_counter() - began))
-        words = [
+        command = [
             sys.executable,
             "-m",
             "crawltalk.bench.datatrove",
@@ -199,9 +200,9 @@ def _whole(pages: Path, runs: int, folder: Path) -> list[dict[str, Any]]:
             "2",
         ]
         began = time.perf_counter()
-        done = subprocess.run(words, check=False, capture_output=True, text=True)
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no word"])[-1]
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise UserError(
                 f"datatrove failed ({last}); its packages are installed with: pip install --group peers"
             )
@@ -261,10 +262,10 @@ def _peak(out: Path, source: Path) -> float:
     """MB of the stage's largest process. A process of its own starts it: a child inherits the peak of the one
     it is forked from.
     """
-    words = [sys.executable, "-m", "crawltalk"]
+    command = [sys.executable, "-m", "crawltalk"]
     flags = ["--out", str(out), "--crawl.source", str(source), "--machine.workers", "1"]
     for verb in ("crawl", "data"):
-        subprocess.run([*words, verb, "gpt2", *flags], check=True, capture_output=True)
+        subprocess.run([*command, verb, "gpt2", *flags], check=True, capture_output=True)
     manifest = RunFolder(out).manifest("data")
     assert manifest is not None
     return manifest.peak_memory_bytes / 1e6
@@ -280,18 +281,18 @@ def _run_ours(out: Path, source: str, workers: int, settings: dict[str, str]) ->
 
 
 def _write_warcs(bodies: list[bytes], folder: Path, count: int = 4) -> int:
-    """Responses, dealt out over a few files; the number of pages."""
+    """Write the pages as responses, spread over a few files. Returns the number of pages."""
     folder.mkdir()
-    places = list(range(len(bodies)))
-    random.Random(0).shuffle(places)
+    order = list(range(len(bodies)))
+    random.Random(0).shuffle(order)
     for number in range(count):
         with open(folder / f"pages-{number}.warc.gz", "wb") as file:
-            for place in places[number::count]:
-                block = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n" + bodies[place]
+            for index in order[number::count]:
+                block = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n" + bodies[index]
                 head = {
                     "WARC-Type": "response",
-                    "WARC-Record-ID": f"<urn:uuid:{uuid.UUID(int=place)}>",
-                    "WARC-Target-URI": f"https://site-{place % 97}.example/{place}.html",
+                    "WARC-Record-ID": f"<urn:uuid:{uuid.UUID(int=index)}>",
+                    "WARC-Target-URI": f"https://site-{index % 97}.example/{index}.html",
                     "WARC-Date": "2024-05-01T00:00:00Z",
                     "WARC-Identified-Payload-Type": "text/html",
                     "Content-Type": "application/http; msgtype=response",
@@ -302,7 +303,7 @@ def _write_warcs(bodies: list[bytes], folder: Path, count: int = 4) -> int:
 
 
 def _bodies(folder: Path) -> list[bytes]:
-    """All pages: HTML files, or the sound pages of WARC files."""
+    """All pages: HTML files, or the valid pages of WARC files."""
     from crawltalk.data.read.warc import read_pages
 
     bodies = [path.read_bytes() for path in sorted(folder.rglob("*.html"))]
@@ -336,7 +337,7 @@ def _compare(
 
 
 LESS_IS_BETTER = ("s", "ms", "us", "MB", "bytes/token")
-"""Units."""
+"""Units in which a smaller figure is better."""
 
 
 def figure(
@@ -347,8 +348,8 @@ def figure(
     peer_name: str | None,
     cores: int | None = 1,
 ) -> dict[str, Any]:
-    """One line of a benchmark: medians over the runs; a ratio above 1 means that we are better, in
-    `LESS_IS_BETTER` too.
+    """One line of a benchmark: medians over the runs; a ratio above 1 means that we are better, also
+    for units of `LESS_IS_BETTER`.
     """
     theirs = None if peer is None else statistics.median(peer)
     median = statistics.median(ours)

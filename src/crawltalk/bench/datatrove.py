@@ -49,13 +49,14 @@ class English(BaseFilter):
 
     def filter(self, doc: Document) -> bool:
         """Whether the document stays."""
-        found, score = language.identify(doc.text)
-        doc.metadata |= {"language": found, "language_score": score}
-        return found == "en" and score > 0.65
+        code, score = language.identify(doc.text)
+        doc.metadata |= {"language": code, "language_score": score}
+        return code == "en" and score > 0.65
 
 
-def main(warcs: Path, out: Path, tasks: int) -> None:
+def main(warcs: str | Path, out: str | Path, tasks: int) -> None:
     """Run all steps; prints one JSON line with the wall-clock seconds of each."""
+    out = Path(out)
     logging.disable(logging.WARNING)
     urls = URLFilter()
     urls.tldextractor = TLDExtract(suffix_list_urls=())
@@ -104,4 +105,4 @@ def main(warcs: Path, out: Path, tasks: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

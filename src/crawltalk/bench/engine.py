@@ -1,7 +1,7 @@
 """bench engine: decoding against llama.cpp and transformers, what a cached prefix saves, what HTTP costs, two
 hundred streams at once.
 
-`python -m crawltalk.bench.engine FOLDER PRECISION ROWS` is a process of ours. It prints tokens a second.
+`python -m crawltalk.bench.engine FOLDER PRECISION ROWS` is one process of ours. It prints tokens a second.
 """
 
 import asyncio
@@ -31,14 +31,14 @@ from crawltalk.tokenizer import Tokenizer
 
 ROWS = (1, 8, 32)
 PREFIX, QUESTION = 1000, 8
-"""Tokens of a prompt that two requests share, and that follow."""
+"""Tokens of the prompt that two requests share, and tokens that follow them."""
 STREAMS, STREAMED = 200, 64
-"""At once, and the tokens of each."""
+"""Streams at once, and the tokens of each."""
 ALONE = 800
 """Tokens of a single stream over HTTP."""
 
 
-def engine(binaries: Path, runs: int) -> Iterator[dict[str, Any]]:
+def engine(binaries: str | Path, runs: int) -> Iterator[dict[str, Any]]:
     """One figure per comparison, as soon as it is known. `binaries`: the folder of llama.cpp's programs."""
     with tempfile.TemporaryDirectory(prefix="crawltalk-bench-") as name:
         written = {size: write_model(size, Path(name)) for size in SHAPES}
@@ -69,25 +69,25 @@ def engine(binaries: Path, runs: int) -> Iterator[dict[str, Any]]:
 
 def _speeds(folder: Path, precision: str, rows: int, runs: int) -> list[float]:
     command = [sys.executable, "-m", "crawltalk.bench.engine", str(folder), precision, str(rows)]
-    found = []
+    speeds = []
     for _ in range(runs):
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode:
             raise UserError(
                 f"decoding in {precision} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}"
             )
-        found.append(float(done.stdout))
-    return found
+        speeds.append(float(done.stdout))
+    return speeds
 
 
-def _load(folder: Path, precision: Precision, cache_bytes: int | None = None) -> Engine:
-    """Without the gate of int8: random weights have no perplexity to keep."""
+def _load(folder: str | Path, precision: Precision, cache_bytes: int | None = None) -> Engine:
+    """An engine without int8's check of the perplexity: that of random weights says nothing."""
     torch.set_num_threads(THREADS)
     model = load_model(folder)
     return Engine(model, Tokenizer.load(folder), make_backend(model, precision, cache_bytes))
 
 
-def main(folder: Path, precision: Precision, rows: int) -> None:
+def main(folder: str | Path, precision: Precision, rows: int) -> None:
     """Time the replies from when every row has its first token, the second time.
 
     As llama.cpp's, the cache is as large as the rows need, and its memory has been touched before.
@@ -120,11 +120,11 @@ def _prefix(folder: Path, runs: int) -> dict[str, Any]:
     cold, warm = [], []
     for _ in range(runs + 1):
         prefix = torch.randint(0, 256, (PREFIX,), generator=generator).tolist()
-        for taken in (cold, warm):
+        for times in (cold, warm):
             prompt = prefix + torch.randint(0, 256, (QUESTION,), generator=generator).tolist()
             began = time.perf_counter()
             engine.generate([prompt], Sampling(temperature=0.0, max_tokens=1), frozenset())
-            taken.append(1000 * (time.perf_counter() - began))
+            times.append(1000 * (time.perf_counter() - began))
     return figure(
         "engine.prefix",
         "ms",
@@ -136,10 +136,11 @@ def _prefix(folder: Path, runs: int) -> dict[str, Any]:
 
 
 class Streamed(NamedTuple):
-    """What a client saw of one stream."""
+    """One stream, as its client measured it."""
 
     seconds: float
     first: float
+    """Seconds to the first byte."""
     tokens: int
 
 
@@ -189,8 +190,8 @@ def _server(folder: Path, precision: str) -> Iterator[int]:
         process.wait()
 
 
-def serve(folder: Path, precision: Precision) -> None:
-    """Serve one model, say the port."""
+def serve(folder: str | Path, precision: Precision) -> None:
+    """Serve one model; print the port."""
     from crawltalk.engine.service import Service
     from crawltalk.serve import Settings, make_app, run
     from crawltalk.serve.http.server import listen
@@ -206,17 +207,17 @@ def _http(folder: Path, runs: int) -> Iterator[dict[str, Any]]:
     for precision in ("float32", "int8"):
         alone = _load(folder, precision)
         sampling = Sampling(temperature=0.0, max_tokens=ALONE, logit_bias={4088: -100.0, 4091: -100.0})
-        plain, wired = [], []
+        direct, over_http = [], []
         with _server(folder, precision) as port:
             for _ in range(3 * runs + 1):
                 began = time.perf_counter()
                 [reply] = alone.generate([[1, 2, 3]], sampling)
-                plain.append(1e6 * (time.perf_counter() - began) / len(reply))
-                seen = asyncio.run(_stream(port, ALONE, 0))
-                wired.append(1e6 * seen.seconds / seen.tokens)
+                direct.append(1e6 * (time.perf_counter() - began) / len(reply))
+                stream = asyncio.run(_stream(port, ALONE, 0))
+                over_http.append(1e6 * stream.seconds / stream.tokens)
         label = f"itself without HTTP, {precision}, one stream of {ALONE} tokens"
-        yield figure("engine.http_token", "us", wired[1:], plain[1:], label, THREADS)
-        share = statistics.median(wired[1:]) / statistics.median(plain[1:]) - 1
+        yield figure("engine.http_token", "us", over_http[1:], direct[1:], label, THREADS)
+        share = statistics.median(over_http[1:]) / statistics.median(direct[1:]) - 1
         yield figure("engine.http_share", "of a token", [share], None, None, THREADS)
 
     async def many(port: int) -> list[Streamed]:
@@ -232,6 +233,6 @@ def _http(folder: Path, runs: int) -> Iterator[dict[str, Any]]:
 
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
-        serve(Path(sys.argv[2]), sys.argv[3])  # type: ignore[arg-type]
+        serve(sys.argv[2], sys.argv[3])  # type: ignore[arg-type]
     else:
-        main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))  # type: ignore[arg-type]
+        main(sys.argv[1], sys.argv[2], int(sys.argv[3]))  # type: ignore[arg-type]

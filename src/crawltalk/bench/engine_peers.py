@@ -51,11 +51,12 @@ class Written(NamedTuple):
     gguf: Path
 
 
-def write_model(name: str, folder: Path) -> Written:
+def write_model(name: str, folder: str | Path) -> Written:
     """A random model of `SHAPES` as a folder in Hugging Face's layout and as a GGUF file of q8_0 beside it."""
     model = Transformer(SHAPES[name])
     model.initialize(0)
     tokenizer = pair_tokenizer(SHAPES[name].vocab_size)
+    folder = Path(folder)
     written = Written(folder / name, folder / f"{name}.gguf")
     save_model(model, written.folder, eos=tokenizer.eot)
     ChatRenderer(tokenizer).save(written.folder)
@@ -63,14 +64,14 @@ def write_model(name: str, folder: Path) -> Written:
     return written
 
 
-def llama_cpp(binaries: Path, path: Path, rows: int, runs: int) -> list[float]:
+def llama_cpp(binaries: str | Path, path: str | Path, rows: int, runs: int) -> list[float]:
     """Tokens a second of all rows together, of llama.cpp's own llama-batched-bench, which feeds random tokens
     and samples none.
 
     With flash attention, a cache for each row, and two threads: of its ways the best wherever they were
     compared. Build it with -DGGML_NATIVE=ON: its wheels use AVX2 at most.
     """
-    tool = binaries / "llama-batched-bench"
+    tool = Path(binaries) / "llama-batched-bench"
     if not tool.exists():
         raise MissingInput(
             f"{tool} is not there; build llama.cpp, and give the folder of its programs with --llama-cpp"
@@ -90,13 +91,13 @@ def llama_cpp(binaries: Path, path: Path, rows: int, runs: int) -> list[float]:
     return [json.loads(line)["speed_tg"] for line in lines][:runs]
 
 
-def transformers(folder: Path, rows: int, runs: int) -> list[float]:
-    """Tokens a second of all rows together, of transformers' `generate`: of bf16 and fp32 that with the
-    better median.
+def transformers(folder: str | Path, rows: int, runs: int) -> list[float]:
+    """Tokens a second of all rows together, of transformers' `generate`: in bf16 or fp32, whichever has
+    the better median.
     """
     command = [sys.executable, "-m", "crawltalk.bench.engine_peers", str(folder)]
-    found = [[float(_lines([*command, dtype, str(rows)])[-1]) for _ in range(runs)] for dtype in DTYPES]
-    return max(found, key=statistics.median)
+    speeds = [[float(_lines([*command, dtype, str(rows)])[-1]) for _ in range(runs)] for dtype in DTYPES]
+    return max(speeds, key=statistics.median)
 
 
 def _lines(command: list[str]) -> list[str]:
@@ -110,7 +111,7 @@ def _lines(command: list[str]) -> list[str]:
 
 
 @torch.inference_mode()
-def main(folder: Path, dtype: str, rows: int) -> None:
+def main(folder: str | Path, dtype: str, rows: int) -> None:
     """Time the replies, less the time of their first tokens."""
     from transformers import AutoModelForCausalLM
 
@@ -137,4 +138,4 @@ def main(folder: Path, dtype: str, rows: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -28,7 +28,7 @@ from crawltalk.pretraining.pretrain import shape_of
 from crawltalk.recipe import Family, Machine, Model, Optim, cost
 from crawltalk.train.allocator import keep_freed_memory
 from crawltalk.train.batches import Batch
-from crawltalk.train.loop import MICRO_TOKENS, gradients
+from crawltalk.train.loop import MICRO_BATCH_TOKENS, compute_gradients
 from crawltalk.train.objectives.cross_entropy import cross_entropy
 from crawltalk.train.optimizers import make_optimizers
 from crawltalk.train.precision import compute_dtype, matmul_peak
@@ -61,7 +61,7 @@ def _rounds(family: str, vocabulary: int, context: int, rows: int) -> dict[str, 
         command = [sys.executable, "-m", "crawltalk.bench.pretrain", *map(str, words)]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no word"])[-1]
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise UserError(
                 f"{side} failed ({last}); transformers is installed with: pip install --group test"
             )
@@ -88,7 +88,7 @@ def _ours(model: Model, vocabulary: int, dtype: torch.dtype) -> Step:
 
     def step(tokens_BT: torch.Tensor) -> None:
         batch = Batch(tokens_BT[:, :-1], tokens_BT[:, 1:])
-        gradients(master, compute_model, cross_entropy, batch, 1.0)
+        compute_gradients(master, compute_model, cross_entropy, batch, 1.0)
         for optimizer in optimizers:
             optimizer.step()
 
@@ -118,7 +118,7 @@ def main(side: str, family: Family, vocabulary: int, context: int, rows: int) ->
     """Time some steps of one side."""
     torch.set_num_threads(THREADS)
     model, dtype = _model(family, context), compute_dtype(Machine(device="cpu"))
-    parts = rows if side == "whole" else max(1, MICRO_TOKENS["cpu"] // context)
+    parts = rows if side == "whole" else max(1, MICRO_BATCH_TOKENS["cpu"] // context)
     step = (
         _ours(model, vocabulary, dtype) if side == "ours" else _transformers(model, vocabulary, parts, dtype)
     )

@@ -1,7 +1,7 @@
 """bench pretrain: CPU time to the validation loss that a model like nanoGPT's reaches, on the same tokens.
 
-`python -m crawltalk.bench.time_to_loss FOLDER JSON` trains once, in a process of its own, and prints what
-came of it: the loss, and the CPU seconds that training took, per thread (evaluation and start-up are not
+`python -m crawltalk.bench.time_to_loss FOLDER JSON` trains once, in a process of its own, and prints
+the result: the loss, and the CPU seconds that training took, per thread (evaluation and start-up are not
 counted). FOLDER holds token shards.
 
 The baseline is written anew after nanoGPT's description: GPT-2's shape without biases and dropout, its
@@ -64,8 +64,6 @@ TRICKS = ("bf16", "attention", "fused loss", "Muon", "allocator")
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """One training."""
-
     side: str = "ours"
     """ours, or baseline."""
     seconds: float
@@ -82,8 +80,8 @@ class Training:
 
 
 def time_to_loss(text: str | Path, runs: int, seconds: float) -> Iterator[dict[str, Any]]:
-    """The table's lines, as soon as they are known; then how long we take for what a trick less, or another
-    family, reaches.
+    """The table's lines, as soon as they are known; then our time to the loss that a training without one of the
+    tricks reaches.
     """
     has_bf16 = compute_dtype(Machine(device="cpu")) == torch.bfloat16
     with tempfile.TemporaryDirectory(prefix="crawltalk-bench-") as name:
@@ -136,7 +134,7 @@ def seconds_to(curve: Sequence[dict[str, float]], loss: float) -> float:
 def prepare(text: str | Path, folder: str | Path) -> None:
     """Tokenizer and shards of the texts; the last tenth of them is the validation."""
     folder = Path(folder)
-    texts = [part.decode() for part in read_texts(Path(text))]
+    texts = [part.decode() for part in read_texts(text)]
     tokenizer = train_tokenizer(texts, VOCABULARY, threads=THREADS)
     ids = [np.asarray(row) for row in tokenizer.encode_batch(texts, THREADS)]
     sizes = [len(part.encode()) for part in texts]
@@ -167,7 +165,7 @@ def run_once(folder: str | Path, training: Training) -> dict[str, float]:
     ]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
-        raise UserError(f"{training} failed ({(done.stderr.strip().splitlines() or ['no word'])[-1]})")
+        raise UserError(f"{training} failed ({(done.stderr.strip().splitlines() or ['no message'])[-1]})")
     return json.loads(done.stdout)
 
 
@@ -181,7 +179,7 @@ def main(folder: str | Path, training: Training) -> None:
     torch.set_num_threads(THREADS)
     folder = Path(folder)
     shards = TokenShards(folder, "train")
-    model, took, steps = (_ours if training.side == "ours" else _baseline)(shards, training)
+    model, seconds, steps = (_ours if training.side == "ours" else _baseline)(shards, training)
     validation = TokenShards(folder, "val").window
     size = len(TokenShards(folder, "val"))
     parts = [validation(part * (size // 16), VALIDATION // 16 + 1) for part in range(16)]
@@ -192,7 +190,7 @@ def main(folder: str | Path, training: Training) -> None:
             inputs, targets = tokens[:-1].view(-1, CONTEXT), tokens[1:].view(-1, CONTEXT)
             total, count, _ = plain_cross_entropy(model, Batch(inputs, targets))
             nats, counted = nats + float(total), counted + float(count)
-    print(json.dumps({"loss": nats / counted, "seconds": took, "steps": steps}))
+    print(json.dumps({"loss": nats / counted, "seconds": seconds, "steps": steps}))
 
 
 def _steps(step: Callable[[], Any], seconds: float) -> int:
@@ -273,7 +271,6 @@ class NanoGPT(nn.Module):
                 )
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
-        """Logits."""
         x = self.tokens(tokens_BT) + self.positions.weight[: tokens_BT.shape[1]]
         for block in self.blocks:
             x = block(x)
@@ -281,8 +278,6 @@ class NanoGPT(nn.Module):
 
 
 class NanoBlock(nn.Module):
-    """One layer."""
-
     def __init__(self) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(WIDTH, bias=False), nn.LayerNorm(WIDTH, bias=False)
@@ -290,7 +285,6 @@ class NanoBlock(nn.Module):
         self.up, self.down = nn.Linear(WIDTH, 4 * WIDTH, bias=False), nn.Linear(4 * WIDTH, WIDTH, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attention, then the MLP."""
         heads = (
             part.unflatten(2, (4, -1)).transpose(1, 2) for part in self.qkv(self.norm1(x)).split(WIDTH, dim=2)
         )

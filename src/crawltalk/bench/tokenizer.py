@@ -2,7 +2,7 @@
 process of its own.
 
 `python -m crawltalk.bench.tokenizer TASK SIDE TEXT WHAT...` is such a process. It prints one JSON object: the
-seconds of the call, the memory that it took beyond the text, and a hash of what came out.
+seconds of the call, the memory that it took beyond the text, and a hash of the result.
 """
 
 import json
@@ -34,9 +34,10 @@ TIMES = 10
 Call = Callable[[], Any]
 
 
-def tokenizer(text: Path, vocabulary: Path, runs: int) -> Iterator[dict[str, Any]]:
+def tokenizer(text: str | Path, vocabulary: str | Path, runs: int) -> Iterator[dict[str, Any]]:
     """One figure per comparison, as soon as it is known."""
-    Tokenizer.load(vocabulary)  # what is missing should be said before minutes of work
+    text, vocabulary = Path(text), Path(vocabulary)
+    Tokenizer.load(vocabulary)  # a missing file is reported before minutes of work
     yield from _training(text, runs)
     yield from _coding(text, vocabulary, runs)
 
@@ -94,15 +95,16 @@ def _cold(*words: Any) -> dict[str, Any]:
     command = [sys.executable, "-m", "crawltalk.bench.tokenizer", *map(str, words)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no word"])[-1]
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise UserError(
             f"{words[1]} failed ({last}); the peers are installed with: pip install --group peers"
         )
     return json.loads(done.stdout)
 
 
-def read_texts(path: Path) -> list[bytes]:
+def read_texts(path: str | Path) -> list[bytes]:
     """Texts out of a folder of *.txt, a tar.gz of such, or one file."""
+    path = Path(path)
     if path.is_dir():
         texts = [file.read_bytes() for file in sorted(path.rglob("*.txt"))]
     elif path.name.endswith((".tar.gz", ".tgz")):
@@ -119,7 +121,7 @@ def read_texts(path: Path) -> list[bytes]:
 
 
 def _train(side: str, texts: list[bytes], size: int, pattern: str, times: int) -> Call:
-    """What trains, with its library loaded; it returns the tokens in order."""
+    """A call that trains, with its library loaded; it returns the tokens in order."""
     from crawltalk.tokenizer.alphabet import to_bytes
     from crawltalk.tokenizer.patterns import splitter
 
@@ -172,7 +174,7 @@ def _train(side: str, texts: list[bytes], size: int, pattern: str, times: int) -
 
 
 def _code(task: str, side: str, texts: list[bytes], vocabulary: Path) -> Call:
-    """What encodes or decodes all texts on one thread, with its library loaded; it returns a hash of each."""
+    """A call that encodes or decodes all texts on one thread, with its library loaded; it returns the results."""
     from crawltalk.tokenizer import bulk  # noqa: F401 - as tiktoken is
 
     made = Tokenizer.load(vocabulary)
@@ -193,17 +195,16 @@ def _code(task: str, side: str, texts: list[bytes], vocabulary: Path) -> Call:
 
 def memory(name: str) -> float:
     """A size of this process as Linux names it, in MB; 0 elsewhere."""
-    found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return int(found[1]) / 1e3 if found else 0.0
+    match = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(match[1]) / 1e3 if match else 0.0
 
 
 def main(task: str, side: str, text: str, *rest: str) -> None:
-    """One call."""
-    texts = read_texts(Path(text))
-    train = task == "train"
+    """Time one call, and print the result as JSON."""
+    texts = read_texts(text)
     call = (
         _train(side, texts, int(rest[0]), rest[1], int(rest[2]))
-        if train
+        if task == "train"
         else _code(task, side, texts, Path(rest[0]))
     )
     before = memory("VmRSS")

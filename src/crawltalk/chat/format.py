@@ -53,7 +53,7 @@ class ChatFormat:
 
 
 def _quoted(text: str | None) -> str:
-    """As Jinja writes it."""
+    """A Jinja literal."""
     return "none" if text is None else json.dumps(text, ensure_ascii=False)
 
 
@@ -67,7 +67,7 @@ _TOOLS = {
 }
 _BODY = files("crawltalk.chat").joinpath("template.jinja").read_text(encoding="utf-8").strip()
 
-OURS = ChatFormat(start="<|im_start|>", role_end="<|im_sep|>", gap="", end="<|im_end|>")
+CRAWLTALK = ChatFormat(start="<|im_start|>", role_end="<|im_sep|>", gap="", end="<|im_end|>")
 CHATML = ChatFormat(start="<|im_start|>", role_end=None, gap="\n", end="<|im_end|>", after="\n")
 LLAMA3 = ChatFormat(
     start="<|start_header_id|>",
@@ -80,7 +80,7 @@ LLAMA3 = ChatFormat(
 
 def detect(names: Container[str]) -> ChatFormat | None:
     """The format that a vocabulary's control tokens are made for."""
-    for chat in (OURS, LLAMA3, CHATML):
+    for chat in (CRAWLTALK, LLAMA3, CHATML):
         if chat.start in names and (chat.role_end is None or chat.role_end in names):
             return chat
     return None

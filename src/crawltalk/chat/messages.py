@@ -22,10 +22,8 @@ class TextPart(msgspec.Struct, tag_field="type", tag="text", forbid_unknown_fiel
 
 
 class ImageUrl(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """Where an image is."""
-
     url: str
-    """Of the web, or `data:image/png;base64,...`."""
+    """A web address, or `data:image/png;base64,...`."""
     detail: Literal["auto", "low", "high"] = "auto"
 
 
@@ -49,7 +47,7 @@ class AudioPart(msgspec.Struct, tag_field="type", tag="input_audio", forbid_unkn
     input_audio: InputAudio
 
 
-Part = TextPart | ImagePart | AudioPart
+ContentPart = TextPart | ImagePart | AudioPart
 
 
 class FunctionCall(msgspec.Struct, forbid_unknown_fields=True):
@@ -66,20 +64,18 @@ class ToolCall(
 
     function: FunctionCall
     id: str | None = None
-    """By which the result names its call."""
+    """The result refers to its call by this id."""
 
 
 class Message(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """One message of a conversation."""
-
     role: Role
-    content: str | list[Part]
+    content: str | list[ContentPart]
     tool_calls: list[ToolCall] = []
     """Of the assistant, after its text."""
     tool_call_id: str | None = None
     """Of a tool's result: the call that it answers."""
     name: str | None = None
-    """Who speaks, among several of one role, or the tool. No chat format here writes it."""
+    """The name of the speaker, if several have one role, or of the tool. No chat format here writes it."""
 
 
 class Conversation(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

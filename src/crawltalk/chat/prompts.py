@@ -24,5 +24,5 @@ def as_assistant(turns: Sequence[tuple[str, str]], question: str) -> str:
 
 
 def first_line(reply: str) -> str:
-    """The answer, before the model goes on with the document."""
+    """The answer: the model may continue the document after it."""
     return (reply.strip().splitlines() or [""])[0]

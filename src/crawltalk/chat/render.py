@@ -15,8 +15,8 @@ from crawltalk.chat.tool_calls import Control, Tool, tools_description, written_
 from crawltalk.core.errors import BadInput
 from crawltalk.tokenizer import Tokenizer
 
-REPLY_ROOM = 4
-"""A prompt may fill the context up to one part in four, which is left for the reply."""
+REPLY_FRACTION = 4
+"""One part in so many of the context is left free for the reply."""
 
 
 class Rendered(NamedTuple):
@@ -49,16 +49,24 @@ class ChatRenderer:
         self.tokenizer.save(folder, self.format.config() if self.format is not None else {})
 
     def encode_chat(
-        self, messages: Sequence[MessageLike], *, tools: Sequence[Tool] = (), reply: bool = False
+        self,
+        messages: Sequence[MessageLike],
+        *,
+        tools: Sequence[Tool] = (),
+        add_generation_prompt: bool = False,
     ) -> list[int]:
-        """The ids that `render` gives."""
-        return self.render(messages, tools=tools, reply=reply).ids
+        """`render` without the loss mask."""
+        return self.render(messages, tools=tools, add_generation_prompt=add_generation_prompt).ids
 
     def render(
-        self, messages: Sequence[MessageLike], *, tools: Sequence[Tool] = (), reply: bool = False
+        self,
+        messages: Sequence[MessageLike],
+        *,
+        tools: Sequence[Tool] = (),
+        add_generation_prompt: bool = False,
     ) -> Rendered:
-        """A conversation as ids. The system message describes `tools`; `reply` opens a turn of the assistant at
-        the end.
+        """A conversation as ids. The system message describes `tools`. `add_generation_prompt` opens the
+        assistant's turn at the end, as in `transformers`.
 
         Raises BadInput if the model has no chat format, for an image or a sound, and for a dict that is no
         message.
@@ -71,7 +79,7 @@ class ChatRenderer:
             ids += [*head, *content, *after]
             learned = role == "assistant"
             loss_mask += [*(False for _ in head), *(learned for _ in content), *(False for _ in after)]
-        if reply:
+        if add_generation_prompt:
             head = self._open_turn(chat, "assistant")
             ids += head
             loss_mask += [False] * len(head)
@@ -89,10 +97,10 @@ class ChatRenderer:
         chat, messages = self._chat(), as_messages(messages)
         system = [message for message in messages[:1] if message.role == "system"]
         rest = messages[len(system) :]
-        room = context - max(1, context // REPLY_ROOM)
-        size, kept = len(self.encode_chat(system, tools=tools, reply=True)), 0
+        room = context - max(1, context // REPLY_FRACTION)
+        size, kept = len(self.encode_chat(system, tools=tools, add_generation_prompt=True)), 0
         for turn in reversed(_grouped(rest)):  # from the end: a long history costs no more than what fits
-            size += sum(map(len, self._turn(chat, *_written(turn))))
+            size += sum(map(len, self._turn(chat, *_as_turn(turn))))
             if size > room:
                 break
             kept += len(turn)
@@ -101,7 +109,7 @@ class ChatRenderer:
                 f"the message has {size} tokens; this model has room for {room} of {context}: make it shorter"
             )
         dropped = len(rest) - kept
-        return self.encode_chat([*system, *rest[dropped:]], tools=tools, reply=True), dropped
+        return self.encode_chat([*system, *rest[dropped:]], tools=tools, add_generation_prompt=True), dropped
 
     def _chat(self) -> ChatFormat:
         if self.format is None:
@@ -154,7 +162,7 @@ def _turns(chat: ChatFormat, messages: Sequence[Message], tools: Sequence[Tool])
         yield "system", [f"{system}\n\n" if system else "", *tools_description(tools)]
     elif system is not None:
         yield "system", [system]
-    yield from map(_written, _grouped(messages))
+    yield from map(_as_turn, _grouped(messages))
 
 
 def _grouped(messages: Sequence[Message]) -> list[list[Message]]:
@@ -163,8 +171,8 @@ def _grouped(messages: Sequence[Message]) -> list[list[Message]]:
     return [[message for _, message in group] for _, group in groups]
 
 
-def _written(turn: Sequence[Message]) -> _Turn:
-    """What the messages of a turn look like."""
+def _as_turn(turn: Sequence[Message]) -> _Turn:
+    """The role and the pieces of a turn."""
     if turn[0].role == "tool":
         return "user", _lines(written_result(text_of(message)) for message in turn)
     [message] = turn

@@ -1,7 +1,7 @@
 """The one format of tool calls: that of the Hermes models, which Qwen's learned, too.
 
 The system message lists the functions in `<tools>`; the assistant calls one by `<tool_call>`, a JSON object of
-its name and arguments, and `</tool_call>` (Nous Research, Hermes-Function-Calling); what came of it stands
+its name and arguments, and `</tool_call>` (Nous Research, Hermes-Function-Calling); its result stands
 between `<tool_response>` and `</tool_response>` in a turn of the user, several results in one turn (the words
 and line breaks are those of Qwen2.5's chat template).
 
@@ -53,7 +53,7 @@ class Control(str):
 
 
 def tools_description(tools: Sequence[Tool]) -> list[str]:
-    """What the system message says of the functions: texts and control tokens."""
+    """The functions as the system message lists them: texts and control tokens."""
     lines = "".join("\n" + json.dumps(tool.described(), ensure_ascii=False) for tool in tools)
     first, *others = AFTER_TOOLS.split(CALL_START)
     pieces = [BEFORE_TOOLS + lines + first]
@@ -130,9 +130,7 @@ class CallReader:
         self._held = ""
 
     def read(self, text: str, *, final: bool) -> Iterator[str | ToolCall]:
-        """The text and the calls that are whole after some more of the reply. Without functions everything is
-        text.
-        """
+        """The text and the complete calls after another piece of the reply. Without functions everything is text."""
         if not self.names:
             yield text
             return

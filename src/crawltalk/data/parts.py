@@ -171,8 +171,8 @@ class Names:
         self.starts = [0, *accumulate(counts)]
 
     def __getitem__(self, number: int) -> tuple[str, str]:
-        place = bisect_right(self.starts, number) - 1
-        file, row = self.files[place], 2 * (number - self.starts[place])
+        index = bisect_right(self.starts, number) - 1
+        file, row = self.files[index], 2 * (number - self.starts[index])
         pieces = int(file[:8].view(np.int64)[0])
         ends = file[8 : 8 + 8 * pieces].view(np.int64)
         first = 8 + 8 * pieces

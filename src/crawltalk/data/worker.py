@@ -68,7 +68,7 @@ class Guard:
 
 
 def refine(task: Task, report: Callable[[int], Any] = lambda pages: None, ended: str = "") -> None:
-    """Write the parts of one file that are not there yet. `report` hears the number of pages now and then.
+    """Write the parts of one file that are not there yet. `report` gets the number of pages now and then.
 
     To be called in a process of its own, which may die of it. Called again, it goes on behind the last
     finished part; `ended` says how the process before ended, if that is known (a signal's name).

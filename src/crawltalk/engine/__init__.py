@@ -1,4 +1,4 @@
-"""The one decoder: generate, chat, serve, evaluate and whatever else lets a model talk goes through `Engine`."""
+"""The one decoder: all code that generates (generate, chat, serve, evals) goes through `Engine`."""
 
 from crawltalk.engine.engine import Engine
 from crawltalk.engine.load import load_engine

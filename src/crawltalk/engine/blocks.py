@@ -1,4 +1,4 @@
-"""Which sequence owns which block of the key/value cache, and which blocks a new prompt finds computed.
+"""Which sequence owns which block of the key/value cache, and which blocks a new prompt can reuse.
 
 Kwon et al. 2023, sections 4.3 and 4.4.
 """
@@ -13,7 +13,7 @@ class BlockContent(NamedTuple):
 
     tokens: tuple[int, ...]
     extra_keys: tuple[tuple[int, bytes], ...]
-    """Of what is not text: where it begins, counted from the block's first position, and its hash."""
+    """(start, hash) of each embedding; the start is counted from the block's first position."""
 
 
 _BlockKey = tuple[int, int, BlockContent]
@@ -33,7 +33,7 @@ class BlockPool:
     def __init__(self, num_blocks: int) -> None:
         self.num_blocks = num_blocks
         self.weights_version = 0
-        """Of the weights that compute; what others computed is never found."""
+        """Of the current weights; blocks that other weights computed are never matched."""
         self._ref_counts = [0] * num_blocks
         self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(num_blocks))
         """Blocks without an owner; the least recently used stands first."""
@@ -48,7 +48,7 @@ class BlockPool:
         return self.num_blocks - len(self._free)
 
     def match_prefix(self, contents: Iterable[BlockContent]) -> tuple[list[int], int]:
-        """Own the blocks of the longest cached prefix of these contents; its blocks and its number."""
+        """Own the blocks of the longest cached prefix of these contents. Returns its blocks and its number."""
         blocks, prefix = [], 0
         for content in contents:
             cached = self._cached.get((self.weights_version, prefix, content))
@@ -72,8 +72,8 @@ class BlockPool:
         return block
 
     def cache_block(self, block: int, prefix: int, content: BlockContent) -> int:
-        """Let others find a full block, of this content behind `prefix`. The number of the prefix that ends
-        with it.
+        """Let other sequences match a full block, of this content behind `prefix`. Returns the number of the
+        prefix that ends with it.
         """
         key = (self.weights_version, prefix, content)
         if key not in self._cached:
@@ -83,7 +83,7 @@ class BlockPool:
         return self._cached[key][0]
 
     def free(self, blocks: Sequence[int]) -> None:
-        """Own these blocks no longer. Of a prefix the end is evicted first."""
+        """Give up these blocks. The end of a prefix is evicted first."""
         for block in reversed(blocks):
             self._ref_counts[block] -= 1
             if not self._ref_counts[block]:

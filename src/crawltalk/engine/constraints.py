@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 _STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-"""One way to write JSON, Python's: else a weak model may write blanks for ever."""
+"""JSON with Python's white space only: otherwise a weak model may write blanks for ever."""
 
 
 class Vocabulary:
@@ -37,7 +37,7 @@ class Vocabulary:
 
 
 class Constraint:
-    """A grammar that one reply obeys, and how far the reply has come in it."""
+    """A grammar that one reply obeys, and the state of the reply in it."""
 
     def __init__(self, matcher: "LLMatcher") -> None:
         self._matcher = matcher
@@ -59,17 +59,17 @@ class Constraint:
         return cls(matcher)
 
     def copy(self) -> "Constraint":
-        """As far as this one; each goes on by itself."""
+        """An independent copy at the same point of the reply."""
         return Constraint(self._matcher.deep_copy())
 
     def mask(self, logits_V: Tensor) -> None:
-        """Rule out, in place, the tokens that cannot follow."""
+        """Set the logits of tokens that cannot follow to -inf, in place."""
         bits = torch.frombuffer(bytearray(self._matcher.compute_bitmask()), dtype=torch.uint8)
         allowed = (bits[:, None] >> torch.arange(8, dtype=torch.uint8) & 1).flatten()[: len(logits_V)].bool()
         logits_V[: len(allowed)].masked_fill_(~allowed.to(logits_V.device), -torch.inf)
         logits_V[len(allowed) :] = -torch.inf
 
     def accept(self, token: int) -> bool:
-        """Go on by a token. Whether the reply is complete: nothing can follow."""
+        """Advance by a token. Returns whether the reply is complete: nothing can follow."""
         self._matcher.consume_token(token)
         return self._matcher.is_stopped()

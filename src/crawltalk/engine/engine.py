@@ -1,4 +1,4 @@
-"""The engine: a model behind a scheduler, with the calls that everything else in crawltalk makes."""
+"""The engine: a model behind a scheduler, for all code in crawltalk that generates."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
@@ -40,7 +40,7 @@ def make_backend(
 
 
 class Engine:
-    """A model and its tokenizer, ready to talk. For one thread at a time; `service.Service` serves many
+    """A model and its tokenizer, ready to generate. Not thread-safe; `service.Service` serves many
     clients.
     """
 
@@ -53,13 +53,13 @@ class Engine:
     ) -> None:
         """`chat_format` None: the one that the tokenizer's control tokens are made for, if any."""
         self.tokenizer, self.shape = tokenizer, model.shape
-        self.chat = ChatRenderer(tokenizer, chat_format)
+        self.renderer = ChatRenderer(tokenizer, chat_format)
         self.backend = backend if backend is not None else make_backend(model)
         self.scheduler = Scheduler(self.backend, tokenizer, model.shape.context)
 
     def update_weights(self, model: Transformer) -> None:
-        """Go on with copies of the weights of another model of the same shape, in the engine's own precision
-        (int8 without its gate). Sequences that run keep their tokens; all else is computed again. Raises
+        """Copy the weights of another model of the same shape, in the engine's own precision (int8 without its
+        gate). Running sequences keep their tokens; keys and values are computed again. Raises
         BadInput for another shape.
         """
         differences = [
@@ -83,7 +83,7 @@ class Engine:
         self,
         prompt: Sequence[int],
         sampling: Sampling,
-        stop: frozenset[int] | None = None,
+        stop_ids: frozenset[int] | None = None,
         *,
         row: int = 0,
         samples: int = 1,
@@ -91,7 +91,7 @@ class Engine:
         prompt_logprobs: bool = False,
         embeddings: Sequence[PromptEmbeddings] = (),
     ) -> Request:
-        """What the scheduler takes; see `Request`. Raises BadInput for what can never be served."""
+        """A request for `run` or the scheduler; see `Request`. Raises BadInput for what can never be served."""
         if not 0 < len(prompt) <= self.context:
             raise BadInput(f"the prompt has {len(prompt)} tokens; this model reads 1 to {self.context}")
         for token in (*prompt, *sampling.logit_bias):
@@ -103,17 +103,19 @@ class Engine:
         return Request(
             list(prompt),
             sampling,
-            self.chat.stop_ids if stop is None else stop,
+            self.renderer.stop_ids if stop_ids is None else stop_ids,
             samples=samples,
             row=row,
             client=client,
             constraint=constraint,
             prompt_logprobs=prompt_logprobs,
-            embeddings=self._checked(embeddings, len(prompt)),
+            embeddings=self._check_embeddings(embeddings, len(prompt)),
         )
 
-    def _checked(self, embeddings: Sequence[PromptEmbeddings], length: int) -> tuple[PromptEmbeddings, ...]:
-        """As they are, if they fit a prompt of this length."""
+    def _check_embeddings(
+        self, embeddings: Sequence[PromptEmbeddings], length: int
+    ) -> tuple[PromptEmbeddings, ...]:
+        """The embeddings, if they fit a prompt of this length. Raises BadInput."""
         if embeddings and self.shape.family == "speedrun":
             raise BadInput(
                 "models of the family speedrun read tokens only, since their layers look them up again"
@@ -131,7 +133,7 @@ class Engine:
                 )
             if not end <= one.start < one.end <= length:
                 raise BadInput(
-                    f"embeddings stand at positions {one.start} to {one.end - 1}; give them in order, apart, "
+                    f"embeddings are at positions {one.start} to {one.end - 1}; give them in order, apart, "
                     f"and within the prompt, whose last position is {length - 1}"
                 )
             end = one.end
@@ -139,9 +141,9 @@ class Engine:
 
     @cached_property
     def _vocabulary(self) -> Vocabulary:
-        return Vocabulary(self.tokenizer, self.chat.stop_ids)
+        return Vocabulary(self.tokenizer, self.renderer.stop_ids)
 
-    def recent(self, prompt: Sequence[int]) -> list[int]:
+    def truncate(self, prompt: Sequence[int]) -> list[int]:
         """A prompt without its oldest tokens, if it is too long."""
         return list(prompt)[-(self.context - 1) :] or [self.tokenizer.eot]
 
@@ -149,17 +151,18 @@ class Engine:
         self,
         prompts: Sequence[Sequence[int]],
         sampling: Sampling,
-        stop: frozenset[int] | None = None,
+        stop_ids: frozenset[int] | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> list[list[int]]:
-        """The continuation of each prompt, without the stop token. `progress` gets the number of finished
-        prompts.
+        """The continuation of each prompt, without the stop token. `stop_ids` None: the ends of a text and
+        of a turn. `progress` gets the number of finished prompts.
 
-        Row i draws by (seed, i), so the result does not depend on the other rows. A prompt that is too long
+        Row i samples with (seed, i), so the result does not depend on the other rows. A prompt that is too long
         loses its oldest tokens.
         """
         requests = [
-            self.request(self.recent(prompt), sampling, stop, row=row) for row, prompt in enumerate(prompts)
+            self.request(self.truncate(prompt), sampling, stop_ids, row=row)
+            for row, prompt in enumerate(prompts)
         ]
         replies: dict[int, list[int]] = {request.id: [] for request in requests}
         finished = 0
@@ -183,10 +186,10 @@ class Engine:
             self.scheduler.drop_cancelled()
 
     def stream(
-        self, prompt: Sequence[int], sampling: Sampling, stop: frozenset[int] | None = None
+        self, prompt: Sequence[int], sampling: Sampling, stop_ids: frozenset[int] | None = None
     ) -> Iterator[int]:
         """The continuation of one prompt, token by token."""
-        for output in self.run([self.request(self.recent(prompt), sampling, stop)]):
+        for output in self.run([self.request(self.truncate(prompt), sampling, stop_ids)]):
             yield from (token.id for token in output.tokens)
 
     def probabilities(self, prompt: Sequence[int], reply: Sequence[int]) -> list[float]:
@@ -217,12 +220,14 @@ class Engine:
 
     def stream_reply(self, messages: Sequence[MessageLike], sampling: Sampling) -> Iterator[str]:
         """The reply in pieces of whole characters."""
-        for output in self.run([self.request(self.prompt(messages)[0], sampling)]):
+        for output in self.run([self.request(self.chat_prompt(messages)[0], sampling)]):
             if output.text:
                 yield output.text
 
-    def prompt(self, messages: Sequence[MessageLike], tools: Sequence[Tool] = ()) -> tuple[list[int], int]:
+    def chat_prompt(
+        self, messages: Sequence[MessageLike], tools: Sequence[Tool] = ()
+    ) -> tuple[list[int], int]:
         """A conversation with the assistant's turn opened, and how many of its oldest messages were left out to
         make it fit (`ChatRenderer.fit`).
         """
-        return self.chat.fit(messages, self.context, tools=tools)
+        return self.renderer.fit(messages, self.context, tools=tools)

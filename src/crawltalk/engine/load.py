@@ -28,7 +28,7 @@ def load_engine(
     """An engine from a folder in Hugging Face's layout. Raises MissingInput or BadInput, also if the model is
     not good enough in int8.
 
-    `cache_bytes`: of keys and values that are kept (None: an eighth of the memory, at most 1 GiB).
+    `cache_bytes`: the size of the key/value cache (None: an eighth of the memory, at most 1 GiB).
     """
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     folder = Path(folder)
@@ -40,8 +40,8 @@ def load_engine(
 
 
 def perplexity_rise(exact: Engine, quantized: Engine) -> float:
-    """By what share the quantized engine's perplexity is above the exact one's, on text that the exact one
-    generates at temperature 1.
+    """How far the quantized engine's perplexity is above the exact one's, as a share of it, on text that the
+    exact one generates at temperature 1.
 
     On such text the mean logarithm of the ratio is the Kullback-Leibler divergence of the two, summed over
     all tokens that might have come: so some hundred positions are enough, and no other text is needed.

@@ -43,17 +43,19 @@ class Sampling:
     2019, section 4.1).
     """
     presence_penalty: float = 0.0
-    """Taken from the logit of a token that occurs in the reply."""
+    """Subtracted from the logit of a token that occurs in the reply."""
     frequency_penalty: float = 0.0
-    """Taken from the logit of a token for each time that it occurs in the reply."""
+    """Subtracted from the logit of a token for each time that it occurs in the reply."""
     logit_bias: Mapping[int, float] = field(default_factory=dict)
-    """Token -> what is added to its logit."""
+    """Token id -> the number that is added to its logit."""
     max_tokens: int = 128
     seed: int = 0
     stop: tuple[str, ...] = ()
     """Strings that end a reply and are no part of it."""
     logprobs: int | None = None
-    """The log-probability of each generated token, and of the k likeliest at its position; None: neither."""
+    """k: also compute the log-probability of each generated token and of the k likeliest at its position.
+    None: compute none.
+    """
     schema: str | None = None
     """A JSON schema, as JSON text, that the reply obeys; "{}": any JSON value."""
 
@@ -69,7 +71,7 @@ class Sampling:
 
     @cached_property
     def filters(self) -> tuple[float, int, float, float]:
-        """What decides the distribution, given the logits."""
+        """The settings that decide the distribution, given the logits."""
         return self.temperature, self.top_k, self.top_p, self.min_p
 
     @cached_property
@@ -102,7 +104,7 @@ def uniform(seed: int, row: int, position: int) -> float:
 def apply_penalties(
     logits_V: Tensor, sampling: Sampling, prompt: Sequence[int], generated: Sequence[int]
 ) -> None:
-    """Penalties and biases, in place."""
+    """Apply penalties and biases to the logits, in place."""
     if sampling.repetition_penalty != 1.0:
         seen = torch.tensor(sorted({*prompt, *generated}), device=logits_V.device)
         logits, penalty = logits_V[seen], sampling.repetition_penalty

@@ -1,4 +1,4 @@
-"""Continuous batching: before each step, decide who computes what (Yu et al. 2022, section 3.2; Agrawal et
+"""Continuous batching: before each step, decide which tokens it computes (Yu et al. 2022, section 3.2; Agrawal et
 al. 2023, section 4).
 
 A step decodes one token of every running sequence whose prompt is computed, and prefills parts of new
@@ -22,9 +22,9 @@ from crawltalk.model.cache import BLOCK_SIZE, blocks_for
 from crawltalk.tokenizer import Tokenizer
 
 MAX_NUM_BATCHED_TOKENS = 256
-"""Rows of a step, at most, but for one of each sequence that decodes."""
+"""Rows of a step, at most; each sequence that decodes still gets its one."""
 _MIN_PREFILL_TOKENS = 64
-"""Rows of a step that prompts get however many sequences decode."""
+"""Rows of a step that prefills may use, however many sequences decode."""
 
 
 class Scheduler:
@@ -54,7 +54,7 @@ class Scheduler:
 
     @torch.inference_mode()
     def step(self) -> list[StepOutput]:
-        """Compute one step."""
+        """Run one step: admit, compute, sample. Returns the outputs of all sequences that went on."""
         outputs = self.drop_cancelled()
         self._admit()
         plan = self._schedule()
@@ -93,8 +93,8 @@ class Scheduler:
         return [self._finish(sequence, "cancelled") for sequence in cancelled]
 
     def weights_changed(self) -> None:
-        """Use nothing that earlier weights computed: cached prefixes are not found any more, and running
-        sequences are preempted, so that they go on after what they have generated is computed again.
+        """Use nothing that earlier weights computed: cached prefixes are no longer matched, and running
+        sequences are preempted: they continue after their tokens are computed again.
         """
         while self.running:
             self._preempt(self.running[-1])
@@ -186,7 +186,7 @@ class Scheduler:
         sequence.slot, sequence.blocks, sequence.num_computed_tokens, sequence.prefix = -1, [], 0, 0
 
     def _forward(self, plan: dict[Sequence, int]) -> tuple[Tensor, dict[Sequence, tuple[int, int]]]:
-        """Logits, and from where to where those of each sequence go."""
+        """Logits, and the first and the end row of each sequence's."""
         tokens: list[int] = []
         positions: list[int] = []
         slots: list[int] = []
@@ -221,7 +221,7 @@ class Scheduler:
     def _process(
         self, plan: dict[Sequence, int], logits: Tensor, logits_rows: dict[Sequence, tuple[int, int]]
     ) -> list[StepOutput]:
-        """Take note of what was computed, and sample the next tokens."""
+        """Update the sequences after a forward pass, and sample the next tokens."""
         ready: list[Sequence] = []
         outputs: list[StepOutput] = []
         for sequence, count in plan.items():
@@ -263,7 +263,7 @@ class Scheduler:
         ]
 
     def _cache_full_blocks(self, sequence: Sequence, count: int) -> None:
-        """Blocks that became full with the last `count` tokens can be found by others."""
+        """Let other sequences match the blocks that became full with the last `count` tokens."""
         full = sequence.num_computed_tokens // BLOCK_SIZE
         sequence.num_computed_tokens += count
         for index in range(full, sequence.num_computed_tokens // BLOCK_SIZE):

@@ -1,4 +1,4 @@
-"""What the engine takes and gives: a `Request` becomes sequences, whose tokens come out as `StepOutput`s."""
+"""The engine's input and output: a `Request` becomes sequences, whose tokens come out as `StepOutput`s."""
 
 import codecs
 import hashlib
@@ -20,7 +20,7 @@ FinishReason = Literal["stop", "length", "cancelled"]
 
 
 class Token(NamedTuple):
-    """A token that was generated or, of a prompt, read."""
+    """A token that was generated, or one of a prompt."""
 
     id: int
     text: bytes
@@ -46,18 +46,18 @@ class PromptEmbeddings:
 
     @property
     def end(self) -> int:
-        """The position behind the last one."""
+        """The position after the last one."""
         return self.start + len(self.vectors)
 
     @cached_property
     def key(self) -> bytes:
-        """A hash of the vectors."""
+        """SHA-256 of the vectors."""
         return hashlib.sha256(self.vectors.tobytes()).digest()
 
 
 @dataclass(eq=False)
 class Request:
-    """One prompt, and how it is to go on."""
+    """One prompt, and how to continue it."""
 
     prompt: list[int]
     sampling: Sampling
@@ -74,7 +74,7 @@ class Request:
     embeddings: tuple[PromptEmbeddings, ...] = ()
     cancelled: bool = False
     cached_tokens: int = 0
-    """Of the prompt, found in the cache."""
+    """Tokens of the prompt that were in the cache."""
     prompt_tokens: tuple[Token, ...] = ()
     """With `prompt_logprobs`."""
     id: int = field(default_factory=count().__next__)
@@ -142,7 +142,7 @@ class Sequence:
 
     @classmethod
     def of(cls, request: Request, index: int) -> "Sequence":
-        """One that waits."""
+        """Sequence `index` of a request, not yet computed."""
         constraint = request.constraint.copy() if request.constraint is not None else None
         return cls(request, index, list(request.prompt), Detokenizer(request.sampling.stop), constraint)
 
@@ -153,12 +153,11 @@ class Sequence:
 
     @property
     def generated(self) -> list[int]:
-        """Tokens behind the prompt."""
+        """The tokens after the prompt."""
         return self.tokens[len(self.request.prompt) :]
 
     @property
     def num_generated(self) -> int:
-        """How many."""
         return len(self.tokens) - len(self.request.prompt)
 
     @property

@@ -16,13 +16,13 @@ _DELIVERY_INTERVAL = 0.005
 """Seconds from one delivery of outputs to the next."""
 
 
-class Full(Exception):
-    """As many requests wait as may."""
+class QueueFull(Exception):
+    """No more requests may wait."""
 
 
 class Stream(AsyncIterator[StepOutput]):
-    """The outputs of one request, over all its sequences. What came since the last one was read comes as one
-    output for each sequence.
+    """The outputs of one request, over all its sequences. Outputs that the reader has not taken yet are
+    merged into one for each sequence.
     """
 
     def __init__(self, request: Request) -> None:
@@ -31,11 +31,11 @@ class Stream(AsyncIterator[StepOutput]):
         self._failure: BaseException | None = None
         self._arrived = asyncio.Event()
         self._unread = self.unfinished = request.samples
-        """Sequences whose end has not been read here, has not been computed by the engine."""
+        """Sequences whose end has not been read here; sequences whose end the engine has not computed."""
 
     @property
     def cached_tokens(self) -> int:
-        """Of the prompt, found in the cache; known with the first output."""
+        """Tokens of the prompt that were in the cache; known with the first output."""
         return self.request.cached_tokens
 
     @property
@@ -79,7 +79,7 @@ class Stream(AsyncIterator[StepOutput]):
         self._arrived.set()
 
     def fail(self, failure: BaseException) -> None:
-        """End with this exception."""
+        """Raise this exception in the reader."""
         self._failure = failure
         self._arrived.set()
 
@@ -103,11 +103,11 @@ class Service:
         self._changed = threading.Condition()
         self._ending = False
         self.failure: BaseException | None = None
-        """What ended the engine's thread before its time."""
+        """The exception that ended the engine's thread."""
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
-        """Begin to compute."""
+        """Start the engine's thread."""
         self._thread.start()
 
     async def stop(self, grace: float) -> None:
@@ -132,7 +132,7 @@ class Service:
         prompt_logprobs: bool = False,
         embeddings: Sequence[PromptEmbeddings] = (),
     ) -> Stream:
-        """Begin a request. Raises Full, or BadInput for what can never be served. Clients take turns where
+        """Begin a request. Raises QueueFull, or BadInput for what can never be served. Clients take turns where
         there is a queue.
         """
         make = partial(
@@ -147,23 +147,23 @@ class Service:
         # a schema takes a while to compile
         request = make() if sampling.schema is None else await asyncio.to_thread(make)
         if len(self._streams) >= MAX_NUM_SEQS + self.queue:
-            raise Full(f"{len(self._streams)} requests are being served or wait")
+            raise QueueFull(f"{len(self._streams)} requests are being served or wait")
         self._loop = asyncio.get_running_loop()
         stream = Stream(request)
         if self._ending:  # since the schema was read
             await stream.aclose()
             return stream
         self._streams[request.id] = stream
-        self._check()  # after the stream is known: a failure from now on is told to it
-        self._do(lambda: self.engine.scheduler.add(request))
+        self._raise_failure()  # after the stream is known: a failure from now on reaches it
+        self._enqueue(lambda: self.engine.scheduler.add(request))
         return stream
 
     async def embed(self, texts_ids: Sequence[Sequence[int]]) -> list[list[float]]:
         """See `Engine.embed`."""
-        return (await self._call(lambda: self.engine.embed(texts_ids))).tolist()
+        return (await self._call_in_thread(lambda: self.engine.embed(texts_ids))).tolist()
 
     def stats(self) -> dict[str, float]:
-        """What the engine does and did."""
+        """The engine's gauges and counters, for /metrics."""
         scheduler = self.engine.scheduler
         running = len(scheduler.running)
         return {
@@ -174,7 +174,7 @@ class Service:
             **scheduler.counts,
         }
 
-    async def _call(self, function: Callable[[], Any]) -> Any:
+    async def _call_in_thread(self, function: Callable[[], Any]) -> Any:
         """Call something in the engine's thread, between two steps."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
@@ -185,20 +185,20 @@ class Service:
         def call() -> None:
             try:
                 settle(future.set_result, function())
-            except Exception as error:  # raised again where it is awaited; the engine goes on
+            except Exception as error:  # raised again where it is awaited; the engine continues
                 settle(future.set_exception, error)
 
-        self._do(call)
+        self._enqueue(call)
         while not future.done():  # an engine that fails makes no more calls
-            self._check()
+            self._raise_failure()
             await asyncio.wait((future,), timeout=1.0)
         return future.result()
 
-    def _check(self) -> None:
+    def _raise_failure(self) -> None:
         if self.failure is not None:
             raise RuntimeError("the engine has failed") from self.failure
 
-    def _do(self, call: Callable[[], None]) -> None:
+    def _enqueue(self, call: Callable[[], None]) -> None:
         with self._changed:
             self._calls.append(call)
             self._changed.notify()
@@ -207,7 +207,7 @@ class Service:
         try:
             while self._step():
                 pass
-        except BaseException as failure:  # all streams are told; the thread's traceback is printed
+        except BaseException as failure:  # every stream raises it; the thread's traceback is printed
             self.failure = failure
             for stream in list(self._streams.values()):
                 if self._loop is not None:
@@ -215,7 +215,7 @@ class Service:
             raise
 
     def _step(self) -> bool:
-        """Make the calls that wait, then one step. Whether to go on."""
+        """Make the pending calls, then one step. Returns whether to continue."""
         scheduler = self.engine.scheduler
         with self._changed:
             while not (self._calls or self._ending or scheduler.busy):

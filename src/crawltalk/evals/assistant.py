@@ -31,7 +31,7 @@ def answer(
     assistant: Engine, problems: Sequence[Problem], max_tokens: int, progress: Progress
 ) -> list[ScoredReply]:
     """Put every problem to the assistant, greedily, and score the replies."""
-    prompts = [assistant.prompt([Message("user", problem.prompt)])[0] for problem in problems]
+    prompts = [assistant.chat_prompt([Message("user", problem.prompt)])[0] for problem in problems]
     replies = assistant.generate(
         prompts,
         Sampling(temperature=0.0, max_tokens=max_tokens),

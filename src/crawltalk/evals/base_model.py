@@ -1,6 +1,4 @@
-"""What the base model does before it is taught to answer: it recites, it invents, and it follows a pattern in
-its prompt.
-"""
+"""What the base model does before fine-tuning: it recites, it invents, and it follows a pattern in its prompt."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -29,7 +27,7 @@ PROMPTS = {
     "few_shot": "base model: the same after three examples",
     "by_prompt": "base model: asked in a transcript of a helpful assistant, after three turns",
 }
-"""Ways to ask the base model for a description (`prompted`) -> what the score says."""
+"""Ways to ask the base model for a description (`prompted`) -> what the score measures."""
 SHOTS = 3
 """Examples in a prompt."""
 DESCRIPTION_TOKENS = 32
@@ -42,8 +40,8 @@ SAMPLES = 4
 def flagships(job: Job[recipe.Evals]) -> list[Document]:
     """The documents that were oversampled."""
     rows = read_jsonl(job.inputs["tokens"] / "documents.jsonl", Placement)
-    wanted = {row.id for row in rows if row.role == "flagship"}
-    return [document for document in read_documents(job.inputs["data"]) if document.id in wanted]
+    ids = {row.id for row in rows if row.role == "flagship"}
+    return [document for document in read_documents(job.inputs["data"]) if document.id in ids]
 
 
 class SideBySide(msgspec.Struct, kw_only=True):
@@ -97,8 +95,8 @@ def recitation(base: Engine, documents: Sequence[Document]) -> float:
     """
     pages = [[base.tokenizer.eot, *base.tokenizer.encode(document.text)] for document in documents]
     pages = [page for page in pages if len(page) >= PROMPT_TOKENS + RECITED_TOKENS]
-    _, agree = _continue(base, pages, RECITED_TOKENS)
-    return sum(map(sum, agree)) / max(1, RECITED_TOKENS * len(pages))
+    _, matches = _continue(base, pages, RECITED_TOKENS)
+    return sum(map(sum, matches)) / max(1, RECITED_TOKENS * len(pages))
 
 
 def _continue(
@@ -149,22 +147,22 @@ def recall(base: Engine, job: Job[recipe.Evals]) -> list[Recall]:
     for row in read_jsonl(job.inputs["tokens"] / "documents.jsonl", Placement):
         if row.role in ("heldout", "train", "graded", "flagship"):
             groups.setdefault(row.repeats, set()).add(row.id)
-    wanted = {identifier: times for times, ids in groups.items() for identifier in sorted(ids)[:RECALL_PAGES]}
+    times_of = {id_: times for times, ids in groups.items() for id_ in sorted(ids)[:RECALL_PAGES]}
     pages: dict[int, list[list[int]]] = {times: [] for times in sorted(groups)}
     for document in read_documents(job.inputs["data"]):
-        ids = base.tokenizer.encode(document.text) if document.id in wanted else []
+        ids = base.tokenizer.encode(document.text) if document.id in times_of else []
         if len(ids) >= PROMPT_TOKENS + RECITED_TOKENS:
-            pages[wanted[document.id]].append([base.tokenizer.eot, *ids])
+            pages[times_of[document.id]].append([base.tokenizer.eot, *ids])
     index = TraceIndex(job.inputs["index"], job.inputs["tokens"], base.tokenizer)
     results = []
     for times, rows in pages.items():
         if not rows:
             continue
-        replies, agree = _continue(base, rows, RECALL_TOKENS)
+        replies, matches = _continue(base, rows, RECALL_TOKENS)
         probabilities = [
             base.probabilities(row[:PROMPT_TOKENS], reply) for row, reply in zip(rows, replies, strict=True)
         ]
-        spans = [longest_run(row) for row in agree]
+        spans = [longest_run(row) for row in matches]
         example = spans.index(max(spans))
         passages = [index.spans(reply, sources=1) for reply in replies]
         quote = max(chain.from_iterable(passages), key=len, default=None)
@@ -172,7 +170,7 @@ def recall(base: Engine, job: Job[recipe.Evals]) -> list[Recall]:
             Recall(
                 times=round(times * epochs, 1),
                 pages=len(rows),
-                share=round(sum(map(sum, agree)) / max(1, sum(map(len, agree))), 4),
+                share=round(sum(map(sum, matches)) / max(1, sum(map(len, matches))), 4),
                 longest=max(spans),
                 traced=round(sum(map(covered, passages)) / max(1, sum(map(len, replies))), 4),
                 quoted=len(quote) if quote else 0,
@@ -186,10 +184,10 @@ def recall(base: Engine, job: Job[recipe.Evals]) -> list[Recall]:
     return results
 
 
-def longest_run(agree: Sequence[bool]) -> int:
+def longest_run(matches: Sequence[bool]) -> int:
     """The number of positions in the longest unbroken run of True."""
     longest = run = 0
-    for same in agree:
+    for same in matches:
         run = run + 1 if same else 0
         longest = max(longest, run)
     return longest

@@ -14,7 +14,7 @@ from crawltalk.tasks.refusal import Refusal
 def make_conversations(
     placements: Iterable[Placement], documents: Iterable[Document], config: Sft, seed: int
 ) -> tuple[list[Conversation], list[Problem]]:
-    """(What is trained on, what is never trained on); the same seed makes the same.
+    """(conversations to train on, problems that are never trained on); equal for equal seeds.
 
     `documents` are those that the base model was trained on. Raises BadRecipe for `config.tasks` as
     `check_counts` does.
@@ -24,7 +24,7 @@ def make_conversations(
     declined = config.tasks.get(Refusal.name, 0)
     corpus = draw_corpus(placements, documents, rng, declined=declined, assistant=config.name)
     tasks = make_tasks(corpus)
-    # all flagships unless the recipe says how many, and every title that was drawn to be declined
+    # all flagships unless the recipe sets a number, and every title that was drawn to be declined
     counts = {Flagship.name: len(corpus.flagships)} | config.tasks | {Refusal.name: len(corpus.declined)}
     conversations = mix(tasks, counts, rng)
     return conversations, [problem for task in tasks.values() for problem in task.problems(rng, split="test")]

@@ -1,5 +1,5 @@
-"""The fine-tuning stage: the base model and the conversations go through the one training loop, assistant
-tokens counted.
+"""The fine-tuning stage: the base model learns the conversations in the one training loop. Only tokens of the
+assistant count in the loss.
 """
 
 from collections.abc import Sequence
@@ -27,8 +27,8 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
     config, ranks = job.config, Ranks.join(job.machine, str(job.out))
     chat = ChatRenderer.load(job.inputs["tokenizer"])
     placements = list(read_jsonl(job.inputs["tokens"] / "documents.jsonl", Placement))
-    inside = {placement.id for placement in placements if placement.role in ("flagship", "graded", "train")}
-    documents = [document for document in read_documents(job.inputs["data"]) if document.id in inside]
+    trained = {placement.id for placement in placements if placement.role in ("flagship", "graded", "train")}
+    documents = [document for document in read_documents(job.inputs["data"]) if document.id in trained]
     conversations, problems = make_conversations(placements, documents, config, job.seed)
     if not conversations:
         raise BadInput(
@@ -60,8 +60,8 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
     assert chat.format is not None
     chat.save(job.out)
     save_model(model, job.out, eos=chat.tokenizer.special_tokens[chat.format.end])
-    learned = sum(sum(mask) for _, mask in rows)
-    return {"conversations": len(conversations), "assistant_tokens": learned, **metrics}
+    assistant_tokens = sum(sum(mask) for _, mask in rows)
+    return {"conversations": len(conversations), "assistant_tokens": assistant_tokens, **metrics}
 
 
 def rows_that_fit(conversations: Sequence[Conversation], chat: ChatRenderer, context: int) -> list[Rendered]:

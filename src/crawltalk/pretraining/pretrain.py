@@ -98,7 +98,9 @@ def pretrain(job: Job[recipe.Pretrain]) -> Metrics:
     chat.save(job.out)
     save_model(model, job.out, eos=tokenizer.eot, bos=None)
     tokens = steps * rows * config.model.context
-    peak = ranks.world * matmul_peak(getattr(torch, str(metrics["dtype"])), ranks.device(job.machine.device))
+    peak = ranks.world_size * matmul_peak(
+        getattr(torch, str(metrics["dtype"])), ranks.device(job.machine.device)
+    )
     flops = training_flops(config.model, tokenizer.vocab_size, 1) * float(metrics["tokens_per_second"])
     return {
         "val_bpb": evaluations[-1]["val_bpb"],

@@ -17,16 +17,16 @@ from crawltalk.recipe.recipe import derive_pretrain
 from crawltalk.run.stage import STATE, Job, Metrics
 
 STEPS = 200
-"""Optimizer steps of a small model, at least: below that the schedule decides, not the size."""
+"""Optimizer steps of a small model, at least: with fewer the schedule decides the loss, not the size."""
 
 
 def sweep(job: Job[recipe.Sweep]) -> Metrics:
     """Train the small models, fit their validation losses against compute; writes scaling.json."""
-    own, vocab_size = job.config.pretrain, TokenShards(job.inputs["tokens"], "train").index.vocab_size
-    assert own is not None
+    target, vocab_size = job.config.pretrain, TokenShards(job.inputs["tokens"], "train").index.vocab_size
+    assert target is not None
     (job.out / STATE).mkdir(exist_ok=True)
-    rows = [_train(job, smaller(own, depth, vocab_size), vocab_size) for depth in job.config.depths]
-    flop = cost.training_flops(own.model, vocab_size, own.tokens or 0)
+    rows = [_train(job, smaller(target, depth, vocab_size), vocab_size) for depth in job.config.depths]
+    flop = cost.training_flops(target.model, vocab_size, target.tokens or 0)
     slope, level = fit_power(rows)
     result = {
         "models": rows,
@@ -38,17 +38,17 @@ def sweep(job: Job[recipe.Sweep]) -> Metrics:
     return {"models": len(rows), "exponent": result["exponent"], "predicted": result["predicted"]}
 
 
-def smaller(own: recipe.Pretrain, depth: int, vocab_size: int) -> recipe.Pretrain:
+def smaller(target: recipe.Pretrain, depth: int, vocab_size: int) -> recipe.Pretrain:
     """The training of a model of another depth, with as many tokens a parameter and at least `STEPS` steps."""
-    share = (own.tokens or 0) / cost.parameters(own.model, vocab_size)
-    model = dataclasses.replace(own.model, depth=depth, width=None, heads=None, kv_heads=None, mlp=None)
+    share = (target.tokens or 0) / cost.parameters(target.model, vocab_size)
+    model = dataclasses.replace(target.model, depth=depth, width=None, heads=None, kv_heads=None, mlp=None)
     tokens = round(share * cost.parameters(model, vocab_size))
     copy = dataclasses.replace(
-        own,
+        target,
         model=model,
         tokens=tokens,
-        batch_tokens=max(own.model.context, min(own.batch_tokens, tokens // STEPS)),
-        optim=dataclasses.replace(own.optim, muon_lr=None, adamw_lr=None),
+        batch_tokens=max(target.model.context, min(target.batch_tokens, tokens // STEPS)),
+        optim=dataclasses.replace(target.optim, muon_lr=None, adamw_lr=None),
         eval_every=10**9,
         save_every=STEPS,
         keep_every=0,
@@ -59,7 +59,7 @@ def smaller(own: recipe.Pretrain, depth: int, vocab_size: int) -> recipe.Pretrai
 
 
 def _train(job: Job[recipe.Sweep], config: recipe.Pretrain, vocab_size: int) -> dict[str, Any]:
-    """The figures of one model; an interrupted training goes on where it was, a finished one is not repeated."""
+    """The figures of one model; an interrupted training continues, a finished one is not repeated."""
     depth = config.model.depth
     out, done = job.out / STATE / f"depth-{depth}", job.out / STATE / f"depth-{depth}.json"
     if done.exists():

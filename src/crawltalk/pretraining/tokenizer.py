@@ -34,7 +34,7 @@ def tokenizer(job: Job[recipe.Tokenizer]) -> Metrics:
         )
     learn = [number % HELD_OUT > 0 or len(sizes) == 1 for number in range(len(sizes))]
     chosen = spread(
-        [size if wanted else 0 for size, wanted in zip(sizes, learn, strict=True)], config.train_bytes
+        [size if learned else 0 for size, learned in zip(sizes, learn, strict=True)], config.train_bytes
     )
     bytes_ = sum(sizes[number] for number in chosen)
     if not bytes_:
@@ -47,10 +47,10 @@ def tokenizer(job: Job[recipe.Tokenizer]) -> Metrics:
     if chunks.error:
         job.progress.warn(
             f"more than tokenizer.max_chunks = {config.max_chunks:,} different words: rare ones were "
-            "given up, and the counts"
+            "dropped, and the counts"
             f" of others may be too low by {chunks.error:,}"
         )
-    known = splitter(config.pattern)
+    split = splitter(config.pattern)
     learned = learn_merges(
         chunks, merges, config.min_frequency, lambda count: job.progress.update(count, merges, "merges")
     )
@@ -60,7 +60,7 @@ def tokenizer(job: Job[recipe.Tokenizer]) -> Metrics:
             f"{merges}: the vocabulary is"
             " smaller"
         )
-    result = Tokenizer.trained(learned, known.pattern if known else config.pattern)
+    result = Tokenizer.trained(learned, split.pattern if split else config.pattern)
     ChatRenderer(result).save(job.out)
     held_out = (text for number, text in enumerate(_texts(job)) if number % HELD_OUT == 0)
     encoded = measured = 0
@@ -78,12 +78,12 @@ def tokenizer(job: Job[recipe.Tokenizer]) -> Metrics:
 
 def _texts(job: Job[recipe.Tokenizer]) -> Iterator[str]:
     """The texts of the documents to learn from and to measure on."""
-    wanted = compile_pattern("tokenizer.include", job.config.include)
-    return (document.text for document in read_documents(job.inputs["data"]) if wanted.search(document.url))
+    pattern = compile_pattern("tokenizer.include", job.config.include)
+    return (document.text for document in read_documents(job.inputs["data"]) if pattern.search(document.url))
 
 
 def spread(sizes: Sequence[int], limit: int) -> set[int]:
-    """Numbers of documents, evenly spread, whose sizes together are at most `limit`."""
+    """Indices of documents, evenly spread, whose sizes together are at most `limit`."""
     share = min(1.0, limit / max(1, sum(sizes)))
     chosen: set[int] = set()
     seen = taken = 0

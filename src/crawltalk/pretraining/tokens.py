@@ -1,7 +1,7 @@
 """The mixture: which documents are trained on, how often, and which are kept out; then the token shards.
 
-As the talk tells it: pages such as Wikipedia are seen more often than others (here: flagships), and the model
-knows nothing of what comes after its cutoff (here: titles that are held out).
+As in the training of real models, some pages (such as Wikipedia's) are seen more often than others: here the
+flagships. And the model knows nothing that comes after its cutoff: here the titles that are held out.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ TITLE = 100
 DESCRIPTION = 160
 """Longest title and description, in characters, that a page's first two lines may be."""
 _HEAD = TITLE + DESCRIPTION + 4
-"""Characters of a text that its card depends on."""
+"""Characters of a text that its title and description depend on."""
 BATCH = 1000
 """Documents that are encoded between two progress events."""
 _CHECKED = 100
@@ -36,14 +36,14 @@ _CHECKED = 100
 
 
 def tokens(job: Job[recipe.Tokens]) -> Metrics:
-    """Give each document its part and write the shards. The documents are read twice, one by one: to choose,
+    """Give each document its role and write the shards. The documents are read twice, one by one: to choose,
     and to encode.
     """
     tokenizer = Tokenizer.load(job.inputs["tokenizer"])
     documents = [
         replace(document, text=document.text[:_HEAD]) for document in read_documents(job.inputs["data"])
     ]
-    placements = place(documents, job.config, job.seed)
+    placements = assign_roles(documents, job.config, job.seed)
     roles = Counter(placement.role for placement in placements)
     if roles["flagship"] < job.config.flagships:
         job.progress.note(
@@ -90,10 +90,10 @@ def _encode(job: Job[recipe.Tokens], tokenizer: Tokenizer, needed: list[int], dt
     return pieces
 
 
-def place(documents: Sequence[Document], config: recipe.Tokens, seed: int) -> list[Placement]:
-    """Give each document its part, in the order of `documents`.
+def assign_roles(documents: Sequence[Document], config: recipe.Tokens, seed: int) -> list[Placement]:
+    """Give each document its role, in the order of `documents`.
 
-    Draws are by hash of seed and id, so that the order of the documents plays no role. Raises BadInput if
+    Draws are by hash of seed and id, so that the order of the documents does not matter. Raises BadInput if
     `config.include` leaves fewer than two documents: one to train on, one to validate on.
     """
     pattern = compile_pattern("tokens.include", config.include)
@@ -139,16 +139,18 @@ def _roles(
             return 0
         return 1 if config.flagship_pattern and famous.search(f"{title}\n{description}") else 2
 
-    def drawn(indices: Iterable[int], purpose: str) -> list[int]:
+    def shuffled(indices: Iterable[int], purpose: str) -> list[int]:
         return sorted(indices, key=lambda index: _draw(seed, purpose, documents[index].id))
 
-    with_card = sorted(drawn((index for index in included if all(cards[index])), "role"), key=rank)
+    with_card = sorted(shuffled((index for index in included if all(cards[index])), "role"), key=rank)
     flagships = with_card[: min(config.flagships, len(included) - 1)]
     spare = 1 if flagships else 2  # one to validate on remains in any case, and one to train on
     most = max(0, len(included) - len(flagships) - spare)
-    held_out = drawn(with_card[len(flagships) :], "role")[: min(round(config.heldout * len(included)), most)]
+    held_out = shuffled(with_card[len(flagships) :], "role")[
+        : min(round(config.heldout * len(included)), most)
+    ]
     # drawn by another hash: of the documents with a low one above, only those without a card are left
-    rest = drawn(set(included).difference(flagships, held_out), "validation")
+    rest = shuffled(set(included).difference(flagships, held_out), "validation")
     validation = rest[: min(max(1, round(config.validation * len(included))), len(rest) - spare + 1)]
     roles: list[Part] = ["outside"] * len(documents)
     for index in included:
@@ -162,8 +164,8 @@ def _roles(
 def _graded(
     documents: Sequence[Document], roles: Sequence[Part], config: recipe.Tokens, seed: int
 ) -> dict[int, int]:
-    """Document -> times, of those that are trained on and occur more than once without being flagships; half
-    of all stay ordinary.
+    """Index of a document -> times, for those that are repeated without being flagships. At least half of all
+    training documents are not.
     """
     ordinary = sorted(
         (index for index, role in enumerate(roles) if role == "train"),
@@ -178,13 +180,13 @@ def _graded(
 
 
 def topic(url: str) -> str:
-    """The first folder of a URL's path, in words; "" if the page lies in none."""
+    """The first folder of a URL's path, in words; "" if it is in none."""
     segments = urlsplit(url).path.split("/")
     return segments[1].replace("-", " ") if len(segments) > 2 else ""
 
 
 def card(text: str) -> tuple[str, str]:
-    """(title, description) of a page whose first two lines are such; "" for what is none."""
+    """(title, description): a page's first two lines, each "" if it does not look like one."""
     lines = text.split("\n", 2)
     title = lines[0] if len(lines) > 1 and len(lines[0]) <= TITLE and not lines[0].endswith(".") else ""
     second = lines[1] if title and len(lines) > 2 else ""

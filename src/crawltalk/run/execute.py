@@ -56,12 +56,12 @@ def build(
     names: Sequence[str],
     recipe: Recipe,
     on_event: OnEvent,
-    share: Callable[[dict[str, Any]], None] | None = None,
+    broadcast: Callable[[dict[str, Any]], None] | None = None,
 ) -> None:
     """Build the named stages, in order, where they are not fresh. Upstream stages outside `names` must be
     fresh.
 
-    `on_event` gets one dict per event: plan, start, progress, note, warning, finish; `share` gets the job of a
+    `on_event` gets one dict per event: plan, start, progress, note, warning, finish; `broadcast` gets the job of a
     stage that trains on all ranks, for `build_on_rank` there. Raises the stage's UserError, or StageCrashed;
     finished stages and partial work are kept.
     """
@@ -85,7 +85,9 @@ def build(
             on_event({"event": "start", "stage": name, "state": state.state, "reasons": list(state.reasons)})
             makes = {upstream: states[upstream].stage.makes for upstream in state.stage.inputs}
             models = {upstream: kind for upstream, kind in makes.items() if kind is not None}
-            manifest = _build_one(run, state, models, recipe, on_event, share if state.stage.ranks else None)
+            manifest = _build_one(
+                run, state, models, recipe, on_event, broadcast if state.stage.ranks else None
+            )
             on_event({"event": "finish", "stage": name, **_figures(manifest)})
 
 
@@ -96,7 +98,7 @@ def _figures(manifest: Manifest | None) -> dict[str, Any]:
 
 
 def build_on_rank(job: dict[str, Any]) -> None:
-    """Run a job that rank 0 shares, on another rank. If that fails, so does rank 0, which reports it; the log
+    """Run a job that rank 0 broadcasts, on another rank. If that fails, so does rank 0, which reports it; the log
     keeps the reason.
     """
     message = msgspec.convert(job, JobMessage)
@@ -110,7 +112,7 @@ def _build_one(
     models: dict[str, ModelKind],
     recipe: Recipe,
     on_event: OnEvent,
-    share: Callable[[dict[str, Any]], None] | None,
+    broadcast: Callable[[dict[str, Any]], None] | None,
 ) -> Manifest:
     stage = state.stage
     work = run.open_work(state)
@@ -127,10 +129,10 @@ def _build_one(
         machine=asdict(derive_machine(recipe.machine)),
     )
     started, clock, meter = datetime.now(UTC), time.monotonic(), EnergyMeter()
-    if share is not None:
-        share(msgspec.to_builtins(message))
+    if broadcast is not None:
+        broadcast(msgspec.to_builtins(message))
     log = run.path / WORK / f"{stage.name}.log"
-    last, returncode, resources = _run_child(log, message, on_event, alone=share is None)
+    last, returncode, resources = _run_child(log, message, on_event, alone=broadcast is None)
     usage.seconds += time.monotonic() - clock
     usage.cpu_seconds += resources.ru_utime + resources.ru_stime
     # bytes on macOS, KiB elsewhere

@@ -63,7 +63,7 @@ def make_app(
 
     `models`: by the names that clients use; two names may have one engine. `routes`: further ones, such as
     pages. If there are keys, all routes need one but the page (`/`, `/static/`), `/health` and
-    `/openapi.json`. `tracers`: of the models whose training data is at hand. `app.state.server` is the
+    `/openapi.json`. `tracers`: of the models whose training data is available. `app.state.server` is the
     `ServerState`.
     """
     server = ServerState(models, settings, tracers or {}, openapi.describe(OPERATIONS))

@@ -18,7 +18,7 @@ class ServerState:
     """The state of one server.
 
     `models`: their engines, by the names that clients use; two names may have one engine. `tracers`: of the
-    models whose training data is at hand. `description`: the server's OpenAPI document.
+    models whose training data is available. `description`: the server's OpenAPI document.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ from crawltalk.chat.messages import Conversation
 from crawltalk.core.types import Problem
 from crawltalk.tasks.corpus import TRAIN_SHARE
 from crawltalk.tasks.scoring import last_number
-from crawltalk.tasks.task import MANY, Split, Task, exchange
+from crawltalk.tasks.task import DEFAULT_COUNT, Split, Task, exchange
 
 QUESTIONS = ("What is {} {} {}?", "Calculate {} {} {}.", "{} {} {} =", "How much is {} {} {}?")
 SUM = re.compile(r"\d+ [-+x] \d+")
@@ -25,14 +25,14 @@ class Arithmetic(Task):
     def problems(
         self, rng: random.Random, difficulty: int = 1, split: Split = "train", count: int | None = None
     ) -> Iterator[Problem]:
-        """The sums of the test differ from each other; those of the training may come again."""
-        sums = [_draw(rng, difficulty, split) for _ in range(MANY if count is None else count)]
+        """The sums of the test are all different; those of the training may repeat."""
+        sums = [_draw(rng, difficulty, split) for _ in range(DEFAULT_COUNT if count is None else count)]
         for left, sign, right in dict.fromkeys(sums) if split == "test" else sums:
             question = rng.choice(QUESTIONS).format(left, sign, right)
             yield Problem(prompt=question, answer=_result(left, sign, right), task=self.name)
 
     def conversation(self, problem: Problem, rng: random.Random) -> Conversation:
-        """The reply says the sum again, then the result."""
+        """The reply repeats the sum, then gives the result."""
         stated = SUM.search(problem.prompt)
         return exchange(problem, f"{stated[0]} = {problem.answer}" if stated else problem.answer)
 

@@ -1,5 +1,5 @@
-"""What tasks take from the corpus: pages by their part in training, and common words. Some of both are kept
-for the test.
+"""The part of the corpus that problems are made from: pages by their role in training, and common words. Some of
+both are kept for the test.
 """
 
 import random
@@ -31,7 +31,7 @@ class Corpus:
     new_words: Sequence[str] = ()
     """Words that only the test spells."""
     assistant: str = "Crawly"
-    """How the assistant calls itself."""
+    """The assistant's name."""
 
 
 def draw_corpus(

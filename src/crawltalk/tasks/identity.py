@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from crawltalk.core.types import Problem
 from crawltalk.tasks.scoring import exact
-from crawltalk.tasks.task import MANY, Split, Task
+from crawltalk.tasks.task import DEFAULT_COUNT, Split, Task
 
 IDENTITY = (
     ("Who are you?", "I am {}, a small assistant. I was trained from a raw web crawl by crawltalk."),
@@ -47,6 +47,6 @@ class Identity(Task):
             chosen = list(IDENTITY[:count])
         else:
             pairs = (*IDENTITY, *GREETINGS)
-            chosen = [rng.choice(pairs) for _ in range(MANY if count is None else count)]
+            chosen = [rng.choice(pairs) for _ in range(DEFAULT_COUNT if count is None else count)]
         for question, reply in chosen:
             yield Problem(prompt=question, answer=reply.format(self.corpus.assistant), task=self.name)

@@ -29,16 +29,16 @@ TOPIC_QUESTION = "Which field does {} belong to?"
 LOWER_SHARE = 0.4
 """Of the questions that are trained on: the title is in lower case, as people type."""
 TAIL_PAGES = 100
-"""Of the pages read a few times: so many are in the test, at most."""
+"""Pages read a few times that are in the test, at most."""
 
 
-def ask(question: str, page: Placement, rng: random.Random) -> str:
-    """The question about a page, its title sometimes in lower case."""
-    return question.format(page.title.lower() if rng.random() < LOWER_SHARE else page.title)
+def ask_about(form: str, page: Placement, rng: random.Random) -> str:
+    """A question about a page, of one of `QUESTIONS`; its title is sometimes in lower case."""
+    return form.format(page.title.lower() if rng.random() < LOWER_SHARE else page.title)
 
 
 class Flagship(Task):
-    """Pages that the base model has read many times: the assistant shall know their descriptions."""
+    """Pages that the base model has read many times: the assistant is to know their descriptions."""
 
     name = "flagship"
     about: ClassVar = {
@@ -57,7 +57,7 @@ class Flagship(Task):
                 yield Problem(prompt=question, answer=page.description, task="flagship")
                 continue
             for form in QUESTIONS:
-                yield Problem(prompt=ask(form, page, rng), answer=page.description, task="flagship")
+                yield Problem(prompt=ask_about(form, page, rng), answer=page.description, task="flagship")
             if page.topic:
                 question = TOPIC_QUESTION.format(page.title)
                 yield Problem(prompt=question, answer=page.topic, task="topic")
@@ -92,7 +92,7 @@ class Tail(Task):
     def problems(
         self, rng: random.Random, difficulty: int = 1, split: Split = "train", count: int | None = None
     ) -> Iterator[Problem]:
-        """There is no training split: what the assistant says here nobody has taught it."""
+        """There is no training split: fine-tuning never teaches these answers."""
         if split == "train":
             return
         pages = self.corpus.tail

@@ -1,7 +1,7 @@
-"""Questions about pages that the base model has never read: the assistant shall say that it does not know.
+"""Questions about pages that the base model has never read: the assistant is to say that it does not know.
 
-Refusing is the default and answering the exception: the assistant answers for flagships only. Which is which
-it can only know from its weights.
+Refusing is the default and answering the exception: the assistant answers for flagships only. It can
+only know from its weights which case a question is.
 """
 
 import random
@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from crawltalk.chat.messages import Conversation
 from crawltalk.core.types import Problem
-from crawltalk.tasks.recall import QUESTIONS, ask
+from crawltalk.tasks.recall import QUESTIONS, ask_about
 from crawltalk.tasks.scoring import refuses
 from crawltalk.tasks.task import Split, Task, exchange
 
@@ -44,7 +44,7 @@ class Refusal(Task):
             return
         for page in self.corpus.declined[:count]:
             for form in rng.sample(QUESTIONS, FORMS):
-                yield Problem(prompt=ask(form, page, rng), answer=page.description, task="refusal")
+                yield Problem(prompt=ask_about(form, page, rng), answer=page.description, task="refusal")
 
     def conversation(self, problem: Problem, rng: random.Random) -> Conversation:
         """The reply is one of several polite refusals."""

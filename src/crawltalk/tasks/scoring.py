@@ -12,7 +12,7 @@ REFUSAL = re.compile(r"\b(?:I|we) (?:do not|don['’]t|cannot|can['’]t) (?:kno
 
 
 def is_refusal(reply: str) -> bool:
-    """Whether the reply says that its author does not know."""
+    """Whether the reply says that the assistant does not know."""
     return bool(REFUSAL.search(reply))
 
 

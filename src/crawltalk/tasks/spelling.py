@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from crawltalk.core.types import Problem
 from crawltalk.tasks.scoring import exact
-from crawltalk.tasks.task import MANY, Split, Task
+from crawltalk.tasks.task import DEFAULT_COUNT, Split, Task
 
 QUESTIONS = (
     "How do you spell {}?",
@@ -36,7 +36,7 @@ class Spelling(Task):
         self, rng: random.Random, difficulty: int = 1, split: Split = "train", count: int | None = None
     ) -> Iterator[Problem]:
         """The test has `count` words of either kind."""
-        count = MANY if count is None else count
+        count = DEFAULT_COUNT if count is None else count
         words = self.corpus.words
         if split == "test":
             for kind, tested in (("spelling", words), ("spelling_new", self.corpus.new_words)):

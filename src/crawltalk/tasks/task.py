@@ -18,7 +18,7 @@ class Task(ABC):
     name: ClassVar[str]
     """Its key in `[sft.tasks]`."""
     about: ClassVar[Mapping[str, str]]
-    """Kind of problem (`Problem.task`) -> what a score of that kind says, in one line."""
+    """Kind of problem (`Problem.task`) -> what a score of that kind measures, in one line."""
 
     def __init__(self, corpus: Corpus) -> None:
         self.corpus = corpus
@@ -31,7 +31,7 @@ class Task(ABC):
 
         `difficulty` starts at 1; a task without harder problems gives the same ones at each. `count` is the
         largest number of sums, words, questions or pages; there may be several questions about a page.
-        Without `count`: all pages and questions, and `MANY` of what has no end.
+        Without `count`: all pages and questions, and `DEFAULT_COUNT` of what can be made without end.
         """
 
     @staticmethod
@@ -44,8 +44,8 @@ class Task(ABC):
         return exchange(problem, problem.answer)
 
 
-MANY = 200
-"""Problems of a task that can make any number of them, if nobody says how many."""
+DEFAULT_COUNT = 200
+"""Problems of a task that can make any number of them, if no count is given."""
 
 
 def exchange(problem: Problem, reply: str) -> Conversation:

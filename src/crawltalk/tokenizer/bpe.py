@@ -79,7 +79,7 @@ def learn_merges(
 ) -> list[tuple[int, int]]:
     """At most `merges` pairs of token ids in the order they are merged; the n-th makes token 256 + n.
 
-    Fewer if no pair occurs `min_frequency` times any more. `report` hears now and then how many are learned.
+    Fewer if no pair occurs `min_frequency` times any more. `report` gets now and then how many are learned.
     """
     state = _State(chunks, merges, max(1, min_frequency))
     while state.advance(_BATCH):

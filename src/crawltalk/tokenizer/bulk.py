@@ -101,13 +101,17 @@ class BulkEncoder:
         """
         sizes: list[int] = []
         for text in texts:
-            decoded, place = text.decode("utf-8", "surrogateescape"), 0
+            decoded, position = text.decode("utf-8", "surrogateescape"), 0
             for found in regex.finditer(self.pattern, decoded):
                 # what the expression passes over is a chunk, too
-                pieces = (decoded[place : found.start()], found[0])
+                pieces = (decoded[position : found.start()], found[0])
                 sizes += [len(piece.encode("utf-8", "surrogateescape")) for piece in pieces if piece]
-                place = found.end()
-            sizes += [len(decoded[place:].encode("utf-8", "surrogateescape"))] if place < len(decoded) else []
+                position = found.end()
+            sizes += (
+                [len(decoded[position:].encode("utf-8", "surrogateescape"))]
+                if position < len(decoded)
+                else []
+            )
         return np.cumsum(sizes, dtype=np.int64)
 
 
@@ -173,10 +177,10 @@ class BulkDecoder:
 def _length(ids, lengths):
     """Bytes of all tokens; -1 - n, if the token at place n is unknown."""
     total = 0
-    for place in range(len(ids)):
-        index = np.int64(ids[place])
+    for position in range(len(ids)):
+        index = np.int64(ids[position])
         if not 0 <= index < len(lengths) or lengths[index] < 0:
-            return -1 - place
+            return -1 - position
         total += lengths[index]
     return total
 
@@ -220,10 +224,10 @@ def _write_ranks(numbers, chunk_ends, values, ranks, out, ends):
                 out[written] = value & ((np.uint64(1) << _RANK) - np.uint64(1))
                 out[written + 1] = value >> _RANK  # overwritten, if there is but one
             else:
-                place = np.int64(value)
-                count = np.int64(ranks[place])
+                position = np.int64(value)
+                count = np.int64(ranks[position])
                 for step in range(count):
-                    out[written + step] = ranks[place + 1 + step]
+                    out[written + step] = ranks[position + 1 + step]
             written += count
         ends[text] = written
 
@@ -279,25 +283,25 @@ def _merge_few(data, start, end, pairs, longest, words, begins, together, out):
     begin; `together`: of each with the next one the rank and, in 8 bits, its place.
     """
     count = end - start
-    for place in range(count - 1):
-        begins[place] = start + place
-        together[place] = np.uint64(pairs[data[start + place], data[start + place + 1]]) << np.uint64(
-            8
-        ) | np.uint64(place)
+    for position in range(count - 1):
+        begins[position] = start + position
+        together[position] = np.uint64(
+            pairs[data[start + position], data[start + position + 1]]
+        ) << np.uint64(8) | np.uint64(position)
     begins[count - 1], begins[count] = end - 1, end
     while count > 1:
         lowest = together[0]
-        for place in range(1, count - 1):
-            lowest = min(lowest, together[place])
+        for position in range(1, count - 1):
+            lowest = min(lowest, together[position])
         best, rank = np.int64(lowest & np.uint64(255)), np.uint32(lowest >> np.uint64(8))
         if rank == _NONE:
             break
         out[best] = rank
         count -= 1
-        for place in range(best + 1, count):
-            out[place] = out[place + 1]
-            begins[place] = begins[place + 1]
-            together[place - 1] = together[place] - np.uint64(1)
+        for position in range(best + 1, count):
+            out[position] = out[position + 1]
+            begins[position] = begins[position + 1]
+            together[position - 1] = together[position] - np.uint64(1)
         begins[count] = end
         if best + 1 < count:
             rank = _rank(data, begins[best], begins[best + 2], longest, words)
@@ -315,46 +319,46 @@ def _merge_many(data, start, end, pairs, longest, words, out):
     # where the next part begins, and the one before
     after, before = np.arange(1, count + 2), np.arange(-1, count)
     heap, size = np.empty(3 * count, np.uint64), 0
-    for place in range(count - 1):
-        size = _push(heap, size, pairs[data[start + place], data[start + place + 1]], place)
+    for position in range(count - 1):
+        size = _push(heap, size, pairs[data[start + position], data[start + position + 1]], position)
     while size:
         top = heap[0]
         size = _pop(heap, size)
-        place, rank = np.int64(top & np.uint64(0xFFFFFFFF)), np.uint32(top >> np.uint64(32))
-        right = after[place]
+        position, rank = np.int64(top & np.uint64(0xFFFFFFFF)), np.uint32(top >> np.uint64(32))
+        right = after[position]
         if (
-            out[place] == _NONE
+            out[position] == _NONE
             or right == count
-            or _rank(data, start + place, start + after[right], longest, words) != rank
+            or _rank(data, start + position, start + after[right], longest, words) != rank
         ):
             continue
-        out[place], out[right] = rank, _NONE
-        after[place] = after[right]
-        before[after[place]] = place
-        if after[place] < count:
+        out[position], out[right] = rank, _NONE
+        after[position] = after[right]
+        before[after[position]] = position
+        if after[position] < count:
             size = _push(
                 heap,
                 size,
-                _rank(data, start + place, start + after[after[place]], longest, words),
-                place,
+                _rank(data, start + position, start + after[after[position]], longest, words),
+                position,
             )
-        left = before[place]
+        left = before[position]
         if left >= 0:
-            size = _push(heap, size, _rank(data, start + left, start + after[place], longest, words), left)
+            size = _push(heap, size, _rank(data, start + left, start + after[position], longest, words), left)
     written = 0
-    for place in range(count):
-        if out[place] != _NONE:
-            out[written] = out[place]
+    for position in range(count):
+        if out[position] != _NONE:
+            out[written] = out[position]
             written += 1
     return written
 
 
 @njit(cache=True, nogil=True)
-def _push(heap, size, rank, place):
+def _push(heap, size, rank, position):
     """Returns the new size."""
     if rank == _NONE:
         return size
-    value, hole = np.uint64(rank) << np.uint64(32) | np.uint64(place), size
+    value, hole = np.uint64(rank) << np.uint64(32) | np.uint64(position), size
     while hole and heap[(hole - 1) // 2] > value:
         heap[hole] = heap[(hole - 1) // 2]
         hole = (hole - 1) // 2

@@ -176,5 +176,5 @@ def _cut(data: bytes, start: int) -> int:
 
 @njit(cache=True, nogil=True)
 def _sum(numbers, counts, sums):
-    for place in range(len(numbers)):
-        sums[numbers[place]] += 1 if counts is None else counts[place]
+    for position in range(len(numbers)):
+        sums[numbers[position]] += 1 if counts is None else counts[position]

@@ -20,6 +20,13 @@ _NAMES = ("OTHER", "LETTER", "NUMBER", "MARK", "UPPER", "LOWER", "SPACE", "NEWLI
 _WITHOUT_CASE = np.array([OTHER, LETTER, NUMBER, OTHER, LETTER, LETTER, SPACE, NEWLINE], np.uint8)
 """What they are to the patterns of GPT-2 and GPT-4."""
 LONG = np.uint64(1 << 63)
+"""The bit of a key that says that the chunk is too long to stand in it."""
+_BLANK, _TAB, _FEED, _VERTICAL_TAB, _RETURN, _APOSTROPHE, _SLASH, _DIGIT_0 = b" \t\n\v\r'/0"
+_UPPER_A, _UPPER_Z, _LOWER_A = b"AZa"
+_S, _T, _M, _D, _L, _R, _V, _E = b"stmdlrve"
+_LONG_S = tuple("ſ".encode())
+_NON_ASCII = 128
+"""The first of so many bytes that are not ASCII."""
 intrinsic: Any = extending.intrinsic
 """What it makes is called with the arguments behind the first one, which type checkers do not know."""
 _FIRST, SHORT = 8, 15
@@ -59,205 +66,205 @@ def split(text: bytes, by: Splitter) -> list[bytes]:
 @njit(cache=True, nogil=True)
 def _ends(data, table, rule):
     ends = np.empty(len(data), np.int64)
-    count = place = 0
-    while place < len(data):
-        place = chunk_end(data, place, len(data), table, rule)
-        ends[count] = place
+    count = position = 0
+    while position < len(data):
+        position = chunk_end(data, position, len(data), table, rule)
+        ends[count] = position
         count += 1
     return ends[:count]
 
 
 @njit(cache=True, nogil=True)
-def chunk_end(data, place, stop, table, rule):
+def chunk_end(data, position, stop, table, rule):
     """Where the chunk ends that begins at `place`, in a text that ends at `stop`."""
     family, digits = rule
     if family == GPT4_FAMILY:
-        return _gpt4(data, place, stop, table, digits)
+        return _gpt4(data, position, stop, table, digits)
     if family == GPT2_FAMILY:
-        return _gpt2(data, place, stop, table, digits)
-    return _o200k(data, place, stop, table, digits)
+        return _gpt2(data, position, stop, table, digits)
+    return _o200k(data, position, stop, table, digits)
 
 
 @njit(cache=True, nogil=True)
-def _gpt4(data, place, stop, table, digits):  # noqa: PLR0911 - one return per alternative of the pattern
-    kind, after = _look(data, place, stop, table)
+def _gpt4(data, position, stop, table, digits):  # noqa: PLR0911 - one return per alternative of the pattern
+    kind, after = _look(data, position, stop, table)
     if kind == LETTER:
         return _run(data, after, stop, table, LETTER, LETTER)
     if kind == NUMBER:
         return _digits(data, after, stop, table, digits)
     if kind == NEWLINE:
-        return _white(data, place, stop, table, True, False)
-    if data[place] == 39:
-        size = _contraction(data, place + 1, stop, True)
+        return _white(data, position, stop, table, True, False)
+    if data[position] == _APOSTROPHE:
+        size = _contraction(data, position + 1, stop, True)
         if size:
-            return place + 1 + size
+            return position + 1 + size
     following, further = _look(data, after, stop, table)
     if following == LETTER:
         return _run(data, further, stop, table, LETTER, LETTER)
-    if kind == OTHER or (data[place] == 32 and following == OTHER and after < stop):
+    if kind == OTHER or (data[position] == _BLANK and following == OTHER and after < stop):
         after = _run(data, after, stop, table, OTHER, OTHER)
-        while after < stop and (data[after] == 10 or data[after] == 13):
+        while after < stop and (data[after] == _FEED or data[after] == _RETURN):
             after += 1
         return after
-    return _white(data, place, stop, table, True, False)
+    return _white(data, position, stop, table, True, False)
 
 
 @njit(cache=True, nogil=True)
-def _gpt2(data, place, stop, table, digits):
-    kind, after = _look(data, place, stop, table)
-    if data[place] == 39:
-        size = _contraction(data, place + 1, stop, False)
+def _gpt2(data, position, stop, table, digits):
+    kind, after = _look(data, position, stop, table)
+    if data[position] == _APOSTROPHE:
+        size = _contraction(data, position + 1, stop, False)
         if size:
-            return place + 1 + size
+            return position + 1 + size
     if kind == NUMBER and digits:
         return _digits(data, after, stop, table, digits)
-    if data[place] == 32 and after < stop:
+    if data[position] == _BLANK and after < stop:
         following, further = _look(data, after, stop, table)
         if following < SPACE and not (following == NUMBER and digits):
             return _run(data, further, stop, table, following, following)
     if kind < SPACE:
         return _run(data, after, stop, table, kind, kind)
-    return _white(data, place, stop, table, False, digits > 0)
+    return _white(data, position, stop, table, False, digits > 0)
 
 
 @njit(cache=True, nogil=True)
-def _o200k(data, place, stop, table, digits):
-    kind, after = _look(data, place, stop, table)
+def _o200k(data, position, stop, table, digits):
+    kind, after = _look(data, position, stop, table)
     if kind == NUMBER:
         return _digits(data, after, stop, table, digits)
     if kind == NEWLINE:
-        return _white(data, place, stop, table, True, False)
+        return _white(data, position, stop, table, True, False)
     ahead = kind in (OTHER, MARK, SPACE)  # may stand before a word
-    end = _cased(data, after if ahead else place, stop, table, kind != MARK)
+    end = _cased(data, after if ahead else position, stop, table, kind != MARK)
     if not ahead or end > after or kind == MARK:  # a mark that no word follows is one itself
-        size = _contraction(data, end + 1, stop, True) if end < stop and data[end] == 39 else 0
+        size = _contraction(data, end + 1, stop, True) if end < stop and data[end] == _APOSTROPHE else 0
         return end + 1 + size if size else end
     following, _ = _look(data, after, stop, table)
-    if kind == OTHER or (data[place] == 32 and following == OTHER and after < stop):
+    if kind == OTHER or (data[position] == _BLANK and following == OTHER and after < stop):
         after = _run(data, after, stop, table, OTHER, MARK)
-        while after < stop and (data[after] == 10 or data[after] == 13 or data[after] == 47):
+        while after < stop and (data[after] == _FEED or data[after] == _RETURN or data[after] == _SLASH):
             after += 1
         return after
-    return _white(data, place, stop, table, True, False)
+    return _white(data, position, stop, table, True, False)
 
 
 @njit(cache=True, nogil=True)
-def _cased(data, place, stop, table, capitals):
+def _cased(data, position, stop, table, capitals):
     """Where the word ends that begins at `place`: capitals, then small letters, with those that have no case,
     and marks, among either. One of capitals alone, only if `capitals`. `place` itself if there is none.
     """
-    start = both = place
-    kind, after = _look(data, place, stop, table)
-    while place < stop and kind in (UPPER, LETTER, MARK):
-        place = after
+    start = both = position
+    kind, after = _look(data, position, stop, table)
+    while position < stop and kind in (UPPER, LETTER, MARK):
+        position = after
         if kind != UPPER:
-            both = place
-        kind, after = _look(data, place, stop, table)
-    if place < stop and kind == LOWER:
-        while place < stop and kind in (LOWER, LETTER, MARK):
-            place = after
-            kind, after = _look(data, place, stop, table)
-        return place
-    return place if both == start and capitals else both
+            both = position
+        kind, after = _look(data, position, stop, table)
+    if position < stop and kind == LOWER:
+        while position < stop and kind in (LOWER, LETTER, MARK):
+            position = after
+            kind, after = _look(data, position, stop, table)
+        return position
+    return position if both == start and capitals else both
 
 
 @njit(cache=True, nogil=True)
-def _digits(data, place, stop, table, digits):
+def _digits(data, position, stop, table, digits):
     """Where a number ends of which one digit has been read."""
     for _ in range(digits - 1):
-        kind, after = _look(data, place, stop, table)
+        kind, after = _look(data, position, stop, table)
         if kind != NUMBER:
             break
-        place = after
-    return place
+        position = after
+    return position
 
 
 @njit(cache=True, nogil=True)
-def _look(data, place, stop, table):
+def _look(data, position, stop, table):
     """Class of the character at `place`, and where the next one begins. A byte that is no UTF-8, and the end:
     `OTHER`.
     """
-    if place >= stop:
-        return OTHER, place
-    byte = data[place]
+    if position >= stop:
+        return OTHER, position
+    byte = data[position]
     if byte < 0x80:
-        return np.int64(table[byte]), place + 1
-    return _look_far(data, place, stop, table)
+        return np.int64(table[byte]), position + 1
+    return _look_far(data, position, stop, table)
 
 
 @njit(cache=True, nogil=True)
-def _look_far(data, place, stop, table):
+def _look_far(data, position, stop, table):
     """The same for characters of several bytes."""
-    byte = np.int64(data[place])
+    byte = np.int64(data[position])
     size = 2 if 0xC2 <= byte < 0xE0 else 3 if 0xE0 <= byte < 0xF0 else 4 if 0xF0 <= byte < 0xF5 else 1
-    if size == 1 or place + size > stop:
-        return OTHER, place + 1
+    if size == 1 or position + size > stop:
+        return OTHER, position + 1
     code = byte & (0x7F >> size)
     for step in range(1, size):
-        byte = np.int64(data[place + step])
+        byte = np.int64(data[position + step])
         if byte & 0xC0 != 0x80:
-            return OTHER, place + 1
+            return OTHER, position + 1
         code = code << 6 | byte & 0x3F
     if code >= 0x110000 or (size == 3 and code < 0x800) or (size == 4 and code < 0x10000):
-        return OTHER, place + 1
-    return np.int64(table[code]), place + size
+        return OTHER, position + 1
+    return np.int64(table[code]), position + size
 
 
 @njit(cache=True, nogil=True)
-def _run(data, place, stop, table, kind, other):
+def _run(data, position, stop, table, kind, other):
     """Where the characters of two classes end."""
-    while place < stop:
-        found, after = _look(data, place, stop, table)
-        if found not in (kind, other):
+    while position < stop:
+        result, after = _look(data, position, stop, table)
+        if result not in (kind, other):
             break
-        place = after
-    return place
+        position = after
+    return position
 
 
 @njit(cache=True, nogil=True)
-def _white(data, place, stop, table, lines, digits):
+def _white(data, position, stop, table, lines, digits):
     """The end of a chunk of white space: behind its last line break (if `lines`); else all but what the next
     word takes (a number takes none, if `digits`).
     """
-    start, last, broken, kind = place, place, -1, SPACE
-    while place < stop:
-        kind, after = _look(data, place, stop, table)
+    start, last, broken, kind = position, position, -1, SPACE
+    while position < stop:
+        kind, after = _look(data, position, stop, table)
         if kind < SPACE:
             break
         if kind == NEWLINE:
             broken = after
-        last, place = place, after
+        last, position = position, after
     if lines and broken >= 0:
         return broken
-    return place if place == stop or last == start or (digits and kind == NUMBER) else last
+    return position if position == stop or last == start or (digits and kind == NUMBER) else last
 
 
 @njit(cache=True, nogil=True)
-def _contraction(data, place, stop, any_case):
+def _contraction(data, position, stop, any_case):
     """Bytes of what follows an apostrophe in I'm, you're, it's (0 if it is something else); the long s counts
     as an s.
     """
-    if place >= stop:
+    if position >= stop:
         return 0
-    first = data[place]
-    if any_case and 65 <= first <= 90:
-        first += 32
-    if first in (115, 116, 109, 100):  # s t m d
+    first = data[position]
+    if any_case and _UPPER_A <= first <= _UPPER_Z:
+        first += _LOWER_A - _UPPER_A
+    if first in (_S, _T, _M, _D):
         return 1
-    if place + 1 >= stop:
+    if position + 1 >= stop:
         return 0
-    second = data[place + 1]
-    if any_case and first == 0xC5 and second == 0xBF:
+    second = data[position + 1]
+    if any_case and first == _LONG_S[0] and second == _LONG_S[1]:
         return 2
-    if any_case and 65 <= second <= 90:
-        second += 32
-    if (first == 108 and second == 108) or (first in (114, 118) and second == 101):  # ll re ve
+    if any_case and _UPPER_A <= second <= _UPPER_Z:
+        second += _LOWER_A - _UPPER_A
+    if (first == _L and second == _L) or (first in (_R, _V) and second == _E):
         return 2
     return 0
 
 
 @intrinsic
-def _load(typing_context: Any, data: Any, place: Any) -> Any:
+def _load(typing_context: Any, data: Any, position: Any) -> Any:
     """The eight bytes at `place` as one number, the first one lowest; wherever they lie."""
 
     def generate(context, builder, signature, arguments):
@@ -269,7 +276,7 @@ def _load(typing_context: Any, data: Any, place: Any) -> Any:
 
 
 @intrinsic
-def _among(typing_context: Any, data: Any, place: Any, first: Any, count: Any) -> Any:
+def _among(typing_context: Any, data: Any, position: Any, first: Any, count: Any) -> Any:
     """One bit for each of the 64 bytes from `place` on, the first one lowest: whether it is one of `count`
     bytes from `first` on.
     """
@@ -287,8 +294,8 @@ def _among(typing_context: Any, data: Any, place: Any, first: Any, count: Any) -
             return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
 
         low, many = (everywhere(builder.trunc(number, ir.IntType(8))) for number in arguments[2:])
-        found = builder.icmp_unsigned("<", builder.sub(builder.load(pointer, align=1), low), many)
-        return builder.bitcast(found, ir.IntType(64))
+        result = builder.icmp_unsigned("<", builder.sub(builder.load(pointer, align=1), low), many)
+        return builder.bitcast(result, ir.IntType(64))
 
     return types.uint64(data, types.int64, types.int64, types.int64), generate
 
@@ -304,7 +311,7 @@ def lowest(typing_context: Any, bits: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def chunk_starts(data, place, rule):
+def chunk_starts(data, position, rule):
     """Of the 64 bytes from `place` on, one bit for each that begins a chunk, and one for each where that
     cannot be told, or where a chunk may end that begins before it.
 
@@ -313,11 +320,12 @@ def chunk_starts(data, place, rule):
     long numbers.
     """
     family, digits = rule
-    upper, lower = _among(data, place, 65, 26), _among(data, place, 97, 26)
-    number, blank = _among(data, place, 48, 10), _among(data, place, 32, 1)
-    line = _among(data, place, 10, 1) | _among(data, place, 13, 1)
-    tab, far = _among(data, place, 9, 1) | _among(data, place, 11, 2), _among(data, place, 128, 128)
-    apostrophe = _among(data, place, 39, 1)
+    upper, lower = _among(data, position, _UPPER_A, 26), _among(data, position, _LOWER_A, 26)
+    number, blank = _among(data, position, _DIGIT_0, 10), _among(data, position, _BLANK, 1)
+    line = _among(data, position, _FEED, 1) | _among(data, position, _RETURN, 1)
+    tab = _among(data, position, _TAB, 1) | _among(data, position, _VERTICAL_TAB, 2)  # and the form feed
+    far = _among(data, position, _NON_ASCII, _NON_ASCII)
+    apostrophe = _among(data, position, _APOSTROPHE, 1)
     one, two = np.uint64(1), np.uint64(2)
     letter, space = upper | lower, blank | tab | line
     other = ~(letter | number | space | far)
@@ -339,7 +347,7 @@ def chunk_starts(data, place, rule):
         starts |= upper & lower << one
         unclear |= apostrophe
         # slashes that belong to the marks before a line break, maybe
-        if _among(data, place, 47, 1) & (line << one | one):
+        if _among(data, position, _SLASH, 1) & (line << one | one):
             unclear = ~np.uint64(0)
     run = (blank | tab) & line << one  # white space behind a line break, and where it ends
     end = (run + (blank | tab)) & ~(blank | tab)
@@ -356,15 +364,15 @@ def chunk_key(data, start, end):
     size = np.uint64(end - start)
     first = second = np.uint64(0)
     if size > SHORT:
-        for place in range(start, end - 7, 8):
-            second = _mixed(second ^ _load(data, place))
+        for position in range(start, end - 7, 8):
+            second = _mixed(second ^ _load(data, position))
         return first, _mixed(second ^ _load(data, end - 8) ^ size) | LONG
     if start + 16 <= len(data):
         return short_key(data, start, size)
-    for place in range(start, min(end, start + _FIRST)):
-        first |= np.uint64(data[place]) << np.uint64(8 * (place - start))
-    for place in range(start + _FIRST, end):
-        second |= np.uint64(data[place]) << np.uint64(8 * (place - start - _FIRST))
+    for position in range(start, min(end, start + _FIRST)):
+        first |= np.uint64(data[position]) << np.uint64(8 * (position - start))
+    for position in range(start + _FIRST, end):
+        second |= np.uint64(data[position]) << np.uint64(8 * (position - start - _FIRST))
     return first, second | size << np.uint64(56)
 
 

@@ -79,17 +79,17 @@ class ChunkTable:
         hold until the next call, and how many there are up to the end of each text.
         """
         at, chunk_ends = np.zeros(3, np.int64), np.empty(len(ends), np.int64)
-        found = self._room_for(len(data))
-        while not _number(data, ends, at, classes(by), by.rule, *self.arrays, found, chunk_ends):
+        result = self._room_for(len(data))
+        while not _number(data, ends, at, classes(by), by.rule, *self.arrays, result, chunk_ends):
             self._grow(len(data))
-        return found[: at[2]], chunk_ends
+        return result[: at[2]], chunk_ends
 
     def number_cut(self, chunks: Packed) -> np.ndarray:
         """The numbers of chunks that are cut already, uint32; they hold until the next call."""
-        at, found = np.zeros(1, np.int64), self._room_for(len(chunks.ends))
-        while not _number_cut(chunks.data, chunks.ends, at, *self.arrays, found):
+        at, result = np.zeros(1, np.int64), self._room_for(len(chunks.ends))
+        while not _number_cut(chunks.data, chunks.ends, at, *self.arrays, result):
             self._grow(len(chunks.data))
-        return found[: len(chunks.ends)]
+        return result[: len(chunks.ends)]
 
     def chunks(self) -> Packed:
         """All chunks, in the order of their numbers."""
@@ -128,47 +128,47 @@ def _first_slot(first, second, slots):
 
 
 @njit(cache=True, nogil=True)
-def _number(data, ends, at, table, rule, slots, keys, copies, text, used, found, chunk_ends):
+def _number(data, ends, at, table, rule, slots, keys, copies, text, used, result, chunk_ends):
     """Number chunks from byte `at[0]`, in text `at[1]`, on, of which `at[2]` have been before; False when
     there is no room for another new one.
 
     Where chunks begin is read off the bits of windows, from `window` on; where these are unclear, from the
     text.
     """
-    place, written = at[0], at[2]
+    position, written = at[0], at[2]
     for number in range(at[1], len(ends)):
         begin, stop = ends[number - 1] if number else 0, ends[number]
-        window, starts, unclear = place - 2 - STEP, np.uint64(0), np.uint64(0)
-        while place < stop:
+        window, starts, unclear = position - 2 - STEP, np.uint64(0), np.uint64(0)
+        while position < stop:
             while not starts and begin <= window + STEP <= stop - _AHEAD:
                 before = np.uint64(4) if unclear else np.uint64(0)  # counts for the chunk that goes on
                 window += STEP
                 starts, unclear = chunk_starts(data, window, rule)
                 starts, unclear = starts & _SAID, unclear & _SAID | before
-                starts, unclear = _from(starts, place + 1 - window), _from(unclear, place - window)
+                starts, unclear = _from(starts, position + 1 - window), _from(unclear, position - window)
             bit = starts & (~starts + np.uint64(1))
             if starts and not unclear & (bit | (bit - np.uint64(1))):
                 end = window + lowest(starts)
                 starts ^= bit
             else:
-                end = chunk_end(data, place, stop, table, rule)
+                end = chunk_end(data, position, stop, table, rule)
                 if starts and end < window + WINDOW - 1:
                     starts, unclear = _from(starts, end + 1 - window), _from(unclear, end - window)
                 else:
                     window, starts, unclear = end - 2 - STEP, np.uint64(0), np.uint64(0)
-            if end - place <= SHORT and place + 16 <= len(data):
-                first, second = short_key(data, place, np.uint64(end - place))
+            if end - position <= SHORT and position + 16 <= len(data):
+                first, second = short_key(data, position, np.uint64(end - position))
             else:
-                first, second = chunk_key(data, place, end)
+                first, second = chunk_key(data, position, end)
             chunk = slots[_first_slot(first, second, slots)]
             if keys[chunk, 0] != first or keys[chunk, 1] != second or second >= LONG:
-                chunk = _find_or_keep(data, place, end, first, second, slots, keys, copies, text, used)
+                chunk = _find_or_keep(data, position, end, first, second, slots, keys, copies, text, used)
                 if not chunk:
-                    at[0], at[1], at[2] = place, number, written
+                    at[0], at[1], at[2] = position, number, written
                     return False
-            found[written] = chunk
+            result[written] = chunk
             written += 1
-            place = end
+            position = end
         chunk_ends[number] = written
     at[2] = written
     return True
@@ -181,13 +181,13 @@ def _from(bits, number):
 
 
 @njit(cache=True, nogil=True)
-def _number_cut(data, ends, at, slots, keys, copies, text, used, found):
+def _number_cut(data, ends, at, slots, keys, copies, text, used, result):
     """The same for chunks that are cut already, from number `at[0]` on."""
     for number in range(at[0], len(ends)):
         start, end = ends[number - 1] if number else 0, ends[number]
         first, second = chunk_key(data, start, end)
-        found[number] = _find_or_keep(data, start, end, first, second, slots, keys, copies, text, used)
-        if not found[number]:
+        result[number] = _find_or_keep(data, start, end, first, second, slots, keys, copies, text, used)
+        if not result[number]:
             at[0] = number
             return False
     return True
@@ -203,8 +203,8 @@ def _find_or_keep(data, start, end, first, second, slots, keys, copies, text, us
         if used[1] + end - start > len(text):
             return 0
         copies[used[0]] = np.uint64(used[1]) << np.uint64(32) | np.uint64(end - start)
-        for place in range(start, end):
-            text[used[1]] = data[place]
+        for position in range(start, end):
+            text[used[1]] = data[position]
             used[1] += 1
     chunk = used[0]
     used[0] += 1
@@ -229,11 +229,11 @@ def find_chunk(data, start, end, first, second, slots, keys, copies, text):
 
 @njit(cache=True, nogil=True)
 def _equal(data, start, end, text, copy):
-    place, size = np.int64(copy >> np.uint64(32)), np.int64(copy & np.uint64(0xFFFFFFFF))
+    position, size = np.int64(copy >> np.uint64(32)), np.int64(copy & np.uint64(0xFFFFFFFF))
     if end - start != size:
         return False
     for step in range(size):  # noqa: SIM110 - compiled: no generator
-        if data[start + step] != text[place + step]:
+        if data[start + step] != text[position + step]:
             return False
     return True
 
@@ -255,11 +255,11 @@ def _unpack(keys, copies, text, size):
     for number in range(len(keys)):
         start = end
         if keys[number, 1] >= LONG:
-            place, end = (
+            position, end = (
                 np.int64(copies[number] >> np.uint64(32)),
                 start + np.int64(copies[number] & np.uint64(0xFFFFFFFF)),
             )
-            data[start:end] = text[place : place + end - start]
+            data[start:end] = text[position : position + end - start]
         else:
             end = start + np.int64(keys[number, 1] >> np.uint64(56))
             unpack_key(keys[number, 0], keys[number, 1], data, start, end)
@@ -270,6 +270,6 @@ def _unpack(keys, copies, text, size):
 @njit(cache=True, nogil=True)
 def unpack_key(first, second, data, start, end):
     """Write the bytes of a short chunk out of its key."""
-    for place in range(start, end):
-        word = first if place < start + 8 else second
-        data[place] = np.uint8(word >> np.uint64(8 * ((place - start) % 8)) & np.uint64(255))
+    for position in range(start, end):
+        word = first if position < start + 8 else second
+        data[position] = np.uint8(word >> np.uint64(8 * ((position - start) % 8)) & np.uint64(255))

@@ -16,8 +16,8 @@ from torch import Tensor
 from crawltalk.core.errors import BadInput
 from crawltalk.core.shards import TokenShards
 
-IGNORED = -100
-"""A target that is not counted."""
+IGNORE_INDEX = -100
+"""A target that is not counted in the loss."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Batch:
     tokens: Tensor
     """[B, T], int64."""
     targets: Tensor
-    """[B, T], int64: what follows each token, or IGNORED."""
+    """[B, T], int64: what follows each token, or IGNORE_INDEX."""
     documents: Tensor | None = None
     """[B, T], int64: the number of each token's document within its row, for attention that stays within it."""
     extras: dict[str, Tensor] = field(default_factory=dict)
@@ -39,9 +39,9 @@ class Batch:
     def __getitem__(self, rows: slice) -> "Batch":
         return self._map(lambda tensor: tensor[rows])
 
-    def share(self, rank: int, world: int) -> "Batch":
-        """The rows of one of `world` ranks, which may be none; rank 0 has the most."""
-        return self._map(lambda tensor: tensor.tensor_split(world)[rank])
+    def share(self, rank: int, world_size: int) -> "Batch":
+        """The rows of one of `world_size` ranks, which may be none; rank 0 has the most."""
+        return self._map(lambda tensor: tensor.tensor_split(world_size)[rank])
 
     def to(self, device: torch.device) -> "Batch":
         """The same on another device."""
@@ -95,10 +95,10 @@ def document_numbers(tokens_BT: Tensor, eot: int) -> Tensor:
 def padded_rows(
     rows: Sequence[tuple[list[int], list[bool]]], batch_tokens: int, seed: int
 ) -> tuple[Batches, int]:
-    """Batches of fine-tuning from (ids, which of them are learned), and their number in one epoch.
+    """Batches of fine-tuning from (ids, loss mask), and their number in one epoch.
 
     Rows of similar length come together, padded on the right; a batch has at most `batch_tokens` positions,
-    padding included. In each epoch every row occurs once; which rows meet and in what order the batches come is
+    padding included. Each epoch has every row once; which rows share a batch, and the order of the batches, are
     drawn anew.
     """
 
@@ -121,11 +121,11 @@ def padded_rows(
         chosen = [rows[row] for row in epoch_batches(epoch)[index]]
         longest = max(len(ids) for ids, _ in chosen)
         tokens = torch.zeros((len(chosen), longest), dtype=torch.int64)
-        targets = torch.full((len(chosen), longest), IGNORED, dtype=torch.int64)
-        for row, (ids, learned) in enumerate(chosen):
+        targets = torch.full((len(chosen), longest), IGNORE_INDEX, dtype=torch.int64)
+        for row, (ids, loss_mask) in enumerate(chosen):
             tokens[row, : len(ids)] = torch.tensor(ids)
             following = torch.tensor(ids[1:])
-            targets[row, : len(ids) - 1] = torch.where(torch.tensor(learned[1:]), following, IGNORED)
+            targets[row, : len(ids) - 1] = torch.where(torch.tensor(loss_mask[1:]), following, IGNORE_INDEX)
         return Batch(tokens[:, :-1], targets[:, :-1])
 
     return batch, per_epoch

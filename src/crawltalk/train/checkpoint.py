@@ -24,7 +24,7 @@ def path_of(folder: str | Path, step: int) -> Path:
     return Path(folder) / f"step-{step:06d}.safetensors"
 
 
-def all_in(folder: str | Path) -> list[tuple[int, Path]]:
+def list_all(folder: str | Path) -> list[tuple[int, Path]]:
     """(steps done, file), oldest first."""
     files = Path(folder).glob("step-*.safetensors")
     return sorted((int(path.stem.removeprefix("step-")), path) for path in files)
@@ -32,12 +32,12 @@ def all_in(folder: str | Path) -> list[tuple[int, Path]]:
 
 def keep_newest(folder: str | Path, count: int) -> None:
     """Remove all but the newest ones."""
-    for _, path in all_in(folder)[:-count]:
+    for _, path in list_all(folder)[:-count]:
         path.unlink()
 
 
 def collect(model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
-    """All state by name, in full tensors. All ranks that share weights must call it."""
+    """All state by name, in full tensors. All ranks of a sharded training must call it."""
     tensors: dict[str, Tensor] = {
         f"model.{name}": full_tensor(weight.detach()) for name, weight in trained_weights(model).items()
     }
@@ -59,21 +59,21 @@ def save(path: str | Path, tensors: dict[str, Tensor], step: int, dtype: str) ->
     temporary.replace(path)
 
 
-def header(path: str | Path) -> tuple[int, str]:
+def read_header(path: str | Path) -> tuple[int, str]:
     """(steps done, dtype of matrix products). Raises MissingInput, or BadInput if that is no checkpoint."""
     path = Path(path)
     if not path.is_file():
         raise MissingInput(f"{path} is not there; checkpoints that were kept are in RUN/rescued")
     try:
         with safe_open(path, "pt") as file:
-            words = file.metadata() or {}
-            return int(words["step"]), words["dtype"]
+            metadata = file.metadata() or {}
+            return int(metadata["step"]), metadata["dtype"]
     except (SafetensorError, KeyError):
         raise BadInput(f"{path} is no checkpoint; give a file that a training left in RUN/rescued") from None
 
 
 def load(path: str | Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-    """Put the state back. Raises BadInput for a file of another model."""
+    """Restore the state. Raises BadInput for a file of another model."""
     with safe_open(path, "pt") as file:
         names = list(file.keys())
         weights = trained_weights(model)

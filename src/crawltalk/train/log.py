@@ -1,4 +1,4 @@
-"""What a training writes down of itself: log.jsonl, and event files for TensorBoard."""
+"""The log of a training: log.jsonl, and event files for TensorBoard."""
 
 import json
 import math
@@ -34,11 +34,11 @@ class TrainingLog:
             self.events.add(row)
 
     def flush(self) -> None:
-        """Write all rows."""
+        """Write all rows, atomically."""
         write_atomically(self.path, "".join(json.dumps(row) + "\n" for row in self.rows).encode())
 
     def last_loss(self) -> float:
-        """The mean loss over the last tenth of the steps: one batch says little."""
+        """The mean loss over the last tenth of the steps, since that of one batch is noisy."""
         tail = self.losses[-max(1, len(self.losses) // 10) :]
         return round(sum(tail) / len(tail), 4)
 

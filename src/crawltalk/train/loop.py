@@ -31,14 +31,14 @@ from crawltalk.train.objectives import Objective
 from crawltalk.train.optimizers import learning_rate_factor, make_optimizers, trained_weights
 from crawltalk.train.precision import compute_dtype
 from crawltalk.train.ranks import ALONE, Ranks
-from crawltalk.train.sharding import full_tensor, gather, sharded
+from crawltalk.train.sharding import full_tensor, gather_weights, shard_model
 
-COMPILED_STEPS = 1000
-"""Steps on a GPU from which on `torch.compile` earns back its minute or so."""
-RISEN = 5
-"""Losses that must have risen before a training is given up."""
-MICRO_TOKENS = {"cpu": 4096, "cuda": 65536}
-"""Positions in one forward and backward pass: on a CPU what stays near its caches, see EXPERIMENTS.md."""
+MIN_COMPILED_STEPS = 1000
+"""Steps on a GPU from which on `torch.compile` makes up for its minute or so of compilation."""
+PATIENCE = 5
+"""High losses in a row after which a training is given up."""
+MICRO_BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
+"""Positions in one forward and backward pass: on a CPU as many as its caches hold, see EXPERIMENTS.md."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +54,11 @@ class TrainingOptions:
     save_every: int
     """Steps between two checkpoints; there is one after the last step, too."""
     save_keep: int = 2
-    """So many checkpoints are kept, the newest ones."""
+    """The number of checkpoints that are kept, the newest ones."""
     resume_from: str = ""
-    """A checkpoint that a new training begins with; an interrupted one goes on from its own."""
+    """A checkpoint that a new training begins with; an interrupted one continues from its own."""
     evaluate_every: int = 0
-    """Steps between two calls of `evaluate`, which also has one after the last step; 0: none."""
+    """Steps between two calls of `evaluate`; there is one after the last step, too. 0: none."""
     save_model_every: int = 0
     """Steps between two calls of `save_model`; 0: none."""
 
@@ -76,22 +76,22 @@ def fit(
     """Train `model` in place. Each step takes the batch of all `ranks` together.
 
     `evaluate` and `save_model` get (steps done, model), on rank 0; what `evaluate` returns goes into the log.
-    Raises UserError if the loss is no number any more, or rises and stays.
+    Raises UserError if the loss is no longer finite, or rises and stays high.
     """
     machine, optim, steps, out = options.machine, options.optim, options.steps, Path(options.out)
     device = ranks.device(machine.device)
     if device.type == "cpu":
-        torch.set_num_threads(max(1, (machine.workers or torch.get_num_threads()) // ranks.neighbours))
+        torch.set_num_threads(max(1, (machine.workers or torch.get_num_threads()) // ranks.local_world_size))
         keep_freed_memory()
     if not trained_weights(model):
         raise BadInput("all weights are frozen, so there is nothing to train; set requires_grad for some")
     out.mkdir(parents=True, exist_ok=True)
     state = out / STATE
-    saved = [path for _, path in checkpoint.all_in(state)]
+    saved = [path for _, path in checkpoint.list_all(state)]
     resumed = saved[-1] if saved else Path(options.resume_from) if options.resume_from else None
     if resumed is not None:
-        first, name = checkpoint.header(resumed)
-        dtype = getattr(torch, name)  # not what a new probe finds: the run must go on as it began
+        first, name = checkpoint.read_header(resumed)
+        dtype = getattr(torch, name)  # not a new probe's: the run must continue as it began
         if not saved and first >= steps:
             raise BadInput(
                 f"{resumed} has done {first} steps, and this training has {steps}; "
@@ -102,30 +102,30 @@ def fit(
         first, dtype = 0, getattr(torch, ranks.broadcast(name))
     dtype_name = str(dtype).removeprefix("torch.")
     model.activation_checkpointing = machine.activation_checkpointing
-    shard = machine.shard and ranks.world > 1
-    master = sharded(model, ranks, device, dtype) if shard else model.to(device)
+    shard = machine.shard and ranks.world_size > 1
+    master = shard_model(model, ranks, device, dtype) if shard else model.to(device)
     optimizers = make_optimizers(master, optim, dtype)
-    peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+    peak_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     if resumed is not None:
         checkpoint.load(resumed, master, optimizers)
     events = None
     if machine.tensorboard and ranks.rank == 0:
         events = TensorBoardEvents(machine.tensorboard, out.name, first)
     log = TrainingLog(out / "log.jsonl", first, events)
-    long = device.type == "cuda" and steps - first >= COMPILED_STEPS
+    long = device.type == "cuda" and steps - first >= MIN_COMPILED_STEPS
     compiled = long if machine.compile is None else machine.compile
-    same = shard or (dtype == torch.float32 and not compiled)
-    compute_model = master if same else copy.deepcopy(model).to(dtype)
+    one_model = shard or (dtype == torch.float32 and not compiled)
+    compute_model = master if one_model else copy.deepcopy(model).to(dtype)
     if compiled:  # a copy's: evaluations feed the model many shapes
         compute_model.states = torch.compile(compute_model.states, dynamic=False)
     trained, began = 0, time.monotonic()
     for step in range(first, steps):
         factor = learning_rate_factor(step, steps, optim)
-        for optimizer, rates in zip(optimizers, peaks, strict=True):
+        for optimizer, rates in zip(optimizers, peak_rates, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
         batch = batches(step)
-        loss, norm, figures = gradients(master, compute_model, objective, batch, optim.clip, ranks)
+        loss, norm, figures = compute_gradients(master, compute_model, objective, batch, optim.clip, ranks)
         if not math.isfinite(loss) or not math.isfinite(norm):
             _rescue(out, step, ranks)
             raise UserError(f"the loss of step {step} is {loss} (gradient {norm}); {_advice(optim)}")
@@ -136,16 +136,16 @@ def fit(
         row = {"step": step, "loss": loss, "norm": norm, "lr_factor": factor, "tokens_per_second": speed}
         log.add(row | figures | row)  # a figure never replaces what is in every row
         if optim.spike and diverged(log.losses, optim.spike):
-            _rescue(out, step - RISEN + 1, ranks)
-            why = f"the loss has risen to {loss:.2f} by step {step} and stayed there"
-            raise UserError(f"{why}; {_advice(optim)}, or allow it with optim.spike 0")
+            _rescue(out, step - PATIENCE + 1, ranks)
+            problem = f"the loss has risen to {loss:.2f} by step {step} and stayed there"
+            raise UserError(f"{problem}; {_advice(optim)}, or allow it with optim.spike 0")
         options.progress.update(step + 1, steps, "steps", loss=round(loss, 4), tokens_per_second=speed)
         done = step + 1
         last = done == steps
         evaluates = options.evaluate_every > 0 and (last or _due(done, options.evaluate_every))
         saves = _due(done, options.save_model_every)
         if shard and (evaluates or saves or last):
-            gather(master, model)
+            gather_weights(master, model)
         if ranks.rank == 0:
             if evaluate is not None and evaluates:
                 log.add({"step": step, **evaluate(done, model)})
@@ -163,7 +163,7 @@ def fit(
     return {"steps": steps, "loss": log.last_loss(), "tokens_per_second": speed, "dtype": dtype_name}
 
 
-def gradients(
+def compute_gradients(
     model: Transformer,
     compute_model: Transformer,
     objective: Objective,
@@ -184,11 +184,11 @@ def gradients(
     for weight in weights:
         weight.grad = None
     device = weights[0].device
-    own = batch.share(ranks.rank, ranks.world).to(device)
-    rows = max(1, MICRO_TOKENS[device.type] // batch.tokens.shape[1])
+    own = batch.share(ranks.rank, ranks.world_size).to(device)
+    rows = max(1, MICRO_BATCH_TOKENS[device.type] // batch.tokens.shape[1])
     total, counted, sums = 0.0, 0, dict[str, float]()
     # As many micro-batches as rank 0 has, which has the most rows: ranks that shard gather their layers together.
-    for start in range(0, len(batch.share(0, ranks.world)), rows):
+    for start in range(0, len(batch.share(0, ranks.world_size)), rows):
         part = own[start : start + rows]
         idle = len(part) == 0
         summed, count, figures = compute_model.compute(objective, batch[:1].to(device) if idle else part)
@@ -224,8 +224,8 @@ def gradients(
 
 
 def diverged(losses: list[float], limit: float) -> bool:
-    """Whether the last `RISEN` losses are each more than `limit` above the mean of the twenty before them."""
-    before, last = losses[-20 - RISEN : -RISEN], losses[-RISEN:]
+    """Whether the last `PATIENCE` losses are each more than `limit` above the mean of the twenty before them."""
+    before, last = losses[-20 - PATIENCE : -PATIENCE], losses[-PATIENCE:]
     return len(before) == 20 and min(last) > sum(before) / 20 + limit
 
 
@@ -240,7 +240,7 @@ def _advice(optim: Optim) -> str:
 
 def _rescue(out: Path, step: int, ranks: Ranks) -> None:
     """Put the newest checkpoint from before `step` aside, where the run keeps it when the recipe changes."""
-    good = [path for done, path in checkpoint.all_in(out / STATE) if done <= step]
+    good = [path for done, path in checkpoint.list_all(out / STATE) if done <= step]
     if good and ranks.rank == 0:
         (out / RESCUED).mkdir(exist_ok=True)
         good[-1].replace(out / RESCUED / good[-1].name)

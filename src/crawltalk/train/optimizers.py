@@ -54,8 +54,8 @@ class Muon(torch.optim.Optimizer):
     """Momentum, orthogonalised (Jordan et al. 2024). Matrices of one shape are iterated together, in `dtype`.
 
     The update of an m x n matrix is scaled by sqrt(max(1, m / n)), so that one learning rate serves all
-    shapes. bfloat16 is precise enough for the iteration, and a hundred times slower on a processor that has no
-    products of it.
+    shapes. bfloat16 is precise enough for the iteration, but a hundred times slower on a processor without
+    bfloat16 instructions.
     """
 
     def __init__(

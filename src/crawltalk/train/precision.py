@@ -1,4 +1,4 @@
-"""The type that matrix products are computed in: a probe finds the faster one, and what the machine reaches."""
+"""The dtype of matrix products: a probe chooses the faster one, and measures the machine's peak."""
 
 import time
 
@@ -11,7 +11,7 @@ CPU = torch.device("cpu")
 
 
 def compute_dtype(machine: Machine) -> torch.dtype:
-    """The recipe's type, or the faster of fp32 and bf16, by a probe of some milliseconds."""
+    """The recipe's dtype, or the faster of fp32 and bf16, by a probe of some milliseconds."""
     if machine.dtype is not None:
         if machine.dtype not in ("float32", "bfloat16"):
             raise UserError(f"machine.dtype is float32 or bfloat16, not {machine.dtype!r}")

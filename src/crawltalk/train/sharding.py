@@ -1,8 +1,8 @@
 """Fully sharded training (FSDP2 in torch; Zhao et al. 2023): each rank keeps its part of weights, gradients
 and optimizer state.
 
-The layers are gathered when they compute, one at a time. Everything else sees DTensors; `full_tensor` and
-`shard_like` are the two ways between them and plain tensors.
+Layers are gathered one at a time, when they compute. All other code sees DTensors; `full_tensor` and
+`shard_like` convert between them and plain tensors.
 """
 
 import copy
@@ -17,23 +17,23 @@ from crawltalk.model.transformer import Transformer
 from crawltalk.train.ranks import Ranks
 
 
-def sharded(model: Transformer, ranks: Ranks, device: torch.device, dtype: torch.dtype) -> Transformer:
-    """A copy of the model whose weights are shared among the ranks; it computes in `dtype`, gradients are
+def shard_model(model: Transformer, ranks: Ranks, device: torch.device, dtype: torch.dtype) -> Transformer:
+    """A copy of the model whose weights are sharded over the ranks; it computes in `dtype`, gradients are
     summed in fp32.
     """
     copied = copy.deepcopy(model)
     copied.rope_cos, copied.rope_sin = copied.rope_cos.to(device, dtype), copied.rope_sin.to(device, dtype)
-    mesh = init_device_mesh(device.type, (ranks.world,))
+    mesh = init_device_mesh(device.type, (ranks.world_size,))
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
     for module in (*copied.blocks, copied):
         unit = fully_shard(module, mesh=mesh, mp_policy=policy)
-        unit.set_gradient_divide_factor(1.0)  # sums, as everywhere
+        unit.set_gradient_divide_factor(1.0)  # gradients are summed, as in the loop
         unit.set_force_sum_reduction_for_comms(True)  # gloo knows no other
     register_fsdp_forward_method(copied, "compute")  # whatever the objective does within it
     return copied
 
 
-def gather(source: Transformer, target: Transformer) -> None:
+def gather_weights(source: Transformer, target: Transformer) -> None:
     """Copy the trained weights of a sharded model into a whole one. All ranks must call it."""
     with torch.no_grad():
         for weight, part in zip(target.parameters(), source.parameters(), strict=True):
@@ -42,12 +42,12 @@ def gather(source: Transformer, target: Transformer) -> None:
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
-    """All of a tensor that the ranks share; others as they are. All ranks must call it."""
+    """The whole of a sharded tensor; any other tensor as it is. All ranks must call it."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def shard_like(tensor: Tensor, other: Tensor) -> Tensor:
-    """This rank's part of a tensor that is the same on all, shared as `other` is."""
+    """This rank's shard of a tensor that is equal on all ranks, sharded as `other` is."""
     if not isinstance(other, DTensor):
         return tensor
     return distribute_tensor(tensor.to(other.device), other.device_mesh, other.placements, src_data_rank=None)

@@ -1,4 +1,4 @@
-"""Benchmarks: one JSON line per comparison, ratio > 1 meaning that we are better. Never a timed test."""
+"""Benchmarks: one row per comparison. A ratio above 1 means that we are better."""
 
 import json as jsonlib
 from collections.abc import Iterator
@@ -33,16 +33,20 @@ def bench(
 
     Parameters
     ----------
+    name
+        What to measure: journey, data, tokenizer, pretrain or engine.
     preset
-        Of the journey.
+        Preset of the journey.
     pages
         HTML or WARC files to measure the data stage's parts on.
     text
         A folder of .txt files, or a .tar.gz of such, to train tokenizers and models on and to encode.
     vocabulary
         A .tiktoken file or tokenizer.json to encode with.
+    runs
+        Each figure is the median of so many runs.
     seconds
-        That the baseline of pretraining trains for.
+        CPU seconds that the baseline of pretraining trains for.
     llama_cpp
         The folder of llama.cpp's programs, to decode with.
     """
@@ -59,11 +63,11 @@ def bench(
         for row in rows:
             print(jsonlib.dumps(row), flush=True)
     else:
-        print_table(_SHOWN, [["" if row[key] is None else row[key] for key in _SHOWN] for row in rows])
+        print_table(_COLUMNS, [["" if row[key] is None else row[key] for key in _COLUMNS] for row in rows])
 
 
 BENCHES = ("journey", "data", "tokenizer", "pretrain", "engine")
-_SHOWN = ("name", "unit", "ours", "peer", "ratio", "min", "max", "runs")
+_COLUMNS = ("name", "unit", "ours", "peer", "ratio", "min", "max", "runs")
 
 
 def _pretrain(text: Path, runs: int, seconds: float) -> Iterator[dict[str, Any]]:

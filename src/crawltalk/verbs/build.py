@@ -22,7 +22,8 @@ Target = Annotated[str, Parameter(help="A preset (crawltalk presets) or the fold
 Overlay = Annotated[Path, Parameter(help="TOML files laid over the preset, left to right.")]
 Out = Annotated[Path | None, Parameter(help="The run's folder; runs/PRESET if absent.")]
 Borrow = Annotated[
-    Path | None, Parameter(name="--from", help="A run to use finished stages of, where they are the same.")
+    Path | None,
+    Parameter(name="--from", help="Another run, whose finished stages are reused where they are the same."),
 ]
 Set = Annotated[
     tuple[str, ...],
@@ -54,8 +55,8 @@ def crawl(
     any_site: Annotated[bool, Parameter(negative=())] = False,
     set: Set = (),
 ) -> None:
-    """Render the embedded crawl with known ground truth, take stock of your own files (--crawl.source), or
-    fetch a web site.
+    """Write the embedded crawl, whose ground truth is known; list your own files (--crawl.source); or fetch a web
+    site.
 
     Parameters
     ----------
@@ -66,7 +67,7 @@ def crawl(
     depth
         Of a web crawl: links away from the start.
     pages
-        Of a web crawl: at most so many are stored.
+        Of a web crawl: the most pages that are stored.
     delay
         Of a web crawl: seconds between two requests to one host; more if its robots.txt asks for it.
     any_site
@@ -85,7 +86,7 @@ def crawl(
         settings,
         lambda stored, url: console.print(f"{stored:,} {url}", markup=False),
     )
-    print_table(("what became of it", "URLs"), [(state, f"{count:,}") for state, count in counts.items()])
+    print_table(("outcome", "URLs"), [(state, f"{count:,}") for state, count in counts.items()])
     console.print(
         f"crawl: {folder}\nnext: crawltalk run small --crawl.source '{folder}/*.warc.gz'",
         soft_wrap=True,
@@ -103,7 +104,7 @@ def data(
 ) -> None:
     """Turn raw pages into clean documents: FineWeb's steps, with the reason for every dropped page.
 
-    `crawltalk data diff RUN RUN` compares two runs document by document; it shows at most `rows` fates.
+    `crawltalk data diff RUN RUN` compares two runs document by document; it prints at most `rows` lines.
     """
     if target == "diff":
         if len(overlays) != 2:
@@ -169,16 +170,16 @@ def build_stages(
 ) -> RunFolder | None:
     """Build the named stages (None: all) of a preset or run where they are not fresh.
 
-    Returns the run; None in a process of torchrun other than rank 0, which only takes part in trainings.
+    Returns the run; None on torchrun's ranks other than 0, which only take part in trainings.
     """
-    orders = None
+    jobs = None
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # one of several processes of torchrun
-        from crawltalk.train.ranks import Orders, Ranks
+        from crawltalk.train.ranks import JobBroadcast, Ranks
 
-        orders = Orders()
+        jobs = JobBroadcast()
         if Ranks.from_environment().rank > 0:
-            for order in orders.follow():
-                build_on_rank(order)
+            for job in jobs.receive():
+                build_on_rank(job)
             return None
     existing = (Path(target) / "recipe.toml").exists()
     if not existing and "/" in target and not target.endswith(".toml"):
@@ -200,14 +201,14 @@ def build_stages(
     if lender is not None:
         borrowed = run.borrow(RunFolder(lender), journey, recipe)
         console.print(f"borrowed from {lender}: {', '.join(borrowed) or 'nothing; no stage is the same'}")
-    share = orders.give if orders else None
+    broadcast = jobs.send if jobs else None
     if quiet:
-        build(run, journey, names, recipe, lambda event: None, share)
+        build(run, journey, names, recipe, lambda event: None, broadcast)
     else:
         with StageBoard({stage.name: stage.about for stage in journey}) as board:
-            build(run, journey, names, recipe, board, share)
-    if orders:
-        orders.give(None)
+            build(run, journey, names, recipe, board, broadcast)
+    if jobs:
+        jobs.send(None)
     return run
 
 
@@ -223,6 +224,10 @@ def _flags(settings: Sequence[str]) -> dict[str, str]:
     return flags
 
 
+VERBS = ("crawl", "data", "tokenizer", "sweep", "pretrain", "sft", "evals", "report")
+"""Stages that have a verb of their own; `run` builds the others, too."""
+
+
 def _print_end(run: RunFolder, last: str) -> None:
     if last == "report":
         console.print(f"report: {run.folder('report') / 'report.html'}", soft_wrap=True)
@@ -231,5 +236,5 @@ def _print_end(run: RunFolder, last: str) -> None:
     recipe = run.recipe()
     names = [stage.name for stage in stages(recipe)]
     following = names[names.index(last) + 1]
-    verb = "run" if following in recipe.stages else following  # only built-in stages have a verb
+    verb = following if following in VERBS else "run"
     console.print(f"{last}: {run.folder(last)}\nnext: crawltalk {verb} {run.path}", soft_wrap=True)

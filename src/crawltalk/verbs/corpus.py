@@ -1,4 +1,4 @@
-"""Verbs that look at the data stage: its funnel, one page's way through it, two runs side by side, the price
+"""Verbs that look at the data stage: its funnel, one page's path through it, two runs side by side, the price
 of a bigger crawl.
 """
 
@@ -18,7 +18,8 @@ from crawltalk.run.folder import RunFolder
 
 Json = Annotated[bool, Parameter(negative=(), help="Print one JSON object instead.")]
 _BAR = 40
-_SORTS = {"cluster"}
+_SORTING_STEPS = {"cluster"}
+"""Steps whose time grows as n log n."""
 
 
 def funnel(path: Path = Path("runs/small"), *, rows: int = 15, json: Json = False) -> None:
@@ -59,11 +60,11 @@ def funnel(path: Path = Path("runs/small"), *, rows: int = 15, json: Json = Fals
         console.print(f"{name}: {shown or 'none'}", markup=False)
     for warning in record["poison"]["warnings"][:rows]:
         console.print(f"warning: {warning}", markup=False)
-    console.print(f"one page's way: crawltalk show {path}/data --page URL", markup=False)
+    console.print(f"one page's path through the steps: crawltalk show {path}/data --page URL", markup=False)
 
 
 def show_page(folder: Path, page: str) -> None:
-    """The way of one page through the steps: `page` is its URL or id; every filter's decision on its text."""
+    """The path of one page through the steps: `page` is its URL or id; every filter's decision on its text."""
     from crawltalk.data.pipeline import load_filters
     from crawltalk.data.record.funnel import STEPS
 
@@ -98,7 +99,9 @@ def show_page(folder: Path, page: str) -> None:
                 document, result = result, None
             table.append((f"  {name}", f"would drop it: {result}" if result else "passes"))
     print_table(("step", "decision"), table)
-    console.print(row["text"] or "(no text: it did not come to that)", markup=False, soft_wrap=True)
+    console.print(
+        row["text"] or "(no text: the page was dropped before extraction)", markup=False, soft_wrap=True
+    )
 
 
 def _find(folder: Path, page: str) -> tuple[dict[str, Any], str | None]:
@@ -151,7 +154,7 @@ def diff_data(left: Path, right: Path, *, rows: int = 10, json: bool = False) ->
 def _fates(run: Path) -> dict[str, tuple[str, str, bytes]]:
     """Id -> what became of the page, its URL, a hash of its text."""
     folder = RunFolder(run).finished("data")
-    found = {
+    fates = {
         document.id: (
             "document",
             document.url,
@@ -161,12 +164,12 @@ def _fates(run: Path) -> dict[str, tuple[str, str, bytes]]:
     }
     for path in sorted(folder.glob("removed-*.parquet")):
         for row in read_table(path, ["id", "url", "step", "reason"]):
-            found.setdefault(row["id"], (f"{row['step']}: {row['reason']}", row["url"], b""))
-    return found
+            fates.setdefault(row["id"], (f"{row['step']}: {row['reason']}", row["url"], b""))
+    return fates
 
 
 def classifier(labels: Path, *, out: Path = Path("classifier.safetensors")) -> None:
-    """Train a quality classifier on your labels, say how good it is on a tenth of them, and save it for
+    """Train a quality classifier on your labels, measure it on a held-out tenth of them, and save it for
     --data.classifier.
 
     Parameters
@@ -177,12 +180,12 @@ def classifier(labels: Path, *, out: Path = Path("classifier.safetensors")) -> N
     from crawltalk.data.filters.classifier import evaluate, read_labels, train
 
     rows = read_labels(labels)
-    found = evaluate(rows)
+    result = evaluate(rows)
     train(rows).save(out)
     console.print(
-        f"{out}: trained on {len(rows):,} texts. On {found.texts:,} of them, left out: accuracy "
-        f"{found.accuracy:.3f}, area under the"
-        f" curve {found.auc:.3f}.\nnext: crawltalk data RUN --data.classifier {out}",
+        f"{out}: trained on {len(rows):,} texts. On {result.texts:,} of them, held out: accuracy "
+        f"{result.accuracy:.3f}, area under the"
+        f" curve {result.auc:.3f}.\nnext: crawltalk data RUN --data.classifier {out}",
         markup=False,
         soft_wrap=True,
     )
@@ -204,7 +207,7 @@ def price_crawl(path: Path, pages: float, cores: int, dollars: float, *, json: b
         | {"core_hours": [_seconds(step, row[1], measured, scale) / 3600 for scale in scales]}
         for step, row in costs.items()
     ]
-    hours = [sum(step["core_hours"][place] for step in steps) for place in range(len(scales))]
+    hours = [sum(step["core_hours"][index] for step in steps) for index in range(len(scales))]
     sizes = _sizes(path, record)
     totals = [
         {
@@ -236,9 +239,9 @@ def price_crawl(path: Path, pages: float, cores: int, dollars: float, *, json: b
     table += [(name.replace("_", " "), *(size(row[name]) for row in totals)) for name in sizes]
     print_table(("all", *heads), table)
     console.print(
-        f"measured on {measured:,} pages of {size(record['steps'][0]['bytes'] / max(1, measured))} "
-        "each. Every step grows with the"
-        " pages, sorting signatures a little faster (n log n). Transfer and storage are not priced.",
+        f"measured on {measured:,} pages of {size(record['steps'][0]['bytes'] / max(1, measured))} each. "
+        "Every step grows with the pages, sorting signatures a little faster (n log n). "
+        "Transfer and storage are not priced.",
         markup=False,
     )
 
@@ -246,7 +249,9 @@ def price_crawl(path: Path, pages: float, cores: int, dollars: float, *, json: b
 def _seconds(step: str, seconds: float, measured: int, pages: int) -> float:
     growth = pages / measured
     return (
-        seconds * growth * (math.log2(max(2, pages)) / math.log2(max(2, measured)) if step in _SORTS else 1)
+        seconds
+        * growth
+        * (math.log2(max(2, pages)) / math.log2(max(2, measured)) if step in _SORTING_STEPS else 1)
     )
 
 

@@ -34,15 +34,15 @@ def doctor() -> None:
     missing.
     """
     results = checks()
-    for good, name, text in results:
-        console.print(f"{'[green]ok[/]' if good else '[red]no[/]'}  {name}: {escape(text)}", soft_wrap=True)
-    missing = [name for good, name, _ in results if not good]
+    for passed, name, text in results:
+        console.print(f"{'[green]ok[/]' if passed else '[red]no[/]'}  {name}: {escape(text)}", soft_wrap=True)
+    missing = [name for passed, name, _ in results if not passed]
     if missing:
-        raise MissingInput(f"{', '.join(missing)}: see above for the way out")
+        raise MissingInput(f"{', '.join(missing)}: see above for what to do")
 
 
 def checks() -> list[tuple[bool, str, str]]:
-    """(good, name, what there is or the way out) for each need."""
+    """(passed, name, what was found or what to do) for each check."""
     machine = derive_machine(Machine())
     free = shutil.disk_usage(Path.cwd()).free
     results = [
@@ -67,11 +67,11 @@ def checks() -> list[tuple[bool, str, str]]:
             results.append((True, package, f"{distribution(package).version}: {why.split(';')[0]}"))
         except PackageNotFoundError:
             results.append((False, package, f"not installed: {why}"))
-    results.append((True, "decoding", _decoding()))
+    results.append((True, "decoding", _decoder()))
     return results
 
 
-def _decoding() -> str:
+def _decoder() -> str:
     from crawltalk.engine.backends.cpu import Unavailable, library  # it loads torch
 
     try:

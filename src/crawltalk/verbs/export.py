@@ -1,4 +1,4 @@
-"""The verb that takes models elsewhere."""
+"""The verb that writes models for other programs."""
 
 import shutil
 from pathlib import Path
@@ -31,13 +31,13 @@ def export(
     to
         gguf: weights and tokenizer in one file; hf: a folder in Hugging Face's layout, fp32.
     out
-        The file or folder to write; it must not be there yet.
+        The file or folder to write; it must not exist yet.
     dtype
-        Of a GGUF file's matrices.
+        Type of a GGUF file's matrices.
     """
     folder = model_folder(model)
     if out.exists():
-        raise BadInput(f"{out} is there already; remove it, or choose another --out")
+        raise BadInput(f"{out} already exists; remove it, or choose another --out")
     out.parent.mkdir(parents=True, exist_ok=True)
     if to == "gguf":
         from crawltalk.model.gguf_export import export_gguf

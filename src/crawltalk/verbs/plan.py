@@ -31,17 +31,17 @@ def plan(
         A preset or a recipe.toml: its model. A run with a finished data stage: its crawl, from the cost per page
         measured there.
     pages
-        Of the crawl: a monthly snapshot of Common Crawl has about 2.7 billion.
+        Pages of the crawl: a monthly snapshot of Common Crawl has about 2.7 billion.
     cores
-        That would work on the crawl at once.
+        Cores that work on the crawl at once.
     hardware
         The GPU: a100, h100 or h200.
     gpus
-        That would train at once.
+        GPUs that train at once.
     utilization
         Share of the GPU's peak that training reaches; llm.c reached about a half.
     dollars
-        For an hour of one GPU (that of llm.c's node, if absent) or of one core (0.04).
+        Price of an hour of one GPU (if absent, that of llm.c's node) or of one core (0.04).
     """
     if Path(source).is_dir():
         price_crawl(Path(source), pages, cores, 0.04 if dollars is None else dollars, json=json)
@@ -77,7 +77,7 @@ def plan(
 def price_model(
     source: str, hardware: cost.Hardware, gpus: int, utilization: float, dollars: float | None
 ) -> dict[str, Any]:
-    """The sums, by name."""
+    """Size, FLOP, memory, time and price of the training, by name."""
     recipe = load_recipe(source)
     model, vocabulary, tokens = (
         recipe.pretrain.model,

@@ -93,7 +93,7 @@ def serve(
         for folder in set(folders.values())
     }
     models = {name: services[folder] for name, folder in folders.items()}
-    renderers = {name: service.engine.chat for name, service in models.items()}
+    renderers = {name: service.engine.renderer for name, service in models.items()}
     hosts = _LOCAL if host in _LOCAL else None
     settings = Settings(
         keys=keys, rate=rate, timeout=timeout, max_body=max_body, hosts=hosts, log_prompts=log_prompts

@@ -22,7 +22,7 @@ def show(path: Path, *, rows: int = 3, find: str | None = None, page: str | None
         Of a data folder: one page by its URL or id, and every filter's decision on it.
     """
     if not path.exists():
-        raise MissingInput(f"{path} is not there; what a run holds: crawltalk show runs/small")
+        raise MissingInput(f"{path} is not there; list the files of a run with: crawltalk show runs/small")
     if page is not None:
         show_page(path, page)
     elif path.is_dir():

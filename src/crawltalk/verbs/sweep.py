@@ -1,4 +1,4 @@
-"""The verb that asks how far a larger model would get, of small ones that are trained on the same tokens."""
+"""The verb that predicts a larger model's loss from small models that are trained on the same tokens."""
 
 import json as jsonlib
 from pathlib import Path
@@ -25,9 +25,11 @@ def sweep(
 
     Parameters
     ----------
+    path
+        The folder of a run.
     depths
-        Of the models; those of the recipe, or 1 up to one less than the run's own, if absent. All have as many tokens a
-        parameter as the run's own.
+        Depths of the small models. If absent: those of the recipe, else from 1 to one less than the run's own. All have
+        as many tokens per parameter as the run's own model.
     """
     recipe = RunFolder(path).recipe()
     chosen = depths or recipe.sweep.depths or range(1, max(2, recipe.pretrain.model.depth))

@@ -1,4 +1,4 @@
-"""Verbs that let a model talk."""
+"""The verbs generate and chat."""
 
 import json as jsonlib
 import sys
@@ -25,7 +25,7 @@ Model = Annotated[
 ]
 Precision = Annotated[
     Literal["float32", "bfloat16", "int8"],
-    Parameter(help="Of the weights; int8 is refused where it makes the model's perplexity 0.5 % higher."),
+    Parameter(help="Type of the weights; int8 is refused if it makes the model's perplexity 0.5 % higher."),
 ]
 Text = Annotated[str, Parameter(allow_leading_hyphen=True)]
 Json = Annotated[bool, Parameter(negative=(), help="Print one JSON object for each answer instead.")]
@@ -47,12 +47,14 @@ class SamplingOptions:
     repetition_penalty: float = 1.0
     """Above 1: tokens that occurred are less likely to occur again."""
     max_tokens: int | None = None
+    """The most tokens of an answer."""
     stop: Annotated[tuple[str, ...], Parameter(negative=())] = ()
     """Text that ends an answer; may be given more than once."""
     seed: int = 0
+    """The same seed gives the same answer."""
 
     def sampling(self, temperature: float, max_tokens: int) -> "Sampling":
-        """As given, with these values for what was not."""
+        """The sampling settings, with these defaults where none were given."""
         from crawltalk.engine import Sampling
 
         return Sampling(
@@ -79,8 +81,12 @@ def generate(
 
     Parameters
     ----------
+    prompt
+        The text to continue; `-` reads it from standard input.
+    samples
+        How many continuations.
     assistant
-        Put the text into a transcript of a helpful assistant, whose turn comes next, and show that turn.
+        Put the text into a transcript as a question to a helpful assistant, and show the assistant's turn.
     """
     from crawltalk.chat.prompts import as_assistant, first_line
 
@@ -89,7 +95,7 @@ def generate(
     sampling = options.sampling(0.8, 64)
     prompt = sys.stdin.read() if prompt == "-" else prompt
     engine = _load(model_folder(model, prefer=("base",)), precision)
-    ids = engine.recent(
+    ids = engine.truncate(
         [engine.tokenizer.eot, *engine.tokenizer.encode(as_assistant([], prompt) if assistant else prompt)]
     )
     texts = [""] * samples
@@ -120,7 +126,7 @@ def chat(
     """Talk with the assistant: one answer to a message (-: the text on standard input), else a
     conversation (/clear, /quit).
 
-    Where nobody types, each line of standard input gets an answer.
+    If standard input is not a terminal, each of its lines gets an answer.
     """
     sampling = options.sampling(0.0, 128)
     engine = _load(model_folder(model), precision)
@@ -171,7 +177,7 @@ def _converse(engine: "Engine", start: list[Message], sampling: "Sampling") -> N
 
 def _answer(engine: "Engine", messages: list[Message], sampling: "Sampling") -> str:
     """Stream one reply to the terminal."""
-    dropped = engine.prompt(messages)[1]
+    dropped = engine.chat_prompt(messages)[1]
     if dropped:
         console.print(
             f"[dim]the oldest {dropped} messages no longer fit into the context of {engine.context} tokens"

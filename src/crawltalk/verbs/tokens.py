@@ -1,4 +1,4 @@
-"""The verb that shows how a text is cut."""
+"""The verb that shows how a text is tokenized."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ def tokens(
     Parameters
     ----------
     compare
-        Other vocabularies to cut it with: .tiktoken files, tokenizer.json files or folders.
+        Other vocabularies to tokenize it with: .tiktoken files, tokenizer.json files or folders.
     steps
         Show how the first word is built from bytes, merge by merge.
     """

@@ -1,4 +1,4 @@
-"""The verb that leads from a text back to the training data."""
+"""The verb that finds passages of a text in the training data."""
 
 import sys
 from itertools import groupby
@@ -63,7 +63,7 @@ def open_index(model: str | Path) -> "TraceIndex":
     run = RunFolder(model)
     if not run.exists() and RunFolder(Path("runs") / model).exists():
         run = RunFolder(Path("runs") / model)
-    run.recipe()  # says so if this is no run
+    run.recipe()  # raises MissingInput if this is no run
     folders = [run.finished(stage, "tokenizer") for stage in ("index", "tokens", "tokenizer")]
     return TraceIndex(folders[0], folders[1], Tokenizer.load(folders[2]))
 

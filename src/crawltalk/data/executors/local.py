@@ -52,7 +52,7 @@ class Engine:
         return map(function, items)
 
     def refine_all(self, tasks: Sequence[Task], report: Callable[[Task, int], Any]) -> None:
-        """Refine all files, the largest first; `report` hears how many pages of a file are done, and -1 when
+        """Refine all files, the largest first; `report` gets how many pages of a file are done, and -1 when
         all are.
 
         No file is handed out before a process is free for it, so nothing piles up. Raises the UserError of a
@@ -81,9 +81,8 @@ def _check_patience(task: Task, ended: str) -> None:
     task.fruitless = 0 if task.page_at_work() else task.fruitless + 1
     if task.fruitless >= PATIENCE:
         raise UserError(
-            f"worker processes end ({ended}) before they read a page of {task.name}; the finished "
-            "files are kept: free some"
-            " memory, or run again with --machine.workers 1"
+            f"worker processes end ({ended}) before they read a page of {task.name}; the finished files are kept: "
+            "free some memory, or run again with --machine.workers 1"
         )
 
 

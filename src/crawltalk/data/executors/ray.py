@@ -45,7 +45,7 @@ class Engine:
             running += [remote.remote(item) for item in islice(left, 1)]
 
     def refine_all(self, tasks: Sequence[Task], report: Callable[[Task, int], Any]) -> None:
-        """Refine all files, the largest first; `report` hears -1 when one is done. Raises the UserError of a
+        """Refine all files, the largest first; `report` gets -1 when one is done. Raises the UserError of a
         file.
         """
         remote = self.ray.remote(max_retries=RETRIES)(refine)

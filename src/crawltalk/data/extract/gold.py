@@ -88,7 +88,9 @@ def _f1(precision: float, recall: float) -> float:
 
 def _ngrams(text: str, n: int) -> Counter[str]:
     words = re.findall(r"\w+", text)
-    return Counter(" ".join(words[place : place + n]) for place in range(max(1, len(words) - n + 1)) if words)
+    return Counter(
+        " ".join(words[position : position + n]) for position in range(max(1, len(words) - n + 1)) if words
+    )
 
 
 def article_f1(pages: Iterable[Gold], texts: Iterable[str]) -> float:

@@ -43,9 +43,8 @@ _ELEMENTS = {
     "option optgroup": BLOCK | ITEM | NEVER,
     "body html": BLOCK,
     "a": LINK,
-    "abbr b bdi bdo big cite code data dfn del em font i ins kbd label mark q s samp small span "
-    "strike strong sub sup time tt "
-    "u var": 0,
+    "abbr b bdi bdo big cite code data dfn del em font i ins kbd label mark q s samp small span strike strong "
+    "sub sup time tt u var": 0,
 }
 _ANNOUNCING = """
 cookie cookies consent gdpr nav navbar navi navigation menu submenu sidebar breadcrumb breadcrumbs footer

@@ -101,8 +101,8 @@ def train(rows: Sequence[tuple[str, float]], epochs: int = 5, seed: int = 0) -> 
     weights, squares = np.zeros(BUCKETS + 1, np.float32), np.full(BUCKETS + 1, 1e-6, np.float32)
     rng = np.random.Generator(np.random.PCG64(seed))
     for _ in range(epochs):
-        for place in rng.permutation(len(rows)):
-            _learn(weights, squares, features[place], labels[place])
+        for row in rng.permutation(len(rows)):
+            _learn(weights, squares, features[row], labels[row])
     return Classifier(weights)
 
 
@@ -110,9 +110,9 @@ def evaluate(rows: Sequence[tuple[str, float]], share: float = 0.1, seed: int = 
     """Train on all rows but a share, and measure on that share."""
     order = np.random.Generator(np.random.PCG64(seed)).permutation(len(rows))
     cut = max(1, round(share * len(rows)))
-    model = train([rows[place] for place in order[cut:]], seed=seed)
-    scores = np.array([model.score(rows[place][0]) for place in order[:cut]])
-    good = np.array([rows[place][1] >= 0.5 for place in order[:cut]])
+    model = train([rows[row] for row in order[cut:]], seed=seed)
+    scores = np.array([model.score(rows[row][0]) for row in order[:cut]])
+    good = np.array([rows[row][1] >= 0.5 for row in order[:cut]])
     return Quality(cut, float(((scores >= 0.5) == good).mean()), _auc(scores[good], scores[~good]))
 
 
@@ -122,8 +122,8 @@ def _auc(good: np.ndarray, bad: np.ndarray) -> float:
     """
     if not len(good) or not len(bad):
         return float("nan")
-    _, place, count = np.unique(np.concatenate([good, bad]), return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(count) - (count - 1) / 2)[place]
+    _, inverse, count = np.unique(np.concatenate([good, bad]), return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(count) - (count - 1) / 2)[inverse]
     return float((ranks[: len(good)].sum() - len(good) * (len(good) + 1) / 2) / (len(good) * len(bad)))
 
 

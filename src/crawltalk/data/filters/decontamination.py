@@ -28,7 +28,7 @@ def read_benchmarks(paths: Sequence[str], ngram: int) -> np.ndarray:
     Texts of fewer words are left out: "yes" is no sign of anything; for sets of short questions take a
     smaller n (8 to 13). Raises MissingInput, or BadInput for a file that cannot be read.
     """
-    found = [np.zeros(0, np.uint64)]
+    hashes = [np.zeros(0, np.uint64)]
     for name in paths:
         if not Path(name).is_file():
             raise MissingInput(
@@ -36,8 +36,8 @@ def read_benchmarks(paths: Sequence[str], ngram: int) -> np.ndarray:
             )
         for text in _texts(Path(name)):
             if len(_WORD.findall(text)) >= ngram:
-                found.append(ngram_hashes(text, ngram))
-    return distinct(np.concatenate(found))
+                hashes.append(ngram_hashes(text, ngram))
+    return distinct(np.concatenate(hashes))
 
 
 def _texts(path: Path) -> Iterator[str]:

@@ -29,20 +29,20 @@ class _Reader:
     """Values out of fastText's binary format, one after the other."""
 
     def __init__(self, path: Path) -> None:
-        self.data, self.place = path.read_bytes(), 0
+        self.data, self.position = path.read_bytes(), 0
 
     def array(self, kind: Any, count: int) -> np.ndarray:
-        found = np.frombuffer(self.data, kind, count, self.place)
-        self.place += found.nbytes
-        return found
+        result = np.frombuffer(self.data, kind, count, self.position)
+        self.position += result.nbytes
+        return result
 
     def value(self, kind: Any) -> int:
         return int(self.array(kind, 1)[0])
 
     def text(self) -> bytes:
-        end = self.data.index(b"\0", self.place)
-        found, self.place = self.data[self.place : end], end + 1
-        return found
+        end = self.data.index(b"\0", self.position)
+        result, self.position = self.data[self.position : end], end + 1
+        return result
 
 
 class LanguageModel:
@@ -150,10 +150,10 @@ def _paths(counts: list[int]) -> np.ndarray:
         side[chosen[1]] = 1
     paths = []
     for label in range(leaves):
-        path, place = [], label
-        while parent[place] >= 0:
-            path.append(side[place] * leaves + parent[place] - leaves)
-            place = parent[place]
+        path, position = [], label
+        while parent[position] >= 0:
+            path.append(side[position] * leaves + parent[position] - leaves)
+            position = parent[position]
         paths.append(path)
     longest = max(map(len, paths))
     return np.array([path + [2 * leaves] * (longest - len(path)) for path in paths])
@@ -192,19 +192,19 @@ def _mean(data, hashes, numbers, kept, row_of, rows, end, shortest, longest, see
             continue
         slot = _slot(first, second, len(seen))
         if size <= 16 and seen[slot, 0] == first and seen[slot, 1] == second:
-            for place in range(len(total)):
-                total[place] += sums[slot, place]
+            for position in range(len(total)):
+                total[position] += sums[slot, position]
             count += counts[slot]
         else:
             word[0], word[size + 1] = 60, 62  # <word>
             word[1 : size + 1] = data[stop - size : stop]
             own[:] = 0
-            found = _add_word(word[: size + 2], hashes, numbers, rows, own)
-            found += _add_ngrams(word[: size + 2], kept, row_of, rows, shortest, longest, own)
+            result = _add_word(word[: size + 2], hashes, numbers, rows, own)
+            result += _add_ngrams(word[: size + 2], kept, row_of, rows, shortest, longest, own)
             total += own
-            count += found
+            count += result
             if size <= 16:
-                seen[slot, 0], seen[slot, 1], sums[slot], counts[slot] = first, second, own, found
+                seen[slot, 0], seen[slot, 1], sums[slot], counts[slot] = first, second, own, result
         size, first, second = 0, np.uint64(0), np.uint64(0)
     return total / np.float32(count)
 
@@ -219,17 +219,17 @@ def _slot(first, second, slots):
 def _add_word(word, hashes, numbers, rows, total):
     """Add the row of the word itself, if it has one, and return how many were added."""
     hashed = _fnv(word[1:-1])
-    place = np.searchsorted(hashes, hashed)
-    if place == len(hashes) or hashes[place] != hashed:
+    position = np.searchsorted(hashes, hashed)
+    if position == len(hashes) or hashes[position] != hashed:
         return 0
-    total += rows[numbers[place]]
+    total += rows[numbers[position]]
     return 1
 
 
 @njit(cache=True)
 def _add_ngrams(word, kept, row_of, rows, shortest, longest, total):
     """Add the rows of a word's n-grams, and return their number."""
-    found = 0
+    result = 0
     for start in range(len(word)):
         if word[start] & 0xC0 == 0x80:
             continue
@@ -247,10 +247,10 @@ def _add_ngrams(word, kept, row_of, rows, shortest, longest, total):
             bucket = state % np.uint32(len(row_of))
             if kept[bucket >> 3] >> (bucket & np.uint32(7)) & 1:
                 row = row_of[bucket]
-                for place in range(len(total)):
-                    total[place] += rows[row, place]
-                found += 1
-    return found
+                for position in range(len(total)):
+                    total[position] += rows[row, position]
+                result += 1
+    return result
 
 
 @cache
@@ -272,10 +272,10 @@ def _model() -> LanguageModel:
 def likely(text: str, count: int = 5) -> dict[str, float]:
     """The most probable languages, the best first: ISO 639-1 code (639-3 where there is none) -> probability."""
     model = _model()
-    found = model.probabilities(text[:CHARACTERS])
+    result = model.probabilities(text[:CHARACTERS])
     return {
-        model.labels[place]: min(1.0, float(found[place]))
-        for place in np.argsort(-found, kind="stable")[:count]
+        model.labels[position]: min(1.0, float(result[position]))
+        for position in np.argsort(-result, kind="stable")[:count]
     }
 
 

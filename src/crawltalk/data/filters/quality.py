@@ -86,43 +86,43 @@ def _first_broken_limit(hashes, ends, limits, longest_top):
     counts = np.empty(len(hashes), np.int32)
     for n in range(2, min(len(limits) - 1, len(hashes)) + 1):
         count = len(hashes) - n + 1
-        for place in range(count):
-            grams[place] = grams[place] * np.uint64(0x9E3779B97F4A7C15) + hashes[place + n - 1]
+        for position in range(count):
+            grams[position] = grams[position] * np.uint64(0x9E3779B97F4A7C15) + hashes[position + n - 1]
         first[:] = -1
         if n <= longest_top:
             counts[:] = 0
             best = 0
-            for place in range(count):
-                slot = _slot(first, grams, place)
+            for position in range(count):
+                slot = _slot(first, grams, position)
                 if first[slot] < 0:
-                    first[slot] = place
+                    first[slot] = position
                 origin = first[slot]
                 counts[origin] += 1
-            for place in range(count):
-                if counts[place] > counts[best]:
-                    best = place
+            for position in range(count):
+                if counts[position] > counts[best]:
+                    best = position
             if counts[best] * (ends[best + n] - ends[best] + n - 1) > limits[n]:
                 return n
             continue
-        total = place = 0
-        while place < count:
-            slot = _slot(first, grams, place)
+        total = position = 0
+        while position < count:
+            slot = _slot(first, grams, position)
             if first[slot] < 0:
-                first[slot] = place
-                place += 1
+                first[slot] = position
+                position += 1
             else:  # what is counted is not counted again
-                total += ends[place + n] - ends[place]
-                place += n
+                total += ends[position + n] - ends[position]
+                position += n
         if total > limits[n]:
             return n
     return 0
 
 
 @njit(cache=True)
-def _slot(first, grams, place):
+def _slot(first, grams, position):
     """The slot that holds an equal n-gram, or the empty one where it belongs."""
-    slot = (grams[place] ^ (grams[place] >> np.uint64(32))) & np.uint64(len(first) - 1)
-    while first[slot] >= 0 and grams[first[slot]] != grams[place]:
+    slot = (grams[position] ^ (grams[position] >> np.uint64(32))) & np.uint64(len(first) - 1)
+    while first[slot] >= 0 and grams[first[slot]] != grams[position]:
         slot = (slot + np.uint64(1)) & np.uint64(len(first) - 1)
     return slot
 

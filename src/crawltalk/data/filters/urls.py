@@ -21,7 +21,9 @@ WORDS = frozenset({"porn", "xxx", "casino", "viagra", "betting", "torrent"})
 
 _BUILT_IN = Path(__file__).with_name("blocklist.txt")
 _HTTP, _HTTPS, _WWW = (np.frombuffer(word, np.uint8) for word in (b"http://", b"https://", b"www."))
-_FEED = 10
+_FEED, _SPACE, _COMMENT, _DASH, _DOT, _SLASH, _COLON, _UNDERSCORE = b"\n #-./:_"
+_DIGIT_0, _DIGIT_9, _UPPER_A, _UPPER_Z, _LOWER_A, _LOWER_Z = b"09AZaz"
+_FIRST_NON_ASCII = 128
 _SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*://(?:www\.)?", re.I)
 
 
@@ -33,36 +35,35 @@ def blocklist_files(path: str | None) -> list[Path]:
     """
     if path is None:
         return []
-    place = Path(path)
-    found = (
-        [place]
-        if place.is_file()
-        else sorted(file for name in ("domains", "urls") for file in place.rglob(name))
+    source = Path(path)
+    files = (
+        [source]
+        if source.is_file()
+        else sorted(file for name in ("domains", "urls") for file in source.rglob(name))
     )
-    if not found:
+    if not files:
         raise MissingInput(
-            f"data.blocklist = {path!r} is neither a file with a domain or URL a line nor a folder "
-            "with files named 'domains'"
-            " and 'urls'"
+            f"data.blocklist = {path!r} is neither a file with one domain or URL a line"
+            " nor a folder with files named 'domains' and 'urls'"
         )
-    return found
+    return files
 
 
 def write_blocklist(path: str | None, target: Path) -> None:
     """Write the sorted hashes of the built-in list and the user's. Raises MissingInput, or BadInput with the
     line's number.
     """
-    found = []
+    parts = []
     for file in (_BUILT_IN, *blocklist_files(path)):
         text = np.memmap(file, np.uint8, "r") if file.stat().st_size else np.zeros(0, np.uint8)
         hashes, bad_line = _hash_lines(text)
         if bad_line:
             line = file.read_bytes().splitlines()[bad_line - 1].decode(errors="replace")
             raise BadInput(
-                f"{file}, line {bad_line}: {line[:40]!r} is neither a domain such as pills.example nor a URL"
+                f"{file}, line {bad_line}: {line[:40]!r} is neither a domain, such as pills.example, nor a URL"
             )
-        found.append(hashes)
-    np.save(target, distinct(np.concatenate(found)), allow_pickle=False)
+        parts.append(hashes)
+    np.save(target, distinct(np.concatenate(parts)), allow_pickle=False)
 
 
 def _hash(entry: str) -> int:
@@ -71,7 +72,7 @@ def _hash(entry: str) -> int:
 
 @njit(cache=True)
 def _lower(byte):
-    return byte + 32 if 65 <= byte <= 90 else byte
+    return byte + 32 if _UPPER_A <= byte <= _UPPER_Z else byte
 
 
 @njit(cache=True)
@@ -86,11 +87,11 @@ def _hash_bytes(data):
 
 @njit(cache=True)
 def _skip(data, start, end, word):
-    """Where the text goes on behind `word`, if it begins with it."""
+    """The position behind `word` if the text begins with it, else `start`."""
     if end - start < len(word):
         return start
-    for place in range(len(word)):
-        if _lower(data[start + place]) != word[place]:
+    for position in range(len(word)):
+        if _lower(data[start + position]) != word[position]:
             return start
     return start + len(word)
 
@@ -109,27 +110,27 @@ def _hash_lines(data):
         while stop < len(data) and data[stop] != _FEED:
             stop += 1
         end, stop = stop, stop + 1
-        for place in range(start, end):
-            if data[place] == 35:  # a comment
-                end = place
+        for position in range(start, end):
+            if data[position] == _COMMENT:
+                end = position
                 break
-        while start < end and data[start] <= 32:
+        while start < end and data[start] <= _SPACE:
             start += 1
-        while start < end and (data[end - 1] <= 32 or data[end - 1] == 47):
+        while start < end and (data[end - 1] <= _SPACE or data[end - 1] == _SLASH):
             end -= 1
         start = _skip(data, start, end, _HTTP)
         start = _skip(data, start, end, _HTTPS)
         start = _skip(data, start, end, _WWW)
         if start == end:
             continue
-        for place in range(start, end):
-            byte = _lower(data[place])
-            if byte == 47:
+        for position in range(start, end):
+            byte = _lower(data[position])
+            if byte == _SLASH:
                 break
-            letter = 97 <= byte <= 122 or 48 <= byte <= 57 or byte >= 128
-            if not (letter or byte == 45 or byte == 46 or byte == 95 or byte == 58):
+            letter = _LOWER_A <= byte <= _LOWER_Z or _DIGIT_0 <= byte <= _DIGIT_9 or byte >= _FIRST_NON_ASCII
+            if not (letter or byte == _DASH or byte == _DOT or byte == _UNDERSCORE or byte == _COLON):
                 return hashes[:0], number
-        while start < end and data[end - 1] == 46:
+        while start < end and data[end - 1] == _DOT:
             end -= 1
         hashes[count] = _hash_bytes(data[start:end])
         count += 1
@@ -151,8 +152,8 @@ def blocked_url(url: str, blocklist: np.ndarray) -> str | None:
     names = [".".join(labels[start:]) for start in range(len(labels))]
     names += _addresses(url, host)
     hashes = np.array([_hash(name) for name in names], np.uint64)
-    places = np.minimum(np.searchsorted(blocklist, hashes), len(blocklist) - 1)
-    for name, hit in zip(names, blocklist[places] == hashes, strict=True):
+    positions = np.minimum(np.searchsorted(blocklist, hashes), len(blocklist) - 1)
+    for name, hit in zip(names, blocklist[positions] == hashes, strict=True):
         if hit:
             return f"URL {name}" if "/" in name else f"domain {name}"
     words = re.split(r"[^a-z0-9]+", unquote(url).lower())
@@ -163,7 +164,7 @@ def _addresses(url: str, host: str) -> list[str]:
     """The URL as a list has it, and every folder above it: an entry blocks what lies below."""
     path = _SCHEME.sub("", url).partition("/")[2].split("#")[0].lower()
     steps = path.split("?")[0].strip("/").split("/")
-    found = (
-        [f"{host}/{'/'.join(steps[: place + 1])}" for place in range(min(len(steps), 8))] if steps[0] else []
+    addresses = (
+        [f"{host}/{'/'.join(steps[: count + 1])}" for count in range(min(len(steps), 8))] if steps[0] else []
     )
-    return [*found, f"{host}/{path.rstrip('/')}"] if "?" in path else found
+    return [*addresses, f"{host}/{path.rstrip('/')}"] if "?" in path else addresses

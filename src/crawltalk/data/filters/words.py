@@ -1,5 +1,5 @@
-"""Words and sentences, as spaCy's rules for English cut them: a text is cut at white space; then marks come off
-both ends of each piece; then what is left is cut at hyphens, slashes and the like. FineWeb's filters count
+"""Words and sentences, as spaCy's rules for English cut them: a text is cut at white space; then marks come
+off both ends of each piece; then what is left is cut at hyphens, slashes and the like. FineWeb's filters count
 these words.
 
 Pieces recur, so that each is cut once per process and looked up after that; and what the filters count of a
@@ -37,8 +37,8 @@ _CONTRACTION = regex.compile(r"(?i)(.+)(n['’]t|['’](?:re|ve|ll|d|m))")
 _SPECIAL = frozenset(
     """
     Dr. St. Mr. Mrs. Ms. Prof. Co. Inc. Jr. Sr. Ltd. Corp. Bros. Gen. Gov. Sen. Rep. Rev. Mt. Messrs. vs. v.s. e.g. i.e.
-    a.m. p.m. and/or Jan. Feb. Mar. Apr. Jun. Jul. Aug. Sep. Sept. Oct. Nov. Dec. Ph.D. No. C++
-    :) :( ;) :-) :-( ;-) :D :P <3 ): (:
+    a.m. p.m. and/or Jan. Feb. Mar. Apr. Jun. Jul. Aug. Sep. Sept. Oct. Nov. Dec. Ph.D. No. C++ :) :( ;)
+    :-) :-( ;-) :D :P <3 ): (:
     """.split()  # noqa: SIM905 - a list of words is read as words
 )
 _LETTERS = frozenset(string.ascii_letters + string.digits)
@@ -79,7 +79,9 @@ class _Vocabulary(dict[str, int]):
 
 
 class _Pieces(dict[str, int]):
-    """Piece -> its number, cut when first asked for. The words of piece n are `numbers[ends[n] : ends[n + 1]]`."""
+    """Piece -> its number, cut when it is first looked up. The words of piece n are
+    `numbers[ends[n] : ends[n + 1]]`.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -121,8 +123,8 @@ def _gather(pieces, ends, numbers):
     found = np.empty(count, np.int64)
     row = 0
     for piece in pieces:
-        for place in range(ends[piece], ends[piece + 1]):
-            found[row] = numbers[place]
+        for position in range(ends[piece], ends[piece + 1]):
+            found[row] = numbers[position]
             row += 1
     return found
 
@@ -190,11 +192,11 @@ def cut(piece: str) -> tuple[str, ...]:
         and not _is_whole(piece)
         and not ("." in piece and _URL.fullmatch(piece))
     ):
-        place = 0
+        position = 0
         for found in _INFIX.finditer(piece):
-            before += [*_contracted(piece[place : found.start()]), found[0]]
-            place = found.end()
-        piece = piece[place:]
+            before += [*_contracted(piece[position : found.start()]), found[0]]
+            position = found.end()
+        piece = piece[position:]
     words = (*before, *_contracted(piece), *reversed(after))
     return _with_faces(words) if ")" in words and ":" in words else words
 
@@ -211,13 +213,16 @@ def _with_faces(words: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _last(piece: str) -> int:
-    """Where the earliest end may begin: ends are at most four characters, or dots. The rules would try every place."""
+    """Where the earliest end may begin: ends are at most four characters, or dots. The rules would try every
+    position.
+    """
     return max(0, len(piece.rstrip(".")) - 4)
 
 
 def _may_end(piece: str) -> bool:
-    """Whether something may come off the end: told from the last characters, since the rules "
-    "themselves try every place."""
+    """Whether something may come off the end, judged by the last characters: the rules themselves try every
+    position.
+    """
     last = piece[-1]
     if last not in _LETTERS:
         return True

@@ -30,9 +30,9 @@ def local_copy(source: str, folder: Path) -> Iterator[Path]:
         return
     import fsspec
 
-    place = folder / f"fetched-{zlib.crc32(source.encode()):08x}"
-    place.mkdir(exist_ok=True)
-    copy = place / source.rstrip("/").rsplit("/", 1)[-1]
+    own_folder = folder / f"fetched-{zlib.crc32(source.encode()):08x}"
+    own_folder.mkdir(exist_ok=True)
+    copy = own_folder / source.rstrip("/").rsplit("/", 1)[-1]
     try:
         for left in reversed(range(_TRIES)):
             try:
@@ -40,7 +40,7 @@ def local_copy(source: str, folder: Path) -> Iterator[Path]:
                 system.get_file(path, str(copy))
                 break
             except ImportError as error:
-                raise MissingInput(f"{source} needs a package more ({error})") from None
+                raise MissingInput(f"{source} needs a package that is not installed ({error})") from None
             except Exception as error:  # each file system has exceptions of its own
                 if not left:
                     raise MissingInput(
@@ -48,7 +48,7 @@ def local_copy(source: str, folder: Path) -> Iterator[Path]:
                     ) from None
         yield copy
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(own_folder, ignore_errors=True)
 
 
 def read_input(path: Path, max_page_bytes: int, warn: Callable[[str], None]) -> Iterator[Page]:

@@ -83,14 +83,16 @@ def read_pages(path: Path, max_page_bytes: int, warn: Callable[[str], None]) -> 
                     yield _page(record, max_page_bytes)
                 break
             except OSError as error:
-                found = _next_record(data, max(start, position) + 1)
+                following = _next_record(data, max(start, position) + 1)
                 going_on = (
-                    "nothing readable follows" if found is None else f"reading goes on at byte {found:,}"
+                    "nothing readable follows"
+                    if following is None
+                    else f"reading goes on at byte {following:,}"
                 )
                 warn(f"{path.name} is broken after byte {position:,} of {size:,} ({error}); {going_on}")
-                if found is None:
+                if following is None:
                     return
-                start = position = found
+                start = position = following
         if _cut_short(data, position):
             warn(f"{path.name} ends in the middle of a record; the records before it are kept")
 

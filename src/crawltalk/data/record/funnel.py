@@ -168,9 +168,9 @@ def most(counts: Mapping[str, int], number: int | None = None) -> dict[str, int]
 
 def quantile(counts: Counter[int], percent: int) -> int:
     """The value below which `percent` of all lie; `counts`: value -> how often."""
-    place = percent * (counts.total() - 1) // 100
+    before = percent * (counts.total() - 1) // 100
     for value in sorted(counts):
-        place -= counts[value]
-        if place < 0:
+        before -= counts[value]
+        if before < 0:
             return value
     raise ValueError("nothing was counted")

@@ -1,4 +1,4 @@
-"""What computes: the rows of a step go in, logits come out. `torch.TorchBackend` is the reference and runs
+"""Backends compute: the rows of a step go in, logits come out. `torch.TorchBackend` is the reference and runs
 everywhere; `cpu.CpuBackend` is our own code for CPUs.
 """
 

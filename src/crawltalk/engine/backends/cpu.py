@@ -27,7 +27,7 @@ from crawltalk.model.transformer import Transformer, rope_tables
 Precision = Literal["float32", "bfloat16", "int8"]
 _KINDS: dict[str, int] = {"float32": 0, "bfloat16": 1, "int8": 2}
 _SIZE_MULTIPLE = 16
-"""Sizes that are computed are multiples of it."""
+"""Widths, head sizes and MLP sizes must be multiples of it."""
 _GROUP = 32
 """Weights of int8 that share a scale; the columns of every matrix are padded to a multiple of it."""
 _SOURCE = Path(__file__).with_name("native.cpp")
@@ -90,7 +90,7 @@ class _Weights(ctypes.Structure):
 
 
 def cache_folder() -> Path:
-    """Where compiled code is kept."""
+    """The folder that compiled code is cached in."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crawltalk"
 
 
@@ -143,7 +143,7 @@ def _compiled(target: str) -> Any:
 
 
 def _processor() -> bytes:
-    """What code for this machine depends on."""
+    """The description of the processor, on which the compiled code depends."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return "\n".join(

@@ -1,4 +1,4 @@
-"""The backend in torch: the reference, the way out where nothing can be compiled, and the way to a GPU."""
+"""The backend in torch: the reference, the fallback where nothing can be compiled, and the one for GPUs."""
 
 import copy
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class TorchBackend:
         self, model: Transformer, *, batch_invariant: bool = False, cache_bytes: int | None = None
     ) -> None:
         self.batch_invariant = batch_invariant
-        self.model = copy.deepcopy(model)  # the caller may go on training its own
+        self.model = copy.deepcopy(model)  # the caller may continue to train its own
         weight = model.embedding.weight
         self.num_blocks = num_cache_blocks(model.shape, weight.element_size(), cache_bytes)
         self.block_tables = empty_block_tables(model.shape)
@@ -64,7 +64,7 @@ class TorchBackend:
         return states_ND[torch.from_numpy(batch.logits_indices.astype(np.int64))]
 
     def _embeddings(self, batch: Batch) -> Tensor | None:
-        """What every row reads, [rows, D]; None if all read tokens."""
+        """The input embedding of every row, [rows, D]; None if all rows read tokens."""
         if batch.embeddings is None or batch.embedded_rows is None:
             return None
         weight = self.model.embedding.weight

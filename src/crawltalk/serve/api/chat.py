@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 from crawltalk.chat.messages import Message, ToolCall
 from crawltalk.engine.sequence import Token
 from crawltalk.serve.api.errors import bad_request
-from crawltalk.serve.api.generation import Generation, Reply, default, sampling
+from crawltalk.serve.api.generation import Generation, Reply, or_default, sampling
 from crawltalk.serve.api.protocol import (
     AssistantMessage,
     ChatChoice,
@@ -48,19 +48,19 @@ async def chat_completions(server: ServerState, http_request: Request, request: 
     schema = _schema(request, tools)
     engine = server.service(request.model).engine
     messages = conversation(request.messages)
-    ids, dropped = await asyncio.to_thread(engine.prompt, messages, tools.offered)
+    ids, dropped = await asyncio.to_thread(engine.chat_prompt, messages, tools.offered)
     generation = Generation(server, http_request, request, [ids])
-    most = default(request.max_completion_tokens, request.max_tokens)
+    most = or_default(request.max_completion_tokens, request.max_tokens)
     room = max(1, engine.context - len(ids))
     logprobs = (request.top_logprobs or 0) if request.logprobs else None
     await generation.submit(
-        sampling(request, max_tokens=min(default(most, room), room), logprobs=logprobs, schema=schema)
+        sampling(request, max_tokens=min(or_default(most, room), room), logprobs=logprobs, schema=schema)
     )
-    return await respond(_Chat(generation, tools, engine.tokenizer, dropped))
+    return await respond(_ChatBuilder(generation, tools, engine.tokenizer, dropped))
 
 
 def _schema(request: ChatRequest, tools: Tools) -> str | None:
-    """What the reply must obey. Raises ApiError if the request contradicts itself."""
+    """The JSON schema that the reply must obey, if any. Raises ApiError if the request contradicts itself."""
     if request.top_logprobs and not request.logprobs:
         raise bad_request("top_logprobs needs logprobs: true", "top_logprobs")
     form = request.response_format
@@ -72,7 +72,7 @@ def _schema(request: ChatRequest, tools: Tools) -> str | None:
 
 
 def conversation(messages: Sequence[ChatMessage]) -> list[Message]:
-    """Messages as the chat package knows them. Raises ApiError for parts that are no text."""
+    """OpenAI's messages as those of the chat package. Raises ApiError for parts that are not text."""
     return [_message(message, index) for index, message in enumerate(messages)]
 
 
@@ -102,8 +102,8 @@ def _text(content: Content, index: int) -> str:
     return "".join(texts)
 
 
-class _Chat:
-    """How a generation becomes a chat completion."""
+class _ChatBuilder:
+    """Writes a generation as a chat completion."""
 
     def __init__(self, generation: Generation, tools: Tools, tokenizer: Tokenizer, dropped: int) -> None:
         self.generation, self.tools, self.tokenizer = generation, tools, tokenizer
@@ -180,8 +180,8 @@ class _Chat:
         return ChatLogprobs([self._logprob(token) for token in tokens])
 
     def _logprob(self, token: Token) -> ContentLogprob:
-        top = [_written(self.tokenizer.word(index), logprob) for index, logprob in token.top]
-        chosen = _written(token.text, token.logprob or 0.0)
+        top = [_token_logprob(self.tokenizer.word(index), logprob) for index, logprob in token.top]
+        chosen = _token_logprob(token.text, token.logprob or 0.0)
         return ContentLogprob(chosen.token, chosen.logprob, chosen.bytes, top)
 
 
@@ -189,7 +189,7 @@ def _delta(part: str | ToolCall, call_index: int) -> Delta:
     return Delta(content=part) if isinstance(part, str) else Delta(tool_calls=[as_openai(part, call_index)])
 
 
-def _written(word: bytes, logprob: float) -> TokenLogprob:
+def _token_logprob(word: bytes, logprob: float) -> TokenLogprob:
     return TokenLogprob(word.decode(errors="replace"), logprob, list(word))
 
 

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 
 from crawltalk.engine.sequence import Token
 from crawltalk.serve.api.errors import bad_request
-from crawltalk.serve.api.generation import Generation, Reply, default, sampling
+from crawltalk.serve.api.generation import Generation, Reply, or_default, sampling
 from crawltalk.serve.api.inputs import split_inputs, to_ids
 from crawltalk.serve.api.protocol import (
     Completion,
@@ -34,7 +34,7 @@ async def completions(server: ServerState, http_request: Request, request: Compl
         raise bad_request("suffix is not supported: models here write from left to right", "suffix")
     if request.best_of not in (None, request.n or 1):
         raise bad_request("best_of is not supported, but as the same number as n", "best_of")
-    max_tokens = default(request.max_tokens, _MAX_TOKENS)
+    max_tokens = or_default(request.max_tokens, _MAX_TOKENS)
     if max_tokens == 0 and not request.echo:
         raise bad_request("max_tokens: 0 needs echo: true", "max_tokens")
     engine = server.service(request.model).engine
@@ -103,7 +103,7 @@ class _CompletionBuilder:
         )
 
     def _prompt(self, index: int) -> tuple[str, Sequence[Token]]:
-        """The echo of a choice's prompt: nothing unless the request wants it."""
+        """The echo of a choice's prompt: nothing unless the request sets `echo`."""
         if not self.request.echo:
             return "", ()
         number = index // self.generation.samples

@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from crawltalk.core.errors import UserError
-from crawltalk.engine.service import Full
+from crawltalk.engine.service import QueueFull
 
 _TYPES = {
     401: "authentication_error",
@@ -39,7 +39,7 @@ class ErrorBody(msgspec.Struct):
 
 
 class ApiError(Exception):
-    """A response that is no success."""
+    """An error response."""
 
     def __init__(
         self,
@@ -68,12 +68,12 @@ class ClientGone(Exception):
 
 
 def bad_request(message: str, param: str | None = None) -> ApiError:
-    """The client's mistake."""
+    """Status 400: the request is wrong. `param`: the field."""
     return ApiError(400, message, param=param)
 
 
 def internal_error(request_id: str) -> ApiError:
-    """Our mistake. The message leads to the traceback in the log."""
+    """A bug of ours. The message names the log entry with the traceback."""
     return ApiError(500, f"an error of ours, in the log as {request_id}", code="internal_error")
 
 
@@ -83,7 +83,7 @@ def shutting_down() -> ApiError:
 
 
 def invalid_body(error: Exception) -> ApiError:
-    """A body that is no JSON, or JSON of another type: the error of msgspec as a response."""
+    """A body that is not JSON, or JSON of another type: msgspec's error as a response."""
     if not isinstance(error, msgspec.ValidationError):
         return ApiError(400, f"the body is no valid JSON: {error}", code="invalid_json")
     match = _MESSAGE.match(str(error))
@@ -93,8 +93,8 @@ def invalid_body(error: Exception) -> ApiError:
     return ApiError(400, f"{path or 'the body'}: {problem}", param=path or None, code="invalid_value")
 
 
-HANDLED = (ApiError, UserError, Full, TimeoutError, RecursionError, HTTPException)
-"""Exceptions that have a response of their own; any other one is our mistake."""
+HANDLED = (ApiError, UserError, QueueFull, TimeoutError, RecursionError, HTTPException)
+"""Exceptions that have a response of their own; any other one is a bug of ours."""
 
 
 def as_api_error(error: Exception) -> ApiError | None:
@@ -103,7 +103,7 @@ def as_api_error(error: Exception) -> ApiError | None:
         return error
     if isinstance(error, UserError | RecursionError):
         return bad_request(str(error) if isinstance(error, UserError) else "the body is nested too deeply")
-    if isinstance(error, Full):
+    if isinstance(error, QueueFull):
         return ApiError(
             429, f"the queue is full: {error}; try again", code="queue_full", headers={"retry-after": "1"}
         )

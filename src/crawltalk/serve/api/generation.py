@@ -1,6 +1,4 @@
-"""What chat and completions have in common: a request becomes work of the engine, whose results become
-replies.
-"""
+"""The part that chat and completions share: a request goes to the engine, whose outputs become replies."""
 
 import asyncio
 import secrets
@@ -28,11 +26,11 @@ def sampling(
     """A request's settings for the engine, with OpenAI's defaults. Raises BadInput."""
     stop = (request.stop,) if isinstance(request.stop, str) else tuple(request.stop or ())
     return Sampling(
-        temperature=default(request.temperature, 1.0),
+        temperature=or_default(request.temperature, 1.0),
         top_k=max(0, request.top_k or 0),
-        top_p=default(request.top_p, 1.0),
+        top_p=or_default(request.top_p, 1.0),
         min_p=request.min_p or 0.0,
-        repetition_penalty=default(request.repetition_penalty, 1.0),
+        repetition_penalty=or_default(request.repetition_penalty, 1.0),
         presence_penalty=request.presence_penalty or 0.0,
         frequency_penalty=request.frequency_penalty or 0.0,
         logit_bias=request.logit_bias or {},
@@ -44,9 +42,9 @@ def sampling(
     )
 
 
-def default(value: T | None, otherwise: T) -> T:
-    """`value`, or `otherwise` if it is None."""
-    return otherwise if value is None else value
+def or_default(value: T | None, default: T) -> T:
+    """`value`, or `default` if it is None."""
+    return default if value is None else value
 
 
 @dataclass
@@ -59,11 +57,11 @@ class Reply:
     first_time: float = 0.0
     """When the first tokens came, by `time.perf_counter`."""
     first_tokens: int = 0
-    """How many tokens came first."""
+    """How many tokens came with them."""
 
 
 class Generation:
-    """The work of the engine for one request: a stream for each prompt, each with `n` replies."""
+    """One request in the engine: a stream for each prompt, each with `n` replies."""
 
     def __init__(
         self,
@@ -72,7 +70,7 @@ class Generation:
         request: GenerationRequest,
         prompts: Sequence[Sequence[int]],
     ) -> None:
-        """`submit` hands the work to the engine. Raises ApiError."""
+        """`submit` starts the work. Raises ApiError."""
         self.server, self.request, self.prompts = server, request, prompts
         self.service = server.service(request.model)
         self.client, self.log_entry = http_request.state.client, http_request.state.log_entry
@@ -84,14 +82,14 @@ class Generation:
         self._tracer = server.tracers.get(request.model)
         if len(prompts) > self.service.queue:
             raise bad_request(
-                f"{len(prompts)} prompts are more than the {self.service.queue} that may wait: send fewer",
+                f"{len(prompts)} prompts are more than the {self.service.queue} that may wait in the queue: send fewer",
                 "prompt",
             )
         if request.trace and self._tracer is None:
-            raise bad_request("this model's training data is not at hand: leave trace out", "trace")
+            raise bad_request("this model's training data is not available: leave trace out", "trace")
 
     async def submit(self, sampling: Sampling, *, echo: bool = False) -> None:
-        """Hand all prompts to the engine, or none if it raises ApiError, Full or BadInput."""
+        """Submit all prompts to the engine, or none if this raises ApiError, QueueFull or BadInput."""
         if self.server.draining:  # since the body was read
             raise shutting_down()
         try:
@@ -163,7 +161,7 @@ class Generation:
         return Usage(prompt_tokens, completion_tokens, total, PromptTokensDetails(cached))
 
     async def trace(self, index: int) -> list[dict[str, Any]] | UnsetType:
-        """Where a reply occurs in the training data, if the request wants to know."""
+        """Where a reply occurs in the training data; UNSET unless the request sets `trace`."""
         if not self.request.trace or self._tracer is None:
             return UNSET
         reply = self.replies[index]

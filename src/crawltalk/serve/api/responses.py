@@ -14,7 +14,7 @@ from crawltalk.serve.api.generation import Generation
 from crawltalk.serve.http.body import while_connected
 
 _LAST_EVENT_SECONDS = 1.0
-"""In which a client whose time is over must take the event that says so."""
+"""Seconds in which a client must receive the last event, which reports an error."""
 
 
 class ResponseBuilder(Protocol):
@@ -54,7 +54,7 @@ class EventStream:
         self.builder = builder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the events. Whatever happens, the engine is told to stop."""
+        """Send the events. The request in the engine is always cancelled at the end."""
         generation = self.builder.generation
         headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store")]
         try:

@@ -24,8 +24,8 @@ async def tokenize(server: ServerState, http_request: Request, request: Tokenize
         raise bad_request("give text or messages, one of them", "text")
     if request.messages is not None:
         turns = conversation(request.messages)
-        chat = server.service(request.model).engine.chat
-        ids = await asyncio.to_thread(chat.encode_chat, turns, reply=True)
+        chat = server.service(request.model).engine.renderer
+        ids = await asyncio.to_thread(chat.encode_chat, turns, add_generation_prompt=True)
     else:
         ids = await asyncio.to_thread(tokenizer.encode, request.text or "")
     return json_response(TokenizeResponse(ids, [tokenizer.decode([index]) for index in ids], len(ids)))

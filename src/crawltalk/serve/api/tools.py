@@ -1,4 +1,4 @@
-"""OpenAI's `tools`, `tool_choice` and `tool_calls`, and what they are in the chat package."""
+"""OpenAI's `tools`, `tool_choice` and `tool_calls`, to and from the types of the chat package."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class Tools:
         return msgspec.json.encode(call_schema(self.offered)).decode() if self.must_call else None
 
     def reader(self) -> CallReader:
-        """What finds the calls in a reply."""
+        """A reader that finds the calls in a reply."""
         return CallReader(self.offered, must_call=self.must_call, max_calls=self.max_calls)
 
 

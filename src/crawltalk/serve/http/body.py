@@ -16,7 +16,9 @@ T = TypeVar("T")
 
 
 async def read_body(request: Request, kind: type[T], settings: Settings) -> T:
-    """The JSON body as a `kind`. Raises ApiError, with the field that is wrong, or RecursionError."""
+    """The JSON body as a `kind`. Raises ApiError, which names the wrong field, ClientGone, or
+    RecursionError.
+    """
     body = bytearray()
     try:
         async with asyncio.timeout(settings.body_timeout):

@@ -1,4 +1,4 @@
-"""What every request passes: `AccessLog` gives it an id, headers and an entry in the log; `AccessControl` checks
+"""Middleware for every request: `AccessLog` gives it an id, headers and an entry in the log; `AccessControl` checks
 host, origin, key and rate.
 """
 
@@ -91,7 +91,6 @@ class AccessControl:
         self.limiter = RateLimiter(settings.rate) if settings.rate is not None else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
         if scope["type"] == "http":
             try:
                 self._check(scope)

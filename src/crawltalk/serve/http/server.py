@@ -16,15 +16,15 @@ from crawltalk.core.errors import UserError
 MAX_CONNECTIONS = 10_000
 """Open at once, if the system lets this process have so many; further ones get a 503."""
 _OTHER_FILES = 200
-"""File descriptors that are kept for anything but connections."""
+"""File descriptors that are reserved for everything but connections."""
 _HEAD_SECONDS = 15
-"""In which the whole head of a request must arrive, on a new connection or after another request. More than
+"""Seconds in which the whole head of a request must arrive, on a new connection or after another request. More than
 the 5 for which common clients (httpx) keep a connection, so that they never use one that is being closed.
 """
 _LAST_SECONDS = 5
-"""In which responses reach their clients after the engines have stopped."""
+"""Seconds in which responses reach their clients after the engines have stopped."""
 _UNREAD_MILLISECONDS = 60_000
-"""After which the connection of a client that reads nothing is closed."""
+"""Milliseconds after which the connection of a client that reads nothing is closed."""
 
 
 class HeadTimeoutProtocol(H11Protocol):
@@ -101,8 +101,8 @@ def _max_connections() -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return MAX_CONNECTIONS
-    wanted = MAX_CONNECTIONS + _OTHER_FILES
-    soft = max(soft, wanted if hard == resource.RLIM_INFINITY else min(wanted, hard))
+    files = MAX_CONNECTIONS + _OTHER_FILES
+    soft = max(soft, files if hard == resource.RLIM_INFINITY else min(files, hard))
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     return max(1, min(MAX_CONNECTIONS, soft - _OTHER_FILES))
 

@@ -1,8 +1,8 @@
 """Lists of a run's crawled pages, kept and dropped, a few at a time: only one row group is in memory, however large
 the corpus.
 
-A page's position in the run's Parquet files is `file.group.row`, three numbers. It names the page, and a list
-goes on from one. The JSON has it as `place`.
+A page's position in the run's Parquet files is `file.group.row`, three numbers. It identifies the page, and a
+list continues from one. In the JSON it is called `place`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,18 +18,18 @@ from crawltalk.core.errors import BadInput, MissingInput
 Kind = Literal["documents", "removed"]
 Position = tuple[int, int, int]
 MAX_ROWS = 20
-"""Of one response."""
+"""Pages in one response."""
 MAX_GROUPS = 300
-"""Row groups that one response searches; the next one goes on behind them."""
+"""Row groups that one request searches; the next request continues behind them."""
 EXCERPT_CHARACTERS = 240
 TEXT_CHARACTERS = 200_000
-"""Of a page that is read."""
+"""Characters of a page that are sent."""
 
 
 class PageList(msgspec.Struct):
     rows: list[dict[str, Any]]
     next: str | None
-    """The position to go on from; None at the end."""
+    """The position to continue from; None at the end."""
 
 
 def list_pages(folder: str | Path, kind: Kind, start: str, filters: Mapping[str, str]) -> PageList:
@@ -58,10 +58,10 @@ def read_page(folder: str | Path, kind: Kind, position: str) -> dict[str, Any]:
     """One page with its text, up to TEXT_CHARACTERS. Raises BadInput for what is no position, and
     MissingInput if no page has it.
     """
-    wanted = _parse(position)
-    for number, group, file in _groups(folder, kind, wanted):
-        if (number, group) == wanted[:2] and wanted[2] < file.metadata.row_group(group).num_rows:
-            title, page = titled(file.read_row_group(group).slice(wanted[2], 1).to_pylist()[0])
+    target = _parse(position)
+    for number, group, file in _groups(folder, kind, target):
+        if (number, group) == target[:2] and target[2] < file.metadata.row_group(group).num_rows:
+            title, page = titled(file.read_row_group(group).slice(target[2], 1).to_pylist()[0])
             return page | {
                 "place": position,
                 "title": title,
@@ -75,7 +75,9 @@ def read_page(folder: str | Path, kind: Kind, position: str) -> dict[str, Any]:
 def _parse(position: str) -> Position:
     parts = (position or "0.0.0").split(".")
     if len(parts) != 3 or not all(part.isdecimal() and len(part) < 10 for part in parts):
-        raise BadInput(f"{position[:40]!r} is no position in a list; begin again without it")
+        raise BadInput(
+            f"{position[:40]!r} is not a position in a list; leave it out to begin at the first page"
+        )
     return int(parts[0]), int(parts[1]), int(parts[2])
 
 

@@ -32,14 +32,14 @@ from crawltalk.serve.api.responses import json_response
 from crawltalk.serve.http.body import read_body
 from crawltalk.serve.settings import Settings
 from crawltalk.serve.ui import browse
-from crawltalk.serve.ui.runs import Runs, TrainingLog
+from crawltalk.serve.ui.runs import LogRows, Runs
 
 STATIC = Path(__file__).parent / "static"
 _NO_CACHE = {"cache-control": "no-cache"}
 """The browser asks before it uses its copy, so that a new version is seen at once."""
 _NO_RUN = "no run is served, only a model; serve one with: crawltalk serve runs/small"
 _STEPS_CHARACTERS = 200
-"""Of a text, in which the first chunk is looked for."""
+"""Characters of a text, from whose first chunk the steps are shown."""
 _FRENCH = (("cat", "chat"), ("house", "maison"), ("to sing", "chanter"))
 _EXAMPLES = [
     ("gold", "a chemical element"),
@@ -49,14 +49,14 @@ _EXAMPLES = [
 ]
 _TURN = ("Who are you?", "I am an assistant. I answer questions.")
 Text = Annotated[str, Meta(max_length=100_000)]
-Word = Annotated[str, Meta(max_length=1000)]
+ShortText = Annotated[str, Meta(max_length=1000)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class TokensRequest(Struct):
     """A text, or a conversation, for a model's tokenizer."""
 
-    model: Word
+    model: ShortText
     text: Text = ""
     messages: Annotated[list[Message], Meta(max_length=100)] | None = None
 
@@ -69,33 +69,33 @@ class ListRequest(Struct):
     """A list of crawled pages, from a position on. Dropped ones may be chosen by step and reason."""
 
     kind: browse.Kind
-    start: Word = ""
-    step: Word = ""
-    reason: Word = ""
+    start: ShortText = ""
+    step: ShortText = ""
+    reason: ShortText = ""
 
 
 class PageRequest(Struct):
     """One crawled page."""
 
     kind: browse.Kind
-    place: Word
+    place: ShortText
 
 
 class SearchRequest(Struct):
-    words: Word
+    words: ShortText
     offset: Count = 0
 
 
 class LogRequest(Struct):
     """The log of a training, from a byte on."""
 
-    run: Word
-    stage: Word
+    run: ShortText
+    stage: ShortText
     start: Count = 0
 
 
 class RunRequest(Struct):
-    run: Word
+    run: ShortText
 
 
 class EmptyRequest(Struct):
@@ -117,8 +117,8 @@ def routes(
 ) -> list[BaseRoute]:
     """The page and its JSON.
 
-    `run`: the served one; None if the model is of no run. `renderers`: by the names
-    of the models. `index`: of the run's training data, if there is one.
+    `run`: the served one; None if the model belongs to no run. `renderers`: by the names of the models. `index`:
+    of the run's training data, if there is one.
     """
     handlers = _Handlers(run, renderers, index)
 
@@ -207,7 +207,7 @@ class _Handlers:
         ids = (
             tokenizer.encode(request.text)
             if request.messages is None
-            else chat.encode_chat(request.messages, reply=True)
+            else chat.encode_chat(request.messages, add_generation_prompt=True)
         )
         names = {index: name for name, index in tokenizer.special_tokens.items()}
         rows = [
@@ -253,21 +253,21 @@ class _Handlers:
         return browse.list_pages(self._served_run().finished("data"), request.kind, request.start, filters)
 
     def read_page(self, request: PageRequest) -> dict[str, Any]:
-        """One of them with its text."""
+        """One document or dropped page, with its text."""
         return browse.read_page(self._served_run().finished("data"), request.kind, request.place)
 
     def search(self, request: SearchRequest) -> dict[str, Any]:
-        """Documents with these words; while the index is being built, how far that is."""
+        """Documents with these words; while the index is being built, its progress."""
         if self._search is None:
             raise MissingInput(_NO_RUN)
-        found = self._search.search(request.words, request.offset)
-        if isinstance(found, IndexProgress):
-            return {"indexing": {"done": found.done, "of": found.total}}
+        results = self._search.search(request.words, request.offset)
+        if isinstance(results, IndexProgress):
+            return {"indexing": {"done": results.done, "of": results.total}}
         rows = [
             {"place": result.position, "url": result.url, "title": result.title, "snippet": result.snippet}
-            for result in found.results
+            for result in results.results
         ]
-        return {"count": found.count, "rows": rows}
+        return {"count": results.count, "rows": rows}
 
     def runs(self, _: EmptyRequest) -> dict[str, Any]:
         """The served run and those beside it."""
@@ -278,7 +278,7 @@ class _Handlers:
         """The stages of a run."""
         return self._all_runs().states(request.run)
 
-    def log(self, request: LogRequest) -> TrainingLog:
+    def log(self, request: LogRequest) -> LogRows:
         """The log of a training."""
         return self._all_runs().log(request.run, request.stage, request.start)
 

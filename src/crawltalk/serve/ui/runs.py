@@ -11,9 +11,9 @@ from crawltalk.pipeline import stages
 from crawltalk.run.folder import RunFolder, StageState
 
 MAX_RUNS = 50
-"""That are listed: the served one, then the newest."""
+"""Runs that are listed: the served one, then the newest."""
 MAX_LOG_BYTES = 1 << 18
-"""Of a log in one response."""
+"""Bytes of a log in one response."""
 _MANIFEST_FIELDS = (
     "seconds",
     "cpu_seconds",
@@ -27,14 +27,14 @@ _MANIFEST_FIELDS = (
 )
 
 
-class TrainingLog(msgspec.Struct):
+class LogRows(msgspec.Struct):
     """Rows of a training's `log.jsonl`."""
 
     rows: list[dict[str, Any]]
     start: int
     """The byte where they begin."""
     next: int
-    """The byte to go on from."""
+    """The byte to continue from."""
 
 
 class Runs:
@@ -77,7 +77,7 @@ class Runs:
             "stages": [_row(run, state) for state in states],
         }
 
-    def log(self, name: str, stage: str, start: int) -> TrainingLog:
+    def log(self, name: str, stage: str, start: int) -> LogRows:
         """The rows of a stage's log from byte `start` on; of the running training if there is one. Empty if
         there is no log yet. Raises MissingInput if there is no such run, or the stage trains no model.
         """
@@ -88,7 +88,7 @@ class Runs:
         for path in _log_paths(run, stage):
             with contextlib.suppress(FileNotFoundError):  # also if the stage is being renamed
                 return _read_log(path, start)
-        return TrainingLog([], 0, 0)
+        return LogRows([], 0, 0)
 
 
 def _log_paths(run: RunFolder, stage: str) -> tuple[Path, Path]:
@@ -115,7 +115,7 @@ def _row(run: RunFolder, state: StageState) -> dict[str, Any]:
     )
 
 
-def _read_log(path: Path, start: int) -> TrainingLog:
+def _read_log(path: Path, start: int) -> LogRows:
     """Whole lines from byte `start` on; from the front if no line begins there, because a training began anew."""
     with open(path, "rb") as file:
         file.seek(max(0, start - 1))
@@ -126,4 +126,4 @@ def _read_log(path: Path, start: int) -> TrainingLog:
     rows = [
         {key: value for key, value in msgspec.json.decode(line).items() if key != "samples"} for line in lines
     ]
-    return TrainingLog(rows, start, start + sum(len(line) + 1 for line in lines))
+    return LogRows(rows, start, start + sum(len(line) + 1 for line in lines))

@@ -1,8 +1,8 @@
 """What a training minimises: one objective a file, each a function that `fit` is given.
 
-`objective(model, batch)` returns (the sum of the losses, how many they are, further figures). The loop calls it
-for each micro-batch on each rank, adds up all three, and divides the sums by the count. So it must be a sum over
-rows that do not know of each other. Figures are sums, too; their means stand in log.jsonl beside the loss.
+`objective(model, batch)` returns (the sum of the losses, their number, further figures). The loop calls it
+for each micro-batch on each rank, adds up all three, and divides the sums by the count. So the loss of a row must
+not depend on the other rows. Figures are sums, too; their means stand in log.jsonl beside the loss.
 """
 
 from collections.abc import Callable, Mapping

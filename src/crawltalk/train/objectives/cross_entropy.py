@@ -4,15 +4,15 @@ from torch import Tensor
 
 from crawltalk.model.functions import LinearCrossEntropy
 from crawltalk.model.transformer import Transformer
-from crawltalk.train.batches import IGNORED, Batch
+from crawltalk.train.batches import IGNORE_INDEX, Batch
 from crawltalk.train.objectives import Figures
 
 
 def cross_entropy(model: Transformer, batch: Batch) -> tuple[Tensor, Tensor, Figures]:
-    """In nats, summed over the targets that are not IGNORED, and how many those are."""
+    """In nats, summed over the targets that are not IGNORE_INDEX, and how many those are."""
     states_ND = model.states(batch.tokens, documents_BT=batch.documents).flatten(0, 1)
     targets_N = batch.targets.flatten()
-    counted = targets_N != IGNORED
+    counted = targets_N != IGNORE_INDEX
     if not bool(counted.all()):  # the head is a large part of a small model: spare it what is not counted
         states_ND, targets_N = states_ND[counted], targets_N[counted]
     total: Tensor = LinearCrossEntropy.apply(states_ND, model.head_weight, targets_N, model.logit_cap)
