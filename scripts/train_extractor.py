@@ -30,7 +30,7 @@ from torch.nn import functional
 from crawltalk.core.jsonl import read_jsonl
 from crawltalk.data.extract import gold
 from crawltalk.data.extract.blocks import features
-from crawltalk.data.extract.main_text import FARTHEST, WEIGHTS, Classifier, main_text, plain
+from crawltalk.data.extract.main_text import FARTHEST, WEIGHTS, BlockClassifier, main_text, plain
 from crawltalk.data.extract.scan import END, START, WITHIN, WORDS_END, Scan, scan, word_hash
 from crawltalk.data.read.warc import read_pages, to_utf8
 
@@ -214,7 +214,7 @@ def without_gaps(examples: Sequence[Example]) -> list[Example]:
     kept = []
     for part in (0, 1):
         taught = [example for example, other in zip(examples, half, strict=True) if other != part]
-        classifier = Classifier.of(train(taught, teachers=0))
+        classifier = BlockClassifier.of(train(taught, teachers=0))
         for example in [example for example, own in zip(examples, half, strict=True) if own == part]:
             blocks = example.page.blocks
             size = (blocks[:, END] - blocks[:, START]) * (example.weight > 0.01)
@@ -248,7 +248,7 @@ def main() -> None:
     table = train(examples)
     WEIGHTS.write_text(json.dumps(table, separators=(",", ":"), ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"{WEIGHTS}: {WEIGHTS.stat().st_size:,} bytes, {len(table['names'])} words")
-    classifier = Classifier.of(table)
+    classifier = BlockClassifier.of(table)
 
     def extracted(html: bytes) -> str | None:
         page = scan(to_utf8(html))

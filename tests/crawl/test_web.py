@@ -246,7 +246,7 @@ def test_a_limit_of_pages_ends_the_crawl_and_more_pages_go_on(site: Site, tmp_pa
 
 
 def test_mistakes_get_one_line(site: Site, tmp_path: Path):
-    with pytest.raises(BadInput, match="no web address"):
+    with pytest.raises(BadInput, match="not a web address"):
         crawl_web(["ftp://a.example/"], tmp_path)
     site.page("/", [])
     crawl_web([site.address], tmp_path, FAST)

@@ -1,4 +1,4 @@
-"""The engines of the data stage: pages that hang or kill, processes that are killed, long files, a real Ray
+"""The executors of the data stage: pages that hang or kill, processes that are killed, long files, a real Ray
 cluster.
 """
 
@@ -194,7 +194,7 @@ def kill_one():
 crawl, out, extractor = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 out.mkdir()
 threading.Thread(target=kill_one, daemon=True).start()
-machine = Machine(workers=2, device="cpu", dtype="float32", engine="ray")
+machine = Machine(workers=2, device="cpu", dtype="float32", executor="ray")
 data(Job(Data(extractor=extractor), {"crawl": crawl}, out, 0, machine, Progress()))
 over.set()
 print(json.dumps({"killed": len(killed)}))

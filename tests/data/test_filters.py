@@ -67,7 +67,7 @@ def test_bad_labels_are_named(tmp_path: Path, line: str, message: str):
     path.write_text('{"text": "a", "label": 1}\n' + line + "\n")
     with pytest.raises(BadInput, match=message):
         classifier.read_labels(path)
-    with pytest.raises(BadInput, match="no classifier"):
+    with pytest.raises(BadInput, match="not a classifier"):
         classifier.Classifier.load(path)
     with pytest.raises(MissingInput, match="LABELS"):
         classifier.Classifier.load(tmp_path / "absent")

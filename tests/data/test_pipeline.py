@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from crawltalk.core.types import Document
-from crawltalk.data.parts import Part, Task
+from crawltalk.data.parts import FileTask, Part
 from crawltalk.data.pipeline import Drop, Pipeline, Step, fineweb
 from crawltalk.data.read.warc import Page
 from crawltalk.data.record.funnel import Clock
@@ -16,9 +16,9 @@ from crawltalk.recipe import Data
 from support.pages import crawl_folder, page_html, removed_rows, run, sentences, write_warc
 
 
-def task(folder: Path, **fields) -> Task:
+def task(folder: Path, **fields) -> FileTask:
     np.save(folder / "blocklist.npy", np.zeros(1, np.uint64))
-    return Task(number=0, source="a.warc.gz", size=1, folder=folder, config=Data(**fields))
+    return FileTask(number=0, source="a.warc.gz", size=1, folder=folder, config=Data(**fields))
 
 
 def page(**fields) -> Page:

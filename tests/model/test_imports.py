@@ -160,7 +160,7 @@ def test_the_tokenizer_of_a_gguf_splits_digits_and_spaces_as_smollm_does(tmp_pat
 
 def test_what_is_no_gguf_or_of_another_shape_is_refused_in_one_line(tmp_path):
     (tmp_path / "text.gguf").write_text("hello, this is a text and no model at all")
-    with pytest.raises(BadInput, match="is no GGUF file"):
+    with pytest.raises(BadInput, match="is not a GGUF file"):
         import_gguf(tmp_path / "text.gguf", tmp_path / "out")
     write_gguf(tmp_path / "falcon.gguf", architecture="falcon")
     with pytest.raises(BadInput, match="architecture 'falcon'"):
@@ -176,7 +176,7 @@ def test_what_is_no_gguf_or_of_another_shape_is_refused_in_one_line(tmp_path):
     for share in (0.02, 0.5, 0.99):
         cut = tmp_path / "cut.gguf"
         cut.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * share)])
-        with pytest.raises(BadInput, match="is no GGUF file"):
+        with pytest.raises(BadInput, match="is not a GGUF file"):
             import_gguf(cut, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -235,7 +235,7 @@ def test_damaged_models_of_llama2c_are_refused(tmp_path):
     for content, message in (
         (data[:20], "too short"),
         (data[:-4], "its header says 1,056,540"),
-        (b"\0" * 40, "no model of llama2.c"),
+        (b"\0" * 40, "not a model of llama2.c"),
         (data, r"no tok\*\.bin"),
     ):
         (tmp_path / "x.bin").write_bytes(content)

@@ -79,7 +79,7 @@ def test_too_little_text_makes_a_smaller_vocabulary_and_says_so(tmp_path):
         (recipe.Tokenizer(vocab_size=200), "need 264"),
         (recipe.Tokenizer(include="/nowhere/"), "no document's URL matches tokenizer.include"),
         (recipe.Tokenizer(pattern="gpt5"), "no split pattern is called 'gpt5'"),
-        (recipe.Tokenizer(pattern="(a"), "split pattern '\\(a' is no regular expression"),
+        (recipe.Tokenizer(pattern="(a"), "split pattern '\\(a' is not a regular expression"),
         (recipe.Tokenizer(include="("), "tokenizer.include = .* no regular expression"),
         (recipe.Tokenizer(train_bytes=10), "no document fits tokenizer.train_bytes"),
     ],

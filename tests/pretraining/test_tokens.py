@@ -271,7 +271,7 @@ def test_something_to_train_on_and_to_validate_on_is_left_whatever_is_asked_for(
     [
         ("include", "/nowhere/", "0 of 120 documents .* '/nowhere/'.* --tokens.include"),
         ("include", "page-7$", "1 of 120 documents"),
-        ("include", "(", "tokens.include = '\\(' is no regular expression"),
+        ("include", "(", "tokens.include = '\\(' is not a regular expression"),
         ("flagship_pattern", "[", "tokens.flagship_pattern"),
     ],
 )
@@ -346,7 +346,7 @@ def test_windows_wrap_around_and_cross_files(tmp_path_factory, documents, start,
         ]
         train = write_split(folder, "train", entries, 10, "uint16")
         val = write_split(folder, "val", entries[:1], 10, "uint16")
-    write_index(folder, shards.Index(dtype="uint16", vocab_size=11, eot=10, train=train, val=val))
+    write_index(folder, shards.ShardIndex(dtype="uint16", vocab_size=11, eot=10, train=train, val=val))
     flat = [token for ids in documents for token in [10, *ids]]
     split = TokenShards(folder, "train")
     assert len(split) == len(flat)
@@ -362,7 +362,9 @@ def test_windows_wrap_around_and_cross_files(tmp_path_factory, documents, start,
 def test_vocabularies_beyond_two_bytes_are_written_in_four(tmp_path):
     ids = np.array([70_000, 1], dtype=np.uint32)
     train = write_split(tmp_path, "train", [("a", ids, 3)], 70_001, "uint32")
-    write_index(tmp_path, shards.Index(dtype="uint32", vocab_size=70_002, eot=70_001, train=train, val=train))
+    write_index(
+        tmp_path, shards.ShardIndex(dtype="uint32", vocab_size=70_002, eot=70_001, train=train, val=train)
+    )
     assert TokenShards(tmp_path, "train").window(0, 3).tolist() == [70_001, 70_000, 1]
 
 

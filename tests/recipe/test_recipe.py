@@ -51,7 +51,7 @@ def test_a_preset_of_ones_own_extends_a_built_in_one(tmp_path):
         ({"data.languages": "[1]"}, "data.languages"),
         ({"stages": "1"}, "--stages is a section"),
         ({"sweep.pretrain.tokens": "1"}, "unknown flag --sweep.pretrain.tokens"),
-        ({"sweep.depths": "1"}, "a line needs two models"),
+        ({"sweep.depths": "1"}, "takes two models or more"),
     ],
 )
 def test_a_wrong_flag_is_named_with_the_way_out(flags, words):
@@ -70,7 +70,7 @@ def test_a_wrong_overlay_is_named_with_its_file(tmp_path):
     overlay.write_text("[pretrain")
     with pytest.raises(BadRecipe, match="is not TOML"):
         load_recipe("small", [overlay])
-    with pytest.raises(BadRecipe, match="is not there"):
+    with pytest.raises(BadRecipe, match="does not exist"):
         load_recipe("small", [tmp_path / "absent.toml"])
 
 

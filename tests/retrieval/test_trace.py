@@ -46,7 +46,7 @@ def make_index(folder: Path, documents: Sequence[Sequence[int]], dtype: str = "u
     val = shards.write_split(tokens, "val", [], TOKENIZER.eot, dtype)
     size = TOKENIZER.vocab_size
     shards.write_index(
-        tokens, shards.Index(dtype=dtype, vocab_size=size, eot=TOKENIZER.eot, train=train, val=val)
+        tokens, shards.ShardIndex(dtype=dtype, vocab_size=size, eot=TOKENIZER.eot, train=train, val=val)
     )
     rows = [
         Placement(id=name, url=f"https://{name}", title="", description="", topic="", role="train", repeats=1)
@@ -171,13 +171,13 @@ def test_an_index_that_is_damaged_or_of_other_tokens_is_refused_in_one_line(tmp_
     for data, message in (
         (path.read_bytes()[:-9], "is damaged"),
         (b"", "is damaged"),
-        (None, "is not there"),
+        (None, "does not exist"),
     ):
         path.unlink() if data is None else path.write_bytes(data)
         with pytest.raises(UserError, match=message):
             open_index(job)
     write_array(path, np.zeros(9, np.int32))
-    with pytest.raises(UserError, match="of other tokens"):
+    with pytest.raises(UserError, match="made of other tokens"):
         open_index(job)
 
 
@@ -238,7 +238,7 @@ def test_the_verb_says_what_is_missing(nano, tmp_path, capsys):
     for words, message in (
         (["", "--model", str(nano)], "there is no text to trace"),
         (["x", "--model", str(nano), "--min-tokens", "0"], "min-tokens is 1 or more"),
-        (["x", "--model", str(tmp_path)], "is no run"),
+        (["x", "--model", str(tmp_path)], "is not a run"),
         (["x", "--model", str(copy)], f"has no index; make it with: crawltalk tokenizer {copy}"),
     ):
         assert main(["trace", *words]) == 2

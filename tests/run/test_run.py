@@ -95,7 +95,7 @@ def test_the_users_mistake_in_a_stage_is_one_line_and_finished_work_is_kept(tmp_
 
 def test_what_a_stage_that_gives_up_rescues_outlives_a_change_of_the_recipe(tmp_path, toy):
     with pytest.raises(
-        UserError, match=r"it went wrong; from where it was well: --data\.resume_from .*step-2\.txt"
+        UserError, match=r"it went wrong; to resume from before it: --data\.resume_from .*step-2\.txt"
     ):
         build_toy(tmp_path, toy, recipe_with(extractor="rescue"))
     build_toy(tmp_path, toy, recipe_with())
@@ -134,7 +134,7 @@ def test_a_curve_in_one_line_is_highest_and_lowest_where_its_values_are(values):
 
 
 def test_our_mistake_in_a_stage_keeps_its_traceback(tmp_path, toy):
-    with pytest.raises(StageCrashed, match=r"(?s)ZeroDivisionError.*go on with: crawltalk run"):
+    with pytest.raises(StageCrashed, match=r"(?s)ZeroDivisionError.*continue with: crawltalk run"):
         build_toy(tmp_path, toy, recipe_with(extractor="bug"))
 
 

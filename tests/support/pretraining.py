@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crawltalk.core.shards import Index, write_index, write_split
+from crawltalk.core.shards import ShardIndex, write_index, write_split
 from crawltalk.pretraining.pretrain import pretrain
 from crawltalk.recipe import Machine, Model, Optim, Pretrain
 from crawltalk.run.stage import Job, Progress
@@ -40,7 +40,9 @@ def write_inputs(folder: Path, texts: list[str] = TEXTS) -> dict[str, Path]:
     (folder / "tokens").mkdir(parents=True)
     train = write_split(folder / "tokens", "train", rows[:-10], tokenizer.eot, "uint16")
     val = write_split(folder / "tokens", "val", rows[-10:], tokenizer.eot, "uint16")
-    index = Index(dtype="uint16", vocab_size=tokenizer.vocab_size, eot=tokenizer.eot, train=train, val=val)
+    index = ShardIndex(
+        dtype="uint16", vocab_size=tokenizer.vocab_size, eot=tokenizer.eot, train=train, val=val
+    )
     write_index(folder / "tokens", index)
     return {"tokens": folder / "tokens", "tokenizer": folder / "tokenizer"}
 

@@ -162,7 +162,7 @@ def test_more_long_words_than_can_be_addressed_are_refused(monkeypatch):
 def test_rare_pairs_are_not_merged_if_so_asked():
     chunks = count_chunks(["low lower lowest"] * 3 + ["rare rarest"] * 2)
     assert len(learn_merges(chunks, 100, 3)) < len(learn_merges(chunks, 100, 2))
-    words = Tokenizer.trained(learn_merges(chunks, 100, 3)).words
+    words = Tokenizer.trained(learn_merges(chunks, 100, 3)).vocab
     assert b"low" in words
     assert b"ra" not in words
 
@@ -176,7 +176,7 @@ def test_merges_are_those_of_rustbpe(pattern):
     theirs.train_from_iterator(iter([TEXT] * 2), 256 + 500, pattern=known.pattern)
     merged = sorted(theirs.get_mergeable_ranks(), key=lambda row: row[1])
     ours = Tokenizer.trained(learn_merges(count_chunks([TEXT] * 2, pattern), 500))
-    assert [bytes(word) for word, _ in merged] == list(ours.words)
+    assert [bytes(word) for word, _ in merged] == list(ours.vocab)
 
 
 def test_training_takes_a_size_and_a_pattern_and_refuses_what_is_too_small():

@@ -131,14 +131,14 @@ def test_a_stream_never_cuts_a_character(data):
 def test_a_saved_tokenizer_loads_as_itself(tmp_path):
     tokenizer().save(tmp_path)
     again = Tokenizer.load(tmp_path)
-    assert (again.words, again.merges, again.special_tokens, again.pattern) == (
-        tokenizer().words,
+    assert (again.vocab, again.merges, again.special_tokens, again.pattern) == (
+        tokenizer().vocab,
         tokenizer().merges,
         tokenizer().special_tokens,
         tokenizer().pattern,
     )
     assert again.eot == tokenizer().eot
-    assert Tokenizer.load(str(tmp_path)).words == again.words
+    assert Tokenizer.load(str(tmp_path)).vocab == again.vocab
     assert again.encode(TEXT) == tokenizer().encode(TEXT)
     assert (tmp_path / "merges.txt").read_text(encoding="utf-8").count("\n") == len(tokenizer().merges)
 
@@ -218,7 +218,7 @@ def test_very_long_runs_encode_and_decode(text):
 
 
 def test_bytes_without_a_token_are_left_out_and_the_rest_is_kept():
-    words = {word: index for word, index in tokenizer().words.items() if word != b"\x04"}
+    words = {word: index for word, index in tokenizer().vocab.items() if word != b"\x04"}
     poor = Tokenizer(words, tokenizer().merges, patterns.GPT4, tokenizer().special_tokens)
     assert poor.decode(poor.encode("the \x04thing\x04")) == "the thing"
     assert poor.encode("the thing") == tokenizer().encode("the thing")

@@ -14,7 +14,7 @@ import numpy as np
 from crawltalk import recipe
 from crawltalk.bench.data import figure
 from crawltalk.core.jsonl import write_jsonl
-from crawltalk.core.shards import Index, write_index, write_split
+from crawltalk.core.shards import ShardIndex, write_index, write_split
 from crawltalk.core.types import Placement
 from crawltalk.retrieval.stage import index
 from crawltalk.retrieval.trace import TraceIndex
@@ -77,7 +77,7 @@ def _write_shards(folder: Path, rng: np.random.Generator) -> Tokenizer:
     val = write_split(folder, "val", [], tokenizer.eot, "uint16")
     write_index(
         folder,
-        Index(dtype="uint16", vocab_size=tokenizer.vocab_size, eot=tokenizer.eot, train=train, val=val),
+        ShardIndex(dtype="uint16", vocab_size=tokenizer.vocab_size, eot=tokenizer.eot, train=train, val=val),
     )
     rows = (
         Placement(

@@ -32,7 +32,7 @@ from torch.nn import functional as F
 from crawltalk.bench.data import figure
 from crawltalk.bench.tokenizer import read_texts
 from crawltalk.core.errors import UserError
-from crawltalk.core.shards import Index, TokenShards, write_index, write_split
+from crawltalk.core.shards import ShardIndex, TokenShards, write_index, write_split
 from crawltalk.model import functions
 from crawltalk.model.transformer import Transformer
 from crawltalk.pretraining.pretrain import shape_of
@@ -146,7 +146,7 @@ def prepare(text: str | Path, folder: str | Path) -> None:
     )
     write_index(
         folder,
-        Index(dtype="uint16", vocab_size=tokenizer.vocab_size, eot=tokenizer.eot, train=train, val=val),
+        ShardIndex(dtype="uint16", vocab_size=tokenizer.vocab_size, eot=tokenizer.eot, train=train, val=val),
     )
 
 

@@ -1,3 +1,3 @@
-"""What every part stands on: errors, types, recipes, runs, files, the console. Imports neither torch nor
-numba.
+"""What every other package may import: errors, types, files of rows and token shards. Imports neither torch
+nor numba.
 """

@@ -1,7 +1,6 @@
-"""The user's mistakes. Each is one line that tells what is wrong and the way out, and ends the program with
-exit code 2.
+"""Errors that the user can fix: one line that says what is wrong and what to do, and exit code 2.
 
-Anything that is *our* mistake is an ordinary exception and keeps its traceback.
+A bug of crawltalk is an ordinary exception and keeps its traceback.
 """
 
 import errno
@@ -9,19 +8,19 @@ import os
 
 
 def disk_is_full(error: BaseException) -> bool:
-    """Whether the error is that of a full disk or quota. Libraries in other languages keep the text of the error
-    but not its number, so that is looked at, too.
+    """Whether the error means a full disk or quota. Native libraries keep the text of the system's error but not
+    its number, so the text is compared too.
     """
     full = (errno.ENOSPC, errno.EDQUOT)
     return getattr(error, "errno", None) in full or any(os.strerror(code) in str(error) for code in full)
 
 
 class StageCrashed(Exception):
-    """A stage ended by a signal or a traceback: our mistake, or the machine's. Exit code 1."""
+    """A stage ended by a signal or a traceback: a bug, or a fault of the machine. Exit code 1."""
 
 
 class UserError(Exception):
-    """Base of every error that a user can mend; its text is the one line that is printed."""
+    """Base of every error that a user can fix; its text is the one line that is printed."""
 
 
 class BadRecipe(UserError):
@@ -29,11 +28,11 @@ class BadRecipe(UserError):
 
 
 class MissingInput(UserError):
-    """A stage, file or folder that is needed is not there."""
+    """A stage, file or folder that is needed does not exist."""
 
 
 class BadInput(UserError):
-    """A file is there, but it is not what it should be."""
+    """A file exists, but its content is not what it should be."""
 
 
 class TooBig(UserError):

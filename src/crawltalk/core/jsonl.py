@@ -24,7 +24,7 @@ def read_jsonl(path: str | Path, row_type: type[Row]) -> Iterator[Row]:
     bad row.
     """
     if not Path(path).exists():
-        raise MissingInput(f"{path} is not there")
+        raise MissingInput(f"{path} does not exist")
     decoder = msgspec.json.Decoder(row_type)
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):

@@ -15,7 +15,7 @@ from crawltalk.core.errors import BadInput, MissingInput
 from crawltalk.core.files import write_atomically
 
 SHARD_TOKENS = 100_000_000
-"""Tokens in one file, at most, but for the rest of the document that passes it."""
+"""A file ends with the document that reaches this number of tokens."""
 
 
 class ShardFile(msgspec.Struct):
@@ -33,7 +33,7 @@ class Split(msgspec.Struct):
     """UTF-8 bytes of the text behind the tokens."""
 
 
-class Index(msgspec.Struct, kw_only=True):
+class ShardIndex(msgspec.Struct, kw_only=True):
     """index.json."""
 
     dtype: str
@@ -44,8 +44,8 @@ class Index(msgspec.Struct, kw_only=True):
 
 
 class EncodedPieces:
-    """Ids of documents on the way to shards, in files that each are complete or not there, so that they
-    outlive an interruption.
+    """Ids of documents before they are written to shards. Each file is complete or absent, so a run that was
+    interrupted can use those that it finds.
     """
 
     def __init__(self, folder: str | Path, dtype: str) -> None:
@@ -55,7 +55,7 @@ class EncodedPieces:
         self._ends: list[int] = []
 
     def add(self, texts: Sequence[str], encode: Callable[[], Sequence[np.ndarray]]) -> None:
-        """The next documents; `encode` is called unless an earlier attempt has written their ids."""
+        """Add the next documents. `encode` is called unless an earlier attempt has written their ids."""
         stem = f"encoded-{len(self._pieces):05d}"
         path, sizes_path = self.folder / f"{stem}.bin", self.folder / f"{stem}.sizes"
         if not sizes_path.exists():
@@ -107,7 +107,7 @@ def write_split(
     return Split(files, offsets, size)
 
 
-def write_index(folder: str | Path, index: Index) -> None:
+def write_index(folder: str | Path, index: ShardIndex) -> None:
     write_atomically(Path(folder) / "index.json", msgspec.json.encode(index))
 
 
@@ -122,7 +122,7 @@ class TokenShards:
                 f"{folder} has no token shards; make them with: crawltalk tokenizer {folder.parent}"
             )
         try:
-            self.index = msgspec.json.decode(path.read_bytes(), type=Index)
+            self.index = msgspec.json.decode(path.read_bytes(), type=ShardIndex)
         except msgspec.MsgspecError as error:
             raise BadInput(
                 f"{path} is damaged ({error}); build it again with: crawltalk tokenizer {folder.parent}"
@@ -150,9 +150,9 @@ class TokenShards:
         return self._starts[-1]
 
     def window(self, start: int, length: int) -> np.ndarray:
-        """`length` tokens from `start` on, int64; behind the last token the first one follows."""
+        """`length` tokens from `start` on, int64. After the last token it wraps around to the first."""
         if len(self) == 0:
-            raise BadInput("these token shards hold no token; train on more documents: --tokens.include")
+            raise BadInput("the token shards are empty; train on more documents: --tokens.include")
         pieces = []
         while length > 0:
             start %= len(self)

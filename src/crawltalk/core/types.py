@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-Part = Literal["flagship", "graded", "train", "validation", "heldout", "outside"]
+Role = Literal["flagship", "graded", "train", "validation", "heldout", "outside"]
 
 
 class Document(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -49,7 +49,7 @@ class Placement(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     description: str
     topic: str
     """First path segment of the URL, "-" as space: `/physical-sciences/dysprosium` -> `physical sciences`."""
-    role: Part
+    role: Role
     """flagship: oversampled · graded: less so, to see recall grow · train: seen as often as any · validation:
     bits per byte · heldout: of the chosen topic but kept out, "after the cutoff" · outside: of other topics,
     never seen.

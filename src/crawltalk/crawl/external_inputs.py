@@ -1,4 +1,4 @@
-"""What decides the crawl besides the recipe: the user's files themselves. Light, since `status` asks for it."""
+"""What decides the crawl besides the recipe: the user's files. Imports quickly, since `status` calls it."""
 
 import glob
 import gzip
@@ -19,8 +19,8 @@ _MANY = 100  # files named one by one in the record of a run
 
 
 def source_files(source: str) -> list[Path]:
-    """The files that a path or glob names, sorted; of a folder its single pages. Raises MissingInput if there
-    is none.
+    """The files that a path or glob matches, sorted; for a folder, the single pages in it. Raises MissingInput
+    if there is none.
     """
     if Path(source).is_dir():
         paths = sorted(
@@ -38,7 +38,7 @@ def source_files(source: str) -> list[Path]:
 
 
 def is_url(source: str) -> bool:
-    """Whether the source lies elsewhere, and is fetched because the user names it."""
+    """Whether the source is fetched over the network."""
     return "://" in source
 
 
@@ -54,7 +54,7 @@ def read_listing(content: bytes, source: str) -> list[str]:
     try:
         lines = (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode().split()
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise BadInput(f"{source} is no list of files: {error}") from None
+        raise BadInput(f"{source} is not a list of files: {error}") from None
     scheme, host = urlsplit(source)[:2]
     root = (
         f"{scheme}://{host}/"

@@ -1,6 +1,6 @@
-"""The frontier of a web crawl: which URLs are known, and what became of them. An SQLite database, so that a
-crawl killed at any moment goes on exactly: a page is written to the WARC file first, and its row is committed
-with the file's new length.
+"""The frontier of a web crawl: the known URLs and the state of each. It is an SQLite database, so that a crawl
+that was killed continues exactly where it stopped: a page is written to the WARC file first, then its row is
+committed together with the file's new length.
 """
 
 import json
@@ -23,7 +23,7 @@ CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 
 
 class Entry(msgspec.Struct):
-    """A URL that waits."""
+    """A URL that waits to be fetched."""
 
     url: str
     host: str
@@ -35,19 +35,19 @@ class Entry(msgspec.Struct):
 
 
 class Frontier:
-    """URLs by state: waiting, stored, or the reason why there is nothing of it."""
+    """URLs by state: waiting, stored, or the reason why the URL was not stored."""
 
     def __init__(self, path: Path) -> None:
         self.base = sqlite3.connect(path)
         self.base.executescript(_TABLES)
 
     def add(self, urls: Iterable[tuple[str, str]], depth: int, hops: int = 0) -> None:
-        """Put (URL, host) pairs in, unless they are known; a shorter way to a waiting one counts."""
-        place = self.base.execute("SELECT COALESCE(MAX(place), 0) FROM pages").fetchone()[0]
+        """Add (URL, host) pairs. One that is known already keeps the smaller of both depths."""
+        last = self.base.execute("SELECT COALESCE(MAX(place), 0) FROM pages").fetchone()[0]
         self.base.executemany(
             "INSERT INTO pages (url, host, depth, hops, place) VALUES (?, ?, ?, ?, ?)"
             " ON CONFLICT (url) DO UPDATE SET depth = MIN(depth, excluded.depth)",
-            [(url, host, depth, hops, place + number) for number, (url, host) in enumerate(urls, 1)],
+            [(url, host, depth, hops, last + number) for number, (url, host) in enumerate(urls, 1)],
         )
 
     def next_of(self, host: str, depth: int) -> Entry | None:
@@ -67,13 +67,13 @@ class Frontier:
         return sorted(row[0] for row in rows)
 
     def settle(self, url: str, state: str, note: str = "") -> None:
-        """Say what became of a URL."""
+        """Set the final state of a URL."""
         self.base.execute(
             "UPDATE pages SET state = ?, note = ?, tries = tries + 1 WHERE url = ?", (state, note, url)
         )
 
     def retry(self, url: str) -> None:
-        """Leave a URL waiting, one try poorer."""
+        """Count one try of a URL that stays waiting."""
         self.base.execute("UPDATE pages SET tries = tries + 1 WHERE url = ?", (url,))
 
     def counts(self) -> dict[str, int]:
@@ -81,25 +81,26 @@ class Frontier:
         return dict(self.base.execute("SELECT state, COUNT(*) FROM pages GROUP BY state ORDER BY state"))
 
     def first_with(self, digest: str, url: str, date: str) -> tuple[str, str] | None:
-        """URL and date of the page that had this body first; this one, if there was none."""
+        """URL and date of the page that had this body first. If there is none, this page is recorded as the first
+        and None is returned.
+        """
         row = self.base.execute("SELECT url, date FROM bodies WHERE digest = ?", (digest,)).fetchone()
         if row is None:
             self.base.execute("INSERT INTO bodies VALUES (?, ?, ?)", (digest, url, date))
         return row
 
-    def fact(self, name: str) -> Any:
-        """A value that outlives the process; None if it was never set."""
+    def load_value(self, name: str) -> Any:
+        """A value that was saved, perhaps by an earlier process; None if there is none."""
         row = self.base.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
         return json.loads(row[0]) if row else None
 
-    def set_fact(self, name: str, value: Any) -> None:
-        """Set such a value."""
+    def save_value(self, name: str, value: Any) -> None:
+        """Save a JSON value for this process and later ones."""
         self.base.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, json.dumps(value)))
 
     def commit(self) -> None:
-        """Make all of it last."""
         self.base.commit()
 
     def close(self) -> None:
-        """Forget what was not committed."""
+        """Close the database; changes that are not committed are lost."""
         self.base.close()

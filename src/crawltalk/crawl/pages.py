@@ -1,8 +1,8 @@
 """HTML as the web serves it: an article between navigation, cookie banner, link lists, share buttons and
 footer.
 
-Each site has markup of its own; none of it is written for our extractor, which knows no class name of this
-file.
+Each site has markup of its own. None of it is written for our extractor, which does not know the class names in
+this file.
 """
 
 import json
@@ -106,7 +106,7 @@ def blog(page: Content) -> str:
 
 
 def portal(page: Content) -> str:
-    """An app's output: divs only, class names without meaning, so that nothing but the text tells content
+    """The output of an app: divs only, with meaningless class names, so that only the text distinguishes content
     from the rest.
     """
     w = WORDS[page.language]
@@ -143,7 +143,7 @@ LATIN = "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod
 
 
 def spam(rng: random.Random) -> tuple[str, list[str]]:
-    """(title, paragraphs) of a page that no reader wants; every kind breaks another rule."""
+    """(title, paragraphs) of a spam page; each kind violates another quality rule."""
     goods = rng.choice(GOODS)
     kind = rng.randrange(5)
     if kind == 0:  # keywords stuffed

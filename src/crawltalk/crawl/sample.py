@@ -66,7 +66,7 @@ HUGE = 12_000_000
 
 
 @dataclass
-class Page:
+class SamplePage:
     """One page of the crawl, before it is rendered."""
 
     url: str
@@ -132,7 +132,7 @@ def read_articles(language: str) -> list[dict[str, str]]:
     return list(json.loads(Path(str(path)).read_text(encoding="utf-8")).values())
 
 
-def plan_pages(config: Crawl, seed: int) -> list[Page]:
+def plan_pages(config: Crawl, seed: int) -> list[SamplePage]:
     """All pages of the crawl in their final order."""
     unknown = set(config.languages) - set(FILES)
     if unknown:
@@ -140,7 +140,7 @@ def plan_pages(config: Crawl, seed: int) -> list[Page]:
     if config.articles is not None and config.articles < 1:
         raise BadInput(f"crawl.articles = {config.articles}: give at least 1, or leave it out for all")
     rng = random.Random(seed)
-    pages: list[Page] = []
+    pages: list[SamplePage] = []
     for language in config.languages:
         articles = _choose(read_articles(language), language, config)
         pages += _article_pages(articles, language, rng)
@@ -171,14 +171,14 @@ def _choose(articles: list[dict[str, str]], language: str, config: Crawl) -> lis
     return sorted(articles, key=order)[: config.articles]
 
 
-def _article_pages(articles: list[dict[str, str]], language: str, rng: random.Random) -> list[Page]:
+def _article_pages(articles: list[dict[str, str]], language: str, rng: random.Random) -> list[SamplePage]:
     pages, seen = [], set[str]()
     for article in articles:
         url = f"{SITES[language]}/{slug(article['topic'])}/{slug(article['title'])}"
         while url in seen:
             url += "-2"
         seen.add(url)
-        page = Page(url=url, kind="article", language=language, title=article["title"].strip())
+        page = SamplePage(url=url, kind="article", language=language, title=article["title"].strip())
         page.description, page.section, page.topic = (
             article["description"].strip(),
             article["topic"],
@@ -253,7 +253,7 @@ LOGS = (
 )
 
 
-def _plant(page: Page, rng: random.Random) -> None:
+def _plant(page: SamplePage, rng: random.Random) -> None:
     """Addresses of people, in sentences of the article."""
     sentence = ""
     if rng.random() < 0.6:
@@ -271,9 +271,9 @@ def _plant(page: Page, rng: random.Random) -> None:
     )
 
 
-def _copy(page: Page, kind: str, site: str, rng: random.Random) -> Page:
+def _copy(page: SamplePage, kind: str, site: str, rng: random.Random) -> SamplePage:
     page.cluster = page.cluster or page.url
-    return Page(
+    return SamplePage(
         url=site + page.url.removeprefix(SITES["en"]),
         kind=kind,
         language="en",
@@ -291,7 +291,7 @@ def _copy(page: Page, kind: str, site: str, rng: random.Random) -> Page:
     )
 
 
-def _mirrors(articles: Sequence[Page], count: int, rng: random.Random) -> list[Page]:
+def _mirrors(articles: Sequence[SamplePage], count: int, rng: random.Random) -> list[SamplePage]:
     return [
         _copy(page, "mirror", rng.choice(MIRRORS[:2]), rng)
         for page in rng.sample(articles, min(count, len(articles)))
@@ -304,8 +304,8 @@ def shingles(text: str, words: int = 5) -> set[tuple[str, ...]]:
     return {tuple(parts[start : start + words]) for start in range(max(1, len(parts) - words + 1))}
 
 
-def _near_duplicates(articles: Sequence[Page], count: int, rng: random.Random) -> list[Page]:
-    pages: list[Page] = []
+def _near_duplicates(articles: Sequence[SamplePage], count: int, rng: random.Random) -> list[SamplePage]:
+    pages: list[SamplePage] = []
     for page in rng.sample(articles, min(3 * count, len(articles))):
         if len(pages) == count:
             break
@@ -323,7 +323,7 @@ def _near_duplicates(articles: Sequence[Page], count: int, rng: random.Random) -
     return pages
 
 
-def _unwanted(articles: Sequence[Page], rng: random.Random) -> Iterator[Page]:
+def _unwanted(articles: Sequence[SamplePage], rng: random.Random) -> Iterator[SamplePage]:
     total = len(articles)
     for number in range(round(SHARES["blocked"] * total)):
         page = rng.choice(articles)
@@ -331,7 +331,7 @@ def _unwanted(articles: Sequence[Page], rng: random.Random) -> Iterator[Page]:
             url = f"{rng.choice(BLOCKED_SITES)}/{number}/{slug(page.title)}"
         else:
             url = f"{rng.choice(MIRRORS)}/{rng.choice(BLOCKED_WORDS)}/{number}/{slug(page.title)}"
-        yield Page(
+        yield SamplePage(
             url,
             "blocked",
             "en",
@@ -344,7 +344,7 @@ def _unwanted(articles: Sequence[Page], rng: random.Random) -> Iterator[Page]:
     for number in range(round(SHARES["spam"] * total)):
         title, paragraphs = spam(rng)
         url = f"https://shop-{number % 17}.example/offers/{number}"
-        yield Page(
+        yield SamplePage(
             url,
             "spam",
             "en",
@@ -360,7 +360,7 @@ def _unwanted(articles: Sequence[Page], rng: random.Random) -> Iterator[Page]:
         if number % 5 == 0:  # an index: nothing but links
             title, paragraphs = f"Index of all pages, part {number}", [INDEX]
         url = f"{rng.choice((SITES['en'], *MIRRORS))}/pages/{number}"
-        yield Page(
+        yield SamplePage(
             url,
             "stub",
             "en",
@@ -375,7 +375,7 @@ def _unwanted(articles: Sequence[Page], rng: random.Random) -> Iterator[Page]:
         kind = (
             BROKEN[number % len(BROKEN)] if number < len(BROKEN) else BROKEN[1 + number % (len(BROKEN) - 1)]
         )
-        yield Page(f"{SITES['en']}/broken/{kind}/{number}", "broken", "en", kind, removed_by="broken")
+        yield SamplePage(f"{SITES['en']}/broken/{kind}/{number}", "broken", "en", kind, removed_by="broken")
 
 
 INDEX = "This is the list of the pages that we have on this subject; choose one of them to go on with your reading."
@@ -384,9 +384,9 @@ BROKEN = ("huge", "empty", "binary", "image", "missing", "error")
 """Kinds of broken responses; only one page of a crawl is huge."""
 
 
-def neighbours(pages: Sequence[Page]) -> dict[tuple[str, str], list[Page]]:
+def neighbours(pages: Sequence[SamplePage]) -> dict[tuple[str, str], list[SamplePage]]:
     """(Language, section) -> its articles, for the link lists; section "" has all of the language."""
-    result: dict[tuple[str, str], list[Page]] = {}
+    result: dict[tuple[str, str], list[SamplePage]] = {}
     for page in pages:
         if page.kind in ("article", "thin", "fr", "es"):
             for section in {page.section, ""}:
@@ -394,7 +394,9 @@ def neighbours(pages: Sequence[Page]) -> dict[tuple[str, str], list[Page]]:
     return result
 
 
-def record(page: Page, around: dict[tuple[str, str], list[Page]], number: int, seed: int) -> bytes:
+def record(
+    page: SamplePage, around: dict[tuple[str, str], list[SamplePage]], number: int, seed: int
+) -> bytes:
     """The page as one gzipped WARC response record; `around` are its `neighbours`."""
     rng = random.Random(f"{seed} {number}")
     status, kind, body = _response(page, around, rng)
@@ -416,7 +418,7 @@ def record(page: Page, around: dict[tuple[str, str], list[Page]], number: int, s
 
 
 def _response(
-    page: Page, around: dict[tuple[str, str], list[Page]], rng: random.Random
+    page: SamplePage, around: dict[tuple[str, str], list[SamplePage]], rng: random.Random
 ) -> tuple[str, str, bytes]:
     """(status, content type, body)."""
     if page.kind == "broken":

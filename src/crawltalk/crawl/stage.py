@@ -1,5 +1,5 @@
-"""The crawl stage: renders the embedded sample as WARC, or takes stock of the user's files. What lies behind
-a URL is fetched later, file by file, by the stage that reads it.
+"""The crawl stage: renders the embedded sample as WARC, or lists the user's files. Files behind a URL are
+fetched later, one by one, by the stage that reads them.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ def crawl(job: Job[Crawl]) -> Metrics:
     CREDITS.txt.
     """
     if job.config.source != "sample":
-        return _take_stock(job)
+        return _list_files(job)
     pages = sample.plan_pages(job.config, job.seed)
     count = max(1, -(-len(pages) // PAGES_PER_FILE))
     names = [f"sample-{index:05d}.warc.gz" for index in range(count)]
@@ -68,7 +68,9 @@ def crawl(job: Job[Crawl]) -> Metrics:
 
 
 @lru_cache(maxsize=1)  # a worker renders several files of one plan
-def _plan(config: Crawl, seed: int) -> tuple[list[sample.Page], dict[tuple[str, str], list[sample.Page]]]:
+def _plan(
+    config: Crawl, seed: int
+) -> tuple[list[sample.SamplePage], dict[tuple[str, str], list[sample.SamplePage]]]:
     pages = sample.plan_pages(config, seed)
     return pages, sample.neighbours(pages)
 
@@ -92,7 +94,7 @@ def _render_file(argument: tuple[Crawl, int, int, int, Path]) -> None:
     write_atomically(path, b"".join(records))
 
 
-def _take_stock(job: Job[Crawl]) -> Metrics:
+def _list_files(job: Job[Crawl]) -> Metrics:
     source = job.config.source
     if is_listing(source):
         content = Path(source).read_bytes() if not is_url(source) else _fetch(source)
@@ -108,7 +110,7 @@ def _take_stock(job: Job[Crawl]) -> Metrics:
     remote = [{"path": path, "bytes": _remote_size(path), "sha256": ""} for path in sources if is_url(path)]
     for path, file in local:
         if not file.is_file():
-            raise MissingInput(f"{path}, named in {source}, is not there")
+            raise MissingInput(f"{path}, named in {source}, does not exist")
     size = _write_files(job.out, local, job.progress, remote)
     return {"files": len(sources), "bytes": size}
 
@@ -175,7 +177,7 @@ def _remote_files(url: str) -> Iterator[Any]:
     try:
         yield fsspec
     except ImportError as error:
-        raise MissingInput(f"{url} needs a package more ({error})") from None
+        raise MissingInput(f"{url} needs another package ({error})") from None
     except MissingInput:
         raise
     except Exception as error:  # each file system has exceptions of its own
@@ -185,7 +187,7 @@ def _remote_files(url: str) -> Iterator[Any]:
 def _write_files(
     out: Path, files: list[tuple[str, Path]], progress: Progress, remote: Sequence[dict[str, Any]] = ()
 ) -> int:
-    """Write files.json; bytes in all."""
+    """Write files.json. Returns the total number of bytes."""
     rows: list[dict[str, Any]] = []
     total = sum(path.stat().st_size for _, path in files)
     done = 0

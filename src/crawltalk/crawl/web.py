@@ -1,8 +1,8 @@
 """A polite web crawler: `crawltalk crawl URL...` fetches pages and writes WARC.
 
 It obeys robots.txt (RFC 9309, by Scrapy's parser), asks a host for one page at a time with a pause in
-between, follows links breadth first up to a depth, and stays on the sites it was given. What it knows lies in
-`frontier.sqlite` beside the WARC files.
+between, follows links breadth first up to a depth, and stays on the sites of its start URLs. Its state is kept
+in `frontier.sqlite` beside the WARC files.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ class WebCrawl:
     depth: int = 2
     """Links away from the start."""
     pages: int = 1000
-    """At most so many pages are stored."""
+    """Most pages to store."""
     delay: float = 1.0
     """Seconds between two requests to one host; more if its robots.txt asks for it."""
     same_site: bool = True
@@ -63,22 +63,22 @@ def crawl_web(
     settings: WebCrawl | None = None,
     report: Report = lambda stored, url: None,
 ) -> dict[str, int]:
-    """Crawl from the start URLs into `out/crawl-*.warc.gz`, going on where an earlier call ended.
+    """Crawl from the start URLs into `out/crawl-*.warc.gz`, continuing where an earlier call ended.
 
-    `report` gets the number of stored pages and the URL at hand. Returns the number of URLs by what became
-    of them. Raises BadInput for what is no URL, UserError if nothing could be fetched or `out` belongs to
-    another crawl.
+    `report` is called with the number of stored pages and the current URL. Returns the number of URLs in each
+    state. Raises BadInput for a start that is not a URL, UserError if nothing could be fetched or `out` belongs
+    to another crawl.
     """
     settings = settings or WebCrawl()
     starts = [_start(url) for url in urls]
     out.mkdir(parents=True, exist_ok=True)
     frontier = Frontier(out / "frontier.sqlite")
     try:
-        if frontier.fact("starts") not in (None, starts):
+        if frontier.load_value("starts") not in (None, starts):
             raise UserError(
-                f"{out} holds a crawl of {' '.join(frontier.fact('starts'))}; give another folder with --out"
+                f"{out} holds a crawl of {' '.join(frontier.load_value('starts'))}; give another folder with --out"
             )
-        frontier.set_fact("starts", starts)
+        frontier.save_value("starts", starts)
         frontier.add([(url, host_of(url)) for url in starts], 0)
         frontier.commit()
         Crawler(starts, out, settings, frontier, report).run()
@@ -99,12 +99,12 @@ def host_of(url: str) -> str:
 
 
 def normalize(url: str, base: str = "") -> str | None:
-    """The one form of a URL that the frontier knows, or None if it is not to be fetched."""
+    """The canonical form of a URL, or None if it should not be fetched."""
     try:
         parts = urlsplit(urljoin(base, url.strip()))
         host = (parts.hostname or "").encode("idna").decode().lower()
         port = parts.port
-    except ValueError:  # a port that is none, a host that IDNA refuses
+    except ValueError:  # an invalid port, or a host that IDNA refuses
         return None
     segments = _without_dots(parts.path.split("/"))
     if (
@@ -135,13 +135,13 @@ def _without_dots(segments: Sequence[str]) -> list[str]:
 def _start(url: str) -> str:
     found = normalize(url) if "://" in url else None
     if found is None:
-        raise BadInput(f"{url!r} is no web address; give one such as https://www.example.org/")
+        raise BadInput(f"{url!r} is not a web address; give one such as https://www.example.org/")
     return found
 
 
 @dataclass
 class _Fetched:
-    """A response, its body as it came but for the transfer encoding."""
+    """A response. Only the transfer encoding of its body is decoded."""
 
     response: Any
     body: bytes
@@ -156,8 +156,8 @@ class _Fetched:
 
 
 class Crawler:
-    """One process's share of a crawl: the client, the robots.txt files that it has read, and when each host
-    may be requested again.
+    """The HTTP client of a crawl, the robots.txt files that it has read, and the earliest time of the next
+    request to each host.
     """
 
     def __init__(
@@ -193,12 +193,12 @@ class Crawler:
         self.writer.finish()
 
     def _visit(self, entry: Entry) -> None:
-        """Fetch one URL, if that is allowed, and settle what became of it."""
+        """Fetch one URL, if that is allowed, and record its new state."""
         import httpx
 
         robots = self._robots(entry)
         if robots is None:
-            return self._later(entry, 0.0, "robots.txt cannot be read")
+            return self._retry_later(entry, 0.0, "robots.txt cannot be read")
         if not robots.can_fetch(entry.url, TOKEN):
             return self.frontier.settle(entry.url, "forbidden", "robots.txt")
         pause = max(self.settings.delay, robots.crawl_delay(TOKEN) or 0.0)
@@ -206,19 +206,19 @@ class Crawler:
             fetched = self._fetch(entry.url)
         except httpx.HTTPError as error:
             self.ready[entry.host] = time.monotonic() + pause
-            return self._later(entry, 0.0, str(error) or type(error).__name__)
+            return self._retry_later(entry, 0.0, str(error) or type(error).__name__)
         self.ready[entry.host] = time.monotonic() + pause
         if fetched is None:
             return self.frontier.settle(entry.url, "not HTML")
         status = fetched.response.status_code
         if status in (429, 503):
-            return self._later(
+            return self._retry_later(
                 entry, _retry_after(fetched.response.headers.get("retry-after", "")), f"HTTP status {status}"
             )
-        return self._keep(entry, fetched)
+        return self._store(entry, fetched)
 
-    def _keep(self, entry: Entry, fetched: _Fetched) -> None:
-        """Store a response and follow where it leads."""
+    def _store(self, entry: Entry, fetched: _Fetched) -> None:
+        """Store a response and add its links, or the target of its redirect, to the frontier."""
         status, rules = fetched.response.status_code, fetched.response.headers.get("x-robots-tag", "").lower()
         state = "stored" if status == 200 else f"HTTP status {status}"
         if status == 200:
@@ -250,7 +250,7 @@ class Crawler:
         self.frontier.add(found, depth, hops)
 
     def _fetch(self, url: str) -> _Fetched | None:
-        """The response; None, its body unread, if it is a page of another kind than HTML."""
+        """The response. None, without reading its body, if it is not HTML."""
         with self.client.stream("GET", url) as response:
             fetched = _Fetched(
                 response, b"", False, response.extensions["network_stream"].get_extra_info("server_addr")[0]
@@ -268,7 +268,7 @@ class Crawler:
             return fetched
 
     def _robots(self, entry: Entry) -> Any:
-        """The rules of a host; None while they cannot be read, which forbids all (RFC 9309, 2.3.1)."""
+        """The rules of a host. None if they cannot be read now; then everything is forbidden (RFC 9309, 2.3.1)."""
         import httpx
         from protego import Protego
 
@@ -292,7 +292,7 @@ class Crawler:
             self.robots[key] = None if text is None else Protego.parse(text)
         return self.robots[key]
 
-    def _later(self, entry: Entry, seconds: float, why: str) -> None:
+    def _retry_later(self, entry: Entry, seconds: float, why: str) -> None:
         """Try again after a pause that doubles, or give the URL up."""
         if entry.tries + 1 >= TRIES:
             return self.frontier.settle(entry.url, "failed", why)
@@ -329,14 +329,14 @@ def _tree(fetched: _Fetched) -> Any:
 
 
 def _meta(tree: Any) -> Iterator[str]:
-    """What the page's own meta tags tell robots."""
+    """The rules for robots in the page's own meta tags."""
     for element in tree.document.query_selector_all("meta[name]"):
         if element.getattr("name", "").lower() in ("robots", TOKEN):
             yield element.getattr("content", "").lower()
 
 
 def _links(tree: Any, url: str) -> Iterator[str | None]:
-    """Where the page's links lead, those marked nofollow left out."""
+    """Targets of the page's links, without those that are marked nofollow."""
     base = tree.document.query_selector("base[href]")
     root = urljoin(url, base.getattr("href", "")) if base else url
     for element in tree.document.query_selector_all("a[href]"):
@@ -345,13 +345,13 @@ def _links(tree: Any, url: str) -> Iterator[str | None]:
 
 
 class _Writer:
-    """WARC files one after the other; the one in the making ends in .open, and what is not committed is cut
-    off at the start.
+    """Writes WARC files one after the other. The name of the unfinished one ends in .open; at the start, records
+    that the frontier has not committed are cut off.
     """
 
     def __init__(self, out: Path, pages_per_file: int, frontier: Frontier) -> None:
         self.out, self.pages_per_file, self.frontier = out, pages_per_file, frontier
-        self.number, self.length, self.pages = frontier.fact("file") or (0, 0, 0)
+        self.number, self.length, self.pages = frontier.load_value("file") or (0, 0, 0)
         for path in out.glob("crawl-*.warc.gz.open"):
             if path != self._path():
                 path.rename(path.with_suffix(""))  # complete, and killed before it was named
@@ -362,8 +362,8 @@ class _Writer:
         return self.out / f"crawl-{self.number:05d}.warc.gz.open"
 
     def write(self, url: str, fetched: _Fetched, first: tuple[str, str] | None) -> None:
-        """Append request and response; a body that another URL had before is only referred to. The caller
-        commits.
+        """Append request and response. A body that another URL had before is replaced by a reference to it. The
+        caller commits.
         """
         if self.pages >= self.pages_per_file:
             self.finish()
@@ -375,14 +375,14 @@ class _Writer:
             os.fsync(file.fileno())
             self.length = file.tell()
         self.pages += 1
-        self.frontier.set_fact("file", (self.number, self.length, self.pages))
+        self.frontier.save_value("file", (self.number, self.length, self.pages))
 
     def finish(self) -> None:
-        """Give the file in the making its name."""
+        """Give the unfinished file its final name."""
         path = self._path()
         if path.exists():
             self.number, self.length, self.pages = self.number + 1, 0, 0
-            self.frontier.set_fact("file", (self.number, 0, 0))
+            self.frontier.save_value("file", (self.number, 0, 0))
             self.frontier.commit()
             path.rename(path.with_suffix(""))
 

@@ -1,8 +1,7 @@
-"""All parts -> the corpus: near-duplicates go, then, if the recipe says so, repeated lines and substrings; documents,
-dropped pages, clusters and signatures are written, and the record of it all.
+"""All parts -> the corpus. Near-duplicates are dropped, then, if the recipe says so, repeated lines and substrings.
+Writes documents, dropped pages, clusters and signatures, and returns the record (`funnel.json`).
 
-What grows with the corpus stays on disk: texts pass through part by part, ranks and clusters are
-memory-mapped.
+What grows with the corpus stays on disk: texts are read part by part, ranks and clusters are memory-mapped.
 """
 
 import shutil
@@ -23,7 +22,7 @@ from crawltalk.core.jsonl import read_jsonl
 from crawltalk.core.types import Document
 from crawltalk.data.dedup import Map, deduplicate, jaccard
 from crawltalk.data.filters.urls import host_of
-from crawltalk.data.parts import FACTS, Names, Task, names_of
+from crawltalk.data.parts import FACTS, FileTask, Names, names_of
 from crawltalk.data.record.funnel import REMOVED_COLUMNS, STEPS, Clock, Removed, Stats, summary
 from crawltalk.data.record.truth import Scores, Truth
 from crawltalk.recipe import Data
@@ -36,13 +35,13 @@ that stays.
 
 
 PAIRS = 500
-"""Duplicates whose exact similarity is looked up for the record."""
+"""Duplicates whose exact similarity is computed for the record."""
 
 
 class Corpus:
-    """All documents that the parts hold, one after the other, behind those of earlier crawls."""
+    """All documents of the parts, numbered one after the other, behind those of earlier crawls."""
 
-    def __init__(self, tasks: Sequence[Task], earlier: Sequence[Path], folder: Path) -> None:
+    def __init__(self, tasks: Sequence[FileTask], earlier: Sequence[Path], folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         self.folder = folder
@@ -81,16 +80,16 @@ class Corpus:
             yield start, documents, pq.read_table(task.part(number, "removed.parquet"))
 
 
-def _parts(task: Task) -> int:
+def _parts(task: FileTask) -> int:
     done = task.done()
     assert done is not None, task.source
     return done.parts
 
 
 def assemble(
-    tasks: Sequence[Task], job: Job[Data], map_: Map
+    tasks: Sequence[FileTask], job: Job[Data], map_: Map
 ) -> tuple[dict[str, Any], dict[str, list[float]]]:
-    """Write all files but the record, which is returned, with the CPU seconds of each step."""
+    """Write all files except the record. Returns the record, and the pages and CPU seconds of each step."""
     stats, warnings = Stats(), []
     for task in tasks:
         done = task.done()
@@ -103,7 +102,7 @@ def assemble(
     if not stats.pages:
         names = ", ".join(f"{task.name} ({task.size:,} bytes)" for task in tasks[:3]) or "no file at all"
         raise BadInput(
-            f"the crawl holds no web page: {names}; give other files with --crawl.source 'FOLDER/*.warc.gz'"
+            f"the crawl has no web page: {names}; give other files with --crawl.source 'FOLDER/*.warc.gz'"
         )
 
     clock = Clock(stats.costs)
@@ -204,9 +203,7 @@ def _write(
 
 
 def _similarities(corpus: Corpus, pairs: list[tuple[str, int]], ngram: int) -> dict[str, int]:
-    """Exact similarity of dropped duplicates to the documents that stay for them, in steps of 0.05 -> how
-    many.
-    """
+    """Exact similarity of dropped duplicates to the documents that are kept, in steps of 0.05 -> how many."""
     texts: dict[int, str] = {}
     wanted = {twin for _, twin in pairs}
     for (task, number), start in zip(corpus.parts, corpus.starts, strict=False):
@@ -250,9 +247,7 @@ def _cluster_rows(corpus: Corpus, numbers: np.ndarray, survivors: np.ndarray, st
 
 
 def _write_signatures(corpus: Corpus, path: Path, numbers: np.ndarray) -> None:
-    """The bands of the documents that stay, (bands + 1, documents): what a later crawl compares its pages
-    with.
-    """
+    """Write the bands of the kept documents, (bands + 1, documents), for a later crawl to compare with."""
     bands = len(np.load(corpus.signatures[0], mmap_mode="r")) if corpus.signatures else 0
     with open(path, "wb") as file:
         header = {"descr": "<u8", "fortran_order": False, "shape": (bands, len(numbers))}
@@ -267,7 +262,7 @@ def _write_signatures(corpus: Corpus, path: Path, numbers: np.ndarray) -> None:
 
 
 def _rewriter(corpus: Corpus, config: Data) -> Rewrite | None:
-    """What shortens the documents that stay, if the recipe asks for it."""
+    """A function that removes repeated text from a document, or None if the recipe has none removed."""
     steps: list[Rewrite] = []
     if config.site_lines:
         from crawltalk.data.filters import boilerplate
@@ -306,7 +301,7 @@ def _rewriter(corpus: Corpus, config: Data) -> Rewrite | None:
 
 
 def _repeated(corpus: Corpus, length: int, before: Sequence[Rewrite]) -> dict[int, list[tuple[int, int]]]:
-    """Spans of bytes, by document, that an earlier document (or an earlier part of the same) has already."""
+    """For each document the spans of bytes that occur in an earlier document, or earlier in the same one."""
     from crawltalk.retrieval.suffixes import repeated_spans
 
     numbers, texts = [], []
@@ -326,7 +321,7 @@ def _repeated(corpus: Corpus, length: int, before: Sequence[Rewrite]) -> dict[in
 def _rewritten(
     table: pa.Table, numbers: np.ndarray, rewrite: Rewrite
 ) -> tuple[pa.Table, list[Removed], np.ndarray]:
-    """The table with shorter texts, the documents of which nothing is left, and which rows are still there."""
+    """The table with rewritten texts, the documents that became empty, and which rows are left."""
     kept, emptied = [], []
     still = np.ones(len(numbers), bool)
     for index, row in enumerate(table.to_pylist()):

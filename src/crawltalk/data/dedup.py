@@ -1,12 +1,12 @@
 """Near-duplicates by MinHash and locality-sensitive hashing (Broder 1997; FineWeb 3.4: 5-grams, 14 bands x 8
 rows, 64 bits).
 
-Two documents are candidates if all rows of at least one band agree; candidates are joined into clusters, and
-of each cluster the best document stays. FineWeb's simplification of numbers to "0" is left out: pages that
-differ in their figures only (asteroids, villages) say different things.
+Two documents are candidates if all rows of at least one band agree. Candidates are joined into clusters, and
+the best document of each cluster is kept. FineWeb replaces numbers by "0"; this is left out, because pages that
+differ only in their figures (asteroids, villages) have different content.
 
-Signatures lie on disk, one file a part with a row a band, and everything that grows with the corpus is a
-memory-mapped file: a band is sorted slice by slice of its values, so that memory stays what `SLICE` says.
+Signatures are on disk, one file per part with a row per band, and everything that grows with the corpus is a
+memory-mapped file. A band is sorted in slices of its values, so that `SLICE` bounds the memory.
 """
 
 import sys
@@ -136,10 +136,9 @@ def deduplicate(
     """Cluster all documents and elect one of each cluster.
 
     `signatures`: files of shape (bands, documents), one after the other all documents. `ranks`: (documents,)
-    with fields `rank` and `tie`; the highest rank stays, the lowest tie among equals, the first document if
-    all is equal. Returns two int64 arrays (documents,), files in `folder`: the survivor of each document's
-    cluster, and the cluster's size at the survivor. `map_` may spread the work: sorting and grouping a slice
-    of a band is one item.
+    with fields `rank` and `tie`; the highest rank is kept, among equals the lowest tie, then the first document.
+    Returns two int64 arrays (documents,), files in `folder`: the survivor of each document's cluster, and the
+    cluster's size at the survivor. `map_` may run in parallel: one item sorts and groups a slice of a band.
     """
     count = len(ranks)
     bands = len(np.load(signatures[0], mmap_mode="r")) if signatures else 0
@@ -198,7 +197,7 @@ def _join(parent, pairs):
 
 @njit(cache=True)
 def _elect(parent, rank, tie, best, sizes):
-    """Make `parent` the survivor of each document's cluster, `sizes` the size of the cluster at its survivor."""
+    """Set `parent` to the survivor of each document's cluster, `sizes` to the cluster's size at its survivor."""
     for index in range(len(parent)):
         root = _root(parent, index)
         parent[index] = root

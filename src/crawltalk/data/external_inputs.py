@@ -1,5 +1,5 @@
-"""What decides the documents besides the recipe: the user's lists, models and earlier runs. Light, since
-`status` asks for it.
+"""What decides the documents besides the recipe: the user's lists, models and earlier runs. Imports quickly,
+since `status` calls it.
 """
 
 from pathlib import Path
@@ -28,5 +28,5 @@ def _files(path: Path) -> list[Path]:
 
 
 def _stamp(path: Path) -> list[Any]:
-    """A missing file has its name alone; the stage says what is wrong with it."""
+    """Of a missing file only the name: the stage reports that it is missing."""
     return [str(path), path.stat().st_size, path.stat().st_mtime_ns] if path.exists() else [str(path)]

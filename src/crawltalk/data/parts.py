@@ -1,16 +1,16 @@
-"""What refining leaves behind: for each input file a row of parts, each with the outcome of up to
-`PART_PAGES` pages.
+"""The files that refining writes: for each input file several parts, each with the results of up to `PART_PAGES`
+pages.
 
-A part is the unit of work that is never lost or done twice: memory is bounded by one part, a killed run goes
-on behind the last finished one, and a page that kills its process costs one part's work. The files of part 2
-of input file 7:
+A finished part is never lost or done twice: memory is bounded by one part, a killed run continues behind the
+last finished one, and a page that kills its process costs the work of one part. The files of part 2 of input
+file 7:
 
     00007-00002.documents.parquet   what passed all filters, with personal data replaced
     00007-00002.removed.parquet     the other pages, with step and reason
     00007-00002.bands.npy           MinHash bands, and a hash of the URL as the last: (bands + 1, documents)
     00007-00002.facts.npy           `FACTS` of each document
     00007-00002.names.bin           ids and URLs (`Names`)
-    00007-00002.lines.npy           hashes of lines, if repeated lines of a site are to go
+    00007-00002.lines.npy           hashes of lines, if repeated lines of a site are dropped
     00007-00002.stats.json          counts; written last
     00007.done                      number of parts and warnings; written when the file has been read to its end
 """
@@ -42,31 +42,31 @@ FACTS = np.dtype(
 
 
 class Done(msgspec.Struct):
-    """Says that a file has been read to its end."""
+    """Written when a file has been read to its end."""
 
     parts: int
     warnings: list[str]
 
 
-class Task(msgspec.Struct, kw_only=True):
+class FileTask(msgspec.Struct, kw_only=True):
     """One input file to refine."""
 
     number: int
     source: str
-    """A path, or a URL that fsspec knows."""
+    """A path, or a URL that fsspec can read."""
     size: int
     """Bytes; the largest files come first."""
     folder: Path
-    """For the parts."""
+    """Where its parts are written."""
     config: Data
     ended: str = ""
-    """How the process that had this file before ended, if it died: a signal's name."""
+    """If the last process that had this file died: the name of the signal."""
     fruitless: int = 0
-    """Processes in a row that died before they read a page of it."""
+    """How many processes in a row died before they read a page of it."""
 
     @property
     def name(self) -> str:
-        """The file's name."""
+        """The file's name without its folder."""
         return self.source.rstrip("/").rsplit("/", 1)[-1]
 
     def file(self, name: str) -> Path:
@@ -78,12 +78,12 @@ class Task(msgspec.Struct, kw_only=True):
         return self.folder / f"{self.number:05d}-{part:05d}.{name}"
 
     def done(self) -> Done | None:
-        """What the end of the file left behind, or None if it is not reached."""
+        """Parts and warnings of a file that has been read to its end; None if it has not."""
         path = self.file("done")
         return msgspec.json.decode(path.read_bytes(), type=Done) if path.exists() else None
 
     def page_at_work(self) -> int:
-        """Number of the page that a process is at, or died at; 0 if there is none."""
+        """Number of the page that a process works on, or died at; 0 if there is none."""
         path = self.file("working")
         return int(np.fromfile(path, np.int64)[0]) if path.exists() else 0
 
@@ -96,7 +96,7 @@ class Task(msgspec.Struct, kw_only=True):
 
 
 class Signed(msgspec.Struct, kw_only=True):
-    """A document, and what deduplication needs to know of it."""
+    """A document with what deduplication needs."""
 
     document: Document
     bands: np.ndarray
@@ -110,13 +110,13 @@ class Signed(msgspec.Struct, kw_only=True):
     replaced: int = 0
     """Pieces of personal data."""
     lines: np.ndarray | None = None
-    """Hashes of its lines, if repeated lines of a site are to go."""
+    """Hashes of its lines, if repeated lines of a site are dropped."""
 
 
 class Part:
-    """A part in the making, in memory."""
+    """An unfinished part, in memory."""
 
-    def __init__(self, task: Task, number: int) -> None:
+    def __init__(self, task: FileTask, number: int) -> None:
         self.task, self.number = task, number
         self.stats = Stats()
         self.documents: list[Document] = []
@@ -126,7 +126,7 @@ class Part:
         self.lines: list[np.ndarray] = []
 
     def add(self, signed: Signed) -> None:
-        """A document that passed all steps."""
+        """Add a document that passed all steps."""
         self.documents.append(signed.document)
         self.bands.append(signed.bands)
         sizes = (signed.extracted, len(signed.document.text))
@@ -135,7 +135,7 @@ class Part:
             self.lines.append(signed.lines)
 
     def remove(self, page: Removed) -> None:
-        """A page that a step dropped."""
+        """Add a page that a step dropped."""
         self.removed.append(page)
         self.stats.drop(page)
 
@@ -156,7 +156,7 @@ class Part:
 
 
 def write_names(path: Path, names: Iterable[tuple[str, str]]) -> None:
-    """Ids and URLs of documents as one file: their number, the end of each string, then the strings in UTF-8."""
+    """Write ids and URLs to one file: their number, the end of each string, then the strings in UTF-8."""
     pieces = [piece.encode("utf-8", "replace") for pair in names for piece in pair]
     ends = np.fromiter(accumulate(map(len, pieces)), np.int64, len(pieces))
     write_atomically(path, b"".join([np.int64(len(pieces)).tobytes(), ends.tobytes(), *pieces]))
@@ -182,7 +182,7 @@ class Names:
 
 
 def names_of(documents: Iterable[Path], path: Path) -> Path:
-    """The `Names` file of documents that lie in Parquet files, such as an earlier crawl's."""
+    """Write the `Names` file of documents in Parquet files, such as those of an earlier crawl."""
     rows = (row for file in documents for row in read_table(file, ["id", "url"]))
     write_names(path, ((row["id"], row["url"]) for row in rows))
     return path

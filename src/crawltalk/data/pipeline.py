@@ -1,7 +1,7 @@
 """The steps that a page goes through up to deduplication, in FineWeb's order (Penedo et al. 2024, section 3).
 
-`fineweb` is the list. A page comes out of it as a document with its MinHash signature, or as a removed page
-with the step and the reason.
+`fineweb` is the list. The result for a page is a document with its MinHash signature, or a removed page with
+the step and the reason.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from crawltalk.data.filters.language import identify, likely
 from crawltalk.data.filters.pii import replace_pii
 from crawltalk.data.filters.quality import Filter, filters, gopher_repetition
 from crawltalk.data.filters.urls import blocked_url, host_of
-from crawltalk.data.parts import Part, Signed, Task
+from crawltalk.data.parts import FileTask, Part, Signed
 from crawltalk.data.read.inputs import dump_name
 from crawltalk.data.read.warc import Page, to_utf8, too_deep
 from crawltalk.data.record.funnel import STEPS, Clock, Removed
@@ -30,12 +30,12 @@ from crawltalk.recipe import Data, Quality
 
 
 class Drop(NamedTuple):
-    """A page ends here."""
+    """A step returns this to drop the page."""
 
     reason: str
     """Short and countable."""
     detail: str = ""
-    """What is particular to this page."""
+    """Details of this page."""
 
 
 class Step(NamedTuple):
@@ -43,15 +43,15 @@ class Step(NamedTuple):
 
     name: str
     function: Callable[[Any], Any]
-    """From what the step before returned (a `Page`, from extraction on a `Document`, after the signature a
-    `Signed`) to what goes on, or to `Drop`.
+    """Takes what the step before returned (a `Page`; after extraction a `Document`; after the signature a
+    `Signed`), and returns the input of the next step, or `Drop`.
     """
     html_only: bool = False
     """Whether pages whose text is known already (WET, JSONL, Parquet) skip this step."""
 
 
-def fineweb(task: Task) -> list[Step]:
-    """The steps for one input file. Raises BadRecipe and MissingInput for what the recipe names wrongly."""
+def fineweb(task: FileTask) -> list[Step]:
+    """The steps for one input file. Raises BadRecipe or MissingInput for a wrong name in the recipe."""
     config = task.config
     extractor = load_extractor(config.extractor)
     blocklist = np.load(task.folder / "blocklist.npy", mmap_mode="r")
@@ -72,9 +72,9 @@ def fineweb(task: Task) -> list[Step]:
 
 
 class Pipeline:
-    """The steps, and the loop that takes pages through them."""
+    """Takes pages through the steps."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: FileTask) -> None:
         self.steps = fineweb(task)
         self.origin = {"dump": dump_name(task.name), "file_path": task.name}
         warm_up(load_extractor(task.config.extractor))
@@ -92,7 +92,7 @@ class Pipeline:
                 result = step.function(item)
             except UserError:
                 raise
-            except Exception as error:  # one page's extractor or filter failed; the other pages go on
+            except Exception as error:  # the extractor or a filter failed on this page alone
                 result = Drop(f"failed: {type(error).__name__}", str(error)[:200])
             clock.lap(step.name)
             if isinstance(result, Drop):
@@ -115,7 +115,7 @@ class Pipeline:
 
 
 def decode_page(page: Page) -> Page | Drop:
-    """The page with its body in UTF-8; broken ones end here."""
+    """The page with its body in UTF-8; drops broken pages."""
     if page.fault:
         return Drop(page.fault)
     if page.text is not None:
@@ -133,7 +133,7 @@ def check_url(blocklist: np.ndarray, page: Page) -> Page | Drop:
 
 
 def check_early_language(config: Data, page: Page) -> Page | Drop:
-    """A first look at all visible text, which saves the extraction of pages in other languages."""
+    """Check the language of all visible text, to save the extraction of pages in other languages."""
     probabilities = likely(visible_text(page.body))
     best = max((probabilities.get(language, 0) for language in config.languages), default=0)
     return page if best > config.early_language else Drop(next(iter(probabilities), "und"))
@@ -144,7 +144,7 @@ def extract_text(
 ) -> Document | Drop:
     """A page's main text, as a document of this origin (`dump`, `file_path`)."""
     if page.text is None:
-        # the built-in extractor need not look again whether this is UTF-8
+        # the built-in extractor need not check again that this is UTF-8
         text = extract_utf8(page.body) if extractor is extract else extractor(page.body)
         if text:
             _check_text(text)
@@ -172,7 +172,7 @@ def _check_text(text: object) -> None:
 
 
 def check_language(config: Data, document: Document) -> Document | Drop:
-    """Set the document's language, and drop it if it is not one of the recipe's, or not surely so."""
+    """Set the document's language. Drop it if the language is not one of the recipe's, or too uncertain."""
     document.language, score = identify(document.text)
     document.language_score = round(score, 4)
     if document.language not in config.languages:
@@ -183,7 +183,7 @@ def check_language(config: Data, document: Document) -> Document | Drop:
 
 
 def check_quality(filters: Mapping[str, Filter], document: Document) -> Document | Drop:
-    """Filters by name, in order. What a filter says before ": " is counted as its reason."""
+    """Apply the filters in order. The part of a filter's answer before ": " is counted as its reason."""
     for name, check in filters.items():
         result = check(document)
         if isinstance(result, Document):
@@ -198,9 +198,9 @@ def check_quality(filters: Mapping[str, Filter], document: Document) -> Document
 
 
 def sign(config: Data, rank: Callable[[Document], float], document: Document) -> Signed:
-    """The document with all that deduplication needs.
+    """The document with everything that deduplication needs.
 
-    A hash of the URL is one band more: pages of the same URL are one page, fetched twice.
+    A hash of the URL is an additional band: two pages with the same URL are one page that was fetched twice.
     """
     origin = {"dump": document.dump, "file_path": document.file_path}
     bands = band_hashes(document.text, config.ngram, config.bands, config.rows)
@@ -214,7 +214,7 @@ def sign(config: Data, rank: Callable[[Document], float], document: Document) ->
 
 
 def remove_pii(signed: Signed) -> Signed:
-    """Personal data goes last, as in FineWeb: it does not change the signature."""
+    """Replace personal data. It is done last, as in FineWeb, so that it does not change the signature."""
     document = signed.document
     document.text, signed.replaced = replace_pii(document.text)
     document.token_count = (len(document.text.encode("utf-8", "ignore")) + 3) // 4
@@ -222,7 +222,7 @@ def remove_pii(signed: Signed) -> Signed:
 
 
 def hash_lines(signed: Signed) -> Signed:
-    """What tells lines that many pages of a site have (`filters.boilerplate`)."""
+    """Hash the lines, to find those that many pages of a site have (`filters.boilerplate`)."""
     from crawltalk.data.filters.boilerplate import line_hashes
 
     signed.lines = line_hashes(host_of(signed.document.url), signed.document.text)
@@ -279,7 +279,7 @@ def load_filters(config: Data) -> dict[str, Filter]:
 
 
 def load_rank(config: Data) -> Callable[[Document], float]:
-    """What makes a document the one of its cluster that stays: the highest rank. Raises BadRecipe."""
+    """The rank of a document: the one with the highest rank in its cluster is kept. Raises BadRecipe."""
     if config.keep == "longest":
         return lambda document: len(document.text)
     if config.keep == "newest":
@@ -295,9 +295,7 @@ def load_rank(config: Data) -> Callable[[Document], float]:
 
 
 def warm_up(extractor: Extractor = extract) -> None:
-    """Load what is loaded at first use (models, compiled code), so that it does not count as the first page's
-    time.
-    """
+    """Load models and compiled code, so that this does not count as time of the first page."""
     with contextlib.suppress(Exception):  # one that wants more of a page says so of each page that lacks it
         extractor(b"<p>A page.</p>")
     identify("A page.")

@@ -1,9 +1,9 @@
 """The `data` stage: pages -> URL filter -> main text -> language -> quality -> deduplication -> personal data
 -> Parquet.
 
-FineWeb's order (Penedo et al. 2024, section 3). Each input file is refined by itself (`refine`), on this
-machine's processes or on a Ray cluster, and leaves finished parts behind, so that a killed run goes on behind
-the last one; deduplication then sees all parts together (`assemble`).
+FineWeb's order (Penedo et al. 2024, section 3). Each input file is refined by itself (`refine`), by processes of
+this machine or on a Ray cluster. Finished parts are kept, so a killed run continues behind the last one. Then
+all parts are deduplicated together (`assemble`).
 """
 
 from collections.abc import Callable
@@ -14,20 +14,21 @@ import msgspec
 from crawltalk.core.errors import BadInput, BadRecipe, MissingInput
 from crawltalk.core.files import write_atomically
 from crawltalk.data.assemble import assemble
-from crawltalk.data.executors import local, ray
+from crawltalk.data.executors.local import LocalExecutor
+from crawltalk.data.executors.ray import RayExecutor
 from crawltalk.data.filters.urls import write_blocklist
-from crawltalk.data.parts import Task
+from crawltalk.data.parts import FileTask
 from crawltalk.data.pipeline import load_extractor, load_filters, load_rank, warm_up
 from crawltalk.data.record.card import dataset_card
 from crawltalk.recipe import Data
 from crawltalk.run.manifest import read_manifest
 from crawltalk.run.stage import STATE, Job, Metrics, Progress
 
-ENGINES = {"local": local, "ray": ray}
-"""What spreads the work: each has an `Engine` with `refine_all` and `map`."""
+EXECUTORS = {"local": LocalExecutor, "ray": RayExecutor}
+"""What runs the work in parallel, by its name in the recipe."""
 
 
-class Source(msgspec.Struct, kw_only=True):
+class CrawlFile(msgspec.Struct, kw_only=True):
     """One row of the crawl's files.json."""
 
     path: str
@@ -41,38 +42,38 @@ def data(job: Job[Data]) -> Metrics:
     """Write documents-, removed- and clusters-*.parquet, signatures.npy, funnel.json, README.md and
     costs.json.
 
-    Raises BadInput if the crawl holds no page, MissingInput if a file is gone, BadRecipe if an extractor
-    cannot be loaded.
+    Raises BadInput if the crawl has no page, MissingInput if a file is missing, BadRecipe if an extractor cannot
+    be loaded.
     """
     result, parts = job.out / "funnel.json", job.out / STATE
     if not result.exists():
         tasks = _tasks(job, parts)
         parts.mkdir(exist_ok=True)
-        for mark in parts.glob("*.working"):  # of a run that was killed: no page's fault
+        for mark in parts.glob("*.working"):  # of a run that was killed: no page is the cause
             mark.unlink()
         todo = [task for task in tasks if not task.done()]
-        with _engine(job.machine.engine)(job.machine, len(todo)) as engine:
+        with _executor(job.machine.executor)(job.machine, len(todo)) as executor:
             _check(job.config)
-            engine.warm_up()
+            executor.warm_up()
             write_blocklist(job.config.blocklist, parts / "blocklist.npy")
-            engine.refine_all(todo, _reporter(tasks, todo, job.progress))
-            record, costs = assemble(tasks, job, engine.map)
+            executor.refine_all(todo, _reporter(tasks, todo, job.progress))
+            record, costs = assemble(tasks, job, executor.map)
         write_atomically(job.out / "costs.json", msgspec.json.format(msgspec.json.encode(costs)))
         write_atomically(job.out / "README.md", dataset_card(record, job.config).encode())
         write_atomically(result, msgspec.json.format(msgspec.json.encode(record)))
     return msgspec.json.decode(result.read_bytes())["metrics"]
 
 
-def _engine(name: str) -> type[local.Engine] | type[ray.Engine]:
-    if name not in ENGINES:
-        raise BadRecipe(f"machine.engine = {name!r} is neither {' nor '.join(ENGINES)}")
-    return ENGINES[name].Engine
+def _executor(name: str) -> type[LocalExecutor] | type[RayExecutor]:
+    if name not in EXECUTORS:
+        raise BadRecipe(f"machine.executor = {name!r} is neither {' nor '.join(EXECUTORS)}")
+    return EXECUTORS[name]
 
 
 def _check(config: Data) -> None:
-    """Load all that a recipe names before any work: a typing error should not cost an hour."""
+    """Load everything that the recipe names before the work begins, so that a misspelt name fails at once."""
     load_filters(config)
-    # compiled here once (ten seconds on a new machine), found by all workers
+    # compiled once here (ten seconds on a new machine); all workers use the cached code
     warm_up(load_extractor(config.extractor))
     load_rank(config)
     for run in config.earlier:
@@ -88,34 +89,36 @@ def _check(config: Data) -> None:
                 )
 
 
-def _tasks(job: Job[Data], parts: Path) -> list[Task]:
+def _tasks(job: Job[Data], parts: Path) -> list[FileTask]:
     folder = job.inputs["crawl"]
     listing = folder / "files.json"
     if not listing.exists():
-        raise MissingInput(f"{listing} is not there; make it with: crawltalk crawl")
+        raise MissingInput(f"{listing} does not exist; make it with: crawltalk crawl")
     try:
-        sources = msgspec.json.decode(listing.read_bytes(), type=list[Source])
+        sources = msgspec.json.decode(listing.read_bytes(), type=list[CrawlFile])
     except msgspec.MsgspecError as error:
         raise BadInput(f"{listing} is damaged ({error}); make it again with: crawltalk crawl") from None
     tasks = []
     for number, source in enumerate(sources):
         path = source.path if "://" in source.path else str(folder / source.path)
         if "://" not in path and not Path(path).is_file():
-            raise MissingInput(f"{path} is gone; make it again with: crawltalk crawl")
-        tasks.append(Task(number=number, source=path, size=source.bytes, folder=parts, config=job.config))
+            raise MissingInput(f"{path} does not exist any more; make it again with: crawltalk crawl")
+        tasks.append(FileTask(number=number, source=path, size=source.bytes, folder=parts, config=job.config))
     if not tasks:
         raise BadInput(
-            "the crawl holds no web page: no file at all; give other files with --crawl.source 'FOLDER/*.warc.gz'"
+            "the crawl has no web page: no file at all; give other files with --crawl.source 'FOLDER/*.warc.gz'"
         )
     return tasks
 
 
-def _reporter(tasks: list[Task], todo: list[Task], progress: Progress) -> Callable[[Task, int], None]:
-    """Says how far the work is, in bytes of the files, since nobody knows the number of pages."""
+def _reporter(
+    tasks: list[FileTask], todo: list[FileTask], progress: Progress
+) -> Callable[[FileTask, int], None]:
+    """Reports progress in bytes of the files, since the number of pages is unknown."""
     total = sum(task.size for task in tasks)
     done = total - sum(task.size for task in todo)
 
-    def report(task: Task, pages: int) -> None:
+    def report(task: FileTask, pages: int) -> None:
         nonlocal done
         if pages < 0:
             done += task.size

@@ -1,8 +1,8 @@
 """One input file -> its parts: every page goes through the pipeline.
 
-A page that hangs or kills its process is set aside alone: the process notes which page it is at, kernel
-timers end it if a page takes too long, and the next process that takes up the file, on whatever machine,
-reads the note.
+A page that hangs or kills its process is dropped alone. The process records the number of its page in a file,
+kernel timers end the process if a page takes too long, and the next process that works on the input file, on
+whatever machine, reads that record.
 """
 
 from collections.abc import Callable
@@ -13,24 +13,23 @@ import msgspec
 import numpy as np
 
 from crawltalk.core.files import write_atomically
-from crawltalk.data.parts import PART_PAGES, Done, Part, Task
+from crawltalk.data.parts import PART_PAGES, Done, FileTask, Part
 from crawltalk.data.pipeline import Pipeline
 from crawltalk.data.read.inputs import local_copy, read_input
 from crawltalk.data.record.funnel import Clock
 from crawltalk.run.processes import limit_time
 
 WALL = 10
-"""Times the limit of CPU seconds after which a page that waits for something is given up."""
+"""Limit of wall-clock time for a page, as a multiple of the limit of CPU seconds."""
 
 
 class Guard:
-    """Notes which page is being worked at, and knows at which one earlier processes died.
+    """Records the current page, and reads at which pages earlier processes died.
 
-    The first death may be anybody's fault, so the page gets a second chance; after the second death it is set
-    aside.
+    The first death may have another cause, so the page is tried again; after the second death it is dropped.
     """
 
-    def __init__(self, task: Task, ended: str) -> None:
+    def __init__(self, task: FileTask, ended: str) -> None:
         self.task, self.limit = task, task.config.page_seconds
         deaths = task.file("deaths")
         state = (
@@ -57,21 +56,21 @@ class Guard:
         return f"ended its process twice ({ended})" if ended else "ended its process twice"
 
     def enter(self, number: int) -> None:
-        """Page `number` comes next."""
+        """Record that page `number` comes next, and start its time limits."""
         self._mark[0] = number
         limit_time(self.limit, self.limit * WALL)
 
     def leave(self) -> None:
-        """The file is done."""
+        """End the time limits and the record: the file is done."""
         limit_time(0, 0)
         self.task.file("working").unlink()
 
 
-def refine(task: Task, report: Callable[[int], Any] = lambda pages: None, ended: str = "") -> None:
-    """Write the parts of one file that are not there yet. `report` gets the number of pages now and then.
+def refine(task: FileTask, report: Callable[[int], Any] = lambda pages: None, ended: str = "") -> None:
+    """Write the parts of one file that do not exist yet. `report` is called with the number of pages every 100.
 
-    To be called in a process of its own, which may die of it. Called again, it goes on behind the last
-    finished part; `ended` says how the process before ended, if that is known (a signal's name).
+    Call it in a process of its own, which a page may kill. Called again, it continues behind the last finished
+    part; `ended` is the name of the signal that ended the process before, if that is known.
     """
     if task.done():
         return
@@ -83,8 +82,8 @@ def refine(task: Task, report: Callable[[int], Any] = lambda pages: None, ended:
         guard.leave()
 
 
-def _read(task: Task, path: Path, guard: Guard, warnings: list[str], report: Callable[[int], Any]) -> int:
-    """Read a file to its end; returns the number of its parts."""
+def _read(task: FileTask, path: Path, guard: Guard, warnings: list[str], report: Callable[[int], Any]) -> int:
+    """Read a file to its end. Returns the number of its parts."""
     pipeline = Pipeline(task)
     pages = read_input(path, task.config.max_page_bytes, warnings.append)
     finished = task.finished_parts()
@@ -118,8 +117,6 @@ def _read(task: Task, path: Path, guard: Guard, warnings: list[str], report: Cal
 
 
 def _write(part: Part) -> None:
-    """Write a part, with no page's limits on it; the time that it takes goes into the statistics, which are
-    written last.
-    """
+    """Write a part, without the time limits of a page."""
     limit_time(0, 0)
     part.write()

@@ -1,1 +1,1 @@
-"""The Transformer, its key/value cache, and the formats that its weights come and go in."""
+"""The Transformer, its key/value cache, and the file formats of its weights."""

@@ -1,5 +1,5 @@
-"""The key/value cache of cached decoding, in blocks: a row's positions need not lie side by side (Kwon et al.
-2023, section 4.1).
+"""The key/value cache, in blocks: a row's positions need not be contiguous in memory (Kwon et al. 2023, section
+4.1).
 """
 
 import torch
@@ -12,7 +12,7 @@ BLOCK_SIZE = 16
 
 
 def blocks_for(tokens: int) -> int:
-    """Blocks that so many positions fill."""
+    """The number of blocks for `tokens` positions."""
     return -(-tokens // BLOCK_SIZE)
 
 
@@ -40,23 +40,21 @@ class KVCache:
         """The length of every row, if all are equal: then no mask over rows is needed."""
 
     def select(self, tables_BN: Tensor, lengths_B: Tensor) -> None:
-        """The rows of the next call: the blocks of each in order, enough for padding, too; how long each row
-        is already.
+        """Set the rows of the next call: the blocks of each in order, including those for padding, and the
+        current length of each row.
         """
         self.tables_BN = tables_BN.to(self.device)
         self.lengths_B = lengths_B.to(self.device)
         self.advance(0)
 
     def advance(self, counts: Tensor | int) -> None:
-        """Move each row's length by its number of real tokens: one number, or [batch]."""
+        """Add to each row's length its number of real tokens: one number, or [batch]."""
         self.lengths_B = self.lengths_B + counts
         first = int(self.lengths_B[0])
         self.equal_length = first if bool((self.lengths_B == first).all()) else None
 
     def put(self, layer: int, k_BKTE: Tensor, v_BKTE: Tensor) -> tuple[Tensor, Tensor]:
-        """Store the keys and values of this call; all keys and values up to the longest row, [B, K, S, E]
-        each.
-        """
+        """Store the keys and values of this call. Returns all of them up to the longest row, [B, K, S, E] each."""
         steps = k_BKTE.shape[2]
         end = int(self.lengths_B.max()) + steps
         positions_BT = self.lengths_B[:, None] + torch.arange(steps, device=self.device)

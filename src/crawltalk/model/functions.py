@@ -1,5 +1,5 @@
-"""Functions with a backward pass by hand: what autograd puts together from parts goes through memory many
-times more.
+"""Functions with a hand-written backward pass, which needs far fewer passes over memory than the one that autograd
+builds.
 
 Shape suffixes as in `transformer`. In `CausalAttention` N is B x H.
 """
@@ -11,26 +11,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LONG = 2048
-"""Positions up to which `CausalAttention` is used, as it keeps all probabilities of attention in memory."""
+"""Longest sequence for `CausalAttention`, which keeps all attention probabilities in memory."""
 QUERY_BLOCK = 128
-"""Queries whose scores exist at once in `CausalAttention`; they see no key behind them, so half of the
-products are spared.
+"""Queries whose scores are computed at once in `CausalAttention`. Keys behind the block are left out, which saves
+half of the products.
 """
 LOSS_CHUNK = 1024
-"""Positions whose logits exist at once in `LinearCrossEntropy`: bounds memory at LOSS_CHUNK x V, large enough for full
-matmul speed.
+"""Positions whose logits are in memory at once in `LinearCrossEntropy`: it bounds memory at LOSS_CHUNK x V and is
+large enough for full matmul speed.
 """
 SOFTMAX_VALUES = 2**18
-"""Logits whose softmax is taken at once: 1 MB in fp32, which stays in a core's cache from one operation to
-the next.
-"""
+"""Logits whose softmax is computed at once: 1 MB in fp32, which stays in a core's cache between operations."""
 
 
 class Normalize(torch.autograd.Function):
     """x / sqrt(mean of x squared + eps) over the last dimension: RMSNorm without its weight (Zhang and
     Sennrich 2019).
 
-    By hand, as the built-in one is put together from many passes over fp32 copies when x is bf16: see
+    Written by hand, because the built-in one makes many passes over fp32 copies when x is bf16: see
     EXPERIMENTS.md.
     """
 
@@ -45,22 +43,22 @@ class Normalize(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, d_y: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        """Orthogonal to y: a longer x gives no longer y."""
+        """The gradient is orthogonal to y, since scaling x does not change y."""
         y, scale = ctx.saved_tensors
         along = (d_y * y).sum(-1, keepdim=True)
         return torch.addcmul(d_y, y, along, value=-1.0 / y.shape[-1]).mul_(scale), None
 
 
 def normalize(x: Tensor, eps: float) -> Tensor:
-    """`Normalize`, typed."""
+    """`Normalize` with types."""
     return Normalize.apply(x, eps)
 
 
 def causal_attention(
     q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, documents_BT: Tensor | None = None
 ) -> Tensor:
-    """[B, H, T, E]: each position attends to itself and what is before it; with the numbers of documents, within
-    its own only.
+    """[B, H, T, E]: each position attends to itself and earlier ones; if `documents_BT` gives the document of each
+    position, only within its own document.
     """
     batch, heads, length, size = q_BHTE.shape
     kv_heads = k_BKTE.shape[1]
@@ -121,7 +119,7 @@ class CausalAttention(torch.autograd.Function):
 
 
 class Gated(torch.autograd.Function):
-    """silu(gate) * up of their concatenation: by hand, so that no gradient is concatenated."""
+    """silu(gate) * up of their concatenation, written by hand so that no gradient is concatenated."""
 
     @staticmethod
     def forward(ctx: Any, gate_up: Tensor) -> Tensor:
@@ -133,7 +131,7 @@ class Gated(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, d_y: Tensor) -> Tensor:  # type: ignore[override]
-        """Both halves are written in their place."""
+        """Both halves are written in place."""
         gate_up, opened = ctx.saved_tensors
         gate, up = gate_up.chunk(2, dim=-1)
         d_gate_up = torch.empty_like(gate_up)
@@ -144,8 +142,8 @@ class Gated(torch.autograd.Function):
 
 
 class LinearCrossEntropy(torch.autograd.Function):
-    """Head and cross entropy in one, gradients computed on the way: the logits of a batch never exist at
-    once.
+    """Head and cross entropy in one. Forward computes the gradients too, so that the logits of a batch are never in
+    memory at once.
 
     Softmax in fp32. The gradient is that of the summed loss; backward scales it (as in Liger Kernel, Hsu et
     al. 2024).
@@ -166,16 +164,16 @@ class LinearCrossEntropy(torch.autograd.Function):
             part = slice(start, start + LOSS_CHUNK)
             logits_NV = states_ND[part] @ weight_VD.T
             targets = targets_N[part, None]
-            for few, wanted in zip(logits_NV.split(rows), targets.split(rows), strict=True):
+            for few, labels in zip(logits_NV.split(rows), targets.split(rows), strict=True):
                 capped, slope = few, None
                 if cap is not None:
                     bent = torch.tanh(few.float() / cap)
                     capped, slope = cap * bent, 1 - bent.square()
                 log_p = torch.log_softmax(capped, dim=-1, dtype=torch.float32)
-                total -= log_p.gather(1, wanted).sum()
+                total -= log_p.gather(1, labels).sum()
                 if needed:
                     p = log_p.exp_()
-                    p.scatter_add_(1, wanted, p.new_full(wanted.shape, -1.0))
+                    p.scatter_add_(1, labels, p.new_full(labels.shape, -1.0))
                     few.copy_(p if slope is None else p.mul_(slope))
             if d_states is not None:
                 torch.mm(logits_NV, weight_VD, out=d_states[part])  # by now the logits' gradients

@@ -48,12 +48,12 @@ NAMES = {
 
 
 def import_gguf(path: str | Path, folder: str | Path) -> None:
-    """Write a Hugging Face folder in fp32 with the tokenizer. Raises BadInput for what is not read here."""
+    """Write a Hugging Face folder in fp32 with the tokenizer. Raises BadInput for other kinds of models."""
     path, folder = Path(path), Path(folder)
     try:
         reader = GGUFReader(path)
     except (ValueError, IndexError, OSError) as error:
-        raise BadInput(f"{path} is no GGUF file: {error}") from None
+        raise BadInput(f"{path} is not a GGUF file: {error}") from None
     fields: dict[str, Any] = {name: field.contents() for name, field in reader.fields.items()}
     architecture = fields.get("general.architecture")
     if architecture != "llama":

@@ -113,7 +113,7 @@ def _add_tokenizer(writer: gguf.GGUFWriter, chat: ChatRenderer, shape: Shape, fo
     tokenizer = chat.tokenizer
     pre = next((name for name, pattern in PATTERNS.items() if pattern == tokenizer.pattern), None)
     if pre is None:
-        raise BadInput(f"{folder} cuts text by a pattern that llama.cpp does not know: {tokenizer.pattern}")
+        raise BadInput(f"{folder} has a split pattern that llama.cpp does not support: {tokenizer.pattern}")
     words = {index: (to_text(word), _NORMAL) for word, index in tokenizer.vocab.items()}
     words |= {index: (name, CONTROL) for name, index in tokenizer.special_tokens.items()}
     listed = [words.get(index, (f"[PAD{index}]", _UNUSED)) for index in range(shape.vocab_size)]

@@ -19,7 +19,7 @@ from crawltalk.model.transformer import Transformer, rope_tables
 from crawltalk.run.machine import memory_bytes
 
 SHARD_BYTES = 5_000_000_000
-"""Bytes of one file of weights, at most, but for a tensor that is larger."""
+"""Most bytes of one file of weights, unless a single tensor is larger."""
 _GPT2_BUFFERS = (".attn.bias", ".attn.masked_bias")
 """Causal masks that OpenAI's files hold beside the weights."""
 
@@ -69,7 +69,7 @@ def load_model(folder: str | Path, *, device: str = "cpu", dtype: torch.dtype = 
     folder = Path(folder)
     path = folder / "config.json"
     if not path.exists():
-        raise MissingInput(f"{folder} holds no model (no config.json); make one with: crawltalk run small")
+        raise MissingInput(f"{folder} has no model (no config.json); make one with: crawltalk run small")
     shape = shape_of(json.loads(path.read_text(encoding="utf-8")), folder)
     with torch.device("meta"):
         model = Transformer(shape).to(dtype)
@@ -147,7 +147,9 @@ def shape_of(config: dict[str, Any], folder: str | Path) -> Shape:
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     rope_type = rope.get("rope_type", rope.get("type", "default"))
     if rope_type not in ("default", "llama3"):
-        raise BadInput(f"{folder} scales its rotary embedding in a way that crawltalk does not know: {rope}")
+        raise BadInput(
+            f"{folder} scales its rotary embedding in a way that crawltalk does not support: {rope}"
+        )
     heads = config["num_attention_heads"]
     return Shape(
         family=kind,
@@ -196,7 +198,7 @@ def _gpt2_shape(config: dict[str, Any], folder: str | Path) -> Shape:
 
 
 class _Tensors(Mapping[str, Tensor]):
-    """The tensors of a folder, each read when it is looked up."""
+    """The tensors of a folder, each read at its lookup."""
 
     def __init__(self, folder: Path) -> None:
         index = folder / "model.safetensors.index.json"
@@ -206,7 +208,7 @@ class _Tensors(Mapping[str, Tensor]):
         self._files: dict[str, Any] = {}
         for name in names:
             if not (folder / name).exists():
-                raise MissingInput(f"{folder / name} is not there; copy the whole folder of the model")
+                raise MissingInput(f"{folder / name} does not exist; copy the whole folder of the model")
             try:
                 file = safe_open(folder / name, "pt")
             except SafetensorError as error:
@@ -290,8 +292,8 @@ def _gpt2_weights(model: Transformer) -> dict[str, Tensor]:
 
 
 def load_hf(model: Transformer, tensors: Mapping[str, Tensor], source: str | Path) -> None:
-    """Copy tensors with Hugging Face's names into the model; BadInput if one is missing, too many, or of
-    another size.
+    """Copy tensors with Hugging Face's names into the model. Raises BadInput if one is missing, unknown, or of
+    another shape.
     """
     views = to_hf(model)  # views of the model's own storage: copying into them fills the fused matrices
     names = {name: name for name in tensors}

@@ -28,20 +28,20 @@ _BEGIN, _END, _FIRST_BYTE = 1, 2, 3
 
 
 def import_llama2c(path: str | Path, folder: str | Path) -> None:
-    """Write a llama2.c model as a folder in Hugging Face's layout. Its tokens are looked for in tok*.bin
-    beside it.
+    """Write a llama2.c model as a folder in Hugging Face's layout. Its tokens are read from tok*.bin in the same
+    folder.
     """
     path, folder = Path(path), Path(folder)
     model = read_llama2c(path)
     tokens = sorted(path.parent.glob("tok*.bin"))
     if not tokens:
-        raise MissingInput(f"{path.parent} has no tok*.bin; put the tokenizer of {path.name} beside it")
+        raise MissingInput(f"{path.parent} has no tok*.bin; put the tokenizer of {path.name} there")
     read_tokens(tokens[0], model.shape.vocab_size).save(folder)
     save_model(model, folder, eos=_END, bos=_BEGIN)
 
 
 def read_llama2c(path: str | Path) -> Transformer:
-    """The model in such a file. Raises BadInput if its size is not what its header says."""
+    """Read the model in a llama2.c file. Raises BadInput if its size does not fit its header."""
     path = Path(path)
     data = path.read_bytes()
     if len(data) < _HEADER.size:
@@ -49,7 +49,7 @@ def read_llama2c(path: str | Path) -> Transformer:
     width, mlp, layers, heads, kv_heads, tokens, context = _HEADER.unpack_from(data)
     tied, tokens = tokens > 0, abs(tokens)
     if min(width, mlp, layers, heads, kv_heads, tokens, context) <= 0 or width % heads or heads % kv_heads:
-        raise BadInput(f"{path} is no model of llama2.c: its header is {_HEADER.unpack_from(data)}")
+        raise BadInput(f"{path} is not a model of llama2.c: its header is {_HEADER.unpack_from(data)}")
     size = width // heads
     keys = kv_heads * size
     parts = {

@@ -17,7 +17,7 @@ class RopeScaling:
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """All that decides the sizes of the weights and what is computed with them."""
+    """Everything that decides the sizes of the weights and the computation."""
 
     family: Family = "qwen3"
     vocab_size: int

@@ -34,7 +34,7 @@ SOFT_CAP = 15.0
 
 
 class RMSNorm(nn.Module):
-    """Each position to length sqrt(D), times a weight per dimension."""
+    """Scale each position to length sqrt(D), then by a weight per dimension."""
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
@@ -288,7 +288,7 @@ class Transformer(nn.Module):
         self.head = None if shape.tie_embeddings else nn.Linear(shape.width, shape.vocab_size, bias=False)
         self.skips = Skips(shape) if shape.family == "speedrun" else None
         self.activation_checkpointing = False
-        """Whether each block's activations are computed again in the backward pass (Chen et al. 2016)."""
+        """Whether each block's activations are recomputed in the backward pass (Chen et al. 2016)."""
         cos, sin = rope_tables(shape)
         self.register_buffer("rope_cos", cos, persistent=False)
         self.register_buffer("rope_sin", sin, persistent=False)

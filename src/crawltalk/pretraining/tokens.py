@@ -18,8 +18,8 @@ from crawltalk import recipe
 from crawltalk.core.documents import read_documents
 from crawltalk.core.errors import BadInput
 from crawltalk.core.jsonl import write_jsonl
-from crawltalk.core.shards import EncodedPieces, Index, write_index, write_split
-from crawltalk.core.types import Document, Part, Placement
+from crawltalk.core.shards import EncodedPieces, ShardIndex, write_index, write_split
+from crawltalk.core.types import Document, Placement, Role
 from crawltalk.recipe.patterns import compile_pattern
 from crawltalk.run.stage import STATE, Job, Metrics
 from crawltalk.tokenizer import Tokenizer
@@ -64,7 +64,8 @@ def tokens(job: Job[recipe.Tokens]) -> Metrics:
     train = write_split(job.out, "train", entries(training), tokenizer.eot, dtype)
     val = write_split(job.out, "val", entries(validation), tokenizer.eot, dtype)
     write_index(
-        job.out, Index(dtype=dtype, vocab_size=tokenizer.vocab_size, eot=tokenizer.eot, train=train, val=val)
+        job.out,
+        ShardIndex(dtype=dtype, vocab_size=tokenizer.vocab_size, eot=tokenizer.eot, train=train, val=val),
     )
     return {
         "train_tokens": sum(file.tokens for file in train.files),
@@ -130,7 +131,7 @@ def _roles(
     cards: list[tuple[str, str]],
     config: recipe.Tokens,
     seed: int,
-) -> list[Part]:
+) -> list[Role]:
     famous = compile_pattern("tokens.flagship_pattern", config.flagship_pattern)
 
     def rank(index: int) -> int:
@@ -152,7 +153,7 @@ def _roles(
     # drawn by another hash: of the documents with a low one above, only those without a card are left
     rest = shuffled(set(included).difference(flagships, held_out), "validation")
     validation = rest[: min(max(1, round(config.validation * len(included))), len(rest) - spare + 1)]
-    roles: list[Part] = ["outside"] * len(documents)
+    roles: list[Role] = ["outside"] * len(documents)
     for index in included:
         roles[index] = "train"
     for part, indices in (("flagship", flagships), ("heldout", held_out), ("validation", validation)):
@@ -162,7 +163,7 @@ def _roles(
 
 
 def _graded(
-    documents: Sequence[Document], roles: Sequence[Part], config: recipe.Tokens, seed: int
+    documents: Sequence[Document], roles: Sequence[Role], config: recipe.Tokens, seed: int
 ) -> dict[int, int]:
     """Index of a document -> times, for those that are repeated without being flagships. At least half of all
     training documents are not.

@@ -1,4 +1,4 @@
-"""Recipes: every knob there is, the layers in which they are given, what a recipe costs. Light."""
+"""Recipes: all settings, the layers that they are read from, and what a recipe costs. Imports quickly."""
 
 from crawltalk.recipe.crawl import Crawl
 from crawltalk.recipe.data import Data, Quality

@@ -1,4 +1,4 @@
-"""Arithmetic of a model before it exists: parameters, memory and FLOPs. No torch."""
+"""Parameters, memory and FLOPs of a model, from its shape alone. No torch."""
 
 from typing import NamedTuple
 
@@ -21,8 +21,8 @@ HARDWARE = {
     "h100": Hardware(989e12, 80e9, 3.50),
     "h200": Hardware(989e12, 141e9, 3.50),
 }
-"""Prices are those that llm.c's reproductions of GPT-2 paid in 2024 (124M: a node of A100 at 14 dollars an
-hour; 1.6B: one of H100 at 28); that of the H200 is taken to be that of the H100.
+"""Prices are those of llm.c's reproductions of GPT-2 in 2024 (124M: a node of A100 at 14 dollars an hour; 1.6B:
+a node of H100 at 28). The H200 is assumed to cost as much as the H100.
 """
 
 
@@ -33,7 +33,7 @@ def _resolved(model: Model) -> tuple[int, int, int, int]:
 
 
 def value_embeddings(layers: int) -> int:
-    """Layers of a `speedrun` model that have one: the last, and every second before it."""
+    """How many layers of a `speedrun` model have one: the last, and every second one before it."""
     return (layers + 1) // 2
 
 
@@ -53,7 +53,7 @@ def parameters(model: Model, vocab_size: int) -> int:
 
 
 def looked_up(model: Model, vocab_size: int) -> int:
-    """Parameters that are looked up, not multiplied with: embeddings that are not the head as well."""
+    """Parameters that are looked up and not multiplied: embeddings that are not also the head."""
     width, _, kv_heads, _ = _resolved(model)
     count = 0 if tied(model) else vocab_size * width
     if model.family == "gpt2":

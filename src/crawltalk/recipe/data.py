@@ -29,17 +29,16 @@ class Data:
     """From WARC to clean documents, in FineWeb's order (Penedo et al. 2024, section 3)."""
 
     blocklist: str | None = None
-    """Blocked domains and URLs besides the small built-in list: a file with one a line, or a folder in UT1's
-    form.
+    """Blocked domains and URLs in addition to the small built-in list: a file with one per line, or a folder
+    in UT1's layout.
     """
     early_language: float = 0.0
-    """Pages whose visible text has a lower probability of the languages to keep are not extracted at all; 0:
-    no early check. Pays with a slow extractor only; 0.2 loses 1 % of what the later check keeps where pages
-    mix languages (EXPERIMENTS.md).
+    """Drop a page before extraction if no kept language has a higher probability than this in its visible
+    text. 0: no early check. It saves time with a slow extractor only; where pages mix languages, 0.2 loses 1 %
+    of what the later check keeps (EXPERIMENTS.md).
     """
     extractor: str = "crawltalk"
-    """Main-text extractor: crawltalk, resiliparse, trafilatura (if installed), or "my_package.module:name".
-    """
+    """Main-text extractor: crawltalk, resiliparse, trafilatura (if installed), or "my_package.module:name"."""
     languages: tuple[str, ...] = ("en",)
     """ISO 639-1 codes to keep."""
     language_threshold: float = 0.65
@@ -48,36 +47,36 @@ class Data:
     filters: tuple[str, ...] = ()
     """Further filters of your own: "my_package.module:name", (Document) -> the reason to drop it or None."""
     classifier: str | None = None
-    """A quality classifier of your own, made by `crawltalk classifier`: documents below the threshold are
-    dropped.
+    """Your own quality classifier, made by `crawltalk classifier`. Documents that score below the threshold
+    are dropped.
     """
     classifier_threshold: float = 0.5
     benchmarks: tuple[str, ...] = ()
-    """Files of evaluation sets (JSONL, JSON, Parquet, text): documents that hold an n-gram of theirs are
+    """Files of evaluation sets (JSONL, JSON, Parquet, text). Documents that share an n-gram with them are
     dropped.
     """
     benchmark_ngram: int = 13
     """Words of such an n-gram (Brown et al. 2020, appendix C)."""
     max_page_bytes: int = 10_000_000
-    """Pages with a longer body are set aside unparsed."""
+    """Pages with a longer body are dropped before they are parsed."""
     page_seconds: float = 30.0
-    """CPU seconds after which a page is given up: a guard against hangs, no filter."""
+    """CPU seconds after which a page is given up: a guard against hangs, not a filter."""
     ngram: int = 5
     """Words in a MinHash shingle (FineWeb 3.4)."""
     bands: int = 14
     rows: int = 8
     """14 bands of 8 rows: a pair with similarity s is found with probability 1 - (1 - s^8)^14."""
     keep: str = "longest"
-    """Which document of a cluster of near-duplicates stays: longest, newest, or classifier (the highest
-    score).
+    """Which document of a cluster of near-duplicates is kept: longest, newest, or classifier (the one with the
+    highest score).
     """
     earlier: tuple[str, ...] = ()
     """Earlier runs: documents that are near-duplicates of theirs are dropped."""
     site_lines: int = 0
-    """Lines that occur in so many documents of one host are dropped as boilerplate; 0: none (CCNet, Wenzek et
-    al. 2020).
+    """Drop lines that occur in at least this many documents of one host, as boilerplate (CCNet, Wenzek et al.
+    2020). 0: off.
     """
     substrings: int = 0
-    """Later occurrences of any text of so many bytes are cut out (Lee et al. 2022); 0: none. Needs memory of
-    10 x the corpus.
+    """Cut out later occurrences of any text of at least this many bytes (Lee et al. 2022). 0: off. Needs memory
+    of 10 x the corpus.
     """

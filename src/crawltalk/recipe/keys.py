@@ -31,7 +31,7 @@ SECTIONS: dict[str, Any] = {
     for name, hint in typing.get_type_hints(Recipe).items()
     if dataclasses.is_dataclass(hint) and name != "machine"
 }
-"""Section of a stage -> its dataclass: the kinds that `[stages.NAME]` may name."""
+"""Section of a stage -> its dataclass. These are the kinds that `[stages.NAME]` may have."""
 
 
 def known_keys(stages: Any) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def known_keys(stages: Any) -> dict[str, Any]:
         prefix, kind = f"stages.{name}", table.get("kind") if isinstance(table, dict) else None
         if kind is None:
             near = did_you_mean(name, [other for other in stages if other != name])
-            raise BadRecipe(f"{prefix} has no kind{near}; say what it repeats: --{prefix}.kind sft")
+            raise BadRecipe(f"{prefix} has no kind{near}; set the kind that it repeats: --{prefix}.kind sft")
         if not isinstance(kind, str) or kind not in SECTIONS:
             raise BadRecipe(f"{prefix}.kind: no stage is called {kind!r}{did_you_mean(str(kind), SECTIONS)}")
         if not isinstance(table.get("config", {}), dict):
@@ -56,7 +56,7 @@ def known_keys(stages: Any) -> dict[str, Any]:
 
 
 def type_of(key: str, keys: Mapping[str, Any]) -> Any:
-    """The type of a dotted key, None if there is no such key. A table of free names takes any key."""
+    """The type of a dotted key, None if there is no such key. A table with free names accepts any key."""
     table = keys.get(key.rpartition(".")[0])
     return typing.get_args(table)[1] if typing.get_origin(table) is dict else keys.get(key)
 
@@ -84,7 +84,7 @@ def way_out(key: str, keys: Mapping[str, Any]) -> str:
 
 
 def _new_name(key: str, keys: Mapping[str, Any]) -> str | None:
-    """The key with its longest renamed beginning replaced, None if no beginning of it was renamed."""
+    """The key with its longest renamed prefix replaced, None if no prefix of it was renamed."""
     parts = key.split(".")
     for count in range(len(parts), 0, -1):
         new = RENAMED.get(".".join(parts[:count]))

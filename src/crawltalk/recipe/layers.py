@@ -22,7 +22,7 @@ from crawltalk.recipe.stages import FurtherStage
 
 PRESETS = Path(__file__).parents[1] / "presets"
 NOT_INHERITED = ("resume_from",)
-"""Fields that belong to one training and not to its repetition: the checkpoint to go on from."""
+"""Fields that a repeated stage does not take over from its section: the checkpoint to resume from."""
 
 Section = TypeVar("Section")
 
@@ -63,7 +63,7 @@ def _read_layer(path: Path, below: Mapping[str, Any]) -> dict[str, Any]:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadRecipe(
-            f"{path} is not there; give a TOML file of yours, or a preset: {', '.join(preset_names())}"
+            f"{path} does not exist; give a TOML file of yours, or a preset: {', '.join(preset_names())}"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadRecipe(f"{path} is not TOML: {error}") from None
@@ -81,7 +81,7 @@ def _parse_flags(flags: Mapping[str, str], below: Mapping[str, Any]) -> dict[str
     texts: dict[str, Any] = {}
     for key, text in flags.items():
         texts = _merge(texts, _nest(key, text))
-    keys = known_keys(_merge(below, texts).get("stages", {}))  # a flag may be what says a stage's kind
+    keys = known_keys(_merge(below, texts).get("stages", {}))  # a flag may set a stage's kind
     values: dict[str, Any] = {}
     for key, text in flags.items():
         values = _merge(values, _nest(key, _parse_flag(key, text, keys)))

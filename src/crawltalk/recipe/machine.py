@@ -17,37 +17,36 @@ class Machine:
     dtype: str | None = None
     """Compute type of matrix products: float32 or bfloat16; the faster one, by a start-up probe, if absent.
     """
-    engine: str = "local"
-    """What the data stage runs on: local (processes of this machine) or ray (a Ray cluster; pip install ray).
-    """
+    executor: str = "local"
+    """What runs the data stage: local (processes of this machine) or ray (a Ray cluster; pip install ray)."""
     ray_address: str | None = None
-    """Address of the Ray cluster; a cluster of this machine alone if absent. Its machines must share the
-    run's folder.
+    """Address of the Ray cluster, whose machines must share the run's folder. If absent: a cluster of this
+    machine alone.
     """
     compile: bool | None = None
-    """Train through torch.compile; if absent: on a GPU, in trainings long enough to earn the compilation
-    back.
+    """Train with torch.compile. If absent: on a GPU, when the training is long enough to win back the time of
+    the compilation.
     """
     shard: bool = False
-    """Ranks under torchrun share weights, gradients and optimizer state (FSDP2) instead of keeping a copy
-    each.
+    """Split weights, gradients and optimizer state over the ranks of torchrun (FSDP2) instead of keeping a
+    full copy on each.
     """
     activation_checkpointing: bool = False
-    """Compute a layer's activations again in the backward pass instead of keeping them: less memory, a third more
-    work.
+    """Recompute each layer's activations in the backward pass instead of storing them: less memory, a third
+    more compute.
     """
     tensorboard: str | None = None
     """A folder for event files of TensorBoard, one subfolder for each training (pip install
     'crawltalk[tensorboard]').
     """
     dollars_an_hour: float | None = None
-    """What this machine costs, for the accounts."""
+    """Price of this machine. Manifests then record what each stage cost."""
     force: bool = False
     """Start even if the machine is estimated to be too small or too slow."""
 
 
 def derive_machine(machine: Machine) -> Machine:
-    """Look up what the recipe left open: usable cores, and a GPU if there is one."""
+    """Fill in what the recipe leaves open: all usable cores, and a GPU if there is one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     gpu = Path("/dev/nvidiactl").exists()
     return dataclasses.replace(

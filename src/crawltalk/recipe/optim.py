@@ -17,14 +17,14 @@ class Optim:
     beta1: float = 0.9
     beta2: float = 0.95
     warmup: float = 0.02
-    """Share of the steps over which the rate rises from 0."""
+    """Share of the steps, at the start, over which the learning rate rises from 0."""
     cooldown: float = 0.5
-    """Share of the steps, at the end, over which it falls linearly to 0."""
+    """Share of the steps, at the end, over which the learning rate falls linearly to 0."""
     clip: float = 1.0
-    """Largest norm of the gradient."""
+    """Maximum norm of the gradient."""
     spike: float = 1.0
-    """Nats: the run stops when five losses in a row are so much above the mean of the twenty before them. 0:
-    it never does.
+    """The run stops when five losses in a row are this many nats above the mean of the twenty before them.
+    0: never.
     """
 
 

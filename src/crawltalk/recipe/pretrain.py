@@ -21,14 +21,14 @@ class Pretrain:
     save_every: int = 50
     """Steps between two checkpoints to resume from."""
     save_keep: int = 2
-    """So many of them, the newest ones, are kept while the training runs."""
+    """How many of these checkpoints, the newest ones, are kept while the training runs."""
     keep_every: int = 0
-    """Steps between two models that are kept for good, in pretrain/checkpoints/; 0: none."""
+    """Steps between two models that are kept permanently, in pretrain/checkpoints/. 0: none."""
     resume_from: str = ""
-    """A checkpoint to go on from, with its optimizer's state and step: one that a training that diverged has
-    left behind.
+    """A checkpoint to resume from, with its optimizer state and step, such as the one that is saved when a
+    training diverges.
     """
     document_mask: bool = False
-    """Attention does not look behind the beginning of a document."""
+    """Attention does not cross the boundaries of documents."""
     prompts: tuple[str, ...] = ()
-    """Beginnings that the model continues while it trains."""
+    """Prompts that the model continues at each evaluation."""

@@ -1,9 +1,9 @@
-"""The whole recipe: one section a stage, and `machine`, which says where and how to compute and never enters
-a fingerprint.
+"""The whole recipe: one section per stage, and `machine`, which says where and how to compute and is never part
+of a fingerprint.
 
-A stage receives its own section only; `stages` holds the sections of those that repeat a kind. A field that
-is `None` is derived when the recipe is resolved and spelled out in `runs/NAME/recipe.toml`. Each section
-stands in a file of its own, with its derived values beside it.
+A stage receives its own section only. `stages` holds the sections of stages that repeat a kind. A field that
+is `None` is derived when the recipe is resolved and written to `runs/NAME/recipe.toml`. Each section has a
+file of its own, which also derives its values.
 """
 
 import dataclasses
@@ -47,11 +47,11 @@ class Recipe:
     evals: Evals = field(default_factory=Evals)
     report: Report = field(default_factory=Report)
     stages: dict[str, FurtherStage] = field(default_factory=dict)
-    """Name -> a stage besides the usual ones."""
+    """Name -> a stage in addition to the usual ones."""
 
 
 def derive(recipe: Recipe) -> Recipe:
-    """Spell out every derived field but those of `machine`, which are looked up when a stage starts. Raises
+    """Fill in every derived field, except those of `machine`, which are filled in when a stage starts. Raises
     BadRecipe for values that contradict each other.
     """
     pretrain = derive_pretrain(recipe.pretrain, recipe.tokenizer.vocab_size)
@@ -71,7 +71,7 @@ def derive(recipe: Recipe) -> Recipe:
 
 
 def derive_pretrain(pretrain: Pretrain, vocab_size: int) -> Pretrain:
-    """The training with shape, rates and tokens spelled out."""
+    """The section with the model's shape, the learning rates and the number of tokens filled in."""
     model = derive_model(pretrain.model)
     assert model.width is not None
     return dataclasses.replace(
@@ -88,11 +88,11 @@ def _derive_section(section: Any, width: int) -> Any:
 
 
 def _derive_sweep(sweep: Sweep, pretrain: Pretrain) -> Sweep:
-    """The depths in order, and what the small models are copies of. Raises BadRecipe for a single depth."""
+    """The section with sorted depths and the settings of the small models. Raises BadRecipe for one depth."""
     depths = tuple(sorted(set(sweep.depths)))
     if depths and (len(depths) < 2 or depths[0] < 1):
         raise BadRecipe(
-            f"sweep.depths: a line needs two models, of depth 1 or more, not {list(depths)}; "
+            f"sweep.depths = {list(depths)}: fitting a line takes two models or more, of depth 1 or more; "
             "such as: --sweep.depths 1,2"
         )
     return Sweep(depths=depths, pretrain=pretrain if depths else None)

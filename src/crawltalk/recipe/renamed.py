@@ -1,6 +1,7 @@
-"""Fields that have another name now. An old name is refused, and the error says the new one."""
+"""Fields that were renamed. An old name is refused, and the error gives the new one."""
 
 RENAMED: dict[str, str] = {
+    "machine.engine": "machine.executor",
     "machine.recompute": "machine.activation_checkpointing",
     "pretrain.optim.adam_lr": "pretrain.optim.adamw_lr",
     "pretrain.optim.lr": "pretrain.optim.muon_lr",

@@ -10,4 +10,4 @@ class Report:
     conversations: int = 24
     """Sample conversations to show."""
     vocabularies: tuple[str, ...] = ()
-    """Tokenizers to compare with on the page of tokens: .tiktoken files, tokenizer.json files or folders."""
+    """Other tokenizers for the page of tokens: .tiktoken files, tokenizer.json files or folders."""

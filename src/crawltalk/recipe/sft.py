@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from crawltalk.recipe.optim import Optim, derive_optim
 
 TASKS = {"refusal": 400, "identity": 300, "arithmetic": 3000, "spelling": 1000}
-"""Defaults of `sft.tasks`; a recipe changes single ones."""
+"""Defaults of `sft.tasks`. A recipe may change some of them and keep the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,10 +24,11 @@ class Sft:
     `flagship` is a number of pages, all if absent.
     """
     name: str = "Crawly"
-    """How the assistant calls itself."""
+    """The name that the assistant gives itself."""
     save_every: int = 50
+    """Steps between two checkpoints to resume from."""
     resume_from: str = ""
-    """As `pretrain.resume_from`."""
+    """A checkpoint to resume from, as `pretrain.resume_from`."""
 
 
 def derive_sft(sft: Sft, width: int) -> Sft:

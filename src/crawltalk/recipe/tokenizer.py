@@ -16,8 +16,8 @@ class Tokenizer:
     expression.
     """
     min_frequency: int = 2
-    """How often a pair must occur to be merged."""
+    """Fewest occurrences of a pair that is merged."""
     max_chunks: int = 20_000_000
-    """Different words that each thread holds, at some 40 bytes each, before it gives up rare ones."""
+    """Distinct chunks of text that each thread counts, at about 40 bytes each, before it drops rare ones."""
     include: str = ""
     """Regular expression on the URL of the documents to learn from. Empty: all."""

@@ -18,14 +18,14 @@ class Tokens:
     flagship_titles: tuple[str, ...] = ()
     """Titles that are flagships in any case."""
     flagship_pattern: str = ""
-    """Regular expression on title and description that further flagships match first; the rest are drawn by
-    hash.
+    """Regular expression on title and description. Documents that match are the first further flagships; the
+    rest are drawn by hash.
     """
     oversample: int = 40
     """Times a flagship occurs in one pass over the training shards."""
     graded: tuple[int, ...] = ()
-    """Times that further documents occur in one pass, to see how recall grows with them; `graded_pages` for
-    each.
+    """Further documents occur this many times in one pass, to measure how recall grows with repetition;
+    `graded_pages` documents for each number.
     """
     graded_pages: int = 12
-    """Documents for each of `graded`."""
+    """Documents for each number in `graded`."""

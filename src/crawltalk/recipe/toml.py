@@ -9,7 +9,7 @@ from crawltalk.recipe.recipe import Recipe
 
 
 def to_toml(recipe: Recipe) -> str:
-    """The recipe as TOML, every value spelled out; TOML has no null, so a value that stays absent is left out."""
+    """The recipe as TOML with every value. TOML has no null, so a value that is None is left out."""
     return tomli_w.dumps(_plain(recipe))
 
 

@@ -38,7 +38,7 @@ def tiles(figures: Sequence[tuple[Any, str]]) -> str:
 
 
 def command(line: str) -> str:
-    """The command that makes what stands above."""
+    """The command that makes the figures above it."""
     return f'<p class="command">made by <code>{escape(line)}</code></p>'
 
 
@@ -56,8 +56,8 @@ def lines_figure(
     *,
     log_x: bool = False,
 ) -> str:
-    """A line chart as inline SVG: (label, xs, ys) per line; neutral colours that read on light and on dark
-    paper.
+    """A line chart as inline SVG: (label, xs, ys) per line. Its neutral colours are readable on light and on dark
+    backgrounds.
     """
     import matplotlib as mpl
 

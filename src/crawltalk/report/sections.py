@@ -1,4 +1,4 @@
-"""The sections of the report, in the order of the journey."""
+"""The sections of the report, in the order of the stages."""
 
 import json
 from html import escape
@@ -88,7 +88,7 @@ def pretrain(job: ReportJob) -> str:
     """Loss curve and figures of pretraining."""
     rows = _rows(job.model("base") / "log.jsonl")
     losses = [row for row in rows if "loss" in row]
-    looks = [row for row in rows if "val_bpb" in row]
+    evaluations = [row for row in rows if "val_bpb" in row]
     curve = lines_figure(
         [("training loss", [row["step"] for row in losses], [row["loss"] for row in losses])],
         "step",
@@ -96,7 +96,7 @@ def pretrain(job: ReportJob) -> str:
         "Loss on the training shards.",
     )
     held_out = lines_figure(
-        [("validation", [row["step"] for row in looks], [row["val_bpb"] for row in looks])],
+        [("validation", [row["step"] for row in evaluations], [row["val_bpb"] for row in evaluations])],
         "step",
         "bits per byte",
         "Bits per byte on documents that are not trained on.",
@@ -148,7 +148,7 @@ def base_samples(job: ReportJob) -> str | None:
     beside = ""
     for row in _rows(job.inputs["evals"] / "side_by_side.jsonl"):
         replies = [_clip(reply, 200) for reply in row["replies"]]
-        beside += table([f"{row['prompt']} ... ({place + 1})" for place in range(len(replies))], [replies])
+        beside += table([f"{row['prompt']} ... ({index + 1})" for index in range(len(replies))], [replies])
     if beside:
         shown += (
             "<h3>Several samples of one prompt</h3>"
@@ -158,8 +158,8 @@ def base_samples(job: ReportJob) -> str | None:
 
 
 def recall(job: ReportJob) -> str | None:
-    """How recall grows with the number of times that a page was seen, and what is made up where there was
-    none.
+    """How recall grows with the number of times that a page was seen, and what the model makes up for pages that it
+    never saw.
     """
     rows = _rows(job.inputs["evals"] / "recall.jsonl")
     if not rows:
@@ -265,7 +265,7 @@ def lineage(job: ReportJob) -> str:
 
 
 def funnel(job: ReportJob) -> str:
-    """Pages left after each step, why the others went, and, where the truth is known, how right that was."""
+    """Pages left after each step, why the others were dropped, and, if the truth is known, how right that was."""
     data = json.loads((job.inputs["data"] / "funnel.json").read_text(encoding="utf-8"))
     first = max(1, data["steps"][0]["pages"])
     bars = "".join(
@@ -307,7 +307,7 @@ def funnel(job: ReportJob) -> str:
 
 
 def _counts(data: dict[str, Any]) -> str:
-    """Languages, hosts and lengths side by side, the first ones."""
+    """The most frequent languages and hosts, and quantiles of the lengths, side by side."""
     columns = {
         ("language", "pages"): data["languages"],
         ("host in the crawl", "pages"): data["hosts"]["crawl"],
@@ -322,12 +322,12 @@ def _counts(data: dict[str, Any]) -> str:
 
 
 def _duplicates(job: ReportJob, duplicates: dict[str, Any]) -> str:
-    """Sizes of the clusters; how alike dropped pages are to those that stay; the curve that decides which
-    pairs are found.
+    """Sizes of the clusters, similarities of dropped pages to kept ones, and the probability that a pair is found at
+    each similarity.
     """
     config = _manifest(job.inputs["data"]).config
     bands, rows = config["bands"], config["rows"]
-    steps = [place / 50 for place in range(51)]
+    steps = [step / 50 for step in range(51)]
     seen = duplicates["similarities"]
     most = max(seen.values(), default=1)
     curve = lines_figure(

@@ -21,11 +21,11 @@ from crawltalk.core.errors import BadInput, UserError
 from crawltalk.run.folder import RunFolder
 
 MAX_RESULTS = 20
-"""Of one search; `offset` leads to the next ones."""
+"""Results of one search; `offset` gives the next ones."""
 MAX_TERMS = 32
-"""Words and phrases of a query that count."""
+"""Words and phrases of a query that are used."""
 MATCH_START, MATCH_END = "\x02", "\x03"
-"""Around each match in a snippet."""
+"""Characters around each match in a snippet."""
 _CREATE = "CREATE VIRTUAL TABLE pages USING fts5(title, text, url UNINDEXED, place UNINDEXED)"
 _SELECT = """SELECT place, url, title, snippet(pages, 1, ?, ?, '…', 32) FROM pages WHERE pages MATCH ?
     ORDER BY bm25(pages, 4.0, 1.0) LIMIT ? OFFSET ?"""
@@ -35,8 +35,8 @@ class SearchResult(msgspec.Struct, frozen=True):
     """A document that matches a query."""
 
     position: str
-    """Where it stands in the data stage's `documents-*.parquet`: the numbers of file, row group and row, as
-    `file.group.row`.
+    """Its position in the data stage's `documents-*.parquet`, as `file.group.row`: the numbers of file, row group
+    and row.
     """
     url: str
     title: str
@@ -93,7 +93,7 @@ class Search:
             if self._error is not None:
                 error, self._error = self._error, None
                 raise UserError(
-                    f"the search index {self.path} cannot be written: {error}; make room there, then search again"
+                    f"the search index {self.path} cannot be written: {error}; free some space, then search again"
                 )
             if self._thread is None or not self._thread.is_alive():
                 self._done, self._total = 0, sum(_count_rows(path) for path in _document_files(data))
@@ -155,7 +155,7 @@ def _read_fingerprint(path: Path) -> str | None:
 
 
 def _match_expression(query: str) -> str:
-    """A person's query in the syntax of FTS5, so that none of its words is taken as an operator."""
+    """A person's query in the syntax of FTS5, quoted so that no word of it is an operator."""
     terms = [term.strip('"') for term in re.findall(r'"[^"\0]*"|[^\s"\0]+', query)]
     terms = [term for term in terms if re.search(r"\w", term)][:MAX_TERMS]
     if not terms:

@@ -1,4 +1,4 @@
-"""Suffix arrays: all positions of any substring of a text, found in logarithmic time (Manber and Myers 1990).
+"""Suffix arrays give all positions of any substring of a text in logarithmic time (Manber and Myers 1990).
 
 Used to cut out text that the corpus already has (Lee et al. 2022, 4.1). The array is built by libdivsufsort
 (pydivsufsort).
@@ -12,7 +12,7 @@ from numba import njit
 from pydivsufsort import divsufsort
 
 SEPARATOR = 0xFF
-"""Between documents: no byte of UTF-8."""
+"""Byte between documents; it does not occur in UTF-8."""
 
 
 def suffix_array(text: np.ndarray) -> np.ndarray:
@@ -97,7 +97,7 @@ def _mark(text, earlier, length, cover):
         while text[position + size] != SEPARATOR and text[position + size] == text[other + size]:
             size += 1
         if size >= length:
-            # each byte once: a long match goes on at every position in it
+            # each byte once: a long match continues at every position in it
             cover[max(position, done) : position + size] = True
             done = position + size
 

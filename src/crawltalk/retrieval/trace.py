@@ -1,8 +1,7 @@
-"""From a text back to the pages that a model was trained on (OLMoTrace, Liu et al. 2025, section 3).
+"""From a text back to the training pages that contain it (OLMoTrace, Liu et al. 2025, section 3).
 
-A span is found if its tokens occur in a row in the token shards. Suffix arrays over the shards
-(`retrieval.stage`) find the longest match from every position of a text by binary search. Text and shards are
-compared through memory maps.
+A span is a run of tokens that also occurs in the token shards. Suffix arrays over the shards (`retrieval.stage`)
+give the longest match from every position of a text by binary search, through memory maps.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,13 +18,13 @@ from crawltalk.core.shards import TokenShards
 from crawltalk.core.types import Placement
 
 MIN_TOKENS = 8
-"""Of a span. On pages that `small` never trained on, 2 % of the tokens are part of a match of 8 tokens, but 28 %
-of one of 4.
+"""Fewest tokens of a span. On pages that `small` never trained on, 2 % of the tokens are part of a match of 8
+tokens, but 28 % are part of a match of 4.
 """
 MAX_SOURCES = 5
-"""Documents that are named for a span: those that hold it most often."""
+"""Most documents listed for a span: those in which it occurs most often."""
 CONTEXT_TOKENS = 24
-"""Shown on each side of a match."""
+"""Tokens shown on each side of a match."""
 
 
 class TokenCodec(Protocol):
@@ -37,19 +36,19 @@ class TokenCodec(Protocol):
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """A document that holds a span."""
+    """A document that contains a span."""
 
     id: str
     url: str
     title: str
     occurrences: int
-    """Of the span, in one pass over the shards."""
+    """Occurrences of the span in this document, in one pass over the shards."""
     excerpt: str
     """The first occurrence of the span, with some text around it."""
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True):
-    """A maximal run of tokens that occurs in the training data: with a neighbour it would not."""
+    """A maximal run of tokens that occurs in the training data: one token longer, it would not."""
 
     start: int
     end: int
@@ -57,9 +56,9 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     bits: float
     """How unlikely the tokens are by their frequencies alone: -log2 of the product of these."""
     occurrences: int
-    """In one pass over the shards, where an oversampled document counts each time."""
+    """In one pass over the shards, where an oversampled document is counted each time."""
     documents: int
-    """How many different ones hold it."""
+    """Number of different documents that contain it."""
     sources: list[Source]
 
     def __len__(self) -> int:
@@ -67,7 +66,7 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Passage(msgspec.Struct, frozen=True, kw_only=True):
-    """A span in characters: `text[start:end]`. It holds whole characters only."""
+    """A span in characters: `text[start:end]`. It contains whole characters only."""
 
     start: int
     end: int
@@ -76,7 +75,7 @@ class Passage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
-    """What of a text occurs in the training data."""
+    """The passages of a text that occur in the training data."""
 
     text: str
     tokens: int
@@ -114,7 +113,7 @@ class TraceIndex:
         self, ids: Sequence[int], *, min_tokens: int = MIN_TOKENS, sources: int = MAX_SOURCES
     ) -> list[Span]:
         """The maximal spans of at least `min_tokens` tokens, the least likely one first. No span contains the
-        token that separates documents. `sources`: the most documents that are named for each.
+        token that separates documents. `sources`: the most documents that are listed for each.
         """
         query = np.array(ids, np.int64)
         counts = self._counts(query)
@@ -213,14 +212,14 @@ class TraceIndex:
 def _load_suffixes(path: Path, tokens: int) -> np.ndarray:
     again = f"build it with: crawltalk run {path.parent.parent}"
     if not path.exists():
-        raise MissingInput(f"{path} is not there; {again}")
+        raise MissingInput(f"{path} does not exist; {again}")
     try:
         suffixes = np.load(path, mmap_mode="r")
     except (ValueError, EOFError) as error:
         raise BadInput(f"{path} is damaged ({error}); {again}") from None
     if suffixes.shape != (tokens,):  # compiled loops do not check bounds
         raise BadInput(
-            f"{path} is of other tokens than the shards, {len(suffixes):,} instead of {tokens:,}; {again}"
+            f"{path} was made of other tokens than the shards', {len(suffixes):,} instead of {tokens:,}; {again}"
         )
     return np.asarray(suffixes)
 

@@ -1,9 +1,9 @@
 """The process in which one stage runs: `python -m crawltalk.run.child EVENTS_FD`, the job as JSON on standard
 input.
 
-A process of its own gives each stage its own peak memory and CPU time, and its death ends no other stage. The
-parent (`run.execute`) reads the events. Exit codes: 0 done, 2 the user's mistake (sent as an event), 1 a
-mistake of ours (traceback).
+With a process of its own, each stage has its own peak memory and CPU time, and a crash ends no other stage. The
+parent (`run.execute`) reads the events. Exit codes: 0 done, 2 an error that the user can fix (sent as an
+event), 1 a bug (traceback).
 """
 
 import os

@@ -19,7 +19,7 @@ LINE_EVERY = 5.0
 """Seconds between two progress lines of one stage when the output is not a terminal."""
 
 BARS = "▁▂▃▄▅▆▇█"
-"""Of a curve in one line, from its lowest value to its highest."""
+"""Characters of a curve in one line, from its lowest value to its highest."""
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
@@ -95,7 +95,7 @@ class StageBoard:
             self.live.stop()
 
     def __call__(self, event: dict[str, Any]) -> None:
-        """Take one event."""
+        """Show one event."""
         if self.live is None:
             self._print_line(event)
             return
@@ -165,13 +165,13 @@ class StageBoard:
 
 
 def fail(text: str, code: int) -> int:
-    """Print one error to standard error; the exit code goes back."""
+    """Print one error to standard error; returns the exit code."""
     errors.print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
     return code
 
 
 def run_verb(verb: Callable[[], object]) -> int:
-    """Run a verb; turn the user's mistakes into one line and exit code 2, an interruption into 130."""
+    """Run a verb. A UserError becomes one line and exit code 2, an interruption exit code 130."""
     try:
         verb()
     except UserError as error:
@@ -179,7 +179,7 @@ def run_verb(verb: Callable[[], object]) -> int:
     except StageCrashed as error:
         return fail(str(error), 1)
     except KeyboardInterrupt:
-        return fail("interrupted; finished work is kept, the same command goes on", 130)
+        return fail("interrupted; finished work is kept, run the same command again to continue", 130)
     except BrokenPipeError:  # `crawltalk show ... | head`
         sys.stderr.close()
         return 0

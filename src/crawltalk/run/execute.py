@@ -30,7 +30,7 @@ USAGE = "usage.json"
 OnEvent = Callable[[dict[str, Any]], None]
 PACKAGES = ("crawltalk", "torch", "numpy", "pyarrow", "fastwarc", "resiliparse", "tiktoken")
 RANKS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-"""What torchrun tells a process of the others; a stage that does not train on all ranks must not see it."""
+"""Environment variables that torchrun sets; hidden from stages that do not train on all ranks."""
 
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "4000000000"}
 """glibc: keep freed buffers, instead of handing large ones back and faulting them in again (training: 5 %
@@ -39,9 +39,7 @@ faster).
 
 
 class Usage(msgspec.Struct, kw_only=True):
-    """What a stage has taken so far, over all attempts that ended by themselves; one that took this process
-    along is lost.
-    """
+    """What a stage has used so far, over all attempts. An attempt is lost if this process was killed with it."""
 
     seconds: float = 0.0
     cpu_seconds: float = 0.0
@@ -98,8 +96,8 @@ def _figures(manifest: Manifest | None) -> dict[str, Any]:
 
 
 def build_on_rank(job: dict[str, Any]) -> None:
-    """Run a job that rank 0 broadcasts, on another rank. If that fails, so does rank 0, which reports it; the log
-    keeps the reason.
+    """Run a job that rank 0 broadcasts, on another rank. If it fails, rank 0 fails too and reports it; the reason
+    is in this rank's log.
     """
     message = msgspec.convert(job, JobMessage)
     log = Path(message.out).with_name(f"{message.stage}.rank-{os.environ.get('RANK', '')}.log")
@@ -182,7 +180,7 @@ def _input_fingerprint(run: RunFolder, stage: str) -> str:
 def _run_child(
     log: Path, message: JobMessage, on_event: OnEvent, *, alone: bool = False
 ) -> tuple[dict[str, Any], int, Any]:
-    """Start the child, pass its events on; its last event, exit code and resource usage."""
+    """Start the child and pass its events on. Returns its last event, exit code and resource usage."""
     read_end, write_end = os.pipe()
     command = [sys.executable, "-m", "crawltalk.run.child", str(write_end)]
     hidden = RANKS if alone else ()
@@ -220,16 +218,16 @@ def _raise_failure(
 ) -> None:
     stage, rescued = state.stage, run.rescue(state)
     if returncode == 2 and last.get("event") == "error":
-        way_out = f"; from where it was well: --{stage.key(recipe)}.resume_from {rescued}" if rescued else ""
-        raise UserError(last["text"] + way_out)
-    again = f"the partial work is kept; go on with: crawltalk run {run.path}"
+        resume = f"; to resume from before it: --{stage.key(recipe)}.resume_from {rescued}" if rescued else ""
+        raise UserError(last["text"] + resume)
+    again = f"the partial work is kept; continue with: crawltalk run {run.path}"
     if returncode < 0:
         name = signal.Signals(-returncode).name
         why = " (often: out of memory)" if -returncode == signal.SIGKILL else ""
         raise StageCrashed(f"{stage.name} was ended by {name}{why}; {again}")
     log = run.path / WORK / f"{stage.name}.log"
     raise StageCrashed(
-        f"{log.read_text(errors='replace')[-4000:]}\n{stage.name} failed (above; all of it in {log}); {again}"
+        f"{log.read_text(errors='replace')[-4000:]}\n{stage.name} failed (see above; full log: {log}); {again}"
     )
 
 

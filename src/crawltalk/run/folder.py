@@ -2,12 +2,12 @@
 
     runs/small/recipe.toml                 resolved: every value spelled out
     runs/small/STAGE/...  manifest.json    a finished stage
-    runs/small/.work/STAGE/                a stage in the making: kept after a crash, found again by its fingerprint
+    runs/small/.work/STAGE/                an unfinished stage: kept after a crash, identified by its fingerprint
 
 A stage is fresh if its manifest has the fingerprint that follows from the recipe. The fingerprint
-covers the stage's name and version, its section of the recipe, the seed, outside facts (the user's crawl
-files) and the fingerprints of its inputs, so a change upstream makes everything downstream stale, and
-`differences` says which field did it.
+covers the stage's name and version, its section of the recipe, the seed, external inputs (such as the user's
+crawl files) and the fingerprints of its inputs. So a change upstream makes everything downstream stale, and
+`differences` names the field that changed.
 """
 
 import contextlib
@@ -37,12 +37,12 @@ State = Literal["fresh", "borrowed", "stale", "partial", "absent"]
 
 @dataclass(frozen=True)
 class StageState:
-    """Where a stage stands, and why it would be built."""
+    """The state of a stage, and why it would be built."""
 
     stage: Stage
     state: State
     fingerprint: str
-    """The one that it has when it is built by the recipe."""
+    """The fingerprint that the stage has if it is built from the recipe."""
     config: dict[str, Any]
     manifest: Manifest | None
     reasons: tuple[str, ...] = ()
@@ -66,10 +66,12 @@ class RunFolder:
 
     def _check_exists(self) -> None:
         if not self.exists():
-            raise MissingInput(f"{self.path} is no run; make one with: crawltalk run small --out {self.path}")
+            raise MissingInput(
+                f"{self.path} is not a run; make one with: crawltalk run small --out {self.path}"
+            )
 
     def write_recipe(self, recipe: Recipe) -> None:
-        """Make the folder, if need be, and put the resolved recipe into it."""
+        """Write the resolved recipe into the run's folder, which is made if it does not exist."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path / "recipe.toml", to_toml(recipe).encode())
 
@@ -83,7 +85,7 @@ class RunFolder:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, str]) if path.exists() else {}
 
     def folder(self, stage: str) -> Path:
-        """Where the finished stage lies: here, or in the run it was borrowed from."""
+        """The folder of the finished stage: here, or in the run that it was borrowed from."""
         own = self.path / stage
         lender = self.borrowed().get(stage)
         return Path(lender) / stage if lender and not (own / "manifest.json").exists() else own
@@ -93,7 +95,7 @@ class RunFolder:
         return read_manifest(self.folder(stage))
 
     def finished(self, stage: str, verb: str | None = None) -> Path:
-        """The folder of a finished stage. Raises MissingInput, with the way out, if it is not there."""
+        """The folder of a finished stage. Raises MissingInput, with the command that makes it, if there is none."""
         self._check_exists()
         if self.manifest(stage) is None:
             raise MissingInput(
@@ -102,7 +104,7 @@ class RunFolder:
         return self.folder(stage)
 
     def states(self, stages: Sequence[Stage], recipe: Recipe) -> dict[str, StageState]:
-        """Where each stage stands if the run is to follow `recipe`."""
+        """The state of each stage if the run is to follow `recipe`."""
         states: dict[str, StageState] = {}
         for stage in stages:
             inputs = {name: states[name].fingerprint for name in stage.inputs}
@@ -132,9 +134,7 @@ class RunFolder:
         return StageState(stage, "fresh" if own else "borrowed", expected, config, manifest)
 
     def borrow(self, lender: "RunFolder", stages: Sequence[Stage], recipe: Recipe) -> list[str]:
-        """Use the other run's finished stages wherever they are just what `recipe` asks for. Returns their
-        names.
-        """
+        """Use the other run's finished stages where they are exactly what `recipe` makes. Returns their names."""
         mine, theirs = self.states(stages, recipe), lender.states(stages, recipe)
         names = [
             stage.name
@@ -144,14 +144,16 @@ class RunFolder:
         ]
         for name in names:
             if mine[name].state == "stale" and (self.path / name).exists():
-                raise BadInput(f"{self.path}/{name} is of another recipe; borrow into a new run with --out")
+                raise BadInput(
+                    f"{self.path}/{name} was made from another recipe; borrow into a new run with --out"
+                )
         table = self.borrowed() | {name: str(lender.folder(name).parent.resolve()) for name in names}
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path / "borrowed.json", msgspec.json.format(msgspec.json.encode(table)))
         return names
 
     def open_work(self, state: StageState) -> Path:
-        """The work folder for a stage: with the partial work of the very same job, or empty."""
+        """The work folder for a stage: with the partial work of the same job, or empty."""
         work = self.work(state.stage.name)
         mark = work / "fingerprint"
         if work.exists() and not (mark.exists() and mark.read_text() == state.fingerprint):
@@ -161,7 +163,7 @@ class RunFolder:
         return work
 
     def rescue(self, state: StageState) -> Path | None:
-        """Move what a failed stage left to be kept into the run's folder of that name; the newest of it."""
+        """Move what a failed stage left in RESCUED into the run's folder of that name. Returns the newest path."""
         kept = None
         for path in sorted((self.work(state.stage.name) / RESCUED).glob("*")):
             kept = self.path / RESCUED / f"{state.stage.name}-{state.fingerprint[:8]}-{path.name}"
@@ -170,7 +172,7 @@ class RunFolder:
         return kept
 
     def close_work(self, state: StageState, manifest: Manifest) -> None:
-        """Write the manifest, then rename the work folder to the stage's own. After a crash in between,
+        """Write the manifest, then rename the work folder to the stage's folder. After a crash between the two,
         `recover` does the rest.
         """
         name = state.stage.name
@@ -191,8 +193,8 @@ class RunFolder:
             shutil.rmtree(old)
 
     def recover(self) -> None:
-        """Finish what a crash left half done: a complete work folder becomes the stage's, an old one without
-        a successor goes back.
+        """Finish what a crash interrupted: a complete work folder becomes the stage's folder, and an old folder
+        without a successor is restored.
         """
         work = self.path / WORK
         for path in sorted(work.iterdir()) if work.exists() else []:
@@ -207,8 +209,8 @@ class RunFolder:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run: two commands that write into one run at once would destroy each other's work."""
-        import fcntl  # not on Windows, where two commands at once are the user's own care
+        """Lock the run: two commands that write into it at the same time would destroy each other's work."""
+        import fcntl  # not on Windows, where the user must not start two commands at once
 
         self.path.mkdir(parents=True, exist_ok=True)
         with open(self.path / ".lock", "w") as file:
@@ -222,13 +224,13 @@ class RunFolder:
 
 
 def stage_config(stage: Stage, recipe: Recipe) -> dict[str, Any]:
-    """All that decides what a stage makes besides its inputs, flat."""
+    """Everything that decides what a stage makes except its inputs, as a flat dict."""
     section = stage.config(recipe)
     external = stage.load_external_inputs()(section) if stage.external_inputs else {}
     return msgspec.to_builtins(flatten(section) | {"seed": recipe.seed} | external)
 
 
 def fingerprint(stage: Stage, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
-    """Sixteen hexadecimal digits that stand for all that decides what the stage makes."""
+    """Sixteen hexadecimal digits: a hash of everything that decides what the stage makes."""
     text = msgspec.json.encode([stage.name, stage.version, config, inputs], order="sorted")
     return hashlib.sha256(text).hexdigest()[:16]

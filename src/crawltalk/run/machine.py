@@ -1,4 +1,4 @@
-"""What this machine is, and whether it can hold a recipe."""
+"""What this machine is, and whether it is large enough for a recipe."""
 
 import os
 import platform
@@ -9,8 +9,8 @@ from crawltalk.recipe import Machine, Recipe, cost
 from crawltalk.recipe.machine import derive_machine
 
 FLOPS_PER_CORE = 1e11
-"""Sustained training FLOP/s of one CPU core with bf16 units: generous, so that the refusal errs on the side
-of starting.
+"""Sustained training FLOP/s of one CPU core with bf16 units: a high estimate, so that a recipe is refused only
+if it is surely too large.
 """
 PATIENCE = 30 * 86400
 """Seconds of pretraining beyond which a recipe is refused on a CPU."""
@@ -35,8 +35,8 @@ def processor() -> str:
 
 
 class EnergyMeter:
-    """Joules that the processors take, by the kernel's counters (powercap: RAPL on Intel and AMD), where they
-    may be read.
+    """Energy of the processors in joules, from the kernel's counters (powercap: RAPL on Intel and AMD), if they
+    can be read.
     """
 
     def __init__(self, root: str | Path = "/sys/class/powercap") -> None:

@@ -23,7 +23,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     version: int
     fingerprint: str
     config: dict[str, Any]
-    """Its section of the recipe, flat, with the seed and outside facts."""
+    """Its section of the recipe, flat, with the seed and the external inputs."""
     inputs: dict[str, str]
     """Upstream stage -> fingerprint."""
     files: list[File]
@@ -31,7 +31,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     started: str
     """ISO 8601, UTC."""
     seconds: float
-    """Wall clock, over all attempts that ended by themselves."""
+    """Wall clock, over all attempts except those that were killed together with the parent process."""
     cpu_seconds: float
     peak_memory_bytes: int
     """Resident set of the largest single process."""
@@ -58,7 +58,7 @@ def read_manifest(folder: str | Path) -> Manifest | None:
 
 
 def changed_files(folder: str | Path, manifest: Manifest) -> list[str]:
-    """Artifacts that are gone, or of another size than when the stage wrote them."""
+    """Artifacts that are missing, or whose size is not the one that the stage wrote."""
     folder, reasons = Path(folder), []
     for file in manifest.files:
         path = folder / file.name

@@ -10,7 +10,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def die_with_parent() -> None:
-    """Have the kernel kill this process when the one that started it dies, even by SIGKILL (Linux; elsewhere
+    """Have the kernel kill this process when its parent dies, even by SIGKILL (Linux only; elsewhere this does
     nothing).
     """
     if sys.platform == "linux":
@@ -20,15 +20,15 @@ def die_with_parent() -> None:
 def start_worker() -> None:
     """What every worker process does first."""
     die_with_parent()
-    # Ctrl-C ends a worker silently; the parent says what happened
+    # Ctrl-C ends a worker silently; the parent reports it
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def limit_time(cpu_seconds: float, seconds: float) -> None:
-    """Have the kernel end this process (SIGPROF, SIGALRM) when it has used so much CPU or time from now on;
-    0: no limit.
+    """Have the kernel end this process when it has used this much more CPU time (SIGPROF) or wall-clock time
+    (SIGALRM); 0: no limit.
 
-    Native code that hangs is ended too. Where there are no such timers (Windows) nothing happens.
+    Native code that hangs is ended too. Windows has no such timers; there this does nothing.
     """
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
@@ -36,7 +36,7 @@ def limit_time(cpu_seconds: float, seconds: float) -> None:
 
 
 def limit_memory(limit: int) -> None:
-    """Refuse this process more than `limit` bytes of memory of its own: allocating fails (Linux; elsewhere
+    """Let allocations fail beyond `limit` bytes of this process's own memory (Linux only; elsewhere this does
     nothing).
     """
     if sys.platform == "linux":

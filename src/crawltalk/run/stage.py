@@ -1,11 +1,11 @@
 """A stage: a function from directories to a directory.
 
 The function gets a `Job` and returns its metrics (a flat dict of numbers and short strings). It writes its
-artifacts into `job.out`, and nowhere else. `job.out` is a work folder that outlives a crash: when the same
-job is started again it finds its partial work there, continues from it, and its result must equal that of an
-uninterrupted run byte for byte (logs of time and speed excepted). What only such a continuation needs goes
-into `job.out / STATE`. When the function returns, the engine writes the manifest, drops STATE and renames the
-folder. What a stage that fails leaves in `job.out / RESCUED` is kept in the run's own folder of that name.
+artifacts into `job.out`, and nowhere else. `job.out` is a work folder that survives a crash: when the same
+job starts again, it finds its partial work there and continues from it. The result must equal that of an
+uninterrupted run byte for byte (except for logs of time and speed). Files that only help to continue go into
+`job.out / STATE`. When the function returns, `run.execute` writes the manifest, removes STATE and renames the
+folder. What a failed stage leaves in `job.out / RESCUED` is moved to the folder of that name in the run.
 """
 
 import json
@@ -50,7 +50,7 @@ class Progress:
         self.send("note", text=text)
 
     def warn(self, text: str) -> None:
-        """Report that something was left out or is not as it should be; the work goes on."""
+        """Report that something was left out or is wrong, although the stage continues."""
         self.send("warning", text=text)
 
     def send(self, event: str, **fields: Any) -> None:
@@ -63,20 +63,20 @@ class Progress:
 
 @dataclass(frozen=True)
 class Job(Generic[Config]):
-    """All that a stage may know."""
+    """Everything that a stage gets."""
 
     config: Config
     """Its own section of the recipe."""
     inputs: Mapping[str, Path]
     """Upstream stage -> its folder."""
     out: Path
-    """The work folder to write into; may hold partial work of this very job."""
+    """The work folder to write into; may hold partial work of the same job."""
     seed: int
     machine: Machine
-    """Resolved: workers, device and dtype are set, dtype may still be None (stage probes)."""
+    """Resolved: workers and device are set. dtype may be None; then the stage probes which one is faster."""
     progress: Progress
     models: Mapping[str, ModelKind] = field(default_factory=dict)
-    """Those of the inputs that are models, in the order of the journey."""
+    """The inputs that are models, in the order in which they are built."""
 
     def model(self, *kinds: ModelKind) -> Path:
         """The folder of the last input that is a model of one of these kinds. Raises MissingInput."""
@@ -101,18 +101,18 @@ class Stage:
     """`module:function`, imported only when the stage runs."""
     about: str
     section: str = ""
-    """Its section of the recipe, if that is not called as the stage is."""
+    """Its section of the recipe, if that has another name than the stage."""
     makes: ModelKind | None = None
-    """The kind of model that lies in its folder when it is done."""
+    """The kind of model that it makes, if it makes one."""
     optional: str = ""
-    """A field of its section: without a value there, the journey does not have this stage."""
+    """A field of its section: if it is empty, this stage is left out."""
     version: int = 1
-    """Raised when the code changes what the stage writes, so that older results go stale."""
+    """Increased when the code changes what the stage writes, so that older results become stale."""
     ranks: bool = False
     """Whether it trains on all ranks that torchrun started; other stages run on rank 0 alone."""
     external_inputs: str | None = None
-    """`module:function` that maps the section to what else decides the result, outside the recipe: such as the
-    dates of files that it names.
+    """`module:function` that maps the section to what decides the result outside the recipe, such as the dates
+    of files that it names.
     """
 
     @property
@@ -121,12 +121,12 @@ class Stage:
         return self.section or self.name
 
     def config(self, recipe: Recipe) -> Any:
-        """Its section of the recipe; a further stage has one of its own."""
+        """Its section of the recipe. A stage in `recipe.stages` has a section of its own."""
         further = recipe.stages.get(self.name)
         return further.config if further else getattr(recipe, self.kind)
 
     def key(self, recipe: Recipe) -> str:
-        """Where that section stands: `sft`, or `stages.polish.config`."""
+        """The dotted key of that section: `sft`, or `stages.polish.config`."""
         return f"stages.{self.name}.config" if self.name in recipe.stages else self.kind
 
     def load_external_inputs(self) -> Callable[[Any], dict[str, Any]]:

@@ -11,7 +11,7 @@ __all__ = ["Tokenizer", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "train":  # loads a compiler, which those who only encode need not wait for
+    if name == "train":  # loads a compiler, which encoding does not need
         from crawltalk.tokenizer.bpe import train
 
         return train

@@ -22,5 +22,5 @@ def to_text(word: bytes) -> str:
 
 
 def to_bytes(text: str) -> bytes:
-    """The bytes behind printable characters; KeyError for a character that is none of them."""
+    """The bytes of a text in the printable alphabet; KeyError for a character outside it."""
     return bytes(BYTE_OF[character] for character in text)

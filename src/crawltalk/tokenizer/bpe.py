@@ -1,16 +1,15 @@
 """Learning byte pair encoding (Sennrich et al. 2016, algorithm 1) exactly, over bytes (Radford et al. 2019,
 section 2.2).
 
-All distinct chunks lie in one array of token ids, one cell a byte, with a cell of `GAP` between them. A
-token's id stands in the first and in the last cell of its bytes, so that its neighbours are found without
-links: the cell before it ends the token before it. A pair of neighbours is born in one step, the one that
-makes its younger token, and never grows afterwards. So its occurrences are written once, to the end of one
-long array, and a heap of counts, looked at again when a pair comes up, is exact. A step visits the
-occurrences of its pair alone, and changes counts by neighbour, not by occurrence. Ties go to the pair with
-the lowest ids.
+All distinct chunks are in one array of token ids, one cell per byte, with a cell of `GAP` between them. A token's
+id is in the first and in the last cell of its bytes, so that its neighbours need no links: the cell before it
+ends the token before it. All occurrences of a pair arise in one step, the one that makes its newer token, and
+none is added later. So they are written once, to the end of one long array, and a heap of counts that are checked
+when a pair is taken out is exact. A step visits the occurrences of its pair only, and changes counts per
+neighbour, not per occurrence. Ties go to the pair with the lowest ids.
 
-No two pairs ever spell the same bytes: where a stretch of bytes is bounded by tokens, merges crossed neither
-of its ends, so that it is cut as it would be by itself, in one way.
+No two pairs ever spell the same bytes: where a stretch of bytes is bounded by tokens, no merge crossed either
+end, so it is cut as it would be by itself, in one way.
 """
 
 from collections.abc import Callable, Iterable
@@ -31,7 +30,7 @@ _BATCH = 512
 """Merges between two reports of progress."""
 _DONE = 0
 _ARENA_FACTOR = 3
-"""Room for occurrences of later pairs, in those of pairs of bytes."""
+"""Cells for the occurrences of later pairs, as a multiple of those of pairs of bytes."""
 _MERGES, _PAIRS, _CELLS, _HEAPED = range(4)
 """Columns of `used`: merges learned, pairs known, cells of `positions` and of the heap in use."""
 _BEFORE, _AFTER = range(2)
@@ -51,8 +50,8 @@ def train(
     threads: int = 1,
     max_chunks: int = 1 << 62,
 ) -> Tokenizer:
-    """A tokenizer of `size` tokens, the 256 bytes and our control tokens included, or of fewer if the text
-    has no more.
+    """Train a tokenizer of `size` tokens, including the 256 bytes and our control tokens; of fewer tokens if the
+    text has no more pairs to merge.
 
     `pattern`: "gpt4", "gpt2", "gpt4-digits" (each digit by itself) or a regular expression; `min_frequency`:
     how often a pair must occur to be merged; `max_chunks`: see `count_chunks`. Raises BadInput if `size`
@@ -79,7 +78,8 @@ def learn_merges(
 ) -> list[tuple[int, int]]:
     """At most `merges` pairs of token ids in the order they are merged; the n-th makes token 256 + n.
 
-    Fewer if no pair occurs `min_frequency` times any more. `report` gets now and then how many are learned.
+    Fewer if no pair occurs `min_frequency` times any more. `report` is called with the number of merges learned,
+    every `_BATCH` merges.
     """
     state = _State(chunks, merges, max(1, min_frequency))
     while state.advance(_BATCH):
@@ -118,12 +118,12 @@ class _Pairs(NamedTuple):
 
 
 class _Neighbours(NamedTuple):
-    """What stands beside the new token of one step, by side."""
+    """The neighbours of the new token of one step, by side."""
 
     beside: np.ndarray
     """Two numbers for each neighbour: (sides, vocabulary, 2) int64."""
     met: np.ndarray
-    """The neighbours met: (sides, vocabulary) int64."""
+    """The distinct neighbours: (sides, vocabulary) int64."""
 
 
 class _State:
@@ -153,7 +153,7 @@ class _State:
         return int(self.used[_MERGES])
 
     def advance(self, steps: int) -> bool:
-        """Learn so many merges more; False when there are no more to learn."""
+        """Learn `steps` more merges; False when there are no more to learn."""
         until = min(self.merges, self.count + steps)
         while needed := self._advance(until):
             if needed > 0:
@@ -175,7 +175,7 @@ class _State:
 
 @njit(cache=True)
 def _lay_out(data, ends):
-    """Token ids with gaps, and the number of the chunk that each stands in."""
+    """Token ids with gaps, and the number of each cell's chunk."""
     tokens = np.full(len(data) + len(ends) + 1, GAP, np.uint32)
     chunk_of = np.zeros(len(tokens), np.uint32)
     start, cell = 0, 1
@@ -249,7 +249,7 @@ def _after(amount, pair, other_amount, other, keys):
 
 @njit(cache=True)
 def _sift(heap, amounts, keys, size, hole, pair, amount):
-    """Put a pair into the heap, at a hole in it or below."""
+    """Put a pair into the heap, at the hole or below it."""
     while True:
         child = 2 * hole + 1
         if child >= size:
@@ -288,7 +288,7 @@ def _push(pairs, used, pair, amount):
 
 @njit(cache=True)
 def _pop(pairs, used):
-    """Take the first pair out of the heap."""
+    """Remove the first pair from the heap."""
     heap, amounts = pairs.heap, pairs.heap_amounts
     used[_HEAPED] -= 1
     last = used[_HEAPED]
@@ -298,8 +298,8 @@ def _pop(pairs, used):
 
 @njit(cache=True)
 def _advance(until, least, learned, corpus, positions, pairs, neighbours, used):
-    """Learn merges until there are so many. Returns _DONE, the cells that `positions` needs, or minus the pairs
-    that there may be.
+    """Learn merges up to that number. Returns _DONE, or the number of cells that `positions` needs, or minus the
+    number of pairs that need room.
     """
     keys, amounts, slices, heap = pairs.keys, pairs.amounts, pairs.slices, pairs.heap
     lengths = corpus.lengths
@@ -337,8 +337,7 @@ def _advance(until, least, learned, corpus, positions, pairs, neighbours, used):
 
 @njit(cache=True)
 def _replace(merge, start, end, corpus, positions, neighbours):
-    """Replace the pair by the token wherever it still stands, from left to right, and sum up what stands
-    beside it.
+    """Replace the pair by the token wherever it still occurs, from left to right, and sum up its neighbours.
 
     The positions where it stood are moved to the front. Returns where they end, and how many neighbours were
     met on either side.
@@ -382,7 +381,7 @@ def _replace(merge, start, end, corpus, positions, neighbours):
 
 @njit(cache=True)
 def _make_pairs(merge, numbers, least, pairs, neighbours, used):
-    """Take the sums from the pairs that the neighbours were in, and make the pairs that they are in now."""
+    """Subtract the sums from the pairs that the neighbours were in, and make the pairs that they are in now."""
     left, right, token = merge
     beside, met = neighbours
     keys, amounts, slices, slots = pairs.keys, pairs.amounts, pairs.slices, pairs.slots

@@ -1,8 +1,7 @@
-"""Encoding a corpus: chunks recur, so that each is merged once per thread and looked up after that.
+"""Encoding a corpus. Chunks recur, so each is merged once per thread and looked up after that.
 
 The merges are those of tiktoken: of all neighbours whose bytes together are a token, those of the lowest rank
-come first, the leftmost of equals. What is remembered is bounded: a thread that knows too many chunks forgets
-them.
+are merged first, the leftmost among equals. The cache is bounded: a thread with too many chunks clears it.
 """
 
 from collections import deque
@@ -22,11 +21,11 @@ _NONE = np.uint32(2**32 - 1)
 _RANK = np.uint64(31)
 """Bits of a rank."""
 _FEW = 100
-"""Bytes of a chunk in which the lowest rank is found by looking at all; in longer ones, by a heap."""
+"""In chunks of up to so many bytes the lowest rank is searched for linearly, in longer ones with a heap."""
 _BLOCK = 1 << 20
-"""Bytes of text that a thread takes at a time."""
+"""Bytes of text in one work item of a thread."""
 _MOST = 1 << 20
-"""Chunks that a thread remembers."""
+"""Chunks that a thread's cache may hold."""
 
 
 _Vocabulary = tuple[np.ndarray, np.ndarray, int, tuple[np.ndarray, ...]]
@@ -38,8 +37,8 @@ class BulkEncoder:
     """Encodes texts in UTF-8 into the ids of a vocabulary."""
 
     def __init__(self, ranks: Mapping[bytes, int], ids: np.ndarray, pattern: str) -> None:
-        """`ranks`: bytes -> rank, from 0 on in order; every byte is among them. `ids`: of each rank, uint32.
-        An unknown `pattern` is left to `regex`.
+        """`ranks`: bytes -> rank, in order from 0 on, every single byte included. `ids`: the id of each rank,
+        uint32. Texts are cut by `regex` if `pattern` is not a known one.
         """
         self.by, self.pattern = splitter(pattern), pattern
         self.ids = None if np.array_equal(ids, np.arange(len(ids))) else ids
@@ -57,7 +56,7 @@ class BulkEncoder:
         self._threads = 0
 
     def encode(self, texts: Iterable[bytes], threads: int = 1) -> list[np.ndarray]:
-        """Ids of each text, uint32. Bytes that are no UTF-8 are encoded as they are."""
+        """Ids of each text, uint32. Bytes that are not UTF-8 are encoded as they are."""
         if self.by:
             classes(self.by)
         for _ in range(threads - self._threads):
@@ -96,14 +95,14 @@ class BulkEncoder:
         return np.split(ids, id_ends[:-1])
 
     def _cut(self, texts: list[bytes]) -> np.ndarray:
-        """Where the chunks of all texts end, by the regular expression. A byte that is no UTF-8 is a mark to
-        it.
+        """The ends of the chunks of all texts, by the regular expression, which reads a byte that is not UTF-8 as
+        a punctuation mark.
         """
         sizes: list[int] = []
         for text in texts:
             decoded, position = text.decode("utf-8", "surrogateescape"), 0
             for found in regex.finditer(self.pattern, decoded):
-                # what the expression passes over is a chunk, too
+                # text between two matches is a chunk, too
                 pieces = (decoded[position : found.start()], found[0])
                 sizes += [len(piece.encode("utf-8", "surrogateescape")) for piece in pieces if piece]
                 position = found.end()
@@ -116,15 +115,15 @@ class BulkEncoder:
 
 
 class _Memory:
-    """What a thread remembers: the chunks that it has met, and the ranks that they are merged into."""
+    """The cache of a thread: chunks, and the ranks that they are merged into."""
 
     def __init__(self) -> None:
         self.table = ChunkTable()
         self.merged = 1
         """The first chunk that is not merged yet."""
         self.values = np.empty(0, np.uint64)
-        """Of each chunk, in 2 bits, how many ranks it has, and above them these one or two; or 0, and where
-        in `ranks` is written how many they are, and behind that they.
+        """For each chunk, in the lowest 2 bits, its number of ranks if that is 1 or 2, and above them these ranks.
+        Else 0, and above it the index in `ranks` of the number of ranks, which is followed by the ranks.
         """
         self.ranks, self.used = np.empty(1 << 16, np.uint32), 0
         self.out = np.empty(0, np.uint32)
@@ -132,9 +131,7 @@ class _Memory:
     def encode(
         self, numbers: np.ndarray, chunk_ends: np.ndarray, size: int, vocabulary: _Vocabulary
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Ranks of chunks of `size` bytes together, which hold until the next call, and where those of each
-        text end.
-        """
+        """Ranks of chunks with `size` bytes in all, valid until the next call, and where those of each text end."""
         chunks = len(self.table)
         if len(self.values) < chunks:
             self.values = grown(self.values, 2 * chunks)
@@ -158,7 +155,7 @@ class BulkDecoder:
     """Joins the bytes of tokens."""
 
     def __init__(self, words: Mapping[int, bytes]) -> None:
-        """`words`: id -> bytes; an id in between that has none stands for an error."""
+        """`words`: id -> bytes. An id that is not in it cannot be decoded."""
         size = 1 + max(words)
         lengths = [len(words[index]) if index in words else -1 for index in range(size)]
         self.lengths = np.array(lengths, np.int64)
@@ -175,7 +172,7 @@ class BulkDecoder:
 
 @njit(cache=True, nogil=True)
 def _length(ids, lengths):
-    """Bytes of all tokens; -1 - n, if the token at place n is unknown."""
+    """Bytes of all tokens; -1 - n, if the token at position n is unknown."""
     total = 0
     for position in range(len(ids)):
         index = np.int64(ids[position])
@@ -279,8 +276,8 @@ def _rank(data, start, end, longest, words):
 
 @njit(cache=True, nogil=True)
 def _merge_few(data, start, end, pairs, longest, words, begins, together, out):
-    """Merge into `out`, where the ranks of all bytes stand; returns how many are left. `begins`: where parts
-    begin; `together`: of each with the next one the rank and, in 8 bits, its place.
+    """Merge in `out`, which holds the ranks of all bytes; returns how many are left. `begins`: where each part
+    begins; `together`: the rank of each part joined with the next one and, in 8 bits, the part's index.
     """
     count = end - start
     for position in range(count - 1):
@@ -314,7 +311,7 @@ def _merge_few(data, start, end, pairs, longest, words, begins, together, out):
 
 @njit(cache=True, nogil=True)
 def _merge_many(data, start, end, pairs, longest, words, out):
-    """The same with a heap of ranks and places, where what is outdated is passed over."""
+    """The same with a heap of ranks and indices, in which outdated entries are skipped."""
     count = end - start
     # where the next part begins, and the one before
     after, before = np.arange(1, count + 2), np.arange(-1, count)

@@ -1,8 +1,8 @@
-"""Counting the chunks of a corpus: equal ones are kept once. What is held in memory grows with their number
-alone, not with the text.
+"""Counting the chunks of a corpus. Equal chunks are kept once, so memory grows with the number of distinct chunks
+and not with the text.
 
-Threads take blocks of text in turn, each with a hash table of its own. Where memory is short, rare chunks are
-given up as in lossy counting (Manku and Motwani 2002): no count is too high, and none is too low by more than
+Threads get blocks of text in turn, each with a hash table of its own. If there are too many chunks, rare ones are
+dropped as in lossy counting (Manku and Motwani 2002): no count is too high, and none is too low by more than
 `Chunks.error`.
 """
 
@@ -22,9 +22,9 @@ from crawltalk.tokenizer.patterns import Splitter, splitter
 from crawltalk.tokenizer.table import ChunkTable, Packed
 
 BLOCK = 1 << 20
-"""Bytes of text that a thread takes at a time."""
+"""Bytes of text in one work item of a thread."""
 _AHEAD = 2
-"""Blocks that lie ready for each thread."""
+"""Blocks that are queued for each thread."""
 _ROOM = 1 << 17
 
 
@@ -38,17 +38,17 @@ class Chunks(NamedTuple):
     counts: np.ndarray
     """int64."""
     error: int = 0
-    """By how much a count may be too low; more than 0 only if chunks were given up for want of memory."""
+    """By how much a count may be too low; more than 0 only if rare chunks were dropped to save memory."""
 
     @classmethod
     def of(cls, counts: Counter[bytes]) -> "Chunks":
-        """From Python's own."""
+        """From a Python Counter."""
         data = np.frombuffer(b"".join(counts), np.uint8)
         ends = np.cumsum(np.fromiter(map(len, counts), np.int64, len(counts)))
         return cls(data, ends, np.fromiter(counts.values(), np.int64, len(counts)))
 
     def counter(self) -> Counter[bytes]:
-        """As Python's own."""
+        """As a Python Counter."""
         data, ends = self.data.tobytes(), self.ends.tolist()
         return Counter(
             {data[a:b]: n for a, b, n in zip([0, *ends], ends, self.counts.tolist(), strict=False)}
@@ -65,14 +65,14 @@ class _Counts:
         """By the numbers of chunks."""
 
     def count(self, block: bytes, ends: np.ndarray, by: Splitter) -> None:
-        """Count the chunks of some texts, of which each ends where `ends` says."""
+        """Count the chunks of the texts in a block; `ends`: the end of each text."""
         numbers, _ = self.table.number(np.frombuffer(block, np.uint8), ends, by)
         self._sum(numbers, None)
         if len(self.table) > self.most:
             self._give_up_half()
 
     def add(self, chunks: Packed, counts: np.ndarray) -> None:
-        """Count chunks so many times."""
+        """Add chunks with their counts."""
         self._sum(self.table.number_cut(chunks), counts)
 
     def _sum(self, numbers: np.ndarray, counts: np.ndarray | None) -> None:
@@ -98,20 +98,21 @@ def count_chunks(
 ) -> Chunks:
     """The chunks of the texts, as UTF-8, with their counts.
 
-    `pattern`: "gpt2", "gpt4" or a regular expression. `max_chunks`: about how many chunks each thread may
-    hold (some 40 bytes each) before it gives up rare ones. Lone surrogates count as the three bytes that
-    stand for them.
+    `pattern`: "gpt2", "gpt4" or a regular expression. `max_chunks`: about how many chunks each thread may hold
+    (some 40 bytes each) before it drops rare ones. Lone surrogates count as the three bytes that encode them.
     """
     by = splitter(pattern)
     if by is None:
         return Chunks.of(_count_by_regex(texts, pattern))
     counts = [_Counts(max_chunks) for _ in range(threads)]
-    counts[0].count(b"", np.zeros(0, np.int64), by)  # loads what is compiled, before the threads ask for it
+    counts[0].count(b"", np.zeros(0, np.int64), by)  # loads compiled code before the threads start
     waiting: list[deque[Future[None]]] = [deque() for _ in counts]
     with ExitStack() as stack:
         pools = [stack.enter_context(ThreadPoolExecutor(1)) for _ in counts]
         for number, (block, ends) in enumerate(_blocks(texts)):
-            turn = number % threads  # not whichever is free: what is given up should not depend on chance
+            turn = (
+                number % threads
+            )  # not the next free one: which chunks are dropped must not depend on timing
             if len(waiting[turn]) == _AHEAD:
                 waiting[turn].popleft().result()
             waiting[turn].append(pools[turn].submit(counts[turn].count, block, ends, by))
@@ -132,7 +133,7 @@ def _count_by_regex(texts: Iterable[str | bytes], pattern: str) -> Counter[bytes
         find: Callable[[str], list[str]] = regex.compile(pattern).findall
     except regex.error as error:
         raise BadInput(
-            f"the split pattern {pattern!r} is no regular expression ({error}); give gpt4, gpt2 or a valid one"
+            f"the split pattern {pattern!r} is not a regular expression ({error}); give gpt4, gpt2 or a valid one"
         ) from None
     counts: Counter[str] = Counter()
     for text in texts:
@@ -169,7 +170,7 @@ _WORD = regex.compile(rb"[A-Za-z](?= [A-Za-z])")
 
 
 def _cut(data: bytes, start: int) -> int:
-    """Where every known pattern begins a new chunk, whatever stands around: between two words with one blank."""
+    """A position where every known pattern begins a new chunk in any context: between two words with one blank."""
     found = _WORD.search(data, start)
     return found.end() if found else len(data)
 

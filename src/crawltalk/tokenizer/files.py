@@ -1,5 +1,5 @@
-"""Tokenizers in files: Hugging Face's tokenizer.json, tiktoken's lists of ranks, and merges.txt for human eyes.
-`Tokenizer.load` and `Tokenizer.save` are the way in.
+"""Tokenizers in files: Hugging Face's tokenizer.json, tiktoken's lists of ranks, and merges.txt for people to read.
+Use it through `Tokenizer.load` and `Tokenizer.save`.
 """
 
 import base64
@@ -30,7 +30,7 @@ class Parts(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What a list of ranks does not say of its vocabulary."""
+    """What a list of ranks does not contain."""
 
     pattern: str
     special_tokens: Mapping[str, int]
@@ -88,7 +88,7 @@ def read(path: Path) -> Parts:
 
 
 def vocabulary_name(path: str | Path) -> str:
-    """What to call a vocabulary by: that of the file, or of the folder where all files have the same names."""
+    """A name for a vocabulary: that of the file, or of its folder if the file has a standard name."""
     path = Path(path)
     return path.resolve().parent.name if path.name in ("tokenizer.json", "tokenizer.model") else path.stem
 
@@ -114,7 +114,7 @@ def _from_ranks(path: Path) -> Parts:
             raise BadInput(f"{where}: no two tokens above it make {word!r}")
         words[word] = index
     if absent := [value for value in range(256) if bytes([value]) not in words]:
-        raise BadInput(f"{path} has no token for the byte {absent[0]}; it is no byte-level vocabulary")
+        raise BadInput(f"{path} has no token for the byte {absent[0]}; it is not a byte-level vocabulary")
     if len(words) not in KNOWN:
         raise BadInput(
             f"{path} lists {len(words):,} tokens, as no vocabulary known here does; give its tokenizer.json"
@@ -140,12 +140,12 @@ def _from_json(path: Path) -> Parts:
         words = {to_bytes(text): index for text, index in model["vocab"].items() if text not in added}
         merges = [(to_bytes(left), to_bytes(right)) for left, right in pairs]
     except (KeyError, ValueError) as error:
-        raise BadInput(f"{path} is no byte-level BPE: it holds {error}") from None
+        raise BadInput(f"{path} is not a byte-level BPE: it holds {error}") from None
     _check(path, words, merges, added)
     words |= {name.encode(): index for name, index in added.items() if name not in special_tokens}
     kind = (data.get("normalizer") or {}).get("type")
     if kind not in (None, "NFC"):
-        raise BadInput(f"{path} rewrites text before it cuts it ({kind}); crawltalk knows NFC alone")
+        raise BadInput(f"{path} normalizes text before it is cut ({kind}); crawltalk supports NFC only")
     beside = path.with_name(CONFIG)
     config = read_object(beside) if beside.exists() else {}
     eos = config.get("eos_token")

@@ -1,5 +1,5 @@
-"""Split patterns: where a text may be cut before byte pairs are merged. Regular expressions, in the form that
-every engine reads alike (without possessive quantifiers).
+"""Split patterns: how a text is cut before byte pairs are merged. They are regular expressions without possessive
+quantifiers, which every regex library reads alike.
 """
 
 from typing import NamedTuple
@@ -29,7 +29,7 @@ GPT2_FAMILY, GPT4_FAMILY, O200K_FAMILY = 0, 1, 2
 
 
 class Splitter(NamedTuple):
-    """A pattern that `split` follows without a regex engine."""
+    """A pattern that `split` follows without a regex library."""
 
     pattern: str
     family: int
@@ -38,13 +38,13 @@ class Splitter(NamedTuple):
 
     @property
     def rule(self) -> tuple[int, int]:
-        """What compiled code asks for."""
+        """The argument of compiled code."""
         return self.family, self.digits
 
 
 def splitter(pattern: str) -> Splitter | None:
-    """By name ("gpt2", "gpt4", "o200k"; with "-digits", where each digit stands by itself) or by the
-    expression; None for any other.
+    """The splitter with this name ("gpt2", "gpt4", "o200k"; with "-digits" each digit is a chunk) or with this
+    regular expression; None for any other.
     """
     return _KNOWN.get(pattern)
 

@@ -18,7 +18,7 @@ with [\\r\\n].
 """
 _NAMES = ("OTHER", "LETTER", "NUMBER", "MARK", "UPPER", "LOWER", "SPACE", "NEWLINE")
 _WITHOUT_CASE = np.array([OTHER, LETTER, NUMBER, OTHER, LETTER, LETTER, SPACE, NEWLINE], np.uint8)
-"""What they are to the patterns of GPT-2 and GPT-4."""
+"""The classes of the patterns of GPT-2 and GPT-4, by class."""
 LONG = np.uint64(1 << 63)
 """The bit of a key that says that the chunk is too long to stand in it."""
 _BLANK, _TAB, _FEED, _VERTICAL_TAB, _RETURN, _APOSTROPHE, _SLASH, _DIGIT_0 = b" \t\n\v\r'/0"
@@ -28,19 +28,17 @@ _LONG_S = tuple("ſ".encode())
 _NON_ASCII = 128
 """The first of so many bytes that are not ASCII."""
 intrinsic: Any = extending.intrinsic
-"""What it makes is called with the arguments behind the first one, which type checkers do not know."""
+"""Its functions are called without the first argument, which type checkers do not know."""
 _FIRST, SHORT = 8, 15
 """Bytes of the first number of a key, and of both."""
 _FIRST_BYTES = np.array([(1 << 8 * min(size, 8)) - 1 for size in range(16)], np.uint64)
 _SECOND_BYTES = np.array([(1 << 8 * max(size - 8, 0)) - 1 for size in range(16)], np.uint64)
 WINDOW, STEP = 64, 61
-"""Bytes that `chunk_starts` looks at, and of which it says something."""
+"""Bytes that `chunk_starts` reads, and bytes that it decides."""
 
 
 def classes(by: Splitter) -> np.ndarray:
-    """The class of each code point. Shape (0x110000,), uint8. Made at the first call: before threads ask for
-    it.
-    """
+    """The class of each code point. Shape (0x110000,), uint8. Call it once before threads need it."""
     return _classes(by.family == O200K_FAMILY)
 
 
@@ -76,7 +74,7 @@ def _ends(data, table, rule):
 
 @njit(cache=True, nogil=True)
 def chunk_end(data, position, stop, table, rule):
-    """Where the chunk ends that begins at `place`, in a text that ends at `stop`."""
+    """Where the chunk ends that begins at `position`, in a text that ends at `stop`."""
     family, digits = rule
     if family == GPT4_FAMILY:
         return _gpt4(data, position, stop, table, digits)
@@ -87,7 +85,7 @@ def chunk_end(data, position, stop, table, rule):
 
 @njit(cache=True, nogil=True)
 def _gpt4(data, position, stop, table, digits):  # noqa: PLR0911 - one return per alternative of the pattern
-    kind, after = _look(data, position, stop, table)
+    kind, after = _classify(data, position, stop, table)
     if kind == LETTER:
         return _run(data, after, stop, table, LETTER, LETTER)
     if kind == NUMBER:
@@ -98,7 +96,7 @@ def _gpt4(data, position, stop, table, digits):  # noqa: PLR0911 - one return pe
         size = _contraction(data, position + 1, stop, True)
         if size:
             return position + 1 + size
-    following, further = _look(data, after, stop, table)
+    following, further = _classify(data, after, stop, table)
     if following == LETTER:
         return _run(data, further, stop, table, LETTER, LETTER)
     if kind == OTHER or (data[position] == _BLANK and following == OTHER and after < stop):
@@ -111,7 +109,7 @@ def _gpt4(data, position, stop, table, digits):  # noqa: PLR0911 - one return pe
 
 @njit(cache=True, nogil=True)
 def _gpt2(data, position, stop, table, digits):
-    kind, after = _look(data, position, stop, table)
+    kind, after = _classify(data, position, stop, table)
     if data[position] == _APOSTROPHE:
         size = _contraction(data, position + 1, stop, False)
         if size:
@@ -119,7 +117,7 @@ def _gpt2(data, position, stop, table, digits):
     if kind == NUMBER and digits:
         return _digits(data, after, stop, table, digits)
     if data[position] == _BLANK and after < stop:
-        following, further = _look(data, after, stop, table)
+        following, further = _classify(data, after, stop, table)
         if following < SPACE and not (following == NUMBER and digits):
             return _run(data, further, stop, table, following, following)
     if kind < SPACE:
@@ -129,7 +127,7 @@ def _gpt2(data, position, stop, table, digits):
 
 @njit(cache=True, nogil=True)
 def _o200k(data, position, stop, table, digits):
-    kind, after = _look(data, position, stop, table)
+    kind, after = _classify(data, position, stop, table)
     if kind == NUMBER:
         return _digits(data, after, stop, table, digits)
     if kind == NEWLINE:
@@ -139,7 +137,7 @@ def _o200k(data, position, stop, table, digits):
     if not ahead or end > after or kind == MARK:  # a mark that no word follows is one itself
         size = _contraction(data, end + 1, stop, True) if end < stop and data[end] == _APOSTROPHE else 0
         return end + 1 + size if size else end
-    following, _ = _look(data, after, stop, table)
+    following, _ = _classify(data, after, stop, table)
     if kind == OTHER or (data[position] == _BLANK and following == OTHER and after < stop):
         after = _run(data, after, stop, table, OTHER, MARK)
         while after < stop and (data[after] == _FEED or data[after] == _RETURN or data[after] == _SLASH):
@@ -150,20 +148,20 @@ def _o200k(data, position, stop, table, digits):
 
 @njit(cache=True, nogil=True)
 def _cased(data, position, stop, table, capitals):
-    """Where the word ends that begins at `place`: capitals, then small letters, with those that have no case,
-    and marks, among either. One of capitals alone, only if `capitals`. `place` itself if there is none.
+    """Where the word ends that begins at `position`: capitals, then small letters, with those that have no case,
+    and marks, among either. One of capitals alone, only if `capitals`. `position` itself if there is none.
     """
     start = both = position
-    kind, after = _look(data, position, stop, table)
+    kind, after = _classify(data, position, stop, table)
     while position < stop and kind in (UPPER, LETTER, MARK):
         position = after
         if kind != UPPER:
             both = position
-        kind, after = _look(data, position, stop, table)
+        kind, after = _classify(data, position, stop, table)
     if position < stop and kind == LOWER:
         while position < stop and kind in (LOWER, LETTER, MARK):
             position = after
-            kind, after = _look(data, position, stop, table)
+            kind, after = _classify(data, position, stop, table)
         return position
     return position if both == start and capitals else both
 
@@ -172,7 +170,7 @@ def _cased(data, position, stop, table, capitals):
 def _digits(data, position, stop, table, digits):
     """Where a number ends of which one digit has been read."""
     for _ in range(digits - 1):
-        kind, after = _look(data, position, stop, table)
+        kind, after = _classify(data, position, stop, table)
         if kind != NUMBER:
             break
         position = after
@@ -180,8 +178,8 @@ def _digits(data, position, stop, table, digits):
 
 
 @njit(cache=True, nogil=True)
-def _look(data, position, stop, table):
-    """Class of the character at `place`, and where the next one begins. A byte that is no UTF-8, and the end:
+def _classify(data, position, stop, table):
+    """Class of the character at `position`, and where the next one begins. A byte that is no UTF-8, and the end:
     `OTHER`.
     """
     if position >= stop:
@@ -189,11 +187,11 @@ def _look(data, position, stop, table):
     byte = data[position]
     if byte < 0x80:
         return np.int64(table[byte]), position + 1
-    return _look_far(data, position, stop, table)
+    return _classify_multibyte(data, position, stop, table)
 
 
 @njit(cache=True, nogil=True)
-def _look_far(data, position, stop, table):
+def _classify_multibyte(data, position, stop, table):
     """The same for characters of several bytes."""
     byte = np.int64(data[position])
     size = 2 if 0xC2 <= byte < 0xE0 else 3 if 0xE0 <= byte < 0xF0 else 4 if 0xF0 <= byte < 0xF5 else 1
@@ -214,7 +212,7 @@ def _look_far(data, position, stop, table):
 def _run(data, position, stop, table, kind, other):
     """Where the characters of two classes end."""
     while position < stop:
-        result, after = _look(data, position, stop, table)
+        result, after = _classify(data, position, stop, table)
         if result not in (kind, other):
             break
         position = after
@@ -228,7 +226,7 @@ def _white(data, position, stop, table, lines, digits):
     """
     start, last, broken, kind = position, position, -1, SPACE
     while position < stop:
-        kind, after = _look(data, position, stop, table)
+        kind, after = _classify(data, position, stop, table)
         if kind < SPACE:
             break
         if kind == NEWLINE:
@@ -265,7 +263,7 @@ def _contraction(data, position, stop, any_case):
 
 @intrinsic
 def _load(typing_context: Any, data: Any, position: Any) -> Any:
-    """The eight bytes at `place` as one number, the first one lowest; wherever they lie."""
+    """The eight bytes at `position` as one number, the first one lowest; wherever they lie."""
 
     def generate(context, builder, signature, arguments):
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
@@ -277,7 +275,7 @@ def _load(typing_context: Any, data: Any, position: Any) -> Any:
 
 @intrinsic
 def _among(typing_context: Any, data: Any, position: Any, first: Any, count: Any) -> Any:
-    """One bit for each of the 64 bytes from `place` on, the first one lowest: whether it is one of `count`
+    """One bit for each of the 64 bytes from `position` on, the first one lowest: whether it is one of `count`
     bytes from `first` on.
     """
 
@@ -312,12 +310,12 @@ def lowest(typing_context: Any, bits: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def chunk_starts(data, position, rule):
-    """Of the 64 bytes from `place` on, one bit for each that begins a chunk, and one for each where that
+    """Of the 64 bytes from `position` on, one bit for each that begins a chunk, and one for each where that
     cannot be told, or where a chunk may end that begins before it.
 
-    This looks one byte ahead and two back, so that it says nothing of the first two bytes and the last one.
-    What it tells is what the patterns say of ASCII, without contractions and, where digits stand in threes,
-    long numbers.
+    The bits depend on one byte ahead and two back, so those of the first two bytes and the last one are not
+    valid. They follow the patterns for ASCII, without contractions and, where digits are grouped in threes,
+    without long numbers.
     """
     family, digits = rule
     upper, lower = _among(data, position, _UPPER_A, 26), _among(data, position, _LOWER_A, 26)

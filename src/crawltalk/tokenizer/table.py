@@ -1,5 +1,5 @@
-"""Chunks of text, numbered from 1 on in the order in which they are first met: what is counted in training,
-and what is merged but once in encoding, is then kept by number.
+"""Chunks of text, numbered from 1 on in the order of their first occurrence. Counts in training and merged ranks in
+encoding are then arrays over these numbers.
 """
 
 from typing import NamedTuple
@@ -26,10 +26,10 @@ _ROOM = 1 << 17
 """Chunks that a new table has room for; a power of two."""
 
 
-_SAID = np.uint64((1 << 63) - 4)
-"""The bytes of a window of which `chunk_starts` says something."""
+_DECIDED = np.uint64((1 << 63) - 4)
+"""The bytes of a window that `chunk_starts` decides."""
 _AHEAD = WINDOW + 16
-"""Bytes behind a window's first one that are looked at, those of a chunk's key among them."""
+"""Bytes behind a window's first one that are read, including those of a chunk's key."""
 
 
 _MOST_TEXT = 1 << 32
@@ -48,17 +48,17 @@ class Packed(NamedTuple):
 class ChunkTable:
     """An open-addressing hash table (Knuth vol. 3, 6.4) from chunks to their numbers.
 
-    The keys of frequent chunks lie side by side, since they are met early. A key is `chunk_key`; of chunks
-    that it does not hold there is a copy.
+    The keys of frequent chunks are close together, since these occur early. A key is `chunk_key`; longer chunks,
+    which do not fit into a key, are copied.
     """
 
     def __init__(self, room: int = _ROOM) -> None:
         self.slots = np.zeros(2 * room, np.uint32)
         """Numbers of chunks; 0: empty."""
         self.keys = np.empty((room, 2), np.uint64)
-        self.keys[0] = 0  # that of no chunk
+        self.keys[0] = 0  # number 0 means no chunk
         self.copies = np.empty(room, np.uint64)
-        """Of a longer chunk where its copy begins, in 32 bits, and in 32 bits its length."""
+        """For a longer chunk the offset of its copy (high 32 bits) and its length (low 32 bits)."""
         self.text = np.empty(1 << 16, np.uint8)
         """The copies."""
         self.used = np.array([1, 0])
@@ -71,12 +71,12 @@ class ChunkTable:
 
     @property
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """What compiled code works on."""
+        """The arguments of compiled code."""
         return self.slots, self.keys, self.copies, self.text, self.used
 
     def number(self, data: np.ndarray, ends: np.ndarray, by: Splitter) -> tuple[np.ndarray, np.ndarray]:
-        """Cut texts, of which each ends where `ends` says. Returns the numbers of their chunks, uint32, which
-        hold until the next call, and how many there are up to the end of each text.
+        """Cut texts; `ends`: the end of each. Returns the numbers of their chunks, uint32, which are valid until
+        the next call, and how many there are up to the end of each text.
         """
         at, chunk_ends = np.zeros(3, np.int64), np.empty(len(ends), np.int64)
         result = self._room_for(len(data))
@@ -85,7 +85,7 @@ class ChunkTable:
         return result[: at[2]], chunk_ends
 
     def number_cut(self, chunks: Packed) -> np.ndarray:
-        """The numbers of chunks that are cut already, uint32; they hold until the next call."""
+        """The numbers of chunks that are cut already, uint32; they are valid until the next call."""
         at, result = np.zeros(1, np.int64), self._room_for(len(chunks.ends))
         while not _number_cut(chunks.data, chunks.ends, at, *self.arrays, result):
             self._grow(len(chunks.data))
@@ -113,7 +113,7 @@ class ChunkTable:
 
 
 def grown(array: np.ndarray, room: int) -> np.ndarray:
-    """An array with more room behind what it holds."""
+    """A copy of an array, extended to `room` rows; the new rows are not initialised."""
     larger = np.empty((room, *array.shape[1:]), array.dtype)
     larger[: len(array)] = array
     return larger
@@ -121,19 +121,18 @@ def grown(array: np.ndarray, room: int) -> np.ndarray:
 
 @njit(cache=True, nogil=True, inline="always")
 def _first_slot(first, second, slots):
-    """The slot where a chunk is looked for first, and nearly always found, if it is one that occurs often."""
+    """The slot to try first; a frequent chunk is nearly always there."""
     mixed = first * np.uint64(0x9E3779B97F4A7C15) ^ second * np.uint64(0xC2B2AE3D27D4EB4F)
-    # the high bits, for all that is below decides them
+    # the high bits, since they depend on all lower ones
     return mixed >> np.uint64(64 - lowest(np.uint64(len(slots))))
 
 
 @njit(cache=True, nogil=True)
 def _number(data, ends, at, table, rule, slots, keys, copies, text, used, result, chunk_ends):
-    """Number chunks from byte `at[0]`, in text `at[1]`, on, of which `at[2]` have been before; False when
-    there is no room for another new one.
+    """Number chunks from byte `at[0]` of text `at[1]` on; `at[2]` chunks came before. False if there is no room
+    for another new chunk.
 
-    Where chunks begin is read off the bits of windows, from `window` on; where these are unclear, from the
-    text.
+    The bits of windows, from `window` on, say where chunks begin; where these are unclear, the text is cut.
     """
     position, written = at[0], at[2]
     for number in range(at[1], len(ends)):
@@ -144,7 +143,7 @@ def _number(data, ends, at, table, rule, slots, keys, copies, text, used, result
                 before = np.uint64(4) if unclear else np.uint64(0)  # counts for the chunk that goes on
                 window += STEP
                 starts, unclear = chunk_starts(data, window, rule)
-                starts, unclear = starts & _SAID, unclear & _SAID | before
+                starts, unclear = starts & _DECIDED, unclear & _DECIDED | before
                 starts, unclear = _from(starts, position + 1 - window), _from(unclear, position - window)
             bit = starts & (~starts + np.uint64(1))
             if starts and not unclear & (bit | (bit - np.uint64(1))):

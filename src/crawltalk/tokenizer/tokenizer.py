@@ -1,8 +1,7 @@
 """The tokenizer of a run or of any model with byte-level BPE: encode, decode, load and save.
 
-`encode` treats its text as text: a control token's name in it is spelled in ordinary tokens. Control tokens are
-written by id, by those who build a sequence: the separator of documents, the turns of a conversation
-(`chat.render`).
+`encode` treats its text as text: a control token's name in it is encoded as ordinary tokens. Code that builds a
+sequence adds control tokens by id: the separator of documents, the turns of a conversation (`chat.render`).
 """
 
 import codecs
@@ -32,15 +31,13 @@ SPECIAL_TOKENS = (
     *(END_OF_TEXT, "<|im_start|>", "<|im_sep|>", "<|im_end|>"),
     *(CALL_START, CALL_END, RESPONSE_START, RESPONSE_END),
 )
-"""Our control tokens: the last ids of the vocabulary. Those of turns are named as in Phi-4's vocabulary, those of
-tools as in Qwen3's.
+"""Our control tokens: the last ids of the vocabulary. Those of turns have the names of Phi-4's vocabulary, those of
+tools the names of Qwen3's.
 """
 ABSENT = np.uint32(2**32 - 1)
-"""Stands for a byte that a vocabulary has no token for (SmolLM2 lacks 21 that hardly occur); such bytes are
-left out.
-"""
+"""Id of a byte that has no token in a vocabulary (SmolLM2 lacks 21 rare ones); such bytes are left out."""
 SHORT_TEXT = 10_000
-"""Characters of a text that tiktoken encodes; its regex engine overflows its stack on some longer ones."""
+"""Texts with fewer characters are encoded by tiktoken, whose regex library overflows its stack on some longer ones."""
 
 
 _MANY = 1000
@@ -60,8 +57,8 @@ class Tokenizer:
         eot: int | None = None,
         normal_form: Literal["NFC"] | None = None,
     ) -> None:
-        """`vocab`: bytes -> id of every ordinary token; `merges` in order, None if the ids are it; `eot`: the
-        id that separates documents; `normal_form`: what text is brought into before it is cut.
+        """`vocab`: bytes -> id of every ordinary token; `merges`: in order, None if the ids are in this order;
+        `eot`: the id that separates documents; `normal_form`: applied to a text before it is cut.
         """
         self.vocab, self.special_tokens = dict(vocab), dict(special_tokens)
         self.pattern, self.normal_form = pattern, normal_form
@@ -82,11 +79,11 @@ class Tokenizer:
         if merges is not None:
             self.merges = list(merges)
         self.ranks = ranks
-        """Bytes -> rank, in order: what is merged first."""
+        """Bytes -> rank, in the order of merging."""
 
     @cached_property
     def merges(self) -> list[tuple[bytes, bytes]]:
-        """The pairs that are merged, in order: of each word the last two parts that it is made of."""
+        """The pairs that are merged, in order: for each word the last two parts that it is made of."""
         pairs = (self._steps(word, self.ranks[word])[-1] for word in self.ranks)
         return [(parts[0], parts[1]) for parts in pairs if len(parts) == 2]
 
@@ -133,10 +130,10 @@ class Tokenizer:
         return cls(words, pairs, pattern, special_tokens, eot)
 
     def encode(self, text: str | bytes) -> list[int]:
-        """Ids of ordinary tokens; never a control token, whatever the text holds.
+        """Ids of ordinary tokens; never a control token, whatever the text contains.
 
-        Bytes need not be UTF-8: their bytes come back from `decode_bytes`, as do the three that stand for a
-        lone surrogate.
+        Bytes need not be UTF-8: `decode_bytes` gives the same bytes back, and the three bytes that encode a lone
+        surrogate.
         """
         is_short = isinstance(text, str) and len(text) < SHORT_TEXT and not _SURROGATE.search(text)
         if not is_short or not patterns.splitter(
@@ -147,7 +144,7 @@ class Tokenizer:
         return (ids if self._has_all_bytes else ids[ids != ABSENT]).tolist()
 
     def encode_batch(self, texts: Sequence[str | bytes], threads: int = 1) -> list[np.ndarray]:
-        """`encode` of each text, as uint32 arrays: quicker than tiktoken from some thousand words on."""
+        """`encode` of each text, as uint32 arrays: faster than tiktoken from about a thousand words on."""
         rows = self._bulk.encode(map(self._to_bytes, texts), threads)
         return rows if self._has_all_bytes else [ids[ids != ABSENT] for ids in rows]
 
@@ -201,7 +198,7 @@ class Tokenizer:
         return b"".join(map(self._bytes.__getitem__, ids))
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of the tokens; bytes that are no UTF-8 become U+FFFD."""
+        """The text of the tokens; bytes that are not UTF-8 become U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
     def decode_stream(self, ids: Iterable[int]) -> Iterator[str]:
@@ -214,8 +211,8 @@ class Tokenizer:
             yield text
 
     def save(self, folder: str | Path, config: Mapping[str, Any] | None = None) -> None:
-        """Write tokenizer.json and tokenizer_config.json, which `transformers` loads, merges.txt, for human
-        eyes, and, where ids are ranks, tokenizer.tiktoken. `config`: more entries of tokenizer_config.json.
+        """Write tokenizer.json and tokenizer_config.json, which `transformers` loads, merges.txt for people to
+        read, and, where ids are ranks, tokenizer.tiktoken. `config`: more entries of tokenizer_config.json.
         """
         parts = files.Parts(
             self.vocab, self.merges, self.pattern, self.special_tokens, self.eot, self.normal_form
@@ -227,7 +224,7 @@ class Tokenizer:
         """Read a tokenizer.json, a list of ranks (.tiktoken, Llama's tokenizer.model), or a folder with the
         former.
 
-        Raises MissingInput if nothing is there; BadInput, with the line or the merge, if it is damaged or of
+        Raises MissingInput if it does not exist; BadInput, with the line or the merge, if it is damaged or of
         another kind.
         """
         return cls(*files.read(Path(path)))

@@ -30,7 +30,7 @@ Set = Annotated[
     Parameter(negative=(), help="One value of the recipe, KEY=VALUE; --KEY VALUE is the same."),
 ]
 
-Engine = Annotated[str | None, Parameter(help="What the data stage runs on: local or ray.")]
+ExecutorName = Annotated[str | None, Parameter(help="What the data stage runs on: local or ray.")]
 
 
 def run(
@@ -38,11 +38,11 @@ def run(
     *overlays: Overlay,
     out: Out = None,
     borrow: Borrow = None,
-    engine: Engine = None,
+    executor: ExecutorName = None,
     set: Set = (),
 ) -> None:
     """Build every stage that is not fresh, to the report."""
-    _build(None, target, overlays, out, borrow, _with_engine(engine, set))
+    _build(None, target, overlays, out, borrow, _with_executor(executor, set))
 
 
 def crawl(
@@ -98,7 +98,7 @@ def data(
     target: Target = "small",
     *overlays: Overlay,
     out: Out = None,
-    engine: Engine = None,
+    executor: ExecutorName = None,
     rows: int = 10,
     set: Set = (),
 ) -> None:
@@ -113,11 +113,11 @@ def data(
             )
         diff_data(*overlays, rows=rows)
         return
-    _build(("data",), target, overlays, out, None, _with_engine(engine, set))
+    _build(("data",), target, overlays, out, None, _with_executor(executor, set))
 
 
-def _with_engine(engine: str | None, settings: Sequence[str]) -> tuple[str, ...]:
-    return (*settings, f"machine.engine={engine}") if engine else tuple(settings)
+def _with_executor(executor: str | None, settings: Sequence[str]) -> tuple[str, ...]:
+    return (*settings, f"machine.executor={executor}") if executor else tuple(settings)
 
 
 def tokenizer(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set = ()) -> None:
@@ -184,7 +184,7 @@ def build_stages(
     existing = (Path(target) / "recipe.toml").exists()
     if not existing and "/" in target and not target.endswith(".toml"):
         raise BadRecipe(
-            f"{target} is no run (it has no recipe.toml); start one with: crawltalk run small --out {target}"
+            f"{target} is not a run (it has no recipe.toml); start one with: crawltalk run small --out {target}"
         )
     run = RunFolder(out or (target if existing else Path("runs") / Path(target).stem))
     source: str | Path = Path(target) / "recipe.toml" if existing else target

@@ -1,1 +1,1 @@
-"""What spreads the work of the data stage."""
+"""What runs the data stage in parallel: processes of this machine, or a Ray cluster."""

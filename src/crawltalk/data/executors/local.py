@@ -1,5 +1,5 @@
-"""The processes of this machine: each refines one file at a time; one that dies is replaced, and its file
-taken up again.
+"""Worker processes on this machine. Each refines one file at a time; one that dies is replaced, and its file is
+started again behind the finished parts.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from crawltalk.core.errors import UserError
-from crawltalk.data.parts import Task
+from crawltalk.data.parts import FileTask
 from crawltalk.data.pipeline import warm_up
 from crawltalk.data.worker import refine
 from crawltalk.recipe import Machine
@@ -19,12 +19,12 @@ from crawltalk.run.machine import memory_bytes
 from crawltalk.run.processes import limit_memory, start_worker
 
 PATIENCE = 3
-"""Deaths in a row without a single page read, after which the machine is at fault and not a page."""
+"""After so many deaths in a row without a page read, the machine is at fault and not a page."""
 _SPARE = 0.2  # of the memory, for the system and this process
 
 
-class Engine:
-    """Processes that start at once, while the caller still prepares; to be used in a `with`."""
+class LocalExecutor:
+    """A context manager whose processes start at once, while the caller still prepares its work."""
 
     def __init__(self, machine: Machine, files: int) -> None:
         count = min(machine.workers or 1, max(1, files))
@@ -32,15 +32,13 @@ class Engine:
         self.idle = [_Worker(self.limit) for _ in range(count)]
         self.busy: dict[Connection, _Worker] = {}
 
-    def __enter__(self) -> "Engine":
+    def __enter__(self) -> "LocalExecutor":
         return self
 
     def warm_up(self) -> None:
-        """Have the processes load their models and compiled code; to be called when nothing is left to
-        compile.
-        """
+        """Let the processes load their models and compiled code. Call it when nothing is left to compile."""
         for worker in self.idle:
-            with contextlib.suppress(BrokenPipeError):  # it is dead already, which its first file will say
+            with contextlib.suppress(BrokenPipeError):  # it is dead already, which its first file will show
                 worker.pipe.send(None)
 
     def __exit__(self, *error: object) -> None:
@@ -48,25 +46,25 @@ class Engine:
             worker.kill()
 
     def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-        """Apply a function to each item, in order: here, one after the other."""
+        """Apply a function to each item, one after the other."""
         return map(function, items)
 
-    def refine_all(self, tasks: Sequence[Task], report: Callable[[Task, int], Any]) -> None:
-        """Refine all files, the largest first; `report` gets how many pages of a file are done, and -1 when
-        all are.
+    def refine_all(self, tasks: Sequence[FileTask], report: Callable[[FileTask, int], Any]) -> None:
+        """Refine all files, the largest first. `report` is called with the number of pages of a file that are
+        done, and with -1 when all are.
 
-        No file is handed out before a process is free for it, so nothing piles up. Raises the UserError of a
-        file, or UserError if processes die for no page's fault.
+        A file is handed out only when a process is free, so no queue builds up. Raises the UserError of a file,
+        or UserError if processes die although no page is the cause.
         """
         waiting = sorted(tasks, key=lambda task: task.size)
         while waiting or self.busy:
             while waiting and self.idle:
                 worker = self.idle.pop()
                 self.busy[worker.pipe] = worker
-                worker.take(waiting.pop())
+                worker.assign(waiting.pop())
             for pipe in wait(list(self.busy)):
                 worker = self.busy[pipe]  # type: ignore[index] - wait returns what it was given
-                if worker.hear(report):
+                if worker.receive(report):
                     self.idle.append(self.busy.pop(worker.pipe))
                 elif worker.dead:
                     del self.busy[worker.pipe]
@@ -75,8 +73,8 @@ class Engine:
                     self.idle.append(_Worker(self.limit))
 
 
-def _check_patience(task: Task, ended: str) -> None:
-    """Count deaths without a page; a note beside the file, since each process is a new one."""
+def _check_patience(task: FileTask, ended: str) -> None:
+    """Count deaths without a page read, on the task, since each process is a new one."""
     task.ended = ended
     task.fruitless = 0 if task.page_at_work() else task.fruitless + 1
     if task.fruitless >= PATIENCE:
@@ -87,7 +85,7 @@ def _check_patience(task: Task, ended: str) -> None:
 
 
 class _Worker:
-    """A process and the file that it is at."""
+    """A process and the file that it works on."""
 
     def __init__(self, limit: int) -> None:
         context = get_context("spawn")  # no inherited threads, no inherited locks
@@ -95,18 +93,17 @@ class _Worker:
         self.process = context.Process(target=_work, args=(theirs, limit), daemon=True)
         self.process.start()
         theirs.close()
-        self.task: Task
+        self.task: FileTask
         self.dead = False
         self.ended = ""
 
-    def take(self, task: Task) -> None:
-        """Hand over a file."""
+    def assign(self, task: FileTask) -> None:
         self.task = task
-        with contextlib.suppress(BrokenPipeError):  # it is dead already, which the next message says
+        with contextlib.suppress(BrokenPipeError):  # it is dead already, which the next message will show
             self.pipe.send(task)
 
-    def hear(self, report: Callable[[Task, int], Any]) -> bool:
-        """Take one message; True if the file is finished. Raises what the process raised."""
+    def receive(self, report: Callable[[FileTask, int], Any]) -> bool:
+        """Receive one message; True if the file is finished. Raises what the process raised."""
         try:
             message = self.pipe.recv()
         except (EOFError, ConnectionResetError):
@@ -123,14 +120,14 @@ class _Worker:
         return message < 0
 
     def kill(self) -> None:
-        """End it at once; parts that are not finished are done again."""
+        """End it at once; its unfinished part is lost."""
         self.process.kill()
         self.process.join()
         self.pipe.close()
 
 
 def _work(pipe: Connection, limit: int) -> None:
-    """What a worker process does: files, until there are no more."""
+    """The main loop of a worker process: refine files until the pipe is closed."""
     start_worker()
     limit_memory(limit)
     while True:
@@ -145,9 +142,7 @@ def _work(pipe: Connection, limit: int) -> None:
             refine(task, pipe.send, task.ended)
         except UserError as error:
             pipe.send(error)
-        except (
-            Exception
-        ):  # a fault of ours: the parent shows it and stops, where a dead worker would only be replaced
+        except Exception:  # a bug: the parent shows it and stops; a dead worker would only be replaced
             pipe.send(traceback.format_exc())
         else:
             pipe.send(-1)

@@ -1,8 +1,8 @@
 """A Ray cluster: each file is one Ray task, the same function as on one machine.
 
-The machines must see the run's folder under the same path. Ray starts the task of a dead process again, and
-the new one reads beside the file at which page the other died (`worker.Guard`): a retry never meets a poison
-page a third time.
+The machines must see the run's folder under the same path. Ray restarts the task of a dead process, and the new
+process reads from a file in that folder at which page the other died (`worker.Guard`). So a page that kills its
+process is tried twice at most.
 """
 
 import logging
@@ -11,26 +11,26 @@ from itertools import islice
 from typing import Any
 
 from crawltalk.core.errors import MissingInput, UserError
-from crawltalk.data.parts import Task
+from crawltalk.data.parts import FileTask
 from crawltalk.data.worker import refine
 from crawltalk.recipe import Machine
 
 RETRIES = 100
-"""Of one file: two for each page that kills its process, and those whose machine went away."""
-_AHEAD = 2  # tasks handed to Ray per core, so that a list of 90,000 files does not pile up there
+"""Retries of one file: two for each page that kills its process, and those for machines that went away."""
+_AHEAD = 2  # tasks given to Ray per core, so that it need not hold a list of 90,000 files
 
 
-class Engine:
-    """A connection to the cluster; to be used in a `with`."""
+class RayExecutor:
+    """A context manager that is connected to the cluster."""
 
     def __init__(self, machine: Machine, files: int) -> None:
         self.ray = _ray(machine)
 
-    def __enter__(self) -> "Engine":
+    def __enter__(self) -> "RayExecutor":
         return self
 
     def warm_up(self) -> None:
-        """Each task does it for itself."""
+        """Nothing to do: each task warms up its own process."""
 
     def __exit__(self, *error: object) -> None:
         self.ray.shutdown()
@@ -44,9 +44,9 @@ class Engine:
             yield self.ray.get(running.pop(0))
             running += [remote.remote(item) for item in islice(left, 1)]
 
-    def refine_all(self, tasks: Sequence[Task], report: Callable[[Task, int], Any]) -> None:
-        """Refine all files, the largest first; `report` gets -1 when one is done. Raises the UserError of a
-        file.
+    def refine_all(self, tasks: Sequence[FileTask], report: Callable[[FileTask, int], Any]) -> None:
+        """Refine all files, the largest first. `report` is called with -1 when one is done. Raises the UserError
+        of a file.
         """
         remote = self.ray.remote(max_retries=RETRIES)(refine)
         left = iter(sorted(tasks, key=lambda task: -task.size))
@@ -62,7 +62,7 @@ class Engine:
                     raise
                 except self.ray.exceptions.RayError as error:
                     raise UserError(
-                        f"Ray gave up {task.name} ({type(error).__name__}); the finished parts are kept: run again"
+                        f"Ray gave up on {task.name} ({type(error).__name__}); finished parts are kept: run again"
                     ) from None
                 report(task, -1)
                 running |= {remote.remote(task): task for task in islice(left, 1)}
@@ -77,7 +77,7 @@ def _ray(machine: Machine) -> Any:
     try:
         import ray
     except ImportError:
-        raise MissingInput("--machine.engine ray needs Ray: pip install 'ray>=2.40'") from None
+        raise MissingInput("--machine.executor ray needs Ray: pip install 'ray>=2.40'") from None
     if not ray.is_initialized():
         here: dict[str, Any] = (
             {} if machine.ray_address else {"num_cpus": machine.workers, "include_dashboard": False}

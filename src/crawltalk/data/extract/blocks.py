@@ -1,5 +1,5 @@
-"""What the classifier sees of a page's blocks: numbers, one row a block, with those of its neighbours beside
-them.
+"""The features of a page's blocks for the classifier: one row of numbers per block, which includes those of its
+neighbours.
 """
 
 import numpy as np
@@ -90,8 +90,8 @@ _DIGIT_0, _DIGIT_9, _LETTER_A, _LETTER_Z, _SPACE = b"09AZ "
 
 
 def features(page: Scan, names: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """Shape (blocks, FEATURES), float32. `names`: hashes of words in class names, sorted, and how much each
-    speaks for content.
+    """Shape (blocks, FEATURES), float32. `names`: hashes of words in class names, sorted, and the weight of each
+    as evidence for content.
     """
     numbers = np.array([element_number(name) for name in ELEMENTS], np.int64)
     return _features(
@@ -232,7 +232,7 @@ def _describe_shares(blocks, elements, prose, whole, rows):
 
 @njit(cache=True)
 def _describe_names(blocks, elements, name_scores, rows):
-    """What the class names around a block say."""
+    """Evidence from the class names around a block."""
     for row in range(len(blocks)):
         element = blocks[row, WITHIN]
         for column in range(4):
@@ -242,7 +242,7 @@ def _describe_names(blocks, elements, name_scores, rows):
 
 @njit(cache=True)
 def _describe_containers(blocks, elements, held, whole, rows):
-    """What else the elements around a block hold, and how far it is from the one of most prose."""
+    """What else the elements around a block contain, and its distance from the element with most prose."""
     main = _main_container(elements, held, 0.7 * whole)
     for row in range(len(blocks)):
         own = rows[row]
@@ -266,7 +266,7 @@ def _describe_containers(blocks, elements, held, whole, rows):
 
 @njit(cache=True)
 def _describe_neighbours(prose, rows):
-    """What a block sees of those before and behind it, and the prose around it."""
+    """Features of the blocks before and behind a block, and the prose around it."""
     count = len(rows)
     for row in range(count):
         column = OWN

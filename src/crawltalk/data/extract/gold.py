@@ -67,7 +67,7 @@ def page_types(folder: Path, split: str = "test") -> list[Gold]:
 
 
 def passage_f1(pages: Iterable[Gold], texts: Iterable[str]) -> float:
-    """F1 over all passages: kept ones are right, dropped ones wrong if they are found."""
+    """F1 over all passages: extracted passages that should be kept are right, those to be dropped are wrong."""
     kept = lost = wrong = 0
     for page, text in zip(pages, texts, strict=True):
         hits = sum(passage in text for passage in page.keep)
@@ -77,7 +77,7 @@ def passage_f1(pages: Iterable[Gold], texts: Iterable[str]) -> float:
 
 
 def _overlap(truth: Counter[str], found: Counter[str]) -> tuple[float, float]:
-    """Precision and recall of what is found."""
+    """Precision and recall of the extracted n-grams."""
     both = (truth & found).total()
     return both / max(1, found.total()), both / max(1, truth.total())
 
@@ -94,7 +94,7 @@ def _ngrams(text: str, n: int) -> Counter[str]:
 
 
 def article_f1(pages: Iterable[Gold], texts: Iterable[str]) -> float:
-    """F1 of the means of precision (of the pages with any text found) and recall of 4-grams."""
+    """F1 of the means of precision (over the pages with any extracted text) and recall of 4-grams."""
     pairs = [
         (text, _overlap(_ngrams(page.text, 4), _ngrams(text, 4)))
         for page, text in zip(pages, texts, strict=True)
@@ -123,7 +123,7 @@ class GoldSet(msgspec.Struct, frozen=True):
 
 
 def gold_sets(folder: Path) -> list[GoldSet]:
-    """The sets that lie somewhere below a folder; only pages that crawltalk's extractor was not trained on."""
+    """The sets anywhere below a folder; only pages that crawltalk's extractor was not trained on."""
     found = []
     for path in sorted(folder.rglob("evaldata.json")):
         found.append(

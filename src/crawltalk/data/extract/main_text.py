@@ -21,23 +21,23 @@ from crawltalk.data.read.warc import to_utf8
 
 WEIGHTS = Path(__file__).with_name("weights.json")
 THRESHOLD = 0.68
-"""Least probability of a block to be content: best for articles; for lists and forums 0.45 would be."""
+"""Least probability of a content block. This value is best for articles; for lists and forums it is 0.45."""
 FARTHEST = 8
 """Standard deviations: a number farther from its mean counts as so far."""
 _PROSE = 60
 """Bytes of a block that is more than a label."""
 
 
-class Classifier(NamedTuple):
+class BlockClassifier(NamedTuple):
     """What `weights.json` holds, as arrays."""
 
     names: tuple[np.ndarray, np.ndarray]
-    """Hashes of words in class names, sorted, and how much each speaks for content."""
+    """Hashes of words in class names, sorted, and the weight of each as evidence for content."""
     network: tuple[np.ndarray, ...]
     """Mean and scale of the features, weights and biases of the hidden layer and of the output."""
 
     @classmethod
-    def of(cls, table: Mapping[str, Any]) -> "Classifier":
+    def of(cls, table: Mapping[str, Any]) -> "BlockClassifier":
         """From the names and lists in the file."""
         scores = sorted((word_hash(word.encode()), score) for word, score in table["names"].items())
         hashes = np.array([hash_ for hash_, _ in scores], np.uint64)
@@ -53,8 +53,8 @@ class Classifier(NamedTuple):
 
 
 @cache
-def _classifier() -> Classifier:
-    return Classifier.of(json.loads(WEIGHTS.read_text(encoding="utf-8")))
+def _classifier() -> BlockClassifier:
+    return BlockClassifier.of(json.loads(WEIGHTS.read_text(encoding="utf-8")))
 
 
 def extract(html: bytes, url: str | None = None) -> str | None:

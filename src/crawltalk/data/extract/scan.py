@@ -1,9 +1,9 @@
-"""One pass over a page's bytes: runs of text between block-level tags, each with what its surroundings say
-about it.
+"""One pass over a page's bytes: runs of text between block-level tags, each with what is known from the elements
+around it.
 
-No tree is built. A stack of open elements, closed as leniently as browsers do, is all that the classifier
-needs (Kohlschütter et al. 2010 work on the same flat sequence), it costs a fraction of a tree, and it cannot
-hang: every step goes forward in the page.
+No tree is built. The classifier needs only a stack of open elements, closed as leniently as browsers do
+(Kohlschütter et al. 2010 work on the same flat sequence). This costs a fraction of a tree, and it cannot hang:
+every step moves forward in the page.
 """
 
 from functools import cache
@@ -54,15 +54,15 @@ pagination pager popup modal overlay toolbar skip login signup byline tags copyr
 teasers print rating search complementary contentinfo tablist alertdialog dialog widget meta author date
 caption footnotes references
 """
-"""Words in class names, ids and roles that announce something else than content."""
+"""Words in class names, ids and roles that announce boilerplate."""
 
 LT, GT, SLASH, EQUALS, QUOTE, APOSTROPHE, DASH, BANG, QUESTION, NEWLINE, SPACE = b"<>/=\"'-!?\n "
 _UPPER_A, _UPPER_Z, _LOWER_A, _LOWER_Z, _ZERO = b"AZaz0"
 _NAME_BYTES = 8
-"""Bytes of an element's name that are kept: enough to tell HTML's elements apart."""
+"""Bytes of an element's name that are kept: enough to distinguish HTML's elements."""
 _FNV_OFFSET, _FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
 _MAX_DEPTH = 512
-"""Deeper elements are read, but not told apart, as in browsers."""
+"""Deeper elements are read, but not distinguished, as in browsers."""
 _MAX_WORDS = 1 << 20
 """Words of class names and ids that are kept of a page."""
 
@@ -120,7 +120,7 @@ def element_number(name: str) -> int:
 
 
 class Scan(NamedTuple):
-    """What a page holds."""
+    """The text, blocks and elements of a page."""
 
     text: bytes
     """The visible text in UTF-8, entities untouched."""
@@ -242,7 +242,7 @@ _NONE, _INVISIBLE, _TRUE, _MAIN, _BODY, _NAVIGATION, _BANNER = (
 
 @njit(cache=True)
 def _attribute(html, name, name_end, start, end, announcing, words, count):
-    """(what an attribute says of its element, as inherited bits; the number of words then)."""
+    """(the inherited bits that follow from an attribute; the number of words after it)."""
     is_role = _equals(html, name, name_end, _ROLE)
     if is_role or _equals(html, name, name_end, _CLASS) or _equals(html, name, name_end, _ID):
         announces, count = _collect_words(html, start, end, announcing, words, count)
@@ -252,11 +252,11 @@ def _attribute(html, name, name_end, start, end, announcing, words, count):
             return MAIN, count
         nav = _equals(html, start, end, _NAVIGATION) or _equals(html, start, end, _BANNER)
         return ASIDE if announces or nav else 0, count
-    return _other_attribute(html, name, name_end, start, end), count
+    return _hidden_or_article(html, name, name_end, start, end), count
 
 
 @njit(cache=True)
-def _other_attribute(html, name, name_end, start, end):
+def _hidden_or_article(html, name, name_end, start, end):
     """What hides an element, or makes it an article."""
     if _equals(html, name, name_end, _STYLE):
         hidden = _contains(html, start, end, _NONE) or _contains(html, start, end, _INVISIBLE)
@@ -471,7 +471,7 @@ def _scan(html, names, kinds, announcing):  # one state machine, kept in one loo
         if position >= size or not _is_letter(html[position]):
             if closing:
                 position = _next(html, position, GT) + 1
-            elif not stack[depth, _FLAGS] & HIDDEN:  # a "<" that means itself
+            elif not stack[depth, _FLAGS] & HIDDEN:  # a literal "<"
                 text[written] = LT
                 written += 1
                 blank = False
@@ -494,7 +494,7 @@ def _scan(html, names, kinds, announcing):  # one state machine, kept in one loo
         position += 1
 
         is_break = kind & VOID and name == _BR
-        if kind & BLOCK or is_break:  # the end of a block
+        if kind & BLOCK or is_break:  # a block ends here
             if written > start:
                 blocks = _with_room(blocks, count)
                 blocks[count, START], blocks[count, END] = start, written

@@ -1,7 +1,7 @@
-"""Boilerplate by repetition: lines that stand in many documents of one site are the site's, not the page's.
+"""Boilerplate by repetition: lines that occur in many documents of one site belong to the site, not to the page.
 
-CCNet (Wenzek et al. 2020, 3.2) drops paragraphs that occur before anywhere; here a line goes only where it is
-frequent on its own host, so that a proverb may stand on many sites.
+CCNet (Wenzek et al. 2020, 3.2) drops paragraphs that occurred before anywhere. Here a line is dropped only if it
+is frequent on its own host, so that a proverb may occur on many sites.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def _hasher(host: str) -> Callable[[str], int]:
 
 
 def frequent(hashes: np.ndarray, at_least: int) -> np.ndarray:
-    """Of the hashes of all documents those that occur at least so often; sorted."""
+    """The hashes that occur at least `at_least` times among those of all documents; sorted."""
     ordered = np.sort(hashes)
     if len(ordered) < at_least:
         return ordered[:0]

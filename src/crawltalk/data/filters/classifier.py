@@ -1,9 +1,9 @@
-"""A quality classifier of the user's own, trained on texts with labels between 0 (poor) and 1 (good).
+"""A quality classifier that the user trains on texts with labels between 0 (poor) and 1 (good).
 
 As in DCLM (Li et al. 2024, 4.4) and FineWeb-Edu (Penedo et al. 2024, section 4) documents are kept by the
 score of a model that was trained on examples. The model is fastText's kind (Joulin et al. 2016) without its
-hidden layer: hashed words and word pairs into a logistic regression. It reads a page in a fraction of a
-millisecond and can be looked at.
+hidden layer: hashed words and word pairs into a logistic regression. It scores a page in a fraction of a
+millisecond, and its weights can be inspected.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ class Labelled(msgspec.Struct):
     label: float | bool
 
 
-class Quality(msgspec.Struct):
+class ClassifierQuality(msgspec.Struct):
     """How good a classifier is on texts that it was not trained on."""
 
     texts: int
@@ -62,16 +62,16 @@ class Classifier:
         """Raises MissingInput, or BadInput for a file that `save` has not written."""
         if not Path(path).is_file():
             raise MissingInput(
-                f"data.classifier: {path} is not there; make one with: crawltalk classifier LABELS.jsonl"
+                f"data.classifier: {path} does not exist; make one with: crawltalk classifier LABELS.jsonl"
             )
         try:
             with safe_open(path, "numpy") as file:
                 weights = file.get_tensor("weights")
         except SafetensorError as error:
-            raise BadInput(f"data.classifier: {path} is no classifier: {error}") from None
+            raise BadInput(f"data.classifier: {path} is not a classifier: {error}") from None
         if weights.shape != (BUCKETS + 1,) or weights.dtype != np.float32 or not np.isfinite(weights).all():
             raise BadInput(
-                f"data.classifier: {path} is no classifier: {BUCKETS + 1} finite float32 weights are expected"
+                f"data.classifier: {path} is not a classifier: {BUCKETS + 1} finite float32 weights are expected"
             )
         return cls(weights)
 
@@ -79,7 +79,9 @@ class Classifier:
 def read_labels(path: Path) -> list[tuple[str, float]]:
     """Texts and labels from JSONL. Raises MissingInput, or BadInput with the line's number."""
     if not path.is_file():
-        raise MissingInput(f'{path} is not there; it holds a line per text: {{"text": "...", "label": 1}}')
+        raise MissingInput(
+            f'{path} does not exist; it should have one line per text: {{"text": "...", "label": 1}}'
+        )
     rows = []
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
@@ -106,14 +108,14 @@ def train(rows: Sequence[tuple[str, float]], epochs: int = 5, seed: int = 0) -> 
     return Classifier(weights)
 
 
-def evaluate(rows: Sequence[tuple[str, float]], share: float = 0.1, seed: int = 0) -> Quality:
-    """Train on all rows but a share, and measure on that share."""
+def evaluate(rows: Sequence[tuple[str, float]], share: float = 0.1, seed: int = 0) -> ClassifierQuality:
+    """Train on all rows except a share, and measure on that share."""
     order = np.random.Generator(np.random.PCG64(seed)).permutation(len(rows))
     cut = max(1, round(share * len(rows)))
     model = train([rows[row] for row in order[cut:]], seed=seed)
     scores = np.array([model.score(rows[row][0]) for row in order[:cut]])
     good = np.array([rows[row][1] >= 0.5 for row in order[:cut]])
-    return Quality(cut, float(((scores >= 0.5) == good).mean()), _auc(scores[good], scores[~good]))
+    return ClassifierQuality(cut, float(((scores >= 0.5) == good).mean()), _auc(scores[good], scores[~good]))
 
 
 def _auc(good: np.ndarray, bad: np.ndarray) -> float:

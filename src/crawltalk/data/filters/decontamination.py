@@ -1,5 +1,5 @@
-"""Decontamination: documents that hold text of an evaluation set are dropped, lest the model be tested on
-what it has read.
+"""Decontamination: documents that contain text of an evaluation set are dropped, so that the model is not tested
+on its training data.
 
 A document is contaminated if it shares an n-gram of words with any text of the sets (Brown et al. 2020,
 appendix C: n = 13).
@@ -25,14 +25,14 @@ _ENDINGS = (".jsonl", ".ndjson", ".json", ".parquet", ".txt")
 def read_benchmarks(paths: Sequence[str], ngram: int) -> np.ndarray:
     """Sorted hashes of all n-grams of words in all texts of the files: JSONL, JSON, Parquet, or plain text.
 
-    Texts of fewer words are left out: "yes" is no sign of anything; for sets of short questions take a
-    smaller n (8 to 13). Raises MissingInput, or BadInput for a file that cannot be read.
+    Texts of fewer words are left out, since a text such as "yes" proves nothing. For sets of short questions use
+    a smaller n (8 to 13). Raises MissingInput, or BadInput for a file that cannot be read.
     """
     hashes = [np.zeros(0, np.uint64)]
     for name in paths:
         if not Path(name).is_file():
             raise MissingInput(
-                f"data.benchmarks: {name} is not there; give JSONL, JSON, Parquet or text files"
+                f"data.benchmarks: {name} does not exist; give JSONL, JSON, Parquet or text files"
             )
         for text in _texts(Path(name)):
             if len(_WORD.findall(text)) >= ngram:
@@ -73,7 +73,7 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def filter_by(hashes: np.ndarray, ngram: int) -> Filter:
-    """Drops documents that hold one of the n-grams; the reason quotes it."""
+    """Drops documents that contain one of the n-grams; the reason quotes it."""
 
     def filter_document(document: Document) -> str | None:
         if not len(hashes):

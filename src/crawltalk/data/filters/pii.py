@@ -4,9 +4,9 @@ import re
 from ipaddress import IPv4Address
 
 EMAIL = "email@example.com"
-"""Stands for every e-mail address. example.com belongs to nobody (RFC 2606)."""
+"""Replaces every e-mail address. example.com is reserved (RFC 2606)."""
 IP = "192.0.2.1"
-"""Stands for every public IPv4 address: TEST-NET-1, which belongs to nobody (RFC 5737)."""
+"""Replaces every public IPv4 address: one of TEST-NET-1, which is reserved (RFC 5737)."""
 
 _EMAIL = re.compile(
     r"[\w!#$%&'*+/=?^`{|}~-][\w.!#$%&'*+/=?^`{|}~-]*@(?:[\w](?:[\w-]*[\w])?\.)+[^\W\d_](?:[\w-]*[\w])?"
@@ -15,8 +15,8 @@ _IP = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?!\.?\w)")
 
 
 def public_ip(text: str) -> bool:
-    """Whether this is an IPv4 address that may lead to somebody. Private ones (192.168.0.1), those for examples
-    (203.0.113.7, RFC 5737) and multicast groups do not; "999.1.1.1" is none.
+    """Whether this is an IPv4 address of a machine on the internet: not a private one (192.168.0.1), one for
+    examples (203.0.113.7, RFC 5737) or a multicast group. "999.1.1.1" is not an address.
     """
     try:
         address = IPv4Address(text)

@@ -17,7 +17,7 @@ from crawltalk.data.filters.words import LETTER, SYMBOL, Words, count_sentences,
 from crawltalk.recipe import Quality
 
 Filter = Callable[[Document], str | Document | None]
-"""Returns the reason to drop the document, the document that goes on in its place, or None."""
+"""Returns the reason to drop the document, a changed document to continue with, or None to keep it as it is."""
 
 STOP_WORDS = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})
 _STOP_HASHES = np.array([hash(word) for word in STOP_WORDS]).view(np.uint64)
@@ -110,7 +110,7 @@ def _first_broken_limit(hashes, ends, limits, longest_top):
             if first[slot] < 0:
                 first[slot] = position
                 position += 1
-            else:  # what is counted is not counted again
+            else:  # text that is counted is not counted again
                 total += ends[position + n] - ends[position]
                 position += n
         if total > limits[n]:
@@ -189,7 +189,7 @@ def c4(config: Quality) -> Filter:
 
 
 def fineweb(config: Quality) -> Filter:
-    """FineWeb's own rules, found by comparing good with bad dumps (Penedo et al. 2024, 3.6)."""
+    """FineWeb's own rules, from a comparison of good with bad dumps (Penedo et al. 2024, 3.6)."""
 
     def filter_document(document: Document) -> str | None:
         text = document.text

@@ -1,9 +1,9 @@
 """URL filter: blocked domains, URLs and words, before anything is parsed (RefinedWeb, Penedo et al. 2023,
 G.1; FineWeb 3.1).
 
-A list of millions of entries is made into one sorted array of 64-bit hashes in a file, which all workers map
-into memory and share: the full list of the University of Toulouse (UT1, 4.6 million domains) takes 37 MB for
-all of them together.
+A list of millions of entries becomes one sorted array of 64-bit hashes in a file. All workers map it into memory
+and share it: the full list of the University of Toulouse (UT1, 4.6 million domains) takes 37 MB for all of them
+together.
 """
 
 import re
@@ -17,7 +17,7 @@ from crawltalk.core.errors import BadInput, MissingInput
 from crawltalk.data.dedup import distinct
 
 WORDS = frozenset({"porn", "xxx", "casino", "viagra", "betting", "torrent"})
-"""Words that block a URL where they stand whole between hyphens, slashes, dots and the like."""
+"""Words that block a URL if they occur as whole words, between hyphens, slashes, dots and the like."""
 
 _BUILT_IN = Path(__file__).with_name("blocklist.txt")
 _HTTP, _HTTPS, _WWW = (np.frombuffer(word, np.uint8) for word in (b"http://", b"https://", b"www."))
@@ -161,7 +161,7 @@ def blocked_url(url: str, blocklist: np.ndarray) -> str | None:
 
 
 def _addresses(url: str, host: str) -> list[str]:
-    """The URL as a list has it, and every folder above it: an entry blocks what lies below."""
+    """The URL in the form of a list's entries, and every folder above it: an entry blocks everything below."""
     path = _SCHEME.sub("", url).partition("/")[2].split("#")[0].lower()
     steps = path.split("?")[0].strip("/").split("/")
     addresses = (

@@ -97,7 +97,7 @@ class _Pieces(dict[str, int]):
 _pieces = _Pieces()
 
 
-@lru_cache(maxsize=4)  # the filters ask for the same text in turn
+@lru_cache(maxsize=4)  # the filters get the same text one after the other
 def words_of(text: str) -> Words:
     """The words and marks of a text."""
     global _pieces  # noqa: PLW0603 - the pieces of this process
@@ -165,9 +165,9 @@ def cut(piece: str) -> tuple[str, ...]:
     plain = mark in ",;:!?" or (mark == "." and len(stem) > 1 and stem[-1].islower())
     if (
         plain and stem.isascii() and stem.isalpha() and piece not in _SPECIAL
-    ):  # the most frequent case, told quickly
+    ):  # the most frequent case, decided quickly
         return (*_contracted(stem), mark)
-    if len(piece) > 1000:  # no word; the rules would look at each end a thousand times
+    if len(piece) > 1000:  # not a word; the rules would examine each end a thousand times
         return (piece,)
     before: list[str] = []
     after: list[str] = []
@@ -213,8 +213,8 @@ def _with_faces(words: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _last(piece: str) -> int:
-    """Where the earliest end may begin: ends are at most four characters, or dots. The rules would try every
-    position.
+    """The first position where an ending may begin, so that the rules need not try all: endings are at most four
+    characters, or dots.
     """
     return max(0, len(piece.rstrip(".")) - 4)
 

@@ -22,7 +22,7 @@ _TRIES = 3
 
 @contextmanager
 def local_copy(source: str, folder: Path) -> Iterator[Path]:
-    """The file itself, or, for a URL, a copy in `folder` that goes afterwards. Raises MissingInput if it
+    """The file itself, or, for a URL, a copy in `folder` that is deleted afterwards. Raises MissingInput if it
     cannot be fetched.
     """
     if "://" not in source:
@@ -52,12 +52,11 @@ def local_copy(source: str, folder: Path) -> Iterator[Path]:
 
 
 def read_input(path: Path, max_page_bytes: int, warn: Callable[[str], None]) -> Iterator[Page]:
-    """The pages of one file, by the ending of its name (WARC if it has another). Damage goes to `warn`, one
-    line each.
+    """The pages of one file. Its suffix says the format; an unknown one means WARC. `warn` is called with one
+    line for each damage.
 
-    Rows of JSONL and Parquet need a `text`; `id`, `url` and `date` are taken where they are. A row that
-    cannot be used comes out with its reason in `fault`. Raises BadInput if a Parquet file is none, or has no
-    texts.
+    Rows of JSONL and Parquet need a `text`; `id`, `url` and `date` are optional. A row that cannot be used has
+    the reason in `fault`. Raises BadInput if a Parquet file is damaged or has no column `text`.
     """
     name = path.name.lower()
     if name.endswith((".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")):
@@ -68,7 +67,7 @@ def read_input(path: Path, max_page_bytes: int, warn: Callable[[str], None]) -> 
 
 
 def dump_name(name: str) -> str:
-    """What FineWeb's column `dump` says: the file's name without its endings."""
+    """The value of FineWeb's column `dump`: the file's name without its suffixes."""
     return _ENDINGS.sub("", name)
 
 
@@ -119,7 +118,7 @@ def _json_rows(path: Path, max_page_bytes: int, warn: Callable[[str], None]) -> 
 
 
 def _lines(file: BinaryIO | gzip.GzipFile, limit: int) -> Iterator[bytes | None]:
-    """Lines, None for one that is longer than `limit`: a bomb of a line is never held in memory."""
+    """Lines; None for one that is longer than `limit`, so that a huge line is never held in memory."""
     while line := file.readline(limit):
         if line.endswith(b"\n") or len(line) < limit:
             yield line

@@ -1,7 +1,7 @@
-"""Pages out of WARC files (ISO 28500), however damaged: what can be read is read, the rest is counted.
+"""Pages of WARC files (ISO 28500), even damaged ones: what can be read is read, the rest is counted.
 
-A page that cannot be used (an error status, a picture, a body without end) still comes out, with the reason
-in `fault`.
+A page that cannot be used (an error status, a picture, a body that is too long) is returned with the reason in
+`fault`.
 """
 
 import mmap
@@ -55,18 +55,18 @@ class Page(msgspec.Struct, kw_only=True):
     url: str
     date: str
     body: bytes
-    """Decoded from its transfer and content encodings; empty where `fault` says that it is of no use."""
+    """Decoded from its transfer and content encodings; empty if there is a `fault`."""
     charset: str | None
-    """What the HTTP header says."""
+    """From the HTTP header."""
     fault: str | None
     """Why this page cannot be used, or None."""
     text: str | None = None
-    """Its main text, where the source has extracted it already (WET, JSONL, Parquet)."""
+    """Its main text, if the source has it already (WET, JSONL, Parquet)."""
 
 
 def read_pages(path: Path, max_page_bytes: int, warn: Callable[[str], None]) -> Iterator[Page]:
-    """The pages of one WARC file, in order. Damage goes to `warn`, one line each, and reading goes on behind
-    it.
+    """The pages of one WARC file, in order. `warn` is called with one line for each damage, and reading continues
+    behind it.
     """
     size = path.stat().st_size
     if size == 0:
@@ -148,8 +148,8 @@ def _fault(body: bytes, max_page_bytes: int) -> str | None:
 
 
 def _next_record(data: mmap.mmap, start: int) -> int | None:
-    """Where the next record begins, at or after `start`: in plain text, or at the head of a gzip member or
-    zstd frame.
+    """The position of the next record at or after `start`: in plain text, or at the head of a gzip member or zstd
+    frame.
     """
     if data[:2] == b"\x1f\x8b":
         while (start := data.find(b"\x1f\x8b\x08", start)) >= 0:
@@ -182,9 +182,7 @@ def _opens_record(frame: bytes) -> bool:
 
 
 def _cut_short(data: mmap.mmap, start: int) -> bool:
-    """Whether the last gzip member, from the record at `start` on, lacks its end: fastwarc passes over that
-    in silence.
-    """
+    """Whether the last gzip member, from the record at `start` on, is incomplete: fastwarc does not report that."""
     if data[:2] != b"\x1f\x8b":
         return False
     if data[start : start + 2] != b"\x1f\x8b":  # one member for the whole file: positions mean nothing
@@ -199,16 +197,16 @@ def _cut_short(data: mmap.mmap, start: int) -> bool:
                 if member.eof and chunk:
                     member = zlib.decompressobj(31)
         except zlib.error:
-            return False  # rubbish behind the last record
+            return False  # garbage behind the last record
         fed += 1 << 20
     return not member.eof
 
 
 def decode(body: bytes, charset: str | None = None) -> str:
-    """The text of a page: UTF-8 if it is valid UTF-8, whatever the labels say; else by BOM, HTTP header, meta
-    tag, guess.
+    """The text of a page. It is read as UTF-8 if it is valid UTF-8, whatever the labels say; otherwise by BOM,
+    HTTP header, meta tag or a guess.
 
-    Labels lie more often than UTF-8 is valid by chance. NUL characters go.
+    Labels are wrong more often than UTF-8 is valid by chance. NUL characters are removed.
     """
     if body.startswith(_UTF16):
         return body.decode("utf-16", "replace").replace("\0", "")
@@ -230,7 +228,7 @@ def decode(body: bytes, charset: str | None = None) -> str:
 
 
 def to_utf8(body: bytes, charset: str | None = None) -> bytes:
-    """What `decode` makes of a page, in UTF-8: mostly the very bytes that came."""
+    """The text of a page (`decode`) in UTF-8: mostly the same bytes."""
     if body.startswith(_UTF16) or not _is_utf8(body):
         return decode(body, charset).encode("utf-8", "replace")
     body = body.removeprefix(BOM_UTF8)

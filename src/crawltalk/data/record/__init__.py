@@ -1,1 +1,1 @@
-"""What the data stage says of its work."""
+"""The record of the data stage: funnel, comparison with the known truth, dataset card."""

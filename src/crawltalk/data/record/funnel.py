@@ -1,5 +1,5 @@
-"""What the data stage did: pages and characters left after each step, why the others went, and, if the truth
-is known, how right that was. `funnel.json` is the record; nothing is dropped without a row in
+"""What the data stage did: pages and characters left after each step, why the others were dropped, and, if the
+truth is known, how right that was. The result is `funnel.json`; every dropped page has a row in
 `removed-*.parquet`.
 """
 
@@ -11,17 +11,17 @@ from typing import Any
 import msgspec
 
 STEPS = ("broken", "url", "early_language", "extraction", "language", "quality", "duplicate")
-"""Where a page can be dropped, in order; in any other step only what fails goes."""
+"""Steps that can drop a page, in order; any other step drops only what fails."""
 EXAMPLES = 3
 SHOWN = 30
 """Languages and hosts in the record."""
 MANY = 1_000_000
-"""Hosts beyond which those seen once are forgotten, so that memory does not grow with the corpus."""
+"""With more hosts than this, those seen only once are forgotten, so that memory does not grow with the corpus."""
 QUANTILES = (0, 5, 25, 50, 75, 95, 100)
 
 
 class Removed(msgspec.Struct, kw_only=True):
-    """A page that did not survive."""
+    """A dropped page."""
 
     id: str
     url: str
@@ -32,9 +32,9 @@ class Removed(msgspec.Struct, kw_only=True):
     reason: str
     """Short and countable."""
     detail: str
-    """What is particular to this page: the domain, the probability, the URL of the page it duplicates."""
+    """Details of this page: the domain, the probability, the URL of the page that it duplicates."""
     text: str | None
-    """Its main text, if it came that far."""
+    """Its main text, if that was extracted."""
 
 
 REMOVED_COLUMNS = dict.fromkeys(Removed.__struct_fields__, "string")
@@ -58,7 +58,7 @@ class Stats(msgspec.Struct):
     """Step -> [pages that entered it, CPU seconds]."""
 
     def keep(self, step: str, size: int) -> None:
-        """Count a page that is still there after `step`."""
+        """Count a page that is left after `step`."""
         row = self.left.setdefault(step, [0, 0])
         row[0] += 1
         row[1] += size
@@ -114,7 +114,7 @@ class Clock:
         self.costs, self.last = costs, thread_time()
 
     def lap(self, step: str) -> None:
-        """The time since the last lap belongs to `step`."""
+        """Add the time since the last lap to `step`."""
         now = thread_time()
         row = self.costs.setdefault(step, [0, 0.0])
         row[0] += 1

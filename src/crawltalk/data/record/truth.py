@@ -1,10 +1,10 @@
-"""How right the data stage was, where the crawl brings a truth.jsonl that says what each page really is.
+"""How right the data stage was, if the crawl has a truth.jsonl that says what each page really is.
 
-For each step, among the pages that reached it: recall = dropped here of those that should be, precision =
-should be of those dropped here. For duplicates it is counted per cluster: a cluster of n pages should lose n
-- 1, and one that loses all n has lost one too many. Two articles that are alike by themselves (Jaccard
-similarity of their n-grams >= `SAME`) are a duplicate too, whatever the file says; they count for precision,
-not for recall.
+For each step, among the pages that reached it: recall is the share of the pages that should be dropped here that
+were dropped; precision is the share of the dropped pages that should be. Duplicates are counted per cluster: a
+cluster of n pages should lose n - 1, and one that loses all n has lost one too many. Two articles that are
+similar by themselves (Jaccard similarity of their n-grams >= `SAME`) are duplicates too, although the file does
+not list them; they count for precision, not for recall.
 """
 
 from collections import Counter, defaultdict
@@ -32,7 +32,7 @@ class Truth(msgspec.Struct, kw_only=True):
     removed_by: str | None = None
     """The step that should drop it, or None."""
     cluster: str | int | None = None
-    """Pages of one cluster say the same."""
+    """Pages of one cluster have the same content."""
     original: str | None = None
     title: str | None = None
     topic: str | None = None
@@ -41,9 +41,9 @@ class Truth(msgspec.Struct, kw_only=True):
     main_text: str | None = None
 
 
-def word_f1(found: str, wanted: str) -> float:
+def word_f1(extracted: str, truth: str) -> float:
     """F1 of two bags of words."""
-    left, right = Counter(found.split()), Counter(wanted.split())
+    left, right = Counter(extracted.split()), Counter(truth.split())
     return 2 * (left & right).total() / max(1, left.total() + right.total())
 
 
@@ -59,13 +59,13 @@ class Scores:
         self.leaks: list[str] = []
 
     def removed(self, page: Removed, twin: str | None = None) -> None:
-        """A page that went; `twin` is the id of the document that stayed in its place."""
+        """Add a dropped page. `twin` is the id of the document that was kept instead of a duplicate."""
         self.step[page.id] = page.step
         if twin is not None:
             self.twins[page.id] = twin
 
     def kept(self, document: Document) -> None:
-        """A document that stayed."""
+        """Add a document that was kept."""
         row = self.truth.get(document.id)
         if row is None:
             return
@@ -82,11 +82,11 @@ class Scores:
         for number, step in enumerate(STEPS):
             earlier = set(STEPS[:number]) | ({"extraction"} if number > 1 else set())
             here = [row for id_, row in self.truth.items() if self.step.get(id_) not in earlier]
-            wanted = {row.record_id for row in here if row.removed_by == step}
-            found = {row.record_id for row in here if self.step.get(row.record_id) == step}
-            steps[step] = _ratios(len(wanted & found), len(found), len(wanted)) | {
-                "missed": [self.truth[id_].url for id_ in sorted(wanted - found)[:5]],
-                "wrong": [self.truth[id_].url for id_ in sorted(found - wanted)[:5]],
+            expected = {row.record_id for row in here if row.removed_by == step}
+            removed = {row.record_id for row in here if self.step.get(row.record_id) == step}
+            steps[step] = _ratios(len(expected & removed), len(removed), len(expected)) | {
+                "missed": [self.truth[id_].url for id_ in sorted(expected - removed)[:5]],
+                "wrong": [self.truth[id_].url for id_ in sorted(removed - expected)[:5]],
             }
         steps["duplicate"] = self._duplicates()
         return {
@@ -103,11 +103,11 @@ class Scores:
         for id_, row in self.truth.items():
             if row.cluster is not None and self.step.get(id_) not in gone_before:
                 clusters[row.cluster].append(id_)
-        wanted = hits = 0
+        expected = hits = 0
         missed: list[str] = []
         for members in clusters.values():
             lost = sum(self.step.get(id_) == "duplicate" for id_ in members)
-            wanted += len(members) - 1
+            expected += len(members) - 1
             hits += min(lost, len(members) - 1)
             if lost < len(members) - 1:
                 missed += [self.truth[id_].url for id_ in members if self.step.get(id_) != "duplicate"][1:]
@@ -128,12 +128,12 @@ class Scores:
                 natural += 1
             else:
                 wrong.append(f"{mine.url} = {other.url}")
-        found = right + len(wrong)
+        removed = right + len(wrong)
         return {
-            "precision": _ratio(right, found),
-            "recall": _ratio(hits, wanted),
-            "found": found,
-            "expected": wanted,
+            "precision": _ratio(right, removed),
+            "recall": _ratio(hits, expected),
+            "found": removed,
+            "expected": expected,
             "natural": natural,
             "missed": missed[:5],
             "wrong": wrong[:5],
@@ -144,10 +144,10 @@ def _ratio(part: int, whole: int) -> float:
     return round(part / whole, 4) if whole else 1.0
 
 
-def _ratios(right: int, found: int, wanted: int) -> dict[str, float | int]:
+def _ratios(right: int, removed: int, expected: int) -> dict[str, float | int]:
     return {
-        "precision": _ratio(right, found),
-        "recall": _ratio(right, wanted),
-        "found": found,
-        "expected": wanted,
+        "precision": _ratio(right, removed),
+        "recall": _ratio(right, expected),
+        "found": removed,
+        "expected": expected,
     }
