@@ -2,8 +2,11 @@
 assistant count in the loss.
 """
 
+from collections.abc import Sequence
+
 from crawltalk import recipe
-from crawltalk.chat.render import ChatRenderer
+from crawltalk.chat.messages import Conversation
+from crawltalk.chat.render import ChatRenderer, Rendered
 from crawltalk.core.documents import read_documents
 from crawltalk.core.errors import BadInput
 from crawltalk.core.jsonl import read_jsonl, write_jsonl
@@ -35,16 +38,7 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
         write_jsonl(job.out / "conversations.jsonl", conversations)
         write_jsonl(job.out / "problems.jsonl", problems)
     model = load_model(job.model("base", "assistant"))
-    rows = [
-        row
-        for conversation in conversations
-        if len((row := chat.render(conversation.messages)).ids) <= model.shape.context
-    ]
-    if not rows:
-        raise BadInput(
-            f"all {len(conversations)} conversations are longer than the context of {model.shape.context} tokens; "
-            "make it larger: --pretrain.model.context"
-        )
+    rows = rows_that_fit(conversations, chat, model.shape.context)
     if len(rows) < len(conversations):
         job.progress.warn(
             f"{len(conversations) - len(rows)} conversations are longer than the context and were left out"
@@ -68,3 +62,15 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
     save_model(model, job.out, eos=chat.tokenizer.special_tokens[chat.format.end])
     assistant_tokens = sum(sum(mask) for _, mask in rows)
     return {"conversations": len(conversations), "assistant_tokens": assistant_tokens, **metrics}
+
+
+def rows_that_fit(conversations: Sequence[Conversation], chat: ChatRenderer, context: int) -> list[Rendered]:
+    """The conversations of at most `context` tokens. Raises BadInput if there are none."""
+    rendered = (chat.render(conversation.messages) for conversation in conversations)
+    rows = [row for row in rendered if len(row.ids) <= context]
+    if not rows:
+        raise BadInput(
+            f"all {len(conversations)} conversations are longer than the context of {context} tokens; "
+            "make it larger: --pretrain.model.context 256"
+        )
+    return rows
