@@ -9,6 +9,7 @@ import pytest
 from crawltalk.core.documents import write_documents
 from crawltalk.core.errors import BadInput
 from crawltalk.core.types import Document
+from crawltalk.recipe.layers import load_recipe
 from crawltalk.retrieval.search import IndexProgress, Search, SearchResults
 from crawltalk.run.folder import RunFolder
 from crawltalk.run.manifest import Manifest
@@ -54,7 +55,9 @@ def run_with(folder: Path, fingerprint: str, texts: list[str]) -> RunFolder:
         },
     )
     (data / "manifest.json").write_bytes(msgspec.json.encode(manifest))
-    return RunFolder(folder)
+    run = RunFolder(folder)
+    run.write_recipe(load_recipe("nano"))
+    return run
 
 
 def search(index: Search, query: str, offset: int = 0) -> SearchResults:
