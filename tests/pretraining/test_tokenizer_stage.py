@@ -80,7 +80,7 @@ def test_too_little_text_makes_a_smaller_vocabulary_and_says_so(tmp_path):
         (recipe.Tokenizer(include="/nowhere/"), "no document's URL matches tokenizer.include"),
         (recipe.Tokenizer(pattern="gpt5"), "no split pattern is called 'gpt5'"),
         (recipe.Tokenizer(pattern="(a"), "split pattern '\\(a' is not a regular expression"),
-        (recipe.Tokenizer(include="("), "tokenizer.include = .* no regular expression"),
+        (recipe.Tokenizer(include="("), "tokenizer.include = .* not a regular expression"),
         (recipe.Tokenizer(train_bytes=10), "no document fits tokenizer.train_bytes"),
     ],
 )
