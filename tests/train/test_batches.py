@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crawltalk.core.shards import Index, TokenShards, write_index, write_split
+from crawltalk.core.shards import ShardIndex, TokenShards, write_index, write_split
 from crawltalk.train.batches import IGNORE_INDEX, Batch, padded_rows, windows
 
 
@@ -28,7 +28,7 @@ def test_the_shares_of_all_ranks_in_micro_batches_are_the_batch_and_rank_0_has_t
 def test_windows_carry_the_numbers_of_documents_when_attention_is_to_stay_within_them(tmp_path):
     documents = [(str(number), np.arange(1, 8), 7) for number in range(6)]
     split = write_split(tmp_path, "train", documents, 0, "uint16")
-    write_index(tmp_path, Index(dtype="uint16", vocab_size=8, eot=0, train=split, val=split))
+    write_index(tmp_path, ShardIndex(dtype="uint16", vocab_size=8, eot=0, train=split, val=split))
     shards = TokenShards(tmp_path, "train")
     assert windows(shards, 2, 16, 0)(0).documents is None
     batch = windows(shards, 2, 16, 0, document_mask=True)(0)
@@ -46,7 +46,7 @@ def test_in_each_pass_no_token_is_predicted_twice_and_less_than_a_window_is_left
 ):
     folder = tmp_path_factory.mktemp("shards")
     split = write_split(folder, "train", [("a", np.arange(1, length), 1)], 0, "uint16")
-    write_index(folder, Index(dtype="uint16", vocab_size=length, eot=0, train=split, val=split))
+    write_index(folder, ShardIndex(dtype="uint16", vocab_size=length, eot=0, train=split, val=split))
     shards = TokenShards(folder, "train")
     batch = windows(shards, rows, context, seed)
     count = length // context
