@@ -91,7 +91,7 @@ def test_the_base_model_is_asked_by_prompts_and_sampled_several_times(nano):
 def test_a_sweep_of_small_models_enters_the_report(nano, tmp_path):
     run = tmp_path / "nano"
     shutil.copytree(nano, run)
-    assert "a line needs two models" in crawltalk("sweep", str(run), code=2)
+    assert "fitting a line takes two models" in crawltalk("sweep", str(run), code=2)
     words = ("sweep", str(run), "--depths", "1", "--depths", "2", "--json")
     result = json.loads(crawltalk(*words))
     small, large = result["models"]

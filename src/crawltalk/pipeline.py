@@ -21,7 +21,7 @@ STAGES = (
         ("crawl",),
         "crawltalk.data.stage:data",
         "clean, deduplicated documents, and why the others were dropped",
-        version=4,
+        version=5,
         external_inputs="crawltalk.data.external_inputs:external_inputs",
     ),
     Stage(
@@ -29,6 +29,7 @@ STAGES = (
         ("data",),
         "crawltalk.pretraining.tokenizer:tokenizer",
         "byte-level BPE learned from the documents",
+        version=2,
     ),
     Stage(
         "tokens", ("data", "tokenizer"), "crawltalk.pretraining.tokens:tokens", "the mixture as token shards"

@@ -216,7 +216,7 @@ def test_what_llama_cpp_does_not_compute_is_refused(tmp_path):
     for folder, message in (
         (speedrun, "family speedrun"),
         (scaled, "scales its rotary"),
-        (pattern, "does not know"),
+        (pattern, "does not support"),
     ):
         with pytest.raises(BadInput, match=message):
             export_gguf(folder, folder / "model.gguf")

@@ -127,7 +127,6 @@ def test_packing_loses_no_token(built):
     for (start, identifier), end in zip(train.documents, ends, strict=True):
         expected = [vocabulary().eot, *vocabulary().encode(texts[identifier])]
         assert train.window(start, end - start).tolist() == expected
-        assert train.document_at(start) == train.document_at(end - 1) == identifier
     assert Counter(identifier for _, identifier in train.documents) == {
         row.id: row.repeats for row in rows(folder) if row.repeats
     }
@@ -355,8 +354,6 @@ def test_windows_wrap_around_and_cross_files(tmp_path_factory, documents, start,
     ]
     assert sum(file.tokens for file in train.files) == len(flat)
     assert len(train.files) >= len(flat) // 17
-    owners = [str(index) for index, ids in enumerate(documents) for _ in [10, *ids]]
-    assert split.document_at(start) == owners[start % len(flat)]
 
 
 def test_vocabularies_beyond_two_bytes_are_written_in_four(tmp_path):

@@ -129,9 +129,9 @@ def damaged(tmp_path: Path, change) -> Path:
         (lambda data: data["model"]["vocab"].__setitem__("a", 999), "no token has the id"),
         (
             lambda data: data.__setitem__("normalizer", {"type": "Lowercase"}),
-            "rewrites text before it cuts it",
+            "normalizes text before it is cut",
         ),
-        (lambda data: data["model"]["vocab"].__setitem__("\n", 300), "no byte-level BPE"),
+        (lambda data: data["model"]["vocab"].__setitem__("\n", 300), "not a byte-level BPE"),
     ],
     ids=["merge", "twice", "gap", "normalizer", "alphabet"],
 )

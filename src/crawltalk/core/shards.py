@@ -162,9 +162,3 @@ class TokenShards:
             start += len(piece)
             length -= len(piece)
         return np.concatenate(pieces).astype(np.int64) if pieces else np.empty(0, dtype=np.int64)
-
-    def document_at(self, offset: int) -> str:
-        """The id of the document that the token at `offset` belongs to; offsets wrap around as windows do."""
-        return self.documents[
-            bisect_right(self.documents, offset % len(self), key=lambda entry: entry[0]) - 1
-        ][1]

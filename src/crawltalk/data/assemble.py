@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from crawltalk.core.documents import COLUMNS, TableFiles, read_table
+from crawltalk.core.documents import COLUMNS, TableFiles
 from crawltalk.core.errors import BadInput
 from crawltalk.core.jsonl import read_jsonl
 from crawltalk.core.types import Document
@@ -334,10 +334,3 @@ def _rewritten(
         page.reason = "nothing but repeated text"
         emptied.append(page)
     return pa.Table.from_pylist(kept, table.schema), emptied, still
-
-
-def removed_rows(folder: Path) -> Iterator[Removed]:
-    """The dropped pages of a finished data folder."""
-    for path in sorted(folder.glob("removed-*.parquet")):
-        for row in read_table(path, list(REMOVED_COLUMNS)):
-            yield Removed(**row)

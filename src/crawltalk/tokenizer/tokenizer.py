@@ -4,10 +4,9 @@
 sequence adds control tokens by id: the separator of documents, the turns of a conversation (`chat.render`).
 """
 
-import codecs
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -200,15 +199,6 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """The text of the tokens; bytes that are not UTF-8 become U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
-
-    def decode_stream(self, ids: Iterable[int]) -> Iterator[str]:
-        """The text of tokens as they come, in pieces of whole characters."""
-        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        for index in ids:
-            if text := decoder.decode(self._bytes[index]):
-                yield text
-        if text := decoder.decode(b"", final=True):
-            yield text
 
     def save(self, folder: str | Path, config: Mapping[str, Any] | None = None) -> None:
         """Write tokenizer.json and tokenizer_config.json, which `transformers` loads, merges.txt for people to
