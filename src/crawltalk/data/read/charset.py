@@ -14,7 +14,7 @@ Text that makes no sense in the end is found by `damage`.
 
 import codecs
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import cast
 
 import chardet
@@ -38,8 +38,8 @@ iso8859-2 csisolatin2 iso-8859-2 iso-ir-101 iso88592 iso_8859-2 iso_8859-2:1987 
 iso8859-3 csisolatin3 iso-8859-3 iso-ir-109 iso88593 iso_8859-3 iso_8859-3:1988 l3 latin3
 iso8859-4 csisolatin4 iso-8859-4 iso-ir-110 iso88594 iso_8859-4 iso_8859-4:1988 l4 latin4
 iso8859-5 csisolatincyrillic cyrillic iso-8859-5 iso-ir-144 iso88595 iso_8859-5 iso_8859-5:1988
-iso8859-6 arabic asmo-708 csiso88596e csiso88596i csisolatinarabic ecma-114 iso-8859-6 iso-8859-6-e iso-8859-6-i iso-ir-127
- iso88596 iso_8859-6 iso_8859-6:1987
+iso8859-6 arabic asmo-708 csiso88596e csiso88596i csisolatinarabic ecma-114 iso-8859-6 iso-8859-6-e iso-8859-6-i
+ iso-ir-127 iso88596 iso_8859-6 iso_8859-6:1987
 iso8859-7 csisolatingreek ecma-118 elot_928 greek greek8 iso-8859-7 iso-ir-126 iso88597 iso_8859-7 iso_8859-7:1987
  sun_eu_greek
 iso8859-8 csiso88598e csiso88598i csisolatinhebrew hebrew iso-8859-8 iso-8859-8-e iso-8859-8-i iso-ir-138 iso88598
@@ -55,8 +55,8 @@ mac-roman csmacintosh mac macintosh x-mac-roman
 cp874 dos-874 iso-8859-11 iso8859-11 iso885911 tis-620 windows-874
 cp1250 windows-1250 x-cp1250
 cp1251 windows-1251 x-cp1251
-cp1252 ansi_x3.4-1968 ascii cp819 csisolatin1 ibm819 iso-8859-1 iso-ir-100 iso8859-1 iso88591 iso_8859-1 iso_8859-1:1987 l1
- latin1 us-ascii windows-1252 x-cp1252
+cp1252 ansi_x3.4-1968 ascii cp819 csisolatin1 ibm819 iso-8859-1 iso-ir-100 iso8859-1 iso88591 iso_8859-1 iso_8859-1:1987
+ l1 latin1 us-ascii windows-1252 x-cp1252
 cp1253 windows-1253 x-cp1253
 cp1254 csisolatin5 iso-8859-9 iso-ir-148 iso8859-9 iso88599 iso_8859-9 iso_8859-9:1989 l5 latin5 windows-1254 x-cp1254
 cp1255 windows-1255 x-cp1255
@@ -76,8 +76,8 @@ utf-16-be unicodefffe utf-16be
 utf-16-le csunicode iso-10646-ucs-2 ucs-2 unicode unicodefeff utf-16 utf-16le
 x-user-defined
 """
-"""A line for each encoding of the WHATWG's Encoding standard, 4.2: Python's codec, then further labels. Browsers do not read
-ISO-2022-KR and HZ, because markup can hide in them; no markup is run here.
+"""A line for each encoding of the WHATWG's Encoding standard, 4.2: Python's codec, then further labels. Browsers do
+not read ISO-2022-KR and HZ, because markup can hide in them; no markup is run here.
 """
 _LABELS = {
     label: names[0]
@@ -112,7 +112,7 @@ _CYRILLIC = {name for name, languages in _LANGUAGES.items() if languages.startsw
 _DETECTOR = {
     **{name: name for name in _LANGUAGES if name != "euc_jp"},
     **{name: name for name in ("cp1250", "cp1252", "cp1254", "cp1257", "cp1258")},
-    **{name: name for name in ("iso8859-2", "iso8859-15", "iso8859-13", "iso8859-4")},
+    "iso8859-2": "iso8859-2",
     "euc_jis_2004": "euc_jp",
     "shift_jis_2004": "cp932",
     "euc_kr": "cp949",
@@ -121,8 +121,9 @@ _DETECTOR = {
     "tis-620": "cp874",
 }
 """What the detector may find, by its names; those of encodings that no browser reads are left out."""
+_LATIN = ("cp1250", "cp1252", "cp1254", "cp1257", "cp1258", "iso8859-1", "iso8859-2", "iso8859-9")
 _HEAD = 4096
-"""Bytes in which a meta tag is looked for: the standard asks for 1,024, but browsers wait for the first tag of the body."""
+"""Bytes in which a meta tag is looked for: the standard asks for 1,024, but long comments and scripts stand before some."""
 _SAMPLE = 6000
 """Bytes of text that are shown to the detector."""
 _META = re.compile(rb"<meta[\s/][^>]{0,400}?charset\s*=\s*[\"']?\s*([^\s\"'/>;]{2,40})", re.I)
@@ -130,6 +131,7 @@ _COMMENT = re.compile(rb"<!--.*?(?:-->|\Z)", re.S)
 _XML = re.compile(rb"\s*<\?xml\s[^>]{0,200}?encoding\s*=\s*[\"']([^\"'>]{2,40})")
 _TAG = re.compile(rb"<[/!a-zA-Z][^<>]*>|[\r\n]")
 _QUOTE = re.compile(rb"[\r\n\"'<>]")
+_HIGH = re.compile(rb"[\x80-\xff]+")
 _CJK_ESCAPE = re.compile(rb"\x1b(?:\$[@B]|\$\(D|\([IJ])")
 _NOT_PRINTABLE = bytes({*range(256)} - {*range(0x20, 0x7F)})
 _JAPANESE = re.compile(rb"\x1b(\$@|\$B|\$\(D|\(B|\(J|\(I)")
@@ -153,7 +155,7 @@ def decode(body: bytes, charset: str | None = None) -> str:
     return _decode(body, encoding_of(body, charset)).removeprefix("\ufeff").replace("\0", "")
 
 
-def encoding_of(body: bytes, charset: str | None = None) -> str:
+def encoding_of(body: bytes, charset: str | None = None) -> str:  # noqa: PLR0911 - one return per kind of evidence
     """The name of Python's codec for a page's encoding."""
     for mark, name in _MARKS:
         if body.startswith(mark):
@@ -167,7 +169,7 @@ def encoding_of(body: bytes, charset: str | None = None) -> str:
             return "iso2022_jp"
         return next((name for name in labels if name in ("iso2022_kr", "hz")), "utf-8")
     # a page cut in the middle of a character, or with some bytes gone wrong, is still UTF-8
-    if valid > (1 if "utf-8" in labels else 3) * invalid:
+    if valid >= (1 if "utf-8" in labels else 3) * invalid > 0 or not invalid:
         return "utf-8"
     if len(_CJK_ESCAPE.findall(body)) >= invalid:
         return "iso2022_jp"
@@ -195,7 +197,7 @@ def is_wide(body: bytes) -> bool:
 
 
 def _labels(body: bytes, charset: str | None) -> Iterator[str]:
-    """The codecs that are named by the HTTP header, the meta tag and the XML declaration; unknown labels are left out."""
+    """The codecs named by the HTTP header, the meta tag and the XML declaration; unknown labels are left out."""
     head = body[:_HEAD]
     if name := _LABELS.get((charset or "").strip(" \t\r\n\f'\"").lower()):
         yield "cp1252" if name == "x-user-defined" else name
@@ -246,6 +248,7 @@ def _utf8_sequences(data):
             position = end
         else:
             invalid += 1
+            position = end
     return valid, invalid
 
 
@@ -290,8 +293,8 @@ def _shifted(pair: bytes) -> bytes:
 
 
 def _decode_iso_2022_jp(body: bytes) -> str:
-    """ISO-2022-JP, with the half-width katakana and the characters of vendors that browsers read. A line break ends what
-    a lost escape sequence has left open.
+    """ISO-2022-JP, with the half-width katakana and the characters of vendors that browsers read. A line break ends
+    what a lost escape sequence has left open.
     """
     pieces = []
     for line in body.split(b"\n"):
@@ -373,15 +376,27 @@ def detect(sample: bytes) -> str:
 
 
 def _ask_chardet(sample: bytes) -> str:
+    name = _detected(sample, _DETECTOR)
+    return _detected(sample, _LATIN) if name not in _EAST_ASIAN and _is_latin(sample) else name
+
+
+def _detected(sample: bytes, include: Iterable[str]) -> str:
     found = chardet.detect(
-        sample, compat_names=False, include_encodings=_DETECTOR, empty_input_encoding="cp1252"
+        sample, compat_names=False, include_encodings=include, empty_input_encoding="cp1252"
     )
     return _DETECTOR.get(found["encoding"] or "", "cp1252")
 
 
+def _is_latin(sample: bytes) -> bool:
+    """Whether the bytes beside ASCII stand alone, as accents and quotation marks do, or are next to none."""
+    high = _HIGH.findall(sample)
+    count = sum(map(len, high))
+    return count < max(3, 1.6 * len(high))
+
+
 def damage(text: str, lost: float = 0.005) -> str | None:
-    """Why a text cannot be read, or None: more than a share `lost` of its characters stand for nothing, or many are those
-    of another encoding read in the wrong one ("Ïðèâåò", "â€™").
+    """Why a text cannot be read, or None: more than a share `lost` of its characters stand for nothing, or many are
+    those of another encoding read in the wrong one ("Ïðèâåò", "â€™").
     """
     if text.isascii():
         return None
