@@ -15,7 +15,7 @@ from numba import njit
 
 from crawltalk.core.types import Document
 from crawltalk.data.filters.rules import ENGLISH, Rules, all_rules
-from crawltalk.data.filters.words import Words, count_sentences, ends_sentence
+from crawltalk.data.filters.words import LETTER, SYMBOL, Words, count_sentences, ends_sentence
 from crawltalk.recipe import Quality
 
 Filter = Callable[[Document], str | Document | None]
@@ -137,13 +137,15 @@ def gopher_quality(config: Quality) -> Filter:
     def filter_document(document: Document) -> str | None:  # noqa: PLR0911 - one return per rule
         text, rules = document.text, _rules(document)
         words = rules.words(text)
-        counts = rules.count(words)
-        if not config.min_words <= counts.spoken <= config.max_words:
-            return "too few words" if counts.spoken < config.min_words else "too many words"
+        excess = rules.excess(words)
+        lengths = words.lengths[words.kinds & SYMBOL == 0]
+        count, spoken = len(words.hashes) - excess, len(lengths) - excess
+        if not config.min_words <= spoken <= config.max_words:
+            return "too few words" if spoken < config.min_words else "too many words"
         shortest, longest = rules.word_length
-        if not shortest <= counts.characters / max(1, counts.spoken) <= longest:
+        if not shortest <= lengths.sum() / max(1, spoken) <= longest:
             return "mean word length"
-        if max(text.count("#"), text.count("...") + text.count("…")) > 0.1 * counts.words:
+        if max(text.count("#"), text.count("...") + text.count("…")) > 0.1 * count:
             return "symbols per word"
         lines = text.splitlines()
         if sum(line.lstrip().startswith(("•", "-")) for line in lines) > 0.9 * len(lines):
@@ -151,7 +153,7 @@ def gopher_quality(config: Quality) -> Filter:
         if sum(line.rstrip().endswith(("...", "…")) for line in lines) > 0.3 * len(lines):
             return "lines that end in an ellipsis"
         letter_share = config.letter_share * (rules.letter_share / ENGLISH.letter_share)
-        if counts.with_letter < letter_share * counts.words:
+        if np.count_nonzero(words.kinds & LETTER) - excess < letter_share * count:
             return "words without a letter"
         if rules.count_stop_words(words, text) < 2:
             return "too few stop words"
@@ -211,7 +213,8 @@ def fineweb(config: Quality) -> Filter:
             return "short lines"
         if _repeated(lines)[1] > rules.repeated_characters * (len(text) - text.count("\n")):
             return "characters in duplicate lines"
-        if text.count("\n") > rules.newlines * rules.count(rules.words(text)).words:
+        words = rules.words(text)
+        if text.count("\n") > rules.newlines * (len(words.hashes) - rules.excess(words)):
             return "newlines per word"
         return None
 

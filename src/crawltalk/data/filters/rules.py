@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from crawltalk.core.errors import BadRecipe
-from crawltalk.data.filters.words import LETTER, PART, SYMBOL, Words, words_of
+from crawltalk.data.filters.words import PART, Words, words_of
 from crawltalk.recipe import Quality
 
 RULES = Path(__file__).with_name("languages.json")
@@ -25,17 +25,6 @@ PARTS = {"zh": 1.7, "yue": 1.7, "wuu": 1.7, "ja": 1.7, "ko": 1.6, "th": 3.9}
 """Characters of a word, without what stands above and below them."""
 TOP_NGRAMS = (2, 3, 4)
 DUPLICATE_NGRAMS = (5, 6, 7, 8, 9, 10)
-
-
-class Counts(msgspec.Struct, frozen=True):
-    """Of a text: numbers of words, which are not whole where words are counted by their parts."""
-
-    words: float
-    spoken: float
-    """Those that are no marks."""
-    with_letter: float
-    characters: int
-    """Of the spoken ones."""
 
 
 class Rules(msgspec.Struct, kw_only=True, frozen=True):
@@ -69,18 +58,9 @@ class Rules(msgspec.Struct, kw_only=True, frozen=True):
         """The words of a text, or their parts."""
         return words_of(text, self.parts is not None)
 
-    def count(self, words: Words) -> Counts:
-        """Numbers of words."""
-        is_spoken = words.kinds & SYMBOL == 0
-        spoken = words.lengths[is_spoken]
-        # a part is a fraction of a word
-        rest = 0.0 if self.parts is None else np.count_nonzero(words.kinds & PART) * (1 - 1 / self.parts)
-        return Counts(
-            words=len(words.hashes) - rest,
-            spoken=len(spoken) - rest,
-            with_letter=np.count_nonzero(words.kinds & LETTER) - rest,
-            characters=int(spoken.sum()),
-        )
+    def excess(self, words: Words) -> float:
+        """How many entries of `words` are too many, since they are parts of words."""
+        return 0.0 if self.parts is None else np.count_nonzero(words.kinds & PART) * (1 - 1 / self.parts)
 
     def count_stop_words(self, words: Words, text: str) -> int:
         """How many of the stop words a text has."""

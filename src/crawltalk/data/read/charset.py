@@ -31,6 +31,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+_WIDE_MARKS = tuple(mark for mark, name in _MARKS if name != "utf-8")
 _ENCODINGS = """
 utf-8 unicode-1-1-utf-8 unicode11utf8 unicode20utf8 utf8 x-unicode20utf8
 cp866 866 csibm866 ibm866
@@ -121,9 +122,11 @@ _DETECTOR = {
     "tis-620": "cp874",
 }
 """What the detector may find, by its names; those of encodings that no browser reads are left out."""
+_ODD = (0x80, 0xA0, 0xFD, 0xFE, 0xFF)
+"""Bytes that begin no character of two bytes."""
 _LATIN = ("cp1250", "cp1252", "cp1254", "cp1257", "cp1258", "iso8859-1", "iso8859-2", "iso8859-9")
 _HEAD = 4096
-"""Bytes in which a meta tag is looked for: the standard asks for 1,024, but long comments and scripts stand before some."""
+"""Bytes in which a meta tag is looked for: the standard asks for 1,024, but comments stand before some."""
 _SAMPLE = 6000
 """Bytes of text that are shown to the detector."""
 _META = re.compile(rb"<meta[\s/][^>]{0,400}?charset\s*=\s*[\"']?\s*([^\s\"'/>;]{2,40})", re.I)
@@ -173,27 +176,30 @@ def encoding_of(body: bytes, charset: str | None = None) -> str:  # noqa: PLR091
         return "utf-8"
     if len(_CJK_ESCAPE.findall(body)) >= invalid:
         return "iso2022_jp"
-    sample, doubtful = _sample(body), []
+    if labels and labels[0] in _LATIN and _is_latin(body):  # most pages that come here
+        return labels[0]
+    sample, doubtful, least = _sample(body), None, 0.0
     for name in labels:
-        if name != "utf-8" and _is_readable(text := _decode(sample, name)):
-            # KOI8 and Windows have small letters where the other has capitals
-            swapped = name in _CYRILLIC and sum(map(str.isupper, text)) > sum(map(str.islower, text))
-            if name not in _LANGUAGES or (_languages(text, name) > 0.5 and not swapped):
-                return name
-            doubtful.append(name)
+        if name.startswith("utf-") or not _is_readable(text := _decode(sample, name)):
+            continue
+        if name not in _LANGUAGES:
+            return name
+        score = _languages(text, name)
+        # KOI8 and Windows have small letters where the other has capitals
+        swapped = name in _CYRILLIC and sum(map(str.isupper, text)) > sum(map(str.islower, text))
+        if score > 0.5 and not swapped:
+            return name
+        if doubtful is None:
+            doubtful, least = name, 0.0 if swapped else score
     found = detect(sample)
-    if doubtful and not (found in _LANGUAGES and _languages(_decode(sample, found), found) > 0.9):
-        return doubtful[
-            0
-        ]  # such as a few signs on a page in English, whose language says nothing about the label
-    return found
+    if doubtful is None or (found in _LANGUAGES and _score(sample, found) > max(0.5, least + 0.3)):
+        return found
+    return doubtful  # such as a few signs on a page in English, whose language says nothing about the label
 
 
 def is_wide(body: bytes) -> bool:
     """Whether a page is in UTF-16 or UTF-32, where ASCII has bytes of 0."""
-    return body.startswith(tuple(mark for mark, name in _MARKS if name != "utf-8")) or bool(
-        _without_mark(body)
-    )
+    return body.startswith(_WIDE_MARKS) or _without_mark(body) is not None
 
 
 def _labels(body: bytes, charset: str | None) -> Iterator[str]:
@@ -346,30 +352,38 @@ def _is_readable(text: str) -> bool:
     return (text.count(_BAD) <= 1 or _share_bad(text) <= 0.05) and damage(text, lost=0.05) is None
 
 
-def _east_asian(sample: bytes, likely_name: str) -> str | None:
-    """The encoding of East Asia in which the text is in its language, or None."""
-    scores = {}
-    for name in sorted(_EAST_ASIAN, key=likely_name.__ne__):  # among equals this one
-        text = _decode(sample, name)
-        if _share_bad(text) <= 0.05:
-            scores[name] = round(_languages(text, name), 1)
-    best = max(scores, key=scores.__getitem__, default=None)
-    return best if best and scores[best] >= 0.7 else None
+def _score(sample: bytes, name: str) -> float:
+    """Probability of the encoding's languages, or 0 if more than a few bytes cannot be read in it."""
+    text = _decode(sample, name)
+    return _languages(text, name) if _share_bad(text) <= 0.05 else 0.0
+
+
+def _east_asian(sample: bytes, detected: str) -> str | None:
+    """The encoding of East Asia in which the text is in its language, or None. `detected`: what the detector says."""
+    scores = {name: round(_score(sample, name), 2) for name in sorted(_EAST_ASIAN, key=detected.__ne__)}
+    best = max(scores, key=scores.__getitem__)  # among equals the detector's
+    fewer = _share_bad(_decode(sample, detected)) < _share_bad(_decode(sample, best))
+    if fewer and detected in _LANGUAGES and _score(sample, detected) > 0.95:
+        return None
+    return best if scores[best] >= 0.7 else None
 
 
 def detect(sample: bytes) -> str:
     """The most probable encoding of a text that is neither UTF-8 nor UTF-16, as the name of Python's codec.
 
-    The detector is chardet's. It rules an encoding out at the first byte that cannot be in it. So the encodings of
-    East Asia are judged by the language of their text, too; and one of another script that a rare byte has ruled out
-    is taken if it is the answer without rare bytes.
+    The detector is chardet's. It rules an encoding out at the first byte that cannot be in it. So it is asked again
+    without bytes that are rare in the text, and an encoding that only these have ruled out is taken. Those of East
+    Asia, whose pairs of bytes would be torn, are judged by the language of their text, too.
     """
-    name = _ask_chardet(sample)
-    if east_asian := _east_asian(sample, name):
-        return east_asian
+    name = _without(sample, _ODD, _ask_chardet(sample))
+    return _east_asian(sample, name) or _without(sample, range(0x80, 0x100), name)
+
+
+def _without(sample: bytes, candidates: Iterable[int], name: str) -> str:
+    """The encoding that has been ruled out by rare bytes among the candidates alone, else `name`."""
     counts = np.bincount(np.frombuffer(sample, np.uint8), minlength=256)
     counts[:0x80] = 0
-    rare = bytes(np.flatnonzero((counts > 0) & (counts * 32 <= counts.sum())).tolist())
+    rare = bytes(byte for byte in candidates if 0 < counts[byte] * 32 <= counts.sum())
     other = _ask_chardet(sample.translate(None, rare)) if rare else name
     cyrillic = {name, other} <= _CYRILLIC
     return other if not cyrillic and 0 < _share_bad(_decode(sample, other)) <= 0.05 else name
