@@ -362,8 +362,8 @@ def _east_asian(sample: bytes, detected: str) -> str | None:
     """The encoding of East Asia in which the text is in its language, or None. `detected`: what the detector says."""
     scores = {name: round(_score(sample, name), 2) for name in sorted(_EAST_ASIAN, key=detected.__ne__)}
     best = max(scores, key=scores.__getitem__)  # among equals the detector's
-    fewer = _share_bad(_decode(sample, detected)) < _share_bad(_decode(sample, best))
-    if fewer and detected in _LANGUAGES and _score(sample, detected) > 0.95:
+    # Thai read as Chinese is taken for it; and its encoding has many bytes that it does not use
+    if detected == "cp874" and _share_bad(_decode(sample, detected)) < _share_bad(_decode(sample, best)):
         return None
     return best if scores[best] >= 0.7 else None
 
