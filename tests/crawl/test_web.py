@@ -338,7 +338,7 @@ def test_mistakes_get_one_line(site: Site, tmp_path: Path):
     crawl_web([site.address], tmp_path, FAST)
     with pytest.raises(UserError, match="holds a crawl of"):
         crawl_web([f"{site.address}/other"], tmp_path, FAST)
-    with pytest.raises(UserError, match="nothing was stored: .*cannot connect: Connection refused"):
+    with pytest.raises(UserError, match=r"nothing was stored: .*cannot connect: Connection refused"):
         crawl_web(["http://127.0.0.1:1/"], tmp_path / "none", FAST)
 
 
