@@ -11,10 +11,10 @@ from cyclopts import Parameter
 
 from crawltalk.core.errors import BadInput, BadRecipe, UserError
 from crawltalk.pipeline import stages
-from crawltalk.recipe.layers import load_recipe
+from crawltalk.recipe.layers import load_recipe, preset_names
 from crawltalk.run.console import StageBoard, console, print_table
 from crawltalk.run.execute import build, build_on_rank
-from crawltalk.run.folder import RunFolder
+from crawltalk.run.folder import RunFolder, find_run
 from crawltalk.run.machine import check_fit
 from crawltalk.tasks import check_counts
 from crawltalk.verbs.corpus import diff_data
@@ -189,6 +189,8 @@ def build_stages(
             for job in jobs.receive():
                 build_on_rank(job)
             return None
+    if target not in preset_names():
+        target = str(find_run(target).path)
     existing = (Path(target) / "recipe.toml").exists()
     if not existing and "/" in target and not target.endswith(".toml"):
         raise BadRecipe(
@@ -207,7 +209,7 @@ def build_stages(
     if any(stage.makes == "base" for stage in journey if stage.name in names):
         check_fit(recipe)
     if lender is not None:
-        borrowed = run.borrow(RunFolder(lender), journey, recipe)
+        borrowed = run.borrow(find_run(lender), journey, recipe)
         console.print(f"borrowed from {lender}: {', '.join(borrowed) or 'nothing; no stage is the same'}")
     broadcast = jobs.send if jobs else None
     if quiet:
