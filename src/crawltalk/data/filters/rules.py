@@ -1,6 +1,6 @@
 """The thresholds of the quality filters in each language.
 
-English has those of Gopher, C4 and FineWeb. Other languages have FineWeb-2's (Penedo et al. 2025, section 4.4),
+English has those of Gopher, C4 and FineWeb. Other languages have FineWeb-2's (Penedo et al. 2025),
 which follow from statistics of each language; they stand in `languages.json`, made by `scripts/language_rules.py`.
 
 FineWeb-2 counts words by a program for each language. Here Chinese, Japanese, Thai and Korean are counted in
