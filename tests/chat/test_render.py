@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2.sandbox import SandboxedEnvironment
 
-from crawltalk.chat.format import CHATML, CRAWLTALK, LLAMA3, from_template
+from crawltalk.chat.format import CHATML, CRAWLTALK, LLAMA3, from_template, sandbox
 from crawltalk.chat.messages import (
     AudioPart,
     Conversation,
@@ -89,7 +89,7 @@ def test_conversations_render_as_transformers_renders_them(kind, messages, tools
 def test_the_template_alone_gives_the_text_of_our_ids(kind):
     chat = renderer(kind)
     assert chat.format is not None
-    environment = SandboxedEnvironment()
+    environment = sandbox()
     environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
     rows = as_rows(CALLING)
     for row in rows:
@@ -114,7 +114,7 @@ def test_tools_stand_in_the_conversation_in_the_words_of_qwens_own_template():
         "<|im_start|>system\nYou help.\nAlways 🙂.\n\n# Tools\n\n"
         "You may call one or more functions to assist with the user query.\n\n"
         "You are provided with function signatures within <tools></tools> XML tags:\n<tools>\n"
-        '{"type": "function", "function": {"name": "time", "description": "What time is it, <now>?", "parameters": {}}}'
+        '{"type": "function", "function": {"name": "time", "description": "What time is it, <now>?"}}'
         "\n</tools>\n\n"
         "For each function call, return a json object with function name and arguments within "
         "<tool_call></tool_call> XML tags:\n"

@@ -1,13 +1,14 @@
 """Errors as clients of OpenAI's API know them: {"error": {"message", "type", "param", "code"}}."""
 
+import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from crawltalk.core.errors import UserError
+from crawltalk.core.errors import ContextOverflow, UserError
 from crawltalk.engine.service import QueueFull
 
 _TYPES = {
@@ -72,6 +73,17 @@ def bad_request(message: str, param: str | None = None) -> ApiError:
     return ApiError(400, message, param=param)
 
 
+@contextlib.contextmanager
+def blaming(param: str) -> Iterator[None]:
+    """Mistakes of the user that the block finds are those of this field of the request."""
+    try:
+        yield
+    except ContextOverflow as error:  # litellm, LangChain and others look for OpenAI's code
+        raise ApiError(400, str(error), param=param, code="context_length_exceeded") from None
+    except UserError as error:
+        raise ApiError(400, str(error), param=param, code="invalid_value") from None
+
+
 def internal_error(request_id: str) -> ApiError:
     """A bug of ours. The message names the log entry with the traceback."""
     return ApiError(500, f"an error of ours, in the log as {request_id}", code="internal_error")
@@ -101,6 +113,8 @@ def as_api_error(error: Exception) -> ApiError | None:
     """The response to an exception of `HANDLED`; None for another one."""
     if isinstance(error, ApiError):
         return error
+    if isinstance(error, ContextOverflow):
+        return ApiError(400, str(error), code="context_length_exceeded")
     if isinstance(error, UserError | RecursionError):
         return bad_request(str(error) if isinstance(error, UserError) else "the body is nested too deeply")
     if isinstance(error, QueueFull):

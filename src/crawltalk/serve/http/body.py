@@ -1,9 +1,12 @@
-"""Reading a request's body as a Struct, and watching whether the client is still connected."""
+"""Reading a request's body as a Struct, which fields of it were ignored, and watching whether the client is still
+connected.
+"""
 
 import asyncio
+import codecs
 import contextlib
-from collections.abc import AsyncIterator
-from typing import TypeVar
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
@@ -16,9 +19,13 @@ T = TypeVar("T")
 
 
 async def read_body(request: Request, kind: type[T], settings: Settings) -> T:
-    """The JSON body as a `kind`. Raises ApiError, which names the wrong field, ClientGone, or
-    RecursionError.
+    """The JSON body as a `kind`; the fields that this does not have go into the log entry's "ignored". Numbers may
+    come as text and whole numbers as 12.0, as other servers of this API take them. Raises ApiError, which names
+    the wrong field, ClientGone, or RecursionError.
     """
+    encoding = request.headers.get("content-encoding", "identity").lower()
+    if encoding != "identity":
+        raise ApiError(415, f"a body in {encoding[:50]!r} is not read here: send it as plain JSON")
     body = bytearray()
     try:
         async with asyncio.timeout(settings.body_timeout):
@@ -34,10 +41,30 @@ async def read_body(request: Request, kind: type[T], settings: Settings) -> T:
         ) from None
     except ClientDisconnect:
         raise ClientGone from None
+    body = body.removeprefix(codecs.BOM_UTF8)
     try:
-        return msgspec.json.decode(body, type=kind)
+        decoded = msgspec.json.decode(body, type=kind, strict=False)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise invalid_body(error) from None
+    if ignored := list(dict.fromkeys(unknown_fields(msgspec.json.decode(body), decoded))):
+        request.state.log_entry["ignored"] = ignored
+    return decoded
+
+
+def unknown_fields(given: Any, decoded: Any, path: str = "") -> Iterator[str]:
+    """The paths of the fields of a JSON value that the Struct made of it does not have; items of lists have no
+    numbers in them.
+    """
+    if isinstance(decoded, msgspec.Struct) and isinstance(given, dict):
+        known, tag = {*decoded.__struct_fields__}, decoded.__struct_config__.tag_field
+        for name, value in given.items():
+            if name in known:
+                yield from unknown_fields(value, getattr(decoded, name), f"{path}{name}.")
+            elif name != tag:
+                yield path + name
+    elif isinstance(decoded, list) and isinstance(given, list):
+        for item, decoded_item in zip(given, decoded, strict=True):
+            yield from unknown_fields(item, decoded_item, path)
 
 
 @contextlib.asynccontextmanager
