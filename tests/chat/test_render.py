@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2.sandbox import SandboxedEnvironment
 
-from crawltalk.chat.format import CHATML, CRAWLTALK, LLAMA3, from_template, sandbox
+from crawltalk.chat.format import CHATML, CRAWLTALK, LLAMA3, from_template, without_marks
 from crawltalk.chat.messages import (
     AudioPart,
     Conversation,
@@ -89,13 +89,13 @@ def test_conversations_render_as_transformers_renders_them(kind, messages, tools
 def test_the_template_alone_gives_the_text_of_our_ids(kind):
     chat = renderer(kind)
     assert chat.format is not None
-    environment = sandbox()
+    environment = SandboxedEnvironment()
     environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
     rows = as_rows(CALLING)
     for row in rows:
         for call in row.get("tool_calls", ()):  # Hugging Face's own form: an object, not its text
             call["function"]["arguments"] = json.loads(call["function"]["arguments"])
-    text = environment.from_string(chat.format.template()).render(
+    text = environment.from_string(without_marks(chat.format.template())).render(
         messages=rows, tools=[tool.described() for tool in TOOLS], add_generation_prompt=True
     )
     assert text == chat.tokenizer.decode(chat.encode_chat(CALLING, tools=TOOLS, add_generation_prompt=True))

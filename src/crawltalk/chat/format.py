@@ -6,19 +6,17 @@ from its vocabulary.
 
 import dataclasses
 import json
+import re
 from collections.abc import Container
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 from crawltalk.chat.tool_calls import HERMES, SHORT, ToolsForm
 from crawltalk.core.errors import BadInput
 from crawltalk.tokenizer.files import CONFIG, read_object
 from crawltalk.tokenizer.tokenizer import CALL_END, CALL_START, RESPONSE_END, RESPONSE_START
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +63,7 @@ def _quoted(piece: str | bool | None) -> str:
     return "none" if piece is None else json.dumps(piece, ensure_ascii=False)
 
 
+_MARK = re.compile(r"(\{%[-+]?\s*)(end)?generation(\s*[-+]?%\})")
 _MARKS = {
     "call_start": CALL_START,
     "call_end": CALL_END,
@@ -119,23 +118,9 @@ def from_template(template: str, names: Container[str]) -> ChatFormat | None:
     return chat and dataclasses.replace(chat, default_system=default_system(chat, template))
 
 
-def sandbox() -> "Environment":
-    """Jinja for the templates of strangers, with the tags `{% generation %}` and `{% endgeneration %}` around what
-    the assistant writes, as `transformers` has them.
-    """
-    from jinja2.ext import Extension
-    from jinja2.nodes import Node
-    from jinja2.parser import Parser
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    class Generation(Extension):
-        tags: ClassVar = {"generation"}
-
-        def parse(self, parser: Parser) -> list[Node]:
-            next(parser.stream)
-            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-    return ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation])
+def without_marks(template: str) -> str:
+    """The template without `{% generation %}` around what the assistant writes, which only `transformers` knows."""
+    return _MARK.sub(lambda mark: mark[1] + ("endif" if mark[2] else "if true") + mark[3], template)
 
 
 def default_system(chat: ChatFormat, template: str) -> str | None:
@@ -145,9 +130,11 @@ def default_system(chat: ChatFormat, template: str) -> str | None:
     The template is a stranger's program: it runs in Jinja's sandbox, as in `transformers`.
     """
     import jinja2
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
     try:
-        text = sandbox().from_string(template).render(
+        text = environment.from_string(without_marks(template)).render(
             messages=[{"role": "user", "content": "Hi"}], bos_token="", eos_token="", tools=None
         )
     except (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):

@@ -46,7 +46,7 @@ SHORT = ToolsForm(
     f'\n</tools>\nTo call one: {CALL_START}\n{{"name": ..., "arguments": {{...}}}}\n{CALL_END}',
     short=True,
 )
-"""Half as many tokens in a small vocabulary: 142 instead of 271 for a function with one string."""
+"""Half as many tokens in a small vocabulary: 134 instead of 245 for a function with one string."""
 
 
 class Tool(msgspec.Struct, kw_only=True):
@@ -100,9 +100,9 @@ def call_schema(tools: Sequence[Tool]) -> dict[str, Any]:
 
 def _schema(tool: Tool, path: str) -> dict[str, Any]:
     """Of a call of this function; its parameters will stand at `path` in a larger schema, where their
-    references lead.
+    references lead. Arguments are an object, and an empty one if no property is declared.
     """
-    parameters = _moved(tool.parameters or {"type": "object"}, path)
+    parameters = _moved({"type": "object", "properties": {}} | tool.parameters, path)
     properties = {"name": {"const": tool.name}, "arguments": parameters}
     return {
         "type": "object",
@@ -113,7 +113,9 @@ def _schema(tool: Tool, path: str) -> dict[str, Any]:
 
 
 def _moved(schema: Any, path: str) -> Any:
-    """The schema with each reference into itself leading to where it will stand."""
+    """The schema with each reference into itself leading to where it will stand. Its `$id`, to which references
+    would be relative, is left out.
+    """
     if isinstance(schema, list):
         return [_moved(item, path) for item in schema]
     if not isinstance(schema, Mapping):
@@ -123,6 +125,7 @@ def _moved(schema: Any, path: str) -> Any:
         if key == "$ref" and isinstance(value, str) and value.startswith("#")
         else _moved(value, path)
         for key, value in schema.items()
+        if not (key == "$id" and isinstance(value, str))
     }
 
 

@@ -118,7 +118,9 @@ def _not_served(http_request: Request, error: HTTPException) -> ApiError:
     """What a client of another API gets: Anthropic's, Ollama's or OpenAI's Responses."""
     path = http_request.url.path[:200]
     if error.status_code == 405:
-        message = f"{path} takes {(error.headers or {}).get('Allow', 'another method')}, not {http_request.method}"
+        message = (
+            f"{path} takes {(error.headers or {}).get('Allow', 'another method')}, not {http_request.method}"
+        )
     else:
         served = ", ".join(f"{one.method} {one.path.replace(':path', '')}" for one in OPERATIONS)
         message = f"there is no {http_request.method} {path} here; there are: {served}"

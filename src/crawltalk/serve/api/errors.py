@@ -20,6 +20,8 @@ _TYPES = {
     503: "unavailable_error",
     504: "timeout_error",
 }
+_OVERFLOW = "context_length_exceeded"
+"""OpenAI's code, for which litellm, LangChain and others look."""
 _MESSAGE = re.compile(r"^(?P<problem>.*?)(?: - at `(?:key` in `)?\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
 """An error of msgspec: the problem, and the path of the field."""
 _FIELD = re.compile(r"(?:unknown|required) field `([^`]*)`")
@@ -74,14 +76,15 @@ def bad_request(message: str, param: str | None = None) -> ApiError:
 
 
 @contextlib.contextmanager
-def blaming(param: str) -> Iterator[None]:
-    """Mistakes of the user that the block finds are those of this field of the request."""
+def blaming(param: str, kind: type[UserError] = UserError) -> Iterator[None]:
+    """Errors of this kind in the block are the fault of this field of the request."""
     try:
         yield
-    except ContextOverflow as error:  # litellm, LangChain and others look for OpenAI's code
-        raise ApiError(400, str(error), param=param, code="context_length_exceeded") from None
-    except UserError as error:
-        raise ApiError(400, str(error), param=param, code="invalid_value") from None
+    except kind as error:
+        overflow = isinstance(error, ContextOverflow)
+        raise ApiError(
+            400, str(error), param=param, code=_OVERFLOW if overflow else "invalid_value"
+        ) from None
 
 
 def internal_error(request_id: str) -> ApiError:
@@ -113,10 +116,9 @@ def as_api_error(error: Exception) -> ApiError | None:
     """The response to an exception of `HANDLED`; None for another one."""
     if isinstance(error, ApiError):
         return error
-    if isinstance(error, ContextOverflow):
-        return ApiError(400, str(error), code="context_length_exceeded")
     if isinstance(error, UserError | RecursionError):
-        return bad_request(str(error) if isinstance(error, UserError) else "the body is nested too deeply")
+        message = str(error) if isinstance(error, UserError) else "the body is nested too deeply"
+        return ApiError(400, message, code=_OVERFLOW if isinstance(error, ContextOverflow) else None)
     if isinstance(error, QueueFull):
         return ApiError(
             429, f"the queue is full: {error}; try again", code="queue_full", headers={"retry-after": "1"}

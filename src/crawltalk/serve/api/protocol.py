@@ -372,7 +372,7 @@ class ChatCompletionChunk(Struct, kw_only=True):
     created: int
     model: str
     choices: list[ChunkChoice]
-    usage: Usage | None | UnsetType = UNSET
+    usage: Usage | UnsetType | None = UNSET
     """Only if the request asks for it: then it is null in all chunks but the last."""
     dropped_messages: int | UnsetType = UNSET
 
@@ -426,7 +426,7 @@ class Completion(Struct, kw_only=True):
     created: int
     model: str
     choices: list[CompletionChoice]
-    usage: Usage | None | UnsetType = UNSET
+    usage: Usage | UnsetType | None = UNSET
     """In a stream only if the request asks for it."""
 
 

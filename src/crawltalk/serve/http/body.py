@@ -12,7 +12,8 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive
 
-from crawltalk.serve.api.errors import ApiError, ClientGone, invalid_body
+from crawltalk.serve.api.errors import ApiError, ClientGone, bad_request, invalid_body
+from crawltalk.serve.api.protocol import REFUSED
 from crawltalk.serve.settings import Settings
 
 T = TypeVar("T")
@@ -46,14 +47,18 @@ async def read_body(request: Request, kind: type[T], settings: Settings) -> T:
         decoded = msgspec.json.decode(body, type=kind, strict=False)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise invalid_body(error) from None
-    if ignored := list(dict.fromkeys(unknown_fields(msgspec.json.decode(body), decoded))):
-        request.state.log_entry["ignored"] = ignored
+    ignored = dict(unknown_fields(msgspec.json.decode(body), decoded))
+    for name, instead in REFUSED.items():
+        if ignored.get(name):
+            raise bad_request(f"{name} is not read here; send {instead}", name)
+    if ignored:
+        request.state.log_entry["ignored"] = list(ignored)
     return decoded
 
 
-def unknown_fields(given: Any, decoded: Any, path: str = "") -> Iterator[str]:
-    """The paths of the fields of a JSON value that the Struct made of it does not have; items of lists have no
-    numbers in them.
+def unknown_fields(given: Any, decoded: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The paths and values of the fields of a JSON value that the Struct made of it does not have. Items of lists
+    have no numbers in the path.
     """
     if isinstance(decoded, msgspec.Struct) and isinstance(given, dict):
         known, tag = {*decoded.__struct_fields__}, decoded.__struct_config__.tag_field
@@ -61,7 +66,7 @@ def unknown_fields(given: Any, decoded: Any, path: str = "") -> Iterator[str]:
             if name in known:
                 yield from unknown_fields(value, getattr(decoded, name), f"{path}{name}.")
             elif name != tag:
-                yield path + name
+                yield path + name, value
     elif isinstance(decoded, list) and isinstance(given, list):
         for item, decoded_item in zip(given, decoded, strict=True):
             yield from unknown_fields(item, decoded_item, path)

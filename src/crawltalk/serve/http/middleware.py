@@ -110,7 +110,9 @@ class AccessControl:
         settings = server.settings
         self.keys = {hashlib.sha256(key.encode()).digest() for key in settings.keys}
         self.limiter = RateLimiter(settings.rate) if settings.rate is not None else None
-        patterns = (re.escape(origin.rstrip("/")).replace(r"\*", "[A-Za-z0-9-]*") for origin in settings.origins)
+        patterns = (
+            re.escape(origin.rstrip("/")).replace(r"\*", "[A-Za-z0-9-]*") for origin in settings.origins
+        )
         self.origins = re.compile("|".join(patterns), re.IGNORECASE) if settings.origins else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -131,7 +133,7 @@ class AccessControl:
         if hosts is not None and _PORT.sub("", host).strip("[]").lower() not in hosts:
             raise ApiError(
                 403,
-                f"this server is {' or '.join(hosts)}, not {host[:200]!r}; more names: crawltalk serve --host-name NAME",
+                f"this server is {' or '.join(hosts)}, not {host[:200]!r}; another name: serve --host-name NAME",
                 code="wrong_host",
             )
         if (origin := headers.get("origin")) is not None and origin.partition("://")[2] != host:
