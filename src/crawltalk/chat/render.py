@@ -123,23 +123,21 @@ class ChatRenderer:
         """Which part of the least prompt takes the room, and what to do. The beginning of the sentence is what
         clients look for.
         """
-        everything = len(self.encode_chat([*system, *last], tools=tools, add_generation_prompt=True))
-        without_tools = len(self.encode_chat([*system, *last], add_generation_prompt=True))
-        without_last = len(self.encode_chat(system, add_generation_prompt=True))
-        parts = {
-            "tools": everything - without_tools,
-            "system message": without_last,
-            "last message": without_tools - without_last,
+        tokens = {
+            "tools": len(self.encode_chat(system, tools=tools)) - len(self.encode_chat(system)),
+            "system message": len(self.encode_chat(system)) if system else 0,
+            "last message": len(self.encode_chat(last)),
         }
+        needed = len(self.encode_chat([*system, *last], tools=tools, add_generation_prompt=True))
         advice = {
             "tools": "offer fewer tools or describe them in fewer words",
             "system message": "make the system message shorter",
             "last message": "make it shorter",
         }
-        listed = ", ".join(f"{name} {count} tokens" for name, count in parts.items() if count)
+        listed = ", ".join(f"{name}: {count} tokens" for name, count in tokens.items() if count)
         return (
             f"This model's maximum context length is {context} tokens, of which {context - room} are left for the "
-            f"reply; this needs {everything} ({listed}): {advice[max(parts, key=parts.__getitem__)]}"
+            f"reply; this needs {needed} ({listed}): {advice[max(tokens, key=tokens.__getitem__)]}"
         )
 
     def _chat(self) -> ChatFormat:

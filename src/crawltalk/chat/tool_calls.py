@@ -14,6 +14,7 @@ says where the text comes from. Where a vocabulary lacks such a token, its name 
 """
 
 import json
+import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -129,6 +130,10 @@ def _moved(schema: Any, path: str) -> Any:
     }
 
 
+_END_OF_CALL = re.compile(rf'((?:[^"<]++|"(?:[^"\\]++|\\.)*+"|<(?!{CALL_END[1:]}))*+){CALL_END}', re.DOTALL)
+"""The text of a call up to its end: the mark in a string of its JSON is none."""
+
+
 class _WrittenCall(msgspec.Struct):
     """A call as a model writes it."""
 
@@ -170,13 +175,16 @@ class CallReader:
                 if before:
                     yield before
                 return
-            inside, closed, after = rest.partition(CALL_END)
-            if not (closed or final):
-                self._held = opened + rest
             if before := before.rstrip():
                 yield before
-            if not (closed or final):
+            end = _END_OF_CALL.match(rest)
+            if end is None and not final:
+                self._held = opened + rest
                 return
+            if end is None or self._parse(end[1]) is None:  # no JSON, whose quotes mean nothing
+                inside, closed, after = rest.partition(CALL_END)
+            else:
+                inside, closed, after = end[1], CALL_END, rest[end.end() :]
             yield from self._call(inside, opened + inside + closed)
             self._held = after
 

@@ -4,6 +4,7 @@ host, origin, key and rate, and answers browsers that ask what pages of other or
 
 import hashlib
 import hmac
+import json
 import logging
 import math
 import re
@@ -94,9 +95,9 @@ class AccessLog:
 
 def _header_value(names: Sequence[str]) -> str:
     """Names that a client wrote, as a header's value: printable ASCII of a limited length."""
-    text = ", ".join(name.encode("ascii", "backslashreplace").decode() for name in names)
-    printable = "".join(letter if letter.isprintable() else "?" for letter in text)
-    return printable if len(printable) <= _MAX_IGNORED else printable[:_MAX_IGNORED] + "..."
+    text = ", ".join(name if name and name == name.strip() else json.dumps(name) for name in names)
+    text = "".join(letter if " " <= letter <= "~" else "?" for letter in text)
+    return text if len(text) <= _MAX_IGNORED else text[:_MAX_IGNORED] + "..."
 
 
 class AccessControl:
