@@ -103,7 +103,10 @@ def _schema(tool: Tool, path: str) -> dict[str, Any]:
     """Of a call of this function; its parameters will stand at `path` in a larger schema, where their
     references lead. Arguments are an object, and an empty one if no property is declared.
     """
-    parameters = _moved({"type": "object", "properties": {}} | tool.parameters, path)
+    parameters = {"type": "object"} | tool.parameters
+    if not parameters.keys() & {"properties", "allOf", "anyOf", "oneOf", "$ref"}:
+        parameters["properties"] = {}
+    parameters = _moved(parameters, path)
     properties = {"name": {"const": tool.name}, "arguments": parameters}
     return {
         "type": "object",

@@ -3,7 +3,8 @@ library llguidance).
 
 A schema is narrowed and widened where that helps. Narrowed: an object that lists its properties has no others,
 unless its schema says `additionalProperties` (so do XGrammar, vLLM's default, and Outlines; OpenAI's strict mode
-demands it): what obeys the narrower schema obeys the given one, and a weak model would invent properties for ever.
+demands it), and an integer without limits is one that every JSON parser reads exactly (RFC 8259, section 6): what
+obeys the narrower schema obeys the given one, and a weak model would invent properties and digits for ever.
 Widened: keywords, formats and patterns that llguidance does not know are left out and named (`Constraint.relaxed`).
 """
 
@@ -34,8 +35,10 @@ give warnings, and `oneOf` is read as `anyOf`.
 _SCHEMAS = ("items", "additionalItems", "additionalProperties", "contains", "propertyNames")
 _LISTS_OF_SCHEMAS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
 _NAMED_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
-_COMPOSED = {"additionalProperties", "unevaluatedProperties", "patternProperties", "minProperties", "$ref"}
-_COMPOSED |= {"allOf", "anyOf", "oneOf", "if"}
+_COMBINING = {"allOf", "anyOf", "oneOf", "if", "$ref"}
+_EXACT = 2**53 - 1
+_LIMITED = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "enum", "const"}
+_OPEN = {"additionalProperties", "unevaluatedProperties", "patternProperties", "minProperties"}
 """Beside these, `properties` are not all that an object may have."""
 
 
@@ -112,25 +115,40 @@ def _compile(vocabulary: Vocabulary, schema: Any) -> tuple["LLMatcher | None", s
 
 def _candidates(schema: Any) -> Iterator[tuple[Any, tuple[str, ...]]]:
     """Schemas to try in this order, each with what it leaves out of the given one."""
-    yield closed(schema), ()
+    yield narrowed(schema), ()
     yield schema, ()
     if (plain := _without_patterns(schema)) != schema:  # it may have look-around or references to groups
-        yield closed(plain), ("pattern",)
+        yield narrowed(plain), ("pattern",)
         yield plain, ("pattern",)
 
 
-def closed(schema: Any) -> Any:
-    """The schema, in which objects have no properties but those that it lists, unless it says that they have.
+def narrowed(schema: Any) -> Any:
+    """The schema, in which objects have no properties but those that it lists, unless it says that they have, and
+    integers have limits.
 
-    A schema that composes objects out of several (`allOf`) stays as it is: the parts would exclude each other.
+    Objects that are put together out of several stay as they are: the parts would exclude each other.
     """
-    composed = any(isinstance(parts := one.get("allOf"), list) and len(parts) > 1 for one in _walk(schema))
-    return schema if composed else _map(schema, _close)
+    composed = any(map(_is_composed, _walk(schema)))
+    return _map(schema, _limit if composed else lambda one: _close(_limit(one)))
+
+
+def _limit(schema: dict[str, Any]) -> dict[str, Any]:
+    given = schema.get("type")
+    types = given if isinstance(given, list) else [given]
+    if "integer" not in types or "number" in types:
+        return schema
+    return schema if schema.keys() & _LIMITED else schema | {"minimum": -_EXACT, "maximum": _EXACT}
+
+
+def _is_composed(schema: dict[str, Any]) -> bool:
+    parts = schema.get("allOf")
+    several = isinstance(parts, list) and len(parts) > 1
+    return several or ("properties" in schema and bool(schema.keys() & _COMBINING))
 
 
 def _close(schema: dict[str, Any]) -> dict[str, Any]:
     properties, required = schema.get("properties"), schema.get("required", [])
-    if not isinstance(properties, dict) or schema.keys() & _COMPOSED:
+    if not isinstance(properties, dict) or schema.keys() & _OPEN:
         return schema
     if not (isinstance(required, list) and all(isinstance(name, str) for name in required)):
         return schema

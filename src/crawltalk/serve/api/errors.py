@@ -81,10 +81,14 @@ def blaming(param: str, kind: type[UserError] = UserError) -> Iterator[None]:
     try:
         yield
     except kind as error:
-        overflow = isinstance(error, ContextOverflow)
-        raise ApiError(
-            400, str(error), param=param, code=_OVERFLOW if overflow else "invalid_value"
-        ) from None
+        if isinstance(error, ContextOverflow):
+            raise _overflow(error, param) from None
+        raise ApiError(400, str(error), param=param, code="invalid_value") from None
+
+
+def _overflow(error: ContextOverflow, param: str | None = None) -> ApiError:
+    """A prompt that is too long. The message has the code, too: LangChain looks for it there."""
+    return ApiError(400, f"{error} ({_OVERFLOW})", param=param, code=_OVERFLOW)
 
 
 def internal_error(request_id: str) -> ApiError:
@@ -117,8 +121,7 @@ def as_api_error(error: Exception) -> ApiError | None:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, UserError | RecursionError):
-        message = str(error) if isinstance(error, UserError) else "the body is nested too deeply"
-        return ApiError(400, message, code=_OVERFLOW if isinstance(error, ContextOverflow) else None)
+        return bad_request(str(error) if isinstance(error, UserError) else "the body is nested too deeply")
     if isinstance(error, QueueFull):
         return ApiError(
             429, f"the queue is full: {error}; try again", code="queue_full", headers={"retry-after": "1"}
