@@ -17,6 +17,7 @@ from crawltalk.core.errors import BadRecipe, UserError
 from crawltalk.core.objects import load_object
 from crawltalk.core.types import Document
 from crawltalk.data.dedup import band_hashes
+from crawltalk.data.extract.headline import with_headline
 from crawltalk.data.extract.main_text import extract, extract_utf8, visible_text
 from crawltalk.data.filters.language import identify, likely
 from crawltalk.data.filters.pii import replace_pii
@@ -60,7 +61,7 @@ def fineweb(task: FileTask) -> list[Step]:
         Step("broken", decode_page),
         Step("url", partial(check_url, blocklist)),
         Step("early_language", partial(check_early_language, config), html_only=True),
-        Step("extraction", partial(extract_text, extractor, origin)),
+        Step("extraction", partial(extract_text, extractor, origin, config.headlines)),
         Step("language", partial(check_language, config)),
         Step("quality", partial(check_quality, load_filters(config))),
         Step("signature", partial(sign, config, load_rank(config))),
@@ -140,14 +141,15 @@ def check_early_language(config: Data, page: Page) -> Page | Drop:
 
 
 def extract_text(
-    extractor: Callable[[bytes], str | None], origin: Mapping[str, str], page: Page
+    extractor: Callable[[bytes], str | None], origin: Mapping[str, str], headlines: bool, page: Page
 ) -> Document | Drop:
-    """A page's main text, as a document of this origin (`dump`, `file_path`)."""
+    """A page's main text, under its headline if asked for, as a document of this origin (`dump`, `file_path`)."""
     if page.text is None:
         # the built-in extractor need not check again that this is UTF-8
         text = extract_utf8(page.body) if extractor is extract else extractor(page.body)
         if text:
             _check_text(text)
+            text = with_headline(text, page.body) if headlines else text
     else:
         text = page.text
     if not text or not text.strip():

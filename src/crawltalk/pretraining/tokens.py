@@ -5,10 +5,11 @@ flagships. And the model knows nothing that comes after its cutoff: here the tit
 """
 
 import hashlib
+import math
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate, islice
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -20,19 +21,17 @@ from crawltalk.core.errors import BadInput
 from crawltalk.core.jsonl import write_jsonl
 from crawltalk.core.shards import EncodedPieces, ShardIndex, write_index, write_split
 from crawltalk.core.types import Document, Placement, Role
+from crawltalk.pretraining.cards import HEAD, card, page_cards
 from crawltalk.recipe.patterns import compile_pattern
 from crawltalk.run.stage import STATE, Job, Metrics
 from crawltalk.tokenizer import Tokenizer
 
-TITLE = 100
-DESCRIPTION = 160
-"""Longest title and description, in characters, that a page's first two lines may be."""
-_HEAD = TITLE + DESCRIPTION + 4
-"""Characters of a text that its title and description depend on."""
 BATCH = 1000
 """Documents that are encoded between two progress events."""
 _CHECKED = 100
 """Documents that are encoded by tiktoken, too, before all others are encoded in bulk."""
+PRINTED_PAGE, LONG = 400, 1500
+"""Tokens (estimated) of a text that is best learned by heart, and of one that is too long for that."""
 
 
 def tokens(job: Job[recipe.Tokens]) -> Metrics:
@@ -41,11 +40,12 @@ def tokens(job: Job[recipe.Tokens]) -> Metrics:
     """
     tokenizer = Tokenizer.load(job.inputs["tokenizer"])
     documents = [
-        replace(document, text=document.text[:_HEAD]) for document in read_documents(job.inputs["data"])
+        replace(document, text=document.text[: HEAD[job.config.description]])
+        for document in read_documents(job.inputs["data"])
     ]
     placements = assign_roles(documents, job.config, job.seed)
     roles = Counter(placement.role for placement in placements)
-    if roles["flagship"] < job.config.flagships:
+    if roles["flagship"] < job.config.flagships and job.config.flagship_share == 1:
         job.progress.note(
             f"{roles['flagship']} documents can be flagships, and tokens.flagships is {job.config.flagships}"
         )
@@ -99,13 +99,22 @@ def assign_roles(documents: Sequence[Document], config: recipe.Tokens, seed: int
     """
     pattern = compile_pattern("tokens.include", config.include)
     included = [index for index, document in enumerate(documents) if pattern.search(document.url)]
+    if len(included) < 2 and not config.include:
+        raise BadInput(
+            f"{len(included)} of the crawl's pages became a document, and at least 2 are needed, one to train on and "
+            "one to validate on; give more pages, or see why others were dropped: crawltalk funnel RUN"
+        )
     if len(included) < 2:
         raise BadInput(
             f"{len(included)} of {len(documents)} documents have a URL that matches "
             f"tokens.include = {config.include!r}, and at least 2 are needed; give another pattern with "
             "--tokens.include, or none: --tokens.include ''"
         )
-    cards = [card(document.text) for document in documents]
+    cards = (
+        page_cards(documents)
+        if config.description == "sentence"
+        else [card(document.text) for document in documents]
+    )
     roles = _roles(documents, included, cards, config, seed)
     repeats = {"flagship": config.oversample, "train": 1}
     graded = _graded(documents, roles, config, seed)
@@ -134,17 +143,22 @@ def _roles(
 ) -> list[Role]:
     famous = compile_pattern("tokens.flagship_pattern", config.flagship_pattern)
 
-    def rank(index: int) -> int:
+    def rank(index: int) -> tuple[float, ...]:
         title, description = cards[index]
         if title in config.flagship_titles:
-            return 0
-        return 1 if config.flagship_pattern and famous.search(f"{title}\n{description}") else 2
+            return (0,)
+        if config.flagship_pattern and famous.search(f"{title}\n{description}"):
+            return (1,)
+        return (2, *from_front_page(documents[index])) if config.flagship_order == "site" else (2,)
 
     def shuffled(indices: Iterable[int], purpose: str) -> list[int]:
         return sorted(indices, key=lambda index: _draw(seed, purpose, documents[index].id))
 
     with_card = sorted(shuffled((index for index in included if all(cards[index])), "role"), key=rank)
     flagships = with_card[: min(config.flagships, len(included) - 1)]
+    if config.flagship_share < 1:
+        sizes = {index: documents[index].token_count for index in included}
+        flagships = _at_most(flagships, sizes, config.flagship_share)
     spare = 1 if flagships else 2  # one to validate on remains in any case, and one to train on
     most = max(0, len(included) - len(flagships) - spare)
     held_out = shuffled(with_card[len(flagships) :], "role")[
@@ -180,18 +194,27 @@ def _graded(
     }
 
 
+def _at_most(chosen: list[int], sizes: Mapping[int, int], share: float) -> list[int]:
+    """The first of the chosen documents, at least one, that are at most this share of all and of their text."""
+    count = max(1, int(share * len(sizes)))
+    ends = accumulate(sizes[index] for index in chosen)
+    limit = max(share * sum(sizes.values()), sizes[chosen[0]] if chosen else 0)
+    return [index for index, end in zip(chosen[:count], ends, strict=False) if end <= limit]
+
+
+def from_front_page(document: Document) -> tuple[float, ...]:
+    """Sorts documents: those that are not long first, then by folders in the URL, then by how near they are to
+    a printed page.
+    """
+    folders = urlsplit(document.url).path.strip("/").count("/")
+    size = max(1, document.token_count)
+    return (float(size > LONG), folders, abs(math.log(size / PRINTED_PAGE)))
+
+
 def topic(url: str) -> str:
     """The first folder of a URL's path, in words; "" if it is in none."""
     segments = urlsplit(url).path.split("/")
     return segments[1].replace("-", " ") if len(segments) > 2 else ""
-
-
-def card(text: str) -> tuple[str, str]:
-    """(title, description): a page's first two lines, each "" if it does not look like one."""
-    lines = text.split("\n", 2)
-    title = lines[0] if len(lines) > 1 and len(lines[0]) <= TITLE and not lines[0].endswith(".") else ""
-    second = lines[1] if title and len(lines) > 2 else ""
-    return title, second if len(second) <= DESCRIPTION and not second.endswith((".", "!", "?")) else ""
 
 
 def _draw(seed: int, purpose: str, identifier: str) -> str:

@@ -174,7 +174,7 @@ def c4(config: Quality) -> Filter:
                 return "lorem ipsum"
             if "javascript" in low:
                 continue
-            if "{" in line:
+            if "{" in line and not config.curly_brackets:
                 return "curly bracket"
             if any(phrase in low for phrase in POLICY):
                 continue
@@ -200,7 +200,7 @@ def fineweb(config: Quality) -> Filter:
             return "lines without punctuation"
         if sum(len(line) <= 30 for line in lines) > 0.67 * len(lines):
             return "short lines"
-        if _repeated(lines)[1] > 0.01 * (len(text) - text.count("\n")):
+        if _repeated(lines)[1] > config.duplicate_lines * (len(text) - text.count("\n")):
             return "characters in duplicate lines"
         if text.count("\n") > 0.3 * len(words_of(text).hashes):
             return "newlines per word"

@@ -1,0 +1,93 @@
+"""Cards: the title of a page, and what the page is about in one line."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from urllib.parse import unquote, urlsplit
+
+from crawltalk.core.types import Document
+
+TITLE = 100
+DESCRIPTION = 160
+"""Longest title and description, in characters."""
+HEAD = {"line": TITLE + DESCRIPTION + 4, "sentence": 2000}
+"""Characters of a text that its card depends on, by `tokens.description`."""
+SENTENCE_ENDS = (".", "!", "?", "\u3002", "\uff01", "\uff1f")
+_LINES, _SENTENCES = 8, 4
+"""Lines and sentences among which a description is looked for."""
+_WORDS = 5
+"""Fewest words of a sentence that says something."""
+_BREAK = re.compile(
+    r"(?<=[.!?])[\"')\]\u201d\u2019]*\s+(?=[\"'(\[\u201c\u2018]?[A-Z0-9\u00c0-\u00de])|(?<=[\u3002\uff01\uff1f])"
+)
+_ABBREVIATION = re.compile(
+    r"(?:\b[A-Za-z]|\b(?:e\.g|i\.e|etc|vs|cf|Mr|Mrs|Ms|Dr|St|No|Fig|Inc|Jr|Sr|Vol|pp))\.$"
+)
+_NUMBER = re.compile(r"^(?:Chapter |Appendix |Part )?(?:[A-Z]\.|[IVX]+\.|\d+\.?)(?:\d+\.?)*\s+(?=\S)")
+"""The number of a chapter or section before its title."""
+_MARKS = "\u00b6#\u00a7 "
+
+
+def card(text: str) -> tuple[str, str]:
+    """(title, description): a page's first two lines, each "" if it does not look like one."""
+    lines = text.split("\n", 2)
+    title = lines[0] if len(lines) > 1 and len(lines[0]) <= TITLE and not lines[0].endswith(".") else ""
+    second = lines[1] if title and len(lines) > 2 else ""
+    return title, second if len(second) <= DESCRIPTION and not second.endswith((".", "!", "?")) else ""
+
+
+def page_cards(documents: Sequence[Document]) -> list[tuple[str, str]]:
+    """(title, description) of each page: its headline, or else the last part of its URL; and the first of its
+    sentences that no other page begins with. Either is "" if there is none that is the page's own.
+    """
+    heads = [_head(document) for document in documents]
+    titles = Counter(title.lower() for title, _ in heads)
+    sentences = Counter(sentence for _, found in heads for sentence in set(found))
+    cards = []
+    for document, (headline, found) in zip(documents, heads, strict=True):
+        other = title_of_url(document.url)
+        title = headline if titles[headline.lower()] == 1 else "" if titles[other.lower()] else other
+        own = (sentence for sentence in found if sentences[sentence] == 1 and sentence != title)
+        cards.append((title, next(own, "")))
+    return cards
+
+
+def _head(document: Document) -> tuple[str, list[str]]:
+    """A page's title, and its first sentences that could describe it."""
+    lines = [line for line in document.text.split("\n", _LINES)[:_LINES] if line.strip()]
+    title = ""
+    if lines and len(lines[0]) <= TITLE and not lines[0].endswith(SENTENCE_ENDS):
+        title = _NUMBER.sub("", lines[0].strip(_MARKS))
+    sentences = [sentence for line in lines for sentence in split_sentences(line)]
+    fitting = (
+        sentence
+        for sentence in sentences
+        if len(sentence) <= DESCRIPTION
+        and len(sentence.split()) >= _WORDS
+        and sentence.endswith(SENTENCE_ENDS)
+    )
+    return title or title_of_url(document.url), list(fitting)[:_SENTENCES]
+
+
+def split_sentences(line: str) -> list[str]:
+    """The sentences of a line; an abbreviation or an initial ends none."""
+    sentences: list[str] = []
+    start = 0
+    for match in _BREAK.finditer(line):
+        sentence = line[start : match.end()].strip()
+        if not _ABBREVIATION.search(sentence):
+            sentences.append(sentence)
+            start = match.end()
+    return [sentence for sentence in (*sentences, line[start:].strip()) if sentence]
+
+
+def title_of_url(url: str) -> str:
+    """The last part of a URL that says something, in words: `/library/how-to_copy.html` -> `how to copy`."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # such as http://[half-an-ipv6
+        return ""
+    names = [re.sub(r"\.\w{1,5}$", "", unquote(name)) for name in parts.path.split("/")]
+    names = [name for name in names if name and name not in ("index", "default")]
+    title = re.sub(r"[-_+\s]+", " ", names[-1]).strip() if names else parts.netloc.removeprefix("www.")
+    return title if len(title) <= TITLE else ""
