@@ -63,7 +63,7 @@ def fineweb(task: FileTask) -> list[Step]:
         Step("early_language", partial(check_early_language, config), html_only=True),
         Step("extraction", partial(extract_text, extractor, origin, config.headlines)),
         Step("language", partial(check_language, config)),
-        Step("quality", partial(check_quality, load_filters(config))),
+        Step("quality", partial(check_quality, load_filters(config), config.headlines)),
         Step("signature", partial(sign, config, load_rank(config))),
         Step("pii", remove_pii),
         Step("site_lines", hash_lines),
@@ -184,8 +184,11 @@ def check_language(config: Data, document: Document) -> Document | Drop:
     return document
 
 
-def check_quality(filters: Mapping[str, Filter], document: Document) -> Document | Drop:
-    """Apply the filters in order. The part of a filter's answer before ": " is counted as its reason."""
+def check_quality(filters: Mapping[str, Filter], headlines: bool, document: Document) -> Document | Drop:
+    """Apply the filters in order. The part of a filter's answer before ": " is counted as its reason. With
+    `headlines`, filters of lines leave the first line as it is.
+    """
+    first = document.text.partition("\n")[0]
     for name, check in filters.items():
         result = check(document)
         if isinstance(result, Document):
@@ -196,6 +199,8 @@ def check_quality(filters: Mapping[str, Filter], document: Document) -> Document
                 raise TypeError(f"{name} returned {result!r}: a filter returns a reason, a Document or None")
             reason, _, detail = result.partition(": ")
             return Drop(f"{name}: {reason}", detail)
+    if headlines and document.text.partition("\n")[0] != first:
+        document = msgspec.structs.replace(document, text=f"{first}\n{document.text}")
     return document
 
 

@@ -9,23 +9,27 @@ from crawltalk.core.types import Document
 
 TITLE = 100
 DESCRIPTION = 160
-"""Longest title and description, in characters."""
+SENTENCE = 240
+"""Longest title, description on a line of its own, and describing sentence, in characters."""
 HEAD = {"line": TITLE + DESCRIPTION + 4, "sentence": 2000}
 """Characters of a text that its card depends on, by `tokens.description`."""
-SENTENCE_ENDS = (".", "!", "?", "\u3002", "\uff01", "\uff1f")
-_LINES, _SENTENCES = 8, 4
-"""Lines and sentences among which a description is looked for."""
-_WORDS = 5
-"""Fewest words of a sentence that says something."""
+_CJK_ENDS = ("\u3002", "\uff01", "\uff1f")
+SENTENCE_ENDS = (".", "!", "?", *_CJK_ENDS)
+_LINES = 8
+"""Lines among whose first sentences a description is looked for."""
+_WORDS, _CJK_LETTERS = 5, 12
+"""Fewest words of a sentence that says something; letters, where no spaces are between words."""
 _BREAK = re.compile(
     r"(?<=[.!?])[\"')\]\u201d\u2019]*\s+(?=[\"'(\[\u201c\u2018]?[A-Z0-9\u00c0-\u00de])|(?<=[\u3002\uff01\uff1f])"
 )
 _ABBREVIATION = re.compile(
     r"(?:\b[A-Za-z]|\b(?:e\.g|i\.e|etc|vs|cf|Mr|Mrs|Ms|Dr|St|No|Fig|Inc|Jr|Sr|Vol|pp))\.$"
 )
-_NUMBER = re.compile(r"^(?:Chapter |Appendix |Part )?(?:[A-Z]\.|[IVX]+\.|\d+\.?)(?:\d+\.?)*\s+(?=\S)")
+_NUMBER = re.compile(r"^(?:Chapter |Appendix |Part )?(?:[A-Z]|[IVX]+|\d+)\.(?:\d+\.?)*\s+(?=\S)")
 """The number of a chapter or section before its title."""
-_MARKS = "\u00b6#\u00a7 "
+_BYLINE = re.compile(r"(?:last |first )?(?:updated|posted|published|modified|written)\b", re.IGNORECASE)
+_MARK = re.compile(r"(?:\s*[\u00b6\u00a7]|\s+#)+$")
+"""What documentation puts behind a heading, as a link to it."""
 
 
 def card(text: str) -> tuple[str, str]:
@@ -57,16 +61,21 @@ def _head(document: Document) -> tuple[str, list[str]]:
     lines = [line for line in document.text.split("\n", _LINES)[:_LINES] if line.strip()]
     title = ""
     if lines and len(lines[0]) <= TITLE and not lines[0].endswith(SENTENCE_ENDS):
-        title = _NUMBER.sub("", lines[0].strip(_MARKS))
-    sentences = [sentence for line in lines for sentence in split_sentences(line)]
-    fitting = (
-        sentence
-        for sentence in sentences
-        if len(sentence) <= DESCRIPTION
-        and len(sentence.split()) >= _WORDS
-        and sentence.endswith(SENTENCE_ENDS)
-    )
-    return title or title_of_url(document.url), list(fitting)[:_SENTENCES]
+        title = _NUMBER.sub("", _MARK.sub("", lines[0].strip()))
+    sentences = [split_sentences(line)[0] for line in lines]
+    title = title or title_of_url(document.url)
+    return title, [sentence for sentence in sentences if _describes(sentence, title)]
+
+
+def _describes(sentence: str, title: str) -> bool:
+    """Whether a sentence is whole and says something. A small letter begins one only if it is the title's."""
+    if not sentence.endswith(SENTENCE_ENDS) or len(sentence) > SENTENCE or _BYLINE.match(sentence):
+        return False
+    words = sentence.split()
+    if len(words) < _WORDS and not (sentence.endswith(_CJK_ENDS) and len(sentence) > _CJK_LETTERS):
+        return False
+    name = re.match(r"\w+", sentence)
+    return not sentence[0].islower() or (name is not None and name[0].lower() in title.lower())
 
 
 def split_sentences(line: str) -> list[str]:

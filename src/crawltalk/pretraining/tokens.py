@@ -156,9 +156,19 @@ def _roles(
 
     with_card = sorted(shuffled((index for index in included if all(cards[index])), "role"), key=rank)
     flagships = with_card[: min(config.flagships, len(included) - 1)]
+    sizes = {index: 4 * documents[index].token_count for index in included}
     if config.flagship_share < 1:
-        sizes = {index: documents[index].token_count for index in included}
-        flagships = _at_most(flagships, sizes, config.flagship_share)
+        limit = config.flagship_share * sum(sizes.values())
+        if config.train_bytes is not None:
+            limit = min(limit, config.train_bytes / max(1, config.oversample))
+        flagships = _at_most(flagships[: max(1, int(config.flagship_share * len(sizes)))], sizes, limit)
+    if config.train_bytes is not None:
+        others = shuffled(set(included).difference(flagships), "drawn")
+        drawn = _at_most(
+            others, sizes, config.train_bytes / max(0.01, 1 - config.heldout - config.validation)
+        )
+        included = sorted({*flagships, *drawn})
+        with_card = [index for index in with_card if index in set(included)]
     spare = 1 if flagships else 2  # one to validate on remains in any case, and one to train on
     most = max(0, len(included) - len(flagships) - spare)
     held_out = shuffled(with_card[len(flagships) :], "role")[
@@ -194,12 +204,14 @@ def _graded(
     }
 
 
-def _at_most(chosen: list[int], sizes: Mapping[int, int], share: float) -> list[int]:
-    """The first of the chosen documents, at least one, that are at most this share of all and of their text."""
-    count = max(1, int(share * len(sizes)))
+def _at_most(chosen: list[int], sizes: Mapping[int, int], limit: float) -> list[int]:
+    """The first of the chosen documents, one in any case, whose sizes together are at most `limit`."""
     ends = accumulate(sizes[index] for index in chosen)
-    limit = max(share * sum(sizes.values()), sizes[chosen[0]] if chosen else 0)
-    return [index for index, end in zip(chosen[:count], ends, strict=False) if end <= limit]
+    return [
+        index
+        for number, (index, end) in enumerate(zip(chosen, ends, strict=True))
+        if end <= limit or not number
+    ]
 
 
 def from_front_page(document: Document) -> tuple[float, ...]:

@@ -60,6 +60,9 @@ def derive(recipe: Recipe) -> Recipe:
     else:
         flop = pretrain.flop or size.training_flop(recipe.machine)
         pretrain = dataclasses.replace(pretrain, flop=flop)
+        if recipe.tokens.train_bytes is None:
+            tokens = dataclasses.replace(recipe.tokens, train_bytes=size.train_bytes(flop))
+            recipe = dataclasses.replace(recipe, tokens=tokens)
     width = pretrain.model.width
     stages = {
         name: dataclasses.replace(stage, config=_derive_section(stage.config, width))

@@ -5,6 +5,7 @@ minutes on two cores. Other corpora and machines get the largest model that sees
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator
 
 from crawltalk.recipe import cost
@@ -13,10 +14,12 @@ from crawltalk.recipe.model import derive_model
 from crawltalk.recipe.optim import derive_optim
 from crawltalk.recipe.pretrain import Pretrain
 
-SECONDS = 280
+SECONDS = 300
 """What pretraining is to take of a journey of about ten minutes."""
-CORE_FLOPS, GPU_FLOPS = 1e11, 1e14
-"""Sustained training FLOP/s of one CPU core with bf16 units, as `small` reaches them, and of a GPU."""
+CORE_FLOPS, GPU_FLOPS = 6e10, 1e14
+"""Sustained training FLOP/s of one CPU core, between those with bf16 units (1.1e11, `small`) and those without, and
+of a GPU.
+"""
 MOST_CORES = 16
 """Small matrices keep no more cores busy."""
 TOKENS_PER_PARAMETER = 0.4
@@ -29,7 +32,7 @@ STEPS, SMALLEST_BATCH = 200, 1024
 DEPTHS = range(2, 13)
 BYTES_PER_TOKEN_OF_VOCABULARY = 512
 """Text for each token of the vocabulary, so that nearly all tokens occur often enough to be learned."""
-VOCABULARIES = tuple(2**power for power in range(9, 14))
+VOCABULARIES = (512, 1024, 2048, 4096)
 
 
 def training_flop(machine: Machine) -> float:
@@ -37,6 +40,14 @@ def training_flop(machine: Machine) -> float:
     machine = derive_machine(machine)
     speed = GPU_FLOPS if machine.device == "cuda" else CORE_FLOPS * min(machine.workers or 1, MOST_CORES)
     return SECONDS * speed
+
+
+def train_bytes(flop: float) -> int:
+    """Text that is worth choosing for so much training: half of the tokens that the model will see at least, at four
+    bytes each. The other half is for pages that are repeated.
+    """
+    tokens = math.sqrt(TOKENS_PER_PARAMETER * flop / 6.5)  # 6 FLOP a parameter and token, and attention
+    return round(tokens / 2 * 4)
 
 
 def vocabulary_for(bytes_: int) -> int:

@@ -18,6 +18,10 @@ class Tokens:
     """Where a page says what it is about: on its second line, as in the embedded crawl, or in the first sentence of
     its text that no other page has, as most pages do.
     """
+    train_bytes: int | None = None
+    """Most text to train on, and as much again in repeated flagships; further documents, drawn by hash, are `outside`.
+    If absent: all, or, where the size of the model follows from the corpus, what `pretrain.flop` is enough for.
+    """
     flagships: int = 0
     """Number of documents to oversample, as the talk says Wikipedia is."""
     flagship_share: float = 1.0

@@ -8,34 +8,38 @@ import re
 
 LONGEST = 200
 """Characters of a headline; what is longer is none."""
+_NEAR = 3
+"""Lines of a text among which its own headline may be."""
 _HEAD_BYTES = 200_000
 """Where a title is looked for."""
 _NAME = re.compile(r"\s+[-|\u2013\u2014\u00b7\u00ab\u00bb\u2022]+\s+|\s+::\s+")
 """Between the title of a page and the name of its site."""
 _TAG = re.compile(rb"<[^>]*>")
-_MARK = "\u00b6#\u00a7\U0001f517 "
+_MARK = re.compile(r"(?:\s*[\u00b6\u00a7\U0001f517]|\s+#)+$")
 """What documentation puts behind a heading, as a link to it."""
 
 
 def with_headline(text: str, html: bytes) -> str:
-    """The text under the headline of its page (in UTF-8), unless one of its first lines says so already."""
+    """The text under the headline of its page (in UTF-8). A line near its beginning that is the headline moves up."""
     name = headline(html)
-    first = "\n".join(text.split("\n", 3)[:3])
-    return f"{name}\n{text}" if name and _plain(name) not in _plain(first) else text
+    if not name:
+        return text
+    lines = text.split("\n")
+    near = [line for line in lines[:_NEAR] if _plain(line) != _plain(name)]
+    return "\n".join((name, *near, *lines[_NEAR:]))
 
 
 def headline(html: bytes) -> str:
-    """The first heading of a page if the page's title has it, too; else its title without the last part, where
-    sites put their name. Empty if there is neither.
+    """The first heading of a page if it is part of the page's title; else that title. The last part of the title does
+    not count, as it is where sites put their name. Empty if there is neither.
     """
     title = _content(html[:_HEAD_BYTES], b"title")
     heading = _content(html, b"h1")
-    if heading and (not title or _plain(heading) in _plain(title)):
-        return heading
-    parts = _NAME.split(title)
-    if len(parts) > 1:
-        title = title[: title.rindex(parts[-1])].rstrip(" -|\u2013\u2014\u00b7\u00ab\u00bb\u2022:")
-    return title
+    separators = list(_NAME.finditer(title))
+    if separators:
+        title = title[: separators[-1].start()]
+    known = f" {_plain(heading)} " in f" {_plain(title)} "
+    return heading if heading and (known or not title) else title
 
 
 def _content(html: bytes, name: bytes) -> str:
@@ -56,7 +60,7 @@ def _content(html: bytes, name: bytes) -> str:
     if not 0 <= opened < end:
         return ""
     text = entities.unescape(_TAG.sub(b"", html[opened + 1 : end]).decode("utf-8", "replace"))
-    text = " ".join(text.replace("\0", "").split()).rstrip(_MARK)
+    text = _MARK.sub("", " ".join(text.replace("\0", "").split()))
     return text if len(text) <= LONGEST else ""
 
 
