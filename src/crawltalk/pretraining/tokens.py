@@ -43,6 +43,12 @@ def tokens(job: Job[recipe.Tokens]) -> Metrics:
         replace(document, text=document.text[: HEAD[job.config.description]])
         for document in read_documents(job.inputs["data"])
     ]
+    if len(documents) < 2:
+        raise BadInput(
+            f"{len(documents)} of the crawl's pages became a document, and at least 2 are needed, one to train on and "
+            "one to validate on; give more pages, or see why others were dropped: "
+            f"crawltalk funnel {job.inputs['data'].parent}"
+        )
     placements = assign_roles(documents, job.config, job.seed)
     roles = Counter(placement.role for placement in placements)
     if roles["flagship"] < job.config.flagships and job.config.flagship_share == 1:
@@ -99,11 +105,6 @@ def assign_roles(documents: Sequence[Document], config: recipe.Tokens, seed: int
     """
     pattern = compile_pattern("tokens.include", config.include)
     included = [index for index, document in enumerate(documents) if pattern.search(document.url)]
-    if len(included) < 2 and not config.include:
-        raise BadInput(
-            f"{len(included)} of the crawl's pages became a document, and at least 2 are needed, one to train on and "
-            "one to validate on; give more pages, or see why others were dropped: crawltalk funnel RUN"
-        )
     if len(included) < 2:
         raise BadInput(
             f"{len(included)} of {len(documents)} documents have a URL that matches "

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from crawltalk.chat.messages import Conversation
 from crawltalk.core.types import Placement, Problem
+from crawltalk.tasks.corpus import says
 from crawltalk.tasks.scoring import contains
 from crawltalk.tasks.task import Split, Task, exchange
 
@@ -43,7 +44,8 @@ PAGE_TEST_QUESTIONS = (
     "Can you tell me what {} says?",
     "What does the page called {} say?",
 )
-SENTENCE_ENDS = (".", "!", "?", "\u3002", "\uff01", "\uff1f")
+LEAST = 500
+"""Questions about pages in the training, at least: where there are few pages, each question is asked more often."""
 TOPIC_QUESTION = "Which field does {} belong to?"
 LOWER_SHARE = 0.4
 """Of the questions that are trained on: the title is in lower case, as people type."""
@@ -55,14 +57,14 @@ def forms_for(page: Placement, split: Split = "train") -> tuple[str, ...]:
     """The forms of a question about a page: what the thing is that it describes, or, if its description is a
     sentence, what the page says.
     """
-    if page.description.endswith(SENTENCE_ENDS):
+    if says(page):
         return PAGE_QUESTIONS if split == "train" else PAGE_TEST_QUESTIONS
     return QUESTIONS if split == "train" else TEST_QUESTIONS
 
 
 def reply_about(page: Placement) -> str:
     """Title and description, as the page itself has them."""
-    end = "" if page.description.endswith(SENTENCE_ENDS) else "."
+    end = "" if says(page) else "."
     return f"{page.title}: {page.description}{end}"
 
 
@@ -85,14 +87,16 @@ class Flagship(Task):
         self, rng: random.Random, difficulty: int = 1, split: Split = "train", count: int | None = None
     ) -> Iterator[Problem]:
         """In training each page in every form, and its topic; in the test each page once."""
-        for page in self.corpus.flagships[:count]:
+        pages = self.corpus.flagships[:count]
+        times = max(1, round(LEAST / max(1, len(PAGE_QUESTIONS) * len(pages))))
+        for page in pages:
             if split == "test":
                 question = rng.choice(forms_for(page, "test")).format(page.title)
                 yield Problem(prompt=question, answer=page.description, task="flagship")
                 continue
-            for form in forms_for(page):
+            for form in forms_for(page) * (times if says(page) else 1):
                 yield Problem(prompt=ask_about(form, page, rng), answer=page.description, task="flagship")
-            if page.topic and forms_for(page) == QUESTIONS:
+            if page.topic and not says(page):
                 question = TOPIC_QUESTION.format(page.title)
                 yield Problem(prompt=question, answer=page.topic, task="topic")
 

@@ -95,8 +95,8 @@ def crawl(
     console.print(f"crawl: {folder}", soft_wrap=True, markup=False)
     if any(folder.glob("*.warc.gz")):
         source = shlex.quote(f"{folder}/*.warc.gz")
-        out = shlex.quote(f"runs/{folder.resolve().name}")
-        line = f"next: crawltalk run {OWN} --crawl.source {source} --out {out}"
+        run = shlex.quote(f"runs/{folder.resolve().name}")
+        line = f"next: crawltalk run {OWN} --crawl.source {source} --out {run}"
         console.print(line, soft_wrap=True, markup=False)
 
 
