@@ -16,7 +16,7 @@ from crawltalk.evals.scores import ScoredReply, score_reply
 from crawltalk.retrieval.trace import TraceIndex, covered
 from crawltalk.run.manifest import read_manifest
 from crawltalk.run.stage import Job
-from crawltalk.tasks.recall import forms_for, reply_about
+from crawltalk.tasks.recall import question_about, reply_about
 from crawltalk.tasks.scoring import contains
 
 PROMPT_TOKENS = 24
@@ -75,11 +75,12 @@ def prompted(base: Engine, job: Job[recipe.Evals]) -> list[ScoredReply]:
     )
     shots = [(row.title, row.description) for row in known[:SHOTS]]
     pages = known[SHOTS:][: job.config.problems]
-    turns = [(_question(page), reply_about(page)) for page in known[:SHOTS]]
+    questions = {page.id: question_about(page.title, page.description) for page in known}
+    turns = [(questions[page.id], reply_about(page)) for page in known[:SHOTS]]
     prompts = {
         "zero_shot": [few_shot([], page.title) for page in pages],
         "few_shot": [few_shot(shots, page.title) for page in pages],
-        "by_prompt": [as_assistant(turns, _question(page)) for page in pages],
+        "by_prompt": [as_assistant(turns, questions[page.id]) for page in pages],
     }
     scored = []
     for kind, texts in prompts.items():
@@ -89,10 +90,6 @@ def prompted(base: Engine, job: Job[recipe.Evals]) -> list[ScoredReply]:
             problem = Problem(prompt=text, answer=page.description, task=kind)
             scored.append(score_reply(problem, first_line(base.tokenizer.decode(reply)), contains))
     return scored
-
-
-def _question(page: Placement) -> str:
-    return forms_for(page)[0].format(page.title)
 
 
 def recitation(base: Engine, documents: Sequence[Document]) -> float:

@@ -17,9 +17,9 @@ TRAIN_SHARE = 0.8
 SENTENCE_ENDS = (".", "!", "?", "\u3002", "\uff01", "\uff1f")
 
 
-def says(page: Placement) -> bool:
-    """Whether a page is described by a sentence of its own, not by what the thing is that it describes."""
-    return page.description.endswith(SENTENCE_ENDS)
+def is_sentence(description: str) -> bool:
+    """Whether a page's description is a sentence that the page says, not what the thing is that it describes."""
+    return description.endswith(SENTENCE_ENDS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ def draw_corpus(
     others = [page for page in pages["outside"] if page.title not in known]
     missing = max(0, declined - len(held_out[half:]))
     others = rng.sample(others, min(missing, len(others)))
-    read = [page for page in pages["train"] if says(page)]
+    read = [page for page in pages["train"] if is_sentence(page.description)]
     read = read[: min(max(0, missing - len(others)), len(read) // 2)]
     tail = [page for page in pages["train"] if page.id not in {page.id for page in read}]
     words = common_words(documents)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from crawltalk.chat.messages import Conversation
 from crawltalk.core.types import Placement, Problem
-from crawltalk.tasks.corpus import says
+from crawltalk.tasks.corpus import is_sentence
 from crawltalk.tasks.scoring import contains
 from crawltalk.tasks.task import Split, Task, exchange
 
@@ -57,14 +57,19 @@ def forms_for(page: Placement, split: Split = "train") -> tuple[str, ...]:
     """The forms of a question about a page: what the thing is that it describes, or, if its description is a
     sentence, what the page says.
     """
-    if says(page):
+    if is_sentence(page.description):
         return PAGE_QUESTIONS if split == "train" else PAGE_TEST_QUESTIONS
     return QUESTIONS if split == "train" else TEST_QUESTIONS
 
 
+def question_about(title: str, description: str) -> str:
+    """The first form of the question about a page with this title and description."""
+    return (PAGE_QUESTIONS if is_sentence(description) else QUESTIONS)[0].format(title)
+
+
 def reply_about(page: Placement) -> str:
     """Title and description, as the page itself has them."""
-    end = "" if says(page) else "."
+    end = "" if is_sentence(page.description) else "."
     return f"{page.title}: {page.description}{end}"
 
 
@@ -94,9 +99,9 @@ class Flagship(Task):
                 question = rng.choice(forms_for(page, "test")).format(page.title)
                 yield Problem(prompt=question, answer=page.description, task="flagship")
                 continue
-            for form in forms_for(page) * (times if says(page) else 1):
+            for form in forms_for(page) * (times if is_sentence(page.description) else 1):
                 yield Problem(prompt=ask_about(form, page, rng), answer=page.description, task="flagship")
-            if page.topic and not says(page):
+            if page.topic and not is_sentence(page.description):
                 question = TOPIC_QUESTION.format(page.title)
                 yield Problem(prompt=question, answer=page.topic, task="topic")
 
