@@ -45,14 +45,17 @@ def page_cards(documents: Sequence[Document]) -> list[tuple[str, str]]:
     sentences that no other page begins with. Either is "" if there is none that is the page's own.
     """
     heads = [_head(document) for document in documents]
-    titles = Counter(title.lower() for title, _ in heads)
+    common = Counter(title.lower() for title, _ in heads)
+    titles = [
+        title if common[title.lower()] == 1 else title_of_url(document.url)
+        for document, (title, _) in zip(documents, heads, strict=True)
+    ]
+    uses = Counter(title.lower() for title in titles)
     sentences = Counter(sentence for _, found in heads for sentence in set(found))
     cards = []
-    for document, (headline, found) in zip(documents, heads, strict=True):
-        other = title_of_url(document.url)
-        title = headline if titles[headline.lower()] == 1 else "" if titles[other.lower()] else other
+    for title, (_, found) in zip(titles, heads, strict=True):
         own = (sentence for sentence in found if sentences[sentence] == 1 and sentence != title)
-        cards.append((title, next(own, "")))
+        cards.append((title if uses[title.lower()] == 1 else "", next(own, "")))
     return cards
 
 

@@ -60,8 +60,8 @@ def _content(html: bytes, name: bytes) -> str:
     if not 0 <= opened < end:
         return ""
     text = entities.unescape(_TAG.sub(b"", html[opened + 1 : end]).decode("utf-8", "replace"))
-    text = _MARK.sub("", " ".join(text.replace("\0", "").split()))
-    return text if len(text) <= LONGEST else ""
+    text = _MARK.sub("", "".join(filter(str.isprintable, " ".join(text.split()))))
+    return text if len(text) <= LONGEST and _plain(text) else ""
 
 
 def _plain(text: str) -> str:
