@@ -443,3 +443,10 @@ def test_no_more_text_is_trained_on_than_the_recipe_says(limit: int, count: int,
 def test_one_page_is_too_few_and_the_error_says_for_what(tmp_path):
     with pytest.raises(BadInput, match=r"at least 2 are needed.*crawltalk funnel"):
         run(tmp_path, SITE, pages=site(1))
+
+
+def test_a_page_whose_url_is_none_has_its_part_as_any_other():
+    pages = site(8)
+    pages[3].url = "http://[half-an-ipv6/x"
+    placements = assign_roles(pages, SITE, seed=0)
+    assert (placements[3].url, placements[3].topic, placements[3].title) == (pages[3].url, "", "Page 3")

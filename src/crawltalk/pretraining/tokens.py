@@ -219,15 +219,23 @@ def from_front_page(document: Document) -> tuple[float, ...]:
     """Sorts documents: those that are not long first, then by folders in the URL, then by how near they are to
     a printed page.
     """
-    folders = urlsplit(document.url).path.strip("/").count("/")
+    folders = _path(document.url).strip("/").count("/")
     size = max(1, document.token_count)
     return (float(size > LONG), folders, abs(math.log(size / PRINTED_PAGE)))
 
 
 def topic(url: str) -> str:
     """The first folder of a URL's path, in words; "" if it is in none."""
-    segments = urlsplit(url).path.split("/")
+    segments = _path(url).split("/")
     return segments[1].replace("-", " ") if len(segments) > 2 else ""
+
+
+def _path(url: str) -> str:
+    """The path of a URL; "" of one that is none."""
+    try:
+        return urlsplit(url).path
+    except ValueError:  # such as http://[half-an-ipv6
+        return ""
 
 
 def _draw(seed: int, purpose: str, identifier: str) -> str:
