@@ -165,11 +165,10 @@ def _roles(
         flagships = _at_most(flagships[: max(1, int(config.flagship_share * len(sizes)))], sizes, limit)
     if config.train_bytes is not None:
         others = shuffled(set(included).difference(flagships), "drawn")
-        drawn = _at_most(
-            others, sizes, config.train_bytes / max(0.01, 1 - config.heldout - config.validation)
-        )
-        included = sorted({*flagships, *drawn})
-        with_card = [index for index in with_card if index in set(included)]
+        share = max(0.01, 1 - config.heldout - config.validation)
+        drawn = _at_most(others, sizes, config.train_bytes / share, least=2)
+        chosen = {*flagships, *drawn}
+        included, with_card = sorted(chosen), [index for index in with_card if index in chosen]
     spare = 1 if flagships else 2  # one to validate on remains in any case, and one to train on
     most = max(0, len(included) - len(flagships) - spare)
     held_out = shuffled(with_card[len(flagships) :], "role")[
@@ -205,14 +204,11 @@ def _graded(
     }
 
 
-def _at_most(chosen: list[int], sizes: Mapping[int, int], limit: float) -> list[int]:
-    """The first of the chosen documents, one in any case, whose sizes together are at most `limit`."""
+def _at_most(chosen: list[int], sizes: Mapping[int, int], limit: float, least: int = 1) -> list[int]:
+    """The first of the chosen documents, `least` in any case, whose sizes together are at most `limit`."""
     ends = accumulate(sizes[index] for index in chosen)
-    return [
-        index
-        for number, (index, end) in enumerate(zip(chosen, ends, strict=True))
-        if end <= limit or not number
-    ]
+    pairs = enumerate(zip(chosen, ends, strict=True))
+    return [index for number, (index, end) in pairs if end <= limit or number < least]
 
 
 def from_front_page(document: Document) -> tuple[float, ...]:
