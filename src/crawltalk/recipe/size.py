@@ -22,7 +22,7 @@ of a GPU.
 """
 MOST_CORES = 16
 """Small matrices keep no more cores busy."""
-TOKENS_PER_PARAMETER = 0.6
+TOKENS_PER_PARAMETER = 0.4
 PASSES = 16
 """Over the training shards, at most: from about this number on, repeated text teaches nothing new (Muennighoff et
 al. 2023).
