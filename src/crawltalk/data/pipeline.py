@@ -17,6 +17,7 @@ from crawltalk.core.errors import BadRecipe, UserError
 from crawltalk.core.objects import load_object
 from crawltalk.core.types import Document
 from crawltalk.data.dedup import band_hashes
+from crawltalk.data.extract.headline import with_headline
 from crawltalk.data.extract.main_text import extract, extract_utf8, visible_text
 from crawltalk.data.filters.language import identify, likely
 from crawltalk.data.filters.pii import replace_pii
@@ -61,9 +62,9 @@ def fineweb(task: FileTask) -> list[Step]:
         Step("broken", decode_page),
         Step("url", partial(check_url, blocklist)),
         Step("early_language", partial(check_early_language, config), html_only=True),
-        Step("extraction", partial(extract_text, extractor, origin)),
+        Step("extraction", partial(extract_text, extractor, origin, config.headlines)),
         Step("language", partial(check_language, config)),
-        Step("quality", partial(check_quality, load_filters(config))),
+        Step("quality", partial(check_quality, load_filters(config), config.headlines)),
         Step("signature", partial(sign, config, load_rank(config))),
         Step("pii", remove_pii),
         Step("site_lines", hash_lines),
@@ -141,14 +142,15 @@ def check_early_language(config: Data, page: Page) -> Page | Drop:
 
 
 def extract_text(
-    extractor: Callable[[bytes], str | None], origin: Mapping[str, str], page: Page
+    extractor: Callable[[bytes], str | None], origin: Mapping[str, str], headlines: bool, page: Page
 ) -> Document | Drop:
-    """A page's main text, as a document of this origin (`dump`, `file_path`)."""
+    """A page's main text, under its headline if asked for, as a document of this origin (`dump`, `file_path`)."""
     if page.text is None:
         # the built-in extractor need not check again that this is UTF-8
         text = extract_utf8(page.body) if extractor is extract else extractor(page.body)
         if text:
             _check_text(text)
+            text = with_headline(text, page.body) if headlines else text
     else:
         text = page.text
     if not text or not text.strip():
@@ -185,8 +187,11 @@ def check_language(config: Data, document: Document) -> Document | Drop:
     return document
 
 
-def check_quality(filters: Mapping[str, Filter], document: Document) -> Document | Drop:
-    """Apply the filters in order. The part of a filter's answer before ": " is counted as its reason."""
+def check_quality(filters: Mapping[str, Filter], headlines: bool, document: Document) -> Document | Drop:
+    """Apply the filters in order. The part of a filter's answer before ": " is counted as its reason. With
+    `headlines`, filters of lines leave the first line as it is.
+    """
+    first = document.text.partition("\n")[0]
     for name, check in filters.items():
         result = check(document)
         if isinstance(result, Document):
@@ -197,6 +202,8 @@ def check_quality(filters: Mapping[str, Filter], document: Document) -> Document
                 raise TypeError(f"{name} returned {result!r}: a filter returns a reason, a Document or None")
             reason, _, detail = result.partition(": ")
             return Drop(f"{name}: {reason}", detail)
+    if headlines and document.text.partition("\n")[0] != first:
+        document = msgspec.structs.replace(document, text=f"{first}\n{document.text}")
     return document
 
 

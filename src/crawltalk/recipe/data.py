@@ -22,6 +22,10 @@ class Quality:
     """Fewest sentences in a document (C4, Raffel et al. 2020, 2.2)."""
     min_words_per_line: int = 3
     """Lines with fewer are dropped (C4). 0 keeps titles of one word."""
+    curly_brackets: bool = False
+    """Keep documents with a curly bracket. C4 and FineWeb drop them, and all pages about code with them."""
+    duplicate_lines: float = 0.01
+    """Largest share of the characters in lines that repeat an earlier one (FineWeb)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,8 @@ class Data:
     text. 0: no early check. It saves time with a slow extractor only; where pages mix languages, 0.2 loses 1 %
     of what the later check keeps (EXPERIMENTS.md).
     """
+    headlines: bool = False
+    """Put a page's headline, or its title without the site's name, before a text that begins otherwise."""
     extractor: str = "crawltalk"
     """Main-text extractor: crawltalk, resiliparse, trafilatura (if installed), or "my_package.module:name"."""
     languages: tuple[str, ...] = ("en",)

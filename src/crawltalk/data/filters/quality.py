@@ -184,7 +184,7 @@ def c4(config: Quality) -> Filter:
                 return "lorem ipsum"
             if "javascript" in low:
                 continue
-            if "{" in line:
+            if "{" in line and not config.curly_brackets:
                 return "curly bracket"
             if any(phrase in low for phrase in POLICY):
                 continue
@@ -211,7 +211,8 @@ def fineweb(config: Quality) -> Filter:
             return "lines without punctuation"
         if sum(len(line) <= 30 for line in lines) > rules.short_lines * len(lines):
             return "short lines"
-        if _repeated(lines)[1] > rules.repeated_characters * (len(text) - text.count("\n")):
+        repeated = config.duplicate_lines * (rules.repeated_characters / ENGLISH.repeated_characters)
+        if _repeated(lines)[1] > repeated * (len(text) - text.count("\n")):
             return "characters in duplicate lines"
         words = rules.words(text)
         if text.count("\n") > rules.newlines * (len(words.hashes) - rules.excess(words)):
