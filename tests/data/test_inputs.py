@@ -91,7 +91,14 @@ def test_bad_rows_are_set_aside_with_their_reason_and_their_neighbours_kept(tmp_
     path = tmp_path / "texts.jsonl"
     path.write_bytes(b"\n".join(lines))
     pages = list(read_input(path, 10_000, print))
-    bad = ("not a JSON object", "not a JSON object", "no text", "no text", "empty text", "not a JSON object")
+    bad = (
+        "not a JSON object",
+        "not a JSON object",
+        "no text",
+        "the text is a number",
+        "empty text",
+        "not UTF-8",
+    )
     assert [page.fault for page in pages] == [None, *bad, None]
     assert pages[1].id == "<texts.jsonl:2>"
     assert next(read_input(path, 100, print)).fault == "more than 100 bytes"
@@ -110,14 +117,22 @@ def test_a_cut_file_gives_what_it_has_and_a_warning(tmp_path):
     assert len(warnings) == 1 and "rows before that are kept" in warnings[0]
 
 
-def test_a_parquet_file_without_texts_says_what_it_has(tmp_path):
+def test_a_file_that_cannot_be_read_is_set_aside_as_one_page_with_a_warning(tmp_path):
     path = tmp_path / "a.parquet"
-    pq.write_table(pa.table({"body": ["x"]}), path)
-    with pytest.raises(BadInput, match=r"no column 'text'; it has: body"):
-        list(read_input(path, 100, print))
-    path.write_bytes(b"no parquet")
-    with pytest.raises(BadInput, match="not a Parquet file"):
-        list(read_input(path, 100, print))
+    for table in (None, {"count": [1]}):
+        if table is None:
+            path.write_bytes(b"no parquet")
+        else:
+            pq.write_table(pa.table(table), path)
+        warnings: list[str] = []
+        assert [page.fault for page in read_input(path, 100, warnings.append)] == ["file that cannot be read"]
+        assert re.search(
+            "not a Parquet file" if table is None else "no column of texts; it has: count", warnings[0]
+        )
+    with pytest.raises(
+        BadInput, match=r"no file of the crawl can be read: a\.parquet has no column of texts"
+    ):
+        run(crawl_folder(tmp_path / "crawl", [path]), tmp_path / "out")
 
 
 def test_wet_records_are_texts(tmp_path):

@@ -23,6 +23,7 @@ from crawltalk.core.types import Document
 from crawltalk.data.dedup import Map, deduplicate, jaccard
 from crawltalk.data.filters.urls import host_of
 from crawltalk.data.parts import FACTS, FileTask, Names, names_of
+from crawltalk.data.read.inputs import UNREADABLE
 from crawltalk.data.record.funnel import REMOVED_COLUMNS, STEPS, Clock, Removed, Stats, summary
 from crawltalk.data.record.truth import Scores, Truth
 from crawltalk.recipe import Data
@@ -91,18 +92,29 @@ def assemble(
 ) -> tuple[dict[str, Any], dict[str, list[float]]]:
     """Write all files except the record. Returns the record, and the pages and CPU seconds of each step."""
     stats, warnings = Stats(), []
+    about_crawl = job.inputs["crawl"] / "warnings.json"
+    if about_crawl.exists():
+        warnings += msgspec.json.decode(about_crawl.read_bytes(), type=list[str])
+    told = len(warnings)
     for task in tasks:
         done = task.done()
         assert done is not None, task.source
         warnings += done.warnings
         for part in range(done.parts):
             stats.add(msgspec.json.decode(task.part(part, "stats.json").read_bytes(), type=Stats))
-    for warning in warnings:
+    warnings = list(dict.fromkeys(warnings))  # one about the columns of texts comes from many files
+    for warning in warnings[told:]:
         job.progress.warn(warning)
     if not stats.pages:
         names = ", ".join(f"{task.name} ({task.size:,} bytes)" for task in tasks[:3]) or "no file at all"
         raise BadInput(
             f"the crawl has no web page: {names}; give other files with --crawl.source 'FOLDER/*.warc.gz'"
+        )
+
+    if warnings[told:] and stats.reasons.get("broken", {}).get(UNREADABLE) == stats.pages:
+        raise BadInput(
+            f"no file of the crawl can be read: {warnings[0]}"
+            + f"; and {len(warnings) - 1} more" * (len(warnings) > 1)
         )
 
     clock = Clock(stats.costs)

@@ -206,7 +206,7 @@ def sign(config: Data, rank: Callable[[Document], float], document: Document) ->
     bands = band_hashes(document.text, config.ngram, config.bands, config.rows)
     return Signed(
         document=document,
-        bands=np.append(bands, _hash(document.url or f"{origin} {document.id}")),
+        bands=np.append(bands, _hash(document.url or f"{origin} {document.id} {document.text}")),
         rank=rank(document),
         tie=int(_hash(f"{document.url}\0{document.id}")),
         extracted=len(document.text),

@@ -28,6 +28,10 @@ class Quality:
 class Data:
     """From WARC to clean documents, in FineWeb's order (Penedo et al. 2024, section 3)."""
 
+    text_column: str | None = None
+    """The column with the texts in JSON, CSV and Parquet files; `a.b` is the field b of an object a. If absent: `text`,
+    else the only column that is known to hold texts or pages, such as `content` or `html`.
+    """
     blocklist: str | None = None
     """Blocked domains and URLs in addition to the small built-in list: a file with one per line, or a folder
     in UT1's layout.
