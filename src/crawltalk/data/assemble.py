@@ -129,6 +129,8 @@ def assemble(
 
     record = summary(stats, warnings, outcome.hosts, outcome.lengths, outcome.cluster_sizes)
     record["pii"] = {"replaced": outcome.replaced}
+    if job.config.site_lines:
+        record["boilerplate"] = _boilerplate(stats)
     record["duplicates"]["similarities"] = _similarities(corpus, outcome.pairs, job.config.ngram)
     documents = outcome.lengths.total()
     metrics: Metrics = {
@@ -146,6 +148,16 @@ def assemble(
             metrics |= {f"precision_{step}": row["precision"], f"recall_{step}": row["recall"]}
         metrics |= {"pii_left": report["pii_left"], "extract_f1": report["extract_f1"]}
     return {"metrics": metrics} | record, stats.costs
+
+
+def _boilerplate(stats: Stats) -> dict[str, float]:
+    """Share of the characters of all pages in lines that their sites repeat, before and after these were dropped."""
+    characters, repeated, left, still = stats.boilerplate
+    return {
+        "share_before": round(repeated / max(1, characters), 4),
+        "share_after": round(still / max(1, left), 4),
+        "characters": characters - left,
+    }
 
 
 class Outcome(msgspec.Struct):
@@ -276,17 +288,6 @@ def _write_signatures(corpus: Corpus, path: Path, numbers: np.ndarray) -> None:
 def _rewriter(corpus: Corpus, config: Data) -> Rewrite | None:
     """A function that removes repeated text from a document, or None if the recipe has none removed."""
     steps: list[Rewrite] = []
-    if config.site_lines:
-        from crawltalk.data.filters import boilerplate
-
-        hashes = [np.load(task.part(number, "lines.npy")) for task, number in corpus.parts]
-        frequent = boilerplate.frequent(np.concatenate([np.zeros(0, np.uint64), *hashes]), config.site_lines)
-
-        def without_lines(number: int, document: Document) -> Document:
-            text = boilerplate.drop_lines(host_of(document.url), document.text, frequent)
-            return msgspec.structs.replace(document, text=text)
-
-        steps.append(without_lines)
     if config.substrings:
         spans = _repeated(corpus, config.substrings, steps[:])
 

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from crawltalk.core.files import write_atomically
-from crawltalk.data.parts import PART_PAGES, Done, FileTask, Part
+from crawltalk.data.parts import PART_PAGES, Done, FileTask, Part, SurveyPart
 from crawltalk.data.pipeline import Pipeline
 from crawltalk.data.read.inputs import local_copy, read_input, unpacked
 from crawltalk.data.record.funnel import Clock
@@ -95,7 +95,8 @@ def _read(
         read_input(path, config.max_page_bytes, warnings.append, config.text_column) for path in files
     )
     finished = task.finished_parts()
-    part, number = Part(task, finished), 0
+    make_part = SurveyPart if task.survey else Part
+    part, number = make_part(task, finished), 0
     while True:
         number += 1
         guard.enter(number)
@@ -115,7 +116,7 @@ def _read(
         pipeline.run(page, part, clock)
         if number % PART_PAGES == 0:
             _write(part)
-            part = Part(task, part.number + 1)
+            part = make_part(task, part.number + 1)
         if number % 100 == 0:
             report(number)
     if part.stats.pages or not part.number:
@@ -124,7 +125,7 @@ def _read(
     return part.number
 
 
-def _write(part: Part) -> None:
+def _write(part: Part | SurveyPart) -> None:
     """Write a part, without the time limits of a page."""
     limit_time(0, 0)
     part.write()

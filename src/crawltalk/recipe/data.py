@@ -76,9 +76,9 @@ class Data:
     """
     earlier: tuple[str, ...] = ()
     """Earlier runs: documents that are near-duplicates of theirs are dropped."""
-    site_lines: int = 0
-    """Drop lines that occur in at least this many documents of one host, as boilerplate (CCNet, Wenzek et al.
-    2020). 0: off.
+    site_lines: float = 0.0
+    """Drop lines that at least this share of the pages of their host have, and at least five: navigation, footers,
+    banners. 0: off. For this the files are read twice.
     """
     substrings: int = 0
     """Cut out later occurrences of any text of at least this many bytes (Lee et al. 2022). 0: off. Needs memory
