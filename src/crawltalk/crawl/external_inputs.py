@@ -37,11 +37,11 @@ class Sources:
 
     def describe_left_out(self) -> str:
         """One line about what is not read: how many files of which kind, and an example of each."""
-        kinds = Counter(kind for _, kind in self.left_out)
+        kinds = Counter(kind for _, kind in self.left_out).most_common()
         first = {kind: path for path, kind in reversed(self.left_out)}
-        names = [f"{count:,} {kind} ({printable(first[kind])})" for kind, count in kinds.most_common(_KINDS)]
-        rest = len(self.left_out) - sum(count for _, count in kinds.most_common(_KINDS))
-        return ", ".join(names) + (f", {rest:,} others" if rest else "")
+        names = [f"{kind}: {count:,}, such as {printable(first[kind])}" for kind, count in kinds[:_KINDS]]
+        rest = sum(count for _, count in kinds[_KINDS:])
+        return "; ".join(names) + (f"; others: {rest:,}" if rest else "")
 
 
 def find_sources(source: str) -> Sources:
@@ -65,7 +65,7 @@ def find_sources(source: str) -> Sources:
             if not os.path.isdir(name):
                 _sort_in(name, found)
             elif "**" not in source:
-                found.left_out.append((name, "folder"))
+                found.left_out.append((name, "folders"))
     found.files = list(dict.fromkeys(found.files))
     if not found.files:
         seen = f"; left out: {found.describe_left_out()}" if found.left_out else ""
@@ -86,28 +86,28 @@ def _walk(folder: Path, left_out: list[tuple[str, str]]) -> Iterator[str]:
             continue
         seen.add((state.st_dev, state.st_ino))
         left_out += [
-            (os.path.join(parent, name), "hidden folder") for name in folders if name.startswith(".")
+            (os.path.join(parent, name), "hidden folders") for name in folders if name.startswith(".")
         ]
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (os.path.join(parent, name) for name in sorted(names))
-    left_out += [(str(problem.filename), "folder that cannot be read") for problem in problems]
+    left_out += [(str(problem.filename), "folders that cannot be read") for problem in problems]
 
 
 def _sort_in(name: str, found: Sources) -> None:
     """Put a file of a folder or glob where it belongs."""
     path = Path(os.path.abspath(name))
     if path.name.startswith("."):
-        found.left_out.append((name, "hidden file"))
+        found.left_out.append((name, "hidden files"))
     elif not path.is_file():
-        found.left_out.append((name, "thing that is no file"))
+        found.left_out.append((name, "things that are no files"))
     elif not os.access(path, os.R_OK):
-        found.left_out.append((name, "file that cannot be read"))
+        found.left_out.append((name, "files that cannot be read"))
     elif _is_source_of_page(path):
-        found.left_out.append((name, "source of a page beside it"))
+        found.left_out.append((name, "sources of pages beside them"))
     elif detect_format(path) is None:
         ending = "".join(path.suffixes[-2:]) if path.suffix.lower() in COMPRESSIONS else path.suffix
         found.left_out.append(
-            (name, f"{printable(ending.lower())} file" if ending else "file without an ending")
+            (name, f"{printable(ending.lower())} files" if ending else "files without an ending")
         )
     else:
         found.files.append(str(path))
@@ -170,7 +170,7 @@ def _of_list(content: bytes, source: str) -> Sources:
         elif Path(name).is_file():
             found.files.append(os.path.abspath(name))
         else:
-            found.left_out.append((name, f"file named in {printable(source)} that does not exist"))
+            found.left_out.append((name, f"files named in {printable(source)} that do not exist"))
     if not found.files and found.left_out:
         raise MissingInput(f"{found.left_out[0][0]}, named in {source}, does not exist")
     return found

@@ -112,7 +112,7 @@ def _list_files(job: Job[Crawl]) -> Metrics:
     for path in filter(is_url, sources):
         size = _remote_size(path)
         if size is None:
-            found.left_out.append((path, "URL where there is no file"))
+            found.left_out.append((path, "URLs without a file"))
         else:
             remote.append({"path": path, "bytes": size, "sha256": ""})
     if not (packs or local or remote):

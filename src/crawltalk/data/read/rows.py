@@ -40,6 +40,7 @@ _FACTS = frozenset((
 # fmt: on
 _URLS = ("url", "uri", "source_url", "metadata.url", "meta.url", "warc_headers.warc-target-uri")
 _DATES = ("date", "timestamp", "metadata.date", "meta.timestamp", "warc_headers.warc-date")
+_SHOWN = 12  # columns in a message
 _PEEK = 100  # rows from which the column is chosen
 _BATCH = 128
 _LONGEST_URL = 4000
@@ -82,7 +83,7 @@ def read_rows(
 def choose_column(file: str, rows: list[dict[str, Any]], column: str | None) -> str:
     """The column that holds the texts of these rows. Raises BadInput, see `read_rows`."""
     names = list(dict.fromkeys(str(name) for row in rows for name in row))
-    seen = f"it has: {', '.join(_short(name) for name in names[:20]) or 'none'}"
+    seen = f"it has: {', '.join(_short(name) for name in names[:_SHOWN])}{', ...' * (len(names) > _SHOWN)}"
     if column is not None:
         if rows and all(_field(row, column) is _ABSENT for row in rows):
             raise Unreadable(f"{file} has no column {column!r}; {seen}; name another with --data.text_column")
@@ -295,7 +296,7 @@ def _objects(lines: Iterable[bytes | None], limit: int) -> Iterator[bytes | None
                     yield whole if size + position - start <= limit else None
                     pieces, size = [], 0
         if quoted:
-            yield from _BETWEEN.split(b"".join([*pieces, line[start:]]))
+            yield from _BETWEEN.split(b"".join([*pieces, line[start:]]).rstrip(b"], \r\n"))
             depth, size, quoted, pieces = 0, 0, False, []
         elif depth:
             size += len(line) - start
