@@ -118,6 +118,10 @@ def test_a_saved_page_gets_the_url_that_it_had_where_that_is_known(name, content
     assert (page.url, page.kind, page.body) == (url, "text/html", content)
 
 
+def test_a_text_of_windows_is_read():
+    assert read_single("a.txt", "ab\u00e9".encode("utf-16"), "text").body == "ab\u00e9".encode()
+
+
 def test_a_page_that_a_browser_saved_as_one_file_is_read():
     content = (
         b"From: <Saved by Blink>\r\nSnapshot-Content-Location: https://www.example.org/\r\n page\r\n"

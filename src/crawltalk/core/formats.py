@@ -203,7 +203,9 @@ def read_single(name: str, content: bytes, format_: Format) -> SinglePage:
         return _from_mhtml(name, content)
     url = _url_of(name)
     if format_ == "text":
-        return SinglePage(url, "text/plain", content)
+        if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+            content = content.decode("utf-16", "replace").encode()
+        return SinglePage(url, "text/plain", content.removeprefix(BOM_UTF8))
     if saved := _SAVED.search(content[:_HEAD]):
         found = saved[1].decode("utf-8", "replace")
         url = found if "://" in found else f"http://{found}"
