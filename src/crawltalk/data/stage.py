@@ -18,6 +18,7 @@ from crawltalk.data.assemble import assemble
 from crawltalk.data.executors.local import LocalExecutor
 from crawltalk.data.executors.ray import RayExecutor
 from crawltalk.data.filters.boilerplate import count_lines
+from crawltalk.data.filters.rules import check_languages
 from crawltalk.data.filters.urls import write_blocklist
 from crawltalk.data.parts import FileTask
 from crawltalk.data.pipeline import BOILERPLATE, load_extractor, load_filters, load_rank, warm_up
@@ -100,6 +101,7 @@ def _check(config: Data) -> None:
         raise BadRecipe(
             f"data.site_lines = {config.site_lines:g} is a share of a site's pages, such as 0.3; 0: off"
         )
+    check_languages(config.languages)
     load_filters(config)
     # compiled once here (ten seconds on a new machine); all workers use the cached code
     warm_up(load_extractor(config.extractor))

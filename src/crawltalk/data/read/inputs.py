@@ -31,8 +31,9 @@ from crawltalk.core.formats import (
     plain,
     read_single,
 )
+from crawltalk.data.read.charset import decode
 from crawltalk.data.read.rows import Unreadable, csv_rows, json_rows, parquet_rows, read_rows
-from crawltalk.data.read.warc import Page, decode, read_pages
+from crawltalk.data.read.warc import Page, read_pages
 
 UNREADABLE = "file that cannot be read"
 """The fault of the one page that stands for a whole file."""
