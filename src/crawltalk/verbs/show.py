@@ -78,7 +78,7 @@ def _show_file(path: Path, rows: int, find: str | None) -> None:
         with open(path, "rb") as file:
             head = file.read(_HEAD)
         if b"\0" in head:
-            console.print(f"{path}: {size(path.stat().st_size)}, no text", markup=False)
+            console.print(f"{path}: {size(path.stat().st_size)}, no text", markup=False, soft_wrap=True)
         else:
             console.print(head.decode("utf-8", "replace"), markup=False, soft_wrap=True)
 
