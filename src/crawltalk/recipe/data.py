@@ -32,6 +32,10 @@ class Quality:
 class Data:
     """From WARC to clean documents, in FineWeb's order (Penedo et al. 2024, section 3)."""
 
+    text_column: str | None = None
+    """The column with the texts in JSON, CSV and Parquet files; `a.b` is the field b of an object a. If absent: `text`,
+    else the only column that is known to hold texts or pages, such as `content` or `html`.
+    """
     blocklist: str | None = None
     """Blocked domains and URLs in addition to the small built-in list: a file with one per line, or a folder
     in UT1's layout.
@@ -80,9 +84,9 @@ class Data:
     """
     earlier: tuple[str, ...] = ()
     """Earlier runs: documents that are near-duplicates of theirs are dropped."""
-    site_lines: int = 0
-    """Drop lines that occur in at least this many documents of one host, as boilerplate (CCNet, Wenzek et al.
-    2020). 0: off.
+    site_lines: float = 0.0
+    """Drop lines that at least this share of the pages of their host have, and at least five: navigation, footers,
+    banners. 0: off. For this the files are read twice.
     """
     substrings: int = 0
     """Cut out later occurrences of any text of at least this many bytes (Lee et al. 2022). 0: off. Needs memory
