@@ -96,7 +96,7 @@ def generate(
     prompt = sys.stdin.read() if prompt == "-" else prompt
     engine = _load(model_folder(model, prefer=("base",)), precision)
     ids = engine.truncate(
-        [engine.tokenizer.eot, *engine.tokenizer.encode(as_assistant([], prompt) if assistant else prompt)]
+        [*engine.renderer.begin, *engine.tokenizer.encode(as_assistant([], prompt) if assistant else prompt)]
     )
     texts = [""] * samples
     for output in engine.run([engine.request(ids, sampling, samples=samples)]):
@@ -130,6 +130,8 @@ def chat(
     """
     sampling = options.sampling(0.0, 128)
     engine = _load(model_folder(model), precision)
+    if engine.renderer.notice:
+        print(engine.renderer.notice, file=sys.stderr)
     start = [Message("system", system)] if system else []
     if message is None and sys.stdin.isatty() and not json:
         _converse(engine, start, sampling)

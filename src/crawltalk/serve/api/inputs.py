@@ -25,7 +25,7 @@ def to_ids(engine: Engine, value: str | list[int], param: str) -> list[int]:
     have.
     """
     if isinstance(value, str):
-        return [engine.tokenizer.eot, *engine.tokenizer.encode(value)]
+        return [*engine.renderer.begin, *engine.tokenizer.encode(value)]
     if not value or max(value) >= engine.tokenizer.vocab_size:
         raise bad_request(
             f"a list of tokens has one at least, and none above {engine.tokenizer.vocab_size - 1}", param
