@@ -68,7 +68,10 @@ class ChatRenderer:
         template = None if ours else load_template(folder)
         notice = None
         if form is not None and template is None and tokenizer.rules is not None:
-            notice = f"{folder} has no chat template; turns are written as {form.start} suggests, and end with {form.end}"
+            notice = (
+                f"{folder} has no chat template: turns are written as its control tokens suggest, from {form.start} to "
+                f"{form.end}"
+            )
         return cls(tokenizer, form, template, notice)
 
     def save(self, folder: str | Path) -> None:

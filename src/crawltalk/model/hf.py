@@ -33,7 +33,7 @@ def save_model(
     model: Transformer,
     folder: str | Path,
     *,
-    eos: int,
+    eos: int | list[int] | None,
     bos: int | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:

@@ -280,66 +280,85 @@ def read_object(path: Path) -> dict[str, Any]:
     return data
 
 
-def write(folder: Path, parts: Parts, more_config: Mapping[str, Any]) -> None:
-    """Write the files of a tokenizer (`Tokenizer.save`). That of another library is written as it was read."""
-    merges = parts.merges or ()
-    folder.mkdir(parents=True, exist_ok=True)
-    split = {
-        "type": "Split",
-        "pattern": {"Regex": parts.pattern},
-        "behavior": "Isolated",
-        "invert": False,
+_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+
+
+def tokenizer_json(
+    vocab: Mapping[str, int],
+    merges: Iterable[Sequence[str]],
+    cuts: Sequence[str],
+    added: Sequence[Mapping[str, Any]],
+    *,
+    normalizer: Mapping[str, Any] | None = None,
+    ignore_merges: bool = True,
+) -> dict[str, Any]:
+    """The content of a tokenizer.json. `vocab` and `merges` in the printable alphabet; `cuts`: split patterns, one
+    after the other; `added`: added tokens.
+    """
+    splits = [
+        {"type": "Split", "pattern": {"Regex": cut}, "behavior": "Isolated", "invert": False} for cut in cuts
+    ]
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": added,
+        "normalizer": normalizer,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*splits, _LEVEL]},
+        "post_processor": None,
+        "decoder": _LEVEL,
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": ignore_merges,
+            "vocab": dict(sorted(vocab.items(), key=lambda item: item[1])),
+            "merges": [list(pair) for pair in merges],
+        },
     }
-    level = {"add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-    vocab = {to_text(word): index for word, index in parts.vocab.items()} | dict(parts.special_tokens)
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    data: Mapping[str, Any] = (
-        parts.rules.data
-        if parts.rules
-        else {
-            "version": "1.0",
-            "truncation": None,
-            "padding": None,
-            "added_tokens": [
-                {"id": index, "content": name, **flags} for name, index in parts.special_tokens.items()
-            ],
-            "normalizer": {"type": parts.normal_form} if parts.normal_form else None,
-            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, {"type": "ByteLevel", **level}]},
-            "post_processor": None,
-            "decoder": {"type": "ByteLevel", **level},
-            "model": {
-                "type": "BPE",
-                "dropout": None,
-                "unk_token": None,
-                "continuing_subword_prefix": None,
-                "end_of_word_suffix": None,
-                "fuse_unk": False,
-                "byte_fallback": False,
-                "ignore_merges": True,
-                "vocab": dict(sorted(vocab.items(), key=lambda item: item[1])),
-                "merges": [[to_text(left), to_text(right)] for left, right in merges],
-            },
-        }
-    )
-    name = next((name for name, index in parts.special_tokens.items() if index == parts.eot), None)
-    if parts.rules and parts.rules.begin:
-        names = {index: name for name, index in parts.special_tokens.items()}
-        more_config = {"add_bos_token": True, "bos_token": names.get(parts.rules.begin[0])} | dict(
-            more_config
-        )
+
+
+def write_foreign(folder: Path, data: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Write a tokenizer.json and a tokenizer_config.json, which must be complete."""
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,
-        "eos_token": name,
         "model_max_length": 1_000_000_000,
-        **({_RANKS: True} if parts.rules is None else {}),
-        **more_config,
+        **config,
     }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / CONFIG, json.dumps(config, indent=2).encode())
+    write_atomically(folder / "tokenizer.json", json.dumps(data, ensure_ascii=False).encode())
+
+
+def write(folder: Path, parts: Parts, more_config: Mapping[str, Any]) -> None:
+    """Write the files of a tokenizer (`Tokenizer.save`). That of another library is written as it was read."""
+    names = {index: name for name, index in parts.special_tokens.items()}
+    eos = {"eos_token": names.get(-1 if parts.eot is None else parts.eot)}
+    if parts.rules is not None:
+        begin = {
+            "add_bos_token": bool(parts.rules.begin),
+            "bos_token": names.get(parts.rules.begin[0]) if parts.rules.begin else None,
+        }
+        write_foreign(folder, parts.rules.data, {**eos, **begin, **more_config})
+        return
+    merges = parts.merges or ()
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    data = tokenizer_json(
+        {to_text(word): index for word, index in parts.vocab.items()} | dict(parts.special_tokens),
+        [[to_text(left), to_text(right)] for left, right in merges],
+        [parts.pattern],
+        [{"id": index, "content": name, **flags} for name, index in parts.special_tokens.items()],
+        normalizer={"type": parts.normal_form} if parts.normal_form else None,
+    )
+    write_foreign(folder, data, {**eos, _RANKS: True, **more_config})
     human = "".join(f"{to_text(left)} {to_text(right)}\n" for left, right in merges)
+    write_atomically(folder / "merges.txt", human.encode())
     words = sorted(parts.vocab, key=parts.vocab.__getitem__)
     if [parts.vocab[word] for word in words] == list(range(len(words))):
         ranks = b"".join(b"%s %d\n" % (base64.b64encode(word), rank) for rank, word in enumerate(words))
         write_atomically(folder / "tokenizer.tiktoken", ranks)
-    write_atomically(folder / "merges.txt", human.encode())
-    write_atomically(folder / CONFIG, json.dumps(config, indent=2).encode())
-    write_atomically(folder / "tokenizer.json", json.dumps(data, ensure_ascii=False).encode())

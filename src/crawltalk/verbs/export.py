@@ -46,7 +46,5 @@ def export(
     work.mkdir()
     copy_model(folder, work)
     work.rename(out)
-    console.print(
-        f"{out}: {size(sum(path.stat().st_size for path in out.rglob('*') if path.is_file()))}",
-        soft_wrap=True,
-    )
+    written = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    console.print(f"{out}: {size(written)}", soft_wrap=True)

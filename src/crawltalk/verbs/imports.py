@@ -1,5 +1,6 @@
 """The verb that brings in weights."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -24,7 +25,7 @@ def import_model(source: str, *, out: Path = MODELS) -> None:
     name = (
         source
         if source == "smollm2"
-        else Path(source).resolve().name.removesuffix(".gguf").removesuffix(".bin")
+        else re.sub(r"(-\d{5}-of-\d{5})?\.(gguf|bin)$", "", Path(source).resolve().name)
     )
     target = out / name
     if (target / "config.json").exists():
