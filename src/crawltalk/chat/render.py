@@ -37,10 +37,13 @@ class ChatRenderer:
         format: ChatFormat | None = None,
         template: ChatTemplate | None = None,
         notice: str | None = None,
+        *,
+        ours: bool | None = None,
     ) -> None:
         """`format` None: the one that the vocabulary's control tokens are made for, if any. `template`: the model's
-        own, which is used instead.
+        own, which is used instead. `ours` None: whether we made the vocabulary.
         """
+        self._ours = tokenizer.rules is None if ours is None else ours
         self.tokenizer, self.template = tokenizer, template
         self.format = format if format is not None else detect(tokenizer.special_tokens)
         end = {tokenizer.special_tokens[self.format.end]} if self.format is not None else set()
@@ -57,7 +60,7 @@ class ChatRenderer:
     @property
     def begin(self) -> tuple[int, ...]:
         """The ids in front of a text: what the folder says, or, in models of ours, the separator of documents."""
-        return (self.tokenizer.eot,) if self.tokenizer.rules is None else self.tokenizer.begin
+        return (self.tokenizer.eot,) if self._ours else self.tokenizer.begin
 
     @classmethod
     def load(cls, path: str | Path) -> "ChatRenderer":
@@ -72,7 +75,7 @@ class ChatRenderer:
                 f"{folder} has no chat template: turns are written as its control tokens suggest, from {form.start} to "
                 f"{form.end}"
             )
-        return cls(tokenizer, form, template, notice)
+        return cls(tokenizer, form, template, notice, ours=ours or tokenizer.rules is None)
 
     def save(self, folder: str | Path) -> None:
         """Write the tokenizer's files, with the chat template in tokenizer_config.json."""
