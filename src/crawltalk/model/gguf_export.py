@@ -137,8 +137,9 @@ def _add_tokenizer(writer: gguf.GGUFWriter, chat: ChatRenderer, shape: Shape, fo
 def _add_foreign_ends(writer: gguf.GGUFWriter, chat: ChatRenderer, begin: int | None) -> None:
     """How texts begin and end in a model from elsewhere: as its own folder says."""
     tokenizer = chat.tokenizer
-    if tokenizer.begin or begin is not None:
-        writer.add_bos_token_id(tokenizer.begin[0] if tokenizer.begin else begin)
+    first = next(iter(tokenizer.begin), begin)
+    if first is not None:
+        writer.add_bos_token_id(first)
     writer.add_add_bos_token(bool(tokenizer.begin))
     if tokenizer.end_ids:
         writer.add_eos_token_id(tokenizer.eot)
