@@ -17,7 +17,7 @@ from numba import njit
 
 from crawltalk.data.extract.blocks import features
 from crawltalk.data.extract.scan import END, LINKED, START, Scan, scan, word_hash
-from crawltalk.data.read.warc import to_utf8
+from crawltalk.data.read.charset import to_utf8
 
 WEIGHTS = Path(__file__).with_name("weights.json")
 THRESHOLD = 0.68
