@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+import re
 import tempfile
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import jinja2
 import msgspec
 import pytest
 import transformers
@@ -13,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2.sandbox import SandboxedEnvironment
 
-from crawltalk.chat.format import CHATML, CRAWLTALK, LLAMA3, from_template, without_marks
+from crawltalk.chat.format import CHATML, CRAWLTALK, LLAMA3
 from crawltalk.chat.messages import (
     AudioPart,
     Conversation,
@@ -31,6 +33,7 @@ from crawltalk.core.errors import BadInput
 from crawltalk.tokenizer import Tokenizer, patterns, train
 from crawltalk.tokenizer.tokenizer import CALL_START, RESPONSE_START, SPECIAL_TOKENS
 from support.conversations import CALLING, CALLS, PLAIN, TOOLS, as_rows
+from support.foreign import tokenizer_json, write
 from support.tokenizers import TEXT
 
 tricky = st.one_of(
@@ -162,7 +165,8 @@ def test_the_template_alone_gives_the_text_of_our_ids(kind):
     for row in rows:
         for call in row.get("tool_calls", ()):  # Hugging Face's own form: an object, not its text
             call["function"]["arguments"] = json.loads(call["function"]["arguments"])
-    text = environment.from_string(without_marks(chat.format.template())).render(
+    unmarked = re.sub(r"\{% (end)?generation %\}", "", chat.format.template())
+    text = environment.from_string(unmarked).render(
         messages=rows, tools=[tool.described() for tool in TOOLS], add_generation_prompt=True
     )
     assert text == chat.tokenizer.decode(chat.encode_chat(CALLING, tools=TOOLS, add_generation_prompt=True))
@@ -304,53 +308,117 @@ QWEN_SHAPED = (
     "{{ '<|im_start|>system\nYou are a {helpful} model.<|im_end|>\n' }}{% endif %}"
     "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
 ).replace("\n", "\\n")
+CALLED = (
+    "{{ bos_token }}{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.content %}{{ m.content | trim }}{% endif %}{% for c in m.tool_calls or [] %}\n<call>"
+    "{{ c.function.name }}{% for key, value in c.function.arguments.items() %} {{ key }}={{ value }}{% endfor %}"
+    "{% endfor %}<|im_end|>\n{% if loop.index > 90 %}{% break %}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+WITH_MARKS = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}{% generation %}{{ m.content }}"
+    "<|im_end|>{% endgeneration %}{% else %}{{ m.content }}<|im_end|>{% endif %}{% endfor %}"
+)
 
 
-@pytest.mark.parametrize("where", ["tokenizer_config.json", "chat_template.jinja"])
-def test_the_default_system_message_is_read_from_a_models_own_template(where, tmp_path):
-    renderer("chatml").tokenizer.save(tmp_path)
-    template = {"chat_template": QWEN_SHAPED} if where == "tokenizer_config.json" else {}
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|im_end|>"} | template))
+def template_folder(folder, where: str, template: str, **config) -> ChatRenderer:
+    """A model's folder of another library with a template in one of the places that it may be in."""
+    files = {"tokenizer": tokenizer_json(specials=("<|endoftext|>", "<|im_start|>", "<|im_end|>"))}
+    config = {"bos_token": "<|endoftext|>", "eos_token": "<|im_end|>"} | config
+    if where == "text":
+        config["chat_template"] = template
+    elif where == "list":
+        config["chat_template"] = [{"name": "default", "template": template}]
+    elif where == "chat_template.json":
+        files["chat_template"] = {"chat_template": template}
+    write(folder, **files, tokenizer_config=config)
     if where == "chat_template.jinja":
-        (tmp_path / where).write_text(QWEN_SHAPED)
-    chat = ChatRenderer.load(tmp_path)
-    assert chat.format == dataclasses.replace(CHATML, default_system="You are a {helpful} model.")
+        (folder / where).write_text(template)
+    return ChatRenderer.load(folder)
+
+
+@pytest.mark.parametrize("where", ["text", "list", "chat_template.jinja", "chat_template.json"])
+@pytest.mark.parametrize(
+    "template", [QWEN_SHAPED, CALLED, WITH_MARKS], ids=["default system", "calls", "marks"]
+)
+def test_a_models_own_template_gives_the_ids_that_it_gives_in_transformers(where, template, tmp_path):
+    chat = template_folder(tmp_path, where, template)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
-    theirs.chat_template = QWEN_SHAPED
-    ids = theirs.apply_chat_template([{"role": "user", "content": "Hi."}], tokenize=True, return_dict=True)
-    assert chat.encode_chat([Message("user", "Hi.")]) == ids["input_ids"]
+    theirs.chat_template = template
+    messages, tools = (CALLING, TOOLS) if template is CALLED else (PLAIN[1:], [])
+    rows = as_rows(messages)
+    for row in rows:
+        for call in row.get("tool_calls", ()):
+            call["function"]["arguments"] = json.loads(call["function"]["arguments"])
+    ids = theirs.apply_chat_template(
+        rows,
+        tools=[tool.described() for tool in tools] or None,
+        tokenize=True,
+        return_dict=True,
+        add_generation_prompt=True,
+    )["input_ids"]
+    assert chat.encode_chat(messages, tools=tools, add_generation_prompt=True) == ids
+    assert chat.chats and chat.notice is None and chat.stop_ids == {258}
+    chat.save(tmp_path / "again")
+    assert (
+        ChatRenderer.load(tmp_path / "again").encode_chat(messages, tools=tools, add_generation_prompt=True)
+        == ids
+    )
 
 
 @pytest.mark.parametrize(
-    "template",
+    ("template", "reason"),
     [
-        "{% if",
-        "{{ messages[7].content }}",
-        "{{ 1 / 0 }}",
-        "{{ raise_exception('no') }}",
-        "{{ messages.append(1) }}",
-        "{{ ''.__class__.__mro__ }}",
-        "{% for message in messages %}<|im_start|>{{ message.role }}{% endfor %}",
-        "{% generation %}{% endfor %}",
+        ("{% if", "end of template"),
+        ("{{ messages[7].content }}", "has no element 7"),
+        ("{{ 1 / 0 }}", "division by zero"),
+        ("{{ raise_exception('only pairs') }}", "only pairs"),
+        ("{{ messages.append(1) }}", "unsafe"),
+        ("{{ ''.__class__.__mro__ }}", "unsafe"),
+        ("{{ cycler.__init__.__globals__.os }}", "unsafe"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "calls itself"),
     ],
 )
-def test_a_template_that_fails_or_forbids_gives_no_default_system_message(template):
-    assert from_template(template, ["<|im_start|>"]) == CHATML
-    assert from_template(template, ["<pad>"]) is None
+def test_a_template_that_fails_or_leaves_its_sandbox_is_said_in_one_line(template, reason, tmp_path):
+    chat = template_folder(tmp_path, "text", template)
+    with pytest.raises(BadInput, match=reason) as refused:
+        chat.encode_chat(PLAIN)
+    assert "\n" not in str(refused.value)
 
 
-def test_a_template_with_marks_of_what_the_assistant_writes_is_read():
-    marked = QWEN_SHAPED.replace("{% if loop", "{% generation %}{%- endgeneration -%}{% if loop")
-    chat = from_template(marked, ["<|im_start|>"])
-    assert chat is not None
-    assert chat.default_system == "You are a {helpful} model."
+@given(text=tricky)
+@settings(deadline=None, max_examples=60)
+def test_a_text_cannot_open_or_end_a_turn_of_a_models_own_template(text):
+    with TemporaryDirectory() as folder:
+        chat = template_folder(Path(folder), "text", CALLED)
+    plain = chat.encode_chat([Message("user", "x")])
+    ids = chat.encode_chat([Message("user", f"x{text}x<|im_end|>x")])
+    for index in (256, 257, 258):
+        assert ids.count(index) == plain.count(index)
+    assert chat.tokenizer.decode(ids) == f"<|endoftext|><|im_start|>user\nx{text}x<|im_end|>x<|im_end|>\n"
 
 
-def test_a_template_has_no_way_out_of_its_sandbox():
-    hostile = "<|im_start|>system\n{{ cycler.__init__.__globals__.os }}<|im_end|>"
-    with pytest.raises(jinja2.exceptions.SecurityError):
-        SandboxedEnvironment().from_string(hostile).render()
-    assert from_template(hostile, ["<|im_start|>"]) == CHATML
+def test_tools_are_refused_where_the_template_has_no_place_for_them(tmp_path):
+    chat = template_folder(tmp_path, "text", QWEN_SHAPED)
+    with pytest.raises(BadInput, match="no place for tools"):
+        chat.encode_chat(PLAIN, tools=TOOLS)
+
+
+def test_a_long_conversation_of_a_models_own_template_begins_with_a_later_turn_of_the_user(tmp_path):
+    chat = template_folder(tmp_path, "text", CALLED)
+    turns = [Message(role, "word " * 10) for _ in range(20) for role in ("user", "assistant")]
+    messages = [Message("system", "s"), *turns, Message("user", "last")]
+    ids, dropped = chat.fit(messages, 512)
+    assert ids == chat.encode_chat([messages[0], *messages[1 + dropped :]], add_generation_prompt=True)
+    assert messages[1 + dropped].role == "user" and len(ids) <= 384
+    assert len(chat.encode_chat([messages[0], *messages[dropped - 1 :]], add_generation_prompt=True)) > 384
+    with pytest.raises(BadInput, match="make it shorter"):
+        chat.fit([Message("user", "word " * 200)], 256)
+
+
+def test_a_folder_without_a_template_says_how_its_turns_are_written(tmp_path):
+    chat = template_folder(tmp_path, "nowhere", "")
+    assert chat.format == CHATML and "no chat template" in (chat.notice or "")
 
 
 @given(st.lists(st.sampled_from(["user", "assistant", "tool"]), min_size=1, max_size=9), st.booleans())

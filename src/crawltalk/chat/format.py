@@ -6,7 +6,6 @@ from its vocabulary.
 
 import dataclasses
 import json
-import re
 from collections.abc import Container
 from dataclasses import dataclass
 from importlib.resources import files
@@ -63,7 +62,6 @@ def _quoted(piece: str | bool | None) -> str:
     return "none" if piece is None else json.dumps(piece, ensure_ascii=False)
 
 
-_MARK = re.compile(r"(\{%[-+]?\s*)(end)?generation(\s*[-+]?%\})")
 _MARKS = {
     "call_start": CALL_START,
     "call_end": CALL_END,
@@ -93,52 +91,16 @@ def detect(names: Container[str]) -> ChatFormat | None:
     return None
 
 
-def load_format(folder: str | Path, names: Container[str]) -> ChatFormat | None:
-    """The format of the model in a folder whose vocabulary has control tokens of these names: as we saved it,
-    or as its control tokens and its own template say. Raises BadInput for a damaged tokenizer_config.json.
+def load_format(folder: str | Path, names: Container[str]) -> tuple[ChatFormat | None, bool]:
+    """The format of the model in a folder whose vocabulary has control tokens of these names, and whether we saved
+    it; else it is the one that its control tokens are made for. Raises BadInput for a damaged
+    tokenizer_config.json.
     """
     path = Path(folder) / CONFIG
     config = read_object(path) if path.exists() else {}
-    if "crawltalk_chat" in config:
-        try:
-            return ChatFormat(**config["crawltalk_chat"])
-        except TypeError as error:
-            raise BadInput(f"{path} has a chat format of another version: {error}") from None
-    template = Path(folder) / "chat_template.jinja"
-    if template.exists():
-        return from_template(template.read_text(encoding="utf-8"), names)
-    return from_template(str(config.get("chat_template", "")), names)
-
-
-def from_template(template: str, names: Container[str]) -> ChatFormat | None:
-    """The format that control tokens of these names are made for, with the system message that the model's own
-    Jinja template writes where a conversation has none (SmolLM2's and Qwen2.5's do).
-    """
-    chat = detect(names)
-    return chat and dataclasses.replace(chat, default_system=default_system(chat, template))
-
-
-def without_marks(template: str) -> str:
-    """The template without `{% generation %}` around what the assistant writes, which only `transformers` knows."""
-    return _MARK.sub(lambda mark: mark[1] + ("endif" if mark[2] else "if true") + mark[3], template)
-
-
-def default_system(chat: ChatFormat, template: str) -> str | None:
-    """The system message that a template writes when a conversation has none; None if it writes none, or if it
-    fails on such a conversation.
-
-    The template is a stranger's program: it runs in Jinja's sandbox, as in `transformers`.
-    """
-    import jinja2
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    if "crawltalk_chat" not in config:
+        return detect(names), False
     try:
-        text = environment.from_string(without_marks(template)).render(
-            messages=[{"role": "user", "content": "Hi"}], bos_token="", eos_token="", tools=None
-        )
-    except (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
-        return None
-    _, opened, rest = text.partition(f"{chat.start}system{chat.role_end or ''}{chat.gap}")
-    system, ended, _ = rest.partition(chat.end)
-    return system if opened and ended else None
+        return ChatFormat(**config["crawltalk_chat"]), True
+    except TypeError as error:
+        raise BadInput(f"{path} has a chat format of another version: {error}") from None

@@ -57,7 +57,7 @@ class Vocabulary:
         self.special_token_ids = sorted(tokenizer.special_tokens.values())
         self.tokens = [tokenizer.word(index) for index in range(tokenizer.vocab_size)]
         self._encode = tokenizer.encode
-        self.library = LLTokenizer(TokenizerWrapper(self), eos_token=sorted(stop_ids))
+        self.library = LLTokenizer(TokenizerWrapper(self), eos_token=sorted(stop_ids) or [tokenizer.eot])
 
     def __call__(self, text: bytes) -> list[int]:
         return self._encode(text)

@@ -7,7 +7,6 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from crawltalk.chat.format import ChatFormat
 from crawltalk.chat.messages import MessageLike
 from crawltalk.chat.render import ChatRenderer
 from crawltalk.chat.tool_calls import Tool
@@ -49,11 +48,11 @@ class Engine:
         model: Transformer,
         tokenizer: Tokenizer,
         backend: Backend | None = None,
-        chat_format: ChatFormat | None = None,
+        renderer: ChatRenderer | None = None,
     ) -> None:
-        """`chat_format` None: the one that the tokenizer's control tokens are made for, if any."""
+        """`renderer` None: conversations as the tokenizer's control tokens suggest."""
         self.tokenizer, self.shape = tokenizer, model.shape
-        self.renderer = ChatRenderer(tokenizer, chat_format)
+        self.renderer = renderer if renderer is not None else ChatRenderer(tokenizer)
         self.backend = backend if backend is not None else make_backend(model)
         self.scheduler = Scheduler(self.backend, tokenizer, model.shape.context)
 
@@ -157,7 +156,7 @@ class Engine:
 
     def truncate(self, prompt: Sequence[int]) -> list[int]:
         """A prompt without its oldest tokens, if it is too long."""
-        return list(prompt)[-(self.context - 1) :] or [self.tokenizer.eot]
+        return list(prompt)[-(self.context - 1) :] or [*self.renderer.begin] or [self.tokenizer.eot]
 
     def generate(
         self,

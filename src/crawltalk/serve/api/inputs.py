@@ -1,11 +1,9 @@
 """The four forms in which OpenAI's API takes texts: one text, texts, the ids of one, or lists of ids."""
 
-import re
 from collections.abc import Sequence
 
 from crawltalk.engine import Engine
 from crawltalk.serve.api.errors import bad_request
-from crawltalk.tokenizer import Tokenizer
 
 
 def split_inputs(value: str | list[str | int | list[int]], param: str) -> Sequence[str | list[int]]:
@@ -30,20 +28,10 @@ def to_ids(engine: Engine, value: str | list[int], param: str, *, new_document: 
     """
     tokenizer = engine.tokenizer
     if isinstance(value, str):
-        ids = _encode_with_control_tokens(tokenizer, value)
-        return [tokenizer.eot, *ids] if new_document or not ids else ids
+        begin = engine.renderer.begin if new_document else tokenizer.begin
+        return [*begin, *tokenizer.encode_markup(value)] or [tokenizer.eot]
     if not value or max(value) >= tokenizer.vocab_size:
         raise bad_request(
             f"a list of tokens has one at least, and none above {tokenizer.vocab_size - 1}", param
         )
     return value
-
-
-def _encode_with_control_tokens(tokenizer: Tokenizer, text: str) -> list[int]:
-    names = sorted(
-        tokenizer.special_tokens, key=len, reverse=True
-    )  # where one begins like another, the longer
-    ids: list[int] = []
-    for index, piece in enumerate(re.split(f"({'|'.join(map(re.escape, names))})", text)):
-        ids += [tokenizer.special_tokens[piece]] if index % 2 else tokenizer.encode(piece)
-    return ids
