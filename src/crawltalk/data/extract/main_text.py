@@ -20,7 +20,7 @@ from crawltalk.data.extract.scan import END, LINKED, START, Scan, scan, word_has
 from crawltalk.data.read.warc import to_utf8
 
 WEIGHTS = Path(__file__).with_name("weights.json")
-BETA_SQUARED = 0.25
+BETA_SQUARED = 0.35
 """How much recall counts against precision in what is chosen: too much text is worse than too little."""
 FARTHEST = 8
 """Standard deviations: a number farther from its mean counts as so far."""
@@ -87,13 +87,15 @@ def chosen(page: Scan, probabilities: np.ndarray) -> np.ndarray:
     """For each block whether it is among those that have, together, the best expected F-measure.
 
     These are all blocks above some probability, which differs from page to page (Lewis 1995): it is low where
-    the classifier is sure of nothing, such as in tables and on short pages.
+    the classifier is sure of little, such as in tables and on short pages. None are if it takes every block for
+    boilerplate.
     """
     sizes = (page.blocks[:, END] - page.blocks[:, START]).astype(np.float64)
     order = np.argsort(-probabilities, kind="stable")
     content = np.cumsum(sizes[order] * probabilities[order])
     measure = content / (BETA_SQUARED * content[-1] + np.cumsum(sizes[order]))
-    return probabilities >= probabilities[order[np.argmax(measure)]]
+    least = probabilities[order[np.argmax(measure)]]
+    return (probabilities >= least) & (probabilities[order[0]] > 0.5)
 
 
 def visible_text(html: bytes, characters: int = 2000) -> str:
