@@ -16,7 +16,18 @@ import numpy as np
 from numba import njit
 
 from crawltalk.data.extract.blocks import features
-from crawltalk.data.extract.scan import END, LINKED, START, Scan, scan, word_hash
+from crawltalk.data.extract.scan import (
+    ELEMENT,
+    END,
+    LINKED,
+    PARENT,
+    START,
+    WITHIN,
+    Scan,
+    element_number,
+    scan,
+    word_hash,
+)
 from crawltalk.data.read.warc import to_utf8
 
 WEIGHTS = Path(__file__).with_name("weights.json")
@@ -26,6 +37,12 @@ FARTHEST = 8
 """Standard deviations: a number farther from its mean counts as so far."""
 _LEAST_TEXT = 60
 """Bytes outside links of a text that is more than labels."""
+
+
+_LONGEST_ITEM = 300
+"""Bytes of a cell or item that is decided together with the others."""
+_CELLS = 2
+"""The first elements of `_items` are cells."""
 
 
 class BlockClassifier(NamedTuple):
@@ -84,18 +101,26 @@ def main_text(page: Scan, probabilities: np.ndarray) -> str | None:
 
 
 def chosen(page: Scan, probabilities: np.ndarray) -> np.ndarray:
-    """For each block whether it is among those that have, together, the best expected F-measure.
+    """For each block whether it is among those that have, together, the best expected F-measure. The cells of a
+    table and the items of a list are decided together.
 
     These are all blocks above some probability, which differs from page to page (Lewis 1995): it is low where
     the classifier is sure of little, such as in tables and on short pages. None are if it takes every block for
     boilerplate.
     """
+    probabilities = _shared(page.blocks, page.elements, probabilities, _items())
     sizes = (page.blocks[:, END] - page.blocks[:, START]).astype(np.float64)
     order = np.argsort(-probabilities, kind="stable")
     content = np.cumsum(sizes[order] * probabilities[order])
     measure = content / (BETA_SQUARED * content[-1] + np.cumsum(sizes[order]))
     least = probabilities[order[np.argmax(measure)]]
     return (probabilities >= least) & (probabilities[order[0]] > 0.5)
+
+
+@cache
+def _items() -> np.ndarray:
+    """Elements that are cells, which stand in a row of a table, and those that are items of a list."""
+    return np.array([element_number(name) for name in ("td", "th", "li", "dd", "dt")], np.int64)
 
 
 def visible_text(html: bytes, characters: int = 2000) -> str:
@@ -135,3 +160,26 @@ def _network(rows, mean, scale, hidden, hidden_bias, output, output_bias):
             total += max(np.float32(0), units[unit]) * output[unit]
         probabilities[row] = 1 / (1 + np.exp(-total))
     return probabilities
+
+
+@njit(cache=True)
+def _shared(blocks, elements, probabilities, items):
+    """The probabilities; of all short cells of a table, and items of a list, their mean."""
+    size = np.zeros(len(elements))
+    content = np.zeros(len(elements))
+    owner = np.zeros(len(blocks), np.int64)
+    for row in range(len(blocks)):
+        length = blocks[row, END] - blocks[row, START]
+        if length >= _LONGEST_ITEM:
+            continue
+        for number, item in enumerate(items):
+            if blocks[row, ELEMENT] == item:
+                element = elements[blocks[row, WITHIN], PARENT]
+                owner[row] = elements[element, PARENT] if number < _CELLS else element
+                size[owner[row]] += length
+                content[owner[row]] += length * probabilities[row]
+    shared = probabilities.astype(np.float64)
+    for row in range(len(blocks)):
+        if owner[row]:
+            shared[row] = content[owner[row]] / size[owner[row]]
+    return shared
