@@ -87,7 +87,6 @@ _COMMA, _DOT, _EXCLAMATION, _QUESTION, _BAR, _DASH, _STAR = b",.!?|-*"
 _FIRST_WIDE, _LAST_WIDE = "\u3041".encode()[0], "\u9fff".encode()[0]
 """First bytes of kana and Chinese characters, of which two are about a word and one is three letters."""
 _THAI = "\u0e01".encode()[0]
-_FOUR_BYTES = "\U00010000".encode()[0]
 
 
 def _packed(marks: str) -> np.ndarray:
@@ -143,12 +142,10 @@ def _features(text, blocks, elements, words, names, scores, numbers):
 @njit(cache=True)
 def _character(text, position, end):
     """(the bytes of the character here as a number, how many they are)."""
-    first = text[position]
-    length = 1 if first < 0xC0 else 2 if first < 0xE0 else 3 if first < _FOUR_BYTES else 4
-    length = min(length, end - position)
-    number = 0
-    for offset in range(length):
-        number = (number << 8) | np.int64(text[position + offset])
+    number, length = np.int64(text[position]), 1
+    while position + length < end and 0x80 <= text[position + length] < 0xC0 and length < 4:
+        number = (number << 8) | np.int64(text[position + length])
+        length += 1
     return number, length
 
 
@@ -156,16 +153,21 @@ def _character(text, position, end):
 def _ends_sentence(text, start, end):
     """Whether the text's last mark, less quotation marks and brackets that close, ends a sentence."""
     for _ in range(3):
+        if end <= start or _is_letter_or_digit(text[end - 1]):
+            return False
         position = end - 1
         while position > start and 0x80 <= text[position] < 0xC0:
             position -= 1
-        if position < start:
-            return False
         last, _ = _character(text, position, end)
         if find(_CLOSING, last) < 0:
             return find(_ENDS, last) >= 0 or find(_COLONS, last) >= 0
         end = position
     return False
+
+
+@njit(cache=True)
+def _is_letter_or_digit(byte):
+    return _LETTER_A <= byte & 0xDF <= _LETTER_Z or _DIGIT_0 <= byte <= _DIGIT_9
 
 
 @njit(cache=True)
@@ -180,21 +182,26 @@ def _describe_text(text, blocks, row, rows):
     links = blocks[row, LINKED] / size
     while end > start and text[end - 1] <= _SPACE:
         end -= 1
-    words, digits, capitals, commas, ends, bars = 1.0, 0, 0, 0, 0, 0
+    blanks, digits, capitals, commas, ends, bars, others = 1, 0, 0, 0, 0, 0, 0
+    for position in range(start, end):
+        byte = text[position]
+        blanks += byte <= _SPACE
+        digits += _DIGIT_0 <= byte <= _DIGIT_9
+        capitals += _LETTER_A <= byte <= _LETTER_Z
+        commas += byte == _COMMA
+        ends += byte == _DOT or byte == _EXCLAMATION or byte == _QUESTION
+        bars += byte == _BAR
+        others += byte >= 0x80
+    words = float(blanks)
     position = start
-    while position < end:
+    while others:  # to the last byte beyond ASCII
         byte = text[position]
         if byte < 0x80:
-            words += byte <= _SPACE
-            digits += _DIGIT_0 <= byte <= _DIGIT_9
-            capitals += _LETTER_A <= byte <= _LETTER_Z
-            commas += byte == _COMMA
-            ends += byte == _DOT or byte == _EXCLAMATION or byte == _QUESTION
-            bars += byte == _BAR
             position += 1
             continue
         character, length = _character(text, position, end)
         position += length
+        others -= length
         if _FIRST_WIDE <= byte <= _LAST_WIDE:
             words += 0.5
         else:

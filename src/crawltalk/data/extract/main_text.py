@@ -51,7 +51,7 @@ class BlockClassifier(NamedTuple):
     names: tuple[np.ndarray, np.ndarray]
     """Hashes of words in class names, sorted, and the weight of each as evidence for content."""
     network: tuple[np.ndarray, ...]
-    """Mean and scale of the features, weights and biases of the hidden layer and of the output."""
+    """Mean and inverse scale of the features, weights and biases of the hidden layer and of the output."""
 
     @classmethod
     def of(cls, table: Mapping[str, Any]) -> "BlockClassifier":
@@ -62,6 +62,7 @@ class BlockClassifier(NamedTuple):
         network = tuple(
             np.array(table[name], np.float32).reshape(np.shape(table[name]) or 1) for name in parts
         )
+        network = network[0], 1 / network[1], *network[2:]  # a product is faster than a quotient
         return cls((hashes, np.array([score for _, score in scores], np.float32)), network)
 
     def probabilities(self, page: Scan) -> np.ndarray:
@@ -108,13 +109,8 @@ def chosen(page: Scan, probabilities: np.ndarray) -> np.ndarray:
     the classifier is sure of little, such as in tables and on short pages. None are if it takes every block for
     boilerplate.
     """
-    probabilities = _shared(page.blocks, page.elements, probabilities, _items())
-    sizes = (page.blocks[:, END] - page.blocks[:, START]).astype(np.float64)
-    order = np.argsort(-probabilities, kind="stable")
-    content = np.cumsum(sizes[order] * probabilities[order])
-    measure = content / (BETA_SQUARED * content[-1] + np.cumsum(sizes[order]))
-    least = probabilities[order[np.argmax(measure)]]
-    return (probabilities >= least) & (probabilities[order[0]] > 0.5)
+    shared = _shared(page.blocks, page.elements, probabilities, _items())
+    return shared >= _least(page.blocks, shared, np.argsort(-shared, kind="stable"))
 
 
 @cache
@@ -142,7 +138,7 @@ def plain(text: bytes, block: np.ndarray) -> str:
 
 
 @njit(cache=True)
-def _network(rows, mean, scale, hidden, hidden_bias, output, output_bias):
+def _network(rows, mean, inverse_scale, hidden, hidden_bias, output, output_bias):
     """(blocks, features) -> probabilities. Not through BLAS, whose threads would wait for each other longer
     than a page takes.
     """
@@ -152,7 +148,7 @@ def _network(rows, mean, scale, hidden, hidden_bias, output, output_bias):
     for row in range(len(rows)):
         units[:] = hidden_bias
         for column in range(len(mean)):
-            value = min(limit, max(-limit, (rows[row, column] - mean[column]) / scale[column]))
+            value = min(limit, max(-limit, (rows[row, column] - mean[column]) * inverse_scale[column]))
             for unit in range(len(units)):
                 units[unit] += value * hidden[column, unit]
         total = output_bias[0]
@@ -183,3 +179,22 @@ def _shared(blocks, elements, probabilities, items):
         if owner[row]:
             shared[row] = content[owner[row]] / size[owner[row]]
     return shared
+
+
+@njit(cache=True)
+def _least(blocks, probabilities, order):
+    """The least probability of those that are chosen."""
+    total = 0.0
+    for row in range(len(blocks)):
+        total += (blocks[row, END] - blocks[row, START]) * probabilities[row]
+    content = size = best = 0.0
+    least = 2.0
+    if probabilities[order[0]] > 0.5:
+        for row in order:
+            length = blocks[row, END] - blocks[row, START]
+            content += length * probabilities[row]
+            size += length
+            if content > best * (BETA_SQUARED * total + size):
+                best = content / (BETA_SQUARED * total + size)
+                least = probabilities[row]
+    return least
