@@ -7,7 +7,8 @@ names speak for, stand in `weights.json`; `scripts/train_extractor.py` makes the
 
 import html as entities
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,12 +16,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
+from crawltalk.data.code_lines import in_lines, in_one_line
 from crawltalk.data.extract.blocks import features
+from crawltalk.data.extract.json_ld import article_body
 from crawltalk.data.extract.scan import (
     ELEMENT,
     END,
+    FLAGS,
     LINKED,
     PARENT,
+    PRE,
     START,
     WITHIN,
     Scan,
@@ -37,12 +42,24 @@ FARTHEST = 8
 """Standard deviations: a number farther from its mean counts as so far."""
 _LEAST_TEXT = 60
 """Bytes outside links of a text that is more than labels."""
-
-
 _LONGEST_ITEM = 300
 """Bytes of a cell or item that is decided together with the others."""
 _CELLS = 2
 """The first elements of `_items` are cells."""
+_LITTLE = 500
+"""Characters of a main text that is none, if the page has a longer one that is not shown."""
+_LEAST_REVEALED = 250
+"""Characters that make a text out of what is not shown: "This site needs JavaScript" does not."""
+_INVISIBLE = "\xad\u2060\ufeff"
+"""Where a word may be hyphenated or must not be broken."""
+_BESIDE_LATIN = re.compile("\u200b(?:(?<=[\0-\u024f]\u200b)|(?=[\0-\u024f]))")
+"""Where a line may break. Thai and Khmer part words by it, so it stays there."""
+_WIDE = "\u2e80-\u312f\u3190-\u31ff\u3220-\ua4cf\uf900-\ufaff\ufe30-\ufe6f\uff01-\uff9f\U00020000-\U0003ffff"
+_CJK_BREAK = re.compile(f"\n(?<=[{_WIDE}]\n)(?=[{_WIDE}])")
+"""A line break between two characters of Chinese or Japanese: no blank (CSS Text Module 3, 4.1.3). Korean has
+blanks.
+"""
+_LINE_NUMBERS = re.compile(r"[\d\s]*")
 
 
 class BlockClassifier(NamedTuple):
@@ -80,12 +97,31 @@ def extract(html: bytes, url: str | None = None) -> str | None:
 
     `url` is accepted for the common signature of extractors and not needed.
     """
-    return extract_utf8(to_utf8(html))
+    text = extract_utf8(to_utf8(html))
+    return text and in_lines(text)
 
 
 def extract_utf8(html: bytes) -> str | None:
-    """The same for a page that is known to be UTF-8."""
+    """The same for a page that is known to be UTF-8, the lines of code in one (`code_lines`).
+
+    If that is little, the page may hide its article until a script shows it, keep it for readers without scripts,
+    or have it in its JSON-LD only. What is longer than twice the visible text is taken in its place.
+    """
     page = scan(html)
+    text = _classified(page)
+    size = len(text or "")
+    if size >= _LITTLE:
+        return text
+    if page.hidden > max(_LEAST_REVEALED, 2 * size):
+        text = _longer(text, _classified(scan(html, reveal=True)))
+    return _longer(text, article_body(html, visible_text))
+
+
+def _longer(text: str | None, other: str | None) -> str | None:
+    return other if other and len(other) > max(_LEAST_REVEALED, 2 * len(text or "")) else text
+
+
+def _classified(page: Scan) -> str | None:
     return main_text(page, _classifier().probabilities(page)) if len(page.blocks) else None
 
 
@@ -94,11 +130,15 @@ def main_text(page: Scan, probabilities: np.ndarray) -> str | None:
     kept = page.blocks[chosen(page, probabilities)]
     if (kept[:, END] - kept[:, START] - kept[:, LINKED]).sum() <= _LEAST_TEXT:
         return None
-    lines = [plain(page.text, block) for block in kept]
-    return (
-        "\n".join(line for index, line in enumerate(lines) if line and line not in lines[index - 1 : index])
-        or None
-    )
+    lines: list[str] = []
+    for block in kept[:, : FLAGS + 1].tolist():
+        line = plain(page.text, block)
+        if block[FLAGS] & PRE:
+            if not _LINE_NUMBERS.fullmatch(line):
+                lines.append(in_one_line(line))
+        elif line and line not in lines[-1:]:
+            lines.append(line)
+    return "\n".join(lines) or None
 
 
 def chosen(page: Scan, probabilities: np.ndarray) -> np.ndarray:
@@ -120,10 +160,14 @@ def _items() -> np.ndarray:
 
 
 def visible_text(html: bytes, characters: int = 2000) -> str:
-    """The text of all blocks of a page in UTF-8, boilerplate and all, up to about so many characters."""
+    """The text of all blocks of a page in UTF-8, boilerplate and all, up to about so many characters. Where nothing
+    is visible, what is hidden.
+    """
     page = scan(html)
+    if page.hidden and not len(page.blocks):
+        page = scan(html, reveal=True)
     lines: list[str] = []
-    for block in page.blocks:
+    for block in page.blocks[:, : FLAGS + 1].tolist():
         lines.append(plain(page.text, block))
         characters -= len(lines[-1])
         if characters < 0:
@@ -131,10 +175,24 @@ def visible_text(html: bytes, characters: int = 2000) -> str:
     return "\n".join(lines)
 
 
-def plain(text: bytes, block: np.ndarray) -> str:
-    """A block's text, entities resolved, white space single."""
+def plain(text: bytes, block: Sequence[int]) -> str:
+    """A block's text, entities resolved. White space is single, but for the lines of `<pre>`."""
     piece = text[block[START] : block[END]].decode("utf-8", "replace")
-    return " ".join((entities.unescape(piece) if "&" in piece else piece).replace("\0", "").split())
+    code = block[FLAGS] & PRE
+    if not code and "&" not in piece and piece.isascii():  # white space is single, as `scan` copied it
+        return piece.strip().replace("\n", " ")
+    piece = entities.unescape(piece).replace("\0", "")
+    if not piece.isascii():
+        for mark in _INVISIBLE:
+            if mark in piece:
+                piece = piece.replace(mark, "")
+        if "\u200b" in piece:
+            piece = _BESIDE_LATIN.sub("", piece)
+        if "\n" in piece and not code:
+            piece = _CJK_BREAK.sub("", piece)
+    if code:
+        return "\n".join(map(str.rstrip, piece.replace("\xa0", " ").split("\n"))).strip("\n")
+    return " ".join(piece.split())
 
 
 @njit(cache=True)
