@@ -72,14 +72,19 @@ def test_a_page_of_links_has_none():
 
 
 def test_tables_and_lists_of_a_documentation_page_are_kept():
-    rows = "".join(f"<tr><td>--level-{n}</td><td>integer</td><td>{n}</td></tr>" for n in range(30))
+    rows = "".join(
+        f"<tr><td><code>--level-{n}</code></td><td>integer</td><td>how much is logged by part {n}</td></tr>"
+        for n in range(30)
+    )
     entries = "".join(
         f"<li><a href=f{n}>function_{n}</a>: returns the value number {n}</li>" for n in range(30)
     )
+    prose = (
+        "<p>The program reads its options from left to right, and the last one counts. None is required.</p>"
+    )
     text = extract(
-        f"<body>{MENU}<div><h1>Options of the program</h1><p>The program reads its options from left to right, "
-        f"and the last one counts.</p><table>{rows}</table><h2>Functions</h2><ul>{entries}</ul></div>"
-        "<footer>Copyright 2020</footer></body>".encode()
+        f"<body>{MENU}<main><h1>Options of the program</h1>{prose}<table>{rows}</table><h2>Functions</h2>{prose}"
+        f"<ul>{entries}</ul>{prose}</main><footer>Copyright 2020</footer></body>".encode()
     )
     assert text and "--level-17\ninteger" in text and "function_17: returns" in text
     assert "Contact" not in text and "Copyright" not in text

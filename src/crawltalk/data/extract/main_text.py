@@ -218,24 +218,27 @@ def _network(rows, mean, inverse_scale, hidden, hidden_bias, output, output_bias
 
 @njit(cache=True)
 def _shared(blocks, elements, probabilities, items):
-    """The probabilities; of all short cells of a table, and items of a list, their mean."""
-    size = np.zeros(len(elements))
-    content = np.zeros(len(elements))
-    owner = np.zeros(len(blocks), np.int64)
+    """The probabilities; of all short cells of a table, and items of a list, their mean. Links, such as a menu in
+    a table that lays a page out, and text have means of their own.
+    """
+    size = np.zeros(2 * len(elements))
+    content = np.zeros(2 * len(elements))
+    group = np.zeros(len(blocks), np.int64)
     for row in range(len(blocks)):
         length = blocks[row, END] - blocks[row, START]
         if length >= _LONGEST_ITEM:
             continue
         for number, item in enumerate(items):
             if blocks[row, ELEMENT] == item:
-                element = elements[blocks[row, WITHIN], PARENT]
-                owner[row] = elements[element, PARENT] if number < _CELLS else element
-                size[owner[row]] += length
-                content[owner[row]] += length * probabilities[row]
+                owner = elements[blocks[row, WITHIN], PARENT]
+                owner = elements[owner, PARENT] if number < _CELLS else owner
+                group[row] = 2 * owner + (2 * blocks[row, LINKED] > length)
+                size[group[row]] += length
+                content[group[row]] += length * probabilities[row]
     shared = probabilities.astype(np.float64)
     for row in range(len(blocks)):
-        if owner[row]:
-            shared[row] = content[owner[row]] / size[owner[row]]
+        if group[row]:
+            shared[row] = content[group[row]] / size[group[row]]
     return shared
 
 
