@@ -7,7 +7,7 @@
 The sets are described in `crawltalk.data.extract.gold`: WCXB's `dev` pages (CC BY 4.0) teach what content is
 on pages of seven types; passages that people marked on three of four of trafilatura's pages (Apache-2.0)
 teach it in other languages, and trafilatura labels what nobody marked there; the embedded crawl's true main
-text is known; and pages of Debian's documentation, in nine languages, of which the generator's template tells
+text is known; and pages of Debian's documentation, in many languages, of which the generator's template tells
 the text from its surroundings (DEBIAN: a folder with the packages of `DOCUMENTATION`, each unpacked by
 `dpkg-deb -x` into a folder of its name; all have free licences). Parts of pages teach what short and bare
 pages look like.
