@@ -34,8 +34,8 @@ BEGAN = time.monotonic()
 
 
 def say(text: str) -> None:
-    """One line with the seconds since the start, at once."""
-    print(f"[{time.monotonic() - BEGAN:5.1f} s] {text}", flush=True)
+    """One line with the seconds since the start, on standard error: standard output is the verb's own."""
+    print(f"[{time.monotonic() - BEGAN:5.1f} s] {text}", file=sys.stderr, flush=True)
 
 
 def fail(text: str) -> None:
@@ -165,7 +165,7 @@ def set_up(group: str) -> None:
         *(["--group", f"{ROOT / 'pyproject.toml'}:test"] if group == "test" else []),
     )
     stamp.write_text(digest)
-    say("set up")
+    say("set up; for the command crawltalk: source .venv/bin/activate (or write python3 go.py in its place)")
 
 
 def test(words: list[str]) -> int:
@@ -188,7 +188,6 @@ def main(words: list[str]) -> int:
     """Set up, then run the tests or the verb."""
     if sys.version_info < (3, 11):  # noqa: UP036 (this very check is for older ones)
         fail(f"crawltalk needs Python 3.11 or later, this is {sys.version.split()[0]}; try: python3.11 go.py")
-    say("crawltalk: first it crawls, then it talks")
     set_up("test" if words[:1] == ["test"] else "run")
     if words[:1] == ["test"]:
         return test(words[1:])

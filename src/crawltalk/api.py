@@ -11,7 +11,7 @@ from crawltalk.core.jsonl import read_jsonl
 from crawltalk.core.types import Document, Placement
 from crawltalk.models import model_of_run
 from crawltalk.pipeline import stages
-from crawltalk.run.folder import RunFolder
+from crawltalk.run.folder import find_run
 from crawltalk.run.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class Run:
 
     def __init__(self, path: str | Path) -> None:
         """Open a run. Raises MissingInput if there is none at `path`."""
-        self.folder = RunFolder(path)
+        self.folder = find_run(path)
         self.recipe = self.folder.recipe()
 
     def chat(

@@ -3,15 +3,17 @@ torch.
 """
 
 import difflib
+import re
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Group, MissingArgumentError
+from cyclopts.exceptions import UnusedCliTokensError
 
 from crawltalk import __version__
 
 GROUPS = {
-    "Build": {
+    "Build, in the order of the journey": {
         "run": ("build:run", "the whole journey, to the report"),
         "crawl": ("build:crawl", "raw pages: the embedded crawl, or your WARC files"),
         "data": ("build:data", "pages -> clean documents, and why the others were dropped"),
@@ -65,8 +67,9 @@ def make_app() -> App:
         result_action="return_value",
     )
     for group, verbs in GROUPS.items():
-        for name, (path, about) in verbs.items():
-            app.command(f"crawltalk.verbs.{path}", name=name, help=about, group=group)
+        ordered = Group.create_ordered(group)
+        for index, (name, (path, about)) in enumerate(verbs.items()):
+            app.command(f"crawltalk.verbs.{path}", name=name, help=about, group=ordered, sort_key=index)
     return app
 
 
@@ -88,6 +91,36 @@ def rewrite_flags(arguments: Sequence[str]) -> list[str]:
     return rewritten
 
 
+def unknown_flag(app: App, verb: str, words: Sequence[str]) -> str | None:
+    """What is wrong with the first flag that a verb does not have; None if it has all. Texts may begin with a hyphen,
+    so the parser itself would take a misspelled flag for one.
+    """
+    flags = [word.partition("=")[0] for word in words[: words.index("--") if "--" in words else None]]
+    flags = [flag for flag in flags if re.fullmatch(r"--[a-z][a-z0-9-]*", flag)]
+    if not flags:
+        return None
+    arguments = app[verb].assemble_argument_collection()
+    known = {"--help", *(name for argument in arguments for name in (*argument.names, *argument.negatives))}
+    for flag in flags:
+        if flag not in known:
+            near = difflib.get_close_matches(flag, known, 1)
+            return f"{verb} has no flag {flag}{f'; did you mean {near[0]}?' if near else ''}"
+    return None
+
+
+def _explain(verb: str, error: CycloptsError) -> str:
+    """A mistake in the words of the command line, with arguments called as in --help."""
+    if isinstance(error, UnusedCliTokensError):
+        words = " ".join(error.unused_tokens or ())
+        return f"{verb} has no use for {words!r}; put quotes around a text of several words"
+    argument = getattr(error, "argument", None)
+    if isinstance(error, MissingArgumentError) and argument is not None:
+        name = argument.names[0]
+        positional = argument.field_info.kind is not argument.field_info.KEYWORD_ONLY
+        return f"{verb} needs {name.removeprefix('--').upper() if positional else name}"
+    return str(error).rstrip(".")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb. Exit code 0: done; 1: a bug of ours; 2: the user's mistake, with a way to mend it."""
     from crawltalk.run.console import fail, run_verb
@@ -99,11 +132,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         near = difflib.get_close_matches(words[0], verbs, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         return fail(f"no verb is called {words[0]!r}{hint}; all verbs: crawltalk --help", 2)
+    verb = words[0] if words and words[0] in verbs else ""
+    if mistake := verb and unknown_flag(app, verb, words[1:]):
+        return fail(f"{mistake}; see: crawltalk {verb} --help", 2)
     try:
         command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        verb = f" {words[0]}" if words and words[0] in verbs else ""
-        return fail(f"{str(error).rstrip('.')}; see: crawltalk{verb} --help", 2)
+        return fail(f"{_explain(verb, error)}; see: crawltalk{verb and f' {verb}'} --help", 2)
     return run_verb(lambda: command(*bound.args, **bound.kwargs))
 
 

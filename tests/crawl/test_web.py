@@ -19,6 +19,7 @@ from warcio.archiveiterator import ArchiveIterator as OtherIterator
 
 from crawltalk.cli import main
 from crawltalk.core.errors import BadInput, UserError
+from crawltalk.crawl.robots import page_rules
 from crawltalk.crawl.web import WebCrawl, crawl_web, normalize
 from crawltalk.data.read.warc import read_pages
 
@@ -141,13 +142,98 @@ def test_robots_txt_and_the_pages_own_rules_are_obeyed(site: Site, tmp_path: Pat
     assert min(later - earlier for earlier, later in itertools.pairwise(times)) > 0.19
 
 
-@pytest.mark.parametrize("status", [500, 503])
+@pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_robots_txt_that_cannot_be_read_forbids_all(site: Site, tmp_path: Path, status: int):
     site.pages["/robots.txt"] = (status, {}, b"")
     site.page("/", [])
-    with pytest.raises(UserError, match=r"nothing was stored: http.*robots\.txt cannot be read"):
+    with pytest.raises(UserError, match=rf"nothing was stored: http.*robots\.txt cannot be read.*{status}"):
         crawl_web([site.address], tmp_path, FAST)
     assert site.paths() == []
+
+
+def test_a_robots_txt_with_a_byte_order_mark_is_obeyed_from_its_first_line(site: Site, tmp_path: Path):
+    site.pages["/robots.txt"] = (200, {}, b"\xef\xbb\xbfUser-agent: *\nDisallow: /private\n")
+    site.page("/", ["/private"])
+    site.page("/private", [])
+    assert crawl_web([site.address], tmp_path, FAST) == {"forbidden": 1, "stored": 1}
+
+
+def test_a_robots_txt_that_redirects_for_ever_is_as_good_as_none(site: Site, tmp_path: Path):
+    site.pages["/robots.txt"] = (302, {"Location": "/robots.txt"}, b"")
+    site.page("/", [])
+    assert crawl_web([site.address], tmp_path, FAST) == {"stored": 1}
+
+
+@pytest.mark.parametrize("rule", ["Crawl-delay: 86400", "Crawl-delay: 1e14", "Request-rate: 1/1d"])
+def test_a_host_that_asks_for_a_pause_of_a_day_is_not_crawled_and_says_so(
+    rule: str, site: Site, tmp_path: Path
+):
+    site.pages["/robots.txt"] = (200, {}, f"User-agent: *\n{rule}".encode())
+    site.page("/", [])
+    with pytest.raises(UserError, match=r"asks for [\d,]+ seconds between pages; at most 300"):
+        crawl_web([site.address], tmp_path, FAST)
+    assert site.paths() == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "metas", "rules"),
+    [
+        (["noindex"], [], {"noindex"}),
+        (["NoIndex, NoFollow"], [], {"noindex", "nofollow"}),
+        (["none"], [], {"noindex", "nofollow"}),
+        (["otherbot: noindex, nofollow"], [], set()),
+        (["otherbot: noindex", "nofollow"], [], {"nofollow"}),
+        (["crawltalk: noindex"], [], {"noindex"}),
+        (["otherbot: nofollow, CrawlTalk: noindex"], [], {"noindex"}),
+        (["max-image-preview:none, max-snippet: -1"], [], set()),
+        (["unavailable_after: 25 Jun 2010 15:00:00 GMT"], [], {"noindex"}),
+        (["unavailable_after: Fri, 25 Jun 2010 15:00:00 GMT"], [], {"noindex"}),
+        (["unavailable_after: 25-Jun-2010 15:00:00 GMT"], [], {"noindex"}),
+        (["unavailable_after: 2999-01-01"], [], set()),
+        (["unavailable_after: soon"], [], set()),
+        ([], [("robots", "index, follow, max-image-preview:none")], set()),
+        ([], [("robots", "max-image-preview: none; nosnippet")], set()),
+        ([], [("ROBOTS", "NOINDEX NOFOLLOW")], {"noindex", "nofollow"}),
+        ([], [("googlebot", "noindex")], set()),
+        ([], [("crawltalk", "nofollow"), ("robots", "noarchive")], {"nofollow"}),
+        ([], [("robots", "unavailable_after: 2010-06-25, nofollow")], {"noindex", "nofollow"}),
+        ([], [("description", "none")], set()),
+    ],
+)
+def test_the_rules_of_a_page_are_those_for_this_crawler(headers, metas, rules):
+    assert page_rules(headers, metas) == rules
+
+
+def test_a_start_that_redirects_to_another_host_moves_the_crawl_there(site: Site, tmp_path: Path):
+    elsewhere = site.address.replace("127.0.0.1", "localhost")
+    site.pages["/start"] = (301, {"Location": f"{elsewhere}/"}, b"")
+    site.page("/", ["/a", "http://other.example/"])
+    site.page("/a", ["/b"])
+    site.page("/b", [])
+    crawl_web([f"{site.address}/start"], tmp_path, WebCrawl(delay=0.0, pages=2))
+    crawl_web([f"{site.address}/start"], tmp_path, FAST)  # goes on there after an interruption
+    assert site.paths() == ["/start", "/", "/a", "/b"]
+
+
+def test_a_page_whose_type_is_odd_or_not_said_is_judged_by_its_bytes(site: Site, tmp_path: Path):
+    html = b"\xef\xbb\xbf <!-- a --><html><a href='/found'>x</a></html>"
+    kinds = ["text/html charset=utf-8", "text/html;;charset=UTF-8", "Text/HTML, text/html", '"text/html"']
+    for number, kind in enumerate(kinds):
+        site.pages[f"/odd{number}"] = (200, {"Content-Type": kind}, html + bytes([97 + number]))
+    site.pages["/none"] = (200, {}, html)
+    site.pages["/unknown"] = (200, {"Content-Type": "unknown/unknown"}, b"<p>" + html)
+    site.pages["/text"] = (200, {}, b"no markup at all")
+    site.pages["/stale"] = (200, {"Content-Type": "text/html", "Content-Encoding": "gzip"}, html + b"stale")
+    site.pages["/label"] = (200, {"Content-Type": "text/html; charset=nobody-knows"}, html + b"label")
+    site.page("/found", [])
+    site.page("/", [path for path in site.pages if path != "/"])
+    assert crawl_web([site.address], tmp_path, FAST) == {"not HTML": 1, "stored": 10}
+
+
+def test_a_page_that_sends_the_reader_on_by_its_markup_is_followed(site: Site, tmp_path: Path):
+    site.page("/", [], "<meta http-equiv=Refresh content='0; URL=/next'>")
+    site.page("/next", [])
+    assert crawl_web([site.address], tmp_path, FAST) == {"stored": 2}
 
 
 def test_redirects_are_recorded_and_followed_on_the_site_only(site: Site, tmp_path: Path):
@@ -252,7 +338,7 @@ def test_mistakes_get_one_line(site: Site, tmp_path: Path):
     crawl_web([site.address], tmp_path, FAST)
     with pytest.raises(UserError, match="holds a crawl of"):
         crawl_web([f"{site.address}/other"], tmp_path, FAST)
-    with pytest.raises(UserError, match="nothing was stored"):
+    with pytest.raises(UserError, match=r"nothing was stored: .*cannot connect: Connection refused"):
         crawl_web(["http://127.0.0.1:1/"], tmp_path / "none", FAST)
 
 

@@ -87,3 +87,5 @@ if __name__ == "__main__":
     else:
         for name, (machine, settings) in TRAININGS.items():
             run(name, Path(sys.argv[1]), machine, settings)
+    sys.stdout.flush()
+    os._exit(0)  # as a stage's process ends (run/child.py)

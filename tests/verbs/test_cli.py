@@ -2,15 +2,23 @@
 
 import json
 import math
+import os
+import pty
+import re
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from crawltalk.bench.time_to_loss import Training, prepare, run_once, seconds_to
-from crawltalk.cli import GROUPS, main, rewrite_flags
+from crawltalk.cli import GROUPS, main, make_app, rewrite_flags, unknown_flag
 from crawltalk.pretraining.sweep import fit_power
+from crawltalk.recipe.layers import load_recipe
+from crawltalk.run.folder import RunFolder, find_run
+from crawltalk.verbs.talk import _interruption
 
 
 def run(*words: str, code: int = 0) -> str:
@@ -55,7 +63,15 @@ def test_dotted_flags_become_settings():
         (["run", "smal"], "did you mean 'small'"),
         (["run", "small", "--pretrain.muon_lr", "1"], "did you mean 'pretrain.optim.muon_lr'"),
         (["run", "small", "--nonsense"], "--nonsense"),
-        (["trace", "x", "--least", "3"], "--least; see: crawltalk trace --help"),
+        (["trace", "x", "--least", "3"], "trace has no flag --least; see: crawltalk trace --help"),
+        (["chat", "--temprature", "1", "hi"], "chat has no flag --temprature; did you mean --temperature?"),
+        (["status", "--jsn=1"], "status has no flag --jsn; did you mean --json?"),
+        (["chat", "two", "words"], "chat has no use for 'words'; put quotes around a text of several words"),
+        (["generate"], "generate needs PROMPT; see"),
+        (["export", "small"], "export needs --to; see"),
+        (["chat", " \n"], "the message is empty"),
+        (["tokens", ""], "the text is empty"),
+        (["crawl", "www.example.org"], "for a web site write https://www.example.org"),
         (["run", "absent.toml"], "absent.toml does not exist; give a TOML file of yours, or a preset: gpt2,"),
         (["run", "nano", "--pretrain.start", "x"], "its name is now 'pretrain.resume_from'"),
         (
@@ -84,6 +100,84 @@ def test_a_mistake_gets_one_line_and_exit_code_2(words, says, tmp_path, monkeypa
     assert not list(tmp_path.iterdir())
 
 
+def test_the_help_lists_the_verbs_in_the_order_of_the_journey(capsys):
+    assert main(["--help"]) == 0
+    shown = re.findall(r"^│ ([a-z]+) ", capsys.readouterr().out, re.MULTILINE)
+    assert shown == [verb for verbs in GROUPS.values() for verb in verbs]
+
+
+def test_a_text_may_begin_with_a_hyphen_and_flags_end_at_two():
+    app = make_app()
+    assert unknown_flag(app, "chat", ["-5 + 3?", "--top-k=3"]) is None
+    assert unknown_flag(app, "chat", ["--", "--a-text"]) is None
+    assert unknown_flag(app, "chat", ["--zz"]) == "chat has no flag --zz"
+
+
+def test_a_hyphen_reads_standard_input_whatever_its_bytes_are(tmp_path):
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from crawltalk.verbs.arguments import read_text; print(ascii(read_text('-', 'text')))",
+        ],
+        input=b" caf\xc3\xa9 \xff\n",
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout.decode().strip() == ascii("café \ufffd")
+
+
+def test_a_run_is_known_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    RunFolder("runs/mine").write_recipe(load_recipe("nano"))
+    assert find_run("mine").path == Path("runs/mine")
+    for words in (["status", "mine"], ["show", "mine"], ["diff", "mine", "runs/mine"]):
+        assert main(words) == 0
+    RunFolder("mine").write_recipe(load_recipe("nano"))
+    assert find_run("mine").path == Path("mine")
+
+
+def test_the_first_interruption_ends_the_answer_and_the_second_the_program():
+    with _interruption() as interrupted:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupted.wait(5)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.slow
+def test_a_conversation_goes_on_after_ctrl_c_and_knows_its_commands(nano):
+    program, terminal = pty.openpty()
+    words = [sys.executable, "-m", "crawltalk", "chat", "--model", str(nano / "pretrain")]
+    child = subprocess.Popen(words, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True)
+    os.close(terminal)
+    seen = b""
+
+    def expect(text: bytes) -> None:
+        nonlocal seen
+        while text not in seen:
+            seen += os.read(program, 4096)
+        seen = seen[seen.index(text) + len(text) :]
+
+    expect(b"is a base model")
+    expect(b"you:")
+    child.send_signal(signal.SIGINT)
+    expect(b"ends the conversation")
+    expect(b"you:")
+    for words_typed, answer in (
+        (b"/hlp\n", b"forget the conversation"),
+        (b"\n", b"you:"),
+        (b"Hello\n", b"you:"),
+    ):
+        os.write(program, words_typed)
+        expect(answer)
+    os.write(program, b"/quit\n")
+    assert child.wait(30) == 0
+    os.close(program)
+
+
 def test_presets_can_be_spelled_out(capsys):
     assert main(["presets", "small"]) == 0
     assert "[pretrain.optim]" in capsys.readouterr().out
@@ -95,9 +189,6 @@ def test_doctor_finds_what_the_tests_installed(capsys):
 
 
 def test_json_is_json_when_a_stage_is_missing(tmp_path, capsys):
-    from crawltalk.recipe.layers import load_recipe
-    from crawltalk.run.folder import RunFolder
-
     RunFolder(tmp_path / "r").write_recipe(load_recipe("nano"))
     assert main(["status", str(tmp_path / "r"), "--json"]) == 0
     stages = json.loads(capsys.readouterr().out)["stages"]

@@ -1,12 +1,13 @@
 """A polite web crawler: `crawltalk crawl URL...` fetches pages and writes WARC.
 
-It obeys robots.txt (RFC 9309, by Scrapy's parser), asks a host for one page at a time with a pause in
-between, follows links breadth first up to a depth, and stays on the sites of its start URLs. Its state is kept
-in `frontier.sqlite` beside the WARC files.
+It obeys robots.txt and the rules of single pages (`crawl.robots`), asks a host for one page at a time with a
+pause in between, follows links breadth first up to a depth, and stays on the sites of its start URLs and of those
+that they redirect to. Its state is kept in `frontier.sqlite` beside the WARC files.
 """
 
 import hashlib
 import os
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -21,9 +22,8 @@ from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 from crawltalk.core.errors import BadInput, UserError
 from crawltalk.crawl.frontier import Entry, Frontier
 from crawltalk.crawl.records import gzip_record
+from crawltalk.crawl.robots import LONGEST_PAUSE, TOKEN, RobotsFile, page_rules
 
-TOKEN = "crawltalk"
-"""What robots.txt may call this crawler."""
 TRIES = 3
 _HOPS = 10
 _LONGEST = 2000  # characters of a URL
@@ -31,6 +31,13 @@ _REPEATS = 3  # of one segment in a path; more is a trap
 _LONGEST_WAIT = 3600.0
 _ROBOTS_BYTES = 500 << 10  # RFC 9309, 2.5
 _HTML = ("text/html", "application/xhtml+xml")
+_UNKNOWN = ("", "unknown/unknown", "application/unknown", "*/*")
+"""Content types that say nothing (MIME Sniffing, 7): the bytes decide."""
+_SNIFFED_BYTES = 1445  # MIME Sniffing, 5.2
+_TAGS = b"!doctype html|html|head|script|iframe|h1|div|font|table|a|style|title|b|body|br|p|meta|link|main|article"
+_STARTS_AS_HTML = re.compile(
+    rb"(\xef\xbb\xbf)?[\t\n\f\r ]*<((%s)[ >\t\n\f\r/]|!--|\?xml)" % _TAGS, re.IGNORECASE
+)
 _REVISIT = "http://netpreserve.org/warc/1.1/revisit/identical-payload-digest"
 
 Report = Callable[[int, str], Any]
@@ -150,9 +157,14 @@ class _Fetched:
     """Of the host that answered."""
     date: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
 
-    @property
-    def kind(self) -> str:
-        return self.response.headers.get("content-type", "").split(";")[0].strip().lower()
+    def content(self) -> bytes:
+        """The body without its content encoding; as it came, if that header is not true."""
+        import httpx
+
+        try:
+            return httpx.Response(200, headers=self.response.headers, content=self.body).content
+        except httpx.DecodingError:
+            return self.body
 
 
 class Crawler:
@@ -165,9 +177,11 @@ class Crawler:
     ) -> None:
         self.settings, self.frontier, self.report = settings, frontier, report
         self.sites = {host_of(url).removeprefix("www.") for url in starts}
+        self.sites |= set(frontier.load_value("redirected_to") or ())
         self.writer = _Writer(out, settings.pages_per_file, frontier)
         self.ready: dict[str, float] = {}
-        self.robots: dict[str, Any] = {}
+        self.robots: dict[str, RobotsFile | str] = {}
+        """Of each host; or why it cannot be read now, and then everything is forbidden (RFC 9309, 2.3.1)."""
 
     def run(self) -> None:
         """Fetch until nothing waits or enough is stored."""
@@ -197,19 +211,19 @@ class Crawler:
         import httpx
 
         robots = self._robots(entry)
-        if robots is None:
-            return self._retry_later(entry, 0.0, "robots.txt cannot be read")
-        if not robots.can_fetch(entry.url, TOKEN):
-            return self.frontier.settle(entry.url, "forbidden", "robots.txt")
-        pause = max(self.settings.delay, robots.crawl_delay(TOKEN) or 0.0)
+        if isinstance(robots, str):
+            return self._retry_later(entry, 0.0, robots)
+        pause = max(self.settings.delay, robots.pause())
+        if forbidden := self._forbidden(entry, robots, pause):
+            return self.frontier.settle(entry.url, "forbidden", forbidden)
         try:
             fetched = self._fetch(entry.url)
         except httpx.HTTPError as error:
             self.ready[entry.host] = time.monotonic() + pause
-            return self._retry_later(entry, 0.0, str(error) or type(error).__name__)
+            return self._retry_later(entry, 0.0, _reason(error))
         self.ready[entry.host] = time.monotonic() + pause
-        if fetched is None:
-            return self.frontier.settle(entry.url, "not HTML")
+        if isinstance(fetched, str):
+            return self.frontier.settle(entry.url, "not HTML", fetched)
         status = fetched.response.status_code
         if status in (429, 503):
             return self._retry_later(
@@ -217,22 +231,34 @@ class Crawler:
             )
         return self._store(entry, fetched)
 
+    def _forbidden(self, entry: Entry, robots: RobotsFile, pause: float) -> str:
+        """Why the host's robots.txt keeps this crawler from the URL; empty if it does not."""
+        if not robots.can_fetch(entry.url):
+            return "robots.txt"
+        if pause > max(LONGEST_PAUSE, self.settings.delay):
+            return f"robots.txt asks for {pause:,.0f} seconds between pages; at most {LONGEST_PAUSE:.0f} are waited"
+        return ""
+
     def _store(self, entry: Entry, fetched: _Fetched) -> None:
         """Store a response and add its links, or the target of its redirect, to the frontier."""
-        status, rules = fetched.response.status_code, fetched.response.headers.get("x-robots-tag", "").lower()
+        status, metas = fetched.response.status_code, list[tuple[str, str]]()
         state = "stored" if status == 200 else f"HTTP status {status}"
-        if status == 200:
-            tree = _tree(fetched)
-            rules += "," + ",".join(_meta(tree)) if tree else ""
-            if tree and "nofollow" not in rules and "none" not in rules:
-                self._add(_links(tree, entry.url), entry.depth + 1)
+        tree = _tree(fetched) if status == 200 else None
+        if tree:
+            metas = [
+                (meta.getattr("name", ""), meta.getattr("content", ""))
+                for meta in tree.document.query_selector_all("meta[name]")
+            ]
+        rules = page_rules(fetched.response.headers.get_list("x-robots-tag"), metas)
+        if tree and "nofollow" not in rules:
+            self._add(_links(tree, entry.url), entry.depth + 1)
         elif (
             300 <= status < 400
             and entry.hops < _HOPS
-            and (target := fetched.response.headers.get("location"))
+            and (target := normalize(fetched.response.headers.get("location", ""), entry.url))
         ):
-            self._add([normalize(target, entry.url)], entry.depth, entry.hops + 1)
-        if "noindex" in rules or "none" in rules:
+            self._redirect(entry, target)
+        if "noindex" in rules:
             return self.frontier.settle(entry.url, "noindex")
         first = None
         if status == 200:
@@ -243,20 +269,30 @@ class Crawler:
         self.report(self.frontier.counts().get("stored", 0), entry.url)
         return None
 
+    def _redirect(self, entry: Entry, target: str) -> None:
+        """Add the target of a redirect. Where a start leads to another host, that is the site that was meant."""
+        site = host_of(target).removeprefix("www.")
+        if entry.depth == 0 and site not in self.sites:
+            self.sites.add(site)
+            known = self.frontier.load_value("redirected_to") or []
+            self.frontier.save_value("redirected_to", [*known, site])
+        self._add([target], entry.depth, entry.hops + 1)
+
     def _add(self, urls: Any, depth: int, hops: int = 0) -> None:
         found = [(url, host_of(url)) for url in dict.fromkeys(filter(None, urls))]
         if self.settings.same_site:
             found = [(url, host) for url, host in found if host.removeprefix("www.") in self.sites]
         self.frontier.add(found, depth, hops)
 
-    def _fetch(self, url: str) -> _Fetched | None:
-        """The response. None, without reading its body, if it is not HTML."""
+    def _fetch(self, url: str) -> _Fetched | str:
+        """The response; or its content type if that is not HTML, whose body is not read to the end."""
         with self.client.stream("GET", url) as response:
             fetched = _Fetched(
                 response, b"", False, response.extensions["network_stream"].get_extra_info("server_addr")[0]
             )
-            if response.status_code == 200 and fetched.kind not in _HTML:
-                return None
+            kind = media_type(response.headers.get("content-type", ""))
+            if response.status_code == 200 and kind not in (*_HTML, *_UNKNOWN):
+                return kind
             pieces, size = [], 0
             for piece in response.iter_raw():
                 pieces.append(piece)
@@ -265,32 +301,35 @@ class Crawler:
                     break
             fetched.body = b"".join(pieces)[: self.settings.max_page_bytes]
             fetched.truncated = size > self.settings.max_page_bytes
+            sniffed = response.status_code == 200 and kind in _UNKNOWN
+            if sniffed and not _STARTS_AS_HTML.match(fetched.content()[:_SNIFFED_BYTES]):
+                return kind or "no content type"
             return fetched
 
-    def _robots(self, entry: Entry) -> Any:
-        """The rules of a host. None if they cannot be read now; then everything is forbidden (RFC 9309, 2.3.1)."""
+    def _robots(self, entry: Entry) -> RobotsFile | str:
+        """The rules of a host, or why they cannot be read now."""
         import httpx
-        from protego import Protego
 
-        scheme = urlsplit(entry.url).scheme
-        key = f"{scheme}://{entry.host}"
-        if self.robots.get(key) is None:
-            text: str | None = None
+        key = f"{urlsplit(entry.url).scheme}://{entry.host}"
+        if not isinstance(self.robots.get(key), RobotsFile):
             try:
-                with self.client.stream("GET", f"{key}/robots.txt", follow_redirects=True) as response:
-                    if response.status_code < 400:
-                        content = b""
-                        for piece in response.iter_bytes():
-                            content += piece
-                            if len(content) > _ROBOTS_BYTES:
-                                break
-                        text = content[:_ROBOTS_BYTES].decode("utf-8", "replace")
-                    elif response.status_code < 500:
-                        text = ""
-            except httpx.HTTPError as error:
-                self.frontier.base.execute("UPDATE pages SET note = ? WHERE url = ?", (str(error), entry.url))
-            self.robots[key] = None if text is None else Protego.parse(text)
+                self.robots[key] = self._read_robots(f"{key}/robots.txt")
+            except httpx.TooManyRedirects:  # as good as none (RFC 9309, 2.3.1.2)
+                self.robots[key] = RobotsFile(b"")
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                self.robots[key] = _reason(error)
         return self.robots[key]
+
+    def _read_robots(self, url: str) -> RobotsFile | str:
+        with self.client.stream("GET", url, follow_redirects=True) as response:
+            if response.status_code >= 500 or response.status_code == 429:
+                return f"robots.txt cannot be read (HTTP status {response.status_code}), so everything is forbidden"
+            content = b""
+            for piece in response.iter_bytes() if response.status_code < 400 else ():
+                content += piece
+                if len(content) > _ROBOTS_BYTES:
+                    break
+            return RobotsFile(content[:_ROBOTS_BYTES])
 
     def _retry_later(self, entry: Entry, seconds: float, why: str) -> None:
         """Try again after a pause that doubles, or give the URL up."""
@@ -303,7 +342,7 @@ class Crawler:
 
 def _retry_after(value: str) -> float:
     """Seconds that a Retry-After header asks for: a number or a date (RFC 9110, 10.2.3)."""
-    if value.strip().isdigit():
+    if re.fullmatch(r"\s*[0-9]+\s*", value):
         return float(value)
     try:
         return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
@@ -311,28 +350,34 @@ def _retry_after(value: str) -> float:
         return 0.0
 
 
-def _tree(fetched: _Fetched) -> Any:
-    """The page, parsed; None if its body cannot be read."""
+def _reason(error: Exception) -> str:
+    """In words, without the number of the system's error: "cannot connect: Connection refused"."""
     import httpx
+
+    text = re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
+    return f"cannot connect: {text}" if isinstance(error, httpx.ConnectError) else text
+
+
+def media_type(content_type: str) -> str:
+    """The type that a Content-Type header names, in lower case, whatever stands around it: that of "text/html
+    charset=utf-8" and of "text/html, text/html" is text/html. Empty if there is none.
+    """
+    match = re.search(r"[\w.+*-]+/[\w.+*-]+", content_type)
+    return match[0].lower() if match else ""
+
+
+def _tree(fetched: _Fetched) -> Any:
+    """The page, parsed; None if it is nested so deeply that the parser hangs."""
     from resiliparse.parse.encoding import detect_encoding
     from resiliparse.parse.html import HTMLTree
 
+    body = fetched.content()
+    if body.count(b"<") > 200_000:
+        return None
     try:
-        body = httpx.Response(200, headers=fetched.response.headers, content=fetched.body).content
-    except httpx.DecodingError:  # a cut gzip body
-        return None
-    if body.count(b"<") > 200_000:  # nesting of that depth hangs the parser
-        return None
-    return HTMLTree.parse_from_bytes(
-        body, fetched.response.charset_encoding or detect_encoding(body) or "utf-8"
-    )
-
-
-def _meta(tree: Any) -> Iterator[str]:
-    """The rules for robots in the page's own meta tags."""
-    for element in tree.document.query_selector_all("meta[name]"):
-        if element.getattr("name", "").lower() in ("robots", TOKEN):
-            yield element.getattr("content", "").lower()
+        return HTMLTree.parse(body.decode(fetched.response.charset_encoding or "", "replace"))
+    except (LookupError, ValueError):  # no charset, or one that nobody knows
+        return HTMLTree.parse_from_bytes(body, detect_encoding(body) or "utf-8")
 
 
 def _links(tree: Any, url: str) -> Iterator[str | None]:
@@ -342,6 +387,10 @@ def _links(tree: Any, url: str) -> Iterator[str | None]:
     for element in tree.document.query_selector_all("a[href]"):
         if "nofollow" not in element.getattr("rel", "").lower().split():
             yield normalize(element.getattr("href", ""), root)
+    for element in tree.document.query_selector_all("meta[http-equiv]"):
+        refresh = re.match(r"[\d.\s]*[;,]?\s*url\s*=\s*(.+)", element.getattr("content", ""), re.IGNORECASE)
+        if element.getattr("http-equiv", "").lower() == "refresh" and refresh:
+            yield normalize(refresh[1].strip(" \"'"), root)
 
 
 class _Writer:

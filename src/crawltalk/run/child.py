@@ -72,4 +72,9 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # The stage is over; what libraries do while the interpreter ends must not make a failure of it. DTensor's caches
+    # keep a sharded training's process group, whose threads then abort the process if they ask for the interpreter.
+    os._exit(code)

@@ -49,6 +49,13 @@ class StageState:
     """For a stale stage: which fields, inputs or files changed."""
 
 
+def find_run(name: str | Path) -> "RunFolder":
+    """The run that a person means: a folder, or `small` for `runs/small`. It need not exist."""
+    run = RunFolder(name)
+    named = RunFolder(Path("runs") / name)
+    return named if len(Path(name).parts) == 1 and named.exists() and not run.exists() else run
+
+
 class RunFolder:
     """A run on disk."""
 

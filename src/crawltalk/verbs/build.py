@@ -1,6 +1,7 @@
 """Verbs that build: the whole journey, or one part of it."""
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -8,12 +9,12 @@ from urllib.parse import urlsplit
 
 from cyclopts import Parameter
 
-from crawltalk.core.errors import BadRecipe, UserError
+from crawltalk.core.errors import BadInput, BadRecipe, UserError
 from crawltalk.pipeline import stages
-from crawltalk.recipe.layers import load_recipe
+from crawltalk.recipe.layers import load_recipe, preset_names
 from crawltalk.run.console import StageBoard, console, print_table
 from crawltalk.run.execute import build, build_on_rank
-from crawltalk.run.folder import RunFolder
+from crawltalk.run.folder import RunFolder, find_run
 from crawltalk.run.machine import check_fit
 from crawltalk.tasks import check_counts
 from crawltalk.verbs.corpus import diff_data
@@ -29,6 +30,11 @@ Set = Annotated[
     tuple[str, ...],
     Parameter(negative=(), help="One value of the recipe, KEY=VALUE; --KEY VALUE is the same."),
 ]
+
+_HOST = re.compile(
+    r"(?!.*\.toml$)[a-z0-9-]+(\.[a-z0-9-]+)+(:\d+)?(/.*)?|localhost(:\d+)?(/.*)?", re.IGNORECASE
+)
+"""A web address whose https:// was left out."""
 
 ExecutorName = Annotated[str | None, Parameter(help="What the data stage runs on: local or ray.")]
 
@@ -74,6 +80,8 @@ def crawl(
         Of a web crawl: follow links to other hosts, too.
     """
     if "://" not in target:
+        if _HOST.fullmatch(target) and not Path(target).exists():
+            raise BadInput(f"{target!r} is neither a preset nor a run; for a web site write https://{target}")
         _build(("crawl",), target, [Path(word) for word in more], out, None, set)
         return
     from crawltalk.crawl.web import WebCrawl, crawl_web
@@ -181,6 +189,8 @@ def build_stages(
             for job in jobs.receive():
                 build_on_rank(job)
             return None
+    if target not in preset_names():
+        target = str(find_run(target).path)
     existing = (Path(target) / "recipe.toml").exists()
     if not existing and "/" in target and not target.endswith(".toml"):
         raise BadRecipe(
@@ -199,7 +209,7 @@ def build_stages(
     if any(stage.makes == "base" for stage in journey if stage.name in names):
         check_fit(recipe)
     if lender is not None:
-        borrowed = run.borrow(RunFolder(lender), journey, recipe)
+        borrowed = run.borrow(find_run(lender), journey, recipe)
         console.print(f"borrowed from {lender}: {', '.join(borrowed) or 'nothing; no stage is the same'}")
     broadcast = jobs.send if jobs else None
     if quiet:

@@ -14,7 +14,7 @@ from crawltalk.core.documents import read_documents, read_table
 from crawltalk.core.errors import MissingInput, UserError
 from crawltalk.core.types import Document
 from crawltalk.run.console import console, print_table, size
-from crawltalk.run.folder import RunFolder
+from crawltalk.run.folder import RunFolder, find_run
 
 Json = Annotated[bool, Parameter(negative=(), help="Print one JSON object instead.")]
 _BAR = 40
@@ -26,7 +26,7 @@ def funnel(path: Path = Path("runs/small"), *, rows: int = 15, json: Json = Fals
     """What the data stage dropped and why: pages and bytes after each step, reasons, languages, hosts,
     lengths, duplicates.
     """
-    record = _record(path, "funnel.json")
+    record, path = _record(path, "funnel.json"), find_run(path).path
     if json:
         print(jsonlib.dumps(record, ensure_ascii=False))
         return
@@ -153,7 +153,7 @@ def diff_data(left: Path, right: Path, *, rows: int = 10, json: bool = False) ->
 
 def _fates(run: Path) -> dict[str, tuple[str, str, bytes]]:
     """Id -> what became of the page, its URL, a hash of its text."""
-    folder = RunFolder(run).finished("data")
+    folder = find_run(run).finished("data")
     fates = {
         document.id: (
             "document",
@@ -257,6 +257,7 @@ def _seconds(step: str, seconds: float, measured: int, pages: int) -> float:
 
 def _sizes(path: Path, record: dict[str, Any]) -> dict[str, float]:
     """Bytes a page: read, written, and on disk while deduplicating."""
+    path = find_run(path).path
     folder, measured = path / "data", record["metrics"]["pages"]
     files = (
         jsonlib.loads((path / "crawl" / "files.json").read_text())
@@ -266,7 +267,7 @@ def _sizes(path: Path, record: dict[str, Any]) -> dict[str, float]:
     written = sum(file.stat().st_size for file in folder.glob("documents-*.parquet"))
     dropped = sum(file.stat().st_size for file in folder.glob("removed-*.parquet"))
     candidates = next(row["pages"] for row in record["steps"] if row["step"] == "quality")
-    bands = RunFolder(path).recipe().data.bands
+    bands = find_run(path).recipe().data.bands
     return {
         "crawl_files": sum(file["bytes"] for file in files) / measured,
         "documents": written / measured,
@@ -276,5 +277,5 @@ def _sizes(path: Path, record: dict[str, Any]) -> dict[str, float]:
 
 
 def _record(path: Path, name: str) -> Any:
-    file = RunFolder(path).finished("data") / name
+    file = find_run(path).finished("data") / name
     return jsonlib.loads(file.read_text(encoding="utf-8"))

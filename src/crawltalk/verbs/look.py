@@ -14,14 +14,14 @@ from crawltalk.recipe.keys import KEYS
 from crawltalk.recipe.layers import load_recipe, preset_names
 from crawltalk.recipe.toml import to_toml
 from crawltalk.run.console import clock, console, number, print_table, size
-from crawltalk.run.folder import RunFolder
+from crawltalk.run.folder import find_run
 
 Json = Annotated[bool, Parameter(negative=(), help="Print one JSON object instead.")]
 
 
 def status(path: Path = Path("runs/small"), *, json: Json = False) -> None:
     """Where each stage of a run stands: state, seconds, CPU seconds, peak memory, metrics."""
-    run = RunFolder(path)
+    run = find_run(path)
     recipe = run.recipe()
     states = run.states(stages(recipe), recipe)
     rows: list[dict[str, Any]] = []
@@ -32,7 +32,7 @@ def status(path: Path = Path("runs/small"), *, json: Json = False) -> None:
             row |= {key: getattr(state.manifest, key) for key in keys}
         rows.append(row)
     if json:
-        print(dumps({"run": str(path), "stages": rows}, ensure_ascii=False))
+        print(dumps({"run": str(run.path), "stages": rows}, ensure_ascii=False))
         return
     table = []
     for row in rows:
@@ -78,7 +78,7 @@ def presets(name: str | None = None) -> None:
 
 def diff(left: Path, right: Path, *, json: Json = False) -> None:
     """What differs between two runs: recipe fields and metrics."""
-    runs = RunFolder(left), RunFolder(right)
+    runs = find_run(left), find_run(right)
     recipes = [run.recipe() for run in runs]
     fields = differences(flatten(recipes[0]), flatten(recipes[1]))
     metrics: list[tuple[str, Any, Any]] = []

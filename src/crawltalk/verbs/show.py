@@ -8,6 +8,7 @@ import msgspec
 
 from crawltalk.core.errors import MissingInput
 from crawltalk.run.console import console, print_table, size
+from crawltalk.run.folder import find_run
 from crawltalk.verbs.corpus import show_page
 
 
@@ -21,6 +22,7 @@ def show(path: Path, *, rows: int = 3, find: str | None = None, page: str | None
     page
         Of a data folder: one page by its URL or id, and every filter's decision on it.
     """
+    path = find_run(path).path if not path.exists() else path
     if not path.exists():
         raise MissingInput(f"{path} is not there; list the files of a run with: crawltalk show runs/small")
     if page is not None:

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from crawltalk.run.console import console, print_table
-from crawltalk.run.folder import RunFolder
+from crawltalk.run.folder import RunFolder, find_run
 from crawltalk.verbs.build import Set, build_stages
 
 
@@ -31,6 +31,7 @@ def sweep(
         Depths of the small models. If absent: those of the recipe, else from 1 to one less than the run's own. All have
         as many tokens per parameter as the run's own model.
     """
+    path = find_run(path).path
     recipe = RunFolder(path).recipe()
     chosen = depths or recipe.sweep.depths or range(1, max(2, recipe.pretrain.model.depth))
     settings = (f"sweep.depths={','.join(map(str, chosen))}", *set)

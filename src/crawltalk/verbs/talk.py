@@ -1,10 +1,15 @@
 """The verbs generate and chat."""
 
 import json as jsonlib
+import os
+import signal
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
@@ -14,8 +19,10 @@ from rich.panel import Panel
 
 from crawltalk.chat.messages import Message
 from crawltalk.core.errors import UserError
-from crawltalk.models import model_folder
-from crawltalk.run.console import console
+from crawltalk.models import model_folder, models_of_run
+from crawltalk.run.console import console, errors
+from crawltalk.run.folder import RunFolder
+from crawltalk.verbs.arguments import read_text
 
 if TYPE_CHECKING:
     from crawltalk.engine import Engine, Sampling
@@ -93,7 +100,7 @@ def generate(
     if samples < 1:
         raise UserError("--samples is at least 1")
     sampling = options.sampling(0.8, 64)
-    prompt = sys.stdin.read() if prompt == "-" else prompt
+    prompt = read_text(prompt, "prompt")
     engine = _load(model_folder(model, prefer=("base",)), precision)
     ids = engine.truncate(
         [engine.tokenizer.eot, *engine.tokenizer.encode(as_assistant([], prompt) if assistant else prompt)]
@@ -124,59 +131,87 @@ def chat(
     json: Json = False,
 ) -> None:
     """Talk with the assistant: one answer to a message (-: the text on standard input), else a
-    conversation (/clear, /quit).
+    conversation (/help).
 
     If standard input is not a terminal, each of its lines gets an answer.
     """
     sampling = options.sampling(0.0, 128)
-    engine = _load(model_folder(model), precision)
+    if message is not None:
+        message = read_text(message, "message")
+        if os.path.exists(os.path.join(message, "recipe.toml")):
+            raise UserError(
+                f"{message} is a run, not a message; talk with it: crawltalk chat --model {message}"
+            )
+    folder = model_folder(model)
+    if _is_base_model(folder):
+        note = f"{folder} is a base model: it continues texts, and never learned to answer"
+        errors.print(f"[yellow]{escape(note)}", soft_wrap=True)
+    engine = _load(folder, precision)
     start = [Message("system", system)] if system else []
     if message is None and sys.stdin.isatty() and not json:
         _converse(engine, start, sampling)
         return
-    for text in _inputs(message):
+    for text in _lines() if message is None else (message,):
         messages = [*start, Message("user", text)]
         if json:
-            print(
-                jsonlib.dumps(
-                    {"message": text, "reply": engine.reply(messages, sampling)}, ensure_ascii=False
-                ),
-                flush=True,
-            )
+            reply = engine.reply(messages, sampling)
+            print(jsonlib.dumps({"message": text, "reply": reply}, ensure_ascii=False), flush=True)
         else:
             _answer(engine, messages, sampling)
 
 
-def _inputs(message: str | None) -> Iterator[str]:
-    if message is not None:
-        yield sys.stdin.read().strip() if message == "-" else message
-        return
-    yield from (line.strip() for line in sys.stdin if line.strip())
+def _is_base_model(folder: Path) -> bool:
+    """Whether the folder is a run's base model. Of models from elsewhere it is not known."""
+    run = RunFolder(folder.parent)
+    return run.exists() and any(
+        stage.makes == "base" and path == folder for stage, path in models_of_run(run)
+    )
+
+
+def _lines() -> Iterator[str]:
+    """The lines of standard input that are not blank."""
+    lines = (line.decode("utf-8", "replace").strip() for line in sys.stdin.buffer)
+    return (line for line in lines if line)
+
+
+_HELP = """/help   this list
+/clear  forget the conversation
+/quit   end it (so does Ctrl-D)
+Ctrl-C  end the answer"""
 
 
 def _converse(engine: "Engine", start: list[Message], sampling: "Sampling") -> None:
-    console.print("[dim]/clear forgets the conversation, /quit or Ctrl-D ends it")
+    console.print(f"[dim]{_HELP}")
     messages = list(start)
     while True:
         try:
             text = console.input("[bold cyan]you:[/] ").strip()
         except EOFError:
             return
+        except KeyboardInterrupt:
+            console.print("\n[dim]/quit or Ctrl-D ends the conversation")
+            continue
         if text == "/quit":
             return
         if text == "/clear":
             messages = list(start)
+        elif text.startswith("/") and " " not in text:
+            console.print(f"[dim]{_HELP}")
         elif text:
             try:
-                reply = _answer(engine, [*messages, Message("user", text)], sampling)
+                with _interruption() as interrupted:
+                    reply = _answer(engine, [*messages, Message("user", text)], sampling, interrupted)
             except UserError as error:  # a message that is too long ends the turn, not the conversation
                 console.print(f"[yellow]{escape(str(error))}")
                 continue
-            messages += [Message("user", text), Message("assistant", reply)]
+            if reply:
+                messages += [Message("user", text), Message("assistant", reply)]
 
 
-def _answer(engine: "Engine", messages: list[Message], sampling: "Sampling") -> str:
-    """Stream one reply to the terminal."""
+def _answer(
+    engine: "Engine", messages: list[Message], sampling: "Sampling", interrupted: Event | None = None
+) -> str:
+    """Stream one reply to the terminal, until it is interrupted."""
     dropped = engine.chat_prompt(messages)[1]
     if dropped:
         console.print(
@@ -187,8 +222,27 @@ def _answer(engine: "Engine", messages: list[Message], sampling: "Sampling") -> 
         reply += piece
         sys.stdout.write(piece)
         sys.stdout.flush()
+        if interrupted and interrupted.is_set():
+            break
     sys.stdout.write("\n")
     return reply
+
+
+@contextmanager
+def _interruption() -> Iterator[Event]:
+    """An event that the first Ctrl-C sets, so that the decoder finishes its step. The second interrupts."""
+    event = Event()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _load(folder: Path, precision: Precision) -> "Engine":

@@ -1,22 +1,31 @@
 """The verb that shows how a text is tokenized."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
 
 from crawltalk.models import model_folder
 from crawltalk.run.console import console, number
+from crawltalk.verbs.arguments import read_text
 
 if TYPE_CHECKING:
     from crawltalk.tokenizer import Tokenizer
 
 
 def tokens(
-    text: str, *, model: str = "runs/small", compare: tuple[Path, ...] = (), steps: bool = False
+    text: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    *,
+    model: str = "runs/small",
+    compare: tuple[Path, ...] = (),
+    steps: bool = False,
 ) -> None:
     """Show the tokens of a text: coloured on a terminal, `id TAB piece` lines elsewhere.
 
     Parameters
     ----------
+    text
+        The text; `-` reads it from standard input.
     compare
         Other vocabularies to tokenize it with: .tiktoken files, tokenizer.json files or folders.
     steps
@@ -25,6 +34,7 @@ def tokens(
     from crawltalk.tokenizer import Tokenizer
     from crawltalk.tokenizer.files import vocabulary_name
 
+    text = read_text(text, "text")
     tokenizer = Tokenizer.load(_folder(model))
     if steps:
         for parts in tokenizer.steps(text):

@@ -1,6 +1,5 @@
 """The verb that finds passages of a text in the training data."""
 
-import sys
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -13,7 +12,8 @@ from rich.text import Text
 
 from crawltalk.core.errors import BadInput
 from crawltalk.run.console import console
-from crawltalk.run.folder import RunFolder
+from crawltalk.run.folder import find_run
+from crawltalk.verbs.arguments import read_text
 
 if TYPE_CHECKING:
     from crawltalk.retrieval.trace import Trace, TraceIndex
@@ -41,9 +41,7 @@ def trace(
     from crawltalk.retrieval.trace import MIN_TOKENS
 
     min_tokens = MIN_TOKENS if min_tokens is None else min_tokens
-    text = sys.stdin.read().strip() if text == "-" else text
-    if not text:
-        raise BadInput('there is no text to trace; give one: crawltalk trace "Gold is a chemical element"')
+    text = read_text(text, "text")
     if min_tokens < 1 or rows < 0:
         raise BadInput("min-tokens is 1 or more, rows is 0 or more")
     result = open_index(model).trace(text, min_tokens=min_tokens)
@@ -60,9 +58,7 @@ def open_index(model: str | Path) -> "TraceIndex":
     from crawltalk.retrieval.trace import TraceIndex
     from crawltalk.tokenizer import Tokenizer
 
-    run = RunFolder(model)
-    if not run.exists() and RunFolder(Path("runs") / model).exists():
-        run = RunFolder(Path("runs") / model)
+    run = find_run(model)
     run.recipe()  # raises MissingInput if this is no run
     folders = [run.finished(stage, "tokenizer") for stage in ("index", "tokens", "tokenizer")]
     return TraceIndex(folders[0], folders[1], Tokenizer.load(folders[2]))

@@ -47,7 +47,9 @@ _LONGEST_ITEM = 300
 _CELLS = 2
 """The first elements of `_items` are cells."""
 _LITTLE = 500
-"""Characters of a main text that is none, if the page has a longer one that is not shown."""
+"""Characters: in place of a shorter text, one that is not shown is taken if it is twice as long, otherwise five
+times.
+"""
 _LEAST_REVEALED = 250
 """Characters that make a text out of what is not shown: "This site needs JavaScript" does not."""
 _INVISIBLE = "\xad\u2060\ufeff"
@@ -104,21 +106,23 @@ def extract(html: bytes, url: str | None = None) -> str | None:
 def extract_utf8(html: bytes) -> str | None:
     """The same for a page that is known to be UTF-8, the lines of code in one (`code_lines`).
 
-    If that is little, the page may hide its article until a script shows it, keep it for readers without scripts,
-    or have it in its JSON-LD only. What is longer than twice the visible text is taken in its place.
+    A page may hide its article until a script shows it, keep it for readers without scripts, or have it in its
+    JSON-LD only. If that is far longer than what is visible, it is the text.
     """
     page = scan(html)
     text = _classified(page)
     size = len(text or "")
-    if size >= _LITTLE:
-        return text
-    if page.hidden > max(_LEAST_REVEALED, 2 * size):
-        text = _longer(text, _classified(scan(html, reveal=True)))
-    return _longer(text, article_body(html, visible_text))
-
-
-def _longer(text: str | None, other: str | None) -> str | None:
-    return other if other and len(other) > max(_LEAST_REVEALED, 2 * len(text or "")) else text
+    little = size < _LITTLE
+    least = max(_LEAST_REVEALED, (2 if little else 5) * size)
+    if page.hidden > least:
+        other = _classified(scan(html, reveal=True))
+        if other and len(other) > least:
+            text, little = other, False
+    if little:
+        other = article_body(html, visible_text)
+        if other and len(other) > least:
+            text = other
+    return text
 
 
 def _classified(page: Scan) -> str | None:

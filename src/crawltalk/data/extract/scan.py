@@ -52,7 +52,8 @@ _ELEMENTS = {
     "select datalist": NEVER | _LABEL,
     "button": _OPTIONAL | _LABEL | _SCOPE,
     "noscript canvas audio video dialog menu": _OPTIONAL,
-    "template object": _OPTIONAL | _SCOPE,
+    "template": _OPTIONAL | _SCOPE,
+    "object applet marquee": _SCOPE,
     "h1 h2 h3 h4 h5 h6": _PARAGRAPH | HEADING | _TITLE,
     "p section center details fieldset address hgroup figcaption": _PARAGRAPH,
     "div": _PARAGRAPH | _LINE,
@@ -75,7 +76,7 @@ _ELEMENTS = {
     "tr": BLOCK | ITEM | _ROW,
     "td th caption": BLOCK | ITEM | _SCOPE | _CELL,
     "tbody thead tfoot": BLOCK | ITEM | _ROWS,
-    "option optgroup": BLOCK | ITEM | NEVER | _CHOICE | _LABEL,
+    "option optgroup": BLOCK | ITEM | _CHOICE,
     "body html": BLOCK,
     "a": LINK | _FORMAT,
     "b big code em i s small strike strong tt u": _FORMAT | _BREAKS_OUT,
@@ -721,6 +722,8 @@ def _scan(html, reveal, names, kinds, announcing):  # one state machine, kept in
             heading = 0
         else:
             tags += 1
+        if kind & (_CELL | _ROW | _ROWS) and not flags & TABLE:  # parts of no table
+            continue
         if kind & VOID:
             if kind & (BLOCK | _BREAKS_OUT) and flags & (_FOREIGN | _LABEL):
                 depth = _close_implied(stack, depth, kind, name)

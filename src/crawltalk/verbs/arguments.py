@@ -1,0 +1,18 @@
+"""What verbs do with words of the command line: a text, or `-` for standard input."""
+
+import sys
+
+from crawltalk.core.errors import BadInput
+
+
+def read_text(text: str, name: str) -> str:
+    """The text of an argument called `name`; for `-` all of standard input. Bytes that are no UTF-8 become U+FFFD.
+    Raises BadInput if there is nothing but white space.
+    """
+    if text == "-":
+        if sys.stdin.isatty():
+            print("reading standard input; end it with Ctrl-D", file=sys.stderr)
+        text = sys.stdin.buffer.read().decode("utf-8", "replace").strip()
+    if not text.strip():
+        raise BadInput(f"the {name} is empty; put some words in quotes, or pipe them in and write -")
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
