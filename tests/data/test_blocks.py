@@ -1,4 +1,4 @@
-"""Which blocks of a page are its main text."""
+"""How blocks are described, and which of them are the main text."""
 
 import numpy as np
 import pytest
