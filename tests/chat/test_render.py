@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import tempfile
 from functools import cache
 
 import jinja2
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2.sandbox import SandboxedEnvironment
 
-from crawltalk.chat.format import CHATML, CRAWLTALK, LLAMA3, from_template
+from crawltalk.chat.format import CHATML, CRAWLTALK, LLAMA3, from_template, without_marks
 from crawltalk.chat.messages import (
     AudioPart,
     Conversation,
@@ -25,6 +26,7 @@ from crawltalk.chat.messages import (
     ToolCall,
 )
 from crawltalk.chat.render import ChatRenderer
+from crawltalk.chat.tool_calls import Tool
 from crawltalk.core.errors import BadInput
 from crawltalk.tokenizer import Tokenizer, patterns, train
 from crawltalk.tokenizer.tokenizer import CALL_START, RESPONSE_START, SPECIAL_TOKENS
@@ -85,6 +87,71 @@ def test_conversations_render_as_transformers_renders_them(kind, messages, tools
     )
 
 
+@pytest.mark.parametrize("messages", [PLAIN, CALLING], ids=["plain", "calls"])
+@pytest.mark.parametrize("kind", ["ours", "chatml", "llama3"])
+def test_the_template_marks_for_transformers_what_the_loss_counts(kind, messages, tmp_path):
+    chat = renderer(kind)
+    chat.save(tmp_path)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert "{% generation %}" in theirs.chat_template  # as TRL looks for it
+    read = theirs.apply_chat_template(
+        as_rows(messages),
+        tools=[tool.described() for tool in TOOLS],
+        return_dict=True,
+        return_assistant_tokens_mask=True,
+    )
+    ids, loss_mask = chat.render(messages, tools=TOOLS)
+    assert (read["input_ids"], list(map(bool, read["assistant_masks"]))) == (ids, loss_mask)
+
+
+words = st.text("the 12.,é🙂\n", max_size=9)
+turns = st.one_of(
+    st.builds(Message, st.just("user"), words),
+    st.builds(Message, st.just("tool"), words),
+    st.builds(
+        lambda text, calls: Message("assistant", text, tool_calls=CALLS[:calls]), words, st.integers(0, 2)
+    ),
+)
+
+
+@given(st.lists(turns, min_size=1, max_size=6), st.booleans(), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_any_conversation_has_the_ids_and_the_mask_that_transformers_gives(messages, in_parts, with_tools):
+    chat, theirs = renderer("ours"), peer()
+    rows = as_rows(messages)
+    for row in rows if in_parts else ():
+        half = len(row["content"]) // 2
+        row["content"] = [
+            {"type": "text", "text": part} for part in (row["content"][:half], row["content"][half:])
+        ]
+    read = theirs.apply_chat_template(
+        rows,
+        tools=[tool.described() for tool in TOOLS] if with_tools else None,
+        return_dict=True,
+        return_assistant_tokens_mask=True,
+    )
+    ids, loss_mask = chat.render(messages, tools=TOOLS if with_tools else [])
+    assert read["input_ids"] == ids
+    assert list(map(bool, read["assistant_masks"])) == loss_mask
+    assert chat.encode_chat(rows, tools=TOOLS if with_tools else []) == ids
+
+
+@cache
+def peer() -> transformers.PreTrainedTokenizerBase:
+    """Our tokenizer with its template, in `transformers`."""
+    with tempfile.TemporaryDirectory() as folder:
+        renderer("ours").save(folder)
+        return transformers.AutoTokenizer.from_pretrained(folder)
+
+
+def test_the_short_form_of_tools_takes_what_clients_leave_empty():
+    chat = renderer("ours")
+    empty = {"type": "function", "function": {"name": "time", "description": None, "parameters": {}}}
+    theirs = peer().apply_chat_template(as_rows(PLAIN), tools=[empty], return_dict=True)["input_ids"]
+    assert theirs == chat.encode_chat(PLAIN, tools=[Tool(name="time")])
+    assert '<tools>\n{"name": "time"}\n</tools>\nTo call one: <tool_call>' in chat.tokenizer.decode(theirs)
+
+
 @pytest.mark.parametrize("kind", ["ours", "chatml", "llama3"])
 def test_the_template_alone_gives_the_text_of_our_ids(kind):
     chat = renderer(kind)
@@ -95,7 +162,7 @@ def test_the_template_alone_gives_the_text_of_our_ids(kind):
     for row in rows:
         for call in row.get("tool_calls", ()):  # Hugging Face's own form: an object, not its text
             call["function"]["arguments"] = json.loads(call["function"]["arguments"])
-    text = environment.from_string(chat.format.template()).render(
+    text = environment.from_string(without_marks(chat.format.template())).render(
         messages=rows, tools=[tool.described() for tool in TOOLS], add_generation_prompt=True
     )
     assert text == chat.tokenizer.decode(chat.encode_chat(CALLING, tools=TOOLS, add_generation_prompt=True))
@@ -114,7 +181,7 @@ def test_tools_stand_in_the_conversation_in_the_words_of_qwens_own_template():
         "<|im_start|>system\nYou help.\nAlways 🙂.\n\n# Tools\n\n"
         "You may call one or more functions to assist with the user query.\n\n"
         "You are provided with function signatures within <tools></tools> XML tags:\n<tools>\n"
-        '{"type": "function", "function": {"name": "time", "description": "What time is it, <now>?", "parameters": {}}}'
+        '{"type": "function", "function": {"name": "time", "description": "What time is it, <now>?"}}'
         "\n</tools>\n\n"
         "For each function call, return a json object with function name and arguments within "
         "<tool_call></tool_call> XML tags:\n"
@@ -264,11 +331,19 @@ def test_the_default_system_message_is_read_from_a_models_own_template(where, tm
         "{{ messages.append(1) }}",
         "{{ ''.__class__.__mro__ }}",
         "{% for message in messages %}<|im_start|>{{ message.role }}{% endfor %}",
+        "{% generation %}{% endfor %}",
     ],
 )
 def test_a_template_that_fails_or_forbids_gives_no_default_system_message(template):
     assert from_template(template, ["<|im_start|>"]) == CHATML
     assert from_template(template, ["<pad>"]) is None
+
+
+def test_a_template_with_marks_of_what_the_assistant_writes_is_read():
+    marked = QWEN_SHAPED.replace("{% if loop", "{% generation %}{%- endgeneration -%}{% if loop")
+    chat = from_template(marked, ["<|im_start|>"])
+    assert chat is not None
+    assert chat.default_system == "You are a {helpful} model."
 
 
 def test_a_template_has_no_way_out_of_its_sandbox():

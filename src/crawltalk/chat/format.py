@@ -6,13 +6,14 @@ from its vocabulary.
 
 import dataclasses
 import json
+import re
 from collections.abc import Container
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from crawltalk.chat.tool_calls import AFTER_TOOLS, BEFORE_TOOLS
+from crawltalk.chat.tool_calls import HERMES, SHORT, ToolsForm
 from crawltalk.core.errors import BadInput
 from crawltalk.tokenizer.files import CONFIG, read_object
 from crawltalk.tokenizer.tokenizer import CALL_END, CALL_START, RESPONSE_END, RESPONSE_START
@@ -36,30 +37,34 @@ class ChatFormat:
     """Control token before the first turn."""
     default_system: str | None = None
     """What a conversation without a system message begins with."""
+    short_tools: bool = False
+    """Whether functions are listed in the short form, which models in the wild have not learned."""
+
+    @property
+    def tools_form(self) -> ToolsForm:
+        """How the system message lists functions."""
+        return SHORT if self.short_tools else HERMES
 
     def template(self) -> str:
         """The same format as a Jinja chat template, for `transformers`: names for the pieces, then
         `template.jinja`.
         """
         pieces = {**dataclasses.asdict(self), "role_end": self.role_end or "", "begin": self.begin or ""}
-        return (
-            "".join(f"{{%- set {name} = {_quoted(piece)} %}}" for name, piece in (pieces | _TOOLS).items())
-            + _BODY
-        )
+        pieces |= {"before_tools": self.tools_form.before, "after_tools": self.tools_form.after} | _MARKS
+        return "".join(f"{{%- set {name} = {_quoted(piece)} %}}" for name, piece in pieces.items()) + _BODY
 
     def config(self) -> dict[str, Any]:
         """Its entries in tokenizer_config.json: for other libraries, and for us."""
         return {"chat_template": self.template(), "crawltalk_chat": dataclasses.asdict(self)}
 
 
-def _quoted(text: str | None) -> str:
+def _quoted(piece: str | bool | None) -> str:
     """A Jinja literal."""
-    return "none" if text is None else json.dumps(text, ensure_ascii=False)
+    return "none" if piece is None else json.dumps(piece, ensure_ascii=False)
 
 
-_TOOLS = {
-    "before_tools": BEFORE_TOOLS,
-    "after_tools": AFTER_TOOLS,
+_MARK = re.compile(r"(\{%[-+]?\s*)(end)?generation(\s*[-+]?%\})")
+_MARKS = {
     "call_start": CALL_START,
     "call_end": CALL_END,
     "response_start": RESPONSE_START,
@@ -67,7 +72,9 @@ _TOOLS = {
 }
 _BODY = files("crawltalk.chat").joinpath("template.jinja").read_text(encoding="utf-8").strip()
 
-CRAWLTALK = ChatFormat(start="<|im_start|>", role_end="<|im_sep|>", gap="", end="<|im_end|>")
+CRAWLTALK = ChatFormat(
+    start="<|im_start|>", role_end="<|im_sep|>", gap="", end="<|im_end|>", short_tools=True
+)
 CHATML = ChatFormat(start="<|im_start|>", role_end=None, gap="\n", end="<|im_end|>", after="\n")
 LLAMA3 = ChatFormat(
     start="<|start_header_id|>",
@@ -111,6 +118,11 @@ def from_template(template: str, names: Container[str]) -> ChatFormat | None:
     return chat and dataclasses.replace(chat, default_system=default_system(chat, template))
 
 
+def without_marks(template: str) -> str:
+    """The template without `{% generation %}` around what the assistant writes, which only `transformers` knows."""
+    return _MARK.sub(lambda mark: mark[1] + ("endif" if mark[2] else "if true") + mark[3], template)
+
+
 def default_system(chat: ChatFormat, template: str) -> str | None:
     """The system message that a template writes when a conversation has none; None if it writes none, or if it
     fails on such a conversation.
@@ -122,7 +134,7 @@ def default_system(chat: ChatFormat, template: str) -> str | None:
 
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
     try:
-        text = environment.from_string(template).render(
+        text = environment.from_string(without_marks(template)).render(
             messages=[{"role": "user", "content": "Hi"}], bos_token="", eos_token="", tools=None
         )
     except (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from crawltalk.chat.format import ChatFormat, detect, load_format
 from crawltalk.chat.messages import Message, MessageLike, as_messages, text_of
 from crawltalk.chat.tool_calls import Control, Tool, tools_description, written_call, written_result
-from crawltalk.core.errors import BadInput
+from crawltalk.core.errors import BadInput, ContextOverflow
 from crawltalk.tokenizer import Tokenizer
 
 REPLY_FRACTION = 4
@@ -86,30 +86,59 @@ class ChatRenderer:
         return Rendered(ids, loss_mask)
 
     def fit(
-        self, messages: Sequence[MessageLike], context: int, *, tools: Sequence[Tool] = ()
+        self,
+        messages: Sequence[MessageLike],
+        context: int,
+        *,
+        tools: Sequence[Tool] = (),
+        reply: int | None = None,
     ) -> tuple[list[int], int]:
         """The prompt of a reply, for a model that reads `context` tokens, and how many of the oldest messages
-        were left out to make it fit.
+        were left out to make it fit. A quarter of the context stays free for the reply, or `reply` tokens if it
+        needs fewer.
 
-        A system message at the front stays, and results of tools stay together. Raises BadInput if the last
-        turn alone is too long.
+        A system message at the front stays, and results of tools stay together. Raises ContextOverflow if tools,
+        system message and last turn alone are too long.
         """
         chat, messages = self._chat(), as_messages(messages)
         system = [message for message in messages[:1] if message.role == "system"]
         rest = messages[len(system) :]
-        room = context - max(1, context // REPLY_FRACTION)
+        free = max(1, context // REPLY_FRACTION)
+        room = context - (free if reply is None else min(free, max(1, reply)))
         size, kept = len(self.encode_chat(system, tools=tools, add_generation_prompt=True)), 0
-        for turn in reversed(_grouped(rest)):  # from the end: a long history costs no more than what fits
+        turns = _grouped(rest)
+        for turn in reversed(turns):  # from the end: a long history costs no more than what fits
             size += sum(map(len, self._turn(chat, *_as_turn(turn))))
             if size > room:
                 break
             kept += len(turn)
-        if rest and not kept:
-            raise BadInput(
-                f"the message has {size} tokens; this model has room for {room} of {context}: make it shorter"
-            )
+        if size > room and not kept:
+            raise ContextOverflow(self._overflow(system, turns[-1] if turns else [], tools, context, room))
         dropped = len(rest) - kept
         return self.encode_chat([*system, *rest[dropped:]], tools=tools, add_generation_prompt=True), dropped
+
+    def _overflow(
+        self, system: list[Message], last: list[Message], tools: Sequence[Tool], context: int, room: int
+    ) -> str:
+        """Which part of the least prompt takes the room, and what to do. The beginning of the sentence is what
+        clients look for.
+        """
+        tokens = {
+            "tools": len(self.encode_chat(system, tools=tools)) - len(self.encode_chat(system)),
+            "system message": len(self.encode_chat(system)) if system else 0,
+            "last message": len(self.encode_chat(last)),
+        }
+        needed = len(self.encode_chat([*system, *last], tools=tools, add_generation_prompt=True))
+        advice = {
+            "tools": "offer fewer tools or describe them in fewer words",
+            "system message": "make the system message shorter",
+            "last message": "make it shorter",
+        }
+        listed = ", ".join(f"{name}: {count} tokens" for name, count in tokens.items() if count)
+        return (
+            f"This model's maximum context length is {context} tokens, of which {context - room} are left for the "
+            f"reply; this needs {needed} ({listed}): {advice[max(tokens, key=tokens.__getitem__)]}"
+        )
 
     def _chat(self) -> ChatFormat:
         if self.format is None:
@@ -159,7 +188,7 @@ def _turns(chat: ChatFormat, messages: Sequence[Message], tools: Sequence[Tool])
     if messages and messages[0].role == "system":
         system, messages = text_of(messages[0]), messages[1:]
     if tools:
-        yield "system", [f"{system}\n\n" if system else "", *tools_description(tools)]
+        yield "system", [f"{system}\n\n" if system else "", *tools_description(tools, chat.tools_form)]
     elif system is not None:
         yield "system", [system]
     yield from map(_as_turn, _grouped(messages))

@@ -24,8 +24,9 @@ from crawltalk.data.filters.pii import replace_pii
 from crawltalk.data.filters.quality import Filter, code, filters, gopher_repetition
 from crawltalk.data.filters.urls import blocked_url, host_of
 from crawltalk.data.parts import FileTask, Part, Signed
+from crawltalk.data.read.charset import damage, to_utf8
 from crawltalk.data.read.inputs import dump_name
-from crawltalk.data.read.warc import Page, to_utf8, too_deep
+from crawltalk.data.read.warc import Page, too_deep
 from crawltalk.data.record.funnel import STEPS, Clock, Removed
 from crawltalk.recipe import Data, Quality
 
@@ -152,6 +153,8 @@ def extract_text(
         text = page.text
     if not text or not text.strip():
         return Drop("no main text")
+    if fault := damage(text):
+        return Drop(fault)
     return Document(
         id=page.id,
         url=page.url,

@@ -16,6 +16,7 @@ from crawltalk.core.files import write_atomically
 from crawltalk.data.assemble import assemble
 from crawltalk.data.executors.local import LocalExecutor
 from crawltalk.data.executors.ray import RayExecutor
+from crawltalk.data.filters.rules import check_languages
 from crawltalk.data.filters.urls import write_blocklist
 from crawltalk.data.parts import FileTask
 from crawltalk.data.pipeline import load_extractor, load_filters, load_rank, warm_up
@@ -72,6 +73,7 @@ def _executor(name: str) -> type[LocalExecutor] | type[RayExecutor]:
 
 def _check(config: Data) -> None:
     """Load everything that the recipe names before the work begins, so that a misspelt name fails at once."""
+    check_languages(config.languages)
     load_filters(config)
     # compiled once here (ten seconds on a new machine); all workers use the cached code
     warm_up(load_extractor(config.extractor))

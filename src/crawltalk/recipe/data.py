@@ -40,9 +40,11 @@ class Data:
     extractor: str = "crawltalk"
     """Main-text extractor: crawltalk, resiliparse, trafilatura (if installed), or "my_package.module:name"."""
     languages: tuple[str, ...] = ("en",)
-    """ISO 639-1 codes to keep."""
+    """ISO 639-1 codes to keep. Other languages than English are judged by FineWeb-2's thresholds; the thresholds in
+    `quality` loosen or tighten them as they do those of English, and C4's are for English only.
+    """
     language_threshold: float = 0.65
-    """Least probability of the language (FineWeb 3.2)."""
+    """Least probability of the language (FineWeb 3.2). One for all: FineWeb-2's thresholds are for another model."""
     quality: Quality = field(default_factory=Quality)
     filters: tuple[str, ...] = ()
     """Further filters of your own: "my_package.module:name", (Document) -> the reason to drop it or None."""

@@ -33,10 +33,10 @@ from crawltalk.data.extract.scan import (
     scan,
     word_hash,
 )
-from crawltalk.data.read.warc import to_utf8
+from crawltalk.data.read.charset import to_utf8
 
 WEIGHTS = Path(__file__).with_name("weights.json")
-BETA_SQUARED = 0.35
+BETA_SQUARED = 0.45
 """How much recall counts against precision in what is chosen: too much text is worse than too little."""
 FARTHEST = 8
 """Standard deviations: a number farther from its mean counts as so far."""

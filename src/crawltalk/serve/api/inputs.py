@@ -1,9 +1,11 @@
 """The four forms in which OpenAI's API takes texts: one text, texts, the ids of one, or lists of ids."""
 
+import re
 from collections.abc import Sequence
 
 from crawltalk.engine import Engine
 from crawltalk.serve.api.errors import bad_request
+from crawltalk.tokenizer import Tokenizer
 
 
 def split_inputs(value: str | list[str | int | list[int]], param: str) -> Sequence[str | list[int]]:
@@ -20,14 +22,28 @@ def split_inputs(value: str | list[str | int | list[int]], param: str) -> Sequen
     return texts or lists or [ids]
 
 
-def to_ids(engine: Engine, value: str | list[int], param: str) -> list[int]:
-    """The tokens of one input; a text begins a document. Raises ApiError for tokens that the model does not
-    have.
+def to_ids(engine: Engine, value: str | list[int], param: str, *, new_document: bool = False) -> list[int]:
+    """The tokens of one input: ids as they are, and a text as `transformers` reads it with the model's folder. The
+    token that separates documents comes before a text if it begins a `new_document`, and stands for an empty one.
+
+    Raises ApiError for tokens that the model does not have.
     """
+    tokenizer = engine.tokenizer
     if isinstance(value, str):
-        return [engine.tokenizer.eot, *engine.tokenizer.encode(value)]
-    if not value or max(value) >= engine.tokenizer.vocab_size:
+        ids = _encode_with_control_tokens(tokenizer, value)
+        return [tokenizer.eot, *ids] if new_document or not ids else ids
+    if not value or max(value) >= tokenizer.vocab_size:
         raise bad_request(
-            f"a list of tokens has one at least, and none above {engine.tokenizer.vocab_size - 1}", param
+            f"a list of tokens has one at least, and none above {tokenizer.vocab_size - 1}", param
         )
     return value
+
+
+def _encode_with_control_tokens(tokenizer: Tokenizer, text: str) -> list[int]:
+    names = sorted(
+        tokenizer.special_tokens, key=len, reverse=True
+    )  # where one begins like another, the longer
+    ids: list[int] = []
+    for index, piece in enumerate(re.split(f"({'|'.join(map(re.escape, names))})", text)):
+        ids += [tokenizer.special_tokens[piece]] if index % 2 else tokenizer.encode(piece)
+    return ids
