@@ -16,13 +16,14 @@ import numpy as np
 from crawltalk.core.errors import BadRecipe, UserError
 from crawltalk.core.objects import load_object
 from crawltalk.core.types import Document
+from crawltalk.data.code_lines import in_lines
 from crawltalk.data.dedup import band_hashes
 from crawltalk.data.extract.headline import with_headline
 from crawltalk.data.extract.main_text import extract, extract_utf8, visible_text
 from crawltalk.data.filters.boilerplate import Boilerplate, Lines, survey_lines
 from crawltalk.data.filters.language import identify, likely
 from crawltalk.data.filters.pii import replace_pii
-from crawltalk.data.filters.quality import Filter, filters, gopher_repetition
+from crawltalk.data.filters.quality import Filter, code, filters, gopher_repetition
 from crawltalk.data.filters.urls import blocked_url, host_of
 from crawltalk.data.parts import FileTask, Part, Signed, SurveyPart
 from crawltalk.data.read.charset import damage, to_utf8
@@ -65,7 +66,7 @@ def fineweb(task: FileTask, boilerplate: Boilerplate | None = None) -> list[Step
     blocklist = np.load(task.folder / "blocklist.npy", mmap_mode="r")
     origin = {"dump": dump_name(task.name), "file_path": task.name}
     steps = [
-        Step("broken", decode_page),
+        Step("broken", partial(decode_page, extractor is not extract)),
         Step("url", partial(check_url, blocklist)),
         Step("early_language", partial(check_early_language, config), html_only=True),
         Step("extraction", partial(extract_text, extractor, origin, config.headlines)),
@@ -113,9 +114,8 @@ class Pipeline:
             if isinstance(result, Drop):
                 reason, detail = (text.encode("utf-8", "replace").decode() for text in result)
                 row = {"step": step.name, "reason": reason, "detail": detail, **self.origin}
-                part.remove(
-                    Removed(id=page.id, url=page.url, text=extracted.text if extracted else None, **row)
-                )
+                text = in_lines(extracted.text) if extracted else None
+                part.remove(Removed(id=page.id, url=page.url, text=text, **row))
                 break
             item = result
             if isinstance(item, Document):
@@ -130,14 +130,14 @@ class Pipeline:
             part.stats.count_language(extracted.language)
 
 
-def decode_page(page: Page) -> Page | Drop:
-    """The page with its body in UTF-8; drops broken pages."""
+def decode_page(builds_trees: bool, page: Page) -> Page | Drop:
+    """The page with its body in UTF-8; drops broken pages, and, if the extractor builds trees, monstrous ones."""
     if page.fault:
         return Drop(page.fault)
     if page.text is not None:
         return page
     html = to_utf8(page.body, page.charset)
-    if too_deep(html):
+    if builds_trees and too_deep(html):
         return Drop("elements nested too deeply")
     return page if html is page.body else msgspec.structs.replace(page, body=html)
 
@@ -192,7 +192,7 @@ def _check_text(text: object) -> None:
 
 def check_language(config: Data, document: Document) -> Document | Drop:
     """Set the document's language. Drop it if the language is not one of the recipe's, or too uncertain."""
-    document.language, score = identify(document.text)
+    document.language, score = identify(in_lines(document.text))
     document.language_score = round(score, 4)
     if document.language not in config.languages:
         return Drop(document.language, f"{score:.2f}")
@@ -292,7 +292,7 @@ def load_filters(config: Data) -> dict[str, Filter]:
     """All filters on documents by name, in order: FineWeb's, then those that the recipe adds. Raises
     BadRecipe.
     """
-    chosen = filters(config.quality)
+    chosen = filters(config.quality) | {"code": code}
     for name in config.filters:
         try:
             chosen[name] = load_object(name)

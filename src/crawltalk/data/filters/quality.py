@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit
 
 from crawltalk.core.types import Document
+from crawltalk.data.code_lines import MARK, in_lines
 from crawltalk.data.filters.rules import ENGLISH, Rules, all_rules
 from crawltalk.data.filters.words import LETTER, SYMBOL, Words, count_sentences, ends_sentence
 from crawltalk.recipe import Quality
@@ -174,6 +175,9 @@ def c4(config: Quality) -> Filter:
         sentences = 0
         for raw in document.text.splitlines():
             words = raw.split()
+            if raw.startswith(MARK) and "{" not in raw and "javascript" not in raw.lower():
+                kept.append(raw)  # code is neither a label nor a sentence, and its [0] is no reference
+                continue
             if len(raw) > LONGEST_WORD and any(len(word) > LONGEST_WORD for word in words):
                 continue
             if len(words) < config.min_words_per_line:
@@ -193,7 +197,7 @@ def c4(config: Quality) -> Filter:
             kept.append(line)
         if sentences < config.min_sentences:
             return "too few sentences"
-        return msgspec.structs.replace(document, text="\n".join(kept).strip())
+        return msgspec.structs.replace(document, text="\n".join(kept).strip("\n "))
 
     return filter_document
 
@@ -220,6 +224,11 @@ def fineweb(config: Quality) -> Filter:
         return None
 
     return filter_document
+
+
+def code(document: Document) -> Document | None:
+    """The document with the lines of its code, which the filters before saw in one (`code_lines`)."""
+    return msgspec.structs.replace(document, text=in_lines(document.text)) if MARK in document.text else None
 
 
 def filters(config: Quality) -> dict[str, Filter]:
