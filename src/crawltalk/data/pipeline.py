@@ -16,6 +16,7 @@ import numpy as np
 from crawltalk.core.errors import BadRecipe, UserError
 from crawltalk.core.objects import load_object
 from crawltalk.core.types import Document
+from crawltalk.core.words import printable
 from crawltalk.data.dedup import band_hashes
 from crawltalk.data.extract.main_text import extract, extract_utf8, visible_text
 from crawltalk.data.filters.language import identify, likely
@@ -96,7 +97,7 @@ class Pipeline:
                 result = Drop(f"failed: {type(error).__name__}", str(error)[:200])
             clock.lap(step.name)
             if isinstance(result, Drop):
-                reason, detail = (text.encode("utf-8", "replace").decode() for text in result)
+                reason, detail = map(printable, result)
                 row = {"step": step.name, "reason": reason, "detail": detail, **self.origin}
                 part.remove(
                     Removed(id=page.id, url=page.url, text=extracted.text if extracted else None, **row)

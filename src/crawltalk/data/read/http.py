@@ -54,8 +54,8 @@ def parse_head(text: bytes, start: int, end: int) -> Head:
         found = _FIELDS.findall(text, start, stop) if match else _FIELDS.findall(b"\n" + text[start:stop])
         fields: dict[bytes, bytes] = {}
         for name, value in found:
-            name, value = name.lower(), value.strip()
-            fields[name] = fields[name] + b", " + value if name in fields else value
+            key = name.lower()
+            fields[key] = fields[key] + b", " + value.strip() if key in fields else value.strip()
         if body >= end or _NEXT.match(text, body) is None:
             return Head(int(match[1]) if match else None, fields, body)
         start = body

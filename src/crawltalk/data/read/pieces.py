@@ -112,7 +112,9 @@ def _fast_gzip(path: Path, data: mmap.mmap) -> Iterator[Piece]:
             start = reader.frame_start_position() or 0
     except OSError:
         raise Irregular from None
-    one = start == 0 and data[-4:] == (given & 0xFFFFFFFF).to_bytes(4, "little")  # its length stands at its end
+    one = start == 0 and data[-4:] == (given & 0xFFFFFFFF).to_bytes(
+        4, "little"
+    )  # its length stands at its end
     if not one and not _complete(data, start):  # fastwarc does not report a file that was cut
         raise Irregular
 
@@ -184,10 +186,19 @@ def _salvage(data: mmap.mmap, start: int, given: int) -> bytes:
 
 
 def _next_member(data: mmap.mmap, start: int) -> int | None:
-    """Where the next member begins, at `start` or behind it. Those three bytes alone may be any data, so the
-    beginning must decompress, too.
+    """Where the next member begins, at `start` or behind it. Three bytes alone may be any data, so the rest of
+    the header must be usual (RFC 1952: flags, level, system), or what follows must decompress.
     """
     while (start := data.find(GZIP, start)) >= 0:
+        flags, level, system = (
+            *data[start + 3 : start + 4],
+            *data[start + 8 : start + 10],
+            0xFF,
+            0xFF,
+            0xFF,
+        )[:3]
+        if flags < 0x20 and level in (0, 2, 4) and (system < 14 or system == 0xFF):
+            return start
         try:
             zlib.decompressobj(31).decompress(data[start : start + CHUNK], _TEXT)
         except zlib.error:
@@ -232,7 +243,9 @@ def _with_dictionary(content: bytes) -> zstandard.ZstdDecompressor:
     return zstandard.ZstdDecompressor(dict_data=dictionary, max_window_size=1 << 31)
 
 
-def _frame(decompressor: zstandard.ZstdDecompressor, data: mmap.mmap, start: int, end: int) -> Iterator[Piece]:
+def _frame(
+    decompressor: zstandard.ZstdDecompressor, data: mmap.mmap, start: int, end: int
+) -> Iterator[Piece]:
     """One frame. Returns where the next one begins."""
     given = 0
     view = memoryview(data)[start:end]

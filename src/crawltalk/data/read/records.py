@@ -16,13 +16,13 @@ import msgspec
 from crawltalk.data.read.pieces import Irregular, Piece, Text, behind, read_text
 
 _MAX_HEAD = 1 << 17
-_VERSION = rb"WARC/\d{1,2}\.\d{1,3}[ \t]*\r?\n"
+_VERSION = rb"[Ww][Aa][Rr][Cc]/\d{1,2}\.\d{1,3}[ \t]*\r?\n"
 # URL, IP address, date, type, in version 2 more columns, length (the Internet Archive's "Arc File Format")
 _COLUMNS = (
     rb"((?:filedesc|https?|ftp|dns|file|gopher|news|mailto):[^\r\n]{0,32768}?) \S+ (\d{8,20}) (\S+)"
     rb"(?: [^\r\n]*)? (-?\w+)[ \t]*\r?\n"
 )
-_HEADS = {"warc": re.compile(_VERSION, re.I), "arc": re.compile(_COLUMNS)}
+_HEADS = {"warc": re.compile(_VERSION), "arc": re.compile(_COLUMNS)}
 _LINES = {  # a head in the middle of other text; the line end in front makes the search fast
     "warc": re.compile(b"\n" + _VERSION + rb"(?=[\w-]+[ \t]*:)"),
     "arc": re.compile(b"\n" + _COLUMNS),
@@ -32,6 +32,8 @@ _SEPARATOR = re.compile(rb"(?:\r?\n){1,2}\Z")
 _FOLD = re.compile(rb"\r?\n[ \t]+")
 _FIELD = re.compile(rb"^WARC-[a-z-]+[ \t]*:", re.I | re.M)
 _TARGET = re.compile(rb"^WARC-Target-URI[ \t]*:[ \t]*([^\r\n]{0,8192})", re.I | re.M)
+TOO_LONG = "too long"
+"""The fault of a record that is longer than the limit; nothing is wrong with the file."""
 _TAIL = 40_000  # of text that is passed over, kept because a head may begin in it; the longest head of ARC
 _LINE = 64  # the longest version line of WARC
 _DIGITS = 20
@@ -96,7 +98,7 @@ class _Reader:
         self.form = ""
         """WARC or ARC."""
         self.aligned = True
-        """Whether each record so far begins with a gzip member or zstd frame."""
+        """Whether each gzip member or zstd frame so far holds one record."""
 
     # --- text ---
 
@@ -212,9 +214,9 @@ class _Reader:
         origin = self.base + self.at
         for offset, _, opens in self.openings:
             inside = offset - origin
-            if opens and start <= inside < (end if place is None else place):
-                if _HEADS[self.form].match(self.data, self.at + inside):
-                    return inside
+            between = opens and start <= inside < (end if place is None else place)
+            if between and _HEADS[self.form].match(self.data, self.at + inside):
+                return inside
         return place
 
     # --- records ---
@@ -257,7 +259,7 @@ class _Reader:
         if match is None:
             self.must_be_careful()
             return None
-        start: int | None = match.end() - self.at
+        start = match.end() - self.at
         position = self.position()
         self.aligned = self.aligned and self.opens(0)
         if self.form == "arc":
@@ -266,11 +268,12 @@ class _Reader:
             other = url.startswith((b"filedesc:", b"dns:"))
             record = Record("warcinfo" if other else "response", fields, position)
         else:
-            begin, start = start, self.head_end(start)
-            if start is None:
+            stop = self.head_end(start)
+            if stop is None:
                 self.must_be_careful()
                 return None
-            fields = _fields(self.data[self.at + begin : self.at + start])
+            fields = _fields(self.data[self.at + start : self.at + stop])
+            start = stop
             length = fields.get(b"content-length", b"")
             kind = fields.get(b"warc-type", b"").lower().decode("ascii", "replace")
             record = Record(kind, fields, position)
@@ -307,11 +310,15 @@ class _Reader:
         self.need(start + self.max_block)
         have = len(self.data) - self.at
         place = self.find_head(start, have)
-        if place is not None:
+        rest = self.lost_head(start, have if place is None else place)
+        if rest is not None:
+            self.take(record, start, rest, strip=True)
+        elif place is not None:
             self.take(record, start, place, strip=True)
         elif not self.ended:
-            record.fault = f"more than {self.max_block:,} bytes"
-            self.skip(None if length is None else start + length)
+            record.fault = TOO_LONG
+            self.at += start
+            self.skip(length)
         else:
             whole = self.compressed or self.data.endswith((b"\r\n\r\n", b"\n\n"))
             self.take(record, start, have, strip=True)
@@ -320,10 +327,22 @@ class _Reader:
             elif not whole and not self.damage:
                 record.fault = "the file ends in the middle of the record"
 
+    def lost_head(self, start: int, end: int) -> int | None:
+        """Where the paragraph with another record's fields begins that is no readable head."""
+        field = _FIELD.search(self.data, self.at + start, self.at + end)
+        if field is None:
+            return None
+        wide = self.data.rfind(b"\r\n\r\n", self.at + start, field.start())
+        narrow = self.data.rfind(b"\n\n", self.at + start, field.start())
+        place = max(wide + 4 if wide >= 0 else 0, narrow + 2 if narrow >= 0 else 0) - self.at
+        return place if place > start else None
+
     def take(self, record: Record, start: int, end: int, strip: bool = False) -> None:
         record.text, record.start, record.end = self.data, self.at + start, self.at + end
         if strip and (match := _SEPARATOR.search(self.data, max(record.start, record.end - 4), record.end)):
             record.end = match.start()
+        if self.next_opening(1, end) is not None:
+            self.aligned = False
         self.at += end
 
     def wrong_end(self, record: Record, start: int, end: int) -> None:
@@ -346,7 +365,7 @@ class _Reader:
         self.take(record, start, end)
 
     def skip(self, end: int | None) -> None:
-        """Pass over a block that is too long, up to `end` or to the next head."""
+        """Pass over a block that is too long and begins at `at`: up to `end` or to the next head."""
         while end is None or end > 0:
             self.need(2 * _TAIL)
             have = len(self.data) - self.at
@@ -386,10 +405,11 @@ class _Reader:
 
     def next_opening(self, start: int, end: int) -> int | None:
         """The offset of the first member or frame between two offsets, if each holds one record."""
-        origin = self.base + self.at
-        for offset, _, opens in self.openings:
-            if self.aligned and opens and start <= offset - origin < end:
-                return offset - origin
+        if self.aligned:
+            origin = self.base + self.at
+            for offset, _, opens in self.openings:
+                if opens and start <= offset - origin < end:
+                    return offset - origin
         return None
 
 

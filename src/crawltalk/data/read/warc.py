@@ -16,8 +16,8 @@ import msgspec
 from resiliparse.parse.encoding import bytes_to_str, detect_encoding, map_encoding_to_html5
 
 from crawltalk.core.words import printable
-from crawltalk.data.read.http import Body, decode_body, parse_head
-from crawltalk.data.read.records import Record, read_records
+from crawltalk.data.read.http import decode_body, parse_head
+from crawltalk.data.read.records import TOO_LONG, Record, read_records
 
 _PAGES = ("response", "resource", "conversion")
 _NO_PAGES = ("warcinfo", "request", "metadata", "revisit", "continuation")
@@ -90,7 +90,9 @@ def read_pages(path: Path, max_page_bytes: int, warn: Callable[[str], None]) -> 
             _joined(read_records(path, data, max_page_bytes + _MAX_HTTP_HEAD), max_page_bytes), 1
         ):
             records += bool(record.kind)
-            if record.fault and not record.fault.startswith("more than"):
+            if not record.fault and record.kind not in (*_PAGES, *_NO_PAGES):
+                record.fault = "unknown record type" if record.kind else "unreadable record head"
+            if record.fault and record.fault != TOO_LONG:
                 damages += 1
                 if damages <= _WARNINGS:
                     place = f"{path.name}, byte {record.position:,} of {size:,}"
@@ -142,8 +144,8 @@ def _page(record: Record, number: int, path: Path, max_page_bytes: int) -> Page:
         charset=None,
         fault=None,
     )
-    if record.fault or record.kind not in _PAGES:
-        page.fault = record.fault or "unreadable record head"
+    if record.fault:
+        page.fault = f"more than {max_page_bytes:,} bytes" if record.fault == TOO_LONG else record.fault
         return page
     text, start, end = record.text, record.start, record.end
     kind, status = record.fields.get(b"content-type", b""), None
