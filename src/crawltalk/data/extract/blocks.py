@@ -2,6 +2,8 @@
 neighbours.
 """
 
+from functools import cache
+
 import numpy as np
 from numba import njit
 
@@ -93,10 +95,14 @@ def features(page: Scan, names: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     """Shape (blocks, FEATURES), float32. `names`: hashes of words in class names, sorted, and the weight of each
     as evidence for content.
     """
-    numbers = np.array([element_number(name) for name in ELEMENTS], np.int64)
     return _features(
-        np.frombuffer(page.text, np.uint8), page.blocks, page.elements, page.words, *names, numbers
+        np.frombuffer(page.text, np.uint8), page.blocks, page.elements, page.words, *names, _element_numbers()
     )
+
+
+@cache
+def _element_numbers() -> np.ndarray:
+    return np.array([element_number(name) for name in ELEMENTS], np.int64)
 
 
 @njit(cache=True)

@@ -113,12 +113,11 @@ def _classified(page: Scan) -> str | None:
 
 def main_text(page: Scan, probabilities: np.ndarray) -> str | None:
     """The blocks that are content, if there is more among them than labels and links."""
-    kept = page.blocks[probabilities > THRESHOLD]
-    size = kept[:, END] - kept[:, START]
-    if not np.any((size > _PROSE) & (kept[:, LINKED] < size / 2)):
+    kept = page.blocks[probabilities > THRESHOLD, : FLAGS + 1].tolist()
+    if not any(_PROSE < block[END] - block[START] > 2 * block[LINKED] for block in kept):
         return None
     lines: list[str] = []
-    for block in kept[:, : FLAGS + 1].tolist():
+    for block in kept:
         line = plain(page.text, block)
         if block[FLAGS] & PRE:
             if not _LINE_NUMBERS.fullmatch(line):

@@ -32,11 +32,11 @@ _FORMAT, _SCOPE, _FOREIGN, _INTEGRATION, _BREAKS_OUT, _LABEL, _LITERAL, _OPTIONA
 """`_LITERAL`: all within is text. `_OPTIONAL`: not shown, unless the page has nothing else (`scan`'s `reveal`).
 `_TITLE`: a button in it may be the title itself. `_LINE`: a line of its own within `<pre>`.
 """
-_CHOICE, _LISTED, _TERM, _CELL, _ROW, _ROWS = (1 << bit for bit in range(31, 37))
-"""Items, whose start tags end those before them: of a menu, list, glossary and table."""
+_CHOICE, _LISTED, _TERM, _CELL, _ROW, _ROWS, _ENDS_OWN_KIND = (1 << bit for bit in range(31, 38))
+"""Items, whose start tags end those before them: of a menu, list, glossary and table. Links and buttons do so, too."""
 _ITEMS = _CHOICE | _LISTED | _TERM | _CELL | _ROW | _ROWS
 # What attributes say: the element is shown (`<dialog open>`), it leads somewhere.
-_SHOWN, _TARGET = 1 << 37, 1 << 38
+_SHOWN, _TARGET = 1 << 38, 1 << 39
 _STATE = _INHERITED_MASK | NEVER | HEADING | _FOREIGN | _LABEL | _TITLE
 """What elements within have of those around them."""
 _PARAGRAPH = BLOCK | CLOSES_P
@@ -50,7 +50,7 @@ _ELEMENTS = {
     "svg math": NEVER | _FOREIGN,
     "foreignobject desc annotation-xml mi mo mn ms mtext": _INTEGRATION,
     "select datalist": NEVER | _LABEL,
-    "button": _OPTIONAL | _LABEL | _SCOPE,
+    "button": _OPTIONAL | _LABEL | _SCOPE | _ENDS_OWN_KIND,
     "noscript canvas audio video dialog menu": _OPTIONAL,
     "template": _OPTIONAL | _SCOPE,
     "object applet marquee": _SCOPE,
@@ -78,7 +78,7 @@ _ELEMENTS = {
     "tbody thead tfoot": BLOCK | ITEM | _ROWS,
     "option optgroup": BLOCK | ITEM | _CHOICE,
     "body html": BLOCK,
-    "a": LINK | _FORMAT,
+    "a": LINK | _FORMAT | _ENDS_OWN_KIND,
     "b big code em i s small strike strong tt u": _FORMAT | _BREAKS_OUT,
     "font": _FORMAT,
     "span sub sup var": _BREAKS_OUT,
@@ -564,7 +564,7 @@ def _close_implied(stack, depth, kind, name):
             ends |= _CELL | _ROW
         barrier = TABLE if kind & (_CELL | _ROW | _ROWS) else LIST | TABLE
         depth = _close_outermost(stack, depth, ends, barrier)
-    if kind & _FORMAT and name == _A:  # links do not nest
+    if name == _A:  # links do not nest
         depth = _close_text_level(stack, depth, name)
     if name == _BUTTON:
         depth = _close_nearest(stack, depth, name, TABLE | _SCOPE)
@@ -728,7 +728,11 @@ def _scan(html, reveal, names, kinds, announcing):  # one state machine, kept in
             if kind & (BLOCK | _BREAKS_OUT) and flags & (_FOREIGN | _LABEL):
                 depth = _close_implied(stack, depth, kind, name)
             continue
-        if closing:
+        if (
+            closing and depth and stack[depth, _NAME] == name
+        ):  # the rule; a call costs more than the rest of a tag
+            depth -= 1
+        elif closing:
             depth = _close(stack, depth, kind, name)
         elif kind & RAW and not flags & _FOREIGN:
             empty = slash or not (name == _SCRIPT or name == _STYLE_NAME)
@@ -738,7 +742,7 @@ def _scan(html, reveal, names, kinds, announcing):  # one state machine, kept in
             continue
         elif slash and not kind & BLOCK:
             continue
-        else:
+        elif kind & (CLOSES_P | ITEM | _ENDS_OWN_KIND) or flags & (_FOREIGN | _LABEL):
             depth = _close_implied(stack, depth, kind, name)
         if link and (depth < link or not stack[link, _OWN] & LINK):
             if link - 1 <= depth and stack[link - 1, _OWN] & LINK:  # the paragraph around it has ended
