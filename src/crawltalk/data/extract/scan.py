@@ -311,6 +311,10 @@ _NONE, _INVISIBLE, _TRUE, _MAIN, _BODY, _NAVIGATION, _BANNER, _UNTIL_FOUND, _HEA
 )
 
 
+_INITIALS = sum(1 << (letter & 31) for letter in b"acihors")
+"""Of the attributes that say something, as bits: looking at another one is not worth a call."""
+
+
 @njit(cache=True)
 def _attribute(html, name, name_end, start, end, announcing, words, count):
     """(the bits that follow from an attribute; the number of words after it)."""
@@ -692,7 +696,7 @@ def _scan(html, reveal, names, kinds, announcing):  # one state machine, kept in
                 continue
             slash = False
             key, key_end, value, value_end, position = _read_attribute(html, position)
-            if key_end > key and not closing:
+            if key_end > key and not closing and _INITIALS >> (np.int64(html[key]) & 31) & 1:
                 bits, words_seen = _attribute(
                     html, key, key_end, value, value_end, announcing, words, words_seen
                 )
