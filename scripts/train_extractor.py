@@ -32,7 +32,8 @@ from crawltalk.data.extract import gold
 from crawltalk.data.extract.blocks import features
 from crawltalk.data.extract.main_text import FARTHEST, WEIGHTS, BlockClassifier, main_text, plain
 from crawltalk.data.extract.scan import END, START, WITHIN, WORDS_END, Scan, scan, word_hash
-from crawltalk.data.read.warc import read_pages, to_utf8
+from crawltalk.data.read.charset import to_utf8
+from crawltalk.data.read.warc import read_pages
 
 HIDDEN, STEPS, BATCH, RATE = 32, 3000, 4096, 3e-3
 TEACHERS = 6

@@ -1,5 +1,6 @@
 """The models of a run, and the names that stand for a model: a run, a stage of it, an imported model, or a folder."""
 
+import shutil
 from pathlib import Path
 
 from crawltalk.core.errors import MissingInput
@@ -9,6 +10,12 @@ from crawltalk.run.stage import ModelKind, Stage
 
 MODELS = Path("models")
 """Where `crawltalk import` puts weights."""
+FILES = (
+    *("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json"),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "merges.txt"),
+    *("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja"),
+)
+"""What belongs to a model in Hugging Face's layout; a stage's folder holds logs and a manifest, too."""
 NAMES: dict[ModelKind, str] = {"base": "base model", "assistant": "assistant", "reward": "reward model"}
 
 
@@ -29,6 +36,14 @@ def model_of_run(run: RunFolder, *kinds: ModelKind) -> Path:
             if stage.makes == kind:
                 return folder
     raise MissingInput(f"{run.path} has no {NAMES[kinds[0]]} yet; make it with: crawltalk run {run.path}")
+
+
+def copy_model(folder: Path, target: Path) -> None:
+    """Copy the files of a model, as they are."""
+    for path in (path for name in FILES for path in folder.glob(name)):
+        copy = target / path.relative_to(folder)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
 
 
 def model_folder(name: str | Path, prefer: tuple[ModelKind, ...] = ("assistant", "base")) -> Path:

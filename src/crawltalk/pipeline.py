@@ -14,14 +14,14 @@ STAGES = (
         "crawltalk.crawl.stage:crawl",
         "raw web pages, as WARC",
         external_inputs="crawltalk.crawl.external_inputs:external_inputs",
-        version=3,
+        version=4,
     ),
     Stage(
         "data",
         ("crawl",),
         "crawltalk.data.stage:data",
         "clean, deduplicated documents, and why the others were dropped",
-        version=5,
+        version=6,
         external_inputs="crawltalk.data.external_inputs:external_inputs",
     ),
     Stage(
@@ -29,7 +29,7 @@ STAGES = (
         ("data",),
         "crawltalk.pretraining.tokenizer:tokenizer",
         "byte-level BPE learned from the documents",
-        version=2,
+        version=3,
     ),
     Stage(
         "tokens", ("data", "tokenizer"), "crawltalk.pretraining.tokens:tokens", "the mixture as token shards"

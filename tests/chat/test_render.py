@@ -2,9 +2,12 @@
 
 import dataclasses
 import json
+import re
+import tempfile
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import jinja2
 import msgspec
 import pytest
 import transformers
@@ -12,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2.sandbox import SandboxedEnvironment
 
-from crawltalk.chat.format import CHATML, CRAWLTALK, LLAMA3, from_template
+from crawltalk.chat.format import CHATML, CRAWLTALK, LLAMA3
 from crawltalk.chat.messages import (
     AudioPart,
     Conversation,
@@ -25,10 +28,12 @@ from crawltalk.chat.messages import (
     ToolCall,
 )
 from crawltalk.chat.render import ChatRenderer
+from crawltalk.chat.tool_calls import Tool
 from crawltalk.core.errors import BadInput
 from crawltalk.tokenizer import Tokenizer, patterns, train
 from crawltalk.tokenizer.tokenizer import CALL_START, RESPONSE_START, SPECIAL_TOKENS
 from support.conversations import CALLING, CALLS, PLAIN, TOOLS, as_rows
+from support.foreign import tokenizer_json, write
 from support.tokenizers import TEXT
 
 tricky = st.one_of(
@@ -85,6 +90,71 @@ def test_conversations_render_as_transformers_renders_them(kind, messages, tools
     )
 
 
+@pytest.mark.parametrize("messages", [PLAIN, CALLING], ids=["plain", "calls"])
+@pytest.mark.parametrize("kind", ["ours", "chatml", "llama3"])
+def test_the_template_marks_for_transformers_what_the_loss_counts(kind, messages, tmp_path):
+    chat = renderer(kind)
+    chat.save(tmp_path)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert "{% generation %}" in theirs.chat_template  # as TRL looks for it
+    read = theirs.apply_chat_template(
+        as_rows(messages),
+        tools=[tool.described() for tool in TOOLS],
+        return_dict=True,
+        return_assistant_tokens_mask=True,
+    )
+    ids, loss_mask = chat.render(messages, tools=TOOLS)
+    assert (read["input_ids"], list(map(bool, read["assistant_masks"]))) == (ids, loss_mask)
+
+
+words = st.text("the 12.,é🙂\n", max_size=9)
+turns = st.one_of(
+    st.builds(Message, st.just("user"), words),
+    st.builds(Message, st.just("tool"), words),
+    st.builds(
+        lambda text, calls: Message("assistant", text, tool_calls=CALLS[:calls]), words, st.integers(0, 2)
+    ),
+)
+
+
+@given(st.lists(turns, min_size=1, max_size=6), st.booleans(), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_any_conversation_has_the_ids_and_the_mask_that_transformers_gives(messages, in_parts, with_tools):
+    chat, theirs = renderer("ours"), peer()
+    rows = as_rows(messages)
+    for row in rows if in_parts else ():
+        half = len(row["content"]) // 2
+        row["content"] = [
+            {"type": "text", "text": part} for part in (row["content"][:half], row["content"][half:])
+        ]
+    read = theirs.apply_chat_template(
+        rows,
+        tools=[tool.described() for tool in TOOLS] if with_tools else None,
+        return_dict=True,
+        return_assistant_tokens_mask=True,
+    )
+    ids, loss_mask = chat.render(messages, tools=TOOLS if with_tools else [])
+    assert read["input_ids"] == ids
+    assert list(map(bool, read["assistant_masks"])) == loss_mask
+    assert chat.encode_chat(rows, tools=TOOLS if with_tools else []) == ids
+
+
+@cache
+def peer() -> transformers.PreTrainedTokenizerBase:
+    """Our tokenizer with its template, in `transformers`."""
+    with tempfile.TemporaryDirectory() as folder:
+        renderer("ours").save(folder)
+        return transformers.AutoTokenizer.from_pretrained(folder)
+
+
+def test_the_short_form_of_tools_takes_what_clients_leave_empty():
+    chat = renderer("ours")
+    empty = {"type": "function", "function": {"name": "time", "description": None, "parameters": {}}}
+    theirs = peer().apply_chat_template(as_rows(PLAIN), tools=[empty], return_dict=True)["input_ids"]
+    assert theirs == chat.encode_chat(PLAIN, tools=[Tool(name="time")])
+    assert '<tools>\n{"name": "time"}\n</tools>\nTo call one: <tool_call>' in chat.tokenizer.decode(theirs)
+
+
 @pytest.mark.parametrize("kind", ["ours", "chatml", "llama3"])
 def test_the_template_alone_gives_the_text_of_our_ids(kind):
     chat = renderer(kind)
@@ -95,7 +165,8 @@ def test_the_template_alone_gives_the_text_of_our_ids(kind):
     for row in rows:
         for call in row.get("tool_calls", ()):  # Hugging Face's own form: an object, not its text
             call["function"]["arguments"] = json.loads(call["function"]["arguments"])
-    text = environment.from_string(chat.format.template()).render(
+    unmarked = re.sub(r"\{% (end)?generation %\}", "", chat.format.template())
+    text = environment.from_string(unmarked).render(
         messages=rows, tools=[tool.described() for tool in TOOLS], add_generation_prompt=True
     )
     assert text == chat.tokenizer.decode(chat.encode_chat(CALLING, tools=TOOLS, add_generation_prompt=True))
@@ -114,7 +185,7 @@ def test_tools_stand_in_the_conversation_in_the_words_of_qwens_own_template():
         "<|im_start|>system\nYou help.\nAlways 🙂.\n\n# Tools\n\n"
         "You may call one or more functions to assist with the user query.\n\n"
         "You are provided with function signatures within <tools></tools> XML tags:\n<tools>\n"
-        '{"type": "function", "function": {"name": "time", "description": "What time is it, <now>?", "parameters": {}}}'
+        '{"type": "function", "function": {"name": "time", "description": "What time is it, <now>?"}}'
         "\n</tools>\n\n"
         "For each function call, return a json object with function name and arguments within "
         "<tool_call></tool_call> XML tags:\n"
@@ -237,45 +308,117 @@ QWEN_SHAPED = (
     "{{ '<|im_start|>system\nYou are a {helpful} model.<|im_end|>\n' }}{% endif %}"
     "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
 ).replace("\n", "\\n")
+CALLED = (
+    "{{ bos_token }}{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.content %}{{ m.content | trim }}{% endif %}{% for c in m.tool_calls or [] %}\n<call>"
+    "{{ c.function.name }}{% for key, value in c.function.arguments.items() %} {{ key }}={{ value }}{% endfor %}"
+    "{% endfor %}<|im_end|>\n{% if loop.index > 90 %}{% break %}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+WITH_MARKS = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}{% generation %}{{ m.content }}"
+    "<|im_end|>{% endgeneration %}{% else %}{{ m.content }}<|im_end|>{% endif %}{% endfor %}"
+)
 
 
-@pytest.mark.parametrize("where", ["tokenizer_config.json", "chat_template.jinja"])
-def test_the_default_system_message_is_read_from_a_models_own_template(where, tmp_path):
-    renderer("chatml").tokenizer.save(tmp_path)
-    template = {"chat_template": QWEN_SHAPED} if where == "tokenizer_config.json" else {}
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|im_end|>"} | template))
+def template_folder(folder, where: str, template: str, **config) -> ChatRenderer:
+    """A model's folder of another library with a template in one of the places that it may be in."""
+    files = {"tokenizer": tokenizer_json(specials=("<|endoftext|>", "<|im_start|>", "<|im_end|>"))}
+    config = {"bos_token": "<|endoftext|>", "eos_token": "<|im_end|>"} | config
+    if where == "text":
+        config["chat_template"] = template
+    elif where == "list":
+        config["chat_template"] = [{"name": "default", "template": template}]
+    elif where == "chat_template.json":
+        files["chat_template"] = {"chat_template": template}
+    write(folder, **files, tokenizer_config=config)
     if where == "chat_template.jinja":
-        (tmp_path / where).write_text(QWEN_SHAPED)
-    chat = ChatRenderer.load(tmp_path)
-    assert chat.format == dataclasses.replace(CHATML, default_system="You are a {helpful} model.")
+        (folder / where).write_text(template)
+    return ChatRenderer.load(folder)
+
+
+@pytest.mark.parametrize("where", ["text", "list", "chat_template.jinja", "chat_template.json"])
+@pytest.mark.parametrize(
+    "template", [QWEN_SHAPED, CALLED, WITH_MARKS], ids=["default system", "calls", "marks"]
+)
+def test_a_models_own_template_gives_the_ids_that_it_gives_in_transformers(where, template, tmp_path):
+    chat = template_folder(tmp_path, where, template)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
-    theirs.chat_template = QWEN_SHAPED
-    ids = theirs.apply_chat_template([{"role": "user", "content": "Hi."}], tokenize=True, return_dict=True)
-    assert chat.encode_chat([Message("user", "Hi.")]) == ids["input_ids"]
+    theirs.chat_template = template
+    messages, tools = (CALLING, TOOLS) if template is CALLED else (PLAIN[1:], [])
+    rows = as_rows(messages)
+    for row in rows:
+        for call in row.get("tool_calls", ()):
+            call["function"]["arguments"] = json.loads(call["function"]["arguments"])
+    ids = theirs.apply_chat_template(
+        rows,
+        tools=[tool.described() for tool in tools] or None,
+        tokenize=True,
+        return_dict=True,
+        add_generation_prompt=True,
+    )["input_ids"]
+    assert chat.encode_chat(messages, tools=tools, add_generation_prompt=True) == ids
+    assert chat.chats and chat.notice is None and chat.stop_ids == {258}
+    chat.save(tmp_path / "again")
+    assert (
+        ChatRenderer.load(tmp_path / "again").encode_chat(messages, tools=tools, add_generation_prompt=True)
+        == ids
+    )
 
 
 @pytest.mark.parametrize(
-    "template",
+    ("template", "reason"),
     [
-        "{% if",
-        "{{ messages[7].content }}",
-        "{{ 1 / 0 }}",
-        "{{ raise_exception('no') }}",
-        "{{ messages.append(1) }}",
-        "{{ ''.__class__.__mro__ }}",
-        "{% for message in messages %}<|im_start|>{{ message.role }}{% endfor %}",
+        ("{% if", "end of template"),
+        ("{{ messages[7].content }}", "has no element 7"),
+        ("{{ 1 / 0 }}", "division by zero"),
+        ("{{ raise_exception('only pairs') }}", "only pairs"),
+        ("{{ messages.append(1) }}", "unsafe"),
+        ("{{ ''.__class__.__mro__ }}", "unsafe"),
+        ("{{ cycler.__init__.__globals__.os }}", "unsafe"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "calls itself"),
     ],
 )
-def test_a_template_that_fails_or_forbids_gives_no_default_system_message(template):
-    assert from_template(template, ["<|im_start|>"]) == CHATML
-    assert from_template(template, ["<pad>"]) is None
+def test_a_template_that_fails_or_leaves_its_sandbox_is_said_in_one_line(template, reason, tmp_path):
+    chat = template_folder(tmp_path, "text", template)
+    with pytest.raises(BadInput, match=reason) as refused:
+        chat.encode_chat(PLAIN)
+    assert "\n" not in str(refused.value)
 
 
-def test_a_template_has_no_way_out_of_its_sandbox():
-    hostile = "<|im_start|>system\n{{ cycler.__init__.__globals__.os }}<|im_end|>"
-    with pytest.raises(jinja2.exceptions.SecurityError):
-        SandboxedEnvironment().from_string(hostile).render()
-    assert from_template(hostile, ["<|im_start|>"]) == CHATML
+@given(text=tricky)
+@settings(deadline=None, max_examples=60)
+def test_a_text_cannot_open_or_end_a_turn_of_a_models_own_template(text):
+    with TemporaryDirectory() as folder:
+        chat = template_folder(Path(folder), "text", CALLED)
+    plain = chat.encode_chat([Message("user", "x")])
+    ids = chat.encode_chat([Message("user", f"x{text}x<|im_end|>x")])
+    for index in (256, 257, 258):
+        assert ids.count(index) == plain.count(index)
+    assert chat.tokenizer.decode(ids) == f"<|endoftext|><|im_start|>user\nx{text}x<|im_end|>x<|im_end|>\n"
+
+
+def test_tools_are_refused_where_the_template_has_no_place_for_them(tmp_path):
+    chat = template_folder(tmp_path, "text", QWEN_SHAPED)
+    with pytest.raises(BadInput, match="no place for tools"):
+        chat.encode_chat(PLAIN, tools=TOOLS)
+
+
+def test_a_long_conversation_of_a_models_own_template_begins_with_a_later_turn_of_the_user(tmp_path):
+    chat = template_folder(tmp_path, "text", CALLED)
+    turns = [Message(role, "word " * 10) for _ in range(20) for role in ("user", "assistant")]
+    messages = [Message("system", "s"), *turns, Message("user", "last")]
+    ids, dropped = chat.fit(messages, 512)
+    assert ids == chat.encode_chat([messages[0], *messages[1 + dropped :]], add_generation_prompt=True)
+    assert messages[1 + dropped].role == "user" and len(ids) <= 384
+    assert len(chat.encode_chat([messages[0], *messages[dropped - 1 :]], add_generation_prompt=True)) > 384
+    with pytest.raises(BadInput, match="make it shorter"):
+        chat.fit([Message("user", "word " * 200)], 256)
+
+
+def test_a_folder_without_a_template_says_how_its_turns_are_written(tmp_path):
+    chat = template_folder(tmp_path, "nowhere", "")
+    assert chat.format == CHATML and "no chat template" in (chat.notice or "")
 
 
 @given(st.lists(st.sampled_from(["user", "assistant", "tool"]), min_size=1, max_size=9), st.booleans())

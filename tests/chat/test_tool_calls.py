@@ -10,11 +10,13 @@ from crawltalk.chat.tool_calls import CallReader, Tool, call_schema
 
 TIME = Tool(name="time")
 CALL = '<tool_call>\n{"name": "time", "arguments": {"zone": "UTC"}}\n</tool_call>'
+QUOTING = CALL.replace("UTC", r"a \"</tool_call>\" \\")
+"""A call in whose JSON the end of a call is quoted."""
 
 
 @given(
     st.lists(
-        st.sampled_from(["Let me see. ", CALL, "<tool", "<tool_call>{</tool_call>", "1 < 2", "\n"]),
+        st.sampled_from(["Let me see. ", CALL, QUOTING, "<tool", "<tool_call>{</tool_call>", "1 < 2", "\n"]),
         max_size=6,
     ),
     st.data(),
@@ -35,8 +37,33 @@ def test_a_reply_in_any_pieces_gives_the_same_text_and_calls(parts, data):
         return text, [part.function.arguments for part in parts if isinstance(part, ToolCall)]
 
     assert texts_and_calls(read) == texts_and_calls(whole)
-    assert texts_and_calls(whole)[1] == ['{"zone":"UTC"}'] * parts.count(CALL)
-    assert in_pieces.num_calls == parts.count(CALL)
+    arguments = {CALL: '{"zone":"UTC"}', QUOTING: r'{"zone":"a \"</tool_call>\" \\"}'}
+    assert texts_and_calls(whole)[1] == [arguments[part] for part in parts if part in arguments]
+    assert in_pieces.num_calls == sum(part in arguments for part in parts)
+
+
+@given(
+    st.recursive(
+        st.text() | st.integers() | st.none(), lambda one: st.lists(one) | st.dictionaries(st.text(), one)
+    )
+)
+def test_arguments_may_hold_any_text(value):
+    written = json.dumps({"name": "time", "arguments": {"</tool_call>": value}}, ensure_ascii=False)
+    [call, rest] = CallReader([TIME]).read(f"<tool_call>\n{written}\n</tool_call> Done.", final=True)
+    assert isinstance(call, ToolCall)
+    assert (json.loads(call.function.arguments), rest) == ({"</tool_call>": value}, " Done.")
+
+
+@given(st.lists(st.sampled_from(["<tool_call>", "</tool_call>", '"', "{", "x"]), max_size=9).map("".join))
+def test_a_stray_quote_hides_no_later_call(noise):
+    parts = list(CallReader([TIME]).read(f"<tool_call>{noise}</tool_call>{CALL}", final=True))
+    assert sum(isinstance(part, ToolCall) for part in parts) == 1
+
+
+def test_a_function_without_parameters_takes_an_empty_object():
+    for parameters in ({}, {"type": "object"}, {"type": "object", "properties": {}}, {"$id": "http://x/y"}):
+        [schema] = call_schema([Tool(name="f", parameters=parameters)])["anyOf"]
+        assert schema["properties"]["arguments"] == {"type": "object", "properties": {}}
 
 
 def test_a_call_of_no_tool_is_text_and_a_second_call_may_be_unwanted():

@@ -364,7 +364,10 @@ def test_the_verb_crawls_and_its_files_are_a_source(
 ):
     site.page("/", [])
     assert main(["crawl", site.address, "--out", str(tmp_path / "c"), "--delay", "0"]) == 0
-    assert "--crawl.source" in capsys.readouterr().out and (tmp_path / "c" / "crawl-00000.warc.gz").exists()
+    assert (
+        "crawltalk run own --crawl.source" in capsys.readouterr().out
+        and (tmp_path / "c" / "crawl-00000.warc.gz").exists()
+    )
     assert (
         main(["crawl", "nano", "--out", str(tmp_path / "run"), "--crawl.source", f"{tmp_path}/c/*.warc.gz"])
         == 0

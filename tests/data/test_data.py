@@ -24,7 +24,8 @@ from crawltalk.data.filters.pii import EMAIL, IP, replace_pii
 from crawltalk.data.filters.urls import blocked_url, write_blocklist
 from crawltalk.data.parts import FACTS
 from crawltalk.data.pipeline import load_extractor
-from crawltalk.data.read.warc import Page, decode, read_pages, to_utf8, too_deep
+from crawltalk.data.read.charset import decode, to_utf8
+from crawltalk.data.read.warc import Page, read_pages, too_deep
 from crawltalk.recipe import Data
 from crawltalk.run.stage import Progress
 from support.pages import (

@@ -13,7 +13,7 @@ from crawltalk.core.types import Document
 from crawltalk.data.code_lines import in_lines
 from crawltalk.data.extract.main_text import extract, extract_utf8
 from crawltalk.data.filters.quality import filters
-from crawltalk.data.read.warc import to_utf8
+from crawltalk.data.read.charset import to_utf8
 from crawltalk.recipe import Quality
 from support.pages import LEAD
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -30,8 +31,11 @@ def page(**fields) -> Page:
 def test_the_steps_stand_in_fineweb_s_order(tmp_path: Path):
     names = [step.name for step in fineweb(task(tmp_path))]
     assert names == ["broken", "url", "extraction", "language", "quality", "signature", "pii"]
-    names = [step.name for step in fineweb(task(tmp_path, early_language=0.1, site_lines=3))]
-    assert names[2] == "early_language" and names[-1] == "site_lines"
+    work = task(tmp_path, early_language=0.1, site_lines=0.3)
+    names = [step.name for step in fineweb(work)]
+    assert names[2:5] == ["early_language", "extraction", "site_lines"]
+    names = [step.name for step in fineweb(msgspec.structs.replace(work, survey=True))]
+    assert names == ["broken", "url", "early_language", "extraction", "lines"]
 
 
 def test_a_page_that_passes_is_counted_after_each_step_and_timed_in_each(tmp_path: Path):

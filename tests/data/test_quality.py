@@ -20,6 +20,7 @@ from crawltalk.core.types import Document
 from crawltalk.crawl.sample import read_articles
 from crawltalk.data.filters import words
 from crawltalk.data.filters.quality import c4, filters, fineweb, gopher_quality, gopher_repetition
+from crawltalk.data.filters.rules import all_rules
 from crawltalk.data.filters.words import END, LETTER, SYMBOL, count_sentences, cut, words_of
 from crawltalk.recipe import Quality
 from support.pages import LEAD, document
@@ -114,10 +115,10 @@ def test_c4_counts_the_sentences_of_what_is_left():
     assert c4(Quality(min_sentences=5))(document(WORDS)) == document(WORDS)
 
 
-def texts() -> list[str]:
+def texts(language: str = "en", count: int = 600) -> list[str]:
     """Real prose of one to twenty paragraphs, most of it spoiled in a way that some rule looks for."""
     rng = random.Random(5)
-    paragraphs = [article["extract"] for article in read_articles("en")[:3000]]
+    paragraphs = [article["extract"] for article in read_articles(language)[:3000]]
     spoilers = (
         lambda text: text,
         lambda text: "\n".join(text.split(". ")),
@@ -131,7 +132,7 @@ def texts() -> list[str]:
         lambda text: "".join(f"{word}{rng.choice(' ,-/ ( ) : [1] ?')}" for word in text.split(" ")),
     )
     made = []
-    for number in range(600):
+    for number in range(count):
         text = "\n".join(rng.sample(paragraphs, rng.choice((1, 1, 2, 5, 20))))
         made.append(spoilers[number % len(spoilers)](text[: rng.choice((250, 500, 5000))]))
     return made
@@ -156,6 +157,43 @@ def test_datatrove_takes_the_same_decisions():
         assert 30 < sum(kept for kept, _ in judged) < len(samples) - 30, name  # both decisions occur
         same = sum(a == b or (not a[0] and not b[0]) for a, b in zip(ours, judged, strict=True))
         assert same >= 0.99 * len(samples), name
+
+
+@pytest.mark.parametrize("language", ["fr", "es"])
+def test_datatrove_takes_the_same_decisions_with_fineweb_2s_settings(language: str):
+    rules = all_rules()[language]
+    code, (shortest, longest) = rules.source, rules.word_length
+    theirs = {
+        "gopher_repetition": GopherRepetitionFilter(
+            dup_line_frac=rules.duplicate_lines,
+            dup_para_frac=0,
+            dup_line_char_frac=0,
+            dup_para_char_frac=0,
+            top_n_grams=tuple(zip((2, 3, 4), rules.ngrams, strict=False)),
+            dup_n_grams=tuple(zip(range(5, 11), rules.ngrams[3:], strict=True)),
+            language=code,
+        ),
+        "gopher_quality": GopherQualityFilter(
+            min_avg_word_length=shortest,
+            max_avg_word_length=longest,
+            max_non_alpha_words_ratio=rules.letter_share,
+            stop_words=list(rules.stop_words),
+            language=code,
+        ),
+        "fineweb": FineWebQualityFilter(
+            line_punct_thr=rules.terminal_lines,
+            short_line_thr=999,
+            char_duplicates_ratio=0.1,
+            new_line_ratio=rules.newlines,
+            language=code,
+        ),
+    }
+    samples, checks = texts(language, 150), filters(Quality())
+    for name, judge in theirs.items():
+        ours = [not isinstance(checks[name](document(text, language=language)), str) for text in samples]
+        judged = [judge.filter(TheirDocument(text=text, id="1")) is True for text in samples]
+        assert 5 < sum(judged) < len(samples) - 5, name  # both decisions occur
+        assert sum(map(bool.__eq__, ours, judged)) >= 0.95 * len(samples), name
 
 
 def split_words(text: str) -> list[str]:

@@ -170,7 +170,7 @@ def test_values_out_of_range_are_refused_by_name():
             Sampling(**{name: value})
     with pytest.raises(BadInput, match="stop string"):
         Sampling(stop=("",))
-    with pytest.raises(BadInput, match="reads 1 to 48"):
+    with pytest.raises(BadInput, match="maximum context length is 48"):
         ENGINE.request([1] * 49, Sampling())
     with pytest.raises(BadInput, match="no token 5000"):
         ENGINE.request([1], Sampling(logit_bias={5000: 1.0}))

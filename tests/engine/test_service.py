@@ -88,9 +88,9 @@ def test_a_request_that_comes_when_the_queue_is_full_is_refused():
 
 def test_what_cannot_be_served_is_refused_at_once():
     async def work(service: Service) -> None:
-        with pytest.raises(BadInput, match="reads 1 to 48"):
+        with pytest.raises(BadInput, match="maximum context length is 48"):
             await service.submit([1] * 49, LONG)
-        with pytest.raises(BadInput, match="reads 1 to 48"):
+        with pytest.raises(BadInput, match="maximum context length is 48"):
             await service.embed([[1] * 49])
 
     with_service(work)

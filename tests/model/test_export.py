@@ -6,6 +6,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 import torch
 import transformers
@@ -14,7 +15,7 @@ from gguf import GGUFReader
 from crawltalk import Run
 from crawltalk.chat.render import ChatRenderer
 from crawltalk.cli import main
-from crawltalk.core.errors import BadInput
+from crawltalk.core.errors import BadInput, MissingInput
 from crawltalk.model.gguf import import_gguf
 from crawltalk.model.gguf_export import TYPES, export_gguf
 from crawltalk.model.hf import load_model, save_model
@@ -239,3 +240,72 @@ def test_a_folder_is_exported_as_transformers_reads_it(tmp_path, family, capsys)
     assert tokenizer.encode("The journey of a page") == tokens[0].tolist()
     assert main(["export", str(tmp_path / "model"), "--to", "hf", "--out", str(tmp_path / "out")]) == 2
     assert "already exists" in capsys.readouterr().err
+
+
+PRES = [None, "default", "llama-bpe", "smaug-bpe", "gpt-2", "qwen2", "smollm", "starcoder", "stablelm2"]
+
+
+@pytest.mark.parametrize("pre", PRES)
+def test_a_gguf_file_is_cut_as_llama_cpp_cuts_it_whatever_it_calls_its_tokenizer(tmp_path, pre):
+    save_random(tmp_path, shape_of("qwen3"))
+    export_gguf(tmp_path, tmp_path / "model.gguf", "f32")
+    path = with_pre(tmp_path / "model.gguf", tmp_path / "other.gguf", pre)
+    import_gguf(path, tmp_path / "again")
+    tokenizer, peer = Tokenizer.load(tmp_path / "again"), LlamaCpp(path)
+    for text in strings():
+        ids = peer.ask("tokenize", content=text, parse_special=False)["tokens"]
+        assert tokenizer.encode(text) == ids, text
+    begun = peer.ask("tokenize", content="Hi", add_special=True)["tokens"]
+    assert [*tokenizer.begin, *tokenizer.encode("Hi")] == begun
+
+
+def with_pre(source: Path, target: Path, pre: str | None) -> Path:
+    """A copy of a GGUF file whose tokenizer has another name, or none, and does not say whether BOS is added."""
+    reader, writer = GGUFReader(source), gguf.GGUFWriter(target, "qwen3")
+    for name, field in reader.fields.items():
+        if name.startswith("GGUF.") or name in ("general.architecture", "tokenizer.ggml.pre"):
+            continue
+        if name == "tokenizer.ggml.add_bos_token":
+            continue
+        kind = field.types[0]
+        writer.add_key_value(name, field.contents(), kind, field.types[1] if len(field.types) > 1 else None)
+    if pre is not None:
+        writer.add_tokenizer_pre(pre)
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, tensor.data)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return target
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_our_own_export_is_read_back_whole_and_in_parts(tmp_path, family):
+    save_random(tmp_path, shape_of(family))
+    export_gguf(tmp_path, tmp_path / "model.gguf", "f32")
+    import_gguf(tmp_path / "model.gguf", tmp_path / "whole")
+    reader = GGUFReader(tmp_path / "model.gguf")
+    half = len(reader.tensors) // 2
+    for number, tensors in enumerate((reader.tensors[:half], reader.tensors[half:]), 1):
+        writer = gguf.GGUFWriter(tmp_path / f"part-0000{number}-of-00002.gguf", family)
+        for name, field in reader.fields.items() if number == 1 else ():
+            if not name.startswith("GGUF.") and name != "general.architecture":
+                kinds = field.types
+                writer.add_key_value(name, field.contents(), kinds[0], kinds[1] if len(kinds) > 1 else None)
+        writer.add_uint16("split.count", 2)
+        for tensor in tensors:
+            writer.add_tensor(tensor.name, tensor.data)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+    import_gguf(tmp_path / "part-00002-of-00002.gguf", tmp_path / "parts")
+    tokens = torch.tensor([TOKENIZER.encode("The journey of a page")])
+    for folder in ("whole", "parts"):
+        assert torch.equal(load_model(tmp_path / folder)(tokens), load_model(tmp_path)(tokens))
+        assert Tokenizer.load(tmp_path / folder).encode(TEXT[:500]) == TOKENIZER.encode(TEXT[:500])
+    (tmp_path / "part-00001-of-00002.gguf").unlink()
+    with pytest.raises(MissingInput, match="all 2 parts"):
+        import_gguf(tmp_path / "part-00002-of-00002.gguf", tmp_path / "out")

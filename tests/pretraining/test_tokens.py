@@ -392,3 +392,61 @@ def test_the_index_says_what_it_must(built):
         index["train"]["bytes"] / index["train"]["files"][0]["tokens"],
         abs_tol=6e-4,
     )
+
+
+def site(count: int, size: int = 400) -> list[Document]:
+    """Pages of a site, the later ones the farther from its front page, each with a sentence of its own."""
+    pages = []
+    for number in range(count):
+        text = f"Page {number}\nThis is what page {number} has to say."
+        page = document(number, f"{text}\n{'word ' * size}", "/".join(["docs"] * (1 + number % 4)))
+        pages.append(page)
+    return pages
+
+
+SITE = recipe.Tokens(
+    description="sentence",
+    flagship_order="site",
+    flagship_share=0.1,
+    flagships=100,
+    oversample=10,
+    heldout=0.2,
+)
+
+
+def test_flagships_of_a_site_are_pages_near_its_front_page_that_are_not_long():
+    pages = site(80)
+    pages[0] = document(0, pages[0].text + "word " * 5000, "docs")
+    chosen = [row for row in assign_roles(pages, SITE, seed=0) if row.role == "flagship"]
+    assert len(chosen) == 8
+    assert all(row.url.count("/docs") == 1 and row.id != pages[0].id for row in chosen)
+    assert all(row.description == f"This is what page {row.title[5:]} has to say." for row in chosen)
+
+
+@given(limit=st.integers(1, 300_000), count=st.integers(2, 60), seed=st.integers(0, 9))
+@settings(deadline=None, max_examples=50)
+def test_no_more_text_is_trained_on_than_the_recipe_says(limit: int, count: int, seed: int):
+    pages = site(count)
+    placements = assign_roles(pages, dataclasses.replace(SITE, train_bytes=limit), seed)
+    size = {page.id: 4 * page.token_count for page in pages}
+    roles = Counter(row.role for row in placements)
+    assert roles["validation"] >= 1
+    assert roles["flagship"] >= 1
+    largest = max(size.values())
+    once = sum(size[row.id] for row in placements if row.role in ("train", "graded"))
+    assert once <= limit + 2 * largest
+    repeated = sum(size[row.id] * row.repeats for row in placements if row.role == "flagship")
+    assert repeated <= max(limit, SITE.oversample * largest)
+    assert assign_roles(pages[::-1], dataclasses.replace(SITE, train_bytes=limit), seed) == placements[::-1]
+
+
+def test_one_page_is_too_few_and_the_error_says_for_what(tmp_path):
+    with pytest.raises(BadInput, match=r"at least 2 are needed.*crawltalk funnel"):
+        run(tmp_path, SITE, pages=site(1))
+
+
+def test_a_page_whose_url_is_none_has_its_part_as_any_other():
+    pages = site(8)
+    pages[3].url = "http://[half-an-ipv6/x"
+    placements = assign_roles(pages, SITE, seed=0)
+    assert (placements[3].url, placements[3].topic, placements[3].title) == (pages[3].url, "", "Page 3")

@@ -3,10 +3,12 @@
 import base64
 import json
 import logging
+import pathlib
 import subprocess
 import sys
 import threading
 import time
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,12 +16,15 @@ import httpx
 import langchain_openai
 import numpy as np
 import openai
+import pydantic
 import pytest
 import schemathesis
 import torch
+import transformers
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
+from langchain_core.exceptions import ContextOverflowError
 from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
 
@@ -30,6 +35,8 @@ from crawltalk.core.errors import UserError
 from crawltalk.serve import Settings
 from crawltalk.serve.api.chat import conversation
 from crawltalk.serve.api.protocol import (
+    AllowedTools,
+    AllowedToolsChoice,
     AssistantMessage,
     Call,
     ChatRequest,
@@ -40,6 +47,7 @@ from crawltalk.serve.api.protocol import (
     ToolCall,
     ToolMessage,
     ToolName,
+    ToolReference,
     UserMessage,
 )
 from crawltalk.serve.api.tools import Tools
@@ -61,7 +69,8 @@ WEATHER = {
 }
 NO_BLANKS = {str(byte): -100.0 for byte in b"\t\n\r "}
 """A random model would write blanks between the parts of its JSON to its limit."""
-TOOLS = [{"type": "function", "function": WEATHER}, {"type": "function", "function": {"name": "time"}}]
+TIME = {"name": "time"}
+TOOLS = [{"type": "function", "function": WEATHER}, {"type": "function", "function": TIME}]
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +204,41 @@ def test_a_reply_obeys_a_schema(client):
         assert plain.choices[0].message.content.lstrip().startswith("{")
 
 
+def test_a_function_without_parameters_that_must_be_called_is_called(client):
+    for function in (TIME, TIME | {"parameters": {"type": "object", "properties": {}}}):
+        tools = [{"type": "function", "function": function}]
+        request = {"messages": HELLO["messages"], "model": "tiny", "seed": 1, "max_tokens": 60}
+        reply = client.chat.completions.create(**request, tools=tools, tool_choice="required").choices[0]
+        assert (reply.finish_reason, reply.message.tool_calls[0].function.arguments) == ("tool_calls", "{}")
+
+
+class Place(pydantic.BaseModel):
+    """What pydantic writes for these types, llguidance does not read in full."""
+
+    path: pathlib.Path | None
+    kinds: set[typing.Literal["a", "b"]] = pydantic.Field(max_length=2)
+    code: str = pydantic.Field(json_schema_extra={"pattern": "^(?=x)x"}, max_length=4)
+
+
+def test_pydantic_reads_a_reply_that_has_to_be_of_its_type(client):
+    class Reply(pydantic.BaseModel):
+        count: int = pydantic.Field(ge=0, le=99)
+        sure: bool
+
+    request = {"messages": HELLO["messages"], "model": "tiny", "seed": 1, "max_tokens": 200}
+    reply = client.chat.completions.parse(**request, response_format=Reply).choices[0].message.parsed
+    assert 0 <= reply.count <= 99
+
+
+def test_what_of_a_schema_is_not_obeyed_is_named(server):
+    form = {"type": "json_schema", "json_schema": {"schema": Place.model_json_schema()}}
+    answer = post(server, "/v1/chat/completions", **HELLO, response_format=form, max_tokens=9, seed=1)
+    assert answer.status_code == 200, answer.text
+    ignored = answer.headers["x-crawltalk-ignored"]
+    for word in ("response_format (pattern)", "uniqueItems", "Unknown format: path"):
+        assert word in ignored
+
+
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "weather"}}])
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_tool_that_must_be_called_is_called_with_arguments_of_its_schema(client, choice, stream):
@@ -265,9 +309,14 @@ def test_a_prompt_of_each_form_is_continued(client):
     both = client.completions.create(**request, prompt=["the end", "x"], n=2, seed=1)
     assert [choice.index for choice in both.choices] == [0, 1, 2, 3]
     assert [choice.text for choice in both.choices[:2]] == [text, text]
-    document = [TOKENIZER.eot, *ids]
-    assert client.completions.create(**request, prompt=document).choices[0].text == text
-    assert client.completions.create(**request, prompt=[document, [1]]).choices[0].text == text
+    assert client.completions.create(**request, prompt=ids).choices[0].text == text
+    assert client.completions.create(**request, prompt=[ids, [1]]).choices[0].text == text
+    document = client.completions.create(**request, prompt=[TOKENIZER.eot, *ids]).choices[0].text
+    for begun in (
+        {"prompt": "<|endoftext|>the end"},
+        {"prompt": "the end", "extra_body": {"new_document": True}},
+    ):
+        assert client.completions.create(**request, **begun).choices[0].text == document
     streamed = ["", "", "", ""]
     for chunk in client.completions.create(
         **request, prompt=["the end", "x"], n=2, seed=1, stream=True, echo=True
@@ -317,6 +366,34 @@ def test_the_harness_reads_the_models_log_likelihoods(server, bias):
     assert [is_greedy for _, is_greedy in result][:2] == [True, False]
 
 
+@torch.no_grad()
+def test_a_text_may_be_one_token_longer_than_the_context_when_only_scored(server):
+    ids = [index % 200 for index in range(2049)]
+    p = torch.log_softmax(MODEL(torch.tensor([ids[:-1]]))[0], -1)
+    for max_tokens in (1, 0):
+        request = {"model": "tiny", "prompt": ids, "max_tokens": max_tokens, "echo": True, "logprobs": 1}
+        answer = post(server, "/v1/completions", **request).json()
+        [choice] = answer["choices"]
+        logprobs = choice["logprobs"]["token_logprobs"]
+        assert (len(logprobs), choice["finish_reason"]) == (2049 + max_tokens, "length")
+        assert logprobs[2048] == pytest.approx(float(p[2047, ids[2048]]), abs=1e-3)
+        assert answer["usage"]["completion_tokens"] == 0
+
+
+def test_texts_and_their_ids_score_alike_and_as_transformers_reads_the_folder(server, tmp_path):
+    ChatRenderer(TOKENIZER).save(tmp_path)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    for text in ("the end", "<|endoftext|>the end<|im_end|> <|im_start", " the ", "é<tool_call>"):
+        request = {"model": "tiny", "max_tokens": 1, "echo": True, "logprobs": 1, "temperature": 0}
+        by_text, by_ids = (
+            post(server, "/v1/completions", **request, prompt=prompt).json()["choices"][0]
+            for prompt in (text, theirs(text)["input_ids"])
+        )
+        assert by_text == by_ids
+    answer = post(server, "/v1/completions", model="tiny", prompt="", max_tokens=1).json()
+    assert answer["usage"]["prompt_tokens"] == 1  # the separator of documents
+
+
 @given(st.text(min_size=1, max_size=12).filter(lambda text: text.isprintable()))
 @examples(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_offsets_of_an_echoed_text_lead_to_its_tokens(server, text):
@@ -338,16 +415,96 @@ def test_what_would_be_silently_wrong_is_refused(server):
     refused(server, 400, "prompt", path="/v1/completions", model="tiny", prompt=["x", 1])
     refused(server, 400, "prompt", path="/v1/completions", model="tiny", prompt=[10**6])
     refused(server, 400, "prompt", path="/v1/completions", model="tiny", prompt=[[]])
-    refused(server, 400, "functions", **HELLO, functions=[])
+    refused(server, 400, "guided_regex", **HELLO, guided_regex="a+")
+    refused(server, 400, "grammar", **HELLO, grammar="root ::= 'a'")
+    refused(server, 400, "max_tokens", **HELLO, max_tokens=0)
     refused(server, 400, "top_logprobs", **HELLO, top_logprobs=3)
     refused(server, 400, "tool_choice", **HELLO, tool_choice="required")
     refused(server, 400, "response_format.type", **HELLO, response_format={"type": "yaml"})
     schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nothing"}}}
-    assert "schema" in refused(server, 400, None, **HELLO, response_format=schema)
+    assert "schema" in refused(server, 400, "response_format", **HELLO, response_format=schema)
+    refused(server, 400, "response_format.json_schema", **HELLO, response_format={"type": "json_schema"})
     refused(server, 400, "trace", **HELLO | {"model": "tiny/sft"}, trace=True)
     image = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": "data:,"}}]
     refused(
         server, 400, "messages[0].content[1]", model="tiny", messages=[{"role": "user", "content": image}]
+    )
+
+
+def test_fields_that_are_not_read_are_named(server):
+    fields = {
+        "reasoning_effort": "low",
+        "functions": [],
+        "modalities": ["text", "audio"],
+        "think": False,
+        "guided_json": {},
+        "stream_options": {"continuous_usage_stats": True},
+        "tools": [
+            {"type": "custom", "custom": {"name": "f"}},
+            {"type": "function", "cache": 1, "function": TIME},
+        ],
+    }
+    answer = post(server, "/v1/chat/completions", **HELLO, max_tokens=1, **fields)
+    assert answer.status_code == 200
+    assert answer.headers["x-crawltalk-ignored"] == (
+        "reasoning_effort, functions, modalities, think, guided_json, stream_options.continuous_usage_stats, "
+        "tools.custom, tools.cache"
+    )
+    assert "x-crawltalk-ignored" not in post(server, "/v1/chat/completions", **HELLO, max_tokens=1).headers
+
+
+@given(
+    st.dictionaries(st.text(max_size=20), st.none() | st.booleans() | st.dictionaries(st.text(), st.text()))
+)
+@examples(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_field_of_any_name_is_ignored(server, fields):
+    answer = post(server, "/v1/chat/completions", **fields | HELLO | {"max_tokens": 1})
+    assert answer.status_code == 200, answer.text
+    assert ("x-crawltalk-ignored" in answer.headers) == bool(fields.keys() - ChatRequest.__struct_fields__)
+
+
+def test_numbers_are_taken_as_other_servers_take_them(server):
+    asked = HELLO | {"temperature": 0, "logit_bias": NEVER}
+    texts = {
+        post(server, "/v1/chat/completions", **asked | more).json()["choices"][0]["message"]["content"]
+        for more in (
+            {"max_tokens": 3},
+            {"max_tokens": 3.0},
+            {"max_tokens": "3"},
+            {"max_tokens": 9, "max_completion_tokens": 3},
+            {"max_tokens": 3, "temperature": "0", "stop": ["", ""]},
+            {"max_tokens": 3, "temperature": 1, "top_p": 0, "stop": ""},
+        )
+    }
+    assert len(texts) == 1
+    everything = post(server, "/v1/chat/completions", **HELLO, max_tokens=-1, logit_bias=NEVER).json()
+    assert everything["usage"]["total_tokens"] == 2048
+    flag = post(server, "/v1/completions", model="tiny", prompt="a", logprobs=True, max_tokens=1).json()
+    assert len(flag["choices"][0]["logprobs"]["top_logprobs"][0]) >= 1
+
+
+def test_earlier_turns_come_in_each_form_that_clients_know(server):
+    function = {"name": "time", "arguments": '{"zone": "UTC"}'}
+    spelled = [{"id": "1", "type": "function", "function": function}]
+    called = {"role": "assistant", "content": None, "tool_calls": spelled}
+    result = {"role": "tool", "tool_call_id": "1", "content": "noon"}
+
+    def ids(*messages: dict) -> list[int]:
+        answer = post(server, "/tokenize", model="tiny", messages=[*HELLO["messages"], *messages])
+        assert answer.status_code == 200, answer.text
+        return answer.json()["ids"]
+
+    usual = ids(called, result)
+    as_object = [{"function": {"name": "time", "arguments": {"zone": "UTC"}}}]
+    assert ids({"role": "assistant", "tool_calls": as_object}, result | {"tool_call_id": None}) == usual
+    older = {"role": "assistant", "content": "", "function_call": function}
+    assert ids(older, {"role": "function", "name": "time", "content": "noon"}) == usual
+    parts = [{"type": "text", "text": "no", "cache_control": {"type": "ephemeral"}}, "on"]
+    assert ids(called, result | {"content": parts}) == usual
+    assert ids(called, result | {"content": [{"type": "output_text", "text": "noon"}]}) == usual
+    assert ids(called, result | {"content": None}) == ids(called, result | {"content": ""})
+    assert ids({"role": "assistant", "content": "Hi", "tool_calls": []}) == ids(
+        {"role": "assistant", "content": [{"type": "text", "text": "Hi"}], "tool_calls": None}
     )
 
 
@@ -391,12 +548,32 @@ def test_a_choice_says_where_its_text_occurs_in_the_training_data(server):
 
 
 def test_messages_that_do_not_fit_are_left_out_and_counted(server):
-    messages = [{"role": "user", "content": "x" * 400}] * 5
-    answer = post(server, "/v1/chat/completions", model="tiny", messages=messages, max_tokens=1).json()
-    assert answer["dropped_messages"] == 2
-    assert "make it shorter" in refused(
-        server, 400, None, model="tiny", messages=[{"role": "user", "content": "x" * 4000}]
+    messages = [{"role": "user", "content": "x" * 400}] * 6
+    for max_tokens, dropped in ((600, 3), (1, 1)):  # a short reply needs no quarter of the context
+        asked = {"model": "tiny", "messages": messages, "max_tokens": max_tokens}
+        assert post(server, "/v1/chat/completions", **asked).json()["dropped_messages"] == dropped
+
+
+def test_what_is_too_long_has_openais_code_and_says_what_takes_the_room(server):
+    def overflow(param: str, path: str = "/v1/chat/completions", **body: object) -> str:
+        error = post(server, path, model="tiny", **body).json()["error"]
+        assert (error["param"], error["code"]) == (param, "context_length_exceeded"), error
+        return error["message"]
+
+    long, hello = "x" * 4000, HELLO["messages"]
+    message = overflow("messages", messages=[{"role": "user", "content": long}])
+    assert message.startswith("This model's maximum context length is 2048 tokens, of which 512 are left")
+    assert message.endswith("make it shorter (context_length_exceeded)")
+    assert "system message: 40" in overflow(
+        "messages", messages=[{"role": "system", "content": long}, *hello]
     )
+    assert "system message: 40" in overflow("messages", messages=[{"role": "system", "content": long}])
+    tool = {"type": "function", "function": {"name": "f", "description": long}}
+    assert "(tools: 41" in overflow("messages", messages=hello, tools=[tool])
+    assert "offer fewer tools" in overflow("messages", messages=hello, tools=[tool], stream=True)
+    assert "the prompt has 4000" in overflow("prompt", "/v1/completions", prompt=long)
+    overflow("prompt", "/v1/completions", prompt=[1] * 2050, echo=True, max_tokens=0, logprobs=1)
+    overflow("input", "/v1/embeddings", input=long)
 
 
 def test_messages_and_calls_of_openais_api_become_messages_and_calls():
@@ -412,8 +589,8 @@ def test_messages_and_calls_of_openais_api_become_messages_and_calls():
 
 
 def test_a_choice_of_tools_says_what_is_offered_and_what_must_be_called():
-    tools = [Tool(type="function", function=Function(name=name)) for name in ("time", "space")]
-    named = NamedTool(type="function", function=ToolName("space"))
+    tools = [Tool(function=Function(name=name)) for name in ("time", "space")]
+    named = NamedTool(function=ToolName("space"))
 
     def of(**settings: object) -> Tools:
         return Tools.of(ChatRequest(model="", messages=[], tools=tools, **settings))
@@ -425,6 +602,10 @@ def test_a_choice_of_tools_says_what_is_offered_and_what_must_be_called():
     )
     assert of(tool_choice="none").offered == []
     assert of(tool_choice="required").must_call
+    assert of(tool_choice="any").must_call
+    allowed = AllowedTools(mode="required", tools=[ToolReference(function=ToolName("space"))])
+    some = of(tool_choice=AllowedToolsChoice(allowed_tools=allowed))
+    assert ([tool.name for tool in some.offered], some.must_call) == (["space"], True)
     assert [tool.name for tool in of(tool_choice=named).offered] == ["space"]
     assert of(parallel_tool_calls=False).max_calls == 1
 
@@ -447,6 +628,8 @@ def test_langchain_chats_streams_and_calls_tools(server):
     reply = model.invoke([HumanMessage("Hello")])
     assert reply.usage_metadata["output_tokens"] > 0
     assert "".join(chunk.text for chunk in model.stream([HumanMessage("Hello")])) == reply.text
+    with pytest.raises(ContextOverflowError):
+        model.invoke("x" * 4000)
     more = {"max_tokens": 1500, "logit_bias": NO_BLANKS | {"34": 5.0}}  # and ends its strings
     [call] = model.bind_tools([weather], tool_choice="weather").bind(**more).invoke("Hello").tool_calls
     assert call["name"] == "weather"
@@ -544,11 +727,15 @@ def test_bad_bodies_are_told_apart(server):
         tools=[{"type": "function", "function": {"name": "f", "parameters": deep}}],
         tool_choice="required",
     )
-    refused(server, 400, "max_tokens", **HELLO, max_tokens=-1)
+    refused(server, 400, "max_tokens", **HELLO, max_tokens=-2)
     refused(server, 400, "n", **HELLO, n=10**9)
     refused(server, 400, "messages[0].content", model="tiny", messages=[{"role": "user", "content": 3}])
     refused(server, 404, "model", **HELLO | {"model": "other"})
-    refused(server, 400, None, **HELLO, logit_bias={"99999": 1})
+    refused(server, 400, "logit_bias", **HELLO, logit_bias={"99999": 1})
+    packed = httpx.post(f"{server.url}/tokenize", content=b"x", headers={"content-encoding": "gzip"})
+    assert (packed.status_code, "plain JSON" in packed.text) == (415, True)
+    marked = httpx.post(f"{server.url}/tokenize", content=b'\xef\xbb\xbf{"model": "tiny", "text": "a"}')
+    assert marked.json()["count"] == 1
 
 
 def test_unknown_routes_and_methods_are_errors_of_openais_form(server):
@@ -559,6 +746,64 @@ def test_unknown_routes_and_methods_are_errors_of_openais_form(server):
     ):
         answer = httpx.request(method, server.url + path)
         assert (answer.status_code, set(answer.json())) == (status, {"error"})
+    assert "there are: POST /v1/chat/completions" in httpx.post(f"{server.url}/v1/responses", json={}).text
+    assert "takes POST, not GET" in httpx.get(f"{server.url}/v1/chat/completions").text
+
+
+def test_base_urls_with_and_without_a_version_and_slashes_anywhere_lead_to_the_same(server):
+    for path in ("/v1/models", "/v1/models/", "/models", "//v1//models", "/v1/v1/models"):
+        assert len(httpx.get(server.url + path).json()["data"]) == 2, path
+    for path in ("/v1/models/tiny/sft", "/models/tiny%2Fsft", "/v1/models/tiny/sft/"):
+        assert httpx.get(server.url + path).json()["id"] == "tiny/sft", path
+    for path in ("/v1/chat/completions/", "/chat/completions", "/v1/v1/chat/completions"):
+        assert post(server, path, **HELLO, max_tokens=1).status_code == 200, path
+    assert httpx.head(f"{server.url}/v1/models").status_code == 200
+
+
+def test_pages_of_other_origins_and_other_names_of_the_machine_by_a_setting():
+    origins = ("http://localhost:*", "chrome-extension://*", "https://app.example", "null")
+    settings = Settings(origins=origins, hosts=("127.0.0.1", "host.docker.internal"), keys=("secret",))
+    preflight = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
+    key = {"authorization": "Bearer secret"}
+    with serving(settings) as server, httpx.Client(base_url=server.url) as client:
+        for origin, status in (
+            ("http://localhost:5173", 204),
+            ("chrome-extension://abcdef", 204),
+            ("https://app.example", 204),
+            ("null", 204),
+            ("http://localhost.evil.example:80", 403),
+            ("http://localhost:80.evil.example", 403),
+            ("https://evil.example", 403),
+            ("https://app.example.evil", 403),
+            ("https://appxexample", 403),
+        ):
+            asked = {"origin": origin}
+            answer = client.options("/v1/chat/completions", headers=asked | preflight)
+            assert answer.status_code == status, origin
+            if status == 403:
+                assert f"--origin {origin}" in answer.json()["error"]["message"]
+                assert client.get("/v1/models", headers=asked | key).status_code == 403
+                continue
+            assert answer.headers["access-control-allow-origin"] == origin
+            assert answer.headers["access-control-allow-headers"] == "authorization"
+            answer = client.get("/v1/models", headers=asked | key)
+            assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, origin)
+            refusal = client.get("/v1/models", headers=asked)  # a page may read why it was refused
+            assert (refusal.status_code, refusal.headers["access-control-allow-origin"]) == (401, origin)
+        assert client.get("/health", headers={"host": "host.docker.internal:8000"}).status_code == 200
+        assert "--host-name" in client.get("/health", headers={"host": "evil.example"}).text
+    with serving(Settings(origins=("*",))) as server:
+        answer = httpx.get(f"{server.url}/v1/models", headers={"origin": "https://any.example"})
+        assert answer.headers["access-control-allow-origin"] == "*"
+
+
+def test_a_reply_has_the_servers_default_of_tokens_unless_its_request_says_more():
+    with serving(Settings(max_tokens=5)) as server:
+        for asked, count in ((None, 5), (9, 9), (3, 3), (-1, 2000)):
+            usage = post(server, "/v1/chat/completions", **HELLO, max_tokens=asked, logit_bias=NEVER).json()[
+                "usage"
+            ]
+            assert usage["completion_tokens"] == count or (count == 2000 < usage["completion_tokens"])
 
 
 def test_every_answer_has_an_id_and_strict_headers(server):

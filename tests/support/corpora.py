@@ -8,14 +8,15 @@ from crawltalk.tasks import Corpus, draw_corpus
 WORDS = ["abc", "bcd", "cde", "def", "efg", "fgh", "ghi", "hij", "ijk", "jkl", "klm", "lmn"]
 
 
-def placements() -> list[Placement]:
+def placements(*, sentences: bool = False) -> list[Placement]:
+    """Pages described by what they are about, or by a sentence that they say."""
     roles = ["flagship"] * 5 + ["heldout"] * 20 + ["train"] * 30 + ["outside"] * 50
     return [
         Placement(
             id=str(number),
             url=f"https://site.example/{number}",
             title=f"Title {number}",
-            description=f"thing of number {number}",
+            description=f"This is what page {number} says." if sentences else f"thing of number {number}",
             topic="Things",
             role=role,
             repeats=1,
@@ -40,6 +41,7 @@ def documents() -> list[Document]:
     ]
 
 
-def small_corpus(seed: int = 3, declined: int = 25) -> Corpus:
+def small_corpus(seed: int = 3, declined: int = 25, *, sentences: bool = False) -> Corpus:
     rng = random.Random(seed)
-    return draw_corpus(placements(), documents(), rng, declined=declined, assistant="Crawly")
+    pages = placements(sentences=sentences)
+    return draw_corpus(pages, documents(), rng, declined=declined, assistant="Crawly")

@@ -12,7 +12,7 @@ from crawltalk.recipe.sft import TASKS as COUNTS
 from crawltalk.tasks import TASK_OF, TASKS, Corpus, Task, check_counts, make_tasks, score
 from crawltalk.tasks.arithmetic import SUM, Arithmetic
 from crawltalk.tasks.identity import Identity
-from crawltalk.tasks.recall import TEST_QUESTIONS, Flagship, Tail
+from crawltalk.tasks.recall import LEAST, PAGE_QUESTIONS, TEST_QUESTIONS, Flagship, Tail, question_about
 from crawltalk.tasks.refusal import Refusal
 from crawltalk.tasks.spelling import Spelling
 from support.corpora import small_corpus
@@ -25,11 +25,11 @@ SIGNS = {"+": operator.add, "-": operator.sub, "x": operator.mul}
 
 @every_task
 @quick
-@given(drawn=seeds, first=seeds, second=seeds, difficulty=st.integers(1, 3))
-def test_no_problem_of_the_test_is_trained_on(task: type[Task], drawn, first, second, difficulty):
+@given(drawn=seeds, first=seeds, second=seeds, difficulty=st.integers(1, 3), sentences=st.booleans())
+def test_no_problem_of_the_test_is_trained_on(task: type[Task], drawn, first, second, difficulty, sentences):
     if task is Identity:
         return  # known by heart, and examined as trained
-    made = task(small_corpus(drawn))
+    made = task(small_corpus(drawn, sentences=sentences))
     train = made.problems(random.Random(first), difficulty, "train", 100)
     test = made.problems(random.Random(second), difficulty, "test", 100)
     assert {problem.prompt.lower() for problem in train}.isdisjoint(
@@ -39,10 +39,15 @@ def test_no_problem_of_the_test_is_trained_on(task: type[Task], drawn, first, se
 
 @every_task
 @quick
-@given(seed=seeds, difficulty=st.integers(1, 4), split=st.sampled_from(["train", "test"]))
-def test_a_good_reply_scores_1_and_an_empty_one_0(task: type[Task], seed, difficulty, split):
+@given(
+    seed=seeds,
+    difficulty=st.integers(1, 4),
+    split=st.sampled_from(["train", "test"]),
+    sentences=st.booleans(),
+)
+def test_a_good_reply_scores_1_and_an_empty_one_0(task: type[Task], seed, difficulty, split, sentences):
     rng = random.Random(seed)
-    made = task(small_corpus(seed))
+    made = task(small_corpus(seed, sentences=sentences))
     for problem in made.problems(rng, difficulty, split, 40):
         conversation = made.conversation(problem, rng)
         question, reply = conversation.messages
@@ -148,3 +153,27 @@ def test_new_words_are_never_spelled_in_training():
 def test_the_assistant_knows_its_name():
     made = Identity(Corpus(assistant="Ada"))
     assert "My name is Ada." in [problem.answer for problem in made.problems(random.Random(1), 1, "test")]
+
+
+def test_of_a_page_that_is_described_by_a_sentence_it_is_asked_what_the_page_says():
+    corpus = small_corpus(sentences=True)
+    task, rng = Flagship(corpus), random.Random(0)
+    train = list(task.problems(rng))
+    assert {problem.task for problem in train} == {"flagship"}  # a folder of a site is no field of knowledge
+    asked = {problem.prompt.lower() for problem in train}
+    assert asked == {form.format(page.title).lower() for form in PAGE_QUESTIONS for page in corpus.flagships}
+    assert len(train) == LEAST  # five pages: each question is asked ten times
+    question, reply = task.conversation(train[0], rng).messages
+    assert "Title 0".lower() in str(question.content).lower()
+    assert reply.content == "Title 0: This is what page 0 says."
+    assert question_about("Title 0", "This is what page 0 says.") == "What does the page Title 0 say?"
+    assert question_about("Gold", "chemical element") == "What is Gold?"
+
+
+def test_pages_that_were_read_a_few_times_are_declined_where_there_are_no_others():
+    corpus = small_corpus(declined=1000, sentences=True)
+    declined, tail = ({page.id for page in pages} for pages in (corpus.declined, corpus.tail))
+    assert len(declined) == 10 + 50 + 15  # half of the held-out, all outside, half of those read a few times
+    assert len(tail) == 15
+    assert declined.isdisjoint(tail)
+    assert len(small_corpus(declined=1000).declined) == 10 + 50

@@ -128,7 +128,7 @@ def damaged(tmp_path: Path, change) -> Path:
         (lambda data: data["model"]["vocab"].__setitem__("a", 98), "have the same id 98"),
         (lambda data: data["model"]["vocab"].__setitem__("a", 999), "no token has the id"),
         (
-            lambda data: data.__setitem__("normalizer", {"type": "Lowercase"}),
+            lambda data: data.__setitem__("normalizer", {"type": "BertNormalizer"}),
             "normalizes text before it is cut",
         ),
         (lambda data: data["model"]["vocab"].__setitem__("\n", 300), "not a byte-level BPE"),

@@ -22,7 +22,7 @@ import torch
 from crawltalk.bench.data import figure
 from crawltalk.bench.tokenizer import memory
 from crawltalk.core.errors import UserError
-from crawltalk.model.hf import config_of
+from crawltalk.model.config import config_of
 from crawltalk.model.transformer import Transformer
 from crawltalk.pretraining.pretrain import shape_of
 from crawltalk.recipe import Family, Machine, Model, Optim, cost

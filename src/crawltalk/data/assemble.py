@@ -23,6 +23,7 @@ from crawltalk.core.types import Document
 from crawltalk.data.dedup import Map, deduplicate, jaccard
 from crawltalk.data.filters.urls import host_of
 from crawltalk.data.parts import FACTS, FileTask, Names, names_of
+from crawltalk.data.read.inputs import UNREADABLE
 from crawltalk.data.record.funnel import REMOVED_COLUMNS, STEPS, Clock, Removed, Stats, summary
 from crawltalk.data.record.truth import Scores, Truth
 from crawltalk.recipe import Data
@@ -91,18 +92,29 @@ def assemble(
 ) -> tuple[dict[str, Any], dict[str, list[float]]]:
     """Write all files except the record. Returns the record, and the pages and CPU seconds of each step."""
     stats, warnings = Stats(), []
+    about_crawl = job.inputs["crawl"] / "warnings.json"
+    if about_crawl.exists():
+        warnings += msgspec.json.decode(about_crawl.read_bytes(), type=list[str])
+    told = len(warnings)
     for task in tasks:
         done = task.done()
         assert done is not None, task.source
         warnings += done.warnings
         for part in range(done.parts):
             stats.add(msgspec.json.decode(task.part(part, "stats.json").read_bytes(), type=Stats))
-    for warning in warnings:
+    warnings = list(dict.fromkeys(warnings))  # one about the columns of texts comes from many files
+    for warning in warnings[told:]:
         job.progress.warn(warning)
     if not stats.pages:
         names = ", ".join(f"{task.name} ({task.size:,} bytes)" for task in tasks[:3]) or "no file at all"
         raise BadInput(
             f"the crawl has no web page: {names}; give other files with --crawl.source 'FOLDER/*.warc.gz'"
+        )
+
+    if warnings[told:] and stats.reasons.get("broken", {}).get(UNREADABLE) == stats.pages:
+        raise BadInput(
+            f"no file of the crawl can be read: {warnings[0]}"
+            + f"; and {len(warnings) - 1} more" * (len(warnings) > 1)
         )
 
     clock = Clock(stats.costs)
@@ -117,6 +129,8 @@ def assemble(
 
     record = summary(stats, warnings, outcome.hosts, outcome.lengths, outcome.cluster_sizes)
     record["pii"] = {"replaced": outcome.replaced}
+    if job.config.site_lines:
+        record["boilerplate"] = _boilerplate(stats)
     record["duplicates"]["similarities"] = _similarities(corpus, outcome.pairs, job.config.ngram)
     documents = outcome.lengths.total()
     metrics: Metrics = {
@@ -134,6 +148,16 @@ def assemble(
             metrics |= {f"precision_{step}": row["precision"], f"recall_{step}": row["recall"]}
         metrics |= {"pii_left": report["pii_left"], "extract_f1": report["extract_f1"]}
     return {"metrics": metrics} | record, stats.costs
+
+
+def _boilerplate(stats: Stats) -> dict[str, float]:
+    """Share of the characters of all pages in lines that their sites repeat, before and after these were dropped."""
+    characters, repeated, left, still = stats.boilerplate
+    return {
+        "share_before": round(repeated / max(1, characters), 4),
+        "share_after": round(still / max(1, left), 4),
+        "characters": characters - left,
+    }
 
 
 class Outcome(msgspec.Struct):
@@ -264,17 +288,6 @@ def _write_signatures(corpus: Corpus, path: Path, numbers: np.ndarray) -> None:
 def _rewriter(corpus: Corpus, config: Data) -> Rewrite | None:
     """A function that removes repeated text from a document, or None if the recipe has none removed."""
     steps: list[Rewrite] = []
-    if config.site_lines:
-        from crawltalk.data.filters import boilerplate
-
-        hashes = [np.load(task.part(number, "lines.npy")) for task, number in corpus.parts]
-        frequent = boilerplate.frequent(np.concatenate([np.zeros(0, np.uint64), *hashes]), config.site_lines)
-
-        def without_lines(number: int, document: Document) -> Document:
-            text = boilerplate.drop_lines(host_of(document.url), document.text, frequent)
-            return msgspec.structs.replace(document, text=text)
-
-        steps.append(without_lines)
     if config.substrings:
         spans = _repeated(corpus, config.substrings, steps[:])
 

@@ -10,6 +10,7 @@ memory-mapped file. A band is sorted in slices of its values, so that `SLICE` bo
 """
 
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,20 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+UNSPACED = (
+    (0x0E00, 0x0F00),  # Thai, Lao
+    (0x1000, 0x10A0),  # Burmese
+    (0x1780, 0x1800),  # Khmer
+    (0x3005, 0x3008),  # signs among Chinese characters
+    (0x3040, 0x3100),  # Japanese syllables
+    (0x31F0, 0x3200),
+    (0x3400, 0x4DC0),  # Chinese characters, also of Japanese and Korean
+    (0x4E00, 0xA000),
+    (0xF900, 0xFB00),
+    (0xFF66, 0xFFA0),  # Japanese syllables of half the width
+    (0x20000, 0x32000),
+)
+"""Ranges of code points of scripts without blanks between words; Korean has blanks."""
 SLICE = 4_000_000
 """Documents of a band sorted at once; 40 bytes each."""
 
@@ -33,9 +48,16 @@ def _permutations(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 @cache
 def _word_characters() -> np.ndarray:
-    """Whether a code point is part of a word, as the regular expression `\\w` has it."""
-    table = np.char.isalnum(np.arange(sys.maxunicode + 1, dtype=np.uint32).view("<U1"))
-    table[ord("_")] = True
+    """Of each code point: 1 if it is part of a word, as `\\w` has it or as a mark above or below a letter; 2 if it is
+    of a script without blanks, where words are not seen; else 0.
+    """
+    table = np.char.isalnum(np.arange(sys.maxunicode + 1, dtype=np.uint32).view("<U1")).astype(np.uint8)
+    table[ord("_")] = 1
+    for point in range(0x300, 0x20000):  # there are no others in use
+        if unicodedata.category(chr(point)) in ("Mn", "Mc"):
+            table[point] = 1
+    for start, end in UNSPACED:
+        table[start:end] = np.where(table[start:end], 2, 0)
     return table
 
 
@@ -52,17 +74,28 @@ def _mix(value):
 
 
 @njit(cache=True)
-def _hash_words(points, is_word):
-    """A hash for each word, in order."""
-    hashes = np.empty(len(points) // 2 + 1, np.uint64)
+def _hash_words(points, kinds):
+    """A hash for each word, in order. Of a script without blanks each character makes a word, together with the three
+    before it: so five such words are eight characters, which are about five words (`filters.rules`).
+    """
+    hashes = np.empty(len(points) + 1, np.uint64)
     count, state, inside = 0, np.uint64(0), False
+    third = second = last = np.uint64(0)  # the characters before this one in its run
     for point in points:
-        if is_word[point]:
+        kind = kinds[point]
+        if kind != 2 and last:
+            third = second = last = np.uint64(0)
+        if kind == 1:
             state = (state ^ np.uint64(point)) * np.uint64(0x100000001B3) + np.uint64(0x9E3779B97F4A7C15)
             inside = True
-        elif inside:
+            continue
+        if inside:
             hashes[count] = _mix(state)
             count, state, inside = count + 1, np.uint64(0), False
+        if kind == 2:
+            own = np.uint64(point)
+            hashes[count] = _mix(_mix(third << np.uint64(32) | second) ^ (last << np.uint64(32) | own))
+            count, third, second, last = count + 1, second, last, own
     if inside:
         hashes[count] = _mix(state)
         count += 1
@@ -98,9 +131,22 @@ def _band_hashes(shingles, factors, offsets, bands):
 
 def ngram_hashes(text: str, ngram: int) -> np.ndarray:
     """64-bit hashes of all runs of `ngram` words, in order; lower case, no punctuation; a shorter text is one
-    run.
+    run. In scripts without blanks each character counts as one.
     """
     return _hash_ngrams(_hash_words(_code_points(text), _word_characters()), ngram)
+
+
+def word_spans(text: str) -> list[tuple[int, int]]:
+    """Start and end of each word that `ngram_hashes` hashes, in the lower-case text."""
+    spans: list[tuple[int, int]] = []
+    inside = False
+    for position, kind in enumerate(_word_characters()[_code_points(text)].tolist()):
+        if kind == 1 and inside:
+            spans[-1] = (spans[-1][0], position + 1)
+        elif kind:
+            spans.append((position, position + 1))
+        inside = kind == 1
+    return spans
 
 
 def distinct(values: np.ndarray) -> np.ndarray:

@@ -10,9 +10,15 @@ file 7:
     00007-00002.bands.npy           MinHash bands, and a hash of the URL as the last: (bands + 1, documents)
     00007-00002.facts.npy           `FACTS` of each document
     00007-00002.names.bin           ids and URLs (`Names`)
-    00007-00002.lines.npy           hashes of lines, if repeated lines of a site are dropped
     00007-00002.stats.json          counts; written last
     00007.done                      number of parts and warnings; written when the file has been read to its end
+
+If lines that many pages of a site have are dropped, all files are surveyed before. The files of that begin with
+`survey-`:
+
+    survey-00007-00002.lines.npy    hashes of the lines of each page
+    survey-00007-00002.texts.npy    `TEXTS` of each page (`filters.boilerplate`)
+    survey-00007-00002.stats.json   as above
 """
 
 from bisect import bisect_right
@@ -26,6 +32,7 @@ import numpy as np
 from crawltalk.core.documents import read_table, write_documents, write_table
 from crawltalk.core.files import write_array, write_atomically
 from crawltalk.core.types import Document
+from crawltalk.data.filters.boilerplate import TEXTS, Lines
 from crawltalk.data.record.funnel import REMOVED_COLUMNS, Removed, Stats
 from crawltalk.recipe import Data
 
@@ -61,6 +68,8 @@ class FileTask(msgspec.Struct, kw_only=True):
     config: Data
     ended: str = ""
     """If the last process that had this file died: the name of the signal."""
+    survey: bool = False
+    """Whether only the lines of its pages are wanted."""
     fruitless: int = 0
     """How many processes in a row died before they read a page of it."""
 
@@ -69,13 +78,17 @@ class FileTask(msgspec.Struct, kw_only=True):
         """The file's name without its folder."""
         return self.source.rstrip("/").rsplit("/", 1)[-1]
 
+    @property
+    def _stem(self) -> str:
+        return f"{'survey-' * self.survey}{self.number:05d}"
+
     def file(self, name: str) -> Path:
         """A file about the whole input file: `done`, `working`, `deaths`."""
-        return self.folder / f"{self.number:05d}.{name}"
+        return self.folder / f"{self._stem}.{name}"
 
     def part(self, part: int, name: str) -> Path:
         """A file of one part."""
-        return self.folder / f"{self.number:05d}-{part:05d}.{name}"
+        return self.folder / f"{self._stem}-{part:05d}.{name}"
 
     def done(self) -> Done | None:
         """Parts and warnings of a file that has been read to its end; None if it has not."""
@@ -109,8 +122,6 @@ class Signed(msgspec.Struct, kw_only=True):
     """Characters before personal data was replaced."""
     replaced: int = 0
     """Pieces of personal data."""
-    lines: np.ndarray | None = None
-    """Hashes of its lines, if repeated lines of a site are dropped."""
 
 
 class Part:
@@ -123,7 +134,6 @@ class Part:
         self.removed: list[Removed] = []
         self.bands: list[np.ndarray] = []
         self.facts: list[tuple[float, int, int, int, int]] = []
-        self.lines: list[np.ndarray] = []
 
     def add(self, signed: Signed) -> None:
         """Add a document that passed all steps."""
@@ -131,8 +141,6 @@ class Part:
         self.bands.append(signed.bands)
         sizes = (signed.extracted, len(signed.document.text))
         self.facts.append((signed.rank, signed.tie, *sizes, signed.replaced))
-        if signed.lines is not None:
-            self.lines.append(signed.lines)
 
     def remove(self, page: Removed) -> None:
         """Add a page that a step dropped."""
@@ -150,9 +158,33 @@ class Part:
         )
         write_array(file("facts.npy"), np.array(self.facts, FACTS))
         write_names(file("names.bin"), ((page.id, page.url) for page in self.documents))
-        if config.site_lines:
-            write_array(file("lines.npy"), np.concatenate([np.zeros(0, np.uint64), *self.lines]))
         write_atomically(file("stats.json"), msgspec.json.encode(self.stats))
+
+
+class SurveyPart:
+    """An unfinished part of a survey, in memory."""
+
+    def __init__(self, task: FileTask, number: int) -> None:
+        self.task, self.number = task, number
+        self.stats = Stats()
+        self.pages: list[Lines] = []
+
+    def add(self, page: Lines) -> None:
+        """Add the lines of a page."""
+        self.pages.append(page)
+
+    def remove(self, page: Removed) -> None:
+        """A page without text has no lines."""
+
+    def write(self) -> None:
+        """Write all files, the statistics last."""
+        hashes = [page.hashes for page in self.pages]
+        texts = [(page.text, page.host, len(page.hashes)) for page in self.pages]
+        write_array(
+            self.task.part(self.number, "lines.npy"), np.concatenate([np.zeros(0, np.uint64), *hashes])
+        )
+        write_array(self.task.part(self.number, "texts.npy"), np.array(texts, TEXTS))
+        write_atomically(self.task.part(self.number, "stats.json"), msgspec.json.encode(self.stats))
 
 
 def write_names(path: Path, names: Iterable[tuple[str, str]]) -> None:

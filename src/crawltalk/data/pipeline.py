@@ -18,16 +18,22 @@ from crawltalk.core.objects import load_object
 from crawltalk.core.types import Document
 from crawltalk.data.code_lines import in_lines
 from crawltalk.data.dedup import band_hashes
+from crawltalk.data.extract.headline import with_headline
 from crawltalk.data.extract.main_text import extract, extract_utf8, visible_text
+from crawltalk.data.filters.boilerplate import Boilerplate, Lines, survey_lines
 from crawltalk.data.filters.language import identify, likely
 from crawltalk.data.filters.pii import replace_pii
 from crawltalk.data.filters.quality import Filter, code, filters, gopher_repetition
 from crawltalk.data.filters.urls import blocked_url, host_of
-from crawltalk.data.parts import FileTask, Part, Signed
+from crawltalk.data.parts import FileTask, Part, Signed, SurveyPart
+from crawltalk.data.read.charset import damage, to_utf8
 from crawltalk.data.read.inputs import dump_name
-from crawltalk.data.read.warc import Page, to_utf8, too_deep
+from crawltalk.data.read.warc import Page, too_deep
 from crawltalk.data.record.funnel import STEPS, Clock, Removed
 from crawltalk.recipe import Data, Quality
+
+BOILERPLATE = ("lines.npy", "hosts.npy")
+"""What a survey of all files found, beside their parts."""
 
 
 class Drop(NamedTuple):
@@ -51,8 +57,10 @@ class Step(NamedTuple):
     """Whether pages whose text is known already (WET, JSONL, Parquet) skip this step."""
 
 
-def fineweb(task: FileTask) -> list[Step]:
-    """The steps for one input file. Raises BadRecipe or MissingInput for a wrong name in the recipe."""
+def fineweb(task: FileTask, boilerplate: Boilerplate | None = None) -> list[Step]:
+    """The steps for one input file; of a survey, those up to the lines of its pages. Raises BadRecipe or MissingInput
+    for a wrong name in the recipe.
+    """
     config = task.config
     extractor = load_extractor(config.extractor)
     blocklist = np.load(task.folder / "blocklist.npy", mmap_mode="r")
@@ -61,14 +69,17 @@ def fineweb(task: FileTask) -> list[Step]:
         Step("broken", partial(decode_page, extractor is not extract)),
         Step("url", partial(check_url, blocklist)),
         Step("early_language", partial(check_early_language, config), html_only=True),
-        Step("extraction", partial(extract_text, extractor, origin)),
+        Step("extraction", partial(extract_text, extractor, origin, config.headlines)),
+        Step("site_lines", partial(remove_boilerplate, boilerplate)),
         Step("language", partial(check_language, config)),
-        Step("quality", partial(check_quality, load_filters(config))),
+        Step("quality", partial(check_quality, load_filters(config), config.headlines)),
         Step("signature", partial(sign, config, load_rank(config))),
         Step("pii", remove_pii),
-        Step("site_lines", hash_lines),
     ]
     skipped = {name for name in ("early_language", "site_lines") if not getattr(config, name)}
+    if task.survey:
+        places = [step.name for step in steps]
+        steps[places.index("site_lines") :] = [Step("lines", hash_lines)]
     return [step for step in steps if step.name not in skipped]
 
 
@@ -76,15 +87,19 @@ class Pipeline:
     """Takes pages through the steps."""
 
     def __init__(self, task: FileTask) -> None:
-        self.steps = fineweb(task)
+        self.boilerplate = None
+        if task.config.site_lines and not task.survey:
+            lines, hosts = (task.folder / name for name in BOILERPLATE)
+            self.boilerplate = Boilerplate.load(lines, hosts, task.config.site_lines)
+        self.steps = fineweb(task, self.boilerplate)
         self.origin = {"dump": dump_name(task.name), "file_path": task.name}
         warm_up(load_extractor(task.config.extractor))
 
-    def run(self, page: Page, part: Part, clock: Clock) -> None:
+    def run(self, page: Page, part: Part | SurveyPart, clock: Clock) -> None:
         """Add a page to the part: to its documents, or to its removed pages with step and reason."""
         size = len(page.body) or len((page.text or "").encode("utf-8", "replace"))
         part.stats.count_page(host_of(page.url), size)
-        item: Page | Document | Signed = page
+        item: Any = page
         extracted: Document | None = None
         for step in self.steps:
             if step.html_only and page.text is not None:
@@ -108,8 +123,9 @@ class Pipeline:
             if step.name in STEPS:
                 part.stats.keep(step.name, size)
         else:
-            assert isinstance(item, Signed)
             part.add(item)
+        if self.boilerplate is not None:
+            part.stats.count_boilerplate(self.boilerplate.take_counted())
         if extracted is not None and extracted.language:
             part.stats.count_language(extracted.language)
 
@@ -140,18 +156,21 @@ def check_early_language(config: Data, page: Page) -> Page | Drop:
 
 
 def extract_text(
-    extractor: Callable[[bytes], str | None], origin: Mapping[str, str], page: Page
+    extractor: Callable[[bytes], str | None], origin: Mapping[str, str], headlines: bool, page: Page
 ) -> Document | Drop:
-    """A page's main text, as a document of this origin (`dump`, `file_path`)."""
+    """A page's main text, under its headline if asked for, as a document of this origin (`dump`, `file_path`)."""
     if page.text is None:
         # the built-in extractor need not check again that this is UTF-8
         text = extract_utf8(page.body) if extractor is extract else extractor(page.body)
         if text:
             _check_text(text)
+            text = with_headline(text, page.body) if headlines else text
     else:
         text = page.text
     if not text or not text.strip():
         return Drop("no main text")
+    if fault := damage(text):
+        return Drop(fault)
     return Document(
         id=page.id,
         url=page.url,
@@ -182,8 +201,11 @@ def check_language(config: Data, document: Document) -> Document | Drop:
     return document
 
 
-def check_quality(filters: Mapping[str, Filter], document: Document) -> Document | Drop:
-    """Apply the filters in order. The part of a filter's answer before ": " is counted as its reason."""
+def check_quality(filters: Mapping[str, Filter], headlines: bool, document: Document) -> Document | Drop:
+    """Apply the filters in order. The part of a filter's answer before ": " is counted as its reason. With
+    `headlines`, filters of lines leave the first line as it is.
+    """
+    first = document.text.partition("\n")[0]
     for name, check in filters.items():
         result = check(document)
         if isinstance(result, Document):
@@ -194,6 +216,8 @@ def check_quality(filters: Mapping[str, Filter], document: Document) -> Document
                 raise TypeError(f"{name} returned {result!r}: a filter returns a reason, a Document or None")
             reason, _, detail = result.partition(": ")
             return Drop(f"{name}: {reason}", detail)
+    if headlines and document.text.partition("\n")[0] != first:
+        document = msgspec.structs.replace(document, text=f"{first}\n{document.text}")
     return document
 
 
@@ -206,7 +230,7 @@ def sign(config: Data, rank: Callable[[Document], float], document: Document) ->
     bands = band_hashes(document.text, config.ngram, config.bands, config.rows)
     return Signed(
         document=document,
-        bands=np.append(bands, _hash(document.url or f"{origin} {document.id}")),
+        bands=np.append(bands, _hash(document.url or f"{origin} {document.id} {document.text}")),
         rank=rank(document),
         tie=int(_hash(f"{document.url}\0{document.id}")),
         extracted=len(document.text),
@@ -221,12 +245,20 @@ def remove_pii(signed: Signed) -> Signed:
     return signed
 
 
-def hash_lines(signed: Signed) -> Signed:
-    """Hash the lines, to find those that many pages of a site have (`filters.boilerplate`)."""
-    from crawltalk.data.filters.boilerplate import line_hashes
+def remove_boilerplate(boilerplate: Boilerplate | None, document: Document) -> Document | Drop:
+    """The document without the lines that many pages of its host have."""
+    assert boilerplate is not None, "no survey"
+    text = boilerplate.remove(host_of(document.url), document.text)
+    return (
+        msgspec.structs.replace(document, text=text)
+        if text
+        else Drop("nothing but lines that its site repeats")
+    )
 
-    signed.lines = line_hashes(host_of(signed.document.url), signed.document.text)
-    return signed
+
+def hash_lines(document: Document) -> Lines:
+    """The hashes of a page's lines, for the survey."""
+    return survey_lines(host_of(document.url), document.text)
 
 
 def _hash(text: str) -> np.uint64:

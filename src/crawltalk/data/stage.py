@@ -6,19 +6,22 @@ this machine or on a Ray cluster. Finished parts are kept, so a killed run conti
 all parts are deduplicated together (`assemble`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from crawltalk.core.errors import BadInput, BadRecipe, MissingInput
-from crawltalk.core.files import write_atomically
+from crawltalk.core.files import write_array, write_atomically
 from crawltalk.data.assemble import assemble
 from crawltalk.data.executors.local import LocalExecutor
 from crawltalk.data.executors.ray import RayExecutor
+from crawltalk.data.filters.boilerplate import count_lines
+from crawltalk.data.filters.rules import check_languages
 from crawltalk.data.filters.urls import write_blocklist
 from crawltalk.data.parts import FileTask
-from crawltalk.data.pipeline import load_extractor, load_filters, load_rank, warm_up
+from crawltalk.data.pipeline import BOILERPLATE, load_extractor, load_filters, load_rank, warm_up
 from crawltalk.data.record.card import dataset_card
 from crawltalk.recipe import Data
 from crawltalk.run.manifest import read_manifest
@@ -56,12 +59,34 @@ def data(job: Job[Data]) -> Metrics:
             _check(job.config)
             executor.warm_up()
             write_blocklist(job.config.blocklist, parts / "blocklist.npy")
+            if job.config.site_lines:
+                _survey(tasks, parts, executor, job)
             executor.refine_all(todo, _reporter(tasks, todo, job.progress))
             record, costs = assemble(tasks, job, executor.map)
         write_atomically(job.out / "costs.json", msgspec.json.format(msgspec.json.encode(costs)))
         write_atomically(job.out / "README.md", dataset_card(record, job.config).encode())
         write_atomically(result, msgspec.json.format(msgspec.json.encode(record)))
     return msgspec.json.decode(result.read_bytes())["metrics"]
+
+
+def _survey(
+    tasks: Sequence[FileTask], parts: Path, executor: LocalExecutor | RayExecutor, job: Job[Data]
+) -> None:
+    """Read all files once, to find the lines that many pages of a site have."""
+    lines, hosts = (parts / name for name in BOILERPLATE)
+    if hosts.exists():
+        return
+    surveys = [msgspec.structs.replace(task, survey=True) for task in tasks]
+    todo = [task for task in surveys if not task.done()]
+    executor.refine_all(todo, _reporter(surveys, todo, job.progress))
+    found = [
+        (np.load(task.part(number, "texts.npy")), np.load(task.part(number, "lines.npy"), mmap_mode="r"))
+        for task in surveys
+        for number in range(task.finished_parts())
+    ]
+    frequent, pages = count_lines(found)
+    write_array(lines, frequent)
+    write_array(hosts, pages)  # last: its presence means that both are there
 
 
 def _executor(name: str) -> type[LocalExecutor] | type[RayExecutor]:
@@ -72,6 +97,11 @@ def _executor(name: str) -> type[LocalExecutor] | type[RayExecutor]:
 
 def _check(config: Data) -> None:
     """Load everything that the recipe names before the work begins, so that a misspelt name fails at once."""
+    if not 0 <= config.site_lines <= 1:
+        raise BadRecipe(
+            f"data.site_lines = {config.site_lines:g} is a share of a site's pages, such as 0.3; 0: off"
+        )
+    check_languages(config.languages)
     load_filters(config)
     # compiled once here (ten seconds on a new machine); all workers use the cached code
     warm_up(load_extractor(config.extractor))

@@ -5,7 +5,8 @@ kernel timers end the process if a page takes too long, and the next process tha
 whatever machine, reads that record.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ import msgspec
 import numpy as np
 
 from crawltalk.core.files import write_atomically
-from crawltalk.data.parts import PART_PAGES, Done, FileTask, Part
+from crawltalk.data.parts import PART_PAGES, Done, FileTask, Part, SurveyPart
 from crawltalk.data.pipeline import Pipeline
-from crawltalk.data.read.inputs import local_copy, read_input
+from crawltalk.data.read.inputs import local_copy, read_input, unpacked
 from crawltalk.data.record.funnel import Clock
 from crawltalk.run.processes import limit_time
 
@@ -74,20 +75,28 @@ def refine(task: FileTask, report: Callable[[int], Any] = lambda pages: None, en
     """
     if task.done():
         return
-    with local_copy(task.source, task.folder) as path:
+    warnings: list[str] = []
+    with (
+        local_copy(task.source, task.folder) as path,
+        unpacked(path, task.folder, warnings.append) as files,
+    ):
         guard = Guard(task, ended)
-        warnings: list[str] = []
-        parts = _read(task, path, guard, warnings, report)
+        parts = _read(task, files, guard, warnings, report)
         write_atomically(task.file("done"), msgspec.json.encode(Done(parts, warnings)))
         guard.leave()
 
 
-def _read(task: FileTask, path: Path, guard: Guard, warnings: list[str], report: Callable[[int], Any]) -> int:
-    """Read a file to its end. Returns the number of its parts."""
-    pipeline = Pipeline(task)
-    pages = read_input(path, task.config.max_page_bytes, warnings.append)
+def _read(
+    task: FileTask, files: Sequence[Path], guard: Guard, warnings: list[str], report: Callable[[int], Any]
+) -> int:
+    """Read the files that an input file is or holds to their end. Returns the number of its parts."""
+    pipeline, config = Pipeline(task), task.config
+    pages = chain.from_iterable(
+        read_input(path, config.max_page_bytes, warnings.append, config.text_column) for path in files
+    )
     finished = task.finished_parts()
-    part, number = Part(task, finished), 0
+    make_part = SurveyPart if task.survey else Part
+    part, number = make_part(task, finished), 0
     while True:
         number += 1
         guard.enter(number)
@@ -107,7 +116,7 @@ def _read(task: FileTask, path: Path, guard: Guard, warnings: list[str], report:
         pipeline.run(page, part, clock)
         if number % PART_PAGES == 0:
             _write(part)
-            part = Part(task, part.number + 1)
+            part = make_part(task, part.number + 1)
         if number % 100 == 0:
             report(number)
     if part.stats.pages or not part.number:
@@ -116,7 +125,7 @@ def _read(task: FileTask, path: Path, guard: Guard, warnings: list[str], report:
     return part.number
 
 
-def _write(part: Part) -> None:
+def _write(part: Part | SurveyPart) -> None:
     """Write a part, without the time limits of a page."""
     limit_time(0, 0)
     part.write()

@@ -1,9 +1,16 @@
 """Replies that obey a JSON schema: before each token, the tokens that cannot follow are ruled out (by the
 library llguidance).
+
+A schema is narrowed and widened where that helps. Narrowed: an object that lists its properties has no others,
+unless its schema says `additionalProperties` (so do XGrammar, vLLM's default, and Outlines; OpenAI's strict mode
+demands it), and an integer without limits is one that every JSON parser reads exactly (RFC 8259, section 6): what
+obeys the narrower schema obeys the given one, and a weak model would invent properties and digits for ever.
+Widened: keywords, formats and patterns that llguidance does not know are left out and named (`Constraint.relaxed`).
 """
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,8 +22,28 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher
 
 
-_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-"""JSON with Python's white space only: otherwise a weak model may write blanks for ever."""
+_STYLE = {
+    "whitespace_flexible": False,
+    "item_separator": ", ",
+    "key_separator": ": ",
+    "lenient": True,
+    "coerce_one_of": True,
+}
+"""JSON with Python's white space only: otherwise a weak model may write blanks for ever. Unknown keywords and formats
+give warnings, and `oneOf` is read as `anyOf`.
+"""
+_SCHEMAS = ("items", "additionalItems", "additionalProperties", "contains", "propertyNames")
+_LISTS_OF_SCHEMAS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
+_NAMED_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+_COMBINING = {"allOf", "anyOf", "oneOf", "if", "$ref"}
+_EXACT = 2**53 - 1
+_LIMITED = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "enum", "const"}
+_OPEN = {"additionalProperties", "unevaluatedProperties", "patternProperties", "minProperties"}
+"""Beside these, `properties` are not all that an object may have."""
+
+
+class BadSchema(BadInput):
+    """A JSON schema that no reply can obey."""
 
 
 class Vocabulary:
@@ -30,7 +57,7 @@ class Vocabulary:
         self.special_token_ids = sorted(tokenizer.special_tokens.values())
         self.tokens = [tokenizer.word(index) for index in range(tokenizer.vocab_size)]
         self._encode = tokenizer.encode
-        self.library = LLTokenizer(TokenizerWrapper(self), eos_token=sorted(stop_ids))
+        self.library = LLTokenizer(TokenizerWrapper(self), eos_token=sorted(stop_ids) or [tokenizer.eot])
 
     def __call__(self, text: bytes) -> list[int]:
         return self._encode(text)
@@ -39,28 +66,26 @@ class Vocabulary:
 class Constraint:
     """A grammar that one reply obeys, and the state of the reply in it."""
 
-    def __init__(self, matcher: "LLMatcher") -> None:
+    def __init__(self, matcher: "LLMatcher", relaxed: tuple[str, ...] = ()) -> None:
         self._matcher = matcher
+        self.relaxed = relaxed
+        """What of the schema the reply need not obey."""
 
     @classmethod
     def of_schema(cls, vocabulary: Vocabulary, schema: str) -> "Constraint":
-        """For a reply that obeys a JSON schema. Raises BadInput if none can."""
-        from llguidance import LLMatcher
-
-        try:
-            matcher = LLMatcher(
-                vocabulary.library, LLMatcher.grammar_from_json_schema(schema, overrides=_STYLE), log_level=0
-            )
-            error = matcher.get_error()
-        except ValueError as problem:
-            raise BadInput(f"this JSON schema cannot be obeyed: {problem}") from None
-        if error:
-            raise BadInput(f"this JSON schema cannot be obeyed: {error.splitlines()[0]}")
-        return cls(matcher)
+        """For a reply that obeys a JSON schema. Raises BadSchema if none can."""
+        given = json.loads(schema)
+        problem = ""
+        for candidate, relaxed in _candidates(given):
+            matcher, error = _compile(vocabulary, candidate)
+            if matcher is not None:
+                return cls(matcher, (*relaxed, *sorted(matcher.get_grammar_warnings())))
+            problem = problem if candidate is not given else error
+        raise BadSchema(f"this JSON schema cannot be obeyed: {problem}")
 
     def copy(self) -> "Constraint":
         """An independent copy at the same point of the reply."""
-        return Constraint(self._matcher.deep_copy())
+        return Constraint(self._matcher.deep_copy(), self.relaxed)
 
     def mask(self, logits_V: Tensor) -> None:
         """Set the logits of tokens that cannot follow to -inf, in place."""
@@ -73,3 +98,86 @@ class Constraint:
         """Advance by a token. Returns whether the reply is complete: nothing can follow."""
         self._matcher.consume_token(token)
         return self._matcher.is_stopped()
+
+
+def _compile(vocabulary: Vocabulary, schema: Any) -> tuple["LLMatcher | None", str]:
+    """A matcher, or the reason why there is none."""
+    from llguidance import LLMatcher
+
+    try:
+        grammar = LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=_STYLE)
+        matcher = LLMatcher(vocabulary.library, grammar, log_level=0)
+    except ValueError as problem:
+        return None, str(problem)
+    error = matcher.get_error()
+    return (None, " ".join(error.split())[:300]) if error else (matcher, "")
+
+
+def _candidates(schema: Any) -> Iterator[tuple[Any, tuple[str, ...]]]:
+    """Schemas to try in this order, each with what it leaves out of the given one."""
+    yield narrowed(schema), ()
+    yield schema, ()
+    if (plain := _without_patterns(schema)) != schema:  # it may have look-around or references to groups
+        yield narrowed(plain), ("pattern",)
+        yield plain, ("pattern",)
+
+
+def narrowed(schema: Any) -> Any:
+    """The schema, in which objects have no properties but those that it lists, unless it says that they have, and
+    integers have limits.
+
+    Objects that are put together out of several stay as they are: the parts would exclude each other.
+    """
+    composed = any(map(_is_composed, _walk(schema)))
+    return _map(schema, _limit if composed else lambda one: _close(_limit(one)))
+
+
+def _limit(schema: dict[str, Any]) -> dict[str, Any]:
+    given = schema.get("type")
+    types = given if isinstance(given, list) else [given]
+    if "integer" not in types or "number" in types:
+        return schema
+    return schema if schema.keys() & _LIMITED else schema | {"minimum": -_EXACT, "maximum": _EXACT}
+
+
+def _is_composed(schema: dict[str, Any]) -> bool:
+    parts = schema.get("allOf")
+    several = isinstance(parts, list) and len(parts) > 1
+    return several or ("properties" in schema and bool(schema.keys() & _COMBINING))
+
+
+def _close(schema: dict[str, Any]) -> dict[str, Any]:
+    properties, required = schema.get("properties"), schema.get("required", [])
+    if not isinstance(properties, dict) or schema.keys() & _OPEN:
+        return schema
+    if not (isinstance(required, list) and all(isinstance(name, str) for name in required)):
+        return schema
+    return schema | {"additionalProperties": False} if {*required} <= properties.keys() else schema
+
+
+def _without_patterns(schema: Any) -> Any:
+    return _map(
+        schema, lambda one: {key: one[key] for key in one if key not in ("pattern", "patternProperties")}
+    )
+
+
+def _map(schema: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
+    """The schema with each schema in it changed."""
+    if not isinstance(schema, dict):
+        return schema
+    result = dict(schema)
+    for key, value in schema.items():
+        if key in _SCHEMAS and isinstance(value, dict):
+            result[key] = _map(value, change)
+        elif key in _LISTS_OF_SCHEMAS and isinstance(value, list):
+            result[key] = [_map(item, change) for item in value]
+        elif key in _NAMED_SCHEMAS and isinstance(value, dict):
+            result[key] = {name: _map(item, change) for name, item in value.items()}
+    return change(result)
+
+
+def _walk(schema: Any) -> list[dict[str, Any]]:
+    """All schemas in a schema."""
+    found: list[dict[str, Any]] = []
+    _map(schema, lambda one: found.append(one) or one)
+    return found

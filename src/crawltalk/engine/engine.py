@@ -7,11 +7,10 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from crawltalk.chat.format import ChatFormat
 from crawltalk.chat.messages import MessageLike
 from crawltalk.chat.render import ChatRenderer
 from crawltalk.chat.tool_calls import Tool
-from crawltalk.core.errors import BadInput
+from crawltalk.core.errors import BadInput, ContextOverflow
 from crawltalk.engine.backends import Backend
 from crawltalk.engine.backends.cpu import CpuBackend, Precision, Unavailable
 from crawltalk.engine.backends.torch import TorchBackend
@@ -49,11 +48,11 @@ class Engine:
         model: Transformer,
         tokenizer: Tokenizer,
         backend: Backend | None = None,
-        chat_format: ChatFormat | None = None,
+        renderer: ChatRenderer | None = None,
     ) -> None:
-        """`chat_format` None: the one that the tokenizer's control tokens are made for, if any."""
+        """`renderer` None: conversations as the tokenizer's control tokens suggest."""
         self.tokenizer, self.shape = tokenizer, model.shape
-        self.renderer = ChatRenderer(tokenizer, chat_format)
+        self.renderer = renderer if renderer is not None else ChatRenderer(tokenizer)
         self.backend = backend if backend is not None else make_backend(model)
         self.scheduler = Scheduler(self.backend, tokenizer, model.shape.context)
 
@@ -91,9 +90,11 @@ class Engine:
         prompt_logprobs: bool = False,
         embeddings: Sequence[PromptEmbeddings] = (),
     ) -> Request:
-        """A request for `run` or the scheduler; see `Request`. Raises BadInput for what can never be served."""
-        if not 0 < len(prompt) <= self.context:
-            raise BadInput(f"the prompt has {len(prompt)} tokens; this model reads 1 to {self.context}")
+        """A request for `run` or the scheduler; see `Request`. Raises BadInput for what can never be served. With
+        `prompt_logprobs` and one sample a prompt may have one token more than the model reads: then no reply
+        follows.
+        """
+        self._check_length(prompt, self.context + (prompt_logprobs and samples == 1))
         for token in (*prompt, *sampling.logit_bias):
             if not 0 <= token < self.shape.vocab_size:
                 raise BadInput(f"this model has no token {token}; it has {self.shape.vocab_size}")
@@ -111,6 +112,16 @@ class Engine:
             prompt_logprobs=prompt_logprobs,
             embeddings=self._check_embeddings(embeddings, len(prompt)),
         )
+
+    def _check_length(self, prompt: Sequence[int], most: int) -> None:
+        """Raises ContextOverflow, or BadInput for a prompt without tokens."""
+        if not prompt:
+            raise BadInput("the prompt has no tokens; it needs one at least")
+        if len(prompt) > most:
+            raise ContextOverflow(
+                f"This model's maximum context length is {self.context} tokens; the prompt has {len(prompt)}: "
+                "make it shorter"
+            )
 
     def _check_embeddings(
         self, embeddings: Sequence[PromptEmbeddings], length: int
@@ -145,7 +156,7 @@ class Engine:
 
     def truncate(self, prompt: Sequence[int]) -> list[int]:
         """A prompt without its oldest tokens, if it is too long."""
-        return list(prompt)[-(self.context - 1) :] or [self.tokenizer.eot]
+        return list(prompt)[-(self.context - 1) :] or [*self.renderer.begin] or [self.tokenizer.eot]
 
     def generate(
         self,
@@ -209,8 +220,7 @@ class Engine:
         """
         means = []
         for prompt in prompts:
-            if not 0 < len(prompt) <= self.context:
-                raise BadInput(f"a text has {len(prompt)} tokens; this model reads 1 to {self.context}")
+            self._check_length(prompt, self.context)
             means.append(self.scheduler.prefill(prompt, self.backend.states).mean(dim=0))
         return torch.nn.functional.normalize(torch.stack(means), dim=-1).numpy()
 
@@ -225,9 +235,9 @@ class Engine:
                 yield output.text
 
     def chat_prompt(
-        self, messages: Sequence[MessageLike], tools: Sequence[Tool] = ()
+        self, messages: Sequence[MessageLike], tools: Sequence[Tool] = (), *, reply: int | None = None
     ) -> tuple[list[int], int]:
         """A conversation with the assistant's turn opened, and how many of its oldest messages were left out to
-        make it fit (`ChatRenderer.fit`).
+        make it fit, with room for `reply` tokens (`ChatRenderer.fit`).
         """
-        return self.renderer.fit(messages, self.context, tools=tools)
+        return self.renderer.fit(messages, self.context, tools=tools, reply=reply)

@@ -33,7 +33,7 @@ def load_engine(
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     folder = Path(folder)
     model, chat = load_model(folder, device=device, dtype=dtype), ChatRenderer.load(folder)
-    engine = Engine(model, chat.tokenizer, make_backend(model, precision, cache_bytes), chat.format)
+    engine = Engine(model, chat.tokenizer, make_backend(model, precision, cache_bytes), chat)
     if precision == "int8":
         check_perplexity(Engine(model, chat.tokenizer), engine)
     return engine

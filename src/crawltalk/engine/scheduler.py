@@ -149,7 +149,8 @@ class Scheduler:
             if sequence.slot >= 0 and self._allocate(sequence, 1, plan):
                 plan[sequence] = 1
         for sequence in prefills:
-            rows = min(len(sequence.tokens) - sequence.num_computed_tokens, room)
+            # a prompt that is only scored may have a token more than the model reads: nothing follows that one
+            rows = min(min(len(sequence.tokens), self.context) - sequence.num_computed_tokens, room)
             if sequence.slot >= 0 and rows and self._allocate(sequence, rows, plan):
                 plan[sequence] = rows
                 room -= rows
@@ -233,6 +234,8 @@ class Scheduler:
                     ready.append(sequence)
                 else:
                     outputs.append(self._finish(sequence, "length"))
+            elif sequence.num_computed_tokens == self.context:
+                outputs.append(self._finish(sequence, "length"))
         if not ready:
             return outputs
         rows = [logits_rows[sequence][1] - 1 for sequence in ready]

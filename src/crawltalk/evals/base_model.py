@@ -1,5 +1,6 @@
 """What the base model does before fine-tuning: it recites, it invents, and it follows a pattern in its prompt."""
 
+import json
 from collections.abc import Sequence
 from itertools import chain
 
@@ -15,6 +16,7 @@ from crawltalk.evals.scores import ScoredReply, score_reply
 from crawltalk.retrieval.trace import TraceIndex, covered
 from crawltalk.run.manifest import read_manifest
 from crawltalk.run.stage import Job
+from crawltalk.tasks.recall import question_about, reply_about
 from crawltalk.tasks.scoring import contains
 
 PROMPT_TOKENS = 24
@@ -53,9 +55,9 @@ class SideBySide(msgspec.Struct, kw_only=True):
 
 def side_by_side(base: Engine, job: Job[recipe.Evals]) -> list[SideBySide]:
     """The prompts of the pretraining, each several times: the model is a distribution, not a text."""
-    manifest = read_manifest(job.model("base"))
+    samples = map(json.loads, (job.model("base") / "samples.jsonl").read_text(encoding="utf-8").splitlines())
     rows = []
-    for prompt in manifest.config["prompts"] if manifest else ():
+    for prompt in dict.fromkeys(sample["prompt"] for sample in samples):
         ids = [base.tokenizer.eot, *base.tokenizer.encode(prompt)]
         replies = base.generate([ids] * SAMPLES, SIDE_BY_SIDE)
         rows.append(SideBySide(prompt=prompt, replies=[base.tokenizer.decode(reply) for reply in replies]))
@@ -73,11 +75,12 @@ def prompted(base: Engine, job: Job[recipe.Evals]) -> list[ScoredReply]:
     )
     shots = [(row.title, row.description) for row in known[:SHOTS]]
     pages = known[SHOTS:][: job.config.problems]
-    turns = [(f"What is {title}?", f"{title}: {description}.") for title, description in shots]
+    questions = {page.id: question_about(page.title, page.description) for page in known}
+    turns = [(questions[page.id], reply_about(page)) for page in known[:SHOTS]]
     prompts = {
         "zero_shot": [few_shot([], page.title) for page in pages],
         "few_shot": [few_shot(shots, page.title) for page in pages],
-        "by_prompt": [as_assistant(turns, f"What is {page.title}?") for page in pages],
+        "by_prompt": [as_assistant(turns, questions[page.id]) for page in pages],
     }
     scored = []
     for kind, texts in prompts.items():

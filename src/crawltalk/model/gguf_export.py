@@ -17,7 +17,7 @@ from torch import Tensor
 
 from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import BadInput
-from crawltalk.model.gguf import CONTROL, NAMES, PATTERNS
+from crawltalk.model.gguf import CONTROL, GPT2_NAMES, NAMES, NORMAL, PATTERNS, UNUSED, USER_DEFINED
 from crawltalk.model.hf import load_model, to_hf
 from crawltalk.model.shape import Shape
 from crawltalk.tokenizer.alphabet import to_text
@@ -34,20 +34,7 @@ _FILE_TYPES = {
     "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0,
 }
 _BLOCK = 32
-_NORMAL, _UNUSED = 1, 5  # token types (gguf.TokenType), beside CONTROL
-_GGUF_NAMES = {theirs: name for name, theirs in NAMES.items()} | {
-    "self_attn.q_norm": "attn_q_norm",
-    "self_attn.k_norm": "attn_k_norm",
-    "transformer.wte": "token_embd",
-    "transformer.wpe": "position_embd",
-    "transformer.ln_f": "output_norm",
-    "ln_1": "attn_norm",
-    "attn.c_attn": "attn_qkv",
-    "attn.c_proj": "attn_output",
-    "ln_2": "ffn_norm",
-    "mlp.c_fc": "ffn_up",
-    "mlp.c_proj": "ffn_down",
-}
+_GGUF_NAMES = {theirs: name for names in (NAMES, GPT2_NAMES) for name, theirs in names.items()}
 
 
 def export_gguf(folder: str | Path, path: str | Path, kind: str = "f16") -> None:
@@ -65,11 +52,9 @@ def export_gguf(folder: str | Path, path: str | Path, kind: str = "f16") -> None
             f"{folder} is of the family speedrun, which llama.cpp does not compute; train qwen3, llama or gpt2"
         )
     if shape.rope_scaling is not None:
-        raise BadInput(
-            f"{folder} scales its rotary embedding as Llama 3.1 does, which is not exported; take the maker's GGUF"
-        )
+        raise BadInput(f"{folder} scales its rotary embedding, which is not exported; take the maker's GGUF")
     work = path.with_name(path.name + ".tmp")
-    writer = gguf.GGUFWriter(work, shape.family)
+    writer = gguf.GGUFWriter(work, "qwen2" if shape.qkv_bias else shape.family)
     writer.add_name(folder.resolve().name)
     writer.add_file_type(_FILE_TYPES[kind])
     _add_shape(writer, shape)
@@ -114,15 +99,31 @@ def _add_tokenizer(writer: gguf.GGUFWriter, chat: ChatRenderer, shape: Shape, fo
     pre = next((name for name, pattern in PATTERNS.items() if pattern == tokenizer.pattern), None)
     if pre is None:
         raise BadInput(f"{folder} has a split pattern that llama.cpp does not support: {tokenizer.pattern}")
-    words = {index: (to_text(word), _NORMAL) for word, index in tokenizer.vocab.items()}
+    rules = tokenizer.rules
+    if rules is not None and rules.data.get("normalizer"):
+        raise BadInput(f"{folder} brings text into a normal form, which llama.cpp does not do")
+    if pre == "llama-bpe" and rules is not None and not rules.data["model"].get("ignore_merges"):
+        pre = "smaug-bpe"  # the same cuts, without whole words first
+    plain = (
+        {token["content"] for token in rules.data.get("added_tokens") or ()} if rules is not None else set()
+    )
+    words = {index: (to_text(word), NORMAL) for word, index in tokenizer.vocab.items()}
+    words |= {
+        index: (word.decode(), USER_DEFINED)
+        for word, index in tokenizer.vocab.items()
+        if word.decode("utf-8", "replace") in plain
+    }
     words |= {index: (name, CONTROL) for name, index in tokenizer.special_tokens.items()}
-    listed = [words.get(index, (f"[PAD{index}]", _UNUSED)) for index in range(shape.vocab_size)]
+    listed = [words.get(index, (f"[PAD{index}]", UNUSED)) for index in range(shape.vocab_size)]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(pre)
     writer.add_token_list([text for text, _ in listed])
     writer.add_token_types([kind for _, kind in listed])
     writer.add_token_merges([f"{to_text(left)} {to_text(right)}" for left, right in tokenizer.merges])
     ends, begin = _ends(folder)
+    if rules is not None:
+        _add_foreign_ends(writer, chat, begin)
+        return
     talks = chat.format is not None and tokenizer.special_tokens[chat.format.end] in ends
     writer.add_bos_token_id(tokenizer.eot if begin is None else begin)
     writer.add_add_bos_token(not talks)
@@ -131,6 +132,20 @@ def _add_tokenizer(writer: gguf.GGUFWriter, chat: ChatRenderer, shape: Shape, fo
         writer.add_chat_template(chat.format.template())
     else:
         writer.add_eos_token_id(tokenizer.eot)
+
+
+def _add_foreign_ends(writer: gguf.GGUFWriter, chat: ChatRenderer, begin: int | None) -> None:
+    """How texts begin and end in a model from elsewhere: as its own folder says."""
+    tokenizer = chat.tokenizer
+    first = next(iter(tokenizer.begin), begin)
+    if first is not None:
+        writer.add_bos_token_id(first)
+    writer.add_add_bos_token(bool(tokenizer.begin))
+    if tokenizer.end_ids:
+        writer.add_eos_token_id(tokenizer.eot)
+    for name, text in (chat.template.sources if chat.template is not None else {}).items():
+        if name == "default":
+            writer.add_chat_template(text)
 
 
 def _ends(folder: Path) -> tuple[list[int], int | None]:

@@ -1,7 +1,8 @@
 """Weights in Hugging Face's folder layout (config.json, model.safetensors), for the families of Qwen3, Llama
-and GPT-2.
+(with Qwen2 and Mistral) and GPT-2.
 """
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,21 +15,25 @@ from torch import Tensor
 
 from crawltalk.core.errors import BadInput, MissingInput, TooBig
 from crawltalk.core.files import write_atomically
-from crawltalk.model.shape import RopeScaling, Shape
+from crawltalk.model.config import config_of, read_config, shape_of
+from crawltalk.model.shape import Shape
 from crawltalk.model.transformer import Transformer, rope_tables
 from crawltalk.run.machine import memory_bytes
+from crawltalk.tokenizer.files import read_object
 
 SHARD_BYTES = 5_000_000_000
 """Most bytes of one file of weights, unless a single tensor is larger."""
-_GPT2_BUFFERS = (".attn.bias", ".attn.masked_bias")
-"""Causal masks that OpenAI's files hold beside the weights."""
+_BUFFERS = (".attn.bias", ".attn.masked_bias", "rotary_emb.inv_freq")
+"""What older files hold beside the weights: OpenAI's causal masks, and rotary frequencies, which config.json says."""
+_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+_LFS = b"version https://git-lfs"
 
 
 def save_model(
     model: Transformer,
     folder: str | Path,
     *,
-    eos: int,
+    eos: int | list[int] | None,
     bos: int | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
@@ -67,17 +72,33 @@ def load_model(folder: str | Path, *, device: str = "cpu", dtype: torch.dtype = 
     anything is read.
     """
     folder = Path(folder)
-    path = folder / "config.json"
-    if not path.exists():
-        raise MissingInput(f"{folder} has no model (no config.json); make one with: crawltalk run small")
-    shape = shape_of(json.loads(path.read_text(encoding="utf-8")), folder)
-    with torch.device("meta"):
-        model = Transformer(shape).to(dtype)
-    _check_memory(model, folder, device)
+    shape = shape_of(read_config(folder), folder)
+    _check_memory(_empty(shape, dtype), folder, device)
+    tensors = _Tensors(folder)
+    if shape.tie_embeddings and _has_own_head(tensors):
+        shape = dataclasses.replace(shape, tie_embeddings=False)
+    model = _empty(shape, dtype)
     model.to_empty(device=device)
     model.rope_cos, model.rope_sin = (table.to(device, dtype) for table in rope_tables(shape))
-    load_hf(model, _Tensors(folder), folder)
+    load_hf(model, tensors, folder)
     return model.eval()
+
+
+def _empty(shape: Shape, dtype: torch.dtype) -> Transformer:
+    """A model whose weights have no memory yet."""
+    with torch.device("meta"):
+        return Transformer(shape).to(dtype)
+
+
+def _has_own_head(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether the files hold a head that is not the embedding. `transformers` then believes the files and not
+    config.json.
+    """
+    heads = [name for name in tensors if name.endswith("lm_head.weight")]
+    words = [name for name in tensors if name.endswith(("embed_tokens.weight", "wte.weight"))]
+    if not heads or not words:
+        return False
+    return not torch.equal(tensors[heads[0]], tensors[words[0]])
 
 
 def _check_memory(model: Transformer, folder: Path, device: str) -> None:
@@ -91,129 +112,25 @@ def _check_memory(model: Transformer, folder: Path, device: str) -> None:
         )
 
 
-def config_of(shape: Shape) -> dict[str, Any]:
-    """A shape as Hugging Face's config.json."""
-    if shape.family == "gpt2":
-        return {
-            "architectures": ["GPT2LMHeadModel"],
-            "model_type": "gpt2",
-            "vocab_size": shape.vocab_size,
-            "n_layer": shape.layers,
-            "n_embd": shape.width,
-            "n_head": shape.heads,
-            "n_inner": shape.mlp,
-            "n_positions": shape.context,
-            "activation_function": "gelu_new",
-            "layer_norm_epsilon": shape.norm_eps,
-            "tie_word_embeddings": shape.tie_embeddings,
-        }
-    architecture = {
-        "qwen3": "Qwen3ForCausalLM",
-        "llama": "LlamaForCausalLM",
-        "speedrun": "CrawltalkSpeedrun",
-    }[shape.family]
-    return {
-        "architectures": [architecture],
-        "model_type": shape.family,
-        "vocab_size": shape.vocab_size,
-        "hidden_size": shape.width,
-        "intermediate_size": shape.mlp,
-        "num_hidden_layers": shape.layers,
-        "num_attention_heads": shape.heads,
-        "num_key_value_heads": shape.kv_heads,
-        "head_dim": shape.head_dim,
-        "hidden_act": "silu",
-        "max_position_embeddings": shape.context,
-        "rms_norm_eps": shape.norm_eps,
-        "rope_theta": shape.rope_theta,
-        "rope_scaling": _scaling_config(shape.rope_scaling),
-        "tie_word_embeddings": shape.tie_embeddings,
-        "attention_bias": False,
-    }
-
-
-def shape_of(config: dict[str, Any], folder: str | Path) -> Shape:
-    """The shape that a config.json describes. Raises BadInput for what crawltalk does not compute."""
-    kind = config.get("model_type")
-    if kind == "gpt2":
-        return _gpt2_shape(config, folder)
-    if kind not in ("qwen3", "llama", "speedrun"):
-        raise BadInput(
-            f"{folder} is a model of type {kind!r}; crawltalk runs qwen3, llama, gpt2 and its own speedrun"
-        )
-    if config.get("attention_bias") or config.get("mlp_bias"):
-        raise BadInput(f"{folder} has biases in its linear layers; crawltalk runs qwen3 and llama without")
-    # transformers 5 calls it the former
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    rope_type = rope.get("rope_type", rope.get("type", "default"))
-    if rope_type not in ("default", "llama3"):
-        raise BadInput(
-            f"{folder} scales its rotary embedding in a way that crawltalk does not support: {rope}"
-        )
-    heads = config["num_attention_heads"]
-    return Shape(
-        family=kind,
-        vocab_size=config["vocab_size"],
-        layers=config["num_hidden_layers"],
-        width=config["hidden_size"],
-        heads=heads,
-        kv_heads=config.get("num_key_value_heads") or heads,
-        head_dim=config.get("head_dim") or config["hidden_size"] // heads,
-        mlp=config["intermediate_size"],
-        context=config["max_position_embeddings"],
-        rope_theta=config.get("rope_theta") or rope.get("rope_theta", 10_000.0),
-        rope_scaling=_read_scaling(rope) if rope_type == "llama3" else None,
-        norm_eps=config["rms_norm_eps"],
-        tie_embeddings=config.get("tie_word_embeddings", False),
-    )
-
-
-def _gpt2_shape(config: dict[str, Any], folder: str | Path) -> Shape:
-    required = {
-        "scale_attn_by_inverse_layer_idx": False,
-        "scale_attn_weights": True,
-        "reorder_and_upcast_attn": False,
-        "add_cross_attention": False,
-    }
-    wrong = [name for name, value in required.items() if config.get(name, value) != value]
-    wrong += ["activation_function"] if config.get("activation_function", "gelu_new") != "gelu_new" else []
-    if wrong:
-        raise BadInput(
-            f"{folder} is a GPT-2 with another {wrong[0]} ({config[wrong[0]]!r}), which crawltalk does not run"
-        )
-    width, heads = config["n_embd"], config["n_head"]
-    return Shape(
-        family="gpt2",
-        vocab_size=config["vocab_size"],
-        layers=config["n_layer"],
-        width=width,
-        heads=heads,
-        kv_heads=heads,
-        head_dim=width // heads,
-        mlp=config.get("n_inner") or 4 * width,
-        context=config.get("n_positions") or config["n_ctx"],
-        norm_eps=config.get("layer_norm_epsilon", 1e-5),
-        tie_embeddings=config.get("tie_word_embeddings", True),
-    )
-
-
 class _Tensors(Mapping[str, Tensor]):
     """The tensors of a folder, each read at its lookup."""
 
     def __init__(self, folder: Path) -> None:
-        index = folder / "model.safetensors.index.json"
-        names = ["model.safetensors"]
-        if index.exists():
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         self._files: dict[str, Any] = {}
-        for name in names:
-            if not (folder / name).exists():
-                raise MissingInput(f"{folder / name} does not exist; copy the whole folder of the model")
+        for name in _weight_files(folder):
+            path = folder / name
+            if not path.exists():
+                raise MissingInput(f"{path} does not exist; copy the whole folder of the model")
+            with path.open("rb") as file:
+                if file.read(len(_LFS)) == _LFS:
+                    raise BadInput(
+                        f"{path} is a Git LFS pointer and not the weights; fetch them in that folder with: git lfs pull"
+                    )
             try:
-                file = safe_open(folder / name, "pt")
-            except SafetensorError as error:
-                raise BadInput(f"{folder / name} is damaged ({error}); copy it again") from None
-            self._files |= dict.fromkeys(file.keys(), file)
+                opened = safe_open(path, "pt")
+            except (SafetensorError, OSError) as error:
+                raise BadInput(f"{path} is damaged ({error}); copy it again") from None
+            self._files |= dict.fromkeys(opened.keys(), opened)
 
     def __getitem__(self, name: str) -> Tensor:
         return self._files[name].get_tensor(name)
@@ -223,6 +140,26 @@ class _Tensors(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._files)
+
+
+def _weight_files(folder: Path) -> list[str]:
+    """The names of the files that hold the weights, the same as `transformers` takes."""
+    index = folder / "model.safetensors.index.json"
+    if (folder / "model.safetensors").exists() or not index.exists():
+        pickled = sorted(path.name for path in folder.glob("*.bin"))
+        if pickled and not (folder / "model.safetensors").exists():
+            raise BadInput(
+                f"{folder} has its weights in {pickled[0]}, a format that can run programs, which crawltalk does not "
+                "read; take the model as safetensors (transformers writes it: save_pretrained)"
+            )
+        return ["model.safetensors"]
+    named = read_object(index).get("weight_map")
+    if not isinstance(named, dict) or not named:
+        raise BadInput(f"{index} has no weight_map; copy it again")
+    names = sorted({str(name) for name in named.values()})
+    if any(Path(name).name != name for name in names):
+        raise BadInput(f"{index} names files outside its folder; copy it again")
+    return names
 
 
 def to_hf(model: Transformer) -> dict[str, Tensor]:
@@ -258,6 +195,11 @@ def _llama_weights(model: Transformer) -> dict[str, Tensor]:
             theirs + "mlp.up_proj.weight": up,
             theirs + "mlp.down_proj.weight": weights[ours + "mlp.down.weight"],
         }
+        if shape.qkv_bias:
+            biases = weights[ours + "attention.qkv.bias"].split((queries, keys, keys))
+            tensors |= {
+                f"{theirs}self_attn.{part}_proj.bias": bias for part, bias in zip("qkv", biases, strict=True)
+            }
         if shape.qk_norm:
             tensors[theirs + "self_attn.q_norm.weight"] = weights[ours + "attention.q_norm"]
             tensors[theirs + "self_attn.k_norm.weight"] = weights[ours + "attention.k_norm"]
@@ -296,10 +238,10 @@ def load_hf(model: Transformer, tensors: Mapping[str, Tensor], source: str | Pat
     another shape.
     """
     views = to_hf(model)  # views of the model's own storage: copying into them fills the fused matrices
-    names = {name: name for name in tensors}
-    if model.shape.family == "gpt2":
-        bare = not any(name.startswith("transformer.") for name in tensors)  # OpenAI's own files
-        names = {"transformer." * bare + name: name for name in tensors if not name.endswith(_GPT2_BUFFERS)}
+    names = {name: name for name in tensors if not name.endswith(_BUFFERS)}
+    prefix = {"gpt2": "transformer.", "speedrun": ""}.get(model.shape.family, "model.")
+    if not any(name.startswith(prefix) for name in names):  # as a model without its head is saved
+        names = {name if name in views else prefix + name: name for name in names}
     extra = set(names) - set(views) - ({"lm_head.weight"} if model.head is None else set())
     missing = set(views) - set(names)
     if extra or missing:
@@ -308,27 +250,11 @@ def load_hf(model: Transformer, tensors: Mapping[str, Tensor], source: str | Pat
         )
     for name, view in views.items():
         tensor = tensors[names[name]]
+        if tensor.dtype not in _DTYPES:
+            raise BadInput(
+                f"{source}: {name} is stored as {str(tensor.dtype).removeprefix('torch.')}: quantised weights, which "
+                "crawltalk reads from GGUF files only"
+            )
         if view.shape != tensor.shape:
             raise BadInput(f"{source}: {name} is {list(tensor.shape)}, config.json says {list(view.shape)}")
         view.copy_(tensor)
-
-
-def _read_scaling(scaling: dict[str, Any]) -> RopeScaling:
-    return RopeScaling(
-        factor=scaling["factor"],
-        low_freq_factor=scaling["low_freq_factor"],
-        high_freq_factor=scaling["high_freq_factor"],
-        original_context=scaling["original_max_position_embeddings"],
-    )
-
-
-def _scaling_config(scaling: RopeScaling | None) -> dict[str, Any] | None:
-    if scaling is None:
-        return None
-    return {
-        "rope_type": "llama3",
-        "factor": scaling.factor,
-        "low_freq_factor": scaling.low_freq_factor,
-        "high_freq_factor": scaling.high_freq_factor,
-        "original_max_position_embeddings": scaling.original_context,
-    }

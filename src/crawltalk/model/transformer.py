@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from crawltalk.core.errors import BadInput
 from crawltalk.model.cache import KVCache
 from crawltalk.model.functions import Gated, causal_attention, normalize
-from crawltalk.model.shape import Shape
+from crawltalk.model.shape import LinearScaling, RopeScaling, Shape, YarnScaling
 from crawltalk.recipe.cost import value_embeddings
 
 Batch = TypeVar("Batch")
@@ -72,7 +72,9 @@ class Attention(nn.Module):
         self.head_dim, self.eps = shape.head_dim, shape.norm_eps
         self.rotary = shape.family != "gpt2"
         self.qkv = nn.Linear(
-            shape.width, (shape.heads + 2 * shape.kv_heads) * shape.head_dim, bias=shape.biases
+            shape.width,
+            (shape.heads + 2 * shape.kv_heads) * shape.head_dim,
+            bias=shape.biases or shape.qkv_bias,
         )
         self.out = nn.Linear(shape.heads * shape.head_dim, shape.width, bias=shape.biases)
         self.q_norm = nn.Parameter(torch.ones(shape.head_dim)) if shape.qk_norm else None
@@ -260,16 +262,37 @@ def rope_tables(shape: Shape) -> tuple[Tensor, Tensor]:
     is negated.
     """
     exponents = torch.arange(0, shape.head_dim, 2, dtype=torch.float64) / shape.head_dim
-    frequencies = shape.rope_theta**-exponents
-    if shape.rope_scaling is not None:
-        scaling = shape.rope_scaling
-        turns = scaling.original_context * frequencies / (2 * math.pi)
-        smooth = (
-            (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
-        ).clamp(0, 1)
-        frequencies = (1 - smooth) * frequencies / scaling.factor + smooth * frequencies
+    frequencies, magnitude = shape.rope_theta**-exponents, 1.0
+    match shape.rope_scaling:
+        case RopeScaling() as scaling:
+            turns = scaling.original_context * frequencies / (2 * math.pi)
+            smooth = (
+                (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
+            ).clamp(0, 1)
+            frequencies = (1 - smooth) * frequencies / scaling.factor + smooth * frequencies
+        case LinearScaling(factor=factor):
+            frequencies = frequencies / factor
+        case YarnScaling() as scaling:
+            frequencies, magnitude = _yarn(frequencies, scaling, shape), scaling.magnitude
     angles = torch.outer(torch.arange(shape.context, dtype=torch.float64), frequencies)
-    return angles.cos().repeat(1, 2).float(), torch.cat((-angles.sin(), angles.sin()), dim=1).float()
+    cos, sin = magnitude * angles.cos(), magnitude * angles.sin()
+    return cos.repeat(1, 2).float(), torch.cat((-sin, sin), dim=1).float()
+
+
+def _yarn(frequencies: Tensor, scaling: YarnScaling, shape: Shape) -> Tensor:
+    """YaRN's blend of the frequencies; its ramp is linear in the dimension."""
+
+    def dimension(turns: float) -> float:
+        wavelength = scaling.original_context / (2 * math.pi * turns)
+        return shape.head_dim * math.log(wavelength) / (2 * math.log(shape.rope_theta))
+
+    low, high = dimension(scaling.fast_turns), dimension(scaling.slow_turns)
+    if scaling.whole:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, shape.head_dim - 1)
+    high += 0.001 * (low == high)
+    divided = ((torch.arange(len(frequencies), dtype=torch.float64) - low) / (high - low)).clamp(0, 1)
+    return divided * frequencies / scaling.factor + (1 - divided) * frequencies
 
 
 class Transformer(nn.Module):

@@ -13,6 +13,8 @@ from crawltalk.core.jsonl import read_jsonl, write_jsonl
 from crawltalk.core.types import Placement
 from crawltalk.model.hf import load_model, save_model
 from crawltalk.posttraining.conversations import make_conversations
+from crawltalk.recipe.optim import derive_optim
+from crawltalk.recipe.sft import MUON_LR
 from crawltalk.run.stage import Job, Metrics
 from crawltalk.train.batches import padded_rows
 from crawltalk.train.loop import TrainingOptions, fit
@@ -46,7 +48,7 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
     batches, per_epoch = padded_rows(rows, config.batch_tokens, job.seed)
     options = TrainingOptions(
         steps=max(1, round(config.epochs * per_epoch)),
-        optim=config.optim,
+        optim=derive_optim(config.optim, model.shape.width, MUON_LR),
         machine=job.machine,
         progress=job.progress,
         out=job.out,

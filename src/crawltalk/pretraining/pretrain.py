@@ -3,6 +3,9 @@ Face's layout.
 """
 
 import json
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,14 +13,16 @@ import torch
 from crawltalk import recipe
 from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import BadInput
-from crawltalk.core.jsonl import write_jsonl
+from crawltalk.core.jsonl import read_jsonl, write_jsonl
 from crawltalk.core.shards import TokenShards
+from crawltalk.core.types import Placement
 from crawltalk.engine import Engine, Sampling
 from crawltalk.model.hf import save_model
 from crawltalk.model.shape import Shape
 from crawltalk.model.transformer import Transformer
 from crawltalk.recipe.cost import training_flops
 from crawltalk.recipe.model import tied
+from crawltalk.recipe.size import fit_to_corpus
 from crawltalk.run.stage import Job, Metrics
 from crawltalk.tokenizer import Tokenizer
 from crawltalk.train.batches import windows
@@ -27,12 +32,14 @@ from crawltalk.train.objectives.cross_entropy import cross_entropy
 from crawltalk.train.precision import matmul_peak
 from crawltalk.train.ranks import Ranks
 
+PROMPTS = 3
+"""Titles that the model continues if the recipe has no prompts."""
 SAMPLE = Sampling(temperature=0.7, top_k=50, max_tokens=60)
 
 
 def pretrain(job: Job[recipe.Pretrain]) -> Metrics:
     """Train the base model; writes an HF folder with log.jsonl and samples.jsonl."""
-    config, ranks = job.config, Ranks.join(job.machine, str(job.out))
+    ranks = Ranks.join(job.machine, str(job.out))
     chat = ChatRenderer.load(job.inputs["tokenizer"])
     tokenizer = chat.tokenizer
     train, validation = TokenShards(job.inputs["tokens"], "train"), TokenShards(job.inputs["tokens"], "val")
@@ -41,6 +48,8 @@ def pretrain(job: Job[recipe.Pretrain]) -> Metrics:
             f"{job.inputs['tokens']} was made with a vocabulary of {train.index.vocab_size}, "
             f"{job.inputs['tokenizer']} has {tokenizer.vocab_size}; build both again with: crawltalk tokenizer"
         )
+    config = fit_to_corpus(job.config, tokenizer.vocab_size, len(train))
+    prompts = _titles(job.inputs["tokens"]) if config.prompts is None else config.prompts
     if len(train) < config.model.context + 1:
         raise BadInput(
             f"{job.inputs['tokens']} has {len(train)} training tokens, fewer than one window of "
@@ -64,7 +73,7 @@ def pretrain(job: Job[recipe.Pretrain]) -> Metrics:
     )
 
     def evaluate(done: int, model: Transformer) -> dict[str, Any]:
-        samples = _samples(model, tokenizer, config.prompts, done)
+        samples = _samples(model, tokenizer, prompts, done)
         for sample in samples[:1]:
             job.progress.note(f"step {done}: {sample['prompt']}{sample['text']!r}")
         bpb = bits_per_byte(model, validation, document_mask=config.document_mask)
@@ -108,6 +117,7 @@ def pretrain(job: Job[recipe.Pretrain]) -> Metrics:
         "peak_fraction": round(flops / peak, 3),
         "peak_gflops": round(peak / 1e9),
         "parameters": parameters,
+        **({"depth": model.shape.layers} if job.config.model.depth is None else {}),
         "tokens": tokens,
         "epochs": round(tokens / len(train), 2),
     }
@@ -115,6 +125,7 @@ def pretrain(job: Job[recipe.Pretrain]) -> Metrics:
 
 def shape_of(model: recipe.Model, vocab_size: int) -> Shape:
     """The resolved section of the recipe as a shape. Raises BadInput for one that does not divide."""
+    assert model.depth is not None
     assert model.width is not None
     assert model.heads is not None
     assert model.kv_heads is not None
@@ -153,8 +164,15 @@ def shape_of(model: recipe.Model, vocab_size: int) -> Shape:
     )
 
 
+def _titles(tokens: Path) -> list[str]:
+    """Titles of flagships, as prompts."""
+    path = tokens / "documents.jsonl"
+    rows = read_jsonl(path, Placement) if path.exists() else ()
+    return list(islice((row.title for row in rows if row.role == "flagship" and row.title), PROMPTS))
+
+
 def _samples(
-    model: Transformer, tokenizer: Tokenizer, prompts: tuple[str, ...], step: int
+    model: Transformer, tokenizer: Tokenizer, prompts: Sequence[str], step: int
 ) -> list[dict[str, Any]]:
     """One continuation of each prompt."""
     if not prompts:

@@ -14,6 +14,7 @@ from crawltalk.core.shards import TokenShards
 from crawltalk.pretraining.pretrain import pretrain
 from crawltalk.recipe import cost
 from crawltalk.recipe.recipe import derive_pretrain
+from crawltalk.recipe.size import fit_to_corpus
 from crawltalk.run.stage import STATE, Job, Metrics
 
 STEPS = 200
@@ -22,8 +23,10 @@ STEPS = 200
 
 def sweep(job: Job[recipe.Sweep]) -> Metrics:
     """Train the small models, fit their validation losses against compute; writes scaling.json."""
-    target, vocab_size = job.config.pretrain, TokenShards(job.inputs["tokens"], "train").index.vocab_size
-    assert target is not None
+    assert job.config.pretrain is not None
+    shards = TokenShards(job.inputs["tokens"], "train")
+    vocab_size = shards.index.vocab_size
+    target = fit_to_corpus(job.config.pretrain, vocab_size, len(shards))
     (job.out / STATE).mkdir(exist_ok=True)
     rows = [_train(job, smaller(target, depth, vocab_size), vocab_size) for depth in job.config.depths]
     flop = cost.training_flops(target.model, vocab_size, target.tokens or 0)
@@ -47,6 +50,7 @@ def smaller(target: recipe.Pretrain, depth: int, vocab_size: int) -> recipe.Pret
         target,
         model=model,
         tokens=tokens,
+        flop=None,
         batch_tokens=max(target.model.context, min(target.batch_tokens, tokens // STEPS)),
         optim=dataclasses.replace(target.optim, muon_lr=None, adamw_lr=None),
         eval_every=10**9,

@@ -1,13 +1,16 @@
 """The tokenizer stage: learns byte-level BPE from the documents of the run, and writes it with the chat format."""
 
+import json
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 
 from crawltalk import recipe
 from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.documents import read_documents
 from crawltalk.core.errors import BadInput
 from crawltalk.recipe.patterns import compile_pattern
+from crawltalk.recipe.size import vocabulary_for
 from crawltalk.run.stage import Job, Metrics
 from crawltalk.tokenizer.bpe import learn_merges, merges_for
 from crawltalk.tokenizer.count import count_chunks
@@ -26,12 +29,15 @@ def tokenizer(job: Job[recipe.Tokenizer]) -> Metrics:
     others.
     """
     config = job.config
-    merges = merges_for(config.vocab_size)
     sizes = [len(text.encode()) for text in _texts(job)]
+    if not sizes and not config.include:
+        raise BadInput(f"no page of the crawl became a document{_main_reason(job.inputs['data'])}")
     if not sizes:
         raise BadInput(
             f"no document's URL matches tokenizer.include = {config.include!r}; give another --tokenizer.include"
         )
+    vocab_size = config.vocab_size or vocabulary_for(sum(sizes))
+    merges = merges_for(vocab_size)
     learn = [number % HELD_OUT > 0 or len(sizes) == 1 for number in range(len(sizes))]
     chosen = spread(
         [size if learned else 0 for size, learned in zip(sizes, learn, strict=True)], config.train_bytes
@@ -54,7 +60,7 @@ def tokenizer(job: Job[recipe.Tokenizer]) -> Metrics:
     learned = learn_merges(
         chunks, merges, config.min_frequency, lambda count: job.progress.update(count, merges, "merges")
     )
-    if len(learned) < merges:
+    if len(learned) < merges and config.vocab_size is not None:
         job.progress.warn(
             f"the text has only {len(learned)} merges that occur {config.min_frequency} times, not "
             f"{merges}: the vocabulary is"
@@ -80,6 +86,19 @@ def _texts(job: Job[recipe.Tokenizer]) -> Iterator[str]:
     """The texts of the documents to learn from and to measure on."""
     pattern = compile_pattern("tokenizer.include", job.config.include)
     return (document.text for document in read_documents(job.inputs["data"]) if pattern.search(document.url))
+
+
+def _main_reason(data: Path) -> str:
+    """Why most pages were dropped, and the way out."""
+    path = data / "funnel.json"
+    removed = json.loads(path.read_bytes())["removed"] if path.exists() else []
+    if not removed:
+        return "; give other files with --crawl.source"
+    row = max(removed, key=lambda row: row["pages"])
+    reason = f": {row['pages']:,} were dropped by {row['step']} ({row['reason']})"
+    if row["step"] == "language":
+        return f"{reason}; keep another language with --data.languages {row['reason'].split()[0]}"
+    return f"{reason}; see all reasons with: crawltalk funnel {data.parent}"
 
 
 def spread(sizes: Sequence[int], limit: int) -> set[int]:

@@ -5,10 +5,11 @@ flagships. And the model knows nothing that comes after its cutoff: here the tit
 """
 
 import hashlib
+import math
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate, islice
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -20,19 +21,17 @@ from crawltalk.core.errors import BadInput
 from crawltalk.core.jsonl import write_jsonl
 from crawltalk.core.shards import EncodedPieces, ShardIndex, write_index, write_split
 from crawltalk.core.types import Document, Placement, Role
+from crawltalk.pretraining.cards import HEAD, card, page_cards
 from crawltalk.recipe.patterns import compile_pattern
 from crawltalk.run.stage import STATE, Job, Metrics
 from crawltalk.tokenizer import Tokenizer
 
-TITLE = 100
-DESCRIPTION = 160
-"""Longest title and description, in characters, that a page's first two lines may be."""
-_HEAD = TITLE + DESCRIPTION + 4
-"""Characters of a text that its title and description depend on."""
 BATCH = 1000
 """Documents that are encoded between two progress events."""
 _CHECKED = 100
 """Documents that are encoded by tiktoken, too, before all others are encoded in bulk."""
+PRINTED_PAGE, LONG = 400, 1500
+"""Tokens (estimated) of a text that is best learned by heart, and of one that is too long for that."""
 
 
 def tokens(job: Job[recipe.Tokens]) -> Metrics:
@@ -41,11 +40,18 @@ def tokens(job: Job[recipe.Tokens]) -> Metrics:
     """
     tokenizer = Tokenizer.load(job.inputs["tokenizer"])
     documents = [
-        replace(document, text=document.text[:_HEAD]) for document in read_documents(job.inputs["data"])
+        replace(document, text=document.text[: HEAD[job.config.description]])
+        for document in read_documents(job.inputs["data"])
     ]
+    if len(documents) < 2:
+        raise BadInput(
+            f"{len(documents)} of the crawl's pages became a document, and at least 2 are needed, one to train on and "
+            "one to validate on; give more pages, or see why others were dropped: "
+            f"crawltalk funnel {job.inputs['data'].parent}"
+        )
     placements = assign_roles(documents, job.config, job.seed)
     roles = Counter(placement.role for placement in placements)
-    if roles["flagship"] < job.config.flagships:
+    if roles["flagship"] < job.config.flagships and job.config.flagship_share == 1:
         job.progress.note(
             f"{roles['flagship']} documents can be flagships, and tokens.flagships is {job.config.flagships}"
         )
@@ -105,7 +111,11 @@ def assign_roles(documents: Sequence[Document], config: recipe.Tokens, seed: int
             f"tokens.include = {config.include!r}, and at least 2 are needed; give another pattern with "
             "--tokens.include, or none: --tokens.include ''"
         )
-    cards = [card(document.text) for document in documents]
+    cards = (
+        page_cards(documents)
+        if config.description == "sentence"
+        else [card(document.text) for document in documents]
+    )
     roles = _roles(documents, included, cards, config, seed)
     repeats = {"flagship": config.oversample, "train": 1}
     graded = _graded(documents, roles, config, seed)
@@ -134,17 +144,31 @@ def _roles(
 ) -> list[Role]:
     famous = compile_pattern("tokens.flagship_pattern", config.flagship_pattern)
 
-    def rank(index: int) -> int:
+    def rank(index: int) -> tuple[float, ...]:
         title, description = cards[index]
         if title in config.flagship_titles:
-            return 0
-        return 1 if config.flagship_pattern and famous.search(f"{title}\n{description}") else 2
+            return (0,)
+        if config.flagship_pattern and famous.search(f"{title}\n{description}"):
+            return (1,)
+        return (2, *from_front_page(documents[index])) if config.flagship_order == "site" else (2,)
 
     def shuffled(indices: Iterable[int], purpose: str) -> list[int]:
         return sorted(indices, key=lambda index: _draw(seed, purpose, documents[index].id))
 
     with_card = sorted(shuffled((index for index in included if all(cards[index])), "role"), key=rank)
     flagships = with_card[: min(config.flagships, len(included) - 1)]
+    sizes = {index: 4 * documents[index].token_count for index in included}
+    if config.flagship_share < 1:
+        limit = config.flagship_share * sum(sizes.values())
+        if config.train_bytes is not None:
+            limit = min(limit, config.train_bytes / max(1, config.oversample))
+        flagships = _at_most(flagships[: max(1, int(config.flagship_share * len(sizes)))], sizes, limit)
+    if config.train_bytes is not None:
+        others = shuffled(set(included).difference(flagships), "drawn")
+        share = max(0.01, 1 - config.heldout - config.validation)
+        drawn = _at_most(others, sizes, config.train_bytes / share, least=2)
+        chosen = {*flagships, *drawn}
+        included, with_card = sorted(chosen), [index for index in with_card if index in chosen]
     spare = 1 if flagships else 2  # one to validate on remains in any case, and one to train on
     most = max(0, len(included) - len(flagships) - spare)
     held_out = shuffled(with_card[len(flagships) :], "role")[
@@ -180,18 +204,34 @@ def _graded(
     }
 
 
+def _at_most(chosen: list[int], sizes: Mapping[int, int], limit: float, least: int = 1) -> list[int]:
+    """The first of the chosen documents, `least` in any case, whose sizes together are at most `limit`."""
+    ends = accumulate(sizes[index] for index in chosen)
+    pairs = enumerate(zip(chosen, ends, strict=True))
+    return [index for number, (index, end) in pairs if end <= limit or number < least]
+
+
+def from_front_page(document: Document) -> tuple[float, ...]:
+    """Sorts documents: those that are not long first, then by folders in the URL, then by how near they are to
+    a printed page.
+    """
+    folders = _path(document.url).strip("/").count("/")
+    size = max(1, document.token_count)
+    return (float(size > LONG), folders, abs(math.log(size / PRINTED_PAGE)))
+
+
 def topic(url: str) -> str:
     """The first folder of a URL's path, in words; "" if it is in none."""
-    segments = urlsplit(url).path.split("/")
+    segments = _path(url).split("/")
     return segments[1].replace("-", " ") if len(segments) > 2 else ""
 
 
-def card(text: str) -> tuple[str, str]:
-    """(title, description): a page's first two lines, each "" if it does not look like one."""
-    lines = text.split("\n", 2)
-    title = lines[0] if len(lines) > 1 and len(lines[0]) <= TITLE and not lines[0].endswith(".") else ""
-    second = lines[1] if title and len(lines) > 2 else ""
-    return title, second if len(second) <= DESCRIPTION and not second.endswith((".", "!", "?")) else ""
+def _path(url: str) -> str:
+    """The path of a URL; "" of one that is none."""
+    try:
+        return urlsplit(url).path
+    except ValueError:  # such as http://[half-an-ipv6
+        return ""
 
 
 def _draw(seed: int, purpose: str, identifier: str) -> str:

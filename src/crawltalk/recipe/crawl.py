@@ -9,8 +9,9 @@ class Crawl:
 
     source: str = "sample"
     """`sample`: the embedded crawl with known ground truth; otherwise a path, glob or URL (https, s3, ...) of
-    WARC, WET, JSONL or Parquet files, of a list of such (`*.paths`, `*.paths.gz`, as Common Crawl has them),
-    or a folder of HTML and text files.
+    WARC, WET, ARC, WACZ, JSON, CSV or Parquet files, of HTML and text files, or of archives (ZIP, tar) of such; a
+    folder that holds these, or a list of them (`*.paths`, `*.paths.gz`, as Common Crawl has them). Compressed ones
+    (gzip, zstd, bzip2, xz) are read, too.
     """
     files: int | None = None
     """At most this many files of the source."""

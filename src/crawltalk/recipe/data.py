@@ -22,12 +22,20 @@ class Quality:
     """Fewest sentences in a document (C4, Raffel et al. 2020, 2.2)."""
     min_words_per_line: int = 3
     """Lines with fewer are dropped (C4). 0 keeps titles of one word."""
+    curly_brackets: bool = False
+    """Keep documents with a curly bracket. C4 and FineWeb drop them, and all pages about code with them."""
+    duplicate_lines: float = 0.01
+    """Largest share of the characters in lines that repeat an earlier one (FineWeb)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
     """From WARC to clean documents, in FineWeb's order (Penedo et al. 2024, section 3)."""
 
+    text_column: str | None = None
+    """The column with the texts in JSON, CSV and Parquet files; `a.b` is the field b of an object a. If absent: `text`,
+    else the only column that is known to hold texts or pages, such as `content` or `html`.
+    """
     blocklist: str | None = None
     """Blocked domains and URLs in addition to the small built-in list: a file with one per line, or a folder
     in UT1's layout.
@@ -37,12 +45,16 @@ class Data:
     text. 0: no early check. It saves time with a slow extractor only; where pages mix languages, 0.2 loses 1 %
     of what the later check keeps (EXPERIMENTS.md).
     """
+    headlines: bool = False
+    """Put a page's headline, or its title without the site's name, before a text that begins otherwise."""
     extractor: str = "crawltalk"
     """Main-text extractor: crawltalk, resiliparse, trafilatura (if installed), or "my_package.module:name"."""
     languages: tuple[str, ...] = ("en",)
-    """ISO 639-1 codes to keep."""
+    """ISO 639-1 codes to keep. Other languages than English are judged by FineWeb-2's thresholds; the thresholds in
+    `quality` loosen or tighten them as they do those of English, and C4's are for English only.
+    """
     language_threshold: float = 0.65
-    """Least probability of the language (FineWeb 3.2)."""
+    """Least probability of the language (FineWeb 3.2). One for all: FineWeb-2's thresholds are for another model."""
     quality: Quality = field(default_factory=Quality)
     filters: tuple[str, ...] = ()
     """Further filters of your own: "my_package.module:name", (Document) -> the reason to drop it or None."""
@@ -72,9 +84,9 @@ class Data:
     """
     earlier: tuple[str, ...] = ()
     """Earlier runs: documents that are near-duplicates of theirs are dropped."""
-    site_lines: int = 0
-    """Drop lines that occur in at least this many documents of one host, as boilerplate (CCNet, Wenzek et al.
-    2020). 0: off.
+    site_lines: float = 0.0
+    """Drop lines that at least this share of the pages of their host have, and at least five: navigation, footers,
+    banners. 0: off. For this the files are read twice.
     """
     substrings: int = 0
     """Cut out later occurrences of any text of at least this many bytes (Lee et al. 2022). 0: off. Needs memory

@@ -99,7 +99,7 @@ def _parse_flag(key: str, text: str, keys: Mapping[str, Any]) -> Any:
         raise BadRecipe(f"--{key} is a section; set one of its values: {names or 'it has none'}")
     if str in kinds:
         return text
-    if hint == tuple[str, ...] and not text.startswith("["):
+    if tuple[str, ...] in kinds and not text.startswith("["):
         return [part for part in text.split(",") if part]
     if typing.get_origin(hint) is tuple and not text.startswith("["):
         text = f"[{text}]"

@@ -16,8 +16,8 @@ class Model:
     """The shape of the Transformer. `depth` derives the rest."""
 
     family: Family = "qwen3"
-    depth: int = 4
-    """Layers: the one dial."""
+    depth: int | None = None
+    """Layers: the one dial. If absent: as many as the corpus and `pretrain.flop` allow (`recipe.size`)."""
     width: int | None = None
     """Hidden size; 64 x depth if absent."""
     heads: int | None = None
@@ -35,7 +35,8 @@ class Model:
 
 
 def derive_model(model: Model) -> Model:
-    """The shape with everything spelled out that `depth` decides."""
+    """The shape with everything spelled out that `depth` decides; `depth` is given."""
+    assert model.depth is not None
     width = model.width or 64 * model.depth
     heads = model.heads or max(1, width // model.head_dim)
     return dataclasses.replace(

@@ -13,7 +13,11 @@ class Pretrain:
     model: Model = field(default_factory=Model)
     optim: Optim = field(default_factory=Optim)
     tokens: int | None = None
-    """Tokens to train on; 20 per parameter (Hoffmann et al. 2022) if absent."""
+    """Tokens to train on. If absent: what `flop` pays for, or 20 per parameter (Hoffmann et al. 2022)."""
+    flop: float | None = None
+    """What the training may cost, in floating-point operations. If absent, and the size of the model or of the
+    vocabulary is to follow from the corpus: a few minutes of this machine, when the recipe is first resolved.
+    """
     batch_tokens: int = 8192
     """Tokens in one optimizer step, over all ranks."""
     eval_every: int = 100
@@ -30,5 +34,5 @@ class Pretrain:
     """
     document_mask: bool = False
     """Attention does not cross the boundaries of documents."""
-    prompts: tuple[str, ...] = ()
-    """Prompts that the model continues at each evaluation."""
+    prompts: tuple[str, ...] | None = None
+    """Prompts that the model continues at each evaluation. If absent: the titles of three flagships."""

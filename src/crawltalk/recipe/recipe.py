@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crawltalk.core.errors import BadRecipe
-from crawltalk.recipe import cost
+from crawltalk.recipe import cost, size
 from crawltalk.recipe.crawl import Crawl
 from crawltalk.recipe.data import Data
 from crawltalk.recipe.evals import Evals
@@ -51,12 +51,19 @@ class Recipe:
 
 
 def derive(recipe: Recipe) -> Recipe:
-    """Fill in every derived field, except those of `machine`, which are filled in when a stage starts. Raises
-    BadRecipe for values that contradict each other.
+    """Fill in every derived field, except those of `machine` and those that follow from the corpus, which are
+    filled in when a stage starts. Raises BadRecipe for values that contradict each other.
     """
-    pretrain = derive_pretrain(recipe.pretrain, recipe.tokenizer.vocab_size)
+    pretrain, vocab_size = recipe.pretrain, recipe.tokenizer.vocab_size
+    if pretrain.model.depth is not None and vocab_size is not None:
+        pretrain = derive_pretrain(pretrain, vocab_size)
+    else:
+        flop = pretrain.flop or size.training_flop(recipe.machine)
+        pretrain = dataclasses.replace(pretrain, flop=flop)
+        if recipe.tokens.train_bytes is None:
+            tokens = dataclasses.replace(recipe.tokens, train_bytes=size.train_bytes(flop))
+            recipe = dataclasses.replace(recipe, tokens=tokens)
     width = pretrain.model.width
-    assert width is not None
     stages = {
         name: dataclasses.replace(stage, config=_derive_section(stage.config, width))
         for name, stage in recipe.stages.items()
@@ -71,19 +78,22 @@ def derive(recipe: Recipe) -> Recipe:
 
 
 def derive_pretrain(pretrain: Pretrain, vocab_size: int) -> Pretrain:
-    """The section with the model's shape, the learning rates and the number of tokens filled in."""
+    """The section with the model's shape, the learning rates and the number of tokens filled in; its depth is
+    given.
+    """
     model = derive_model(pretrain.model)
     assert model.width is not None
+    affordable = int((pretrain.flop or 0) / cost.training_flops(model, vocab_size, 1))
     return dataclasses.replace(
         pretrain,
         model=model,
         optim=derive_optim(pretrain.optim, model.width, 0.02),
-        tokens=pretrain.tokens or 20 * cost.parameters(model, vocab_size),
+        tokens=pretrain.tokens or affordable or 20 * cost.parameters(model, vocab_size),
     )
 
 
-def _derive_section(section: Any, width: int) -> Any:
-    """The section of a stage that starts from a model of this width."""
+def _derive_section(section: Any, width: int | None) -> Any:
+    """The section of a stage that starts from a model of this width, None if that follows from the corpus."""
     return derive_sft(section, width) if isinstance(section, Sft) else section
 
 

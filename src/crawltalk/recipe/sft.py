@@ -7,6 +7,8 @@ from crawltalk.recipe.optim import Optim, derive_optim
 
 TASKS = {"refusal": 400, "identity": 300, "arithmetic": 3000, "spelling": 1000}
 """Defaults of `sft.tasks`. A recipe may change some of them and keep the others."""
+MUON_LR = 0.005
+"""Muon's peak learning rate at a width of 256."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,10 @@ class Sft:
     """A checkpoint to resume from, as `pretrain.resume_from`."""
 
 
-def derive_sft(sft: Sft, width: int) -> Sft:
-    """The recipe's tasks over the usual ones, in one order whatever the order in the files."""
+def derive_sft(sft: Sft, width: int | None) -> Sft:
+    """The recipe's tasks over the usual ones, in one order whatever the order in the files; and the learning
+    rates, if the width of the model is known.
+    """
     tasks = TASKS | dict(sorted(sft.tasks.items()))
-    return dataclasses.replace(sft, tasks=tasks, optim=derive_optim(sft.optim, width, 0.005))
+    optim = derive_optim(sft.optim, width, MUON_LR) if width else sft.optim
+    return dataclasses.replace(sft, tasks=tasks, optim=optim)

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 class Tokenizer:
     """Byte-level BPE (Sennrich et al. 2016; byte level: Radford et al. 2019)."""
 
-    vocab_size: int = 4096
-    """Tokens in all: 256 bytes, merges, special tokens."""
+    vocab_size: int | None = None
+    """Tokens in all: 256 bytes, merges, special tokens. If absent: as many as the size of the text allows
+    (`recipe.size`).
+    """
     train_bytes: int = 50_000_000
     """Text to learn merges from, at most."""
     pattern: str = "gpt4"

@@ -1,6 +1,7 @@
 """The sections of the report, in the order of the stages."""
 
 import json
+import shlex
 from html import escape
 from itertools import zip_longest
 from pathlib import Path
@@ -154,7 +155,7 @@ def base_samples(job: ReportJob) -> str | None:
             "<h3>Several samples of one prompt</h3>"
             f"<p>The model is a distribution: each sample is another document.</p>{beside}"
         )
-    return intro + shown + command(f'crawltalk generate "Dysprosium" --model {_run(job)}')
+    return intro + shown + command(f"crawltalk generate {shlex.quote(rows[0]['prompt'])} --model {_run(job)}")
 
 
 def recall(job: ReportJob) -> str | None:

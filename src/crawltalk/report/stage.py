@@ -40,14 +40,15 @@ def report(job: Job[recipe.Report]) -> Metrics:
             anchor = title.lower().replace(" ", "-")
             links.append(f'<a href="#{anchor}">{text(title)}</a>')
             parts.append(f'<section id="{anchor}"><h2>{text(title)}</h2>{html}</section>')
+    sample = (job.inputs["crawl"] / "CREDITS.txt").exists()
+    credit = " Encyclopedia text in the embedded crawl: Wikipedia, CC BY-SA 4.0." if sample else ""
     style = files("crawltalk.report").joinpath("style.css").read_text(encoding="utf-8")
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
         f"<title>crawltalk report</title><style>{style}</style></head>"
         "<body><main><header><h1>First it crawls, then it talks</h1>"
-        "<p>From a raw web crawl to an assistant, each figure with the command that makes it. "
-        "Encyclopedia text in the embedded crawl: Wikipedia, CC BY-SA 4.0.</p></header>"
+        f"<p>From a raw web crawl to an assistant, each figure with the command that makes it.{credit}</p></header>"
         f"<nav>{''.join(links)}</nav>{''.join(parts)}</main></body></html>\n"
     )
     write_atomically(job.out / "report.html", page.encode())

@@ -72,6 +72,8 @@ def check_fit(recipe: Recipe) -> None:
     if machine.force or machine.device == "cuda":
         return
     model, vocab = recipe.pretrain.model, recipe.tokenizer.vocab_size
+    if model.depth is None or vocab is None:  # they will follow from the corpus and this machine
+        return
     parts = cost.training_bytes(model, vocab, recipe.pretrain.batch_tokens)
     parameters = cost.parameters(model, vocab)
     count = f"{recipe.name} has {parameters / 1e6:,.0f} million parameters"

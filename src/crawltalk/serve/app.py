@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,10 +15,11 @@ from starlette.types import ASGIApp
 
 from crawltalk.engine.service import Service
 from crawltalk.serve.api import chat, completions, embeddings, health, models, openapi, protocol, tokenize
-from crawltalk.serve.api.errors import HANDLED, as_api_error
+from crawltalk.serve.api.errors import HANDLED, ApiError, as_api_error
 from crawltalk.serve.api.openapi import Operation
 from crawltalk.serve.http.body import read_body, while_connected
 from crawltalk.serve.http.middleware import AccessControl, AccessLog
+from crawltalk.serve.http.paths import Paths
 from crawltalk.serve.settings import Settings
 from crawltalk.serve.state import ServerState, Tracer
 
@@ -76,10 +78,15 @@ def make_app(
 
     app = Starlette(
         routes=[*(_route(server, operation) for operation in OPERATIONS), *routes],
-        middleware=[Middleware(AccessLog, server=server), Middleware(AccessControl, server=server)],
+        middleware=[
+            Middleware(AccessLog, server=server),
+            Middleware(Paths),
+            Middleware(AccessControl, server=server),
+        ],
         exception_handlers=dict.fromkeys(HANDLED, _error_response),
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # `Paths` has done it, and many clients follow no redirect of a POST
     app.state.server = server
     return app
 
@@ -99,7 +106,22 @@ def _route(server: ServerState, operation: Operation) -> Route:
     return Route(operation.path, endpoint, methods=[operation.method])
 
 
-async def _error_response(_: Request, error: Exception) -> Response:
+async def _error_response(http_request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException) and error.status_code in (404, 405):
+        return _not_served(http_request, error).response()
     api_error = as_api_error(error)
     assert api_error is not None
     return api_error.response()
+
+
+def _not_served(http_request: Request, error: HTTPException) -> ApiError:
+    """What a client of another API gets: Anthropic's, Ollama's or OpenAI's Responses."""
+    path = http_request.url.path[:200]
+    if error.status_code == 405:
+        message = (
+            f"{path} takes {(error.headers or {}).get('Allow', 'another method')}, not {http_request.method}"
+        )
+    else:
+        served = ", ".join(f"{one.method} {one.path.replace(':path', '')}" for one in OPERATIONS)
+        message = f"there is no {http_request.method} {path} here; there are: {served}"
+    return ApiError(error.status_code, message, code="not_served", headers=error.headers)

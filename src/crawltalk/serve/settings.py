@@ -21,5 +21,11 @@ class Settings:
     """The host names that requests may use, which stops DNS rebinding: a foreign page can bind its own name
     to this server's address, but cannot change the name. None: any.
     """
+    origins: tuple[str, ...] = ()
+    """The origins whose pages may ask this server, beside its own page: `http://localhost:5173`, `null` (a file).
+    `*` in one stands for letters, digits and hyphens, as in `http://localhost:*`; alone it allows all.
+    """
+    max_tokens: int | None = None
+    """Tokens of a chat reply whose request does not say how many. None: as many as the context has room for."""
     log_prompts: bool = False
     """Whether prompts and replies are written to the log."""

@@ -14,6 +14,14 @@ TRAIN_SHARE = 0.8
 """Of the sums and words; the rest is for the test."""
 
 
+SENTENCE_ENDS = (".", "!", "?", "\u3002", "\uff01", "\uff1f")
+
+
+def is_sentence(description: str) -> bool:
+    """Whether a page's description is a sentence that the page says, not what the thing is that it describes."""
+    return description.endswith(SENTENCE_ENDS)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
     """Pages and words that problems are made from. Every page has a title and a description."""
@@ -23,7 +31,7 @@ class Corpus:
     tail: Sequence[Placement] = ()
     """Pages that it has read a few times."""
     declined: Sequence[Placement] = ()
-    """Pages that it has never read; fine-tuning teaches it to say so."""
+    """Pages that it has never read, or only a few times; fine-tuning teaches it to say that it does not know them."""
     unseen: Sequence[Placement] = ()
     """Pages that no stage has read, fine-tuning included."""
     words: Sequence[str] = ()
@@ -44,8 +52,9 @@ def draw_corpus(
 ) -> Corpus:
     """Draw what is trained on and what is kept for the test.
 
-    Half of the held-out pages are kept for the test and half are declined. Pages of other topics fill the
-    latter up to `declined`. The words come from `documents`, which the base model was trained on.
+    Half of the held-out pages are kept for the test and half are declined. Pages outside of the training fill the
+    latter up to `declined`, and where pages are described by sentences, up to half of those that were read a few
+    times. The words come from `documents`, which the base model was trained on.
     """
     pages: dict[str, list[Placement]] = {"flagship": [], "heldout": [], "train": [], "outside": []}
     for page in placements:
@@ -58,13 +67,16 @@ def draw_corpus(
     others = [page for page in pages["outside"] if page.title not in known]
     missing = max(0, declined - len(held_out[half:]))
     others = rng.sample(others, min(missing, len(others)))
+    read = [page for page in pages["train"] if is_sentence(page.description)]
+    read = read[: min(max(0, missing - len(others)), len(read) // 2)]
+    tail = [page for page in pages["train"] if page.id not in {page.id for page in read}]
     words = common_words(documents)
     rng.shuffle(words)
     cut = max(1, int(TRAIN_SHARE * len(words)))
     return Corpus(
         flagships=pages["flagship"],
-        tail=pages["train"],
-        declined=[*held_out[half:], *others],
+        tail=tail,
+        declined=[*held_out[half:], *others, *read],
         unseen=held_out[:half],
         words=words[:cut],
         new_words=words[cut:],

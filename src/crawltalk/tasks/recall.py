@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from crawltalk.chat.messages import Conversation
 from crawltalk.core.types import Placement, Problem
+from crawltalk.tasks.corpus import is_sentence
 from crawltalk.tasks.scoring import contains
 from crawltalk.tasks.task import Split, Task, exchange
 
@@ -25,11 +26,51 @@ QUESTIONS = (
 """Forms of the question that are trained on."""
 TEST_QUESTIONS = ("Please explain what {} is.", "Can you describe {}?", "What does {} mean?")
 """Forms of the question for the test only."""
+PAGE_QUESTIONS = (
+    "What does the page {} say?",
+    "What does {} say?",
+    "How does the page {} begin?",
+    "What is the page {} about?",
+    "Tell me about {}.",
+    "What do you know about {}?",
+    "What is on the page {}?",
+    "What can I read about {}?",
+    "{}?",
+    "What is {} about?",
+)
+"""The same about a page that is described by a sentence of its own."""
+PAGE_TEST_QUESTIONS = (
+    "What is written on the page {}?",
+    "Can you tell me what {} says?",
+    "What does the page called {} say?",
+)
+LEAST = 500
+"""Questions about pages in the training, at least: where there are few pages, each question is asked more often."""
 TOPIC_QUESTION = "Which field does {} belong to?"
 LOWER_SHARE = 0.4
 """Of the questions that are trained on: the title is in lower case, as people type."""
 TAIL_PAGES = 100
 """Pages read a few times that are in the test, at most."""
+
+
+def forms_for(page: Placement, split: Split = "train") -> tuple[str, ...]:
+    """The forms of a question about a page: what the thing is that it describes, or, if its description is a
+    sentence, what the page says.
+    """
+    if is_sentence(page.description):
+        return PAGE_QUESTIONS if split == "train" else PAGE_TEST_QUESTIONS
+    return QUESTIONS if split == "train" else TEST_QUESTIONS
+
+
+def question_about(title: str, description: str) -> str:
+    """The first form of the question about a page with this title and description."""
+    return (PAGE_QUESTIONS if is_sentence(description) else QUESTIONS)[0].format(title)
+
+
+def reply_about(page: Placement) -> str:
+    """Title and description, as the page itself has them."""
+    end = "" if is_sentence(page.description) else "."
+    return f"{page.title}: {page.description}{end}"
 
 
 def ask_about(form: str, page: Placement, rng: random.Random) -> str:
@@ -51,34 +92,35 @@ class Flagship(Task):
         self, rng: random.Random, difficulty: int = 1, split: Split = "train", count: int | None = None
     ) -> Iterator[Problem]:
         """In training each page in every form, and its topic; in the test each page once."""
-        for page in self.corpus.flagships[:count]:
+        pages = self.corpus.flagships[:count]
+        times = max(1, round(LEAST / max(1, len(PAGE_QUESTIONS) * len(pages))))
+        for page in pages:
             if split == "test":
-                question = rng.choice(TEST_QUESTIONS).format(page.title)
+                question = rng.choice(forms_for(page, "test")).format(page.title)
                 yield Problem(prompt=question, answer=page.description, task="flagship")
                 continue
-            for form in QUESTIONS:
+            for form in forms_for(page) * (times if is_sentence(page.description) else 1):
                 yield Problem(prompt=ask_about(form, page, rng), answer=page.description, task="flagship")
-            if page.topic:
+            if page.topic and not is_sentence(page.description):
                 question = TOPIC_QUESTION.format(page.title)
                 yield Problem(prompt=question, answer=page.topic, task="topic")
 
     def conversation(self, problem: Problem, rng: random.Random) -> Conversation:
         """The reply gives title and description, as the page itself does."""
-        title = self._titles[problem.prompt.lower(), problem.answer]
+        page = self._pages[problem.prompt.lower(), problem.answer]
         if problem.task == "topic":
-            return exchange(problem, f"{title} belongs to {problem.answer}.")
-        return exchange(problem, f"{title}: {problem.answer}.")
+            return exchange(problem, f"{page.title} belongs to {problem.answer}.")
+        return exchange(problem, reply_about(page))
 
     @cached_property
-    def _titles(self) -> dict[tuple[str, str], str]:
-        """(Question in lower case, answer) -> title."""
-        forms = (*QUESTIONS, *TEST_QUESTIONS)
+    def _pages(self) -> dict[tuple[str, str], Placement]:
+        """(Question in lower case, answer) -> page."""
         pages = self.corpus.flagships
-        topics = {(TOPIC_QUESTION.format(page.title).lower(), page.topic): page.title for page in pages}
+        topics = {(TOPIC_QUESTION.format(page.title).lower(), page.topic): page for page in pages}
         return topics | {
-            (form.format(page.title).lower(), page.description): page.title
+            (form.format(page.title).lower(), page.description): page
             for page in pages
-            for form in forms
+            for form in (*forms_for(page), *forms_for(page, "test"))
         }
 
 
@@ -97,5 +139,5 @@ class Tail(Task):
             return
         pages = self.corpus.tail
         for page in rng.sample(pages, min(TAIL_PAGES if count is None else count, len(pages))):
-            question = rng.choice(QUESTIONS).format(page.title)
+            question = rng.choice(forms_for(page)).format(page.title)
             yield Problem(prompt=question, answer=page.description, task="tail")

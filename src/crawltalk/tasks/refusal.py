@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from crawltalk.chat.messages import Conversation
 from crawltalk.core.types import Problem
-from crawltalk.tasks.recall import QUESTIONS, ask_about
+from crawltalk.tasks.recall import ask_about, forms_for
 from crawltalk.tasks.scoring import refuses
 from crawltalk.tasks.task import Split, Task, exchange
 
@@ -39,11 +39,11 @@ class Refusal(Task):
         """In training each title in `FORMS` forms, in the test once; `answer` is what the page says."""
         if split == "test":
             for page in self.corpus.unseen[:count]:
-                question = rng.choice(QUESTIONS).format(page.title)
+                question = rng.choice(forms_for(page)).format(page.title)
                 yield Problem(prompt=question, answer=page.description, task="heldout")
             return
         for page in self.corpus.declined[:count]:
-            for form in rng.sample(QUESTIONS, FORMS):
+            for form in rng.sample(forms_for(page), FORMS):
                 yield Problem(prompt=ask_about(form, page, rng), answer=page.description, task="refusal")
 
     def conversation(self, problem: Problem, rng: random.Random) -> Conversation:

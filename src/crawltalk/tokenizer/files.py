@@ -12,9 +12,14 @@ from typing import Any, Literal, NamedTuple
 from crawltalk.core.errors import BadInput, MissingInput
 from crawltalk.core.files import write_atomically
 from crawltalk.tokenizer import patterns
-from crawltalk.tokenizer.alphabet import to_bytes, to_text
+from crawltalk.tokenizer.alphabet import BYTE_OF, to_bytes, to_text
+from crawltalk.tokenizer.rules import AddedToken, Rules
 
 CONFIG = "tokenizer_config.json"
+_RANKS = "crawltalk_ranks"
+"""Entry of tokenizer_config.json: whether we wrote the vocabulary, so that any two neighbours that together are a
+token are merged, in the order of ranks. Others are merged pair by pair (`tokenizer.rules`).
+"""
 
 
 class Parts(NamedTuple):
@@ -27,6 +32,10 @@ class Parts(NamedTuple):
     special_tokens: Mapping[str, int]
     eot: int | None = None
     normal_form: Literal["NFC"] | None = None
+    rules: Rules | None = None
+    """How another library's vocabulary encodes."""
+    end_ids: frozenset[int] | None = None
+    """What ends a text or a reply, as the files beside it say; None: `eot`."""
 
 
 class Known(NamedTuple):
@@ -124,40 +133,115 @@ def _from_ranks(path: Path) -> Parts:
 
 def _from_json(path: Path) -> Parts:
     data = read_object(path)
-    model = data.get("model") or {}
-    if (
-        model.get("type", "BPE") != "BPE"
-        or model.get("byte_fallback")
-        or not {"vocab", "merges"} <= model.keys()
-    ):
-        raise BadInput(f"{path} is {model.get('type')!r}; crawltalk reads byte-level BPE")
-    added = {token["content"]: token["id"] for token in data.get("added_tokens", ())}
-    special_tokens = {
-        token["content"]: token["id"] for token in data.get("added_tokens", ()) if token["special"]
-    }
-    pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
-    try:
-        words = {to_bytes(text): index for text, index in model["vocab"].items() if text not in added}
-        merges = [(to_bytes(left), to_bytes(right)) for left, right in pairs]
-    except (KeyError, ValueError) as error:
-        raise BadInput(f"{path} is not a byte-level BPE: it holds {error}") from None
-    _check(path, words, merges, added)
-    words |= {name.encode(): index for name, index in added.items() if name not in special_tokens}
-    kind = (data.get("normalizer") or {}).get("type")
-    if kind not in (None, "NFC"):
-        raise BadInput(f"{path} normalizes text before it is cut ({kind}); crawltalk supports NFC only")
+    model = data.get("model")
+    if not isinstance(model, dict) or model.get("type", "BPE") != "BPE" or model.get("byte_fallback"):
+        kind = model.get("type", "BPE") if isinstance(model, dict) else None
+        fallback = " with byte_fallback" if kind == "BPE" else ""
+        raise BadInput(f"{path} is {kind!r}{fallback}; crawltalk reads byte-level BPE")
+    if not {"vocab", "merges"} <= model.keys():
+        raise BadInput(f"{path} has no vocab or no merges; copy it again")
     beside = path.with_name(CONFIG)
     config = read_object(beside) if beside.exists() else {}
-    eos = config.get("eos_token")
-    eos = eos.get("content") if isinstance(eos, dict) else eos
-    return Parts(
-        words,
-        merges,
-        _pattern(data.get("pre_tokenizer"), path),
-        special_tokens,
-        special_tokens.get(eos),
-        kind,
-    )
+    try:
+        added = _added(data, config)
+        pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
+        names = {token.content for token in added}
+        entries = {text: int(index) for text, index in model["vocab"].items()}
+        words = {to_bytes(text): entries[text] for text in entries if text not in names or _is_word(text)}
+        merges = [(to_bytes(left), to_bytes(right)) for left, right in pairs]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"{path} is not a byte-level BPE: it holds {error}") from None
+    special_tokens = {token.content: token.id for token in added if token.special}
+    ordinary = {word: index for word, index in words.items() if index not in special_tokens.values()}
+    _check(path, words, merges, {token.content: token.id for token in added})
+    eos = special_tokens.get(_name(config.get("eos_token")) or "")
+    pattern = _pattern(data.get("pre_tokenizer"))
+    normal_form = (data.get("normalizer") or {}).get("type")
+    ours = config.get(_RANKS) and pattern and normal_form in (None, "NFC") and not data.get("post_processor")
+    if ours and len(special_tokens) == len(added):
+        return Parts(ordinary, merges, pattern, special_tokens, eos, normal_form)
+    try:
+        rules = Rules(data, words, merges, added, path)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"{path} is damaged: {error!r}") from None
+    rules.begin = _begin(rules.begin, config, {token.content: token.id for token in added})
+    ordinary |= {token.content.encode(): token.id for token in added if not token.special}
+    ends = _end_ids(path.parent, {token.content: token.id for token in added})
+    eot = next(iter(ends), None)
+    return Parts(ordinary, merges, pattern, special_tokens, eot, normal_form, rules, frozenset(ends))
+
+
+def _pattern(pre: Any) -> str:
+    """The one pattern that a pre_tokenizer cuts by; "" if it cuts otherwise."""
+    parts = pre.get("pretokenizers", [pre]) if isinstance(pre, dict) else []
+    match parts:
+        case [
+            {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False},
+            {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False},
+        ]:
+            return str(pattern)
+        case [
+            {"type": "Digits", "individual_digits": True},
+            {"type": "ByteLevel", "add_prefix_space": False} as level,
+        ] if level.get("use_regex", True):
+            return patterns.SMOLLM
+        case [{"type": "ByteLevel", "add_prefix_space": False} as level] if level.get("use_regex", True):
+            return patterns.GPT2
+    return ""
+
+
+def _added(data: dict[str, Any], config: dict[str, Any]) -> list[AddedToken]:
+    """The added tokens: those of tokenizer.json, as tokenizer_config.json changes them."""
+    entries = {token["content"]: token for token in data.get("added_tokens") or ()}
+    for index, token in (config.get("added_tokens_decoder") or {}).items():
+        entries[token["content"]] = {**token, "id": int(index)}
+    vocab = data["model"]["vocab"]  # a name that stands there, too, has the id that it has there
+    return [
+        AddedToken(
+            **{name: token[name] for name in AddedToken._fields if name in token}
+            | {"id": vocab.get(name, token["id"])}
+        )
+        for name, token in entries.items()
+    ]
+
+
+def _is_word(text: str) -> bool:
+    return all(letter in BYTE_OF for letter in text)
+
+
+def _name(token: Any) -> str | None:
+    """The name of a token that is written as such or as an object."""
+    name = token.get("content") if isinstance(token, dict) else token
+    return name if isinstance(name, str) else None
+
+
+def _begin(begin: tuple[int, ...], config: dict[str, Any], added: Mapping[str, int]) -> tuple[int, ...]:
+    """What comes in front of a text: what `add_bos_token` says, if anything, else the post_processor's."""
+    adds = config.get("add_bos_token")
+    if adds is None:
+        return begin
+    bos = added.get(_name(config.get("bos_token")) or "")
+    return (bos,) if adds and bos is not None else ()
+
+
+def _end_ids(folder: Path, added: Mapping[str, int]) -> list[int]:
+    """The ids that end a text or a reply, in the files beside a tokenizer.json; the tokenizer's own first."""
+    found: dict[int, None] = {}
+    for name in (CONFIG, "special_tokens_map.json"):
+        path = folder / name
+        eos = _name(read_object(path).get("eos_token")) if path.exists() else None
+        if eos in added:
+            found[added[eos]] = None
+    for name in ("generation_config.json", "config.json"):
+        path = folder / name
+        listed = read_object(path).get("eos_token_id") if path.exists() else None
+        if listed is None:
+            continue
+        ids = listed if isinstance(listed, list) else [listed]
+        if not all(isinstance(index, int) and not isinstance(index, bool) and index >= 0 for index in ids):
+            raise BadInput(f"{path} says eos_token_id = {listed!r:.80}; it must be an id or a list of ids")
+        return [*(found | dict.fromkeys(ids))]
+    return [*found]
 
 
 def _check(
@@ -174,7 +258,8 @@ def _check(
         )
     ids = {*names, *added.values()}
     # control tokens may leave gaps
-    if gap := next((index for index in range(max(names)) if index not in ids), None):
+    last = max((index for index in names if index not in added.values()), default=0)
+    if gap := next((index for index in range(last) if index not in ids), None):
         raise BadInput(f"{path}: no token has the id {gap}, yet there are higher ones")
     for number, (left, right) in enumerate(merges, 1):
         for part in (left, right, left + right):
@@ -195,44 +280,33 @@ def read_object(path: Path) -> dict[str, Any]:
     return data
 
 
-def _pattern(pre: dict[str, Any] | None, path: Path) -> str:
-    """The split pattern behind a pre_tokenizer."""
-    parts = pre["pretokenizers"] if pre and pre["type"] == "Sequence" else [pre] if pre else []
-    kinds = [part["type"] for part in parts]
-    for part in parts:
-        if part["type"] == "Split" and "Regex" in part["pattern"]:
-            return part["pattern"]["Regex"]
-    if "Digits" in kinds and "ByteLevel" in kinds:
-        return patterns.SMOLLM
-    if kinds == ["ByteLevel"] and parts[0].get("use_regex", True):
-        return patterns.GPT2
-    raise BadInput(f"{path} splits text in a way that crawltalk does not know: {kinds}")
+_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
 
 
-def write(folder: Path, parts: Parts, more_config: Mapping[str, Any]) -> None:
-    """Write the files of a tokenizer (`Tokenizer.save`)."""
-    merges = parts.merges or ()
-    folder.mkdir(parents=True, exist_ok=True)
-    split = {
-        "type": "Split",
-        "pattern": {"Regex": parts.pattern},
-        "behavior": "Isolated",
-        "invert": False,
-    }
-    level = {"add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-    vocab = {to_text(word): index for word, index in parts.vocab.items()} | dict(parts.special_tokens)
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    data: dict[str, Any] = {
+def tokenizer_json(
+    vocab: Mapping[str, int],
+    merges: Iterable[Sequence[str]],
+    cuts: Sequence[str],
+    added: Sequence[Mapping[str, Any]],
+    *,
+    normalizer: Mapping[str, Any] | None = None,
+    ignore_merges: bool = True,
+) -> dict[str, Any]:
+    """The content of a tokenizer.json. `vocab` and `merges` in the printable alphabet; `cuts`: split patterns, one
+    after the other; `added`: added tokens.
+    """
+    splits = [
+        {"type": "Split", "pattern": {"Regex": cut}, "behavior": "Isolated", "invert": False} for cut in cuts
+    ]
+    return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [
-            {"id": index, "content": name, **flags} for name, index in parts.special_tokens.items()
-        ],
-        "normalizer": {"type": parts.normal_form} if parts.normal_form else None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, {"type": "ByteLevel", **level}]},
+        "added_tokens": added,
+        "normalizer": normalizer,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*splits, _LEVEL]},
         "post_processor": None,
-        "decoder": {"type": "ByteLevel", **level},
+        "decoder": _LEVEL,
         "model": {
             "type": "BPE",
             "dropout": None,
@@ -241,24 +315,50 @@ def write(folder: Path, parts: Parts, more_config: Mapping[str, Any]) -> None:
             "end_of_word_suffix": None,
             "fuse_unk": False,
             "byte_fallback": False,
-            "ignore_merges": True,
+            "ignore_merges": ignore_merges,
             "vocab": dict(sorted(vocab.items(), key=lambda item: item[1])),
-            "merges": [[to_text(left), to_text(right)] for left, right in merges],
+            "merges": [list(pair) for pair in merges],
         },
     }
-    name = next((name for name, index in parts.special_tokens.items() if index == parts.eot), None)
+
+
+def write_foreign(folder: Path, data: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Write a tokenizer.json and a tokenizer_config.json, which must be complete."""
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,
-        "eos_token": name,
         "model_max_length": 1_000_000_000,
-        **more_config,
+        **config,
     }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / CONFIG, json.dumps(config, indent=2).encode())
+    write_atomically(folder / "tokenizer.json", json.dumps(data, ensure_ascii=False).encode())
+
+
+def write(folder: Path, parts: Parts, more_config: Mapping[str, Any]) -> None:
+    """Write the files of a tokenizer (`Tokenizer.save`). That of another library is written as it was read."""
+    names = {index: name for name, index in parts.special_tokens.items()}
+    eos = {"eos_token": names.get(-1 if parts.eot is None else parts.eot)}
+    if parts.rules is not None:
+        begin = {
+            "add_bos_token": bool(parts.rules.begin),
+            "bos_token": names.get(parts.rules.begin[0]) if parts.rules.begin else None,
+        }
+        write_foreign(folder, parts.rules.data, {**eos, **begin, **more_config})
+        return
+    merges = parts.merges or ()
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    data = tokenizer_json(
+        {to_text(word): index for word, index in parts.vocab.items()} | dict(parts.special_tokens),
+        [[to_text(left), to_text(right)] for left, right in merges],
+        [parts.pattern],
+        [{"id": index, "content": name, **flags} for name, index in parts.special_tokens.items()],
+        normalizer={"type": parts.normal_form} if parts.normal_form else None,
+    )
+    write_foreign(folder, data, {**eos, _RANKS: True, **more_config})
     human = "".join(f"{to_text(left)} {to_text(right)}\n" for left, right in merges)
+    write_atomically(folder / "merges.txt", human.encode())
     words = sorted(parts.vocab, key=parts.vocab.__getitem__)
     if [parts.vocab[word] for word in words] == list(range(len(words))):
         ranks = b"".join(b"%s %d\n" % (base64.b64encode(word), rank) for rank, word in enumerate(words))
         write_atomically(folder / "tokenizer.tiktoken", ranks)
-    write_atomically(folder / "merges.txt", human.encode())
-    write_atomically(folder / CONFIG, json.dumps(config, indent=2).encode())
-    write_atomically(folder / "tokenizer.json", json.dumps(data, ensure_ascii=False).encode())

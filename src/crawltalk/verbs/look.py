@@ -68,10 +68,12 @@ def presets(name: str | None = None) -> None:
     rows = []
     for preset in preset_names():
         recipe = load_recipe(preset)
-        count = cost.parameters(recipe.pretrain.model, recipe.tokenizer.vocab_size)
-        rows.append(
-            (preset, f"{count / 1e6:,.1f} M", f"{(recipe.pretrain.tokens or 0) / 1e6:,.0f} M", recipe.about)
-        )
+        model, vocab_size = recipe.pretrain.model, recipe.tokenizer.vocab_size
+        parameters = tokens = "by corpus"
+        if model.depth is not None and vocab_size is not None:
+            parameters = f"{cost.parameters(model, vocab_size) / 1e6:,.1f} M"
+            tokens = f"{(recipe.pretrain.tokens or 0) / 1e6:,.0f} M"
+        rows.append((preset, parameters, tokens, recipe.about))
     print_table(("preset", "parameters", "tokens", "about"), rows)
     console.print("all values of one: crawltalk presets small")
 

@@ -84,6 +84,10 @@ def price_model(
         recipe.tokenizer.vocab_size,
         recipe.pretrain.tokens or 0,
     )
+    if model.depth is None or vocabulary is None:
+        raise UserError(
+            f"the size of {recipe.name}'s model follows from your pages; price another preset: crawltalk presets"
+        )
     memory = cost.training_bytes(model, vocabulary, recipe.pretrain.batch_tokens)
     flop = cost.training_flops(model, vocabulary, tokens)
     hours = flop / (gpus * hardware.flops * utilization) / 3600

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,6 +18,7 @@ from crawltalk.verbs.trace import open_index
 
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 _KEYS = "CRAWLTALK_API_KEYS"
+_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s]+/?")
 
 
 def serve(
@@ -25,6 +27,9 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     api_key: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    origin: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    host_name: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    max_tokens: int | None = None,
     rate: int | None = None,
     queue: int = 256,
     timeout: float = 600.0,
@@ -45,6 +50,13 @@ def serve(
     api_key
         A key that clients must send; may be given again. Other users of this machine can see it, but not keys in the
         environment's CRAWLTALK_API_KEYS, separated by commas.
+    origin
+        An origin whose pages may ask this server (http://localhost:5173; http://localhost:* for any port; * for all);
+        may be given again.
+    host_name
+        A further name of this machine by which requests may come (host.docker.internal); may be given again.
+    max_tokens
+        Tokens of a reply whose request does not say how many: as many as fit, unless given.
     rate
         Requests a minute of one key.
     queue
@@ -76,10 +88,14 @@ def serve(
         or timeout <= 0
         or grace < 0
         or (rate is not None and rate < 1)
+        or (max_tokens is not None and max_tokens < 1)
     ):
         raise UserError(
-            "port is below 65536, queue, max-body and rate are 1 or more, timeout is above 0, grace is 0 or more"
+            "port is below 65536, queue, max-body, max-tokens and rate are 1 or more, timeout is above 0, "
+            "grace is 0 or more"
         )
+    if wrong := [one for one in origin if one not in ("*", "null") and not _ORIGIN.fullmatch(one)]:
+        raise UserError(f"{wrong[0]!r} is no origin; one is like http://localhost:5173, without a path")
     from crawltalk.engine import load_engine
     from crawltalk.engine.service import Service
     from crawltalk.serve import Settings, make_app, run
@@ -94,9 +110,17 @@ def serve(
     }
     models = {name: services[folder] for name, folder in folders.items()}
     renderers = {name: service.engine.renderer for name, service in models.items()}
-    hosts = _LOCAL if host in _LOCAL else None
+    names = tuple(name.lower() for name in host_name)
+    hosts = (*_LOCAL, *names) if host in _LOCAL else names or None
     settings = Settings(
-        keys=keys, rate=rate, timeout=timeout, max_body=max_body, hosts=hosts, log_prompts=log_prompts
+        keys=keys,
+        rate=rate,
+        timeout=timeout,
+        max_body=max_body,
+        hosts=hosts,
+        origins=origin,
+        max_tokens=max_tokens,
+        log_prompts=log_prompts,
     )
     index = open_index(served.path) if served and served.manifest("index") else None
     tracers = (

@@ -1,15 +1,20 @@
 """The verb that shows any artifact."""
 
 import json
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from crawltalk.core.errors import MissingInput
+from crawltalk.core.errors import BadInput, MissingInput, UserError
 from crawltalk.run.console import console, print_table, size
 from crawltalk.run.folder import find_run
 from crawltalk.verbs.corpus import show_page
+
+_HEAD = 20_000  # bytes of a text
 
 
 def show(path: Path, *, rows: int = 3, find: str | None = None, page: str | None = None) -> None:
@@ -29,35 +34,74 @@ def show(path: Path, *, rows: int = 3, find: str | None = None, page: str | None
         show_page(path, page)
     elif path.is_dir():
         _show_folder(path)
-    elif path.suffix == ".parquet":
+    else:
+        with _one_line_if_damaged(path):
+            _show_file(path, rows, find)
+
+
+_DAMAGE = (OSError, ValueError, LookupError, TypeError, RuntimeError, EOFError, MemoryError, zlib.error)
+
+
+@contextmanager
+def _one_line_if_damaged(path: Path) -> Iterator[None]:
+    """Any error of the library that reads a file becomes one line. Raises BadInput."""
+    try:
+        yield
+    except (UserError, BrokenPipeError):
+        raise
+    except (*_DAMAGE, msgspec.MsgspecError) as error:
+        reason = str(error).partition("\n")[0][:200] or type(error).__name__
+        reason = "".join(letter if letter.isprintable() else "?" for letter in reason)
+        raise BadInput(f"{path} is damaged, or not what its name says: {reason}") from None
+
+
+def _show_file(path: Path, rows: int, find: str | None) -> None:
+    if path.suffix == ".parquet":
         from pyarrow import parquet
 
         table = parquet.read_table(path)
         console.print(f"{path}: {table.num_rows:,} rows; {', '.join(table.column_names)}", markup=False)
         _show_rows(table.to_pylist(), rows, find)
     elif path.suffix == ".jsonl":
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
         console.print(f"{path}: {len(lines):,} rows", markup=False)
-        _show_rows([json.loads(line) for line in lines], rows, find)
+        _show_rows([_json_row(path, number, line) for number, line in enumerate(lines, 1)], rows, find)
     elif path.suffix == ".json":
         console.print(msgspec.json.format(path.read_bytes()).decode()[:20_000], markup=False, soft_wrap=True)
     elif path.suffix == ".safetensors":
-        from safetensors import safe_open
-
-        with safe_open(path, "numpy") as file:
-            slices = [(name, file.get_slice(name)) for name in file.keys()]  # noqa: SIM118 (not a dict)
-            table = [
-                (name, part.get_dtype(), " x ".join(map(str, part.get_shape()))) for name, part in slices
-            ]
-        print_table(("tensor", "type", "shape"), table)
+        _show_tensors(path)
     elif path.suffix == ".bin":
         _show_tokens(path, rows)
     elif path.name.endswith((".warc.gz", ".warc")):
         _show_warc(path, rows)
     else:
-        console.print(
-            path.read_text(encoding="utf-8", errors="replace")[:20_000], markup=False, soft_wrap=True
-        )
+        with open(path, "rb") as file:
+            head = file.read(_HEAD)
+        if b"\0" in head:
+            console.print(f"{path}: {size(path.stat().st_size)}, no text", markup=False, soft_wrap=True)
+        else:
+            console.print(head.decode("utf-8", "replace"), markup=False, soft_wrap=True)
+
+
+def _json_row(path: Path, number: int, line: str) -> dict[str, Any]:
+    row = json.loads(line) if line.strip() else {}
+    if not isinstance(row, dict):
+        raise BadInput(f"{path}: line {number} is no JSON object")
+    return row
+
+
+def _show_tensors(path: Path) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            slices = [(name, file.get_slice(name)) for name in file.keys()]  # noqa: SIM118 (not a dict)
+            table = [
+                (name, part.get_dtype(), " x ".join(map(str, part.get_shape()))) for name, part in slices
+            ]
+    except SafetensorError as error:
+        raise BadInput(f"{path} is damaged: {error}") from None
+    print_table(("tensor", "type", "shape"), table)
 
 
 def _show_folder(path: Path) -> None:

@@ -33,7 +33,7 @@ def sweep(
     """
     path = find_run(path).path
     recipe = RunFolder(path).recipe()
-    chosen = depths or recipe.sweep.depths or range(1, max(2, recipe.pretrain.model.depth))
+    chosen = depths or recipe.sweep.depths or range(1, max(2, recipe.pretrain.model.depth or 4))
     settings = (f"sweep.depths={','.join(map(str, chosen))}", *set)
     run = build_stages(("sweep",), str(path), settings=settings, quiet=json)
     if run is None:

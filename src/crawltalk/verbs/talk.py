@@ -103,7 +103,7 @@ def generate(
     prompt = read_text(prompt, "prompt")
     engine = _load(model_folder(model, prefer=("base",)), precision)
     ids = engine.truncate(
-        [engine.tokenizer.eot, *engine.tokenizer.encode(as_assistant([], prompt) if assistant else prompt)]
+        [*engine.renderer.begin, *engine.tokenizer.encode(as_assistant([], prompt) if assistant else prompt)]
     )
     texts = [""] * samples
     for output in engine.run([engine.request(ids, sampling, samples=samples)]):
@@ -147,6 +147,8 @@ def chat(
         note = f"{folder} is a base model: it continues texts, and never learned to answer"
         errors.print(f"[yellow]{escape(note)}", soft_wrap=True)
     engine = _load(folder, precision)
+    if engine.renderer.notice:
+        errors.print(f"[yellow]{escape(engine.renderer.notice)}", soft_wrap=True)
     start = [Message("system", system)] if system else []
     if message is None and sys.stdin.isatty() and not json:
         _converse(engine, start, sampling)

@@ -27,6 +27,7 @@ from crawltalk.data.extract.scan import (
     Scan,
     element_number,
     find,
+    inner,
 )
 
 NEIGHBOURS = (-2, -1, 1, 2)
@@ -135,7 +136,7 @@ def _features(text, blocks, elements, words, names, scores, numbers):
     return rows
 
 
-@njit(cache=True)
+@inner
 def _describe_text(text, blocks, row, rows):
     """The numbers of a block's own text."""
     start, end = blocks[row, START], blocks[row, END]
@@ -174,7 +175,7 @@ def _describe_text(text, blocks, row, rows):
     own[_TAGS] = min(10, blocks[row, TAGS]) / 10
 
 
-@njit(cache=True)
+@inner
 def _describe_positions(blocks, prose, total, whole, rows):
     """The numbers of a block's position, and of the page: `total` bytes, `whole` of them in prose."""
     count = len(blocks)
@@ -200,7 +201,7 @@ def _describe_positions(blocks, prose, total, whole, rows):
         own[_ENDS_AT_BREAK] = kind == BR
 
 
-@njit(cache=True)
+@inner
 def _describe_shares(blocks, elements, prose, whole, rows):
     """How much of the page's prose stands in a block's region, content element, like blocks and path."""
     count = len(blocks)
@@ -236,7 +237,7 @@ def _describe_shares(blocks, elements, prose, whole, rows):
         own[_PATH_BLOCKS] = min(30, of_path[same_path[row]]) / 30
 
 
-@njit(cache=True)
+@inner
 def _describe_names(blocks, elements, name_scores, rows):
     """Evidence from the class names around a block."""
     for row in range(len(blocks)):
@@ -246,7 +247,7 @@ def _describe_names(blocks, elements, name_scores, rows):
         rows[row, _NAMES + 4] = name_scores[elements[element, PARENT], _OWN_SCORE]
 
 
-@njit(cache=True)
+@inner
 def _describe_containers(blocks, elements, held, whole, rows):
     """What else the elements around a block contain, and its distance from the element with most prose."""
     main = _main_container(elements, held, 0.7 * whole)
@@ -270,7 +271,7 @@ def _describe_containers(blocks, elements, held, whole, rows):
         own[_FROM_MAIN] = min(10, away) / 10
 
 
-@njit(cache=True)
+@inner
 def _describe_neighbours(prose, rows):
     """Features of the blocks before and behind a block, and the prose around it."""
     count = len(rows)
@@ -287,7 +288,7 @@ def _describe_neighbours(prose, rows):
         rows[row, column] = np.log1p(around) / 8
 
 
-@njit(cache=True)
+@inner
 def _name_scores(elements, words, names, scores):
     """For each element: what its class names say, then the sum, the least and the most of it from the page
     down.
@@ -310,7 +311,7 @@ def _name_scores(elements, words, names, scores):
     return name_scores
 
 
-@njit(cache=True)
+@inner
 def _contents(blocks, elements, prose):
     """For each element: bytes of text, of text in links and of prose, and the number of blocks, all that
     stand in it.
@@ -328,7 +329,7 @@ def _contents(blocks, elements, prose):
     return held
 
 
-@njit(cache=True)
+@inner
 def _main_container(elements, held, least):
     """The smallest element that holds so much prose."""
     main = 0
@@ -338,7 +339,7 @@ def _main_container(elements, held, least):
     return main
 
 
-@njit(cache=True)
+@inner
 def _groups(blocks, marks):
     """For each block the number of the first one of its like: in the same kind of element, with the same
     mark.

@@ -2,7 +2,7 @@
 
 from resiliparse.extract.html2text import extract_plain_text
 
-from crawltalk.data.read.warc import decode
+from crawltalk.data.read.charset import decode
 
 
 def extract(html: bytes) -> str | None:

@@ -20,7 +20,7 @@ from crawltalk.data.code_lines import in_lines, in_one_line
 from crawltalk.data.extract.blocks import features
 from crawltalk.data.extract.json_ld import article_body
 from crawltalk.data.extract.scan import END, FLAGS, LINKED, PRE, START, Scan, scan, word_hash
-from crawltalk.data.read.warc import to_utf8
+from crawltalk.data.read.charset import to_utf8
 
 WEIGHTS = Path(__file__).with_name("weights.json")
 THRESHOLD = 0.68

@@ -5,7 +5,6 @@ A document is contaminated if it shares an n-gram of words with any text of the 
 appendix C: n = 13).
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,9 @@ import numpy as np
 
 from crawltalk.core.errors import BadInput, MissingInput
 from crawltalk.core.types import Document
-from crawltalk.data.dedup import distinct, ngram_hashes
+from crawltalk.data.dedup import distinct, ngram_hashes, word_spans
 from crawltalk.data.filters.quality import Filter
 
-_WORD = re.compile(r"\w+")
 _ENDINGS = (".jsonl", ".ndjson", ".json", ".parquet", ".txt")
 
 
@@ -35,7 +33,7 @@ def read_benchmarks(paths: Sequence[str], ngram: int) -> np.ndarray:
                 f"data.benchmarks: {name} does not exist; give JSONL, JSON, Parquet or text files"
             )
         for text in _texts(Path(name)):
-            if len(_WORD.findall(text)) >= ngram:
+            if len(word_spans(text)) >= ngram:
                 hashes.append(ngram_hashes(text, ngram))
     return distinct(np.concatenate(hashes))
 
@@ -82,7 +80,8 @@ def filter_by(hashes: np.ndarray, ngram: int) -> Filter:
         hits = np.flatnonzero(hashes[np.minimum(np.searchsorted(hashes, mine), len(hashes) - 1)] == mine)
         if not len(hits):
             return None
-        words = _WORD.findall(document.text.lower())
-        return f"text of an evaluation set: {' '.join(words[hits[0] : hits[0] + ngram])}"
+        spans = word_spans(document.text)[hits[0] : hits[0] + ngram]
+        text = document.text.lower()
+        return f"text of an evaluation set: {' '.join(text[start:end] for start, end in spans)}"
 
     return filter_document

@@ -268,6 +268,11 @@ def _model() -> LanguageModel:
     return LanguageModel(path)
 
 
+def labels() -> list[str]:
+    """The codes of all languages that can be told apart."""
+    return _model().labels
+
+
 def likely(text: str, count: int = 5) -> dict[str, float]:
     """The most probable languages, the best first: ISO 639-1 code (639-3 where there is none) -> probability."""
     model = _model()

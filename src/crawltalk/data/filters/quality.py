@@ -2,7 +2,8 @@
 or None. One that changes the text returns a document.
 
 Thresholds: Gopher (Rae et al. 2021, A1.1 and table A1), C4 (Raffel et al. 2020, 2.2), FineWeb (Penedo et al.
-2024, 3.6). C4's rule that every line ends in punctuation is left out, as FineWeb left it out.
+2024, 3.6). C4's rule that every line ends in punctuation is left out, as FineWeb left it out. In other languages than
+English the thresholds are FineWeb-2's, and C4's rules do not apply (`rules`).
 """
 
 import re
@@ -14,19 +15,16 @@ from numba import njit
 
 from crawltalk.core.types import Document
 from crawltalk.data.code_lines import MARK, in_lines
-from crawltalk.data.filters.words import LETTER, SYMBOL, Words, count_sentences, ends_sentence, words_of
+from crawltalk.data.filters.rules import ENGLISH, Rules, all_rules
+from crawltalk.data.filters.words import LETTER, SYMBOL, Words, count_sentences, ends_sentence
 from crawltalk.recipe import Quality
 
 Filter = Callable[[Document], str | Document | None]
 """Returns the reason to drop the document, a changed document to continue with, or None to keep it as it is."""
 
-STOP_WORDS = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})
-_STOP_HASHES = np.array([hash(word) for word in STOP_WORDS]).view(np.uint64)
 POLICY = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
 LONGEST_WORD = 1000
 """Lines with a longer one are dropped (C4's code)."""
-TOP_NGRAMS = ((2, 0.20), (3, 0.18), (4, 0.16))
-DUPLICATE_NGRAMS = ((5, 0.15), (6, 0.14), (7, 0.13), (8, 0.12), (9, 0.11), (10, 0.10))
 
 _PARAGRAPH, _LINES = re.compile(r"\n{2,}"), re.compile(r"\n+")
 _CITATION = re.compile(r"\[\d*]|\[edit]|\[citation needed]")
@@ -48,36 +46,40 @@ def gopher_repetition(config: Quality) -> Filter:
     """Gopher's repetition rules: repeated lines, paragraphs and n-grams (Rae et al. 2021, table A1)."""
 
     def filter_document(document: Document) -> str | None:
-        text = document.text
+        text, rules = document.text, _rules(document)
         paragraphs, lines = [text.strip()], text.split("\n")
         if "\n\n" in text:
             paragraphs, lines = _PARAGRAPH.split(text.strip()), _LINES.split(text)
-        for name, items in (("paragraphs", paragraphs), ("lines", lines)):
+        largest = rules.duplicate_characters
+        for name, items in (
+            (("lines", lines),) if largest is None else (("paragraphs", paragraphs), ("lines", lines))
+        ):
             count, characters = _repeated(items)
-            if count > 0.3 * len(items):
+            if count > rules.duplicate_lines * len(items):
                 return f"duplicate {name}"
-            if characters > 0.2 * len(text):
+            if largest is not None and characters > largest * len(text):
                 return f"characters in duplicate {name}"
-        return _repeated_ngrams(words_of(text), config.repetition * len(text))
+        return _repeated_ngrams(rules, rules.words(text), config.repetition * len(text))
 
     return filter_document
 
 
-def _repeated_ngrams(words: Words, size: float) -> str | None:
+def _rules(document: Document) -> Rules:
+    return all_rules().get(document.language, ENGLISH)
+
+
+def _repeated_ngrams(rules: Rules, words: Words, size: float) -> str | None:
     """The rules on n-grams of words in a text of `size` characters."""
     ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(words.lengths, dtype=np.int64)])
-    n = _first_broken_limit(words.hashes, ends, _LIMITS * size, TOP_NGRAMS[-1][0])
+    shares, blanks, longest_top = rules.limits
+    n = _first_broken_limit(words.hashes, ends, shares * size, blanks, longest_top)
     if not n:
         return None
-    return f"top {n}-gram" if n <= TOP_NGRAMS[-1][0] else f"duplicate {n}-grams"
-
-
-_LIMITS = np.array([1.0, 1.0, *(share for _, share in TOP_NGRAMS + DUPLICATE_NGRAMS)])
-"""By n: the largest share of the characters."""
+    return f"top {blanks[n] + 1}-gram" if n <= longest_top else f"duplicate {blanks[n] + 1}-grams"
 
 
 @njit(cache=True)
-def _first_broken_limit(hashes, ends, limits, longest_top):
+def _first_broken_limit(hashes, ends, limits, blanks, longest_top):
     """The smallest n whose n-grams take more than `limits[n]` characters, or 0."""
     slots = 16
     while slots < 2 * len(hashes):
@@ -89,6 +91,8 @@ def _first_broken_limit(hashes, ends, limits, longest_top):
         count = len(hashes) - n + 1
         for position in range(count):
             grams[position] = grams[position] * np.uint64(0x9E3779B97F4A7C15) + hashes[position + n - 1]
+        if limits[n] == np.inf:
+            continue
         first[:] = -1
         if n <= longest_top:
             counts[:] = 0
@@ -102,7 +106,7 @@ def _first_broken_limit(hashes, ends, limits, longest_top):
             for position in range(count):
                 if counts[position] > counts[best]:
                     best = position
-            if counts[best] * (ends[best + n] - ends[best] + n - 1) > limits[n]:
+            if counts[best] * (ends[best + n] - ends[best] + blanks[n]) > limits[n]:
                 return n
             continue
         total = position = 0
@@ -132,12 +136,15 @@ def gopher_quality(config: Quality) -> Filter:
     """Gopher's quality rules (Rae et al. 2021, A1.1)."""
 
     def filter_document(document: Document) -> str | None:  # noqa: PLR0911 - one return per rule
-        text = document.text
-        words = words_of(text)
-        count, spoken = len(words.hashes), words.lengths[words.kinds & SYMBOL == 0]
-        if not config.min_words <= len(spoken) <= config.max_words:
-            return "too few words" if len(spoken) < config.min_words else "too many words"
-        if not 3 <= spoken.sum() / max(1, len(spoken)) <= 10:
+        text, rules = document.text, _rules(document)
+        words = rules.words(text)
+        excess = rules.excess(words)
+        lengths = words.lengths[words.kinds & SYMBOL == 0]
+        count, spoken = len(words.hashes) - excess, len(lengths) - excess
+        if not config.min_words <= spoken <= config.max_words:
+            return "too few words" if spoken < config.min_words else "too many words"
+        shortest, longest = rules.word_length
+        if not shortest <= lengths.sum() / max(1, spoken) <= longest:
             return "mean word length"
         if max(text.count("#"), text.count("...") + text.count("…")) > 0.1 * count:
             return "symbols per word"
@@ -146,9 +153,10 @@ def gopher_quality(config: Quality) -> Filter:
             return "bullet lines"
         if sum(line.rstrip().endswith(("...", "…")) for line in lines) > 0.3 * len(lines):
             return "lines that end in an ellipsis"
-        if np.count_nonzero(words.kinds & LETTER) < config.letter_share * count:
+        letter_share = config.letter_share * (rules.letter_share / ENGLISH.letter_share)
+        if np.count_nonzero(words.kinds & LETTER) - excess < letter_share * count:
             return "words without a letter"
-        if np.isin(_STOP_HASHES, words.hashes).sum() < 2:
+        if rules.count_stop_words(words, text) < 2:
             return "too few stop words"
         return None
 
@@ -161,11 +169,15 @@ def c4(config: Quality) -> Filter:
     """
 
     def filter_document(document: Document) -> str | Document:
+        if _rules(document) is not ENGLISH:
+            return document
         kept: list[str] = []
         sentences = 0
         for raw in document.text.splitlines():
             words = raw.split()
-            if raw.startswith(MARK) and "{" not in raw and "javascript" not in raw.lower():
+            if raw.startswith(MARK) and "javascript" not in raw.lower():
+                if "{" in raw and not config.curly_brackets:
+                    return "curly bracket"
                 kept.append(raw)  # code is neither a label nor a sentence, and its [0] is no reference
                 continue
             if len(raw) > LONGEST_WORD and any(len(word) > LONGEST_WORD for word in words):
@@ -178,7 +190,7 @@ def c4(config: Quality) -> Filter:
                 return "lorem ipsum"
             if "javascript" in low:
                 continue
-            if "{" in line:
+            if "{" in line and not config.curly_brackets:
                 return "curly bracket"
             if any(phrase in low for phrase in POLICY):
                 continue
@@ -196,17 +208,20 @@ def fineweb(config: Quality) -> Filter:
     """FineWeb's own rules, from a comparison of good with bad dumps (Penedo et al. 2024, 3.6)."""
 
     def filter_document(document: Document) -> str | None:
-        text = document.text
+        text, rules = document.text, _rules(document)
         lines = [line for line in text.split("\n") if line.strip()]
         if not lines:
             return "empty"
-        if sum(map(ends_sentence, lines)) < config.terminal_lines * len(lines):
+        terminal_lines = config.terminal_lines * (rules.terminal_lines / ENGLISH.terminal_lines)
+        if sum(map(ends_sentence, lines)) < terminal_lines * len(lines):
             return "lines without punctuation"
-        if sum(len(line) <= 30 for line in lines) > 0.67 * len(lines):
+        if sum(len(line) <= 30 for line in lines) > rules.short_lines * len(lines):
             return "short lines"
-        if _repeated(lines)[1] > 0.01 * (len(text) - text.count("\n")):
+        repeated = config.duplicate_lines * (rules.repeated_characters / ENGLISH.repeated_characters)
+        if _repeated(lines)[1] > repeated * (len(text) - text.count("\n")):
             return "characters in duplicate lines"
-        if text.count("\n") > 0.3 * len(words_of(text).hashes):
+        words = rules.words(text)
+        if text.count("\n") > rules.newlines * (len(words.hashes) - rules.excess(words)):
             return "newlines per word"
         return None
 

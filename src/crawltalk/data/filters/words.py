@@ -45,10 +45,13 @@ _LETTERS = frozenset(string.ascii_letters + string.digits)
 _ENDS_SENTENCE = regex.compile(r"\p{Sentence_Terminal}")
 
 
-SYMBOL, LETTER, END = 1, 2, 4
+SYMBOL, LETTER, END, PART = 1, 2, 4, 8
 """Kinds of words, as bits: neither letter nor digit in it; some letter in it; a mark that ends sentences, in any
-script.
+script; one character of a script without blanks, which is a part of a word only.
 """
+_UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}ー]"
+_PART = regex.compile(rf"{_UNSPACED}\p{{M}}*")
+_PARTS = regex.compile(rf"{_UNSPACED}\p{{M}}*|(?:(?!{_UNSPACED})\S)+")
 _MOST_PIECES = 1 << 18
 
 
@@ -60,7 +63,7 @@ class Words(NamedTuple):
     lengths: np.ndarray
     """Characters, int32."""
     kinds: np.ndarray
-    """`SYMBOL`, `LETTER` and `END`, int8."""
+    """`SYMBOL`, `LETTER`, `END` and `PART`, int8."""
 
 
 class _Vocabulary(dict[str, int]):
@@ -98,12 +101,14 @@ _pieces = _Pieces()
 
 
 @lru_cache(maxsize=4)  # the filters get the same text one after the other
-def words_of(text: str) -> Words:
-    """The words and marks of a text."""
+def words_of(text: str, parts: bool = False) -> Words:
+    """The words and marks of a text; with `parts` every character of a script without blanks for itself (Chinese,
+    Japanese, Thai, and Korean, whose blanks stand between phrases).
+    """
     global _pieces  # noqa: PLW0603 - the pieces of this process
     if len(_pieces) > _MOST_PIECES:
         _pieces = _Pieces()
-    found = text.split()
+    found = _PARTS.findall(text) if parts else text.split()
     chosen = np.fromiter(map(_pieces.__getitem__, found), np.int64, len(found))
     numbers = _gather(chosen, np.frombuffer(_pieces.ends, np.int64), np.frombuffer(_pieces.numbers, np.int32))
     words = _pieces.vocabulary
@@ -152,9 +157,10 @@ def ends_sentence(line: str) -> bool:
 
 def _kind(word: str) -> int:
     if word.isalpha():
-        return LETTER
+        return LETTER + PART * (not word.isascii() and _PART.fullmatch(word) is not None)
     letter, symbol = any(map(str.isalpha, word)), not any(map(str.isalnum, word))
-    return SYMBOL * symbol + LETTER * letter + END * (len(word) == 1 and ends_sentence(word))
+    part = letter and not word.isascii() and _PART.fullmatch(word) is not None
+    return SYMBOL * symbol + LETTER * letter + END * (len(word) == 1 and ends_sentence(word)) + PART * part
 
 
 def cut(piece: str) -> tuple[str, ...]:

@@ -7,15 +7,14 @@ A page that cannot be used (an error status, a picture, a body that is too long)
 import mmap
 import re
 import zlib
-from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
-from resiliparse.parse.encoding import bytes_to_str, detect_encoding, map_encoding_to_html5
+
+from crawltalk.data.read.charset import is_wide
 
 _PAGES: Any = WarcRecordType.response | WarcRecordType.resource | WarcRecordType.conversion
 _HTML = {"text/html", "application/xhtml+xml"}
@@ -32,12 +31,10 @@ _MAGIC = (
     b"OggS",
     b"ID3",
 )
-_UTF16 = (BOM_UTF16_LE, BOM_UTF16_BE)
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _ZSTD_BLOCK = 1 << 18  # a block of a frame has 128 KiB at most, and is decoded as a whole
 # "binary data bytes" of the WHATWG's MIME sniffing, section 3
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
-_META_CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w:.-]{2,40})", re.I)
 _MAX_TAGS = 20_000  # below it, even a page that only opens tags is parsed within 0.1 s
 _SHORTEST_TAG = 3
 _MAX_DEPTH = 2_000  # browsers stop nesting at 512
@@ -139,7 +136,7 @@ def _fault(body: bytes, max_page_bytes: int) -> str | None:
         return f"more than {max_page_bytes:,} bytes"
     if not body.strip():
         return "empty body"
-    if body.startswith(_UTF16):  # every other byte may be 0
+    if is_wide(body):  # every other byte may be 0
         return None
     head = body[:4096]
     if head.startswith(_MAGIC) or len(_CONTROL.findall(head)) > 0.05 * len(head):
@@ -200,49 +197,6 @@ def _cut_short(data: mmap.mmap, start: int) -> bool:
             return False  # garbage behind the last record
         fed += 1 << 20
     return not member.eof
-
-
-def decode(body: bytes, charset: str | None = None) -> str:
-    """The text of a page. It is read as UTF-8 if it is valid UTF-8, whatever the labels say; otherwise by BOM,
-    HTTP header, meta tag or a guess.
-
-    Labels are wrong more often than UTF-8 is valid by chance. NUL characters are removed.
-    """
-    if body.startswith(_UTF16):
-        return body.decode("utf-16", "replace").replace("\0", "")
-    with suppress(UnicodeDecodeError):
-        text = body.decode("utf-8-sig")
-        return text.replace("\0", "") if b"\0" in body else text  # bytes are searched faster
-    text = body.decode("utf-8-sig", "replace")
-    damaged = text.count("\ufffd")
-    # a page cut in the middle of a character, or with a byte gone wrong, is still UTF-8
-    if damaged > len(text) // 1000 + 1:
-        meta = _META_CHARSET.search(body[:4096])
-        label = map_encoding_to_html5(
-            charset or (meta[1].decode("ascii") if meta else ""), fallback_utf8=True
-        )
-        if label == "utf-8":  # labelled so, or not at all: but it is not
-            label = detect_encoding(body) or "utf-8"
-        text = bytes_to_str(body, label or "utf-8", "replace")
-    return text.replace("\0", "")
-
-
-def to_utf8(body: bytes, charset: str | None = None) -> bytes:
-    """The text of a page (`decode`) in UTF-8: mostly the same bytes."""
-    if body.startswith(_UTF16) or not _is_utf8(body):
-        return decode(body, charset).encode("utf-8", "replace")
-    body = body.removeprefix(BOM_UTF8)
-    return body.replace(b"\0", b"") if b"\0" in body else body
-
-
-def _is_utf8(body: bytes) -> bool:
-    if body.isascii():
-        return True
-    try:
-        body.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def too_deep(html: bytes) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-STEPS = ("broken", "url", "early_language", "extraction", "language", "quality", "duplicate")
+STEPS = ("broken", "url", "early_language", "extraction", "site_lines", "language", "quality", "duplicate")
 """Steps that can drop a page, in order; any other step drops only what fails."""
 EXAMPLES = 3
 SHOWN = 30
@@ -56,6 +56,8 @@ class Stats(msgspec.Struct):
     """Pages of each host in the crawl."""
     costs: dict[str, list[float]] = {}
     """Step -> [pages that entered it, CPU seconds]."""
+    boilerplate: tuple[int, ...] = (0, 0, 0, 0)
+    """Characters of pages, and those in lines that their sites repeat: before such lines were dropped, and after."""
 
     def keep(self, step: str, size: int) -> None:
         """Count a page that is left after `step`."""
@@ -72,6 +74,10 @@ class Stats(msgspec.Struct):
     def count_language(self, language: str) -> None:
         """Count a page whose language was identified."""
         self.languages[language] = self.languages.get(language, 0) + 1
+
+    def count_boilerplate(self, counts: Sequence[int]) -> None:
+        """Add characters to `boilerplate`."""
+        self.boilerplate = tuple(mine + more for mine, more in zip(self.boilerplate, counts, strict=True))
 
     def drop(self, removed: Removed) -> None:
         """Count a page that was dropped."""
@@ -101,6 +107,7 @@ class Stats(msgspec.Struct):
                 mine_counts[name] = mine_counts.get(name, 0) + count
         if len(self.hosts) > MANY:
             self.hosts = {host: count for host, count in self.hosts.items() if count > 1}
+        self.count_boilerplate(other.boilerplate)
         for step, (pages, seconds) in other.costs.items():
             cost = self.costs.setdefault(step, [0, 0.0])
             cost[0] += pages
@@ -138,8 +145,9 @@ def summary(
     rows = {"crawl": [stats.pages, stats.bytes]} | {
         step: stats.left.get(step, [0, 0]) for step in (*STEPS, "pii")
     }
-    if "early_language" not in stats.left and "early_language" not in stats.reasons:
-        del rows["early_language"]
+    for step in ("early_language", "site_lines"):
+        if step not in stats.left and step not in stats.reasons:
+            del rows[step]
     return {
         "steps": [
             {"step": step, "pages": row[0], units.get(step, "characters"): row[1]}

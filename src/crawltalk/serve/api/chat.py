@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import msgspec
 from msgspec import UNSET
@@ -10,7 +11,7 @@ from starlette.types import ASGIApp
 
 from crawltalk.chat.messages import Message, ToolCall
 from crawltalk.engine.sequence import Token
-from crawltalk.serve.api.errors import bad_request
+from crawltalk.serve.api.errors import bad_request, blaming
 from crawltalk.serve.api.generation import Generation, Reply, or_default, sampling
 from crawltalk.serve.api.protocol import (
     AssistantMessage,
@@ -23,8 +24,10 @@ from crawltalk.serve.api.protocol import (
     ChunkChoice,
     Content,
     ContentLogprob,
+    ContentPart,
     Delta,
     FinishReason,
+    FunctionMessage,
     JsonFormat,
     RefusalPart,
     ReplyMessage,
@@ -47,16 +50,27 @@ async def chat_completions(server: ServerState, http_request: Request, request: 
     tools = Tools.of(request)
     schema = _schema(request, tools)
     engine = server.service(request.model).engine
+    most = _max_tokens(request, server.settings.max_tokens)
     messages = conversation(request.messages)
-    ids, dropped = await asyncio.to_thread(engine.chat_prompt, messages, tools.offered)
+    with blaming("messages"):
+        ids, dropped = await asyncio.to_thread(engine.chat_prompt, messages, tools.offered, reply=most)
     generation = Generation(server, http_request, request, [ids])
-    most = or_default(request.max_completion_tokens, request.max_tokens)
     room = max(1, engine.context - len(ids))
     logprobs = (request.top_logprobs or 0) if request.logprobs else None
-    await generation.submit(
-        sampling(request, max_tokens=min(or_default(most, room), room), logprobs=logprobs, schema=schema)
+    settings = sampling(
+        request, max_tokens=min(or_default(most, room), room), logprobs=logprobs, schema=schema
     )
+    await generation.submit(settings, schema_from="tools" if tools.must_call else "response_format")
     return await respond(_ChatBuilder(generation, tools, engine.tokenizer, dropped))
+
+
+def _max_tokens(request: ChatRequest, default: int | None) -> int | None:
+    """Tokens of the reply at most; None: what the context has room for. Raises ApiError."""
+    name = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
+    most = or_default(request.max_completion_tokens, request.max_tokens)
+    if most == 0:
+        raise bad_request(f"{name} is 1 at least, or -1 for as many as there is room for", name)
+    return or_default(most, default) if most != -1 else None
 
 
 def _schema(request: ChatRequest, tools: Tools) -> str | None:
@@ -66,9 +80,14 @@ def _schema(request: ChatRequest, tools: Tools) -> str | None:
     form = request.response_format
     if tools.must_call:
         return tools.schema()
+    schema: dict[str, Any] | None = None
     if isinstance(form, JsonFormat):
-        return '{"type": "object"}'
-    return msgspec.json.encode(form.json_schema.schema).decode() if isinstance(form, SchemaFormat) else None
+        schema = {"type": "object"} if form.schema is None else form.schema
+    elif isinstance(form, SchemaFormat):
+        if form.json_schema is None and form.schema is None:
+            raise bad_request("this form of a reply needs a json_schema", "response_format.json_schema")
+        schema = (form.json_schema.schema if form.json_schema is not None else form.schema) or {}
+    return None if schema is None else msgspec.json.encode(schema).decode()
 
 
 def conversation(messages: Sequence[ChatMessage]) -> list[Message]:
@@ -82,24 +101,31 @@ def _message(message: ChatMessage, index: int) -> Message:
         case UserMessage():
             return Message("user", text)
         case AssistantMessage():
-            return Message("assistant", text, tool_calls=calls_of(message.tool_calls or []))
+            return Message("assistant", text, tool_calls=calls_of(message))
         case ToolMessage():
             return Message("tool", text, tool_call_id=message.tool_call_id)
+        case FunctionMessage():
+            return Message("tool", text)
     return Message("system", text)
 
 
 def _text(content: Content, index: int) -> str:
     if isinstance(content, str):
         return content
-    texts = []
-    for number, part in enumerate(content):
-        if not isinstance(part, TextPart | RefusalPart):
-            kind = part.__struct_config__.tag
-            raise bad_request(
-                f"this model reads text only, no {kind}", f"messages[{index}].content[{number}]"
-            )
-        texts.append(part.text if isinstance(part, TextPart) else part.refusal)
-    return "".join(texts)
+    return "".join(
+        _part_text(part, f"messages[{index}].content[{number}]") for number, part in enumerate(content)
+    )
+
+
+def _part_text(part: str | ContentPart, where: str) -> str:
+    match part:
+        case str():
+            return part
+        case TextPart():
+            return part.text
+        case RefusalPart():
+            return part.refusal
+    raise bad_request(f"this model reads text only, no {part.__struct_config__.tag}", where)
 
 
 class _ChatBuilder:
@@ -136,7 +162,7 @@ class _ChatBuilder:
 
     async def chunks(self) -> AsyncIterator[ChatCompletionChunk]:
         """The response in parts: a role, pieces of text, whole calls, and why it ended."""
-        samples = self.generation.samples
+        samples, asks_usage = self.generation.samples, self.generation.include_usage
         readers = [self.tools.reader() for _ in range(samples)]
         for index in range(samples):
             yield self._chunk(ChunkChoice(index=index, delta=Delta(role="assistant", content="")), first=True)
@@ -156,7 +182,7 @@ class _ChatBuilder:
                 if finish is not None:
                     choice.trace = await self.generation.trace(index)
                 yield self._chunk(choice)
-        if self.generation.include_usage:
+        if asks_usage:
             yield ChatCompletionChunk(
                 id=self.id,
                 created=self.generation.created,
@@ -171,6 +197,7 @@ class _ChatBuilder:
             created=self.generation.created,
             model=self.generation.request.model,
             choices=[choice],
+            usage=None if self.generation.include_usage else UNSET,
             dropped_messages=self.dropped if first else UNSET,
         )
 

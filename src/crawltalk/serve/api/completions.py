@@ -5,6 +5,7 @@ import codecs
 from collections.abc import AsyncIterator, Sequence
 from typing import Literal
 
+from msgspec import UNSET
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
@@ -25,7 +26,9 @@ from crawltalk.tokenizer import Tokenizer
 _MAX_TOKENS = 16
 """OpenAI's default."""
 _END = Token(-1, b"", None, ())
-"""Stands for a reply without any token: lm-evaluation-harness asks for one token and ignores the last one."""
+"""Stands for a reply without any token: lm-evaluation-harness asks for one token and ignores the last one. A reply has
+none if it ends at once, or if the prompt is all that the context has room for.
+"""
 
 
 async def completions(server: ServerState, http_request: Request, request: CompletionRequest) -> ASGIApp:
@@ -38,13 +41,22 @@ async def completions(server: ServerState, http_request: Request, request: Compl
     if max_tokens == 0 and not request.echo:
         raise bad_request("max_tokens: 0 needs echo: true", "max_tokens")
     engine = server.service(request.model).engine
-    texts = split_inputs(request.prompt, "prompt")
-    prompts = await asyncio.to_thread(lambda: [to_ids(engine, text, "prompt") for text in texts])
+    texts, new = split_inputs(request.prompt, "prompt"), bool(request.new_document)
+    prompts = await asyncio.to_thread(
+        lambda: [to_ids(engine, text, "prompt", new_document=new) for text in texts]
+    )
     generation = Generation(server, http_request, request, prompts)
-    settings = sampling(request, max_tokens=min(max_tokens, engine.context), logprobs=request.logprobs)
-    await generation.submit(settings, echo=bool(request.echo))
-    skipped = [int(isinstance(text, str)) for text in texts]
+    most = engine.context if max_tokens == -1 else min(max_tokens, engine.context)
+    await generation.submit(
+        sampling(request, max_tokens=most, logprobs=_logprobs(request)), echo=bool(request.echo)
+    )
+    skipped = [int(isinstance(text, str) and (new or not text)) for text in texts]
     return await respond(_CompletionBuilder(generation, request, skipped, engine.tokenizer))
+
+
+def _logprobs(request: CompletionRequest) -> int | None:
+    """How many of the likeliest tokens are wanted at each position; None: no log-probabilities."""
+    return (1 if request.logprobs else None) if isinstance(request.logprobs, bool) else request.logprobs
 
 
 class _CompletionBuilder:
@@ -61,6 +73,7 @@ class _CompletionBuilder:
         self.generation, self.request = generation, request
         self.skipped, self.tokenizer = skipped, tokenizer
         self.id = f"cmpl-{generation.id}"
+        self._no_usage = None if generation.include_usage else UNSET
 
     async def response(self) -> Completion:
         """The whole response."""
@@ -69,7 +82,7 @@ class _CompletionBuilder:
             CompletionChoice(
                 index=index,
                 text=self._prompt(index)[0] + reply.text,
-                logprobs=self._logprobs([*self._prompt(index)[1], *_tokens(reply)]),
+                logprobs=self._logprobs([*self._prompt(index)[1], *self._tokens(reply)]),
                 finish_reason=_finish(reply.finish),
                 trace=await self.generation.trace(index),
             )
@@ -99,8 +112,11 @@ class _CompletionBuilder:
             created=self.generation.created,
             model=self.request.model,
             choices=choices,
-            usage=self.generation.usage() if usage else None,
+            usage=self.generation.usage() if usage else self._no_usage,
         )
+
+    def _tokens(self, reply: Reply) -> list[Token]:
+        return reply.tokens or ([] if self.request.max_tokens == 0 else [_END])
 
     def _prompt(self, index: int) -> tuple[str, Sequence[Token]]:
         """The echo of a choice's prompt: nothing unless the request sets `echo`."""
@@ -112,7 +128,7 @@ class _CompletionBuilder:
 
     def _logprobs(self, tokens: Sequence[Token], characters: int = 0) -> CompletionLogprobs | None:
         """The log-probabilities of tokens that come after so many characters of the text."""
-        if self.request.logprobs is None:
+        if _logprobs(self.request) is None:
             return None
         logprobs = CompletionLogprobs([], [], [], [])
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
@@ -136,7 +152,3 @@ class _CompletionBuilder:
 
 def _finish(finish: str | None) -> Literal["stop", "length"]:
     return "stop" if finish == "stop" else "length"
-
-
-def _tokens(reply: Reply) -> list[Token]:
-    return reply.tokens or ([_END] if reply.finish == "stop" else [])

@@ -7,6 +7,7 @@ import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
+from crawltalk.serve.api.errors import bad_request, blaming
 from crawltalk.serve.api.inputs import split_inputs, to_ids
 from crawltalk.serve.api.protocol import Embedding, EmbeddingList, EmbeddingRequest, EmbeddingUsage
 from crawltalk.serve.api.responses import json_response
@@ -24,12 +25,24 @@ async def embeddings(server: ServerState, http_request: Request, request: Embedd
     prompts = await asyncio.to_thread(lambda: [to_ids(service.engine, text, "input") for text in texts])
     count = sum(map(len, prompts))
     http_request.state.log_entry |= {"model": request.model, "prompt_tokens": count}
+    with blaming("input"):
+        vectors = await service.embed(prompts)
+    if (size := request.dimensions) is not None:
+        if size > len(vectors[0]):
+            raise bad_request(f"an embedding of this model has {len(vectors[0])} dimensions", "dimensions")
+        vectors = [_first(vector, size) for vector in vectors]
     in_base64 = request.encoding_format == "base64"
     data = [
         Embedding(index=index, embedding=_base64(vector) if in_base64 else vector)
-        for index, vector in enumerate(await service.embed(prompts))
+        for index, vector in enumerate(vectors)
     ]
     return json_response(EmbeddingList(data=data, model=request.model, usage=EmbeddingUsage(count, count)))
+
+
+def _first(vector: list[float], size: int) -> list[float]:
+    """The first numbers, scaled to length 1 again."""
+    first = np.asarray(vector[:size])
+    return (first / max(float(np.linalg.norm(first)), 1e-12)).tolist()
 
 
 def _base64(vector: list[float]) -> str:

@@ -1,13 +1,14 @@
 """Errors as clients of OpenAI's API know them: {"error": {"message", "type", "param", "code"}}."""
 
+import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from crawltalk.core.errors import UserError
+from crawltalk.core.errors import ContextOverflow, UserError
 from crawltalk.engine.service import QueueFull
 
 _TYPES = {
@@ -19,6 +20,8 @@ _TYPES = {
     503: "unavailable_error",
     504: "timeout_error",
 }
+_OVERFLOW = "context_length_exceeded"
+"""OpenAI's code, for which litellm, LangChain and others look."""
 _MESSAGE = re.compile(r"^(?P<problem>.*?)(?: - at `(?:key` in `)?\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
 """An error of msgspec: the problem, and the path of the field."""
 _FIELD = re.compile(r"(?:unknown|required) field `([^`]*)`")
@@ -70,6 +73,22 @@ class ClientGone(Exception):
 def bad_request(message: str, param: str | None = None) -> ApiError:
     """Status 400: the request is wrong. `param`: the field."""
     return ApiError(400, message, param=param)
+
+
+@contextlib.contextmanager
+def blaming(param: str, kind: type[UserError] = UserError) -> Iterator[None]:
+    """Errors of this kind in the block are the fault of this field of the request."""
+    try:
+        yield
+    except kind as error:
+        if isinstance(error, ContextOverflow):
+            raise _overflow(error, param) from None
+        raise ApiError(400, str(error), param=param, code="invalid_value") from None
+
+
+def _overflow(error: ContextOverflow, param: str | None = None) -> ApiError:
+    """A prompt that is too long. The message has the code, too: LangChain looks for it there."""
+    return ApiError(400, f"{error} ({_OVERFLOW})", param=param, code=_OVERFLOW)
 
 
 def internal_error(request_id: str) -> ApiError:

@@ -10,10 +10,12 @@ from typing import Any, TypeVar
 from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 
+from crawltalk.core.errors import ContextOverflow
 from crawltalk.engine import Sampling
+from crawltalk.engine.constraints import BadSchema
 from crawltalk.engine.sequence import FinishReason, StepOutput, Token
 from crawltalk.engine.service import Stream
-from crawltalk.serve.api.errors import bad_request, shutting_down
+from crawltalk.serve.api.errors import bad_request, blaming, shutting_down
 from crawltalk.serve.api.protocol import GenerationRequest, PromptTokensDetails, Usage
 from crawltalk.serve.state import ServerState
 
@@ -24,11 +26,12 @@ def sampling(
     request: GenerationRequest, *, max_tokens: int, logprobs: int | None, schema: str | None = None
 ) -> Sampling:
     """A request's settings for the engine, with OpenAI's defaults. Raises BadInput."""
-    stop = (request.stop,) if isinstance(request.stop, str) else tuple(request.stop or ())
+    stop = (request.stop,) if isinstance(request.stop, str) else request.stop or ()
+    top_p = or_default(request.top_p, 1.0)
     return Sampling(
         temperature=or_default(request.temperature, 1.0),
-        top_k=max(0, request.top_k or 0),
-        top_p=or_default(request.top_p, 1.0),
+        top_k=max(0, request.top_k or 0) if top_p else 1,
+        top_p=top_p or 1.0,
         min_p=request.min_p or 0.0,
         repetition_penalty=or_default(request.repetition_penalty, 1.0),
         presence_penalty=request.presence_penalty or 0.0,
@@ -36,7 +39,7 @@ def sampling(
         logit_bias=request.logit_bias or {},
         max_tokens=max_tokens,
         seed=secrets.randbits(63) if request.seed is None else request.seed,
-        stop=stop,
+        stop=tuple(filter(None, stop)),
         logprobs=logprobs,
         schema=schema,
     )
@@ -88,19 +91,31 @@ class Generation:
         if request.trace and self._tracer is None:
             raise bad_request("this model's training data is not available: leave trace out", "trace")
 
-    async def submit(self, sampling: Sampling, *, echo: bool = False) -> None:
-        """Submit all prompts to the engine, or none if this raises ApiError, QueueFull or BadInput."""
+    async def submit(
+        self, sampling: Sampling, *, echo: bool = False, schema_from: str = "response_format"
+    ) -> None:
+        """Submit all prompts to the engine, or none if this raises ApiError or QueueFull. `schema_from`: the field
+        that the schema comes from.
+        """
         if self.server.draining:  # since the body was read
             raise shutting_down()
         try:
             for prompt in self.prompts:
-                stream = await self.service.submit(
-                    prompt, sampling, samples=self.samples, client=self.client, prompt_logprobs=echo
-                )
+                with (
+                    blaming("logit_bias"),
+                    blaming("prompt", ContextOverflow),
+                    blaming(schema_from, BadSchema),
+                ):
+                    stream = await self.service.submit(
+                        prompt, sampling, samples=self.samples, client=self.client, prompt_logprobs=echo
+                    )
                 self.streams.append(stream)
         except BaseException:
             await self._cancel()
             raise
+        if (constraint := self.streams[0].request.constraint) is not None and constraint.relaxed:
+            relaxed = [f"{schema_from} ({reason})" for reason in constraint.relaxed]
+            self.log_entry["ignored"] = [*self.log_entry.get("ignored", []), *relaxed]
 
     async def _cancel(self) -> None:
         for stream in self.streams:
@@ -170,4 +185,4 @@ class Generation:
     @property
     def include_usage(self) -> bool:
         """Whether the stream ends with the usage."""
-        return self.request.stream_options is not None and self.request.stream_options.include_usage
+        return self.request.stream_options is not None and bool(self.request.stream_options.include_usage)

@@ -20,14 +20,18 @@ def split_inputs(value: str | list[str | int | list[int]], param: str) -> Sequen
     return texts or lists or [ids]
 
 
-def to_ids(engine: Engine, value: str | list[int], param: str) -> list[int]:
-    """The tokens of one input; a text begins a document. Raises ApiError for tokens that the model does not
-    have.
+def to_ids(engine: Engine, value: str | list[int], param: str, *, new_document: bool = False) -> list[int]:
+    """The tokens of one input: ids as they are, and a text as `transformers` reads it with the model's folder. The
+    token that separates documents comes before a text if it begins a `new_document`, and stands for an empty one.
+
+    Raises ApiError for tokens that the model does not have.
     """
+    tokenizer = engine.tokenizer
     if isinstance(value, str):
-        return [engine.tokenizer.eot, *engine.tokenizer.encode(value)]
-    if not value or max(value) >= engine.tokenizer.vocab_size:
+        begin = engine.renderer.begin if new_document else tokenizer.begin
+        return [*begin, *tokenizer.encode_markup(value)] or [tokenizer.eot]
+    if not value or max(value) >= tokenizer.vocab_size:
         raise bad_request(
-            f"a list of tokens has one at least, and none above {engine.tokenizer.vocab_size - 1}", param
+            f"a list of tokens has one at least, and none above {tokenizer.vocab_size - 1}", param
         )
     return value

@@ -24,6 +24,6 @@ def _card(server: ServerState, name: str) -> ModelCard:
         id=name,
         created=server.started,
         context_length=engine.context,
-        chat=engine.renderer.format is not None,
+        chat=engine.renderer.chats,
         trace=name in server.tracers,
     )

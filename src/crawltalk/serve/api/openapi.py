@@ -14,7 +14,7 @@ from crawltalk.serve.api.errors import ErrorBody
 from crawltalk.serve.api.responses import json_response
 from crawltalk.serve.state import ServerState
 
-_STATUSES = ("400", "401", "403", "404", "405", "408", "413", "429", "500", "503", "504")
+_STATUSES = ("400", "401", "403", "404", "405", "408", "413", "415", "429", "500", "503", "504")
 
 
 async def description(server: ServerState, http_request: Request) -> Response:

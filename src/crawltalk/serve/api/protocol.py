@@ -1,7 +1,8 @@
 """The bodies of requests and responses: OpenAI's, and our additions, which say "Ours".
 
-Unknown fields are refused, so that no setting is silently ignored. Those of OpenAI's fields that cannot
-change a reply are accepted and ignored.
+A field that is not here is ignored, and named in the response's header `x-crawltalk-ignored` and in the log, as
+vLLM does in its log: clients send what other servers understand. Refused are only those of `REFUSED`: by them a
+client relies on the form of the reply.
 """
 
 from typing import Annotated, Any, Literal
@@ -12,24 +13,32 @@ ModelName = Annotated[str, Meta(max_length=1000)]
 TokenId = Annotated[int, Meta(ge=0, lt=2**31)]
 ChoiceCount = Annotated[int, Meta(ge=1, le=128)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
-StopString = Annotated[str, Meta(min_length=1, max_length=1000)]
+StopString = Annotated[str, Meta(max_length=1000)]
+MaxTokens = Annotated[int, Meta(ge=-1)]
 FinishReason = Literal["stop", "length", "tool_calls"]
 
 
-class StrictStruct(Struct, forbid_unknown_fields=True):
-    """A Struct that refuses unknown fields."""
+_AS_RESPONSE_FORMAT = 'response_format {"type": "json_schema", "json_schema": {"schema": ...}}'
+REFUSED = {
+    **dict.fromkeys(("guided_json", "json_schema"), _AS_RESPONSE_FORMAT),
+    **dict.fromkeys(
+        ("guided_choice", "guided_grammar", "guided_regex", "structured_outputs", "grammar", "regex", "ebnf"),
+        f"a JSON schema in {_AS_RESPONSE_FORMAT}, which may have enum or pattern",
+    ),
+}
+"""Fields of vLLM, SGLang and llama.cpp that promise a form of the reply -> what to send instead. An empty value
+promises nothing.
+"""
 
 
-class StreamOptions(StrictStruct, kw_only=True):
+class StreamOptions(Struct, kw_only=True):
     """How to stream."""
 
-    include_usage: bool = False
+    include_usage: bool | None = None
     """A last chunk with the usage and no choice."""
-    include_obfuscation: bool = False
-    """Ignored: padding against eavesdroppers on an encrypted line."""
 
 
-class GenerationRequest(StrictStruct, kw_only=True):
+class GenerationRequest(Struct, kw_only=True):
     """Settings of a generation. `null` is the default."""
 
     model: ModelName
@@ -37,10 +46,12 @@ class GenerationRequest(StrictStruct, kw_only=True):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     stop: StopString | Annotated[list[StopString], Meta(max_length=16)] | None = None
+    """An empty one stops nothing."""
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     """Absent: a new one for each request."""
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    """0: the likeliest token."""
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     logit_bias: (
@@ -54,15 +65,6 @@ class GenerationRequest(StrictStruct, kw_only=True):
     """Ours."""
     trace: bool | None = None
     """Ours: where each choice's text occurs in the training data."""
-    user: Any = None
-    """Ignored, as are the fields below: they do not change a reply."""
-    metadata: Any = None
-    store: Any = None
-    service_tier: Any = None
-    safety_identifier: Any = None
-    prompt_cache_key: Any = None
-    prompt_cache_retention: Any = None
-    prediction: Any = None
 
 
 class PromptTokensDetails(Struct):
@@ -79,14 +81,26 @@ class Usage(Struct):
     prompt_tokens_details: PromptTokensDetails
 
 
-class TextPart(StrictStruct, tag_field="type", tag="text"):
+class TextPart(Struct, tag_field="type", tag="text"):
     """A text in a message."""
 
     text: str
 
 
+class InputTextPart(TextPart, tag_field="type", tag="input_text"):
+    """The same as the Responses API names it in what a user says."""
+
+
+class OutputTextPart(TextPart, tag_field="type", tag="output_text"):
+    """The same as the Responses API names it in what a model said."""
+
+
 class ImagePart(Struct, tag_field="type", tag="image_url"):
     """An image, which is refused: models here read text."""
+
+
+class InputImagePart(Struct, tag_field="type", tag="input_image"):
+    """The same as the Responses API names it."""
 
 
 class AudioPart(Struct, tag_field="type", tag="input_audio"):
@@ -97,19 +111,38 @@ class FilePart(Struct, tag_field="type", tag="file"):
     """A file, which is refused: models here read text."""
 
 
-class RefusalPart(StrictStruct, tag_field="type", tag="refusal"):
+class InputFilePart(Struct, tag_field="type", tag="input_file"):
+    """The same as the Responses API names it."""
+
+
+class VideoPart(Struct, tag_field="type", tag="video_url"):
+    """A film, which is refused: models here read text."""
+
+
+class RefusalPart(Struct, tag_field="type", tag="refusal"):
     """The assistant's refusal in an earlier turn."""
 
     refusal: str
 
 
-Content = str | list[TextPart | ImagePart | AudioPart | FilePart | RefusalPart]
+ContentPart = (
+    TextPart
+    | InputTextPart
+    | OutputTextPart
+    | RefusalPart
+    | ImagePart
+    | InputImagePart
+    | AudioPart
+    | FilePart
+    | InputFilePart
+    | VideoPart
+)
+Content = str | list[str | ContentPart]
+"""A text, or parts of it."""
 
 
 class SystemMessage(Struct, kw_only=True, tag_field="role", tag="system"):
-    """Instructions for the assistant. Fields of messages that are not named here are ignored: no chat format
-    has room for them.
-    """
+    """Instructions for the assistant."""
 
     content: Content
 
@@ -125,16 +158,16 @@ class UserMessage(Struct, kw_only=True, tag_field="role", tag="user"):
 
 
 class Call(Struct, kw_only=True):
-    """A function's name and its arguments, as JSON text."""
+    """A function's name and its arguments: JSON text, or, from clients, the object."""
 
     name: str
-    arguments: str
+    arguments: str | dict[str, Any] | None = None
 
 
 class ToolCall(Struct, kw_only=True):
     """A call of a tool by the assistant."""
 
-    id: str
+    id: str | None = None
     function: Call
     type: Literal["function"] = "function"
     index: int | UnsetType = UNSET
@@ -146,16 +179,26 @@ class AssistantMessage(Struct, kw_only=True, tag_field="role", tag="assistant"):
 
     content: Content | None = None
     tool_calls: list[ToolCall] | None = None
+    function_call: Call | None = None
+    """OpenAI's older form of one call."""
 
 
 class ToolMessage(Struct, kw_only=True, tag_field="role", tag="tool"):
-    """The result of a tool call."""
+    """The result of a tool call. `null`: it has none."""
 
-    content: Content
+    content: Content | None = None
     tool_call_id: str | None = None
 
 
-ChatMessage = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage
+class FunctionMessage(Struct, kw_only=True, tag_field="role", tag="function"):
+    """OpenAI's older form of the result of a call."""
+
+    content: Content | None = None
+
+
+ChatMessage = (
+    SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage | FunctionMessage
+)
 
 
 class Function(Struct, kw_only=True):
@@ -169,60 +212,86 @@ class Function(Struct, kw_only=True):
 
 
 class Tool(Struct, kw_only=True):
-    """A tool: always a function."""
+    """A tool: a function. Tools of other types, such as OpenAI's "custom", are ignored: their input has no schema."""
 
-    type: Literal["function"]
-    function: Function
+    type: str = "function"
+    function: Function | None = None
 
 
 class ToolName(Struct):
     name: str
 
 
-class NamedTool(Struct):
+class ToolReference(Struct, kw_only=True):
+    """A function by its name."""
+
+    function: ToolName | None = None
+
+
+class NamedTool(Struct, kw_only=True, tag_field="type", tag="function"):
     """The choice of one function, which must be called."""
 
-    type: Literal["function"]
     function: ToolName
 
 
-class TextFormat(StrictStruct, tag_field="type", tag="text"):
+class AllowedTools(Struct, kw_only=True):
+    """Some of the functions; the others may not be called."""
+
+    mode: Literal["auto", "required"] = "auto"
+    tools: list[ToolReference]
+
+
+class AllowedToolsChoice(Struct, kw_only=True, tag_field="type", tag="allowed_tools"):
+    """The choice of some of the functions."""
+
+    allowed_tools: AllowedTools
+
+
+class TextFormat(Struct, tag_field="type", tag="text"):
     """A reply of any form."""
 
 
-class JsonFormat(StrictStruct, tag_field="type", tag="json_object"):
+class JsonFormat(Struct, tag_field="type", tag="json_object"):
     """A reply that is a JSON object."""
 
+    schema: dict[str, Any] | None = None
+    """Its JSON schema, as llama.cpp takes it."""
 
-class JsonSchema(StrictStruct, kw_only=True):
-    """A JSON schema with a name."""
 
-    name: str
-    schema: dict[str, Any]
-    description: str | None = None
+class JsonSchema(Struct, kw_only=True):
+    """A JSON schema."""
+
+    schema: dict[str, Any] | None = None
+    """None: any JSON value."""
+    name: str | None = None
     strict: bool | None = None
+    """A reply obeys the schema either way."""
 
 
-class SchemaFormat(StrictStruct, tag_field="type", tag="json_schema"):
+class SchemaFormat(Struct, kw_only=True, tag_field="type", tag="json_schema"):
     """A reply that obeys a JSON schema."""
 
-    json_schema: JsonSchema
+    json_schema: JsonSchema | None = None
+    schema: dict[str, Any] | None = None
+    """The schema itself, as some clients send it."""
 
 
 class ChatRequest(GenerationRequest, kw_only=True):
     """POST /v1/chat/completions."""
 
     messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=2000)]
-    max_tokens: Annotated[int, Meta(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, Meta(ge=1)] | None = None
-    """The newer name of `max_tokens`. Absent: as many as the context has room for."""
+    max_tokens: MaxTokens | None = None
+    max_completion_tokens: MaxTokens | None = None
+    """The newer name of `max_tokens`. Absent: the server's default (`serve --max-tokens`); without one, or with
+    -1, as many as the context has room for.
+    """
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     response_format: TextFormat | JsonFormat | SchemaFormat | None = None
     tools: Annotated[list[Tool], Meta(max_length=128)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    tool_choice: Literal["none", "auto", "required", "any"] | NamedTool | AllowedToolsChoice | None = None
+    """"any" is another name of "required"."""
     parallel_tool_calls: bool | None = None
-    modalities: list[Literal["text"]] | None = None
 
 
 class TokenLogprob(Struct):
@@ -303,7 +372,8 @@ class ChatCompletionChunk(Struct, kw_only=True):
     created: int
     model: str
     choices: list[ChunkChoice]
-    usage: Usage | None = None
+    usage: Usage | UnsetType | None = UNSET
+    """Only if the request asks for it: then it is null in all chunks but the last."""
     dropped_messages: int | UnsetType = UNSET
 
 
@@ -311,14 +381,17 @@ class CompletionRequest(GenerationRequest, kw_only=True):
     """POST /v1/completions."""
 
     prompt: str | Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1, max_length=2**20)]
-    """A text, texts, the ids of tokens, or lists of ids. A text is a new document: the token that separates
-    documents comes first.
+    """A text, texts, the ids of tokens, or lists of ids. A text becomes the ids that `transformers` makes of it
+    with the model's folder: names of control tokens in it are such, and nothing is put in front.
     """
-    max_tokens: Annotated[int, Meta(ge=0)] | None = None
-    """16 if absent. 0 is allowed with `echo` only."""
+    new_document: bool | None = None
+    """Ours: whether the token that separates documents comes before a text. An empty text always gets it."""
+    max_tokens: MaxTokens | None = None
+    """16 if absent. 0 is allowed with `echo` only. -1: as many as the context has room for."""
     echo: bool | None = None
     """Whether the prompt comes before the reply."""
-    logprobs: Annotated[int, Meta(ge=0, le=100)] | None = None
+    logprobs: bool | Annotated[int, Meta(ge=0, le=100)] | None = None
+    """true: 1."""
     suffix: str | None = None
     """Refused: models here write from left to right."""
     best_of: ChoiceCount | None = None
@@ -353,7 +426,8 @@ class Completion(Struct, kw_only=True):
     created: int
     model: str
     choices: list[CompletionChoice]
-    usage: Usage | None = None
+    usage: Usage | UnsetType | None = UNSET
+    """In a stream only if the request asks for it."""
 
 
 class ModelCard(Struct, kw_only=True):
@@ -374,14 +448,14 @@ class ModelList(Struct, kw_only=True):
     data: list[ModelCard]
 
 
-class EmbeddingRequest(StrictStruct, kw_only=True):
+class EmbeddingRequest(Struct, kw_only=True):
     """POST /v1/embeddings."""
 
     model: ModelName
     input: str | Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1, max_length=2**20)]
     encoding_format: Literal["float", "base64"] | None = None
-    user: Any = None
-    """Ignored."""
+    dimensions: Annotated[int, Meta(ge=1)] | None = None
+    """Only the first so many numbers, scaled to length 1 again."""
 
 
 class Embedding(Struct, kw_only=True):
@@ -407,7 +481,7 @@ class EmbeddingList(Struct, kw_only=True):
     usage: EmbeddingUsage
 
 
-class TokenizeRequest(StrictStruct, kw_only=True):
+class TokenizeRequest(Struct, kw_only=True):
     """POST /tokenize: a text, or a conversation with the assistant's turn opened."""
 
     model: ModelName
@@ -422,7 +496,7 @@ class TokenizeResponse(Struct):
     count: int
 
 
-class DetokenizeRequest(StrictStruct, kw_only=True):
+class DetokenizeRequest(Struct, kw_only=True):
     """POST /detokenize."""
 
     model: ModelName

@@ -1,6 +1,6 @@
 """OpenAI's `tools`, `tool_choice` and `tool_calls`, to and from the types of the chat package."""
 
-from collections.abc import Iterable
+import json
 from dataclasses import dataclass
 
 import msgspec
@@ -23,15 +23,20 @@ class Tools:
     def of(cls, request: protocol.ChatRequest) -> "Tools":
         """Raises ApiError if the functions do not fit the choice."""
         choice = request.tool_choice or "auto"
-        tools = [] if choice == "none" else request.tools or []
-        if isinstance(choice, protocol.NamedTool):
-            tools = [tool for tool in tools if tool.function.name == choice.function.name]
-            if not tools:
-                raise bad_request(f"tools has no function {choice.function.name!r}", "tool_choice")
-        if choice == "required" and not tools:
-            raise bad_request("tool_choice asks for a call, but there are no tools", "tool_choice")
+        functions = [tool.function for tool in request.tools or [] if tool.function is not None]
+        must_call = choice in ("required", "any")
+        if choice == "none":
+            functions = []
+        elif isinstance(choice, protocol.NamedTool):
+            functions, must_call = _named(functions, {choice.function.name}), True
+        elif isinstance(choice, protocol.AllowedToolsChoice):
+            allowed = choice.allowed_tools
+            names = {tool.function.name for tool in allowed.tools if tool.function is not None}
+            functions, must_call = _named(functions, names), allowed.mode == "required"
+        if must_call and not functions:
+            raise bad_request("tool_choice asks for a call, but tools has no such function", "tool_choice")
         max_calls = 1 if request.parallel_tool_calls is False else None
-        return cls([_tool(tool.function) for tool in tools], choice not in ("none", "auto"), max_calls)
+        return cls(list(map(_tool, functions)), must_call, max_calls)
 
     def schema(self) -> str | None:
         """The JSON schema of a reply that must be a call; None if it may be anything."""
@@ -48,9 +53,21 @@ def _tool(function: protocol.Function) -> Tool:
     )
 
 
-def calls_of(calls: Iterable[protocol.ToolCall]) -> list[ToolCall]:
-    """Calls of an earlier turn."""
-    return [ToolCall(FunctionCall(call.function.name, call.function.arguments), call.id) for call in calls]
+def _named(functions: list[protocol.Function], names: set[str]) -> list[protocol.Function]:
+    return [function for function in functions if function.name in names]
+
+
+def calls_of(message: protocol.AssistantMessage) -> list[ToolCall]:
+    """The calls of an earlier turn."""
+    calls = [ToolCall(_call(call.function), call.id) for call in message.tool_calls or []]
+    return [*calls, ToolCall(_call(message.function_call))] if message.function_call else calls
+
+
+def _call(call: protocol.Call) -> FunctionCall:
+    arguments = call.arguments or "{}"
+    if isinstance(arguments, dict):
+        arguments = json.dumps(arguments, ensure_ascii=False)
+    return FunctionCall(call.name, arguments)
 
 
 def as_openai(call: ToolCall, index: int | msgspec.UnsetType = msgspec.UNSET) -> protocol.ToolCall:

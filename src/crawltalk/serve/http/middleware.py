@@ -1,19 +1,22 @@
 """Middleware for every request: `AccessLog` gives it an id, headers and an entry in the log; `AccessControl` checks
-host, origin, key and rate.
+host, origin, key and rate, and answers browsers that ask what pages of other origins may do (CORS).
 """
 
 import hashlib
 import hmac
+import json
 import logging
 import math
 import re
 import time
 import traceback
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from crawltalk.serve.api.errors import ApiError, ClientGone, internal_error, shutting_down
@@ -31,6 +34,15 @@ _SECURITY_HEADERS = {
     "referrer-policy": "no-referrer",
 }
 _PORT = re.compile(r":\d*$")
+_IGNORED_HEADER = "x-crawltalk-ignored"
+_MAX_IGNORED = 1000
+"""Characters of that header."""
+_PREFLIGHT_HEADERS = {
+    "access-control-allow-methods": "GET, HEAD, POST, OPTIONS",
+    "access-control-max-age": "600",
+    "access-control-allow-private-network": "true",
+}
+_EXPOSED_HEADERS = f"x-request-id, {_IGNORED_HEADER}, retry-after"
 _CLIENT_CLOSED_REQUEST = 499
 """The status in the log of a request whose client hung up (nginx's number)."""
 
@@ -59,7 +71,10 @@ class AccessLog:
         async def send_and_note(message: Message) -> None:
             if message["type"] == "http.response.start":
                 entry["status"] = message["status"]
-                MutableHeaders(scope=message).update(_SECURITY_HEADERS | {"x-request-id": entry["id"]})
+                headers = _SECURITY_HEADERS | {"x-request-id": entry["id"]} | scope["state"].get("cors", {})
+                if ignored := entry.get("ignored"):
+                    headers |= {_IGNORED_HEADER: _header_value(ignored)}
+                MutableHeaders(scope=message).update(headers)
             await send(message)
 
         try:
@@ -78,10 +93,17 @@ class AccessLog:
             LOGGER.info(msgspec.json.encode(entry).decode())
 
 
+def _header_value(names: Sequence[str]) -> str:
+    """Names that a client wrote, as a header's value: printable ASCII of a limited length."""
+    text = ", ".join(name if name and name == name.strip() else json.dumps(name) for name in names)
+    text = "".join(letter if " " <= letter <= "~" else "?" for letter in text)
+    return text if len(text) <= _MAX_IGNORED else text[:_MAX_IGNORED] + "..."
+
+
 class AccessControl:
-    """Lets a request pass if its host is a name of the server, its origin is the server's own page (if it has
-    one), it brings a key (if there are keys), its client keeps to the rate, and the server is not shutting
-    down.
+    """Lets a request pass if its host is a name of the server, its origin (if it has one) is the server's own page
+    or one that the settings allow, it brings a key (if there are keys), its client keeps to the rate, and the
+    server is not shutting down.
     """
 
     def __init__(self, app: ASGIApp, server: ServerState) -> None:
@@ -89,25 +111,39 @@ class AccessControl:
         settings = server.settings
         self.keys = {hashlib.sha256(key.encode()).digest() for key in settings.keys}
         self.limiter = RateLimiter(settings.rate) if settings.rate is not None else None
+        patterns = (
+            re.escape(origin.rstrip("/")).replace(r"\*", "[A-Za-z0-9-]*") for origin in settings.origins
+        )
+        self.origins = re.compile("|".join(patterns), re.IGNORECASE) if settings.origins else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             try:
-                self._check(scope)
+                if (preflight := self._check(scope)) is not None:
+                    await preflight(scope, receive, send)
+                    return
             except ApiError as error:
                 await error.response()(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
-    def _check(self, scope: Scope) -> None:
+    def _check(self, scope: Scope) -> Response | None:
+        """The answer to a browser's question before a request of a page; None: go on. Raises ApiError."""
         headers, path = Headers(scope=scope), scope["path"]
         host, hosts = headers.get("host", ""), self.server.settings.hosts
         if hosts is not None and _PORT.sub("", host).strip("[]").lower() not in hosts:
-            raise ApiError(403, f"this server is {' or '.join(hosts)}, not {host[:200]!r}", code="wrong_host")
+            raise ApiError(
+                403,
+                f"this server is {' or '.join(hosts)}, not {host[:200]!r}; another name: serve --host-name NAME",
+                code="wrong_host",
+            )
         if (origin := headers.get("origin")) is not None and origin.partition("://")[2] != host:
-            raise ApiError(403, "pages of other sites may not ask this server", code="wrong_origin")
+            scope["state"]["cors"] = self._cors(origin)
+            if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
+                asked = headers.get("access-control-request-headers", "authorization, content-type")
+                return Response(None, 204, _PREFLIGHT_HEADERS | {"access-control-allow-headers": asked})
         if path in ("/", "/health", "/openapi.json") or path.startswith("/static/"):
-            return
+            return None
         client = (scope.get("client") or ("",))[0]
         if self.keys:
             client = self._authenticate(headers.get("authorization", ""))
@@ -121,6 +157,26 @@ class AccessControl:
                 code="rate_limit_exceeded",
                 headers={"retry-after": str(math.ceil(seconds))},
             )
+        return None
+
+    def _cors(self, origin: str) -> dict[str, str]:
+        """The headers by which a browser lets a page of another origin read the response. Raises ApiError if the
+        settings do not allow the origin.
+        """
+        if "*" in self.server.settings.origins:
+            return {"access-control-allow-origin": "*", "access-control-expose-headers": _EXPOSED_HEADERS}
+        if self.origins is None or not self.origins.fullmatch(origin):
+            raise ApiError(
+                403,
+                "pages of other sites may not ask this server, unless it is told so: "
+                f"crawltalk serve --origin {_header_value([origin[:200]])}",
+                code="wrong_origin",
+            )
+        return {
+            "access-control-allow-origin": origin,
+            "access-control-expose-headers": _EXPOSED_HEADERS,
+            "vary": "Origin",
+        }
 
     def _authenticate(self, authorization: str) -> str:
         """The client's name: the beginning of the hash of its key.

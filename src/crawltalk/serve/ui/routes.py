@@ -33,6 +33,7 @@ from crawltalk.serve.http.body import read_body
 from crawltalk.serve.settings import Settings
 from crawltalk.serve.ui import browse
 from crawltalk.serve.ui.runs import LogRows, Runs
+from crawltalk.tasks.recall import question_about
 
 STATIC = Path(__file__).parent / "static"
 _NO_CACHE = {"cache-control": "no-cache"}
@@ -188,9 +189,9 @@ class _Handlers:
             "A title": known[0][0],
             "Few-shot: titles and descriptions": few_shot(known[1:], known[0][0]),
             "Few-shot: a translation": few_shot(_FRENCH, "butterfly"),
-            "As an assistant": as_assistant([_TURN], "What is gold?"),
+            "As an assistant": as_assistant([_TURN], question_about(*known[0])),
         }
-        questions = [f"What is {title}?" for title, _ in known[:3]]
+        questions = [question_about(title, description) for title, description in known[:3]]
         return {
             "run": self._run.path.resolve().name if self._run else None,
             "trace": self._index is not None,

@@ -34,7 +34,7 @@ export function Playground() {
     const next = [...initial];
     const { prompt, text: start } = next[indexes[0]];
     try {
-      const request = { ...body(settings), prompt: prompt + start, n: indexes.length, logprobs: ALTERNATIVES };
+      const request = { ...body(settings), prompt: prompt + start, new_document: true, n: indexes.length, logprobs: ALTERNATIVES };
       for await (const { choices } of stream("/v1/completions", request, cancel.signal)) {
         for (const { index, text, logprobs, finish_reason: finish } of choices ?? []) {
           const sample = next[indexes[index]];
@@ -141,7 +141,7 @@ function Next({ settings }) {
   const { model, prompt } = settings;
   const [all, show] = useState(false);
   const response = useAsync(async signal => {
-    const request = { model, prompt, max_tokens: 1, temperature: 0, logprobs: LISTED };
+    const request = { model, prompt, new_document: true, max_tokens: 1, temperature: 0, logprobs: LISTED };
     const [answer, cut] = await Promise.all([post("/v1/completions", request, signal), post("/api/tokens", { model }, signal)]);
     return { rows: ranked(answer.choices[0].logprobs.top_logprobs[0]), size: cut.size };
   }, [model, prompt], 300);
@@ -169,7 +169,7 @@ function Surprise({ settings }) {
   const { model, prompt } = settings;
   const [at, set] = useState(null);
   const response = useAsync(async signal => {
-    const answer = await post("/v1/completions", { model, prompt, max_tokens: 0, echo: true, logprobs: 5 }, signal);
+    const answer = await post("/v1/completions", { model, prompt, new_document: true, max_tokens: 0, echo: true, logprobs: 5 }, signal);
     return tokens(answer.choices[0].logprobs);
   }, [model, prompt], 300);
   if (response.error) return html`<${Problem} text=${response.error} />`;
