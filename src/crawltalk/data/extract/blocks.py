@@ -2,6 +2,8 @@
 neighbours.
 """
 
+from functools import cache
+
 import numpy as np
 from numba import njit
 
@@ -25,6 +27,7 @@ from crawltalk.data.extract.scan import (
     Scan,
     element_number,
     find,
+    inner,
 )
 
 NEIGHBOURS = (-2, -1, 1, 2)
@@ -104,10 +107,14 @@ def features(page: Scan, names: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     """Shape (blocks, FEATURES), float32. `names`: hashes of words in class names, sorted, and the weight of each
     as evidence for content.
     """
-    numbers = np.array([element_number(name) for name in ELEMENTS], np.int64)
     return _features(
-        np.frombuffer(page.text, np.uint8), page.blocks, page.elements, page.words, *names, numbers
+        np.frombuffer(page.text, np.uint8), page.blocks, page.elements, page.words, *names, _element_numbers()
     )
+
+
+@cache
+def _element_numbers() -> np.ndarray:
+    return np.array([element_number(name) for name in ELEMENTS], np.int64)
 
 
 @njit(cache=True)
@@ -139,7 +146,7 @@ def _features(text, blocks, elements, words, names, scores, numbers):
     return rows
 
 
-@njit(cache=True)
+@inner
 def _character(text, position, end):
     """(the bytes of the character here as a number, how many they are)."""
     number, length = np.int64(text[position]), 1
@@ -149,7 +156,7 @@ def _character(text, position, end):
     return number, length
 
 
-@njit(cache=True)
+@inner
 def _ends_sentence(text, start, end):
     """Whether the text's last mark, less quotation marks and brackets that close, ends a sentence."""
     for _ in range(3):
@@ -165,12 +172,12 @@ def _ends_sentence(text, start, end):
     return False
 
 
-@njit(cache=True)
+@inner
 def _is_letter_or_digit(byte):
     return _LETTER_A <= byte & 0xDF <= _LETTER_Z or _DIGIT_0 <= byte <= _DIGIT_9
 
 
-@njit(cache=True)
+@inner
 def _describe_text(text, blocks, row, rows):
     """The numbers of a block's own text. Returns its length in Latin letters.
 
@@ -230,7 +237,7 @@ def _describe_text(text, blocks, row, rows):
     return size
 
 
-@njit(cache=True)
+@inner
 def _describe_positions(blocks, prose, total, whole, rows):
     """The numbers of a block's position, and of the page: `total` bytes, `whole` of them in prose."""
     count = len(blocks)
@@ -256,7 +263,7 @@ def _describe_positions(blocks, prose, total, whole, rows):
         own[_ENDS_AT_BREAK] = kind == BR
 
 
-@njit(cache=True)
+@inner
 def _describe_shares(blocks, elements, prose, whole, rows):
     """How much of the page's prose stands in a block's region, content element, like blocks and path."""
     count = len(blocks)
@@ -292,7 +299,7 @@ def _describe_shares(blocks, elements, prose, whole, rows):
         own[_PATH_BLOCKS] = min(30, of_path[same_path[row]]) / 30
 
 
-@njit(cache=True)
+@inner
 def _describe_names(blocks, elements, name_scores, rows):
     """Evidence from the class names around a block."""
     for row in range(len(blocks)):
@@ -302,7 +309,7 @@ def _describe_names(blocks, elements, name_scores, rows):
         rows[row, _NAMES + 4] = name_scores[elements[element, PARENT], _OWN_SCORE]
 
 
-@njit(cache=True)
+@inner
 def _describe_containers(blocks, elements, held, whole, rows):
     """What else the elements around a block contain, and its distance from the element with most prose."""
     main = _main_container(elements, held, 0.7 * whole)
@@ -326,7 +333,7 @@ def _describe_containers(blocks, elements, held, whole, rows):
         own[_FROM_MAIN] = min(10, away) / 10
 
 
-@njit(cache=True)
+@inner
 def _describe_neighbours(prose, rows):
     """Features of the blocks before and behind a block, and the prose around it."""
     count = len(rows)
@@ -343,7 +350,7 @@ def _describe_neighbours(prose, rows):
         rows[row, column] = np.log1p(around) / 8
 
 
-@njit(cache=True)
+@inner
 def _name_scores(elements, words, names, scores):
     """For each element: what its class names say, then the sum, the least and the most of it from the page
     down.
@@ -366,7 +373,7 @@ def _name_scores(elements, words, names, scores):
     return name_scores
 
 
-@njit(cache=True)
+@inner
 def _contents(blocks, elements, prose):
     """For each element: bytes of text, of text in links and of prose, and the number of blocks, all that
     stand in it.
@@ -384,7 +391,7 @@ def _contents(blocks, elements, prose):
     return held
 
 
-@njit(cache=True)
+@inner
 def _main_container(elements, held, least):
     """The smallest element that holds so much prose."""
     main = 0
@@ -394,7 +401,7 @@ def _main_container(elements, held, least):
     return main
 
 
-@njit(cache=True)
+@inner
 def _groups(blocks, marks):
     """For each block the number of the first one of its like: in the same kind of element, with the same
     mark.

@@ -131,11 +131,11 @@ def _classified(page: Scan) -> str | None:
 
 def main_text(page: Scan, probabilities: np.ndarray) -> str | None:
     """The blocks that are content, if there is more among them than labels and links."""
-    kept = page.blocks[chosen(page, probabilities)]
-    if (kept[:, END] - kept[:, START] - kept[:, LINKED]).sum() <= _LEAST_TEXT:
+    kept = page.blocks[chosen(page, probabilities), : FLAGS + 1].tolist()
+    if sum(block[END] - block[START] - block[LINKED] for block in kept) <= _LEAST_TEXT:
         return None
     lines: list[str] = []
-    for block in kept[:, : FLAGS + 1].tolist():
+    for block in kept:
         line = plain(page.text, block)
         if block[FLAGS] & PRE:
             if not _LINE_NUMBERS.fullmatch(line):

@@ -32,11 +32,11 @@ _FORMAT, _SCOPE, _FOREIGN, _INTEGRATION, _BREAKS_OUT, _LABEL, _LITERAL, _OPTIONA
 """`_LITERAL`: all within is text. `_OPTIONAL`: not shown, unless the page has nothing else (`scan`'s `reveal`).
 `_TITLE`: a button in it may be the title itself. `_LINE`: a line of its own within `<pre>`.
 """
-_CHOICE, _LISTED, _TERM, _CELL, _ROW, _ROWS = (1 << bit for bit in range(31, 37))
-"""Items, whose start tags end those before them: of a menu, list, glossary and table."""
+_CHOICE, _LISTED, _TERM, _CELL, _ROW, _ROWS, _ENDS_OWN_KIND = (1 << bit for bit in range(31, 38))
+"""Items, whose start tags end those before them: of a menu, list, glossary and table. Links and buttons do so, too."""
 _ITEMS = _CHOICE | _LISTED | _TERM | _CELL | _ROW | _ROWS
 # What attributes say: the element is shown (`<dialog open>`), it leads somewhere.
-_SHOWN, _TARGET = 1 << 37, 1 << 38
+_SHOWN, _TARGET = 1 << 38, 1 << 39
 _STATE = _INHERITED_MASK | NEVER | HEADING | _FOREIGN | _LABEL | _TITLE
 """What elements within have of those around them."""
 _PARAGRAPH = BLOCK | CLOSES_P
@@ -50,7 +50,7 @@ _ELEMENTS = {
     "svg math": NEVER | _FOREIGN,
     "foreignobject desc annotation-xml mi mo mn ms mtext": _INTEGRATION,
     "select datalist": NEVER | _LABEL,
-    "button": _OPTIONAL | _LABEL | _SCOPE,
+    "button": _OPTIONAL | _LABEL | _SCOPE | _ENDS_OWN_KIND,
     "noscript canvas audio video dialog menu": _OPTIONAL,
     "template": _OPTIONAL | _SCOPE,
     "object applet marquee": _SCOPE,
@@ -78,7 +78,7 @@ _ELEMENTS = {
     "tbody thead tfoot": BLOCK | ITEM | _ROWS,
     "option optgroup": BLOCK | ITEM | _CHOICE,
     "body html": BLOCK,
-    "a": LINK | _FORMAT,
+    "a": LINK | _FORMAT | _ENDS_OWN_KIND,
     "b big code em i s small strike strong tt u": _FORMAT | _BREAKS_OUT,
     "font": _FORMAT,
     "span sub sup var": _BREAKS_OUT,
@@ -179,6 +179,12 @@ def element_number(name: str) -> int:
     return int(np.searchsorted(_tables()[0], _pack(name.encode())))
 
 
+inner = njit(cache=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)  # pyrefly: ignore
+"""Compiles what only compiled code calls: without the two ways for others to call it, which take as long to compile
+as most of these functions.
+"""
+
+
 class Scan(NamedTuple):
     """The text, blocks and elements of a page."""
 
@@ -204,7 +210,7 @@ def scan(html: bytes, reveal: bool = False) -> Scan:
     return Scan(text.tobytes(), blocks, elements, words, hidden)
 
 
-@njit(cache=True)
+@inner
 def find(table, value):
     """The index of a value in a sorted table, or -1."""
     low, high = 0, len(table)
@@ -217,17 +223,17 @@ def find(table, value):
     return low if low < len(table) and table[low] == value else -1
 
 
-@njit(cache=True)
+@inner
 def _lower(byte):
     return byte | 32 if _UPPER_A <= byte <= _UPPER_Z else byte
 
 
-@njit(cache=True)
+@inner
 def _is_letter(byte):
     return _LOWER_A <= _lower(byte) <= _LOWER_Z
 
 
-@njit(cache=True)
+@inner
 def _equals(html, start, end, word):
     if end - start != len(word):
         return False
@@ -237,7 +243,7 @@ def _equals(html, start, end, word):
     return True
 
 
-@njit(cache=True)
+@inner
 def _contains(html, start, end, word):
     """`word` within these bytes, whatever the case; white space in the page does not count."""
     for first in range(start, end):
@@ -254,7 +260,7 @@ def _contains(html, start, end, word):
     return False
 
 
-@njit(cache=True)
+@inner
 def _next(html, position, byte):
     """The position of the next such byte, or the end of the page."""
     while position < len(html) and html[position] != byte:
@@ -262,7 +268,7 @@ def _next(html, position, byte):
     return position
 
 
-@njit(cache=True)
+@inner
 def _collect_words(html, start, end, announcing, words, count):
     """(whether one of the words of a class name, id or role announces something, the number of words then).
 
@@ -311,7 +317,11 @@ _NONE, _INVISIBLE, _TRUE, _MAIN, _BODY, _NAVIGATION, _BANNER, _UNTIL_FOUND, _HEA
 )
 
 
-@njit(cache=True)
+_INITIALS = sum(1 << (letter & 31) for letter in b"acihors")
+"""Of the attributes that say something, as bits: looking at another one is not worth a call."""
+
+
+@inner
 def _attribute(html, name, name_end, start, end, announcing, words, count):
     """(the bits that follow from an attribute; the number of words after it)."""
     is_role = _equals(html, name, name_end, _ROLE)
@@ -330,7 +340,7 @@ def _attribute(html, name, name_end, start, end, announcing, words, count):
     return _hidden_or_article(html, name, name_end, start, end), count
 
 
-@njit(cache=True)
+@inner
 def _hidden_or_article(html, name, name_end, start, end):
     """What hides or shows an element, or makes it an article."""
     if _equals(html, name, name_end, _STYLE):
@@ -351,7 +361,7 @@ def _hidden_or_article(html, name, name_end, start, end):
     return 0
 
 
-@njit(cache=True)
+@inner
 def _copy_text(html, position, text, written, blank, keep_lines):
     """Copy text up to the next tag, white space single: a line break if there is one in it, otherwise a blank.
     (position, bytes written, whether the last is blank).
@@ -379,7 +389,7 @@ def _copy_text(html, position, text, written, blank, keep_lines):
     return position, written, blank
 
 
-@njit(cache=True)
+@inner
 def _after_declaration(html, position, foreign):
     """The position behind <!-- -->, <!doctype>, <?xml ?> or, in SVG and MathML, <![CDATA[ ]]>."""
     size = len(html)
@@ -403,7 +413,7 @@ def _after_declaration(html, position, foreign):
     return position + 1
 
 
-@njit(cache=True)
+@inner
 def _tag_name(html, position):
     """(the packed name of the tag that begins here, the position behind it)."""
     name, length = 0, 0
@@ -419,7 +429,7 @@ def _tag_name(html, position):
     return name ^ min(length, 127) if length > _NAME_BYTES else name, position
 
 
-@njit(cache=True)
+@inner
 def _read_attribute(html, position):
     """(start and end of an attribute's name, start and end of its value, the position behind it).
 
@@ -456,7 +466,7 @@ def _read_attribute(html, position):
     return name, name_end, value, position, position
 
 
-@njit(cache=True)
+@inner
 def _raw_end(html, position, name, empty):
     """The position of the end tag of an element that holds text without tags, or of the page's end.
 
@@ -488,13 +498,13 @@ def _raw_end(html, position, name, empty):
         position += 1
 
 
-@njit(cache=True)
+@inner
 def _heading_level(name):
     """1 to 6, from a packed h1 to h6."""
     return ((name >> 48) & 0xFF) - _ZERO
 
 
-@njit(cache=True)
+@inner
 def _close_nearest(stack, depth, name, barrier):
     """The depth without the nearest open element of this name and all within it, unless an element of the kinds
     `barrier` stands between.
@@ -507,7 +517,7 @@ def _close_nearest(stack, depth, name, barrier):
     return level - 1 if level else depth
 
 
-@njit(cache=True)
+@inner
 def _close_outermost(stack, depth, kinds, barrier):
     """The depth without the outermost open element of these kinds within the nearest one of `barrier`."""
     level, closed = depth, depth
@@ -518,7 +528,7 @@ def _close_outermost(stack, depth, kinds, barrier):
     return closed
 
 
-@njit(cache=True)
+@inner
 def _remove(stack, depth, level):
     """The depth without the element at a level alone: those within it stay open, but are no longer in it."""
     for upper in range(level, depth):
@@ -528,7 +538,7 @@ def _remove(stack, depth, level):
     return depth - 1
 
 
-@njit(cache=True)
+@inner
 def _close_text_level(stack, depth, name):
     """The depth without the nearest open element of this name, which may overlap with blocks: they stay open."""
     level, overlaps = depth, False
@@ -542,7 +552,7 @@ def _close_text_level(stack, depth, name):
     return _remove(stack, depth, level) if overlaps else level - 1
 
 
-@njit(cache=True)
+@inner
 def _close_implied(stack, depth, kind, name):
     """The depth without the open elements that a start tag ends."""
     leaves = (_FOREIGN if kind & (BLOCK | _BREAKS_OUT) else 0) | (
@@ -564,14 +574,14 @@ def _close_implied(stack, depth, kind, name):
             ends |= _CELL | _ROW
         barrier = TABLE if kind & (_CELL | _ROW | _ROWS) else LIST | TABLE
         depth = _close_outermost(stack, depth, ends, barrier)
-    if kind & _FORMAT and name == _A:  # links do not nest
+    if name == _A:  # links do not nest
         depth = _close_text_level(stack, depth, name)
     if name == _BUTTON:
         depth = _close_nearest(stack, depth, name, TABLE | _SCOPE)
     return depth
 
 
-@njit(cache=True)
+@inner
 def _close(stack, depth, kind, name):
     """The depth behind an end tag."""
     if kind & _FOREIGN:
@@ -593,7 +603,7 @@ def _close(stack, depth, kind, name):
     return _close_nearest(stack, depth, name, barrier)
 
 
-@njit(cache=True)
+@inner
 def _with_room(rows, count):
     """The rows, with room for one more behind the first `count`."""
     if count < len(rows):
@@ -606,7 +616,7 @@ def _with_room(rows, count):
     return grown
 
 
-@njit(cache=True)
+@inner
 def _describe_block(block, stack, depth, names):
     """Write what a block stands in."""
     owner = depth
@@ -617,7 +627,7 @@ def _describe_block(block, stack, depth, names):
     block[REGION], block[CONTENT] = stack[depth, _REGION], stack[depth, _CONTENT]
 
 
-@njit(cache=True)
+@inner
 def _own_state(kind, extra, name, shown, reveal):
     """What an element adds for all within it (`_STATE`)."""
     own = (kind | extra) & _STATE
@@ -692,7 +702,7 @@ def _scan(html, reveal, names, kinds, announcing):  # one state machine, kept in
                 continue
             slash = False
             key, key_end, value, value_end, position = _read_attribute(html, position)
-            if key_end > key and not closing:
+            if key_end > key and not closing and _INITIALS >> (np.int64(html[key]) & 31) & 1:
                 bits, words_seen = _attribute(
                     html, key, key_end, value, value_end, announcing, words, words_seen
                 )
@@ -728,7 +738,11 @@ def _scan(html, reveal, names, kinds, announcing):  # one state machine, kept in
             if kind & (BLOCK | _BREAKS_OUT) and flags & (_FOREIGN | _LABEL):
                 depth = _close_implied(stack, depth, kind, name)
             continue
-        if closing:
+        if (
+            closing and depth and stack[depth, _NAME] == name
+        ):  # the rule; a call costs more than the rest of a tag
+            depth -= 1
+        elif closing:
             depth = _close(stack, depth, kind, name)
         elif kind & RAW and not flags & _FOREIGN:
             empty = slash or not (name == _SCRIPT or name == _STYLE_NAME)
@@ -738,7 +752,7 @@ def _scan(html, reveal, names, kinds, announcing):  # one state machine, kept in
             continue
         elif slash and not kind & BLOCK:
             continue
-        else:
+        elif kind & (CLOSES_P | ITEM | _ENDS_OWN_KIND) or flags & (_FOREIGN | _LABEL):
             depth = _close_implied(stack, depth, kind, name)
         if link and (depth < link or not stack[link, _OWN] & LINK):
             if link - 1 <= depth and stack[link - 1, _OWN] & LINK:  # the paragraph around it has ended
@@ -816,7 +830,7 @@ def _scan(html, reveal, names, kinds, announcing):  # one state machine, kept in
     )
 
 
-@njit(cache=True)
+@inner
 def _end_link(blocks, first, count):
     """No block from `first` on was in the link: it has no end tag, and nobody links paragraphs by accident."""
     for row in range(first, count):
@@ -824,7 +838,7 @@ def _end_link(blocks, first, count):
         blocks[row, FLAGS] &= ~LINK
 
 
-@njit(cache=True)
+@inner
 def _part_from_label(block, label_end, blank):
     """Of a title that begins with a button: the button or what follows it, whichever is longer."""
     rest = block[END] - label_end

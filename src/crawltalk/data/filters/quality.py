@@ -175,7 +175,9 @@ def c4(config: Quality) -> Filter:
         sentences = 0
         for raw in document.text.splitlines():
             words = raw.split()
-            if raw.startswith(MARK) and "{" not in raw and "javascript" not in raw.lower():
+            if raw.startswith(MARK) and "javascript" not in raw.lower():
+                if "{" in raw and not config.curly_brackets:
+                    return "curly bracket"
                 kept.append(raw)  # code is neither a label nor a sentence, and its [0] is no reference
                 continue
             if len(raw) > LONGEST_WORD and any(len(word) > LONGEST_WORD for word in words):
