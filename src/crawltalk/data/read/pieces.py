@@ -152,9 +152,11 @@ def _member(data: mmap.mmap, start: int) -> Iterator[Piece]:
             if not chunk:
                 chunk = data[fed : fed + CHUNK]
                 fed += len(chunk)
-                if not chunk:
-                    yield Piece(b"", start, not given, "the file ends in the middle of a gzip member")
-                    return fed
+                if not chunk:  # cut, or damage made it go on into the members behind it
+                    following = _next_member(data, start + 1)
+                    cut = "the file ends in the middle of a gzip member"
+                    yield Piece(b"", start, not given, cut if following is None else "damaged gzip member")
+                    return len(data) if following is None else following
             if text := member.decompress(chunk, _TEXT):
                 yield Piece(text, start, not given)
                 given += len(text)

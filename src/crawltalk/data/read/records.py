@@ -97,8 +97,6 @@ class _Reader:
         self.empty, self.after_damage = True, False
         self.form = ""
         """WARC or ARC."""
-        self.aligned = self.compressed and self.careful is None
-        """Whether boundaries are known, and each gzip member or zstd frame so far holds one record."""
 
     # --- text ---
 
@@ -140,7 +138,6 @@ class _Reader:
         self.next, self.data, self.at, self.base = None, b"", 0, offset
         self.openings.clear()
         self.ended = self.finished = False
-        self.aligned = True
 
     def must_be_careful(self) -> None:
         """Raise `Irregular` if the boundaries of members, which are needed now, are unknown."""
@@ -190,11 +187,6 @@ class _Reader:
                     return False
             except Irregular:
                 self.start_again(start)
-
-    def opens(self, offset: int) -> bool:
-        """Whether a member or frame begins there."""
-        place = self.base + self.at + offset
-        return any(opens and start == place for start, _, opens in self.openings)
 
     def head_at(self, offset: int) -> bool:
         """Whether a record's head, or the end of the text, is there, perhaps behind blanks."""
@@ -272,8 +264,6 @@ class _Reader:
             return None
         start = match.end() - self.at
         position = self.position()
-        if self.aligned:
-            self.aligned = self.opens(0)
         if self.form == "arc":
             url, date, kind, length = match.groups()
             fields = {b"warc-target-uri": url, b"warc-date": _iso(date), b"content-type": kind}
@@ -353,22 +343,23 @@ class _Reader:
         record.text, record.start, record.end = self.data, self.at + start, self.at + end
         if strip and (match := _SEPARATOR.search(self.data, max(record.start, record.end - 4), record.end)):
             record.end = match.start()
-        if self.aligned and self.next_opening(1, end) is not None:
-            self.aligned = False
         self.at += end
 
     def wrong_end(self, record: Record, start: int, end: int) -> None:
         """No head follows the block as long as it says: it is shorter or longer than that, or rubbish follows."""
         inside = self.find_head(start, end)
+        lost = self.lost_head(start, end if inside is None else inside)
+        inside = inside if lost is None else lost
         if inside is not None:
             self.take(record, start, inside, strip=True)
             return
-        if not self.data.startswith((b"\r\n\r\n", b"\n\n"), self.at + end) and not self.opens(end):
+        if not self.data.startswith((b"\r\n\r\n", b"\n\n"), self.at + end):
             self.need(end + self.max_block)
             have = len(self.data) - self.at
             place = self.find_head(end, have)
             opening = self.next_opening(end, have if place is None else place)
             place = opening or place or (have if self.ended else end)
+            place = self.lost_head(end, place) or place
             rest = self.data[self.at + end : self.at + place]
             # what has other records' heads or zeros in it is not the rest of this one
             if b"\0" not in rest and not _FIELD.search(rest):
@@ -416,12 +407,12 @@ class _Reader:
             yield Record("", {b"warc-target-uri": target} if target else {}, position, fault=fault)
 
     def next_opening(self, start: int, end: int) -> int | None:
-        """The offset of the first member or frame between two offsets, if each holds one record."""
-        if self.aligned:
-            origin = self.base + self.at
-            for offset, _, opens in self.openings:
-                if opens and start <= offset - origin < end:
-                    return offset - origin
+        """The offset of the first member or frame between two offsets that begins where a record has ended."""
+        origin, record_end = self.base + self.at, (b"\r\n\r\n", b"\n\n") if self.form == "warc" else (b"\n",)
+        for offset, _, opens in self.openings:
+            inside = offset - origin
+            if opens and start <= inside < end and self.data.endswith(record_end, 0, self.at + inside):
+                return inside
         return None
 
 
