@@ -28,7 +28,7 @@ GROUPS = {
         "generate": ("talk:generate", "let the base model continue a text, several samples side by side"),
         "chat": (
             "talk:chat",
-            "talk with the assistant, or with any model of Llama's, Qwen3's or GPT-2's shape",
+            "talk with the assistant, or with an imported Llama, Mistral, Qwen or GPT-2 model",
         ),
         "serve": ("serve:serve", "over HTTP: OpenAI's API, and a page"),
         "tokens": ("tokens:tokens", "show how a text is cut into tokens"),

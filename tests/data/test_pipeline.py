@@ -117,7 +117,7 @@ def odd_reason(document: Document) -> str:
         ({"extractor": "surrogate"}, "extraction", "failed: UnicodeEncodeError"),
         ({"filters": ("yes",)}, "quality", "failed: TypeError"),
         ({"filters": ("lose_text",)}, "quality", "failed: TypeError"),
-        ({"filters": ("odd_reason",)}, "quality", f"{__name__}:odd_reason: odd ?"),
+        ({"filters": ("odd_reason",)}, "quality", f"{__name__}:odd_reason: odd \ufffd"),
     ],
 )
 def test_what_a_step_of_the_users_returns_wrongly_is_laid_at_its_door(fields, step, reason, tmp_path: Path):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crawltalk.data.extract.blocks import FEATURES, features
@@ -289,6 +289,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.lists(PIECES, max_size=60))
+@settings(deadline=None)
 def test_no_page_is_misread_badly(pieces):
     html = "".join(pieces)
     page = scan(html.encode())

@@ -16,6 +16,7 @@ import numpy as np
 from crawltalk.core.errors import BadRecipe, UserError
 from crawltalk.core.objects import load_object
 from crawltalk.core.types import Document
+from crawltalk.core.words import printable
 from crawltalk.data.code_lines import in_lines
 from crawltalk.data.dedup import band_hashes
 from crawltalk.data.extract.headline import with_headline
@@ -112,7 +113,7 @@ class Pipeline:
                 result = Drop(f"failed: {type(error).__name__}", str(error)[:200])
             clock.lap(step.name)
             if isinstance(result, Drop):
-                reason, detail = (text.encode("utf-8", "replace").decode() for text in result)
+                reason, detail = map(printable, result)
                 row = {"step": step.name, "reason": reason, "detail": detail, **self.origin}
                 text = in_lines(extracted.text) if extracted else None
                 part.remove(Removed(id=page.id, url=page.url, text=text, **row))

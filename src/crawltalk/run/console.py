@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from crawltalk.core.errors import StageCrashed, UserError, disk_is_full
+from crawltalk.core.words import harmless
 
 LINE_EVERY = 5.0
 """Seconds between two progress lines of one stage when the output is not a terminal."""
@@ -21,8 +22,16 @@ LINE_EVERY = 5.0
 BARS = "▁▂▃▄▅▆▇█"
 """Characters of a curve in one line, from its lowest value to its highest."""
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+
+class _Console(Console):
+    """A console on which pages and models write nothing that steers the terminal."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(harmless(one) if isinstance(one, str) else one for one in objects), **options)
+
+
+console = _Console(highlight=False)
+errors = _Console(stderr=True, highlight=False)
 
 
 def clock(seconds: float) -> str:
@@ -66,7 +75,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: st
         numeric = bool(rows) and all(isinstance(row[index], (int, float)) for row in rows)
         table.add_column(column, justify="right" if numeric else "left")
     for row in rows:
-        table.add_row(*(escape(number(cell)) for cell in row))
+        table.add_row(*(escape(harmless(number(cell))) for cell in row))
     console.print(table)
 
 

@@ -85,11 +85,22 @@ _OWN_SCORE, _SUM, _LEAST, _MOST = range(4)
 """Columns of `_name_scores`."""
 _BYTES, _LINK_BYTES, _PROSE_BYTES, _BLOCKS = range(4)
 """Columns of `_contents`."""
-_EXCLAMATION, _QUOTE, _APOSTROPHE, _CLOSING, _STAR, _COMMA, _DASH, _DOT, _COLON, _QUESTION, _BAR = (
-    b"!\"')*,-.:?|"
-)
-_MIDDLE_DOT_END, _GUILLEMET_END, _COPYRIGHT_END = (mark.encode()[1] for mark in "·»©")
 _DIGIT_0, _DIGIT_9, _LETTER_A, _LETTER_Z, _SPACE = b"09AZ "
+_COMMA, _DOT, _EXCLAMATION, _QUESTION, _BAR, _DASH, _STAR = b",.!?|-*"
+_FIRST_WIDE, _LAST_WIDE = "\u3041".encode()[0], "\u9fff".encode()[0]
+"""First bytes of kana and Chinese characters, of which two are about a word and one is three letters."""
+_THAI = "\u0e01".encode()[0]
+
+
+def _packed(marks: str) -> np.ndarray:
+    """Characters as `_character` returns them, sorted."""
+    return np.array(sorted(int.from_bytes(mark.encode(), "big") for mark in marks), np.int64)
+
+
+_COMMAS_ABROAD, _ENDS, _CLOSING, _BAR_MARKS = (
+    _packed(marks) for marks in ("，、､،", ".!?。！？｡．؟۔।", "\"')]»”’」』）", "|·»©｜")
+)
+_COLONS = _packed(":：")
 
 
 def features(page: Scan, names: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
@@ -114,8 +125,7 @@ def _features(text, blocks, elements, words, names, scores, numbers):
     prose = np.zeros(count)
     total = whole = 1e-9
     for row in range(count):
-        _describe_text(text, blocks, row, rows)
-        size = blocks[row, END] - blocks[row, START]
+        size = _describe_text(text, blocks, row, rows)
         total += size
         if rows[row, _LINK_SHARE] < 0.3 and size > 60:
             prose[row] = size
@@ -137,26 +147,77 @@ def _features(text, blocks, elements, words, names, scores, numbers):
 
 
 @inner
+def _character(text, position, end):
+    """(the bytes of the character here as a number, how many they are)."""
+    number, length = np.int64(text[position]), 1
+    while position + length < end and 0x80 <= text[position + length] < 0xC0 and length < 4:
+        number = (number << 8) | np.int64(text[position + length])
+        length += 1
+    return number, length
+
+
+@inner
+def _ends_sentence(text, start, end):
+    """Whether the text's last mark, less quotation marks and brackets that close, ends a sentence."""
+    for _ in range(3):
+        if end <= start or _is_letter_or_digit(text[end - 1]):
+            return False
+        position = end - 1
+        while position > start and 0x80 <= text[position] < 0xC0:
+            position -= 1
+        last, _ = _character(text, position, end)
+        if find(_CLOSING, last) < 0:
+            return find(_ENDS, last) >= 0 or find(_COLONS, last) >= 0
+        end = position
+    return False
+
+
+@inner
+def _is_letter_or_digit(byte):
+    return _LETTER_A <= byte & 0xDF <= _LETTER_Z or _DIGIT_0 <= byte <= _DIGIT_9
+
+
+@inner
 def _describe_text(text, blocks, row, rows):
-    """The numbers of a block's own text."""
+    """The numbers of a block's own text. Returns its length in Latin letters.
+
+    Scripts differ in bytes a letter and in blanks between words: a letter of an alphabet is one, however many
+    bytes it takes, a Chinese character is three and half a word, and a Thai word has five letters.
+    """
     start, end = blocks[row, START], blocks[row, END]
     size = max(1, end - start)
+    links = blocks[row, LINKED] / size
     while end > start and text[end - 1] <= _SPACE:
         end -= 1
-    words, digits, capitals, commas, ends, bars = 1, 0, 0, 0, 0, 0
+    blanks, digits, capitals, commas, ends, bars, others = 1, 0, 0, 0, 0, 0, 0
     for position in range(start, end):
         byte = text[position]
-        words += byte <= _SPACE
+        blanks += byte <= _SPACE
         digits += _DIGIT_0 <= byte <= _DIGIT_9
         capitals += _LETTER_A <= byte <= _LETTER_Z
         commas += byte == _COMMA
         ends += byte == _DOT or byte == _EXCLAMATION or byte == _QUESTION
-        bars += byte == _BAR or byte == _GUILLEMET_END or byte == _MIDDLE_DOT_END or byte == _COPYRIGHT_END
-    last = text[end - 1] if end > start else np.uint8(0)
-    if (last == _QUOTE or last == _CLOSING or last == _APOSTROPHE) and end - 1 > start:  # "He came."
-        last = text[end - 2]
+        bars += byte == _BAR
+        others += byte >= 0x80
+    words = float(blanks)
+    position = start
+    while others:  # to the last byte beyond ASCII
+        byte = text[position]
+        if byte < 0x80:
+            position += 1
+            continue
+        character, length = _character(text, position, end)
+        position += length
+        others -= length
+        if _FIRST_WIDE <= byte <= _LAST_WIDE:
+            words += 0.5
+        else:
+            size -= length - 1
+            words += 0.2 * (byte == _THAI)
+        commas += find(_COMMAS_ABROAD, character) >= 0
+        ends += find(_ENDS, character) >= 0
+        bars += find(_BAR_MARKS, character) >= 0
     opening = text[start] if end > start else np.uint8(0)
-    links = blocks[row, LINKED] / size
     own = rows[row]
     own[_SIZE] = np.log1p(size) / 5
     own[_WORDS] = np.log1p(words) / 4
@@ -169,10 +230,11 @@ def _describe_text(text, blocks, row, rows):
     own[_CAPITALS] = capitals / words
     own[_COMMAS] = min(5, commas) / 5
     own[_SENTENCE_ENDS] = min(5, ends) / 5
-    own[_ENDS_SENTENCE] = last == _DOT or last == _EXCLAMATION or last == _QUESTION or last == _COLON
+    own[_ENDS_SENTENCE] = _ends_sentence(text, start, end)
     own[_BARS] = min(3, bars) / 3
     own[_BULLET] = opening == _DASH or opening == _STAR
     own[_TAGS] = min(10, blocks[row, TAGS]) / 10
+    return size
 
 
 @inner

@@ -1,23 +1,35 @@
-"""Pages of WARC files (ISO 28500), even damaged ones: what can be read is read, the rest is counted.
+"""Pages of WARC and ARC files, even damaged ones: what can be read is read, the rest is counted.
 
-A page that cannot be used (an error status, a picture, a body that is too long) is returned with the reason in
-`fault`.
+A page that cannot be used (an error status, a picture, a body that is too long, a damaged record) is returned with
+the reason in `fault`.
 """
 
 import mmap
 import re
-import zlib
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import msgspec
-from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 
-from crawltalk.data.read.charset import is_wide
+from crawltalk.core.words import printable
+from crawltalk.data.read.charset import decode
+from crawltalk.data.read.http import decode_body, parse_head
+from crawltalk.data.read.records import TOO_LONG, Record, read_records
 
-_PAGES: Any = WarcRecordType.response | WarcRecordType.resource | WarcRecordType.conversion
-_HTML = {"text/html", "application/xhtml+xml"}
+_PAGES = ("response", "resource", "conversion")
+_NO_PAGES = ("warcinfo", "request", "metadata", "revisit", "continuation")
+_HTML = (b"text/html", b"xhtml+xml")
+_SLOPPY = (b"html", b"text/htm", b"text")
+_TYPE = re.compile(rb"[\w.*+-]{1,40}/[\w.*+-]{1,60}")
+_CHARSET = re.compile(rb"charset\s*=\s*[\"']?\s*([\w:.+-]{1,40})", re.I)
+# the WHATWG's MIME sniffing, section 7.1, behind what may stand in front of the first element
+_LOOKS_LIKE_HTML = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]{0,500}>\s*|<!--(?s:.){0,4000}?-->\s*){0,5}"
+    rb"<(?:!doctype\s+html|html|head|script|iframe|h1|div|font|table|a|style|title|b|body|br|p|meta|link)[\s>]",
+    re.I,
+)
+_ANY_TAG = re.compile(rb"<[a-z!/]", re.I)
 _MAGIC = (
     b"\x89PNG",
     b"GIF8",
@@ -31,10 +43,9 @@ _MAGIC = (
     b"OggS",
     b"ID3",
 )
-_ZSTD = b"\x28\xb5\x2f\xfd"
-_ZSTD_BLOCK = 1 << 18  # a block of a frame has 128 KiB at most, and is decoded as a whole
-# "binary data bytes" of the WHATWG's MIME sniffing, section 3
-_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
+_MAX_HTTP_HEAD = 1 << 17
+_WARNINGS = 3  # damages of a file that are told one by one
+_SEGMENTED = 16  # segmented records that wait for their other segments at once
 _MAX_TAGS = 20_000  # below it, even a page that only opens tags is parsed within 0.1 s
 _SHORTEST_TAG = 3
 _MAX_DEPTH = 2_000  # browsers stop nesting at 512
@@ -62,141 +73,139 @@ class Page(msgspec.Struct, kw_only=True):
 
 
 def read_pages(path: Path, max_page_bytes: int, warn: Callable[[str], None]) -> Iterator[Page]:
-    """The pages of one WARC file, in order. `warn` is called with one line for each damage, and reading continues
-    behind it.
+    """The pages of one WARC or ARC file, in order. Whatever cannot be read comes out as a page with its `fault`;
+    `warn` is called with a line for the first damages, and with the number of the others.
     """
     size = path.stat().st_size
     if size == 0:
         warn(f"{path.name} is empty")
         return
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        start = position = 0
-        while True:
-            file.seek(start)
-            try:
-                records = ArchiveIterator(file, record_types=_PAGES, parse_http=True, auto_decode="all")
-                for record in records:
-                    position = start + record.stream_pos
-                    yield _page(record, max_page_bytes)
-                break
-            except OSError as error:
-                following = _next_record(data, max(start, position) + 1)
-                going_on = (
-                    "nothing readable follows"
-                    if following is None
-                    else f"reading goes on at byte {following:,}"
-                )
-                warn(f"{path.name} is broken after byte {position:,} of {size:,} ({error}); {going_on}")
-                if following is None:
-                    return
-                start = position = following
-        if _cut_short(data, position):
-            warn(f"{path.name} ends in the middle of a record; the records before it are kept")
+        damages = records = 0
+        for number, record in enumerate(
+            _joined(read_records(path, data, max_page_bytes + _MAX_HTTP_HEAD), max_page_bytes), 1
+        ):
+            records += bool(record.kind)
+            if not record.fault and record.kind not in (*_PAGES, *_NO_PAGES):
+                record.fault = "unknown record type" if record.kind else "unreadable record head"
+            if record.fault and record.fault != TOO_LONG:
+                damages += 1
+                if damages <= _WARNINGS:
+                    place = f"{path.name}, byte {record.position:,} of {size:,}"
+                    warn(f"{place}: {printable(record.fault)}; reading goes on behind it")
+            if record.kind in _PAGES or (record.fault and record.kind not in _NO_PAGES):
+                yield _page(record, number, path, max_page_bytes)
+        if damages > _WARNINGS:
+            warn(f"{path.name}: {damages - _WARNINGS:,} more records are damaged")
+        elif not records:
+            warn(f"{path.name} holds no record of a WARC or ARC file")
 
 
-def _page(record: WarcRecord, max_page_bytes: int) -> Page:
-    headers = record.headers
+def _joined(records: Iterator[Record], max_page_bytes: int) -> Iterator[Record]:
+    """The records with segmented ones put together (ISO 28500, section 8): the first segment is a response, the
+    others are continuations that name it.
+    """
+    waiting: dict[bytes, Record] = {}
+    for record in records:
+        origin = record.fields.get(b"warc-segment-origin-id", b"")
+        if record.fields.get(b"warc-segment-number") == b"1" and record.kind in _PAGES and not record.fault:
+            waiting[record.fields.get(b"warc-record-id", b"")] = record
+        elif record.kind == "continuation" and origin in waiting:
+            first = waiting[origin]
+            first.fault = first.fault or record.fault
+            if first.end - first.start <= max_page_bytes:
+                first.text = first.block + record.block
+                first.start, first.end = 0, len(first.text)
+            if b"warc-segment-total-length" in record.fields:
+                yield waiting.pop(origin)
+        else:
+            yield record
+        if len(waiting) > _SEGMENTED:
+            yield _unfinished(waiting.pop(next(iter(waiting))))
+    yield from map(_unfinished, waiting.values())
+
+
+def _unfinished(record: Record) -> Record:
+    record.fault = record.fault or "its other segments are not in this file"
+    return record
+
+
+def _page(record: Record, number: int, path: Path, max_page_bytes: int) -> Page:
+    """The page of a record, which is the file's `number`th."""
     page = Page(
-        id=headers.get("WARC-Record-ID") or f"<offset:{record.stream_pos}>",
-        url=(headers.get("WARC-Target-URI") or "").strip("<> "),
-        date=headers.get("WARC-Date") or "",
+        id=record.field(b"warc-record-id") or f"<{path.name}:{number}>",
+        url=record.field(b"warc-target-uri").strip("<> "),
+        date=record.field(b"warc-date"),
         body=b"",
-        charset=record.http_charset,
+        charset=None,
         fault=None,
     )
-    status = record.http_headers.status_code if record.is_http and record.http_headers else None
-    kind = (record.http_content_type if record.is_http else headers.get("Content-Type")) or ""
-    kind = kind.split(";")[0].strip().lower()
+    if record.fault:
+        page.fault = f"more than {max_page_bytes:,} bytes" if record.fault == TOO_LONG else record.fault
+        return page
+    text, start, end = record.text, record.start, record.end
+    kind, status = record.fields.get(b"content-type", b""), None
+    fields: dict[bytes, bytes] = {}
+    if record.kind == "response" or kind.startswith(b"application/http"):
+        head = parse_head(text, start, end)
+        status, fields, start = head.status, head.fields, head.end
+        kind = fields.get(b"content-type", b"" if kind.startswith(b"application/http") else kind)
+    page.charset = _charset(kind)
     if not page.url:
         page.fault = "no URL"
-    elif record.is_http and status != 200:
+    elif status not in (200, None):
         page.fault = f"HTTP status {status}"
-    elif (
-        kind
-        and kind not in _HTML
-        and not (record.record_type == WarcRecordType.conversion and kind == "text/plain")
-    ):
-        page.fault = f"{kind[:60]} is not HTML"
+    elif end - start > max_page_bytes:
+        page.fault = f"more than {max_page_bytes:,} bytes"
     else:
-        try:
-            page.body = record.reader.read(max_page_bytes + 1)
-        except OSError as error:
-            page.fault = f"unreadable body: {error}"
-        else:
-            page.fault = _fault(page.body, max_page_bytes)
-    if record.record_type == WarcRecordType.conversion and not page.fault:
-        page.text = page.body.decode("utf-8", "replace").replace("\0", "")
-    if page.fault:
-        page.body = b""
+        body = decode_body(text[start:end], fields, max_page_bytes)
+        # what the crawler says it cut is a page all the same, as in Common Crawl
+        declared = body.cut and b"warc-truncated" in record.fields
+        is_text = record.kind == "conversion" and b"html" not in kind
+        page.fault = _no_text(body.data, max_page_bytes)
+        if not page.fault and not is_text:
+            identified = record.fields.get(b"warc-identified-payload-type", b"")
+            page.fault = _not_html(kind, identified, body.data)
+        if not page.fault and (body.fault and not declared):
+            page.fault = body.fault
+        if not page.fault and (body.binary or body.data.startswith(_MAGIC)):
+            page.fault = "binary data that calls itself HTML"
+        if not page.fault:
+            page.body = body.data
+            if is_text:
+                page.text = decode(page.body, page.charset)
     return page
 
 
-def _fault(body: bytes, max_page_bytes: int) -> str | None:
+@lru_cache(1000)
+def _charset(content_type: bytes) -> str | None:
+    match = _CHARSET.search(content_type)
+    return match[1].decode("ascii", "replace") if match else None
+
+
+@lru_cache(1000)
+def _says_html(content_type: bytes) -> bool:
+    """Whether a Content-Type means HTML, in whatever form it says so."""
+    kind = content_type.lower()
+    return any(name in kind for name in _HTML) or kind.strip(b"' \"") in _SLOPPY
+
+
+def _not_html(content_type: bytes, identified: bytes, body: bytes) -> str | None:
+    """Why a body is not HTML, or None: by what the crawler identified and what the server said, or by the bytes
+    where these say otherwise.
+    """
+    if _says_html(identified) or _says_html(content_type) or _LOOKS_LIKE_HTML.match(body):
+        return None
+    kind = _TYPE.search(identified) or _TYPE.search(content_type)
+    if kind is None and not content_type.strip() and _ANY_TAG.search(body, 0, 4096):
+        return None
+    return f"{kind[0].decode('ascii').lower() if kind else 'its content'} is not HTML"
+
+
+def _no_text(body: bytes, max_page_bytes: int) -> str | None:
     if len(body) > max_page_bytes:
         return f"more than {max_page_bytes:,} bytes"
-    if not body.strip():
-        return "empty body"
-    if is_wide(body):  # every other byte may be 0
-        return None
-    head = body[:4096]
-    if head.startswith(_MAGIC) or len(_CONTROL.findall(head)) > 0.05 * len(head):
-        return "binary data that calls itself HTML"
-    return None
-
-
-def _next_record(data: mmap.mmap, start: int) -> int | None:
-    """The position of the next record at or after `start`: in plain text, or at the head of a gzip member or zstd
-    frame.
-    """
-    if data[:2] == b"\x1f\x8b":
-        while (start := data.find(b"\x1f\x8b\x08", start)) >= 0:
-            try:
-                if zlib.decompressobj(31).decompress(data[start : start + 1024], 5) == b"WARC/":
-                    return start
-            except zlib.error:
-                pass  # these three bytes are not a header, just data
-            start += 1
-        return None
-    if data[:4] == _ZSTD:
-        while (start := data.find(_ZSTD, start)) >= 0 and not _opens_record(
-            data[start : start + _ZSTD_BLOCK]
-        ):
-            start += 1
-        return None if start < 0 else start
-    start = data.find(b"\nWARC/1.", start - 1)
-    return None if start < 0 else start + 1
-
-
-def _opens_record(frame: bytes) -> bool:
-    """Whether a zstd frame begins with a record."""
-    import pyarrow as pa
-
-    try:
-        with pa.CompressedInputStream(pa.BufferReader(frame), "zstd") as stream:
-            return stream.read(5) == b"WARC/"
-    except OSError:
-        return False
-
-
-def _cut_short(data: mmap.mmap, start: int) -> bool:
-    """Whether the last gzip member, from the record at `start` on, is incomplete: fastwarc does not report that."""
-    if data[:2] != b"\x1f\x8b":
-        return False
-    if data[start : start + 2] != b"\x1f\x8b":  # one member for the whole file: positions mean nothing
-        start = 0
-    member, fed = zlib.decompressobj(31), start
-    while fed < len(data):
-        chunk = data[fed : fed + (1 << 20)]
-        try:
-            while chunk:
-                member.decompress(chunk)
-                chunk = member.unused_data
-                if member.eof and chunk:
-                    member = zlib.decompressobj(31)
-        except zlib.error:
-            return False  # garbage behind the last record
-        fed += 1 << 20
-    return not member.eof
+    return "empty body" if body[:1] != b"<" and not body.strip() else None
 
 
 def too_deep(html: bytes) -> bool:

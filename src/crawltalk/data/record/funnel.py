@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from crawltalk.core.words import printable
+
 STEPS = ("broken", "url", "early_language", "extraction", "site_lines", "language", "quality", "duplicate")
 """Steps that can drop a page, in order; any other step drops only what fails."""
 EXAMPLES = 3
@@ -69,6 +71,7 @@ class Stats(msgspec.Struct):
         """Count a page that was read; `size`: bytes of its body."""
         self.pages += 1
         self.bytes += size
+        host = printable(host)
         self.hosts[host] = self.hosts.get(host, 0) + 1
 
     def count_language(self, language: str) -> None:
@@ -85,7 +88,7 @@ class Stats(msgspec.Struct):
         reasons[removed.reason] = reasons.get(removed.reason, 0) + 1
         examples = self.examples.setdefault(f"{removed.step}: {removed.reason}", [])
         if len(examples) < EXAMPLES:
-            examples.append(removed.url)
+            examples.append(printable(removed.url, 200))
 
     def add(self, other: "Stats") -> None:
         """Add the counts of another part."""
@@ -160,7 +163,10 @@ def summary(
         ],
         "poison": {"pages": sum(stats.reasons.get("broken", {}).values()), "warnings": list(warnings)},
         "languages": most(stats.languages, SHOWN),
-        "hosts": {"crawl": most(stats.hosts, SHOWN), "documents": most(hosts, SHOWN)},
+        "hosts": {
+            "crawl": most(stats.hosts, SHOWN),
+            "documents": {printable(host): count for host, count in most(hosts, SHOWN).items()},
+        },
         "characters": {f"p{q}": quantile(lengths, q) for q in QUANTILES if lengths},
         "duplicates": {
             "clusters": sum(cluster_sizes.values()),
