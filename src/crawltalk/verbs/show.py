@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from crawltalk.core.errors import BadInput, MissingInput, UserError
+from crawltalk.core.words import printable
 from crawltalk.run.console import console, print_table, size
 from crawltalk.run.folder import find_run
 from crawltalk.verbs.corpus import show_page
@@ -50,8 +51,7 @@ def _one_line_if_damaged(path: Path) -> Iterator[None]:
     except (UserError, BrokenPipeError):
         raise
     except (*_DAMAGE, msgspec.MsgspecError) as error:
-        reason = str(error).partition("\n")[0][:200] or type(error).__name__
-        reason = "".join(letter if letter.isprintable() else "?" for letter in reason)
+        reason = printable(str(error).partition("\n")[0], 200) or type(error).__name__
         raise BadInput(f"{path} is damaged, or not what its name says: {reason}") from None
 
 

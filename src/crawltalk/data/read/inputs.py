@@ -31,6 +31,7 @@ from crawltalk.core.formats import (
     plain,
     read_single,
 )
+from crawltalk.core.words import printable
 from crawltalk.data.read.charset import decode
 from crawltalk.data.read.rows import Unreadable, csv_rows, json_rows, parquet_rows, read_rows
 from crawltalk.data.read.warc import Page, read_pages
@@ -229,7 +230,7 @@ def _unpack(path: Path, folder: Path, warn: Warn, nested: int) -> Iterator[Path]
             if format_ is None or format_ in SINGLE:
                 continue
             if size > max(_SMALL, _MOST_PACKED * member.packed):
-                warn(f"{path.name}: {_printable(name)} swells to {size:,} bytes and is left out")
+                warn(f"{path.name}: {printable(name)} swells to {size:,} bytes and is left out")
                 continue
             target = folder / f"{number:06d}" / PurePosixPath(name).name
             target.parent.mkdir()
@@ -238,16 +239,16 @@ def _unpack(path: Path, folder: Path, warn: Warn, nested: int) -> Iterator[Path]
                     source,
                     copy,
                     size,
-                    lambda what, name=name: warn(f"{path.name}: {_printable(name)} {what}"),
+                    lambda what, name=name: warn(f"{path.name}: {printable(name)} {what}"),
                 )
             if format_ not in ("zip", "tar"):
                 yield target
             elif nested:
                 yield from _unpack(target, target.parent, warn, nested - 1)
             else:
-                warn(f"{path.name}: {_printable(name)} is an archive in too many archives, and left out")
+                warn(f"{path.name}: {printable(name)} is an archive in too many archives, and left out")
     except _ARCHIVE_ERRORS as error:
-        warn(f"{path.name} is broken ({_printable(str(error))}); what could be read before that is kept")
+        warn(f"{path.name} is broken ({printable(str(error))}); what could be read before that is kept")
     yield path
 
 
@@ -260,7 +261,7 @@ def _copy(source: IO[bytes], copy: IO[bytes], size: int, warn: Warn) -> None:
             left -= len(block)
         copy.write(source.read())
     except _ARCHIVE_ERRORS as error:
-        warn(f"is damaged ({_printable(str(error))}); what could be read is kept")
+        warn(f"is damaged ({printable(str(error))}); what could be read is kept")
 
 
 def _archived_pages(path: Path, max_page_bytes: int, warn: Warn) -> Iterator[Page]:
@@ -277,12 +278,12 @@ def _archived_pages(path: Path, max_page_bytes: int, warn: Warn) -> Iterator[Pag
                 yield page
             found += 1
     except _ARCHIVE_ERRORS as error:
-        warn(f"{path.name} is broken ({_printable(str(error))}); what could be read before that is kept")
+        warn(f"{path.name} is broken ({printable(str(error))}); what could be read before that is kept")
         if not found:
             yield _fault_page(path.name, UNREADABLE)
             return
     if left_out and not wacz:
-        kinds = ", ".join(f"{count:,} {_printable(kind)}" for kind, count in left_out.most_common(5))
+        kinds = ", ".join(f"{count:,} {printable(kind)}" for kind, count in left_out.most_common(5))
         warn(f"{path.name}: {left_out.total():,} files in it are not read: {kinds}")
     if not found:
         yield _fault_page(path.name, "archive without pages")
@@ -302,9 +303,5 @@ def _archived_page(
         with plain(packed) as file:
             return _single_page(member.name, file.read(max_page_bytes + 1), format_, max_page_bytes)
     except _ARCHIVE_ERRORS as error:
-        warn(f"{archive}: {_printable(member.name)} is damaged ({_printable(str(error))})")
+        warn(f"{archive}: {printable(member.name)} is damaged ({printable(str(error))})")
         return _fault_page(f"{archive} {member.name}", UNREADABLE)
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:100])

@@ -97,8 +97,8 @@ class _Reader:
         self.empty, self.after_damage = True, False
         self.form = ""
         """WARC or ARC."""
-        self.aligned = True
-        """Whether each gzip member or zstd frame so far holds one record."""
+        self.aligned = self.compressed and self.careful is None
+        """Whether boundaries are known, and each gzip member or zstd frame so far holds one record."""
 
     # --- text ---
 
@@ -140,6 +140,7 @@ class _Reader:
         self.next, self.data, self.at, self.base = None, b"", 0, offset
         self.openings.clear()
         self.ended = self.finished = False
+        self.aligned = True
 
     def must_be_careful(self) -> None:
         """Raise `Irregular` if the boundaries of members, which are needed now, are unknown."""
@@ -199,8 +200,12 @@ class _Reader:
         """Whether a record's head, or the end of the text, is there, perhaps behind blanks."""
         head = _HEADS[self.form]
         match = _BLANK.match(self.data, self.at + offset)
-        if match and match.end() == len(self.data) and (piece := self.peek()) and head.match(piece.data):
-            return True  # as a rule; saves putting the pieces together
+        assert match is not None
+        place = match.end()
+        if place + _LINE < len(self.data) and head.match(self.data, place):
+            return True
+        if place == len(self.data) and (piece := self.peek()) and head.match(piece.data):
+            return True  # saves putting the pieces together
         offset = self.blank(offset)
         self.need(offset + (_TAIL if self.form == "arc" else _LINE))
         if self.at + offset >= len(self.data):
@@ -224,20 +229,24 @@ class _Reader:
     def segment(self) -> Iterator[Record]:
         """The records up to the next damage or the end."""
         some = False
-        while self.text_follows():
+        more = self.text_follows()
+        while more:
             start = self.base + self.at
             try:
                 record = self.record()
             except Irregular:
                 self.start_again(start)
+                more = self.text_follows()
                 continue
             if record is None:
                 for record in self.rubbish(first=not some):
                     some = True
                     yield record
+                more = self.text_follows()
                 continue
             some = True
-            if not self.text_follows() and self.damage and not record.fault:
+            more = self.text_follows()
+            if not more and self.damage and not record.fault:
                 record.fault = self.damage
             yield record
         if self.damage and not some:
@@ -254,14 +263,17 @@ class _Reader:
         """The record at `at`, which is behind it afterwards; None if there is no head."""
         if not self.form:
             self.find_form()
-        self.need(_TAIL if self.form == "arc" else _LINE)
         match = _HEADS[self.form].match(self.data, self.at)
+        if match is None:  # it may begin in this piece of text and end in the next
+            self.need(_TAIL if self.form == "arc" else _LINE)
+            match = _HEADS[self.form].match(self.data, self.at)
         if match is None:
             self.must_be_careful()
             return None
         start = match.end() - self.at
         position = self.position()
-        self.aligned = self.aligned and self.opens(0)
+        if self.aligned:
+            self.aligned = self.opens(0)
         if self.form == "arc":
             url, date, kind, length = match.groups()
             fields = {b"warc-target-uri": url, b"warc-date": _iso(date), b"content-type": kind}
@@ -341,7 +353,7 @@ class _Reader:
         record.text, record.start, record.end = self.data, self.at + start, self.at + end
         if strip and (match := _SEPARATOR.search(self.data, max(record.start, record.end - 4), record.end)):
             record.end = match.start()
-        if self.next_opening(1, end) is not None:
+        if self.aligned and self.next_opening(1, end) is not None:
             self.aligned = False
         self.at += end
 
