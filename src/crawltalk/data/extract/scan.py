@@ -53,7 +53,6 @@ _ELEMENTS = {
     "button": _OPTIONAL | _LABEL | _SCOPE | _ENDS_OWN_KIND,
     "noscript canvas audio video dialog menu": _OPTIONAL,
     "template": _OPTIONAL | _SCOPE,
-    "object applet marquee": _SCOPE,
     "h1 h2 h3 h4 h5 h6": _PARAGRAPH | HEADING | _TITLE,
     "p section center details fieldset address hgroup figcaption": _PARAGRAPH,
     "div": _PARAGRAPH | _LINE,
@@ -82,7 +81,7 @@ _ELEMENTS = {
     "b big code em i s small strike strong tt u": _FORMAT | _BREAKS_OUT,
     "font": _FORMAT,
     "span sub sup var": _BREAKS_OUT,
-    "abbr bdi bdo cite data dfn del ins kbd label mark q samp time": 0,
+    "abbr bdi bdo cite data dfn del ins kbd label mark object q samp time": 0,
 }
 _ANNOUNCING = """
 cookie cookies consent gdpr nav navbar navi navigation menu submenu sidebar breadcrumb breadcrumbs footer
