@@ -203,7 +203,8 @@ def test_what_the_base_model_recites_leads_to_the_page_and_what_it_never_read_do
         assert passage.span.sources[0].url == row.url
         assert passage.span.occurrences == row.repeats
     replies = [f"{row.title}{run.generate(row.title, temperature=0.0)[0]}" for row in flagships]
-    longest = [max(traced.trace(reply).passages, key=lambda passage: len(passage.span)) for reply in replies]
+    traces = [found.passages for found in map(traced.trace, replies) if found.passages]
+    longest = [max(passages, key=lambda passage: len(passage.span)) for passages in traces]
     for passage in longest:
         first = passage.span.sources[0]
         assert passage.text.strip() in texts[first.id]
@@ -224,7 +225,7 @@ def test_the_verb_marks_passages_and_names_their_pages(nano, capsys, monkeypatch
     said = capsys.readouterr().out
     assert page.url in said and "tokens occur in the training data" in said
     assert "[" in said.splitlines()[0]
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"{text}\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(f"{text}\n".encode())))
     assert main(["trace", "-", "--model", str(nano), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["text"] == text
@@ -236,7 +237,7 @@ def test_the_verb_says_what_is_missing(nano, tmp_path, capsys):
     copy = tmp_path / "copy"
     shutil.copytree(nano, copy, ignore=lambda folder, names: ["index"] if folder == str(nano) else [])
     for words, message in (
-        (["", "--model", str(nano)], "there is no text to trace"),
+        (["", "--model", str(nano)], "the text is empty"),
         (["x", "--model", str(nano), "--min-tokens", "0"], "min-tokens is 1 or more"),
         (["x", "--model", str(tmp_path)], "is not a run"),
         (["x", "--model", str(copy)], f"has no index; make it with: crawltalk tokenizer {copy}"),
