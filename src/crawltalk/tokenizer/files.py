@@ -92,7 +92,7 @@ def read(path: Path) -> Parts:
     if path.is_dir():
         path = path / "tokenizer.json"
     if not path.exists():
-        raise MissingInput(f"{path.parent} has no {path.name}; make one with: crawltalk tokenizer small")
+        raise MissingInput(f"{path.parent} has no {path.name}; copy it from where the model comes from")
     return _from_json(path) if path.suffix == ".json" else _from_ranks(path)
 
 
