@@ -50,10 +50,10 @@ _ASSETS = frozenset((
 # fmt: on
 _HEAD = 4096
 _HTML = re.compile(
-    rb"(?:\xef\xbb\xbf)?\s*(?:<!doctype\s+html|<(?:html|head|script|iframe|h1|div|font|table|a|style|title|b|body|br|p)[\s>]"
-    rb"|(?:<\?xml[^>]*>|<!--.{0,2000}?-->)[^\0]{0,2000}?<(?:!doctype\s+)?html[\s>])",
-    re.I | re.S,
-)  # the WHATWG's MIME sniffing, section 7.1, and XHTML
+    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]{0,500}>\s*|<!--(?s:.){0,2000}?-->\s*){0,5}<(?:!doctype\s+html|html|head|script"
+    rb"|iframe|h1|div|font|table|a|style|title|b|body|br|p|meta|link|main|article)[\s/>]",
+    re.I,
+)  # the WHATWG's MIME sniffing, section 7.1, behind what may stand in front of the first element
 _MAGIC: tuple[tuple[Format, re.Pattern[bytes]], ...] = (
     ("warc", re.compile(rb"WARC/|filedesc:")),
     ("parquet", re.compile(rb"PAR1")),
@@ -101,6 +101,11 @@ def format_by_content(head: bytes) -> Format | None:
         if magic.match(head):
             return found
     return None
+
+
+def looks_like_html(body: bytes) -> bool:
+    """Whether a page begins like this (WHATWG, MIME Sniffing, section 7.1)."""
+    return _HTML.match(body) is not None
 
 
 def _without_compression(name: str) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 from crawltalk.core.errors import BadInput, UserError
+from crawltalk.core.formats import looks_like_html
 from crawltalk.crawl.frontier import Entry, Frontier
 from crawltalk.crawl.records import gzip_record
 from crawltalk.crawl.robots import LONGEST_PAUSE, TOKEN, RobotsFile, page_rules
@@ -33,11 +34,6 @@ _ROBOTS_BYTES = 500 << 10  # RFC 9309, 2.5
 _HTML = ("text/html", "application/xhtml+xml")
 _UNKNOWN = ("", "unknown/unknown", "application/unknown", "*/*")
 """Content types that say nothing (MIME Sniffing, 7): the bytes decide."""
-_SNIFFED_BYTES = 1445  # MIME Sniffing, 5.2
-_TAGS = b"!doctype html|html|head|script|iframe|h1|div|font|table|a|style|title|b|body|br|p|meta|link|main|article"
-_STARTS_AS_HTML = re.compile(
-    rb"(\xef\xbb\xbf)?[\t\n\f\r ]*<((%s)[ >\t\n\f\r/]|!--|\?xml)" % _TAGS, re.IGNORECASE
-)
 _REVISIT = "http://netpreserve.org/warc/1.1/revisit/identical-payload-digest"
 
 Report = Callable[[int, str], Any]
@@ -302,7 +298,7 @@ class Crawler:
             fetched.body = b"".join(pieces)[: self.settings.max_page_bytes]
             fetched.truncated = size > self.settings.max_page_bytes
             sniffed = response.status_code == 200 and kind in _UNKNOWN
-            if sniffed and not _STARTS_AS_HTML.match(fetched.content()[:_SNIFFED_BYTES]):
+            if sniffed and not looks_like_html(fetched.content()):
                 return kind or "no content type"
             return fetched
 

@@ -198,10 +198,12 @@ class _Reader:
             return True
         if place == len(self.data) and (piece := self.peek()) and head.match(piece.data):
             return True  # saves putting the pieces together
-        offset = self.blank(offset)
+        end, offset = offset, self.blank(offset)
         self.need(offset + (_TAIL if self.form == "arc" else _LINE))
         if self.at + offset >= len(self.data):
-            return self.ended
+            return self.ended and offset - end <= len(
+                b"\r\n\r\n"
+            )  # more blanks: perhaps the last record's own
         return head.match(self.data, self.at + offset) is not None
 
     def find_head(self, start: int, end: int) -> int | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from crawltalk.core.formats import looks_like_html
 from crawltalk.core.words import printable
 from crawltalk.data.read.charset import decode
 from crawltalk.data.read.http import decode_body, parse_head
@@ -23,12 +24,6 @@ _HTML = (b"text/html", b"xhtml+xml")
 _SLOPPY = (b"html", b"text/htm", b"text")
 _TYPE = re.compile(rb"[\w.*+-]{1,40}/[\w.*+-]{1,60}")
 _CHARSET = re.compile(rb"charset\s*=\s*[\"']?\s*([\w:.+-]{1,40})", re.I)
-# the WHATWG's MIME sniffing, section 7.1, behind what may stand in front of the first element
-_LOOKS_LIKE_HTML = re.compile(
-    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]{0,500}>\s*|<!--(?s:.){0,4000}?-->\s*){0,5}"
-    rb"<(?:!doctype\s+html|html|head|script|iframe|h1|div|font|table|a|style|title|b|body|br|p|meta|link)[\s>]",
-    re.I,
-)
 _ANY_TAG = re.compile(rb"<[a-z!/]", re.I)
 _MAGIC = (
     b"\x89PNG",
@@ -194,7 +189,7 @@ def _not_html(content_type: bytes, identified: bytes, body: bytes) -> str | None
     """Why a body is not HTML, or None: by what the crawler identified and what the server said, or by the bytes
     where these say otherwise.
     """
-    if _says_html(identified) or _says_html(content_type) or _LOOKS_LIKE_HTML.match(body):
+    if _says_html(identified) or _says_html(content_type) or looks_like_html(body):
         return None
     kind = _TYPE.search(identified) or _TYPE.search(content_type)
     if kind is None and not content_type.strip() and _ANY_TAG.search(body, 0, 4096):
