@@ -201,7 +201,7 @@ def test_two_commands_cannot_write_into_one_run_at_once(tmp_path, toy):
 
 
 def test_a_missing_upstream_stage_names_the_way_out(tmp_path, toy):
-    with pytest.raises(UserError, match=r"crawl of .* is absent; build it with: crawltalk run"):
+    with pytest.raises(UserError, match=r"crawl of .* is absent; build it with: crawltalk crawl"):
         build(RunFolder(tmp_path), toy, ["data"], recipe_with(), lambda event: None)
 
 

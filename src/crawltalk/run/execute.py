@@ -76,9 +76,10 @@ def build(
             for upstream in state.stage.inputs:
                 if upstream not in names and states[upstream].state not in ("fresh", "borrowed"):
                     why = f" ({states[upstream].reasons[0]})" if states[upstream].reasons else ""
+                    verb = "crawl" if upstream == "crawl" else "run"
                     raise UserError(
                         f"{upstream} of {run.path} is {states[upstream].state}{why}; "
-                        f"build it with: crawltalk run {run.path}"
+                        f"build it with: crawltalk {verb} {run.path}"
                     )
             on_event({"event": "start", "stage": name, "state": state.state, "reasons": list(state.reasons)})
             makes = {upstream: states[upstream].stage.makes for upstream in state.stage.inputs}

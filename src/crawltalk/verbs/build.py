@@ -271,7 +271,7 @@ VERBS = ("crawl", "data", "tokenizer", "sweep", "pretrain", "sft", "evals", "rep
 def _print_end(run: RunFolder, last: str) -> None:
     if last == "report":
         console.print(f"report: {run.folder('report') / 'report.html'}", soft_wrap=True)
-        console.print(f"next:   crawltalk chat --model {run.path}", soft_wrap=True)
+        console.print(f"next: crawltalk chat --model {run.path}", soft_wrap=True)
         return
     recipe = run.recipe()
     names = [stage.name for stage in stages(recipe)]
