@@ -5,6 +5,7 @@ import math
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -151,13 +152,21 @@ def test_the_first_interruption_ends_the_answer_and_the_second_the_program():
 def test_a_conversation_goes_on_after_ctrl_c_and_knows_its_commands(nano):
     program, terminal = pty.openpty()
     words = [sys.executable, "-m", "crawltalk", "chat", "--model", str(nano / "pretrain")]
-    child = subprocess.Popen(words, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True)
+    child = subprocess.Popen(
+        words,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - we may ignore it
+    )
     os.close(terminal)
     seen = b""
 
     def expect(text: bytes) -> None:
         nonlocal seen
         while text not in seen:
+            assert select.select([program], [], [], 120)[0], seen
             seen += os.read(program, 4096)
         seen = seen[seen.index(text) + len(text) :]
 

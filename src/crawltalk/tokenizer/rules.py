@@ -24,6 +24,26 @@ _PUNCTUATION = r"[\p{P}!-/:-@\[-`{-~]"
 Step = Callable[[str], Iterable[str]]
 """A piece of text to smaller ones."""
 
+_BLANKS = "".join(
+    map(
+        chr,
+        (
+            *range(9, 14),
+            32,
+            0x85,
+            0xA0,
+            0x1680,
+            *range(0x2000, 0x200B),
+            0x2028,
+            0x2029,
+            0x202F,
+            0x205F,
+            0x3000,
+        ),
+    )
+)
+"""Unicode's white space, which is what tokenizers strips; Python's `str.strip` takes four control characters more."""
+
 
 class AddedToken(NamedTuple):
     """A token that is found in a text before anything else happens to it."""
@@ -114,9 +134,9 @@ class _Finder:
             ):
                 continue
             if token.lstrip:
-                start = max(done, len(text[:start].rstrip()))
+                start = max(done, len(text[:start].rstrip(_BLANKS)))
             if token.rstrip:
-                end += len(text[end:]) - len(text[end:].lstrip())
+                end += len(text[end:]) - len(text[end:].lstrip(_BLANKS))
             if done < start:
                 yield text[done:start], None
             yield found[0], token.id
@@ -241,8 +261,8 @@ def _normal(step: dict[str, Any], path: str | Path) -> Callable[[str], str]:
 
 
 def _stripped(text: str, left: bool, right: bool) -> str:
-    text = text.lstrip() if left else text
-    return text.rstrip() if right else text
+    text = text.lstrip(_BLANKS) if left else text
+    return text.rstrip(_BLANKS) if right else text
 
 
 def _regex(pattern: Any, path: str | Path) -> regex.Pattern[str]:
