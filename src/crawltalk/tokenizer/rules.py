@@ -25,22 +25,7 @@ Step = Callable[[str], Iterable[str]]
 """A piece of text to smaller ones."""
 
 _BLANKS = "".join(
-    map(
-        chr,
-        (
-            *range(9, 14),
-            32,
-            0x85,
-            0xA0,
-            0x1680,
-            *range(0x2000, 0x200B),
-            0x2028,
-            0x2029,
-            0x202F,
-            0x205F,
-            0x3000,
-        ),
-    )
+    blank for blank in map(chr, range(0x3001)) if blank.isspace() and not "\x1c" <= blank <= "\x1f"
 )
 """Unicode's white space, which is what tokenizers strips; Python's `str.strip` takes four control characters more."""
 
