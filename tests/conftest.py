@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from crawltalk.run.stage import Stage
 from support.toy_stages import TOY
@@ -18,6 +19,10 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
     filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH")))
 )
 """Child processes find `support`, too."""
+
+# The same examples each time: a test fails because of a change. For new ones: pytest --hypothesis-profile default
+settings.register_profile("the same", derandomize=True)
+settings.load_profile("the same")
 
 
 @pytest.fixture
