@@ -13,7 +13,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crawltalk.core.words import printable
+from crawltalk.core.printable import printable
 from crawltalk.data.read.warc import Page, read_pages
 from support.pages import page_html, sentences
 

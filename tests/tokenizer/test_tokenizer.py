@@ -160,7 +160,10 @@ def test_gpt2s_real_vocabulary_encodes_as_tiktoken_does():
     lines = (folder / "vocab.bpe").read_text(encoding="utf-8").splitlines()
     merges = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
     order = sorted(vocab, key=vocab.__getitem__)
-    ours = Tokenizer.from_parts(order, merges, patterns.GPT2, {"<|endoftext|>": vocab["<|endoftext|>"]})
+    special = {"<|endoftext|>": vocab["<|endoftext|>"]}
+    words = {to_bytes(text): index for index, text in enumerate(order) if text not in special}
+    pairs = [(to_bytes(left), to_bytes(right)) for left, right in merges]
+    ours = Tokenizer(words, pairs, patterns.GPT2, special, None)
     ranks = {to_bytes(text): index for text, index in vocab.items() if text != "<|endoftext|>"}
     theirs = tiktoken.Encoding("gpt2", pat_str=patterns.GPT2, mergeable_ranks=ranks, special_tokens={})
     assert ours.encode(TEXT) == theirs.encode_ordinary(TEXT)

@@ -63,7 +63,7 @@ class ChatTemplate:
             )
         except RecursionError:
             reason = "it calls itself for ever"
-        except Exception as error:
+        except Exception as error:  # a stranger's template: it may fail in any way, and refuse by raising
             reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise BadInput(f"the model's own chat template refuses this conversation: {reason}")
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from crawltalk.core.errors import BadRecipe, UserError
 from crawltalk.core.objects import load_object
+from crawltalk.core.printable import printable
 from crawltalk.core.types import Document
-from crawltalk.core.words import printable
 from crawltalk.data.code_lines import in_lines
 from crawltalk.data.dedup import band_hashes
 from crawltalk.data.extract.headline import with_headline

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from crawltalk.core.errors import StageCrashed, UserError, disk_is_full
-from crawltalk.core.words import harmless
+from crawltalk.core.printable import harmless
 
 LINE_EVERY = 5.0
 """Seconds between two progress lines of one stage when the output is not a terminal."""

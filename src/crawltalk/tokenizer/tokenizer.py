@@ -18,7 +18,6 @@ import tiktoken
 
 from crawltalk.core.errors import UserError
 from crawltalk.tokenizer import files, patterns
-from crawltalk.tokenizer.alphabet import to_bytes
 from crawltalk.tokenizer.rules import GUARD, Rules
 
 if TYPE_CHECKING:
@@ -128,20 +127,6 @@ class Tokenizer:
         special_tokens = {name: len(words) + index for index, name in enumerate(SPECIAL_TOKENS)}
         pairs = [(words[left], words[right]) for left, right in merges]
         return cls({word: index for index, word in enumerate(words)}, pairs, pattern, special_tokens)
-
-    @classmethod
-    def from_parts(
-        cls,
-        vocab: Sequence[str],
-        merges: Sequence[tuple[str, str]],
-        pattern: str,
-        special_tokens: Mapping[str, int],
-        eot: int | None = None,
-    ) -> "Tokenizer":
-        """From a vocabulary in the printable alphabet, in the order of ids; control tokens may be part of it."""
-        words = {to_bytes(text): index for index, text in enumerate(vocab) if text not in special_tokens}
-        pairs = [(to_bytes(left), to_bytes(right)) for left, right in merges]
-        return cls(words, pairs, pattern, special_tokens, eot)
 
     def encode(self, text: str | bytes) -> list[int]:
         """Ids of ordinary tokens; never a control token, whatever the text contains.

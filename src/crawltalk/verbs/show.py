@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from crawltalk.core.errors import BadInput, MissingInput, UserError
-from crawltalk.core.words import printable
+from crawltalk.core.printable import printable
 from crawltalk.run.console import console, print_table, size
 from crawltalk.run.folder import find_run
 from crawltalk.verbs.corpus import show_page

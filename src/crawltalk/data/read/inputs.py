@@ -31,7 +31,7 @@ from crawltalk.core.formats import (
     plain,
     read_single,
 )
-from crawltalk.core.words import printable
+from crawltalk.core.printable import printable
 from crawltalk.data.read.charset import decode
 from crawltalk.data.read.rows import Unreadable, csv_rows, json_rows, parquet_rows, read_rows
 from crawltalk.data.read.warc import Page, read_pages
@@ -50,6 +50,7 @@ _MOST_PACKED = (
 )
 _SMALL = 64 << 20  # bytes for which this does not matter
 _ARCHIVE_ERRORS = (*READ_ERRORS, zipfile.BadZipFile, tarfile.TarError, RuntimeError, NotImplementedError)
+"""The last two: zipfile's, for a member that needs a password, or a compression that it does not know."""
 
 Warn = Callable[[str], None]
 

@@ -18,6 +18,7 @@ import msgspec
 
 from crawltalk.core.errors import BadInput
 from crawltalk.core.formats import READ_ERRORS, open_plain
+from crawltalk.core.printable import printable
 from crawltalk.data.read.warc import Page
 
 # fmt: off
@@ -83,7 +84,7 @@ def read_rows(
 def choose_column(file: str, rows: list[dict[str, Any]], column: str | None) -> str:
     """The column that holds the texts of these rows. Raises BadInput, see `read_rows`."""
     names = list(dict.fromkeys(str(name) for row in rows for name in row))
-    seen = f"it has: {', '.join(_short(name) for name in names[:_SHOWN])}{', ...' * (len(names) > _SHOWN)}"
+    seen = f"it has: {', '.join(printable(name, 40) for name in names[:_SHOWN])}{', ...' * (len(names) > _SHOWN)}"
     if column is not None:
         if rows and all(_field(row, column) is _ABSENT for row in rows):
             raise Unreadable(f"{file} has no column {column!r}; {seen}; name another with --data.text_column")
@@ -104,10 +105,6 @@ def choose_column(file: str, rows: list[dict[str, Any]], column: str | None) -> 
     raise BadInput(
         f"it is not clear which column of {file} holds the texts; {seen}; name one with --data.text_column"
     )
-
-
-def _short(name: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in name[:40])
 
 
 def _is_text(value: Any) -> bool:
@@ -450,12 +447,7 @@ def parquet_rows(
 
 
 def _first(error: BaseException) -> str:
-    return _short_line(str(error) or type(error).__name__)
-
-
-def _short_line(text: str) -> str:
-    line = text.partition("\n")[0][:120]
-    return "".join(letter if letter.isprintable() else "?" for letter in line)
+    return printable(str(error).partition("\n")[0] or type(error).__name__, 120)
 
 
 def _parquet_columns(schema: Any, column: str | None) -> list[str] | None:
@@ -479,7 +471,9 @@ def _parquet_columns(schema: Any, column: str | None) -> list[str] | None:
 
 
 def _values(array: Any) -> list[Any]:
-    """The values of an Arrow array; a `Fault` for each that Python has no value for."""
+    """The values of an Arrow array; a `Fault` for each that Python has no value for, such as a date in the year
+    99999 (which of these errors Arrow raises depends on the type).
+    """
     try:
         return array.to_pylist()
     except (ValueError, OverflowError, TypeError, NotImplementedError):

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from crawltalk.core.formats import looks_like_html
-from crawltalk.core.words import printable
+from crawltalk.core.printable import printable
 from crawltalk.data.read.charset import decode
 from crawltalk.data.read.http import decode_body, parse_head
 from crawltalk.data.read.records import TOO_LONG, Record, read_records

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from crawltalk.core.words import printable
+from crawltalk.core.printable import printable
 
 STEPS = ("broken", "url", "early_language", "extraction", "site_lines", "language", "quality", "duplicate")
 """Steps that can drop a page, in order; any other step drops only what fails."""
