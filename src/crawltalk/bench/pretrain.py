@@ -4,8 +4,8 @@ process of its own.
 `python -m crawltalk.bench.pretrain SIDE FAMILY VOCABULARY CONTEXT ROWS` is such a process. It prints one JSON
 object: tokens a second, bytes of memory for each token of a batch beyond weights and optimizer, the share of
 the measured matmul peak. Both sides compute in bf16 where that is the faster type (transformers under
-autocast), else in fp32. transformers trains with fused AdamW, the whole batch at once or in the parts that we
-take: whichever is faster counts for speed, whichever takes less counts for memory.
+autocast), else in fp32. transformers trains with fused AdamW, the whole batch at once or in parts of 4,096
+positions: whichever is faster counts for speed, whichever takes less counts for memory.
 """
 
 import copy
@@ -28,13 +28,17 @@ from crawltalk.pretraining.pretrain import shape_of
 from crawltalk.recipe import Family, Machine, Model, Optim, cost
 from crawltalk.train.allocator import keep_freed_memory
 from crawltalk.train.batches import Batch
-from crawltalk.train.loop import MICRO_BATCH_TOKENS, compute_gradients
+from crawltalk.train.loop import compute_gradients, micro_batches
 from crawltalk.train.objectives.cross_entropy import cross_entropy
 from crawltalk.train.optimizers import make_optimizers
 from crawltalk.train.precision import compute_dtype, matmul_peak
+from crawltalk.train.ranks import ALONE
+from crawltalk.train.threads import Threads
 
 THREADS = 2
 WARM, STEPS = 2, 5
+PART_TOKENS = 4096
+"""Positions in a part of the peer's batch."""
 SIDES = {"qwen3": "transformers' Qwen3", "gpt2": "transformers' GPT-2"}
 Step = Callable[[torch.Tensor], Any]
 
@@ -79,16 +83,18 @@ def _model(family: Family, context: int) -> Model:
     )
 
 
-def _ours(model: Model, vocabulary: int, dtype: torch.dtype) -> Step:
+def _ours(model: Model, vocabulary: int, rows: int, dtype: torch.dtype) -> Step:
     keep_freed_memory()
     master = Transformer(shape_of(model, vocabulary))
     master.initialize(0)
     compute_model = master if dtype == torch.float32 else copy.deepcopy(master).to(dtype)
-    optimizers = make_optimizers(master, Optim(muon_lr=0.02, adamw_lr=0.003), dtype)
+    largest = torch.zeros((rows, model.context), dtype=torch.int64)
+    threads = Threads(THREADS, len(micro_batches(Batch(largest, largest), ALONE, largest.device)))
+    optimizers = make_optimizers(master, Optim(muon_lr=0.02, adamw_lr=0.003), dtype, threads)
 
     def step(tokens_BT: torch.Tensor) -> None:
         batch = Batch(tokens_BT[:, :-1], tokens_BT[:, 1:])
-        compute_gradients(master, compute_model, cross_entropy, batch, 1.0)
+        compute_gradients(master, compute_model, cross_entropy, batch, 1.0, ALONE, threads)
         for optimizer in optimizers:
             optimizer.step()
 
@@ -118,9 +124,11 @@ def main(side: str, family: Family, vocabulary: int, context: int, rows: int) ->
     """Time some steps of one side."""
     torch.set_num_threads(THREADS)
     model, dtype = _model(family, context), compute_dtype(Machine(device="cpu"))
-    parts = rows if side == "whole" else max(1, MICRO_BATCH_TOKENS["cpu"] // context)
+    parts = rows if side == "whole" else max(1, PART_TOKENS // context)
     step = (
-        _ours(model, vocabulary, dtype) if side == "ours" else _transformers(model, vocabulary, parts, dtype)
+        _ours(model, vocabulary, rows, dtype)
+        if side == "ours"
+        else _transformers(model, vocabulary, parts, dtype)
     )
     tokens_BT = torch.randint(0, vocabulary, (rows, context + 1), generator=torch.Generator().manual_seed(0))
     step(tokens_BT[:1, :9])  # makes gradients and the optimizer's state
@@ -133,6 +141,7 @@ def main(side: str, family: Family, vocabulary: int, context: int, rows: int) ->
         step(tokens_BT)
     speed = STEPS * rows * context / (time.perf_counter() - began)
     beyond = (memory("VmHWM") - before) * 1e6
+    torch.set_num_threads(THREADS)  # ours has one in each operation
     peak = matmul_peak(dtype, torch.device("cpu"))
     fraction = speed * cost.training_flops(model, vocabulary, 1) / peak
     figures = {

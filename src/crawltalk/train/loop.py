@@ -11,12 +11,14 @@ the norm, and is not in the checkpoints, as it is what it was when the training 
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from crawltalk.core.errors import BadInput, UserError
@@ -32,13 +34,16 @@ from crawltalk.train.optimizers import learning_rate_factor, make_optimizers, tr
 from crawltalk.train.precision import compute_dtype
 from crawltalk.train.ranks import ALONE, Ranks
 from crawltalk.train.sharding import full_tensor, gather_weights, shard_model
+from crawltalk.train.threads import Threads
 
 MIN_COMPILED_STEPS = 1000
 """Steps on a GPU from which on `torch.compile` makes up for its minute or so of compilation."""
 PATIENCE = 5
 """High losses in a row after which a training is given up."""
-MICRO_BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
-"""Positions in one forward and backward pass: on a CPU as many as its caches hold, see EXPERIMENTS.md."""
+MICRO_BATCH_TOKENS = {"cpu": 1024, "cuda": 65536}
+"""Positions in one forward and backward pass of a thread: on a CPU as few as keep the products fast, so that caches
+hold them and the threads finish together. See EXPERIMENTS.md.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +85,8 @@ def fit(
     """
     machine, optim, steps, out = options.machine, options.optim, options.steps, Path(options.out)
     device = ranks.device(machine.device)
+    workers = max(1, (machine.workers or torch.get_num_threads()) // ranks.local_world_size)
     if device.type == "cpu":
-        torch.set_num_threads(max(1, (machine.workers or torch.get_num_threads()) // ranks.local_world_size))
         keep_freed_memory()
     if not trained_weights(model):
         raise BadInput("all weights are frozen, so there is nothing to train; set requires_grad for some")
@@ -104,7 +109,15 @@ def fit(
     model.activation_checkpointing = machine.activation_checkpointing
     shard = machine.shard and ranks.world_size > 1
     master = shard_model(model, ranks, device, dtype) if shard else model.to(device)
-    optimizers = make_optimizers(master, optim, dtype)
+    long = device.type == "cuda" and steps - first >= MIN_COMPILED_STEPS
+    compiled = long if machine.compile is None else machine.compile
+    threads = None
+    if device.type == "cpu":
+        # ranks that shard gather each layer together, so they compute one micro-batch at a time
+        threads = Threads(
+            workers, 1 if shard or compiled else len(micro_batches(batches(first), ranks, device))
+        )
+    optimizers = make_optimizers(master, optim, dtype, threads)
     peak_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     if resumed is not None:
         checkpoint.load(resumed, master, optimizers)
@@ -112,8 +125,6 @@ def fit(
     if machine.tensorboard and ranks.rank == 0:
         events = TensorBoardEvents(machine.tensorboard, out.name, first)
     log = TrainingLog(out / "log.jsonl", first, events)
-    long = device.type == "cuda" and steps - first >= MIN_COMPILED_STEPS
-    compiled = long if machine.compile is None else machine.compile
     one_model = shard or (dtype == torch.float32 and not compiled)
     compute_model = master if one_model else copy.deepcopy(model).to(dtype)
     if compiled:  # a copy's: evaluations feed the model many shapes
@@ -125,7 +136,9 @@ def fit(
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
         batch = batches(step)
-        loss, norm, figures = compute_gradients(master, compute_model, objective, batch, optim.clip, ranks)
+        loss, norm, figures = compute_gradients(
+            master, compute_model, objective, batch, optim.clip, ranks, threads
+        )
         if not math.isfinite(loss) or not math.isfinite(norm):
             _rescue(out, step, ranks)
             raise UserError(f"the loss of step {step} is {loss} (gradient {norm}); {_advice(optim)}")
@@ -148,7 +161,8 @@ def fit(
             gather_weights(master, model)
         if ranks.rank == 0:
             if evaluate is not None and evaluates:
-                log.add({"step": step, **evaluate(done, model)})
+                with nullcontext() if threads is None else threads.inside():
+                    log.add({"step": step, **evaluate(done, model)})
             if save_model is not None and saves:
                 save_model(done, model)
         if last or _due(done, options.save_every):
@@ -157,6 +171,8 @@ def fit(
                 log.flush()
                 checkpoint.save(checkpoint.path_of(state, done), tensors, done, dtype_name)
                 checkpoint.keep_newest(state, options.save_keep)
+    if threads is not None:
+        threads.close()
     if events is not None:
         events.close()
     speed = round(trained / (time.monotonic() - began)) if trained else 0
@@ -170,6 +186,7 @@ def compute_gradients(
     batch: Batch,
     clip: float,
     ranks: Ranks = ALONE,
+    threads: Threads | None = None,
 ) -> tuple[float, float, dict[str, float]]:
     """Fill the gradients of `model`'s trained weights with those of the mean loss over the batch of all ranks.
 
@@ -183,44 +200,58 @@ def compute_gradients(
                 copied.copy_(weight)
     for weight in weights:
         weight.grad = None
-    device = weights[0].device
-    own = batch.share(ranks.rank, ranks.world_size).to(device)
-    rows = max(1, MICRO_BATCH_TOKENS[device.type] // batch.tokens.shape[1])
-    total, counted, sums = 0.0, 0, dict[str, float]()
-    # As many micro-batches as rank 0 has, which has the most rows: ranks that shard gather their layers together.
-    for start in range(0, len(batch.share(0, ranks.world_size)), rows):
-        part = own[start : start + rows]
+    device, sharded = weights[0].device, isinstance(weights[0], DTensor)
+
+    def compute(part: Batch) -> tuple[float, int, dict[str, float], Sequence[Tensor | None]]:
+        """Loss, count, figures and gradients of a micro-batch; those of an empty one are zero."""
         idle = len(part) == 0
         summed, count, figures = compute_model.compute(objective, batch[:1].to(device) if idle else part)
-        (summed * 0.0 if idle else summed).backward()
-        if not idle:
-            total += float(summed.detach())
-            counted += int(count)
+        if idle:
+            summed, count, figures = summed * 0.0, 0, dict.fromkeys(figures, 0.0)
+        if sharded:  # the gradients of shards are summed over ranks and micro-batches on the way
+            summed.backward()
+            grads: Sequence[Tensor | None] = ()
+        else:  # of this micro-batch alone: threads compute several at once
+            grads = torch.autograd.grad(summed, computed, allow_unused=True)
+        return float(summed.detach()), int(count), {name: float(it) for name, it in figures.items()}, grads
+
+    total, counted, sums = 0.0, 0, dict[str, float]()
+    each = map if threads is None else threads.map
+    for loss, count, figures, grads in each(compute, micro_batches(batch, ranks, device)):
+        total += loss
+        counted += count
         for name, figure in figures.items():
-            sums[name] = sums.get(name, 0.0) + (0.0 if idle else float(figure))
-        if compute_model is not model:  # sum over micro-batches in fp32
-            for copied, weight in zip(computed, weights, strict=True):
-                if copied.grad is not None:
-                    weight.grad = (
-                        copied.grad.float() if weight.grad is None else weight.grad.add_(copied.grad)
-                    )
-                    copied.grad = None
+            sums[name] = sums.get(name, 0.0) + figure
+        for weight, grad in zip(weights, grads, strict=not sharded):  # sum over micro-batches in fp32
+            if grad is not None:
+                weight.grad = (
+                    grad.to(weight.dtype, copy=True) if weight.grad is None else weight.grad.add_(grad)
+                )
     everything = torch.tensor([total, counted, *sums.values()], dtype=torch.float64, device=device)
     ranks.sum([everything])
     total, counted = float(everything[0]), int(everything[1])
     for weight in weights:
         if weight.grad is None:  # the objective does not use it
             weight.grad = torch.zeros_like(weight)
-    grads = [weight.grad for weight in weights if weight.grad is not None]
-    if not isinstance(weights[0], DTensor):  # those of shards are summed on the way
-        ranks.sum(grads)
+    gradients = [weight.grad for weight in weights if weight.grad is not None]
+    if not sharded:
+        ranks.sum(gradients)
     scale = 1.0 / max(counted, 1)
-    norm = float(full_tensor(torch.nn.utils.get_total_norm(grads))) * scale
+    norm = float(full_tensor(torch.nn.utils.get_total_norm(gradients))) * scale
     means = {name: float(value) * scale for name, value in zip(sums, everything[2:], strict=True)}
     scale *= min(1.0, clip / (norm + 1e-6))
-    for grad in grads:
-        grad.mul_(scale)
+    for gradient in gradients:
+        gradient.mul_(scale)
     return total / max(counted, 1), norm, means
+
+
+def micro_batches(batch: Batch, ranks: Ranks, device: torch.device) -> list[Batch]:
+    """What a rank computes of a batch, a few rows at a time: as many parts as rank 0 has, which has the most rows,
+    so that ranks that shard gather their layers together. The last ones may be empty.
+    """
+    own, longest = batch.share(ranks.rank, ranks.world_size).to(device), len(batch.share(0, ranks.world_size))
+    rows = max(1, MICRO_BATCH_TOKENS[device.type] // batch.tokens.shape[1])
+    return [own[start : start + rows] for start in range(0, longest, rows)]
 
 
 def diverged(losses: list[float], limit: float) -> bool:

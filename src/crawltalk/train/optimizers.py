@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from crawltalk.recipe import Optim
 from crawltalk.train.sharding import full_tensor, shard_like
+from crawltalk.train.threads import Threads
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic iteration (Jordan et al. 2024, Muon)."""
@@ -26,9 +27,12 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
 
 
 def make_optimizers(
-    model: nn.Module, config: Optim, dtype: torch.dtype = torch.float32
+    model: nn.Module, config: Optim, dtype: torch.dtype = torch.float32, threads: Threads | None = None
 ) -> tuple["Muon", torch.optim.AdamW]:
-    """Muon for the matrices of the blocks, iterated in `dtype`, and AdamW for the rest; either may have none."""
+    """Muon for the matrices of the blocks, iterated in `dtype`, and AdamW for the rest; either may have none.
+
+    `threads` share Muon's matrices.
+    """
     matrices, rest = split_parameters(model)
     assert config.muon_lr is not None
     assert config.adamw_lr is not None
@@ -38,6 +42,7 @@ def make_optimizers(
         momentum=config.momentum,
         weight_decay=config.weight_decay,
         dtype=dtype,
+        threads=threads,
     )
     adamw = torch.optim.AdamW(
         [{"params": rest}],  # a group, as an empty list of parameters is refused
@@ -51,7 +56,8 @@ def make_optimizers(
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalised (Jordan et al. 2024). Matrices of one shape are iterated together, in `dtype`.
+    """Momentum, orthogonalised (Jordan et al. 2024) in `dtype`: matrices of one shape together, or, with `threads`,
+    each by one of these.
 
     The update of an m x n matrix is scaled by sqrt(max(1, m / n)), so that one learning rate serves all
     shapes. bfloat16 is precise enough for the iteration, but a hundred times slower on a processor without
@@ -66,10 +72,11 @@ class Muon(torch.optim.Optimizer):
         weight_decay: float,
         steps: int = 5,
         dtype: torch.dtype = torch.float32,
+        threads: Threads | None = None,
     ) -> None:
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "steps": steps}
         super().__init__([{"params": list(params)}], defaults)  # a group, as an empty list is refused
-        self.dtype = dtype
+        self.dtype, self.threads = dtype, threads
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -77,9 +84,14 @@ class Muon(torch.optim.Optimizer):
             by_shape: dict[torch.Size, list[Tensor]] = {}
             for weight in group["params"]:
                 by_shape.setdefault(weight.shape, []).append(weight)
-            for weights in by_shape.values():
-                self._step_shape(weights, group)
+            parts = list(by_shape.values())
+            if self.threads is not None:  # a thread for a matrix, the largest first
+                parts = sorted(([weight] for part in parts for weight in part), key=_size, reverse=True)
+            each = map if self.threads is None else self.threads.map
+            for _ in each(lambda weights, group=group: self._step_shape(weights, group), parts):
+                pass
 
+    @torch.no_grad()  # a thread has a mode of its own
     def _step_shape(self, weights: list[Tensor], group: dict[str, Any]) -> None:
         updates = []
         for weight in weights:
@@ -97,6 +109,10 @@ class Muon(torch.optim.Optimizer):
         ):
             weight.mul_(1 - group["lr"] * group["weight_decay"])
             weight.add_(shard_like(update.to(weight.dtype), weight), alpha=-group["lr"] * scale)
+
+
+def _size(weights: list[Tensor]) -> int:
+    return weights[0].numel()
 
 
 def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
