@@ -17,10 +17,15 @@ from crawltalk.tasks.recall import Tail
 from crawltalk.tasks.scoring import is_refusal
 from crawltalk.train.evaluate import bits_per_byte
 
+CACHE_BYTES = 2**27
+"""Of each model's keys and values: what a few hundred short prompts need, which hardly share a prefix."""
+
 
 def evals(job: Job[recipe.Evals]) -> Metrics:
     """Write samples.jsonl, scores.json, recall.jsonl, side_by_side.jsonl and conversations.jsonl."""
-    base, assistant = load_engine(job.model("base")), load_engine(job.model("assistant"))
+    base, assistant = (
+        load_engine(job.model(kind), cache_bytes=CACHE_BYTES) for kind in ("base", "assistant")
+    )
     shards = TokenShards(job.inputs["tokens"], "val")
     scores = {
         "bits_per_byte": Score(

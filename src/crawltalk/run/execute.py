@@ -32,10 +32,14 @@ PACKAGES = ("crawltalk", "torch", "numpy", "pyarrow", "fastwarc", "resiliparse",
 RANKS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 """Environment variables that torchrun sets; hidden from stages that do not train on all ranks."""
 
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "4000000000"}
-"""glibc: keep freed buffers, instead of handing large ones back and faulting them in again (training: 5 %
-faster).
-"""
+DEFAULTS = {
+    # glibc: keep freed buffers, instead of handing large ones back and faulting them in again (training: 5 % faster)
+    "MALLOC_MMAP_THRESHOLD_": "4000000000",
+    "MALLOC_TRIM_THRESHOLD_": "4000000000",
+    # a thread of OpenMP that waits gives its core to others: see "Threads that spin" in EXPERIMENTS.md
+    "OMP_WAIT_POLICY": "passive",
+}
+"""Environment variables of a stage's process, where the user has set no others."""
 
 
 class Usage(msgspec.Struct, kw_only=True):
@@ -192,7 +196,7 @@ def _run_child(
             stdout=output,
             stderr=output,
             pass_fds=(write_end,),
-            env=MALLOC | {name: value for name, value in os.environ.items() if name not in hidden},
+            env=DEFAULTS | {name: value for name, value in os.environ.items() if name not in hidden},
         )
     os.close(write_end)
     last: dict[str, Any] = {}

@@ -1,5 +1,6 @@
 """Cross entropy of the next token: pretraining and supervised fine-tuning."""
 
+import torch
 from torch import Tensor
 
 from crawltalk.model.functions import LinearCrossEntropy
@@ -15,5 +16,6 @@ def cross_entropy(model: Transformer, batch: Batch) -> tuple[Tensor, Tensor, Fig
     counted = targets_N != IGNORE_INDEX
     if not bool(counted.all()):  # the head is a large part of a small model: spare it what is not counted
         states_ND, targets_N = states_ND[counted], targets_N[counted]
-    total: Tensor = LinearCrossEntropy.apply(states_ND, model.head_weight, targets_N, model.logit_cap)
+    head_VD = model.head_weight if torch.is_grad_enabled() else model.head_weight.detach()  # no gradient of it
+    total: Tensor = LinearCrossEntropy.apply(states_ND, head_VD, targets_N, model.logit_cap)
     return total, counted.sum(), {}
