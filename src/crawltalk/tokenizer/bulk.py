@@ -330,7 +330,7 @@ def _merge(data, start, size, readable, pairs, longest, words, cells, links, out
         pair = np.int64(data[start + position]) << 8 | np.int64(data[start + position + 1])
         cells[position] = pairs[pair] << _PLACE | np.uint32(position) & _PLACES
     cells[size - 1] = _NONE
-    height, level, count = 1, 0, size
+    height, level, count = np.int64(1), 0, size  # a literal would be a type of its own
     while True:
         padded = (count + _FAN - 1) & -_FAN
         for cell in range(level + count, level + padded):

@@ -63,7 +63,7 @@ def split(text: bytes, by: Splitter) -> list[bytes]:
 @njit(cache=True, nogil=True)
 def _ends(data, table, rule):
     ends = np.empty(len(data), np.int64)
-    count = position = 0
+    count = position = np.int64(0)  # a literal would be a type of its own
     while position < len(data):
         position = chunk_end(pointer(data), position, len(data), pointer(table), rule)
         ends[count] = position
