@@ -53,14 +53,14 @@ class BulkEncoder:
         self.by, self.pattern = splitter(pattern), pattern
         self.ids = None if np.array_equal(ids, np.arange(len(ids))) else ids
         sizes = np.fromiter(map(len, ranks), np.int64, len(ranks))
-        table = ChunkTable(1 << len(ranks).bit_length())
         words = Packed(np.frombuffer(b"".join(ranks), np.uint8), np.cumsum(sizes))
+        table = ChunkTable(1 << len(ranks).bit_length())
         table.number_cut(words)  # from 1 on: a word's rank is its number - 1
-        bytes_ = np.array([ranks[bytes([value])] for value in range(256)], np.uint32)
-        pairs = np.full((256, 256), _NONE, np.uint32)
-        for word, rank in ranks.items():
-            if len(word) == 2:
-                pairs[word[0], word[1]] = rank
+        single, double = (np.flatnonzero(sizes == size) for size in (1, 2))
+        last = words.data[words.ends - 1]
+        bytes_, pairs = np.empty(256, np.uint32), np.full((256, 256), _NONE, np.uint32)
+        bytes_[last[single]] = single
+        pairs[words.data[words.ends[double] - 2], last[double]] = double
         self.vocabulary: _Vocabulary = bytes_, pairs, int(sizes.max()), table.arrays
         self._memories: SimpleQueue[_Memory] = SimpleQueue()
         self._threads = 0

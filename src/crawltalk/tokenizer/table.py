@@ -172,10 +172,12 @@ def _number(data, ends, at, classes, rule, arrays, result, chunk_ends):
                     window, starts, unclear = end - 2 - STEP, np.uint64(0), np.uint64(0)
             if end - position <= SHORT and position + 16 <= readable:
                 first, second = short_key(data, position, np.uint64(end - position))
+                chunk = np.int64(slots[_first_slot(first, second, shift)])
+                found = keys[2 * chunk] == first and keys[2 * chunk + 1] == second
             else:
                 first, second = chunk_key(data, position, end, readable)
-            chunk = np.int64(slots[_first_slot(first, second, shift)])
-            if keys[2 * chunk] != first or keys[2 * chunk + 1] != second or second >= LONG:
+                chunk, found = 0, False
+            if not found:
                 chunk = _find_or_keep(data, position, end, first, second, table, rooms, used)
                 if not chunk:
                     at[0], at[1], at[2] = position, number, written
