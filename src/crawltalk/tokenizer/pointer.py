@@ -12,7 +12,7 @@ from numba import extending, njit, types
 
 intrinsic: Any = extending.intrinsic
 """Its functions are called without the first argument, which type checkers do not know."""
-inner: Any = njit(cache=True, nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+inner: Any = njit(cache=True, nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)  # pyrefly: ignore
 """For functions that Python does not call: they compile in half the time."""
 
 
