@@ -213,6 +213,14 @@ def test_long_chunks_are_merged_as_short_ones_are(chunk):
     assert made.encode_batch([chunk])[0].tolist() == judge.encode_ordinary(chunk)
 
 
+@pytest.mark.parametrize("size", [15, 16, 17, 255, 256, 257, 4095, 4096, 4097])
+def test_chunks_that_just_fill_a_tree_of_ranks_are_merged_as_tiktoken_merges_them(size):
+    letters = np.random.default_rng(size).choice(list("abe th"), size)
+    made, chunk = trained("gpt4"), "".join(letters).replace(" ", "n")
+    judge = tiktoken.Encoding("judge", pat_str=made.pattern, mergeable_ranks=made.vocab, special_tokens={})
+    assert made.encode_batch([chunk])[0].tolist() == judge.encode_ordinary(chunk)
+
+
 @given(st.binary(max_size=60))
 def test_bytes_that_are_no_text_come_back(data):
     assert trained("gpt4").decode_bytes(trained("gpt4").encode(data)) == data

@@ -21,6 +21,7 @@ from numba import njit
 from crawltalk.core.errors import BadInput
 from crawltalk.tokenizer.count import Chunks, count_chunks
 from crawltalk.tokenizer.patterns import splitter
+from crawltalk.tokenizer.pointer import inner
 from crawltalk.tokenizer.table import grown
 from crawltalk.tokenizer.tokenizer import SPECIAL_TOKENS, Tokenizer
 
@@ -169,69 +170,71 @@ class _State:
     def _make_room(self, room: int) -> None:
         keys, amounts, slices, _, *heap = self.pairs
         keys, amounts, slices, *heap = (grown(array, room) for array in (keys, amounts, slices, *heap))
-        slots = _indexed(keys, int(self.used[_PAIRS]), 1 << (2 * room - 1).bit_length())
+        slots = np.full(1 << (2 * room - 1).bit_length(), -1, np.int32)
+        _enter(keys, int(self.used[_PAIRS]), slots)
         self.pairs = _Pairs(keys, amounts, slices, slots, *heap)
 
 
-@njit(cache=True)
-def _lay_out(data, ends):
+def _lay_out(data: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Token ids with gaps, and the number of each cell's chunk."""
     tokens = np.full(len(data) + len(ends) + 1, GAP, np.uint32)
     chunk_of = np.zeros(len(tokens), np.uint32)
-    start, cell = 0, 1
-    for number in range(len(ends)):
-        for position in range(start, ends[number]):
-            tokens[cell], chunk_of[cell] = data[position], number
-            cell += 1
-        start = ends[number]
-        cell += 1
+    numbers = np.repeat(np.arange(len(ends), dtype=np.uint32), np.diff(ends, prepend=0))
+    cells = np.arange(1, len(data) + 1, dtype=np.uint32) + numbers
+    tokens[cells], chunk_of[cells] = data, numbers
     return tokens, chunk_of
 
 
-@njit(cache=True)
-def _first_pairs(tokens, chunk_of, counts, least):
+def _first_pairs(
+    tokens: np.ndarray, chunk_of: np.ndarray, counts: np.ndarray, least: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Pairs of bytes: keys, counts, where their occurrences begin and end, and these occurrences."""
     amounts, numbers = np.zeros(1 << 16, np.int64), np.zeros(1 << 16, np.int64)
+    _count_pairs(tokens, chunk_of, counts, amounts, numbers)
+    chosen = np.flatnonzero(amounts >= least)
+    ends = np.cumsum(numbers[chosen])
+    slices = np.stack([ends - numbers[chosen], ends], axis=1)
+    cursors = np.full(1 << 16, -1)
+    cursors[chosen] = slices[:, 0]
+    positions = np.empty(_ARENA_FACTOR * int(ends[-1]) if len(ends) else 0, np.uint32)
+    _place_pairs(tokens, cursors, positions)
+    return (chosen >> 8 << 32 | chosen & 255).astype(np.uint64), amounts[chosen], slices, positions
+
+
+@njit(cache=True)
+def _count_pairs(tokens, chunk_of, counts, amounts, numbers):
+    """How often each pair of bytes occurs in the text, and in the chunks."""
     for cell in range(len(tokens) - 1):
         if tokens[cell] != GAP and tokens[cell + 1] != GAP:
             pair = np.int64(tokens[cell]) << 8 | np.int64(tokens[cell + 1])
             amounts[pair] += counts[chunk_of[cell]]
             numbers[pair] += 1
-    chosen = np.flatnonzero(amounts >= least)
-    keys, slices = np.empty(len(chosen), np.uint64), np.empty((len(chosen), 2), np.int64)
-    cursors = np.full(1 << 16, -1)
-    total = 0
-    for row in range(len(chosen)):
-        pair = chosen[row]
-        keys[row] = _key(pair >> 8, pair & 255)
-        slices[row, 0] = cursors[pair] = total
-        total += numbers[pair]
-        slices[row, 1] = total
-    positions = np.empty(_ARENA_FACTOR * total, np.uint32)
+
+
+@njit(cache=True)
+def _place_pairs(tokens, cursors, positions):
+    """Write each occurrence where the cursor of its pair stands, if that is no -1."""
     for cell in range(len(tokens) - 1):
         if tokens[cell] != GAP and tokens[cell + 1] != GAP:
             pair = np.int64(tokens[cell]) << 8 | np.int64(tokens[cell + 1])
             if cursors[pair] >= 0:
                 positions[cursors[pair]] = cell
                 cursors[pair] += 1
-    return keys, amounts[chosen], slices, positions
 
 
-@njit(cache=True)
+@inner
 def _key(left, right):
     return np.uint64(left) << np.uint64(32) | np.uint64(right)
 
 
 @njit(cache=True)
-def _indexed(keys, count, size):
-    """A hash table of the pairs: their numbers, -1 in empty slots."""
-    slots = np.full(size, -1, np.int32)
+def _enter(keys, count, slots):
+    """Enter the pairs into a hash table: their numbers, -1 in empty slots."""
     for pair in range(count):
         slots[_slot(keys[pair], keys, slots)] = pair
-    return slots
 
 
-@njit(cache=True)
+@inner
 def _slot(key, keys, slots):
     """The slot of a pair, or the empty one where it belongs."""
     mask = np.uint64(len(slots) - 1)
@@ -241,13 +244,13 @@ def _slot(key, keys, slots):
     return slot
 
 
-@njit(cache=True)
+@inner
 def _after(amount, pair, other_amount, other, keys):
     """Whether a pair comes after another one: it is rarer, or as frequent and its ids are higher."""
     return amount < other_amount or (amount == other_amount and keys[pair] > keys[other])
 
 
-@njit(cache=True)
+@inner
 def _sift(heap, amounts, keys, size, hole, pair, amount):
     """Put a pair into the heap, at the hole or below it."""
     while True:
@@ -271,7 +274,7 @@ def _heapify(heap, amounts, keys, size):
         _sift(heap, amounts, keys, size, node, heap[node], amounts[node])
 
 
-@njit(cache=True)
+@inner
 def _push(pairs, used, pair, amount):
     """Put a pair into the heap."""
     heap, amounts, keys = pairs.heap, pairs.heap_amounts, pairs.keys
@@ -286,14 +289,14 @@ def _push(pairs, used, pair, amount):
     heap[hole], amounts[hole] = pair, amount
 
 
-@njit(cache=True)
+@inner
 def _pop(pairs, used):
     """Remove the first pair from the heap."""
     heap, amounts = pairs.heap, pairs.heap_amounts
     used[_HEAPED] -= 1
     last = used[_HEAPED]
     if last:
-        _sift(heap, amounts, pairs.keys, last, 0, heap[last], amounts[last])
+        _sift(heap, amounts, pairs.keys, last, np.int64(0), heap[last], amounts[last])
 
 
 @njit(cache=True)
@@ -310,7 +313,7 @@ def _advance(until, least, learned, corpus, positions, pairs, neighbours, used):
             _pop(pairs, used)
             continue
         if amount != pairs.heap_amounts[0]:  # it has shrunk since it was put there
-            _sift(heap, pairs.heap_amounts, keys, used[_HEAPED], 0, best, amount)
+            _sift(heap, pairs.heap_amounts, keys, used[_HEAPED], np.int64(0), best, amount)
             continue
         start, end = slices[best]
         token = 256 + used[_MERGES]
@@ -335,7 +338,7 @@ def _advance(until, least, learned, corpus, positions, pairs, neighbours, used):
     return _DONE
 
 
-@njit(cache=True)
+@inner
 def _replace(merge, start, end, corpus, positions, neighbours):
     """Replace the pair by the token wherever it still occurs, from left to right, and sum up its neighbours.
 
@@ -379,7 +382,7 @@ def _replace(merge, start, end, corpus, positions, neighbours):
     return front, met_before, met_after
 
 
-@njit(cache=True)
+@inner
 def _make_pairs(merge, numbers, least, pairs, neighbours, used):
     """Subtract the sums from the pairs that the neighbours were in, and make the pairs that they are in now."""
     left, right, token = merge
@@ -411,7 +414,7 @@ def _make_pairs(merge, numbers, least, pairs, neighbours, used):
             used[_CELLS] += occurrences
 
 
-@njit(cache=True)
+@inner
 def _write_positions(token, start, end, corpus, positions, beside):
     """Write where the new pairs occur, in order."""
     tokens, lengths = corpus.tokens, corpus.lengths
@@ -427,7 +430,7 @@ def _write_positions(token, start, end, corpus, positions, beside):
             beside[_AFTER, after, _NEXT_CELL] += 1
 
 
-@njit(cache=True)
+@inner
 def _clear(numbers, slices, neighbours):
     """Note where the new pairs' occurrences end, and clear the sums."""
     beside, met = neighbours

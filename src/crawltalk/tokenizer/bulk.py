@@ -8,22 +8,32 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 import regex
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
 
 from crawltalk.tokenizer.patterns import splitter
+from crawltalk.tokenizer.pointer import as_bytes, inner, intrinsic, pointer
 from crawltalk.tokenizer.split import LONG, SHORT, chunk_key, classes
-from crawltalk.tokenizer.table import ChunkTable, Packed, find_chunk, grown, unpack_key
+from crawltalk.tokenizer.table import ChunkTable, Packed, find_chunk, grown, pointers
 
 _NONE = np.uint32(2**32 - 1)
 _RANK = np.uint64(31)
 """Bits of a rank."""
-_FEW = 100
-"""In chunks of up to so many bytes the lowest rank is searched for linearly, in longer ones with a heap."""
+_FAN = 16
+"""Cells below another one in the tree of ranks."""
+_PLACE, _PLACES = np.uint32(4), np.uint32(15)
+"""Bits of a cell that say where it is among its 16."""
+_ABSENT = np.uint32(2**32 - 16)
+"""The first cell without a rank."""
 _BLOCK = 1 << 20
 """Bytes of text in one work item of a thread."""
+_RESULTS = 1 << 22
+"""Ranks in an array that results are parts of: so many that it is made of huge pages, which are quick to get."""
 _MOST = 1 << 20
 """Chunks that a thread's cache may hold."""
 
@@ -43,15 +53,15 @@ class BulkEncoder:
         self.by, self.pattern = splitter(pattern), pattern
         self.ids = None if np.array_equal(ids, np.arange(len(ids))) else ids
         sizes = np.fromiter(map(len, ranks), np.int64, len(ranks))
-        table = ChunkTable(1 << len(ranks).bit_length())
         words = Packed(np.frombuffer(b"".join(ranks), np.uint8), np.cumsum(sizes))
+        table = ChunkTable(1 << len(ranks).bit_length())
         table.number_cut(words)  # from 1 on: a word's rank is its number - 1
-        bytes_ = np.array([ranks[bytes([value])] for value in range(256)], np.uint32)
-        pairs = np.full((256, 256), _NONE, np.uint32)
-        for word, rank in ranks.items():
-            if len(word) == 2:
-                pairs[word[0], word[1]] = rank
-        self.vocabulary: _Vocabulary = bytes_, pairs, int(sizes.max()), table.arrays[:4]
+        single, double = (np.flatnonzero(sizes == size) for size in (1, 2))
+        last = words.data[words.ends - 1]
+        bytes_, pairs = np.empty(256, np.uint32), np.full((256, 256), _NONE, np.uint32)
+        bytes_[last[single]] = single
+        pairs[words.data[words.ends[double] - 2], last[double]] = double
+        self.vocabulary: _Vocabulary = bytes_, pairs, int(sizes.max()), table.arrays
         self._memories: SimpleQueue[_Memory] = SimpleQueue()
         self._threads = 0
 
@@ -89,7 +99,11 @@ class BulkEncoder:
                     np.searchsorted(cuts, ends, "right"),
                 )
             found, id_ends = memory.encode(numbers, chunk_ends, len(data), self.vocabulary)
-            ids = found.copy() if self.ids is None else self.ids[found]
+            if self.ids is None:
+                ids = found
+                memory.keep(len(found))
+            else:
+                ids = self.ids[found]
         finally:
             self._memories.put(memory)
         return np.split(ids, id_ends[:-1])
@@ -126,7 +140,8 @@ class _Memory:
         Else 0, and above it the index in `ranks` of the number of ranks, which is followed by the ranks.
         """
         self.ranks, self.used = np.empty(1 << 16, np.uint32), 0
-        self.out = np.empty(0, np.uint32)
+        self.out, self.kept = np.empty(0, np.uint32), 0
+        """Where ranks are written, and how many of them are somebody's result."""
 
     def encode(
         self, numbers: np.ndarray, chunk_ends: np.ndarray, size: int, vocabulary: _Vocabulary
@@ -138,17 +153,22 @@ class _Memory:
         needed = self.used + (SHORT + 1) * (chunks - self.merged) + int(self.table.used[1])
         if len(self.ranks) < needed:
             self.ranks = grown(self.ranks, 2 * needed)
-        if len(self.out) <= size:
-            self.out = np.empty(2 * size + 1, np.uint32)
+        if len(self.out) - self.kept <= size:
+            self.out, self.kept = np.empty(max(_RESULTS, size + 1), np.uint32), 0
         self.used = _merge_new(
-            self.merged, chunks, *self.table.arrays[1:4], vocabulary, self.values, self.ranks, self.used
+            self.merged, chunks, self.table.arrays, vocabulary, self.values, self.ranks, self.used
         )
         self.merged = chunks
         ends = np.empty(len(chunk_ends), np.int64)
-        _write_ranks(numbers, chunk_ends, self.values, self.ranks, self.out, ends)
+        out = self.out[self.kept :]
+        _write_ranks(numbers, chunk_ends, self.values, self.ranks, out, ends)
         if chunks > _MOST:
             self.table, self.merged, self.used = ChunkTable(), 1, 0
-        return self.out[: ends[-1]], ends
+        return out[: ends[-1]], ends
+
+    def keep(self, count: int) -> None:
+        """Do not write over the last call's `count` ranks any more."""
+        self.kept += count
 
 
 class BulkDecoder:
@@ -210,10 +230,11 @@ def _blocks(texts: Iterable[bytes]) -> Iterator[list[bytes]]:
 @njit(cache=True, nogil=True)
 def _write_ranks(numbers, chunk_ends, values, ranks, out, ends):
     """Write the ranks of all chunks, and where those of each text end."""
+    numbers, values, ranks, out = pointer(numbers), pointer(values), pointer(ranks), pointer(out)
     chunk = written = 0
     for text in range(len(chunk_ends)):
         for _ in range(chunk, chunk_ends[text]):
-            value = values[numbers[chunk]]
+            value = values[np.int64(numbers[chunk])]
             chunk += 1
             count = np.int64(value & np.uint64(3))
             value >>= np.uint64(2)
@@ -230,32 +251,39 @@ def _write_ranks(numbers, chunk_ends, values, ranks, out, ends):
 
 
 @njit(cache=True, nogil=True)
-def _merge_new(begin, end, keys, copies, text, vocabulary, values, ranks, used):
+def _merge_new(begin, end, chunks, vocabulary, values, ranks, used):
     """Merge the chunks with numbers from `begin` to `end`; returns how many of `ranks` are used then."""
     bytes_, pairs, longest, words = vocabulary
-    short = np.zeros(32, np.uint8)
-    begins, together = np.empty(_FEW + 2, np.int64), np.empty(_FEW + 2, np.uint64)
+    bytes_, pairs, values, ranks = pointer(bytes_), pointer(pairs), pointer(values), pointer(ranks)
+    _, keys, copies, text, _ = pointers(chunks)
+    words, readable = pointers(words), len(chunks[3])
+    word, room = np.empty(4, np.uint64), 64  # of which chunks of up to 15 bytes need 32 bytes
+    cells, links = np.empty(2 * room, np.uint32), np.empty(2 * room, np.int64)
     for chunk in range(begin, end):
-        first, second = keys[chunk]
+        first, second = keys[2 * chunk], keys[2 * chunk + 1]
         if second < LONG:
-            data, start, size = short, 0, np.int64(second >> np.uint64(56))
-            unpack_key(first, second, short, 0, size)
+            word[0], word[1] = first, second
+            data, start, size, limit = as_bytes(word), 0, np.int64(second >> np.uint64(56)), 32
         else:
-            data, start = text, np.int64(copies[chunk] >> np.uint64(32))
+            data, start, limit = text, np.int64(copies[chunk] >> np.uint64(32)), readable
             size = np.int64(copies[chunk] & np.uint64(0xFFFFFFFF))
-        whole = _rank(data, start, start + size, longest, words)
-        if whole != _NONE:
-            values[chunk] = np.uint64(whole) << np.uint64(2) | np.uint64(1)
-            continue
-        out = ranks[used + 1 : used + 1 + size]
+        if size <= longest:
+            found, _ = find_chunk(data, start, start + size, first, second, words)
+            if found:
+                values[chunk] = np.uint64(found - 1) << np.uint64(2) | np.uint64(1)
+                continue
+        if size > room:
+            room = 2 * size
+            cells, links = np.empty(2 * room, np.uint32), np.empty(2 * room, np.int64)
         for step in range(size):
-            out[step] = bytes_[data[start + step]]
-        if size > _FEW:
-            count = _merge_many(data, start, start + size, pairs, longest, words, out)
-        else:
-            count = _merge_few(data, start, start + size, pairs, longest, words, begins, together, out)
+            ranks[used + 1 + step] = bytes_[np.int64(data[start + step])]
+        count = _merge(
+            data, start, size, limit, pairs, longest, words, pointer(cells), pointer(links), ranks, used + 1
+        )
         if count <= 2:
-            value = np.uint64(out[0]) | (np.uint64(out[1]) << _RANK if count == 2 else np.uint64(0))
+            value = np.uint64(ranks[used + 1])
+            if count == 2:
+                value |= np.uint64(ranks[used + 2]) << _RANK
             values[chunk] = value << np.uint64(2) | np.uint64(count)
         else:
             values[chunk], ranks[used] = np.uint64(used) << np.uint64(2), count
@@ -263,117 +291,106 @@ def _merge_new(begin, end, keys, copies, text, vocabulary, values, ranks, used):
     return used
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _rank(data, start, end, longest, words):
+@inner
+def _rank(data, start, end, readable, longest, words):
     """The rank of some bytes; _NONE if they are no token."""
     if end - start > longest:
         return _NONE
-    slots, keys, copies, text = words
-    first, second = chunk_key(data, start, end)
-    found, _ = find_chunk(data, start, end, first, second, slots, keys, copies, text)
+    first, second = chunk_key(data, start, end, readable)
+    found, _ = find_chunk(data, start, end, first, second, words)
     return np.uint32(found - 1) if found else _NONE
 
 
-@njit(cache=True, nogil=True)
-def _merge_few(data, start, end, pairs, longest, words, begins, together, out):
-    """Merge in `out`, which holds the ranks of all bytes; returns how many are left. `begins`: where each part
-    begins; `together`: the rank of each part joined with the next one and, in 8 bits, the part's index.
+@intrinsic
+def _least(typing_context: Any, cells: Any, position: Any) -> Any:
+    """The lowest of the 16 cells from `position` on."""
+
+    def generate(context, builder, signature, arguments):
+        cell, vector = ir.IntType(32), ir.VectorType(ir.IntType(32), _FAN)
+        address = builder.bitcast(builder.gep(arguments[0], [arguments[1]]), vector.as_pointer())
+        reduce = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(cell, [vector]), f"llvm.vector.reduce.umin.v{_FAN}i32"
+        )
+        return builder.call(reduce, [builder.load(address, align=4)])
+
+    return types.uint32(cells, types.int64), generate
+
+
+@inner
+def _merge(data, start, size, readable, pairs, longest, words, cells, links, out, begin):
+    """Merge in `out`, which from `begin` on holds the ranks of all bytes; returns how many are left.
+
+    The lowest rank is at the top of a tree in which each cell is the least of 16 below it. A cell at its foot is the
+    rank that the part that begins there gets if it is merged with the next one and, in 4 bits, the cell's place
+    among its 16. `links`: for each part where the next one begins, and the one before.
     """
-    count = end - start
-    for position in range(count - 1):
-        begins[position] = start + position
-        together[position] = np.uint64(
-            pairs[data[start + position], data[start + position + 1]]
-        ) << np.uint64(8) | np.uint64(position)
-    begins[count - 1], begins[count] = end - 1, end
-    while count > 1:
-        lowest = together[0]
-        for position in range(1, count - 1):
-            lowest = min(lowest, together[position])
-        best, rank = np.int64(lowest & np.uint64(255)), np.uint32(lowest >> np.uint64(8))
-        if rank == _NONE:
+    for position in range(size):
+        links[2 * position], links[2 * position + 1] = position + 1, position - 1
+    for position in range(size - 1):
+        pair = np.int64(data[start + position]) << 8 | np.int64(data[start + position + 1])
+        cells[position] = pairs[pair] << _PLACE | np.uint32(position) & _PLACES
+    cells[size - 1] = _NONE
+    height, level, count = np.int64(1), 0, size  # a literal would be a type of its own
+    while True:
+        padded = (count + _FAN - 1) & -_FAN
+        for cell in range(level + count, level + padded):
+            cells[cell] = _NONE
+        if padded == _FAN:
             break
-        out[best] = rank
-        count -= 1
-        for position in range(best + 1, count):
-            out[position] = out[position + 1]
-            begins[position] = begins[position + 1]
-            together[position - 1] = together[position] - np.uint64(1)
-        begins[count] = end
-        if best + 1 < count:
-            rank = _rank(data, begins[best], begins[best + 2], longest, words)
-            together[best] = np.uint64(rank) << np.uint64(8) | np.uint64(best)
-        if best:
-            rank = _rank(data, begins[best - 1], begins[best + 1], longest, words)
-            together[best - 1] = np.uint64(rank) << np.uint64(8) | np.uint64(best - 1)
-    return count
-
-
-@njit(cache=True, nogil=True)
-def _merge_many(data, start, end, pairs, longest, words, out):
-    """The same with a heap of ranks and indices, in which outdated entries are skipped."""
-    count = end - start
-    # where the next part begins, and the one before
-    after, before = np.arange(1, count + 2), np.arange(-1, count)
-    heap, size = np.empty(3 * count, np.uint64), 0
-    for position in range(count - 1):
-        size = _push(heap, size, pairs[data[start + position], data[start + position + 1]], position)
-    while size:
-        top = heap[0]
-        size = _pop(heap, size)
-        position, rank = np.int64(top & np.uint64(0xFFFFFFFF)), np.uint32(top >> np.uint64(32))
-        right = after[position]
-        if (
-            out[position] == _NONE
-            or right == count
-            or _rank(data, start + position, start + after[right], longest, words) != rank
-        ):
-            continue
-        out[position], out[right] = rank, _NONE
-        after[position] = after[right]
-        before[after[position]] = position
-        if after[position] < count:
-            size = _push(
-                heap,
-                size,
-                _rank(data, start + position, start + after[after[position]], longest, words),
-                position,
-            )
-        left = before[position]
-        if left >= 0:
-            size = _push(heap, size, _rank(data, start + left, start + after[position], longest, words), left)
-    written = 0
-    for position in range(count):
-        if out[position] != _NONE:
-            out[written] = out[position]
-            written += 1
-    return written
-
-
-@njit(cache=True, nogil=True)
-def _push(heap, size, rank, position):
-    """Returns the new size."""
-    if rank == _NONE:
-        return size
-    value, hole = np.uint64(rank) << np.uint64(32) | np.uint64(position), size
-    while hole and heap[(hole - 1) // 2] > value:
-        heap[hole] = heap[(hole - 1) // 2]
-        hole = (hole - 1) // 2
-    heap[hole] = value
-    return size + 1
-
-
-@njit(cache=True, nogil=True)
-def _pop(heap, size):
-    size -= 1
-    value, hole = heap[size], 0
-    while 2 * hole + 1 < size:
-        child = 2 * hole + 1
-        if child + 1 < size and heap[child + 1] < heap[child]:
-            child += 1
-        if heap[child] >= value:
+        count = padded // _FAN
+        for cell in range(count):
+            least = _least(cells, level + cell * _FAN)
+            cells[level + padded + cell] = least & ~_PLACES | np.uint32(cell) & _PLACES
+        level += padded
+        height += 1
+    parts = size
+    while True:
+        least = _least(cells, level)
+        if least >= _ABSENT:
             break
-        heap[hole] = heap[child]
-        hole = child
-    heap[hole] = value
-    return size
+        position = np.int64(least & _PLACES)
+        if height > 1:
+            position = _descend(cells, size, height, position)
+        out[begin + position] = least >> _PLACE
+        parts -= 1
+        right = links[2 * position]
+        end = links[2 * right]
+        links[2 * position] = end
+        _put(cells, size, height, right, _NONE)
+        rank = _NONE
+        if end < size:
+            links[2 * end + 1] = position
+            rank = _rank(data, start + position, start + links[2 * end], readable, longest, words)
+        _put(cells, size, height, position, rank)
+        if position:
+            left = links[2 * position + 1]
+            rank = _rank(data, start + left, start + end, readable, longest, words)
+            _put(cells, size, height, left, rank)
+    position = 0
+    for part in range(parts):
+        out[begin + part] = out[begin + position]
+        position = links[2 * position]
+    return parts
+
+
+@inner
+def _descend(cells, size, height, place):
+    """The cell at the foot that made the `place`-th cell at the top what it is."""
+    for level in range(height - 2, -1, -1):
+        begin, padded = 0, (size + _FAN - 1) & -_FAN
+        for _ in range(level):
+            begin, padded = begin + padded, (padded // _FAN + _FAN - 1) & -_FAN
+        place = place * _FAN + np.int64(_least(cells, begin + place * _FAN) & _PLACES)
+    return place
+
+
+@inner
+def _put(cells, size, height, cell, rank):
+    """Write a rank into a cell at the foot, and what is least into those above it."""
+    cells[cell] = rank << _PLACE | np.uint32(cell) & _PLACES
+    begin, padded = 0, (size + _FAN - 1) & -_FAN
+    for _ in range(1, height):
+        cell //= _FAN
+        least = _least(cells, begin + cell * _FAN)
+        begin, padded = begin + padded, (padded // _FAN + _FAN - 1) & -_FAN
+        cells[begin + cell] = least & ~_PLACES | np.uint32(cell) & _PLACES

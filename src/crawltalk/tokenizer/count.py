@@ -67,18 +67,20 @@ class _Counts:
     def count(self, block: bytes, ends: np.ndarray, by: Splitter) -> None:
         """Count the chunks of the texts in a block; `ends`: the end of each text."""
         numbers, _ = self.table.number(np.frombuffer(block, np.uint8), ends, by)
-        self._sum(numbers, None)
+        self._make_room()
+        _sum(numbers, self.counts)
         if len(self.table) > self.most:
             self._give_up_half()
 
     def add(self, chunks: Packed, counts: np.ndarray) -> None:
-        """Add chunks with their counts."""
-        self._sum(self.table.number_cut(chunks), counts)
+        """Add different chunks with their counts."""
+        numbers = self.table.number_cut(chunks)
+        self._make_room()
+        self.counts[numbers] += counts
 
-    def _sum(self, numbers: np.ndarray, counts: np.ndarray | None) -> None:
+    def _make_room(self) -> None:
         if len(self.counts) < len(self.table):
             self.counts = np.concatenate([self.counts, np.zeros(len(self.table), np.int64)])
-        _sum(numbers, counts, self.counts)
 
     def _give_up_half(self) -> None:
         (data, ends), counts = self.chunks()
@@ -176,6 +178,6 @@ def _cut(data: bytes, start: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _sum(numbers, counts, sums):
-    for position in range(len(numbers)):
-        sums[numbers[position]] += 1 if counts is None else counts[position]
+def _sum(numbers, sums):
+    for number in numbers:
+        sums[number] += 1

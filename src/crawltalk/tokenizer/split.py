@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import extending, njit, types
+from numba import njit, types
 
 from crawltalk.tokenizer.patterns import GPT2_FAMILY, GPT4_FAMILY, O200K_FAMILY, Splitter
+from crawltalk.tokenizer.pointer import inner, intrinsic, pointer
 
 OTHER, LETTER, NUMBER, MARK, UPPER, LOWER, SPACE, NEWLINE = range(8)
 """Classes of characters: \\p{Lm} and \\p{Lo}, \\p{N}, \\p{M}, \\p{Lu} and \\p{Lt}, \\p{Ll}, \\s without and
@@ -27,8 +28,6 @@ _S, _T, _M, _D, _L, _R, _V, _E = b"stmdlrve"
 _LONG_S = tuple("ſ".encode())
 _NON_ASCII = 128
 """The first of so many bytes that are not ASCII."""
-intrinsic: Any = extending.intrinsic
-"""Its functions are called without the first argument, which type checkers do not know."""
 _FIRST, SHORT = 8, 15
 """Bytes of the first number of a key, and of both."""
 _FIRST_BYTES = np.array([(1 << 8 * min(size, 8)) - 1 for size in range(16)], np.uint64)
@@ -64,15 +63,15 @@ def split(text: bytes, by: Splitter) -> list[bytes]:
 @njit(cache=True, nogil=True)
 def _ends(data, table, rule):
     ends = np.empty(len(data), np.int64)
-    count = position = 0
+    count = position = np.int64(0)  # a literal would be a type of its own
     while position < len(data):
-        position = chunk_end(data, position, len(data), table, rule)
+        position = chunk_end(pointer(data), position, len(data), pointer(table), rule)
         ends[count] = position
         count += 1
     return ends[:count]
 
 
-@njit(cache=True, nogil=True)
+@inner
 def chunk_end(data, position, stop, table, rule):
     """Where the chunk ends that begins at `position`, in a text that ends at `stop`."""
     family, digits = rule
@@ -83,7 +82,7 @@ def chunk_end(data, position, stop, table, rule):
     return _o200k(data, position, stop, table, digits)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _gpt4(data, position, stop, table, digits):  # noqa: PLR0911 - one return per alternative of the pattern
     kind, after = _classify(data, position, stop, table)
     if kind == LETTER:
@@ -107,7 +106,7 @@ def _gpt4(data, position, stop, table, digits):  # noqa: PLR0911 - one return pe
     return _white(data, position, stop, table, True, False)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _gpt2(data, position, stop, table, digits):
     kind, after = _classify(data, position, stop, table)
     if data[position] == _APOSTROPHE:
@@ -125,7 +124,7 @@ def _gpt2(data, position, stop, table, digits):
     return _white(data, position, stop, table, False, digits > 0)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _o200k(data, position, stop, table, digits):
     kind, after = _classify(data, position, stop, table)
     if kind == NUMBER:
@@ -146,7 +145,7 @@ def _o200k(data, position, stop, table, digits):
     return _white(data, position, stop, table, True, False)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _cased(data, position, stop, table, capitals):
     """Where the word ends that begins at `position`: capitals, then small letters, with those that have no case,
     and marks, among either. One of capitals alone, only if `capitals`. `position` itself if there is none.
@@ -166,7 +165,7 @@ def _cased(data, position, stop, table, capitals):
     return position if both == start and capitals else both
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _digits(data, position, stop, table, digits):
     """Where a number ends of which one digit has been read."""
     for _ in range(digits - 1):
@@ -177,7 +176,7 @@ def _digits(data, position, stop, table, digits):
     return position
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _classify(data, position, stop, table):
     """Class of the character at `position`, and where the next one begins. A byte that is no UTF-8, and the end:
     `OTHER`.
@@ -186,11 +185,11 @@ def _classify(data, position, stop, table):
         return OTHER, position
     byte = data[position]
     if byte < 0x80:
-        return np.int64(table[byte]), position + 1
+        return np.int64(table[np.int64(byte)]), position + 1
     return _classify_multibyte(data, position, stop, table)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _classify_multibyte(data, position, stop, table):
     """The same for characters of several bytes."""
     byte = np.int64(data[position])
@@ -208,7 +207,7 @@ def _classify_multibyte(data, position, stop, table):
     return np.int64(table[code]), position + size
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _run(data, position, stop, table, kind, other):
     """Where the characters of two classes end."""
     while position < stop:
@@ -219,7 +218,7 @@ def _run(data, position, stop, table, kind, other):
     return position
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _white(data, position, stop, table, lines, digits):
     """The end of a chunk of white space: behind its last line break (if `lines`); else all but what the next
     word takes (a number takes none, if `digits`).
@@ -237,7 +236,7 @@ def _white(data, position, stop, table, lines, digits):
     return position if position == stop or last == start or (digits and kind == NUMBER) else last
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _contraction(data, position, stop, any_case):
     """Bytes of what follows an apostrophe in I'm, you're, it's (0 if it is something else); the long s counts
     as an s.
@@ -266,9 +265,8 @@ def _load(typing_context: Any, data: Any, position: Any) -> Any:
     """The eight bytes at `position` as one number, the first one lowest; wherever they lie."""
 
     def generate(context, builder, signature, arguments):
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        pointer = builder.bitcast(builder.gep(array.data, [arguments[1]]), ir.IntType(64).as_pointer())
-        return builder.load(pointer, align=1)
+        address = builder.gep(arguments[0], [arguments[1]])
+        return builder.load(builder.bitcast(address, ir.IntType(64).as_pointer()), align=1)
 
     return types.uint64(data, types.int64), generate
 
@@ -280,9 +278,8 @@ def _among(typing_context: Any, data: Any, position: Any, first: Any, count: Any
     """
 
     def generate(context, builder, signature, arguments):
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
         vector = ir.VectorType(ir.IntType(8), WINDOW)
-        pointer = builder.bitcast(builder.gep(array.data, [arguments[1]]), vector.as_pointer())
+        address = builder.bitcast(builder.gep(arguments[0], [arguments[1]]), vector.as_pointer())
 
         def everywhere(number):
             one = builder.insert_element(
@@ -292,7 +289,7 @@ def _among(typing_context: Any, data: Any, position: Any, first: Any, count: Any
             return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
 
         low, many = (everywhere(builder.trunc(number, ir.IntType(8))) for number in arguments[2:])
-        result = builder.icmp_unsigned("<", builder.sub(builder.load(pointer, align=1), low), many)
+        result = builder.icmp_unsigned("<", builder.sub(builder.load(address, align=1), low), many)
         return builder.bitcast(result, ir.IntType(64))
 
     return types.uint64(data, types.int64, types.int64, types.int64), generate
@@ -308,7 +305,7 @@ def lowest(typing_context: Any, bits: Any) -> Any:
     return types.int64(types.uint64), generate
 
 
-@njit(cache=True, nogil=True)
+@inner
 def chunk_starts(data, position, rule):
     """Of the 64 bytes from `position` on, one bit for each that begins a chunk, and one for each where that
     cannot be told, or where a chunk may end that begins before it.
@@ -354,10 +351,10 @@ def chunk_starts(data, position, rule):
     return starts, unclear
 
 
-@njit(cache=True, nogil=True)
-def chunk_key(data, start, end):
+@inner
+def chunk_key(data, start, end, readable):
     """Two numbers: the bytes of a chunk of up to 15, and its length; of a longer one a hash with the highest
-    bit set.
+    bit set. `readable`: bytes of `data`.
     """
     size = np.uint64(end - start)
     first = second = np.uint64(0)
@@ -365,7 +362,7 @@ def chunk_key(data, start, end):
         for position in range(start, end - 7, 8):
             second = _mixed(second ^ _load(data, position))
         return first, _mixed(second ^ _load(data, end - 8) ^ size) | LONG
-    if start + 16 <= len(data):
+    if start + 16 <= readable:
         return short_key(data, start, size)
     for position in range(start, min(end, start + _FIRST)):
         first |= np.uint64(data[position]) << np.uint64(8 * (position - start))
@@ -374,7 +371,7 @@ def chunk_key(data, start, end):
     return first, second | size << np.uint64(56)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _mixed(word):
     """Every bit decides about half of the others (Steele et al. 2014, the finalizer of SplitMix64, first
     half).

@@ -9,6 +9,7 @@ from numba import njit
 
 from crawltalk.core.errors import BadInput
 from crawltalk.tokenizer.patterns import Splitter
+from crawltalk.tokenizer.pointer import inner, pointer
 from crawltalk.tokenizer.split import (
     LONG,
     SHORT,
@@ -80,20 +81,22 @@ class ChunkTable:
         """
         at, chunk_ends = np.zeros(3, np.int64), np.empty(len(ends), np.int64)
         result = self._room_for(len(data))
-        while not _number(data, ends, at, classes(by), by.rule, *self.arrays, result, chunk_ends):
+        while not _number(data, ends, at, classes(by), by.rule, self.arrays, result, chunk_ends):
             self._grow(len(data))
         return result[: at[2]], chunk_ends
 
     def number_cut(self, chunks: Packed) -> np.ndarray:
         """The numbers of chunks that are cut already, uint32; they are valid until the next call."""
         at, result = np.zeros(1, np.int64), self._room_for(len(chunks.ends))
-        while not _number_cut(chunks.data, chunks.ends, at, *self.arrays, result):
+        while not _number_cut(chunks.data, chunks.ends, at, self.arrays, result):
             self._grow(len(chunks.data))
         return result[: len(chunks.ends)]
 
     def chunks(self) -> Packed:
         """All chunks, in the order of their numbers."""
-        return Packed(*_unpack(self.keys[1 : len(self)], self.copies[1 : len(self)], self.text, self.used[1]))
+        data = np.empty(SHORT * len(self) + int(self.used[1]), np.uint8)
+        ends = np.empty(len(self) - 1, np.int64)
+        return Packed(data[: _unpack(len(self), self.arrays, data, ends)].copy(), ends)
 
     def _room_for(self, chunks: int) -> np.ndarray:
         if len(self._found) < chunks:
@@ -109,7 +112,7 @@ class ChunkTable:
         if len(self) == len(self.keys):
             self.keys, self.copies = grown(self.keys, 2 * len(self)), grown(self.copies, 2 * len(self))
             self.slots = np.zeros(2 * len(self.keys), np.uint32)
-            _enter(self.keys[: len(self)], self.slots)
+            _enter(len(self), self.arrays)
 
 
 def grown(array: np.ndarray, room: int) -> np.ndarray:
@@ -119,21 +122,33 @@ def grown(array: np.ndarray, room: int) -> np.ndarray:
     return larger
 
 
+@inner
+def pointers(arrays):
+    """What compiled code looks chunks up in: slots, keys, copies, text, and by how many bits a hash is shifted."""
+    slots, keys, copies, text, _ = arrays
+    shift = np.uint64(64 - lowest(np.uint64(len(slots))))
+    return pointer(slots), pointer(keys), pointer(copies), pointer(text), shift
+
+
 @njit(cache=True, nogil=True, inline="always")
-def _first_slot(first, second, slots):
+def _first_slot(first, second, shift):
     """The slot to try first; a frequent chunk is nearly always there."""
     mixed = first * np.uint64(0x9E3779B97F4A7C15) ^ second * np.uint64(0xC2B2AE3D27D4EB4F)
     # the high bits, since they depend on all lower ones
-    return mixed >> np.uint64(64 - lowest(np.uint64(len(slots))))
+    return np.int64(mixed >> shift)
 
 
 @njit(cache=True, nogil=True)
-def _number(data, ends, at, table, rule, slots, keys, copies, text, used, result, chunk_ends):
+def _number(data, ends, at, classes, rule, arrays, result, chunk_ends):
     """Number chunks from byte `at[0]` of text `at[1]` on; `at[2]` chunks came before. False if there is no room
     for another new chunk.
 
     The bits of windows, from `window` on, say where chunks begin; where these are unclear, the text is cut.
     """
+    readable, rooms, used = len(data), (len(arrays[1]), len(arrays[3])), pointer(arrays[4])
+    table = pointers(arrays)
+    slots, keys, _, _, shift = table
+    data, classes, result = pointer(data), pointer(classes), pointer(result)
     position, written = at[0], at[2]
     for number in range(at[1], len(ends)):
         begin, stop = ends[number - 1] if number else 0, ends[number]
@@ -150,18 +165,20 @@ def _number(data, ends, at, table, rule, slots, keys, copies, text, used, result
                 end = window + lowest(starts)
                 starts ^= bit
             else:
-                end = chunk_end(data, position, stop, table, rule)
+                end = chunk_end(data, position, stop, classes, rule)
                 if starts and end < window + WINDOW - 1:
                     starts, unclear = _from(starts, end + 1 - window), _from(unclear, end - window)
                 else:
                     window, starts, unclear = end - 2 - STEP, np.uint64(0), np.uint64(0)
-            if end - position <= SHORT and position + 16 <= len(data):
+            if end - position <= SHORT and position + 16 <= readable:
                 first, second = short_key(data, position, np.uint64(end - position))
+                chunk = np.int64(slots[_first_slot(first, second, shift)])
+                found = keys[2 * chunk] == first and keys[2 * chunk + 1] == second
             else:
-                first, second = chunk_key(data, position, end)
-            chunk = slots[_first_slot(first, second, slots)]
-            if keys[chunk, 0] != first or keys[chunk, 1] != second or second >= LONG:
-                chunk = _find_or_keep(data, position, end, first, second, slots, keys, copies, text, used)
+                first, second = chunk_key(data, position, end, readable)
+                chunk, found = 0, False
+            if not found:
+                chunk = _find_or_keep(data, position, end, first, second, table, rooms, used)
                 if not chunk:
                     at[0], at[1], at[2] = position, number, written
                     return False
@@ -173,33 +190,38 @@ def _number(data, ends, at, table, rule, slots, keys, copies, text, used, result
     return True
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _from(bits, number):
     """The bits from a number on, which is at most 63; all, if it is negative."""
     return bits >> np.uint64(max(number, 0)) << np.uint64(max(number, 0))
 
 
 @njit(cache=True, nogil=True)
-def _number_cut(data, ends, at, slots, keys, copies, text, used, result):
+def _number_cut(data, ends, at, arrays, result):
     """The same for chunks that are cut already, from number `at[0]` on."""
+    readable, rooms, used = len(data), (len(arrays[1]), len(arrays[3])), pointer(arrays[4])
+    table, data = pointers(arrays), pointer(data)
     for number in range(at[0], len(ends)):
         start, end = ends[number - 1] if number else 0, ends[number]
-        first, second = chunk_key(data, start, end)
-        result[number] = _find_or_keep(data, start, end, first, second, slots, keys, copies, text, used)
+        first, second = chunk_key(data, start, end, readable)
+        result[number] = _find_or_keep(data, start, end, first, second, table, rooms, used)
         if not result[number]:
             at[0] = number
             return False
     return True
 
 
-@njit(cache=True, nogil=True)
-def _find_or_keep(data, start, end, first, second, slots, keys, copies, text, used):
-    """Number of a chunk, which may be a new one; 0 if there is no room for that."""
-    chunk, slot = find_chunk(data, start, end, first, second, slots, keys, copies, text)
-    if chunk or used[0] == len(keys):
+@inner
+def _find_or_keep(data, start, end, first, second, table, rooms, used):
+    """Number of a chunk, which may be a new one; 0 if there is no room for that. `rooms`: chunks, and bytes of
+    copies, that there is room for.
+    """
+    chunk, slot = find_chunk(data, start, end, first, second, table)
+    if chunk or used[0] == rooms[0]:
         return chunk
+    slots, keys, copies, text, _ = table
     if second >= LONG:
-        if used[1] + end - start > len(text):
+        if used[1] + end - start > rooms[1]:
             return 0
         copies[used[0]] = np.uint64(used[1]) << np.uint64(32) | np.uint64(end - start)
         for position in range(start, end):
@@ -208,25 +230,26 @@ def _find_or_keep(data, start, end, first, second, slots, keys, copies, text, us
     chunk = used[0]
     used[0] += 1
     slots[slot] = chunk
-    keys[chunk, 0], keys[chunk, 1] = first, second
+    keys[2 * chunk], keys[2 * chunk + 1] = first, second
     return chunk
 
 
-@njit(cache=True, nogil=True)
-def find_chunk(data, start, end, first, second, slots, keys, copies, text):
+@inner
+def find_chunk(data, start, end, first, second, table):
     """Number of a chunk, 0 if it is not there, and the slot that says so."""
-    slot = _first_slot(first, second, slots)
+    slots, keys, copies, text, shift = table
+    slot = _first_slot(first, second, shift)
     chunk = np.int64(slots[slot])
     while chunk:
-        same = keys[chunk, 0] == first and keys[chunk, 1] == second
+        same = keys[2 * chunk] == first and keys[2 * chunk + 1] == second
         if same and (second < LONG or _equal(data, start, end, text, copies[chunk])):
             break
-        slot = (slot + np.uint64(1)) & np.uint64(len(slots) - 1)
+        slot = slot + 1 & (1 << 64 - np.int64(shift)) - 1
         chunk = np.int64(slots[slot])
     return chunk, slot
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _equal(data, start, end, text, copy):
     position, size = np.int64(copy >> np.uint64(32)), np.int64(copy & np.uint64(0xFFFFFFFF))
     if end - start != size:
@@ -238,37 +261,32 @@ def _equal(data, start, end, text, copy):
 
 
 @njit(cache=True, nogil=True)
-def _enter(keys, slots):
-    """Enter all chunks, which are known to differ, into empty slots."""
-    for chunk in range(1, len(keys)):
-        slot = _first_slot(keys[chunk, 0], keys[chunk, 1], slots)
+def _enter(count, arrays):
+    """Enter the first chunks, which are known to differ, into empty slots."""
+    slots, keys, _, _, shift = pointers(arrays)
+    for chunk in range(1, count):
+        slot = _first_slot(keys[2 * chunk], keys[2 * chunk + 1], shift)
         while slots[slot]:
-            slot = (slot + np.uint64(1)) & np.uint64(len(slots) - 1)
+            slot = slot + 1 & (1 << 64 - np.int64(shift)) - 1
         slots[slot] = chunk
 
 
 @njit(cache=True, nogil=True)
-def _unpack(keys, copies, text, size):
-    data, ends = np.empty(len(keys) * 15 + size, np.uint8), np.empty(len(keys), np.int64)
+def _unpack(count, arrays, data, ends):
+    """Write all chunks behind one another; returns their bytes."""
+    _, keys, copies, text, _ = pointers(arrays)
     end = 0
-    for number in range(len(keys)):
+    for chunk in range(1, count):
         start = end
-        if keys[number, 1] >= LONG:
-            position, end = (
-                np.int64(copies[number] >> np.uint64(32)),
-                start + np.int64(copies[number] & np.uint64(0xFFFFFFFF)),
-            )
-            data[start:end] = text[position : position + end - start]
+        if keys[2 * chunk + 1] >= LONG:
+            position = np.int64(copies[chunk] >> np.uint64(32))
+            end += np.int64(copies[chunk] & np.uint64(0xFFFFFFFF))
+            for step in range(end - start):
+                data[start + step] = text[position + step]
         else:
-            end = start + np.int64(keys[number, 1] >> np.uint64(56))
-            unpack_key(keys[number, 0], keys[number, 1], data, start, end)
-        ends[number] = end
-    return data[:end].copy(), ends
-
-
-@njit(cache=True, nogil=True)
-def unpack_key(first, second, data, start, end):
-    """Write the bytes of a short chunk out of its key."""
-    for position in range(start, end):
-        word = first if position < start + 8 else second
-        data[position] = np.uint8(word >> np.uint64(8 * ((position - start) % 8)) & np.uint64(255))
+            end += np.int64(keys[2 * chunk + 1] >> np.uint64(56))
+            for step in range(end - start):
+                word = keys[2 * chunk + step // 8]
+                data[start + step] = np.uint8(word >> np.uint64(8 * (step % 8)) & np.uint64(255))
+        ends[chunk - 1] = end
+    return end
