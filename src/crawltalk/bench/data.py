@@ -336,7 +336,7 @@ def _compare(
     return figure(name, "docs/s", rates[0], rates[1], peer_name)
 
 
-LESS_IS_BETTER = ("s", "ms", "us", "MB", "bytes/token")
+LESS_IS_BETTER = ("s", "CPU s", "ms", "us", "MB", "bytes/token")
 """Units in which a smaller figure is better."""
 
 
