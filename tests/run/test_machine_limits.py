@@ -12,6 +12,7 @@ from crawltalk.core.errors import UserError
 from crawltalk.run.console import run_verb
 from crawltalk.run.machine import writable_cache
 
+
 def unwritable(tmp_path: Path) -> Path:
     """A path where no folder can be made, whoever runs the tests: below a file."""
     path = tmp_path / "file"

@@ -360,7 +360,7 @@ def figure(
         "peer": None if theirs is None else round(theirs, 4),
         "peer_name": peer_name,
         "ratio": None
-        if theirs is None
+        if not theirs or not median
         else round(theirs / median if unit in LESS_IS_BETTER else median / theirs, 2),
         "runs": len(ours),
         "min": round(min(ours), 4),

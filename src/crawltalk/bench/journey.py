@@ -194,7 +194,9 @@ def _journeys(
         for score, first in sides[0][0].scores.items():
             if all(score in one.scores for side in sides for one in side):
                 values = [[one.scores[score]["score"] for one in side] for side in sides]
-                means = dict(zip(("ours", "peer"), (round(statistics.mean(v), 4) for v in values), strict=False))
+                means = dict(
+                    zip(("ours", "peer"), (round(statistics.mean(v), 4) for v in values), strict=False)
+                )
                 about = "; ".join(filter(None, (peer_name, f"means over seeds; {first['about']}")))
                 yield _row(f"scores.{score}", "score", values, about) | means | {"ratio": None}
     figures = [[one.stage_figures() for one in side] for side in sides]

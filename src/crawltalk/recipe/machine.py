@@ -71,7 +71,9 @@ def _quota(cgroup: Path) -> float | None:
         if (cgroup / "cpu.max").exists():
             quota, period = (cgroup / "cpu.max").read_text().split()
         else:
-            quota, period = ((cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+            quota, period = (
+                (cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")
+            )
         return float(quota) / float(period) if float(quota) > 0 else None
     except (OSError, ValueError):  # no such group, or "max"
         return None

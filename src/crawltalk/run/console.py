@@ -194,9 +194,10 @@ def run_verb(verb: Callable[[], object]) -> int:
         return 0
     except OSError as error:
         if is_denied(error):
-            what = f"{error.filename or 'a file'}: {error.strerror}"
-            return fail(f"{what}; run this in a folder that you may write, or give one with --out", 2)
-        if not disk_is_full(error):
+            text = f"{error.filename}: {error.strerror}; go to a folder that you may write, or give one with --out"
+        elif disk_is_full(error):
+            text = f"the disk is full ({error}); free some space and run the same command again"
+        else:
             raise
-        return fail(f"the disk is full ({error}); free some space and run the same command again", 2)
+        return fail(text, 2)
     return 0

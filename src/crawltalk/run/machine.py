@@ -73,8 +73,8 @@ def describe_host() -> str:
 
 @contextlib.contextmanager
 def writable_cache() -> Iterator[None]:
-    """Within the block, compiled code can be kept: where the user's cache cannot be written (a container without a home,
-    a read-only one), XDG_CACHE_HOME is a folder that is removed at the end. Raises UserError if there is none.
+    """Within the block, compiled code can be kept: where the user's cache cannot be written (there is no home, or a
+    read-only one), XDG_CACHE_HOME is a folder that is removed at the end. Raises UserError if there is none.
 
     It is never one that other users can write into: what lies there is executed.
     """

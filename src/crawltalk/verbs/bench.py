@@ -60,7 +60,9 @@ def bench(
     bench, _, row = name.partition(".")
     if bench not in BENCHES or (row and (bench != "journey" or row not in ROWS)):
         rows_of_journey = ", ".join(f"journey.{one}" for one in ROWS)
-        raise UserError(f"no benchmark is called {name!r}; there are: {', '.join(BENCHES)}; {rows_of_journey}")
+        raise UserError(
+            f"no benchmark is called {name!r}; there are: {', '.join(BENCHES)}; {rows_of_journey}"
+        )
     chosen = (row,) if row else ("stages",) if peer is None else ROWS
     rows = {
         "journey": lambda: journey(chosen, preset, peer, runs, seed),
