@@ -242,11 +242,11 @@ def _tests(sides: Sequence[Side], peer_name: str | None) -> Iterator[dict[str, A
 
 
 @contextlib.contextmanager
-def busy_core() -> Iterator[None]:
+def busy_core() -> Iterator[subprocess.Popen[bytes]]:
     """A process that keeps one core busy until the end of the block, or of this process."""
     process = subprocess.Popen([sys.executable, "-c", BUSY])
     try:
-        yield
+        yield process
     finally:
         process.kill()
         process.wait()

@@ -70,6 +70,7 @@ def bench(
         "tokenizer": lambda: tokenizer(text, vocabulary, runs),
         "pretrain": lambda: _pretrain(text, runs, seconds),
         "engine": lambda: _engine(llama_cpp, runs),
+        "gpu": _gpu,
     }[bench]()
     if json:
         for row in rows:
@@ -78,7 +79,7 @@ def bench(
         print_table(_COLUMNS, [["" if row[key] is None else row[key] for key in _COLUMNS] for row in rows])
 
 
-BENCHES = ("journey", "data", "tokenizer", "pretrain", "engine")
+BENCHES = ("journey", "data", "tokenizer", "pretrain", "engine", "gpu")
 _COLUMNS = ("name", "unit", "ours", "peer", "ratio", "min", "max", "runs")
 
 
@@ -94,3 +95,9 @@ def _engine(llama_cpp: Path, runs: int) -> Iterator[dict[str, Any]]:
     from crawltalk.bench.engine import engine  # it loads torch
 
     yield from engine(llama_cpp, runs)
+
+
+def _gpu() -> Iterator[dict[str, Any]]:
+    from crawltalk.bench.gpu import gpu  # it loads torch
+
+    yield from gpu()
