@@ -1,12 +1,20 @@
 """The benchmark of the whole journey: this checkout against itself."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 import crawltalk
-from crawltalk.bench.journey import TINY, Cost, Journey, Side, busy_core, journey
+from crawltalk.bench.journey import (
+    JOURNEYS,
+    Cost,
+    Journey,
+    Side,
+    busy_core,
+    journey,
+    read_journey,
+    rows_of_journeys,
+)
 from crawltalk.cli import main
 from crawltalk.core.errors import BadInput, UserError
 
@@ -59,14 +67,14 @@ def test_a_row_that_does_not_exist_is_refused_with_those_that_do(capsys):
 
 
 @pytest.mark.slow
-def test_the_rows_compare_two_checkouts(tmp_path, capsys):
-    preset = tmp_path / "tiny.toml"
-    preset.write_text(TINY)
-    words = ["bench", "journey.train_cpu", "--json", "--runs", "1", "--seed", "3"]
-    assert main([*words, "--preset", str(preset), "--peer", str(CHECKOUT)]) == 0
-    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert rows[0]["name"] == "journey.train_cpu"
-    assert rows[0]["peer"] > 0
-    scores = {row["name"]: row for row in rows[1:]}
-    assert scores["journey.scores.flagship"]["ratio"] is None
-    assert all(row["ours"] == row["peer"] for row in scores.values())  # the same code and seed
+def test_the_rows_of_two_checkouts_stand_side_by_side(nano):
+    one = read_journey(nano, Cost(1.0, 1.0, ""))
+    rows = list(rows_of_journeys(JOURNEYS, [[one], [one]], "nano", "itself"))
+    by_name = {(row["name"], row["unit"]): row for row in rows}
+    trained = by_name["journey.train_cpu", "CPU s"]
+    assert trained["ours"] == trained["peer"] > 0
+    assert by_name["journey.memory", "MB"]["ratio"] == 1.0
+    assert by_name["journey.nano.sft", "s"]["peer_name"] == "itself"
+    flagship = by_name["journey.scores.flagship", "score"]
+    assert flagship["ours"] == flagship["peer"] == one.scores["flagship"]["score"]
+    assert flagship["ratio"] is None

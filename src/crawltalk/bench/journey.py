@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import crawltalk
 from crawltalk.bench.data import figure
 from crawltalk.core.errors import BadInput, UserError
 from crawltalk.recipe import Machine
@@ -103,13 +102,7 @@ class Side:
             folder = Path(name)
             words = ("crawltalk", "run", preset, "--out", "run", "--set", f"seed={seed}")
             cost = self.command(words, folder, cache=cache)
-            manifests = [json.loads(path.read_bytes()) for path in folder.glob("run/*/manifest.json")]
-            scores = folder / "run" / "evals" / "scores.json"
-            return Journey(
-                cost,
-                {one["stage"]: one for one in sorted(manifests, key=lambda one: one["started"])},
-                json.loads(scores.read_bytes()) if scores.exists() else {},
-            )
+            return read_journey(folder / "run", cost)
 
 
 class Journey(NamedTuple):
@@ -138,6 +131,17 @@ class Journey(NamedTuple):
         return sum(manifest["cpu_seconds"] for name, manifest in self.manifests.items() if name in TRAININGS)
 
 
+def read_journey(run: Path, cost: Cost) -> Journey:
+    """What a run's folder says."""
+    manifests = [json.loads(path.read_bytes()) for path in run.glob("*/manifest.json")]
+    scores = run / "evals" / "scores.json"
+    return Journey(
+        cost,
+        {one["stage"]: one for one in sorted(manifests, key=lambda one: one["started"])},
+        json.loads(scores.read_bytes()) if scores.exists() else {},
+    )
+
+
 def journey(
     rows: Sequence[str], preset: str, peer: Path | None, runs: int, seed: int | None
 ) -> Iterator[dict[str, Any]]:
@@ -149,19 +153,20 @@ def journey(
         raise BadInput(f"{peer} is no checkout of crawltalk: it has no src/crawltalk")
     if Path(preset).suffix == ".toml":
         preset = str(Path(preset).resolve())
-    checkouts = [Path(crawltalk.__file__).parents[2], *([] if peer is None else [peer.resolve()])]
+    checkouts = [Path(__file__).parents[3], *([] if peer is None else [peer.resolve()])]
     name = None if peer is None else f"checkout {_commit(peer)}"
     with tempfile.TemporaryDirectory(prefix="crawltalk-bench-") as folder:
         sides = [Side(path, Path(folder) / f"cache-{number}") for number, path in enumerate(checkouts)]
         tiny = Path(folder) / "tiny.toml"
         tiny.write_text(TINY)
+        colds: list[list[Cost]] = []
         if {*rows} - {"tests"}:  # compiled code is ready, unless that is what is measured
             colds = [[side.journey(str(tiny)).cost] for side in sides]
         if "compile" in rows:
             yield from _compile(sides, colds, str(tiny), runs, name)
         seeds = range(runs) if seed is None else (seed,)
         if {*rows} & {*JOURNEYS}:
-            yield from _journeys(rows, _take_turns(sides, preset, seeds), preset, name)
+            yield from rows_of_journeys(rows, _take_turns(sides, preset, seeds), preset, name)
         if "busy" in rows:
             with busy_core():
                 taken = [[one.cost.seconds for one in side] for side in _take_turns(sides, preset, seeds)]
@@ -184,10 +189,10 @@ def _row(what: str, unit: str, sides: Sequence[Sequence[float]], peer_name: str 
     return figure(f"journey.{what}", unit, sides[0], theirs, peer_name, derive_machine(Machine()).workers)
 
 
-def _journeys(
+def rows_of_journeys(
     rows: Sequence[str], sides: list[list[Journey]], preset: str, peer_name: str | None
 ) -> Iterator[dict[str, Any]]:
-    """What is read off whole journeys."""
+    """What is read off whole journeys, ours and the peer's."""
     if "train_cpu" in rows:
         trained = [[one.train_cpu_seconds() for one in side] for side in sides]
         yield _row("train_cpu", "CPU s", trained, peer_name)
