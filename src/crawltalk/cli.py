@@ -124,6 +124,7 @@ def _explain(verb: str, error: CycloptsError) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb. Exit code 0: done; 1: a bug of ours; 2: the user's mistake, with a way to mend it."""
     from crawltalk.run.console import fail, run_verb
+    from crawltalk.run.machine import writable_cache
 
     app = make_app()
     words = rewrite_flags(sys.argv[1:] if arguments is None else arguments)
@@ -139,7 +140,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         return fail(f"{_explain(verb, error)}; see: crawltalk{verb and f' {verb}'} --help", 2)
-    return run_verb(lambda: command(*bound.args, **bound.kwargs))
+
+    def call() -> None:
+        with writable_cache():
+            command(*bound.args, **bound.kwargs)
+
+    return run_verb(call)
 
 
 if __name__ == "__main__":

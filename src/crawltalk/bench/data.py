@@ -336,7 +336,7 @@ def _compare(
     return figure(name, "docs/s", rates[0], rates[1], peer_name)
 
 
-LESS_IS_BETTER = ("s", "ms", "us", "MB", "bytes/token")
+LESS_IS_BETTER = ("s", "CPU s", "ms", "us", "MB", "bytes/token")
 """Units in which a smaller figure is better."""
 
 
@@ -360,7 +360,7 @@ def figure(
         "peer": None if theirs is None else round(theirs, 4),
         "peer_name": peer_name,
         "ratio": None
-        if theirs is None
+        if not theirs or not median
         else round(theirs / median if unit in LESS_IS_BETTER else median / theirs, 2),
         "runs": len(ours),
         "min": round(min(ours), 4),

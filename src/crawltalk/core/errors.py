@@ -15,6 +15,11 @@ def disk_is_full(error: BaseException) -> bool:
     return getattr(error, "errno", None) in full or any(os.strerror(code) in str(error) for code in full)
 
 
+def is_denied(error: OSError) -> bool:
+    """Whether the error means that a file or folder may not be read or written, or lies on a read-only system."""
+    return error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
 class StageCrashed(Exception):
     """A stage ended by a signal or a traceback: a bug, or a fault of the machine. Exit code 1."""
 

@@ -1,6 +1,7 @@
 """Where and how to compute: `[machine]`."""
 
 import dataclasses
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,8 +48,32 @@ class Machine:
 
 def derive_machine(machine: Machine) -> Machine:
     """Fill in what the recipe leaves open: all usable cores, and a GPU if there is one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     gpu = Path("/dev/nvidiactl").exists()
     return dataclasses.replace(
-        machine, workers=machine.workers or cores, device=machine.device or ("cuda" if gpu else "cpu")
+        machine,
+        workers=machine.workers or usable_cores(),
+        device=machine.device or ("cuda" if gpu else "cpu"),
     )
+
+
+def usable_cores(cgroup: str | Path = "/sys/fs/cgroup") -> int:
+    """Cores that this process may use: those it is bound to (taskset), and no more than its container's quota of CPU
+    time (docker run --cpus), rounded up.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = _quota(Path(cgroup))
+    return cores if share is None else max(1, min(cores, math.ceil(share)))
+
+
+def _quota(cgroup: Path) -> float | None:
+    """CPU seconds a second that the kernel's control group allows, version 2 or 1; None: no limit."""
+    try:
+        if (cgroup / "cpu.max").exists():
+            quota, period = (cgroup / "cpu.max").read_text().split()
+        else:
+            quota, period = (
+                (cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")
+            )
+        return float(quota) / float(period) if float(quota) > 0 else None
+    except (OSError, ValueError):  # no such group, or "max"
+        return None

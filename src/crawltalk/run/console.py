@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from crawltalk.core.errors import StageCrashed, UserError, disk_is_full
+from crawltalk.core.errors import StageCrashed, UserError, disk_is_full, is_denied
 from crawltalk.core.printable import harmless
 
 LINE_EVERY = 5.0
@@ -193,7 +193,11 @@ def run_verb(verb: Callable[[], object]) -> int:
         sys.stderr.close()
         return 0
     except OSError as error:
-        if not disk_is_full(error):
+        if is_denied(error):
+            text = f"{error.filename}: {error.strerror}; go to a folder that you may write, or give one with --out"
+        elif disk_is_full(error):
+            text = f"the disk is full ({error}); free some space and run the same command again"
+        else:
             raise
-        return fail(f"the disk is full ({error}); free some space and run the same command again", 2)
+        return fail(text, 2)
     return 0

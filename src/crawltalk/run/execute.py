@@ -189,6 +189,7 @@ def _run_child(
     read_end, write_end = os.pipe()
     command = [sys.executable, "-m", "crawltalk.run.child", str(write_end)]
     hidden = RANKS if alone else ()
+    threads = {"OMP_NUM_THREADS": str(message.machine["workers"])}  # libraries see no quota of CPU time
     with open(log, "wb") as output:
         child = subprocess.Popen(
             command,
@@ -196,7 +197,7 @@ def _run_child(
             stdout=output,
             stderr=output,
             pass_fds=(write_end,),
-            env=DEFAULTS | {name: value for name, value in os.environ.items() if name not in hidden},
+            env=DEFAULTS | threads | {name: value for name, value in os.environ.items() if name not in hidden},
         )
     os.close(write_end)
     last: dict[str, Any] = {}

@@ -1,10 +1,13 @@
 """What this machine is, and whether it is large enough for a recipe."""
 
+import contextlib
 import os
 import platform
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-from crawltalk.core.errors import TooBig
+from crawltalk.core.errors import TooBig, UserError
 from crawltalk.recipe import Machine, Recipe, cost
 from crawltalk.recipe.machine import derive_machine
 
@@ -16,12 +19,14 @@ PATIENCE = 30 * 86400
 """Seconds of pretraining beyond which a recipe is refused on a CPU."""
 
 
-def memory_bytes() -> int:
-    """Memory of this machine, or the container's limit where that is lower."""
+def memory_bytes(cgroup: str | Path = "/sys/fs/cgroup") -> int:
+    """Memory of this machine, or the container's limit where that is lower (control groups of version 2 or 1)."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit = Path("/sys/fs/cgroup/memory.max")
-    text = limit.read_text().strip() if limit.exists() else "max"
-    return min(total, int(text)) if text.isdigit() else total
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        limit = Path(cgroup) / name
+        text = limit.read_text().strip() if limit.exists() else "max"
+        total = min(total, int(text)) if text.isdigit() else total
+    return total
 
 
 def processor() -> str:
@@ -64,6 +69,39 @@ def describe_host() -> str:
     """Class of the machine in one line; no host name."""
     cores = derive_machine(Machine()).workers
     return f"{platform.system()} {platform.machine()}, {cores} cores, {memory_bytes() / 2**30:.0f} GiB, {processor()}"
+
+
+@contextlib.contextmanager
+def writable_cache() -> Iterator[None]:
+    """Within the block, compiled code can be kept: where the user's cache cannot be written (there is no home, or a
+    read-only one), XDG_CACHE_HOME is a folder that is removed at the end. Raises UserError if there is none.
+
+    It is never one that other users can write into: what lies there is executed.
+    """
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crawltalk"
+        folder.mkdir(parents=True, exist_ok=True)
+        usable = os.access(folder, os.W_OK)
+    except (OSError, RuntimeError):  # it cannot be made; there is no home
+        usable = False
+    if usable:
+        yield
+        return
+    before = os.environ.get("XDG_CACHE_HOME")
+    try:
+        made = tempfile.TemporaryDirectory(prefix="crawltalk-cache-")
+    except OSError as error:
+        raise UserError(
+            f"compiled code can be kept nowhere ({error.strerror}); set XDG_CACHE_HOME to a folder that you may write"
+        ) from None
+    with made as name:
+        os.environ["XDG_CACHE_HOME"] = name
+        try:
+            yield
+        finally:
+            os.environ.pop("XDG_CACHE_HOME")
+            if before is not None:
+                os.environ["XDG_CACHE_HOME"] = before
 
 
 def check_fit(recipe: Recipe) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from crawltalk.bench.data import data
-from crawltalk.bench.journey import journey
+from crawltalk.bench.journey import ROWS, journey
 from crawltalk.bench.tokenizer import tokenizer
 from crawltalk.core.errors import UserError
 from crawltalk.run.console import print_table
@@ -18,6 +18,8 @@ def bench(
     name: str = "journey",
     *,
     preset: str = "nano",
+    peer: Path | None = None,
+    seed: int | None = None,
     pages: Path = Path("runs/small/crawl"),
     text: Path = Path("novels.tar.gz"),
     vocabulary: Path = Path("cl100k_base.tiktoken"),
@@ -28,15 +30,20 @@ def bench(
 ) -> None:
     """Measure, medians over several runs.
 
-    journey: time, CPU and memory of each stage; data, tokenizer, pretrain, engine: the parts against their
-    peers.
+    journey: the whole, stage by stage, alone or against another checkout (--peer); data, tokenizer, pretrain, engine:
+    the parts against their peers; gpu: training and decoding on a GPU.
 
     Parameters
     ----------
     name
-        What to measure: journey, data, tokenizer, pretrain or engine.
+        What to measure: journey, data, tokenizer, pretrain, engine or gpu; or one row of the journey: journey.stages,
+        journey.train_cpu, journey.memory, journey.busy, journey.compile, journey.tests.
     preset
-        Preset of the journey.
+        Preset of the journey, or a TOML file.
+    peer
+        Another checkout of crawltalk, to measure the journey against. With it, journey has all of these rows.
+    seed
+        The only seed of the journey; if absent, each run has another one.
     pages
         HTML or WARC files to measure the data stage's parts on.
     text
@@ -50,15 +57,21 @@ def bench(
     llama_cpp
         The folder of llama.cpp's programs, to decode with.
     """
-    if name not in BENCHES:
-        raise UserError(f"no benchmark is called {name!r}; there are: {', '.join(BENCHES)}")
+    bench, _, row = name.partition(".")
+    if bench not in BENCHES or (row and (bench != "journey" or row not in ROWS)):
+        rows_of_journey = ", ".join(f"journey.{one}" for one in ROWS)
+        raise UserError(
+            f"no benchmark is called {name!r}; there are: {', '.join(BENCHES)}; {rows_of_journey}"
+        )
+    chosen = (row,) if row else ("stages",) if peer is None else ROWS
     rows = {
-        "journey": lambda: journey(preset, runs),
+        "journey": lambda: journey(chosen, preset, peer, runs, seed),
         "data": lambda: data(pages, runs),
         "tokenizer": lambda: tokenizer(text, vocabulary, runs),
         "pretrain": lambda: _pretrain(text, runs, seconds),
         "engine": lambda: _engine(llama_cpp, runs),
-    }[name]()
+        "gpu": _gpu,
+    }[bench]()
     if json:
         for row in rows:
             print(jsonlib.dumps(row), flush=True)
@@ -66,7 +79,7 @@ def bench(
         print_table(_COLUMNS, [["" if row[key] is None else row[key] for key in _COLUMNS] for row in rows])
 
 
-BENCHES = ("journey", "data", "tokenizer", "pretrain", "engine")
+BENCHES = ("journey", "data", "tokenizer", "pretrain", "engine", "gpu")
 _COLUMNS = ("name", "unit", "ours", "peer", "ratio", "min", "max", "runs")
 
 
@@ -82,3 +95,9 @@ def _engine(llama_cpp: Path, runs: int) -> Iterator[dict[str, Any]]:
     from crawltalk.bench.engine import engine  # it loads torch
 
     yield from engine(llama_cpp, runs)
+
+
+def _gpu() -> Iterator[dict[str, Any]]:
+    from crawltalk.bench.gpu import gpu  # it loads torch
+
+    yield from gpu()

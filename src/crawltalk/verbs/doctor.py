@@ -1,5 +1,6 @@
 """What the journey needs, checked on this machine."""
 
+import os
 import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, distribution, version
@@ -27,18 +28,39 @@ NEEDED = (
 )
 DISK_BYTES = 1_000_000_000
 MEMORY_BYTES = 4 * 2**30
+BUSY = 0.5
+"""Processes of others at work, from which on the estimate of the time says so."""
 
 
 def doctor() -> None:
     """Check Python, memory, disk, packages, language model and embedded crawl; exit code 2 if something is
-    missing.
+    missing. Then measure for some seconds how long the preset small will take.
     """
+    load = running_processes()  # before this command adds to it
     results = checks()
     for passed, name, text in results:
         console.print(f"{'[green]ok[/]' if passed else '[red]no[/]'}  {name}: {escape(text)}", soft_wrap=True)
     missing = [name for passed, name, _ in results if not passed]
     if missing:
         raise MissingInput(f"{', '.join(missing)}: see above for what to do")
+    from crawltalk.verbs.estimate import estimate  # it loads torch
+
+    console.print(f"[green]ok[/]  time: {estimate().describe()}", soft_wrap=True)
+    if load is not None and load >= BUSY:
+        cores = derive_machine(Machine()).workers
+        console.print(
+            f"    other programs are at work: {load:.1f} processes on {cores} cores over the last minute; "
+            "without them it takes less time",
+            soft_wrap=True,
+        )
+
+
+def running_processes() -> float | None:
+    """Processes that were at work at a time, over the last minute; None where the system does not count."""
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):  # Windows; some containers
+        return None
 
 
 def checks() -> list[tuple[bool, str, str]]:
