@@ -43,8 +43,8 @@ typedef int32_t IU __attribute__((vector_size(4 * LANES), aligned(1), may_alias)
 typedef uint16_t S __attribute__((vector_size(2 * LANES)));
 typedef uint16_t SU __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
 typedef int16_t N __attribute__((vector_size(2 * LANES)));
-typedef uint16_t P __attribute__((vector_size(4 * LANES)));  // two in each lane
-typedef uint16_t PU __attribute__((vector_size(4 * LANES), aligned(1), may_alias));
+typedef uint16_t W __attribute__((vector_size(4 * LANES)));  // two in each lane
+typedef uint16_t WU __attribute__((vector_size(4 * LANES), aligned(1), may_alias));
 
 inline V load(const float* p) { return *(const VU*)p; }
 inline void store(float* p, V v) { *(VU*)p = v; }
@@ -243,7 +243,8 @@ struct Config {
 };
 struct Matrix {
   int32_t outputs, inputs;  // inputs: padded to 32
-  // float [panels][inputs][LANES], bf16 [panels][inputs / 2][LANES][2], uint8 (+128) [panels][inputs / 4][LANES][4], of four: 1st, 3rd, 2nd, 4th
+  // float [panels][inputs][LANES], bf16 [panels][inputs / 2][LANES][2], uint8 (+128) [panels][inputs / 4][LANES][4],
+  // with the second and third of four exchanged
   const void* data;
   const uint16_t* scales;   // of int8: [panels][inputs / 32][LANES]
   const float* bias;        // or null
@@ -313,7 +314,7 @@ void convert(Activations& rows, int row, const float* from, int columns) {
         a[h] = load(from + g + h * LANES);
         most_V = maximum(most_V, absolute(a[h]));
       }
-      const float most = max_lane(most_V), inverse = most > 0 ? MOST / most : 0.f;
+      const float most = max_lane(most_V), inverse = most > 1e-30f ? MOST / most : 0.f;  // not infinite
       I sums = {};
       for (int h = 0; h < GROUP / LANES; h++) {
         const I number = __builtin_convertvector(rounded(a[h], inverse), I);
@@ -328,7 +329,7 @@ void convert(Activations& rows, int row, const float* from, int columns) {
 }
 
 // sums + two products in each lane: weights (plus 128) times a pair of numbers, the same for all lanes.
-inline I dot(I sums, P weights, const int16_t* numbers) {
+inline I dot(I sums, W weights, const int16_t* numbers) {
   int32_t pair;
   memcpy(&pair, numbers, sizeof pair);
 #if defined(__AVX512BW__) && defined(__AVX512VNNI__)
@@ -348,30 +349,30 @@ inline I dot(I sums, P weights, const int16_t* numbers) {
 
 constexpr int AHEAD = 8192;  // bytes of a matrix that are prefetched: processors by themselves stop at the ends of pages
 
-// R rows times C panels. `put(row, panel, sums)` takes the result.
-template <Kind K, int R, int C, class Put>
+// R rows times P panels. `put(row, panel, sums)` takes the result.
+template <Kind K, int R, int P, class Put>
 inline void tile(const Matrix& m, int panel, const Activations& rows, int row, Put&& put) {
   const int inputs = m.inputs;
   const bool fetch = R > 1 && row == 0;  // later rows find the panel in the cache, and a single one does not linger
-  V sums[R][C] = {};
+  V sums[R][P] = {};
   if constexpr (K == FLOAT) {
     const float* w = (const float*)m.data + (size_t)panel * inputs * LANES;
     const float* x = &rows.x[(size_t)row * rows.stride];
     for (int k = 0; k < inputs; k++) {
-      V v[C];
-      for (int p = 0; p < C; p++) {
+      V v[P];
+      for (int p = 0; p < P; p++) {
         const float* weights = w + ((size_t)p * inputs + k) * LANES;
         v[p] = load(weights);
         if (fetch) __builtin_prefetch((const char*)weights + AHEAD);
       }
       for (int r = 0; r < R; r++)
-        for (int p = 0; p < C; p++) sums[r][p] = fma(v[p], x[(size_t)r * rows.stride + k], sums[r][p]);
+        for (int p = 0; p < P; p++) sums[r][p] = fma(v[p], x[(size_t)r * rows.stride + k], sums[r][p]);
     }
   } else if constexpr (K == BFLOAT) {
     const uint16_t* w = (const uint16_t*)m.data + (size_t)panel * inputs * LANES;
     for (int k = 0; k < inputs; k += 2) {
-      I v[C];
-      for (int p = 0; p < C; p++) {
+      I v[P];
+      for (int p = 0; p < P; p++) {
         const uint16_t* weights = w + ((size_t)p * inputs + k) * LANES;
         v[p] = *(const IU*)weights;
         if (fetch) __builtin_prefetch((const char*)weights + AHEAD);
@@ -382,9 +383,9 @@ inline void tile(const Matrix& m, int panel, const Activations& rows, int row, P
         int32_t two;
         memcpy(&two, &rows.pairs[index], 4);
         __m512i x = _mm512_set1_epi32(two);
-        for (int p = 0; p < C; p++) sums[r][p] = (V)_mm512_dpbf16_ps((__m512)sums[r][p], (__m512bh)(__m512i)v[p], (__m512bh)x);
+        for (int p = 0; p < P; p++) sums[r][p] = (V)_mm512_dpbf16_ps((__m512)sums[r][p], (__m512bh)(__m512i)v[p], (__m512bh)x);
 #else
-        for (int p = 0; p < C; p++) {
+        for (int p = 0; p < P; p++) {
           sums[r][p] = fma((V)(v[p] << 16), rows.x[index], sums[r][p]);
           sums[r][p] = fma((V)(v[p] & (int32_t)0xffff0000), rows.x[index + 1], sums[r][p]);
         }
@@ -396,23 +397,23 @@ inline void tile(const Matrix& m, int panel, const Activations& rows, int row, P
     const int groups = inputs / GROUP;
     const uint16_t* scales = m.scales + (size_t)panel * groups * LANES;
     for (int g = 0; g < groups; g++) {
-      for (int p = 0; fetch && p < C; p++)
+      for (int p = 0; fetch && p < P; p++)
         for (int k = 0; k < GROUP; k += 4) __builtin_prefetch(w + ((size_t)p * inputs + g * GROUP + k) * LANES + AHEAD);
-      I whole[R][C];
+      I whole[R][P];
       for (int r = 0; r < R; r++)
-        for (int p = 0; p < C; p++) whole[r][p] = I{} + rows.offset[(size_t)(row + r) * rows.stride / GROUP + g];
+        for (int p = 0; p < P; p++) whole[r][p] = I{} + rows.offset[(size_t)(row + r) * rows.stride / GROUP + g];
       for (int k = 0; k < GROUP; k += 4) {
-        P first[C], second[C];  // of four weights
-        for (int p = 0; p < C; p++) {
-          const P four = *(const PU*)(w + ((size_t)p * inputs + g * GROUP + k) * LANES);
+        W first[P], second[P];  // of four weights
+        for (int p = 0; p < P; p++) {
+          const W four = *(const WU*)(w + ((size_t)p * inputs + g * GROUP + k) * LANES);
           first[p] = four & 0xff, second[p] = four >> 8;
         }
         for (int r = 0; r < R; r++) {
           const int16_t* numbers = &rows.numbers[(size_t)(row + r) * rows.stride + g * GROUP + k];
-          for (int p = 0; p < C; p++) whole[r][p] = dot(dot(whole[r][p], first[p], numbers), second[p], numbers + 2);
+          for (int p = 0; p < P; p++) whole[r][p] = dot(dot(whole[r][p], first[p], numbers), second[p], numbers + 2);
         }
       }
-      for (int p = 0; p < C; p++) {
+      for (int p = 0; p < P; p++) {
         V scale = load(scales + ((size_t)p * groups + g) * LANES);
         for (int r = 0; r < R; r++)
           sums[r][p] = fma(__builtin_convertvector(whole[r][p], V), scale * rows.scale[(size_t)(row + r) * rows.stride / GROUP + g], sums[r][p]);
@@ -420,17 +421,17 @@ inline void tile(const Matrix& m, int panel, const Activations& rows, int row, P
     }
   }
   for (int r = 0; r < R; r++)
-    for (int p = 0; p < C; p++) {
+    for (int p = 0; p < P; p++) {
       if (m.bias) sums[r][p] += load(m.bias + (panel + p) * LANES);
       put(row + r, panel + p, sums[r][p]);
     }
 }
 
-template <Kind K, int R, int C, class Put>
+template <Kind K, int R, int P, class Put>
 inline int tiles(const Matrix& m, Range panels, const Activations& rows, int row, int count, Put&& put) {
   for (; row + R <= count; row += R) {
     int panel = panels.begin;
-    for (; panel + C <= panels.end; panel += C) tile<K, R, C>(m, panel, rows, row, put);
+    for (; panel + P <= panels.end; panel += P) tile<K, R, P>(m, panel, rows, row, put);
     for (; panel < panels.end; panel++) tile<K, R, 1>(m, panel, rows, row, put);
   }
   return row;
