@@ -156,7 +156,7 @@ def _processor() -> bytes:
 class CpuBackend:
     """A backend (`backends.Backend`) for CPUs. A result does not depend on the batch, to the last bit.
 
-    int8: weights in groups of 32 with one scale each (as llama.cpp's Q8_0), times numbers of 15 bits.
+    int8: weights in groups of 32 with one scale each (as llama.cpp's Q8_0), times numbers of 16 bits.
     bfloat16 and int8 keep keys and values in bfloat16.
     """
 
@@ -318,7 +318,8 @@ class CpuBackend:
             data = self._copy(name, panels.unflatten(2, (-1, 2)).transpose(1, 2), torch.bfloat16)
         else:
             q, scale = quantize(panels.unflatten(2, (-1, _GROUP)))
-            data = self._copy(name, (q.flatten(2) + 128).unflatten(2, (-1, 4)).transpose(1, 2), torch.uint8)
+            fours = (q.flatten(2) + 128).unflatten(2, (-1, 2, 2)).transpose(-1, -2)  # read in two halves
+            data = self._copy(name, fours.transpose(1, 2), torch.uint8)
             scales = self._copy(f"{name}.scales", scale.transpose(1, 2), torch.bfloat16)
         if bias is not None:
             bias = torch.nn.functional.pad(bias.detach().float(), (0, len(padded) - outputs))

@@ -28,7 +28,7 @@
 
 namespace {
 
-#if defined(__AVX512F__)
+#if defined(__AVX512BW__)
 constexpr int LANES = 16;
 #elif defined(__AVX2__)
 constexpr int LANES = 8;
@@ -42,7 +42,9 @@ typedef int32_t I __attribute__((vector_size(4 * LANES)));
 typedef int32_t IU __attribute__((vector_size(4 * LANES), aligned(1), may_alias));
 typedef uint16_t S __attribute__((vector_size(2 * LANES)));
 typedef uint16_t SU __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
-typedef int8_t Q __attribute__((vector_size(LANES)));
+typedef int16_t N __attribute__((vector_size(2 * LANES)));
+typedef uint16_t W __attribute__((vector_size(4 * LANES)));  // two in each lane
+typedef uint16_t WU __attribute__((vector_size(4 * LANES), aligned(1), may_alias));
 
 inline V load(const float* p) { return *(const VU*)p; }
 inline void store(float* p, V v) { *(VU*)p = v; }
@@ -51,7 +53,7 @@ inline V broadcast(float x) { return V{} + x; }
 // does so in one loop and not in another (it breaks chains of FMA for AMD's Zen), and then a row's last bits
 // depend on how many rows are computed at once.
 inline V fma(V a, V b, V c) {
-#if defined(__AVX512F__)
+#if defined(__AVX512BW__)
   return (V)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
 #elif defined(__AVX2__) && defined(__FMA__)
   return (V)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
@@ -241,7 +243,8 @@ struct Config {
 };
 struct Matrix {
   int32_t outputs, inputs;  // inputs: padded to 32
-  // float [panels][inputs][LANES], bf16 [panels][inputs / 2][LANES][2], uint8 (+128) [panels][inputs / 4][LANES][4]
+  // float [panels][inputs][LANES], bf16 [panels][inputs / 2][LANES][2], uint8 (+128) [panels][inputs / 4][LANES][4],
+  // with the second and third of four exchanged
   const void* data;
   const uint16_t* scales;   // of int8: [panels][inputs / 32][LANES]
   const float* bias;        // or null
@@ -265,13 +268,13 @@ struct Weights {
 namespace {
 
 enum Kind { FLOAT, BFLOAT, INT8 };
-constexpr int FINER = 254;  // int8 weights are multiplied with numbers of two 8-bit parts, one in so much finer steps
+constexpr float MOST = 32767;  // the largest of the numbers that int8 weights are multiplied with: they have 16 bits
 #if defined(__AVX512BF16__)
 constexpr bool BF16_PAIRS = true;  // products of two bfloat16 pairs at once
 #else
 constexpr bool BF16_PAIRS = false;
 #endif
-#if defined(__AVX512F__)
+#if defined(__AVX512BW__)
 constexpr int TILE = 8;
 #else
 constexpr int TILE = 4;
@@ -282,14 +285,14 @@ struct Activations {
   int stride = 0;
   std::vector<float> x;
   std::vector<uint16_t> pairs;
-  std::vector<int8_t> q, finer;
+  std::vector<int16_t> numbers;
   std::vector<float> scale;     // of each group
   std::vector<int32_t> offset;  // what the +128 of the weights adds to the sum over a group, negated
 
   void reserve(int rows, int columns) {
     stride = (columns + GROUP - 1) / GROUP * GROUP;
     size_t size = (size_t)rows * stride;
-    x.assign(size, 0.f), pairs.assign(size, 0), q.assign(size, 0), finer.assign(size, 0);
+    x.assign(size, 0.f), pairs.assign(size, 0), numbers.assign(size, 0);
     scale.assign(size / GROUP, 0.f), offset.assign(size / GROUP, 0);
   }
 };
@@ -311,60 +314,36 @@ void convert(Activations& rows, int row, const float* from, int columns) {
         a[h] = load(from + g + h * LANES);
         most_V = maximum(most_V, absolute(a[h]));
       }
-      const float most = max_lane(most_V), inverse = most > 0 ? 127.f / most : 0.f;
+      const float most = max_lane(most_V), inverse = most > 1e-30f ? MOST / most : 0.f;  // not infinite
       I sums = {};
       for (int h = 0; h < GROUP / LANES; h++) {
-        const V coarse = rounded(a[h], inverse), rest = rounded(fma(a[h], inverse, -coarse), float(FINER));
-        const I q = __builtin_convertvector(coarse, I), finer = __builtin_convertvector(rest, I);
-        const Q narrow = __builtin_convertvector(q, Q), narrow_finer = __builtin_convertvector(finer, Q);
-        memcpy(&rows.q[start + g + h * LANES], &narrow, LANES);
-        memcpy(&rows.finer[start + g + h * LANES], &narrow_finer, LANES);
-        sums += q * FINER + finer;
+        const I number = __builtin_convertvector(rounded(a[h], inverse), I);
+        const N narrow = __builtin_convertvector(number, N);
+        memcpy(&rows.numbers[start + g + h * LANES], &narrow, sizeof narrow);
+        sums += number;
       }
-      rows.scale[(start + g) / GROUP] = most / 127.f / FINER;
+      rows.scale[(start + g) / GROUP] = most / MOST;
       rows.offset[(start + g) / GROUP] = -128 * sum_lanes(sums);
     }
   }
 }
 
-#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
-constexpr bool SHIFTED = true;  // weights are multiplied as they are stored, plus 128
+// sums + two products in each lane: weights (plus 128) times a pair of numbers, the same for all lanes.
+inline I dot(I sums, W weights, const int16_t* numbers) {
+  int32_t pair;
+  memcpy(&pair, numbers, sizeof pair);
+#if defined(__AVX512BW__) && defined(__AVX512VNNI__)
+  return (I)_mm512_dpwssd_epi32((__m512i)sums, (__m512i)weights, _mm512_set1_epi32(pair));
+#elif defined(__AVX512BW__)
+  return sums + (I)_mm512_madd_epi16((__m512i)weights, _mm512_set1_epi32(pair));
+#elif defined(__AVXVNNI__)
+  return (I)_mm256_dpwssd_avx_epi32((__m256i)sums, (__m256i)weights, _mm256_set1_epi32(pair));
+#elif defined(__AVX2__)
+  return sums + (I)_mm256_madd_epi16((__m256i)weights, _mm256_set1_epi32(pair));
+#elif defined(__SSE2__)
+  return sums + (I)_mm_madd_epi16((__m128i)weights, _mm_set1_epi32(pair));
 #else
-constexpr bool SHIFTED = false;
-#endif
-
-#if defined(__AVX2__)
-// As `dot`, for 8 lanes.
-inline __m256i dot8(__m256i sums, __m256i weights, __m256i number) {
-#if defined(__AVXVNNI__)
-  return _mm256_dpbusd_avx_epi32(sums, weights, number);
-#else
-  weights = _mm256_xor_si256(weights, _mm256_set1_epi8((char)0x80));  // signs change sides, so that no pair of products overflows
-  const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(number), _mm256_sign_epi8(weights, number));
-  return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-#endif
-}
-#endif
-
-// sums + four products in each lane: stored weights (4 bytes a lane) times four numbers.
-inline I dot(I sums, const uint8_t* weights, const int8_t* four) {
-#if defined(__AVX2__)
-  int32_t x;
-  memcpy(&x, four, 4);
-#if defined(__AVX512VNNI__)
-  return (I)_mm512_dpbusd_epi32((__m512i)sums, _mm512_loadu_si512(weights), _mm512_set1_epi32(x));
-#else
-  __m256i parts[LANES / 8];
-  memcpy(parts, &sums, sizeof parts);
-  for (int h = 0; h < LANES / 8; h++)
-    parts[h] = dot8(parts[h], _mm256_loadu_si256((const __m256i*)weights + h), _mm256_set1_epi32(x));
-  memcpy(&sums, parts, sizeof parts);
-  return sums;
-#endif
-#else
-  for (int i = 0; i < LANES; i++)
-    for (int j = 0; j < 4; j++) sums[i] += ((int)weights[4 * i + j] - 128) * four[j];
-  return sums;
+  return sums + ((I)weights & 0xffff) * numbers[0] + ((I)weights >> 16) * numbers[1];
 #endif
 }
 
@@ -422,20 +401,18 @@ inline void tile(const Matrix& m, int panel, const Activations& rows, int row, P
         for (int k = 0; k < GROUP; k += 4) __builtin_prefetch(w + ((size_t)p * inputs + g * GROUP + k) * LANES + AHEAD);
       I whole[R][P];
       for (int r = 0; r < R; r++)
-        for (int p = 0; p < P; p++) whole[r][p] = I{};
-      auto add = [&](const std::vector<int8_t>& numbers) {
-        for (int k = 0; k < GROUP; k += 4)
-          for (int p = 0; p < P; p++)
-            for (int r = 0; r < R; r++)
-              whole[r][p] = dot(whole[r][p], w + ((size_t)p * inputs + g * GROUP + k) * LANES, &numbers[(size_t)(row + r) * rows.stride + g * GROUP + k]);
-      };
-      add(rows.q);
-      for (int r = 0; r < R; r++)
-        for (int p = 0; p < P; p++) whole[r][p] *= FINER;
-      add(rows.finer);
-      if constexpr (SHIFTED)
-        for (int r = 0; r < R; r++)
-          for (int p = 0; p < P; p++) whole[r][p] += rows.offset[(size_t)(row + r) * rows.stride / GROUP + g];
+        for (int p = 0; p < P; p++) whole[r][p] = I{} + rows.offset[(size_t)(row + r) * rows.stride / GROUP + g];
+      for (int k = 0; k < GROUP; k += 4) {
+        W first[P], second[P];  // of four weights
+        for (int p = 0; p < P; p++) {
+          const W four = *(const WU*)(w + ((size_t)p * inputs + g * GROUP + k) * LANES);
+          first[p] = four & 0xff, second[p] = four >> 8;
+        }
+        for (int r = 0; r < R; r++) {
+          const int16_t* numbers = &rows.numbers[(size_t)(row + r) * rows.stride + g * GROUP + k];
+          for (int p = 0; p < P; p++) whole[r][p] = dot(dot(whole[r][p], first[p], numbers), second[p], numbers + 2);
+        }
+      }
       for (int p = 0; p < P; p++) {
         V scale = load(scales + ((size_t)p * groups + g) * LANES);
         for (int r = 0; r < R; r++)
@@ -466,7 +443,7 @@ void multiply(const Matrix& m, Range panels, const Activations& rows, int count,
   constexpr int TOGETHER = 8;  // panels that stay in the cache while all rows pass
   for (int first = panels.begin; first < panels.end; first += TOGETHER) {
     Range some{first, std::min(first + TOGETHER, panels.end)};
-    int row = tiles<K, TILE, TILE == 8 || K == INT8 ? 1 : 2>(m, some, rows, 0, count, put);
+    int row = tiles<K, TILE, TILE == 8 ? 1 : 2>(m, some, rows, 0, count, put);
     row = tiles<K, TILE / 2, 2>(m, some, rows, row, count, put);
     if (TILE == 8) row = tiles<K, 2, 4>(m, some, rows, row, count, put);
     tiles<K, 1, 4>(m, some, rows, row, count, put);
