@@ -32,10 +32,10 @@ def _time_product(dtype: torch.dtype, size: int = 512, device: torch.device = CP
     """Seconds of a product of [2 x size, size] and [size, size]."""
     left, right = (torch.ones(rows, size, dtype=dtype, device=device) for rows in (2 * size, size))
     times = []
-    for _ in range(5):
+    for _ in range(9):
         began = time.perf_counter()
         left @ right
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - began)
-    return sorted(times)[2]
+    return min(times)  # another program only adds to it
