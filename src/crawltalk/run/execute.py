@@ -189,6 +189,7 @@ def _run_child(
     read_end, write_end = os.pipe()
     command = [sys.executable, "-m", "crawltalk.run.child", str(write_end)]
     hidden = RANKS if alone else ()
+    environment = {name: value for name, value in os.environ.items() if name not in hidden}
     threads = {"OMP_NUM_THREADS": str(message.machine["workers"])}  # libraries see no quota of CPU time
     with open(log, "wb") as output:
         child = subprocess.Popen(
@@ -197,7 +198,7 @@ def _run_child(
             stdout=output,
             stderr=output,
             pass_fds=(write_end,),
-            env=DEFAULTS | threads | {name: value for name, value in os.environ.items() if name not in hidden},
+            env=DEFAULTS | threads | environment,
         )
     os.close(write_end)
     last: dict[str, Any] = {}

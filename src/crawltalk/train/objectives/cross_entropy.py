@@ -16,6 +16,7 @@ def cross_entropy(model: Transformer, batch: Batch) -> tuple[Tensor, Tensor, Fig
     counted = targets_N != IGNORE_INDEX
     if not bool(counted.all()):  # the head is a large part of a small model: spare it what is not counted
         states_ND, targets_N = states_ND[counted], targets_N[counted]
-    head_VD = model.head_weight if torch.is_grad_enabled() else model.head_weight.detach()  # no gradient of it
+    learns = torch.is_grad_enabled()
+    head_VD = model.head_weight if learns else model.head_weight.detach()  # spares its gradient
     total: Tensor = LinearCrossEntropy.apply(states_ND, head_VD, targets_N, model.logit_cap)
     return total, counted.sum(), {}
