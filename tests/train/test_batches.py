@@ -4,12 +4,14 @@ import random
 from collections import Counter
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crawltalk.core.errors import BadInput
 from crawltalk.core.shards import ShardIndex, TokenShards, write_index, write_split
-from crawltalk.train.batches import IGNORE_INDEX, Batch, padded_rows, windows
+from crawltalk.train.batches import IGNORE_INDEX, Batch, packed_rows, windows
 
 
 @given(rows=st.integers(1, 9), world=st.integers(1, 5), size=st.integers(1, 4))
@@ -60,32 +62,60 @@ def test_in_each_pass_no_token_is_predicted_twice_and_less_than_a_window_is_left
         assert len(predicted) == len(set(predicted)) > length - context
 
 
-@given(st.lists(st.integers(2, 40), min_size=1, max_size=60), st.integers(40, 200), st.integers(0, 5))
-def test_an_epoch_holds_every_row_once_within_the_batch_size(lengths, batch_tokens, seed):
+@given(
+    lengths=st.lists(st.integers(2, 40), min_size=1, max_size=60),
+    length=st.integers(40, 64),
+    batch_tokens=st.integers(40, 200),
+    seed=st.integers(0, 5),
+)
+def test_an_epoch_holds_every_conversation_once_and_each_is_a_document_of_its_own(
+    lengths, length, batch_tokens, seed
+):
     rng = random.Random(seed)
     rows = [
-        ([number + 1] * length, [rng.random() < 0.5 for _ in range(length)])
-        for number, length in enumerate(lengths)
+        ([number + 1] * size, [rng.random() < 0.5 for _ in range(size)])
+        for number, size in enumerate(lengths)
     ]
-    batch, per_epoch = padded_rows(rows, batch_tokens, seed)
+    batch, per_epoch = packed_rows(rows, length, batch_tokens, seed)
     for epoch in (0, 1):
         seen: Counter[int] = Counter()
         for step in range(epoch * per_epoch, (epoch + 1) * per_epoch):
-            tokens, targets = batch(step).tokens, batch(step).targets
-            assert tokens.shape == targets.shape
-            assert tokens.shape[0] * (tokens.shape[1] + 1) <= batch_tokens
-            for ids, row_targets in zip(tokens.tolist(), targets.tolist(), strict=True):
-                number = ids[0] - 1
-                seen[number] += 1
-                counted = [index for index, target in enumerate(row_targets) if target != IGNORE_INDEX]
-                assert counted == [index for index, learned in enumerate(rows[number][1][1:]) if learned]
-                assert all(row_targets[index] == ids[0] for index in counted)
+            made = batch(step)
+            assert made.tokens.shape == made.targets.shape == made.documents.shape
+            assert 1 <= len(made) <= max(1, batch_tokens // length)
+            for ids, targets, documents in zip(
+                made.tokens.tolist(), made.targets.tolist(), made.documents.tolist(), strict=True
+            ):
+                for document in set(documents) - {-1}:
+                    start, end = documents.index(document), length - documents[::-1].index(document)
+                    number = ids[start] - 1
+                    seen[number] += 1
+                    assert ids[start:end] == rows[number][0]
+                    learned = [IGNORE_INDEX if not mask else number + 1 for mask in rows[number][1][1:]]
+                    assert targets[start:end] == [*learned, IGNORE_INDEX]
+                padding = [
+                    target for target, document in zip(targets, documents, strict=True) if document < 0
+                ]
+                assert set(padding) <= {IGNORE_INDEX}
         assert seen == Counter(range(len(rows)))
+
+
+def test_little_of_a_row_is_padding():
+    rng = random.Random(0)
+    rows = [([1] * size, [True] * size) for size in (rng.randint(10, 60) for _ in range(500))]
+    batch, per_epoch = packed_rows(rows, 256, 1024, 0)
+    padding = sum(int((batch(step).documents < 0).sum()) for step in range(per_epoch))
+    assert padding < 0.02 * sum(len(ids) for ids, _ in rows) + 1024
+
+
+def test_a_conversation_that_is_longer_than_a_row_is_refused():
+    with pytest.raises(BadInput, match="50 tokens does not fit into a row of 40"):
+        packed_rows([([1] * 50, [True] * 50)], 40, 80, 0)
 
 
 def test_batches_are_a_pure_function_of_the_step():
     rows = [([number] * 5, [True] * 5) for number in range(20)]
-    one, two = padded_rows(rows, 25, 1)[0], padded_rows(rows, 25, 1)[0]
+    one, two = packed_rows(rows, 10, 25, 1)[0], packed_rows(rows, 10, 25, 1)[0]
     two(7)
     assert torch.equal(one(3).tokens, two(3).tokens)
     assert torch.equal(one(3).targets, two(3).targets)

@@ -16,6 +16,10 @@ QUERY_BLOCK = 128
 """Queries whose scores are computed at once in `CausalAttention`. Keys behind the block are left out, which saves
 half of the products.
 """
+LOSS_ROWS = 128
+"""`LinearCrossEntropy` fills up its positions to a multiple of this, so that its products have few shapes: oneDNN
+compiles code for each, and keeps it.
+"""
 LOSS_CHUNK = 1024
 """Positions whose logits are in memory at once in `LinearCrossEntropy`: it bounds memory at LOSS_CHUNK x V and is
 large enough for full matmul speed.
@@ -154,9 +158,12 @@ class LinearCrossEntropy(torch.autograd.Function):
         ctx: Any, states_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, cap: float | None
     ) -> Tensor:
         """The summed loss, fp32; with `cap`, of capped logits."""
-        ctx.dtype = states_ND.dtype
+        ctx.dtype, count = states_ND.dtype, len(states_ND)
+        if count % LOSS_ROWS:  # states of zero have no part in the gradient of the weight
+            states_ND = F.pad(states_ND, (0, 0, 0, -count % LOSS_ROWS))
+            targets_N = F.pad(targets_N, (0, -count % LOSS_ROWS))
         total = torch.zeros((), dtype=torch.float32, device=states_ND.device)
-        d_states = torch.empty_like(states_ND) if states_ND.requires_grad else None
+        d_states = torch.empty_like(states_ND) if ctx.needs_input_grad[0] else None
         d_weight = torch.zeros_like(weight_VD, dtype=torch.float32) if weight_VD.requires_grad else None
         needed = d_states is not None or d_weight is not None
         rows = max(16, SOFTMAX_VALUES // len(weight_VD))
@@ -164,13 +171,18 @@ class LinearCrossEntropy(torch.autograd.Function):
             part = slice(start, start + LOSS_CHUNK)
             logits_NV = states_ND[part] @ weight_VD.T
             targets = targets_N[part, None]
-            for few, labels in zip(logits_NV.split(rows), targets.split(rows), strict=True):
+            for first, few, labels in zip(
+                range(start, start + LOSS_CHUNK, rows),
+                logits_NV.split(rows),
+                targets.split(rows),
+                strict=False,
+            ):
                 capped, slope = few, None
                 if cap is not None:
                     bent = torch.tanh(few.float() / cap)
                     capped, slope = cap * bent, 1 - bent.square()
                 log_p = torch.log_softmax(capped, dim=-1, dtype=torch.float32)
-                total -= log_p.gather(1, labels).sum()
+                total -= log_p.gather(1, labels)[: max(0, count - first)].sum()
                 if needed:
                     p = log_p.exp_()
                     p.scatter_add_(1, labels, p.new_full(labels.shape, -1.0))
@@ -179,7 +191,7 @@ class LinearCrossEntropy(torch.autograd.Function):
                 torch.mm(logits_NV, weight_VD, out=d_states[part])  # by now the logits' gradients
             if d_weight is not None:
                 d_weight += logits_NV.T @ states_ND[part]
-        ctx.save_for_backward(d_states, d_weight)
+        ctx.save_for_backward(None if d_states is None else d_states[:count], d_weight)
         return total
 
     @staticmethod

@@ -257,6 +257,13 @@ class Positions:
         return torch.addcmul(x * cos, x.roll(half, -1), sin)
 
 
+def places_in_documents(documents_BT: Tensor) -> Tensor:
+    """How far each position is behind the first one of its document, [B, T]."""
+    indices_T = torch.arange(documents_BT.shape[1], device=documents_BT.device)
+    begins_BT = F.pad(documents_BT[:, 1:] != documents_BT[:, :-1], (1, 0))
+    return indices_T - torch.where(begins_BT, indices_T, 0).cummax(1).values
+
+
 def rope_tables(shape: Shape) -> tuple[Tensor, Tensor]:
     """Cosines and sines of all positions' angles, fp32, [context, head_dim] each; the first half of the sines
     is negated.
@@ -362,7 +369,8 @@ class Transformer(nn.Module):
         x_BTD = self.embedding(tokens_BT) if embeddings_BTD is None else embeddings_BTD
         positions = Positions(self.rope_cos, self.rope_sin, tokens_BT.shape[1], cache, documents_BT)
         if self.positions is not None:
-            x_BTD = x_BTD + self.positions(positions.indices)
+            places = positions.indices if documents_BT is None else places_in_documents(documents_BT)
+            x_BTD = x_BTD + self.positions(places)
         if self.skips is not None:
             return self.norm(self.skips(x_BTD, tokens_BT, positions, cache, self))
         for layer, block in enumerate(self.blocks):

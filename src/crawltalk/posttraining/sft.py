@@ -16,10 +16,13 @@ from crawltalk.posttraining.conversations import make_conversations
 from crawltalk.recipe.optim import derive_optim
 from crawltalk.recipe.sft import MUON_LR
 from crawltalk.run.stage import Job, Metrics
-from crawltalk.train.batches import padded_rows
+from crawltalk.train.batches import packed_rows
 from crawltalk.train.loop import TrainingOptions, fit
 from crawltalk.train.objectives.cross_entropy import cross_entropy
 from crawltalk.train.ranks import Ranks
+
+ROW = 256
+"""Positions of a row are a multiple of this, or the context."""
 
 
 def sft(job: Job[recipe.Sft]) -> Metrics:
@@ -45,7 +48,8 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
         job.progress.warn(
             f"{len(conversations) - len(rows)} conversations are longer than the context and were left out"
         )
-    batches, per_epoch = padded_rows(rows, config.batch_tokens, job.seed)
+    length = row_length(rows, model.shape.context)
+    batches, per_epoch = packed_rows(rows, length, config.batch_tokens, job.seed)
     options = TrainingOptions(
         steps=max(1, round(config.epochs * per_epoch)),
         optim=derive_optim(config.optim, model.shape.width, MUON_LR),
@@ -76,3 +80,9 @@ def rows_that_fit(conversations: Sequence[Conversation], chat: ChatRenderer, con
             "make it larger: --pretrain.model.context 256"
         )
     return rows
+
+
+def row_length(rows: Sequence[Rendered], context: int) -> int:
+    """Positions of a row that conversations share: the longest fits, and attention over others' is short."""
+    longest = max(len(row.ids) for row in rows)
+    return min(context, max(ROW, -(-longest // ROW) * ROW))

@@ -19,7 +19,7 @@ class Sft:
     epochs: float = 3.0
     """Passes over the conversations."""
     batch_tokens: int = 4096
-    """Positions in one optimizer step, padding included."""
+    """Positions in one optimizer step; conversations share rows."""
     tasks: dict[str, int] = field(default_factory=lambda: dict(TASKS))
     """Conversations of each task, by its name in `crawltalk.tasks`. `refusal` is a number of titles that were
     never trained on and that the assistant learns to decline, half of the held-out ones in any case;

@@ -1,9 +1,11 @@
-"""What one optimizer step learns from, and the ways to make it: windows of a stream of tokens, padded rows.
+"""What one optimizer step learns from, and the ways to make it: windows of a stream of tokens, packed
+conversations.
 
 A source of batches is a pure function of the step, the same on all ranks: that is what makes a resumed training
 equal to an uninterrupted one.
 """
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -92,40 +94,57 @@ def document_numbers(tokens_BT: Tensor, eot: int) -> Tensor:
     return (tokens_BT == eot).cumsum(1)
 
 
-def padded_rows(
-    rows: Sequence[tuple[list[int], list[bool]]], batch_tokens: int, seed: int
+def packed_rows(
+    conversations: Sequence[tuple[list[int], list[bool]]], length: int, batch_tokens: int, seed: int
 ) -> tuple[Batches, int]:
     """Batches of fine-tuning from (ids, loss mask), and their number in one epoch.
 
-    Rows of similar length come together, padded on the right; a batch has at most `batch_tokens` positions,
-    padding included. Each epoch has every row once; which rows share a batch, and the order of the batches, are
-    drawn anew.
+    As many conversations as fit share a row of `length` positions, and attention stays within each. So little is
+    padding, and all products have one shape: oneDNN compiles code for each shape and keeps it. Each epoch has every
+    row once; which rows share a batch is drawn anew. Raises BadInput for a conversation that is longer.
     """
+    packs = _pack([len(ids) for ids, _ in conversations], length, random.Random(seed))
+    rows = max(1, batch_tokens // length)
+    per_epoch = math.ceil(len(packs) / rows)
 
     @lru_cache(maxsize=2)
-    def epoch_batches(epoch: int) -> list[list[int]]:
-        rng = random.Random(f"{seed} {epoch}")
-        order = sorted(range(len(rows)), key=lambda row: (len(rows[row][0]), rng.random()))
-        batches: list[list[int]] = [[]]
-        for row in order:  # ascending, so a batch's last row is its longest
-            if batches[-1] and (len(batches[-1]) + 1) * len(rows[row][0]) > batch_tokens:
-                batches.append([])
-            batches[-1].append(row)
-        rng.shuffle(batches)
-        return batches
-
-    per_epoch = len(epoch_batches(0))
+    def order(epoch: int) -> list[int]:
+        return random.Random(f"{seed} {epoch}").sample(range(len(packs)), len(packs))
 
     def batch(step: int) -> Batch:
         epoch, index = divmod(step, per_epoch)
-        chosen = [rows[row] for row in epoch_batches(epoch)[index]]
-        longest = max(len(ids) for ids, _ in chosen)
-        tokens = torch.zeros((len(chosen), longest), dtype=torch.int64)
-        targets = torch.full((len(chosen), longest), IGNORE_INDEX, dtype=torch.int64)
-        for row, (ids, loss_mask) in enumerate(chosen):
-            tokens[row, : len(ids)] = torch.tensor(ids)
-            following = torch.tensor(ids[1:])
-            targets[row, : len(ids) - 1] = torch.where(torch.tensor(loss_mask[1:]), following, IGNORE_INDEX)
-        return Batch(tokens[:, :-1], targets[:, :-1])
+        chosen = [packs[row] for row in order(epoch)[index * rows : (index + 1) * rows]]
+        tokens = torch.zeros((len(chosen), length), dtype=torch.int64)
+        targets = torch.full((len(chosen), length), IGNORE_INDEX, dtype=torch.int64)
+        documents = torch.full((len(chosen), length), -1, dtype=torch.int64)
+        for row, pack in enumerate(chosen):
+            start = 0
+            for number, (ids, loss_mask) in enumerate(conversations[index] for index in pack):
+                end = start + len(ids)
+                tokens[row, start:end] = torch.tensor(ids)
+                learned = torch.where(torch.tensor(loss_mask[1:]), torch.tensor(ids[1:]), IGNORE_INDEX)
+                targets[row, start : end - 1] = learned
+                documents[row, start:end] = number
+                start = end
+        return Batch(tokens, targets, documents)
 
     return batch, per_epoch
+
+
+def _pack(lengths: Sequence[int], length: int, rng: random.Random) -> list[list[int]]:
+    """Numbers of conversations that fit into `length` together: the longest first, each where least room is left
+    (best fit decreasing; Johnson 1973).
+    """
+    if max(lengths) > length:
+        raise BadInput(f"a conversation of {max(lengths)} tokens does not fit into a row of {length}")
+    room: list[list[list[int]]] = [[] for _ in range(length + 1)]  # packs by the positions that are left
+    packs: list[list[int]] = []
+    for number in sorted(range(len(lengths)), key=lambda number: (-lengths[number], rng.random())):
+        size = lengths[number]
+        left = next((left for left in range(size, length) if room[left]), length)
+        if left == length:
+            packs.append([])
+        pack = packs[-1] if left == length else room[left].pop()
+        pack.append(number)
+        room[left - size].append(pack)
+    return packs
