@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 
 from crawltalk.model.transformer import Transformer
+from crawltalk.posttraining.sft import ROW
 from crawltalk.pretraining.pretrain import shape_of
 from crawltalk.recipe import Recipe
 from crawltalk.recipe.layers import load_recipe
@@ -24,13 +25,15 @@ from crawltalk.recipe.machine import derive_machine
 from crawltalk.run.stage import Progress
 from crawltalk.tasks.recall import QUESTIONS, Flagship
 from crawltalk.tasks.refusal import Refusal
-from crawltalk.train.batches import Batch
+from crawltalk.train.batches import IGNORE_INDEX, Batch
 from crawltalk.train.loop import TrainingOptions, fit
 from crawltalk.train.objectives.cross_entropy import cross_entropy
 
 PRESET = "small"
 CONVERSATION_TOKENS = 34
 """Positions of a conversation of `small` on the average, padding included."""
+LEARNED = 0.4
+"""Share of these positions that count in the loss."""
 SERIAL, PARALLEL = 12.0, 87.0
 """CPU seconds of all stages of `small` that do not train, in a fresh clone: what one core does (crawl, token shards,
 index, report), and what is shared among all (data, tokenizer, evals, and what these compile).
@@ -81,7 +84,7 @@ def step_seconds(recipe: Recipe) -> tuple[float, float]:
     context = model.context
     shapes = {
         "pretrain": (max(1, recipe.pretrain.batch_tokens // context), context),
-        "sft": (max(1, recipe.sft.batch_tokens // CONVERSATION_TOKENS), CONVERSATION_TOKENS),
+        "sft": (max(1, recipe.sft.batch_tokens // ROW), ROW),
     }
     # the first step also makes buffers; the last one ends the time of the one before it
     plan = ("pretrain", "pretrain", "sft", "pretrain", "sft", "sft")
@@ -90,8 +93,12 @@ def step_seconds(recipe: Recipe) -> tuple[float, float]:
     def batches(step: int) -> Batch:
         rows, length = shapes[plan[step]]
         tokens = torch.randint(0, vocabulary, (rows, length + 1))
+        targets, documents = tokens[:, 1:].clone(), None
+        if plan[step] == "sft":
+            targets[torch.rand(targets.shape) > LEARNED] = IGNORE_INDEX
+            documents = (torch.arange(length) // CONVERSATION_TOKENS).expand(rows, -1)
         began[step] = time.perf_counter()
-        return Batch(tokens[:, :-1], tokens[:, 1:])
+        return Batch(tokens[:, :-1], targets, documents)
 
     net = Transformer(shape_of(model, vocabulary))
     net.initialize(0)
