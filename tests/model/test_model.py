@@ -249,13 +249,14 @@ def test_a_speedrun_model_is_saved_and_loaded_and_its_logits_are_capped(tmp_path
 
 
 @pytest.mark.parametrize("long", [0, 2048], ids=["fused kernel", "blocks"])
+@pytest.mark.parametrize("shape", [QWEN, GPT2], ids=["rotary positions", "learned positions"])
 @torch.no_grad()
-def test_with_a_document_mask_a_document_is_read_as_if_it_stood_alone(long, monkeypatch):
+def test_with_a_document_mask_a_document_is_read_as_if_it_stood_alone(shape, long, monkeypatch):
     monkeypatch.setattr(functions, "LONG", long)
-    model, tokens = random_model(QWEN), torch.randint(1, 97, (2, 40))
+    model, tokens = random_model(shape), torch.randint(1, 97, (2, 40))
     tokens[0, 13] = tokens[0, 30] = tokens[1, 7] = 0
     packed = model.states(tokens, documents_BT=(tokens == 0).cumsum(1))
-    alone = model.states(tokens[:1, 13:30])  # rotary positions are relative
+    alone = model.states(tokens[:1, 13:30])
     torch.testing.assert_close(packed[0, 13:30], alone[0], rtol=1e-4, atol=1e-4)
     assert not torch.allclose(model.states(tokens)[0, 13:30], alone[0], atol=1e-2)
 

@@ -14,10 +14,12 @@ from crawltalk.model.transformer import Transformer
 from crawltalk.recipe import Machine, Optim
 from crawltalk.train import checkpoint, loop
 from crawltalk.train.batches import IGNORE_INDEX, Batch
-from crawltalk.train.loop import compute_gradients
+from crawltalk.train.loop import compute_gradients, micro_batches
 from crawltalk.train.objectives.cross_entropy import cross_entropy
 from crawltalk.train.optimizers import make_optimizers, trained_weights
 from crawltalk.train.precision import compute_dtype
+from crawltalk.train.ranks import ALONE
+from crawltalk.train.threads import Threads
 from support.trainings import (
     FP32,
     OPTIM,
@@ -303,6 +305,36 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(monkeypatch):
     assert results[0][0] == pytest.approx(results[1][0], rel=1e-5)
     for one, other in zip(results[0][1], results[1][1], strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
+
+
+def test_a_step_is_the_same_to_the_last_bit_on_any_number_of_threads(monkeypatch):
+    monkeypatch.setitem(loop.MICRO_BATCH_TOKENS, "cpu", 16)
+    parts, results = micro_batches(batches(0), ALONE, torch.device("cpu")), []
+    assert len(parts) > 3
+    for count in (1, 2, 3):
+        threads = Threads(count, len(parts))
+        model = fresh()
+        optimizers = make_optimizers(model, OPTIM, threads=threads)
+        for step in range(3):
+            figures = compute_gradients(model, model, cross_entropy, batches(step), 0.5, ALONE, threads)
+            for optimizer in optimizers:
+                optimizer.step()
+        threads.close()
+        results.append((figures, list(model.parameters())))
+    for figures, weights in results[1:]:
+        assert figures == results[0][0]
+        assert all(map(torch.equal, weights, results[0][1]))
+
+
+def test_threads_beyond_the_parts_of_a_step_work_inside_of_the_operations():
+    before = torch.get_num_threads()
+    threads = Threads(4, 2)
+    assert (threads.count, torch.get_num_threads()) == (2, 2)
+    assert list(threads.map(lambda item: item * item, range(9))) == [item * item for item in range(9)]
+    with threads.inside():
+        assert torch.get_num_threads() == 4
+    threads.close()
+    torch.set_num_threads(before)
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
