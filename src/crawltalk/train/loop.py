@@ -12,7 +12,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,12 +111,9 @@ def fit(
     master = shard_model(model, ranks, device, dtype) if shard else model.to(device)
     long = device.type == "cuda" and steps - first >= MIN_COMPILED_STEPS
     compiled = long if machine.compile is None else machine.compile
-    threads = None
-    if device.type == "cpu":
-        # ranks that shard gather each layer together, so they compute one micro-batch at a time
-        threads = Threads(
-            workers, 1 if shard or compiled else len(micro_batches(batches(first), ranks, device))
-        )
+    # ranks that shard gather each layer together, so they compute one micro-batch at a time
+    together = device.type != "cpu" or shard or compiled
+    threads = Threads(workers, 1 if together else len(micro_batches(batches(first), ranks, device)))
     optimizers = make_optimizers(master, optim, dtype, threads)
     peak_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     if resumed is not None:
@@ -130,49 +127,48 @@ def fit(
     if compiled:  # a copy's: evaluations feed the model many shapes
         compute_model.states = torch.compile(compute_model.states, dynamic=False)
     trained, began = 0, time.monotonic()
-    for step in range(first, steps):
-        factor = learning_rate_factor(step, steps, optim)
-        for optimizer, rates in zip(optimizers, peak_rates, strict=True):
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * factor
-        batch = batches(step)
-        loss, norm, figures = compute_gradients(
-            master, compute_model, objective, batch, optim.clip, ranks, threads
-        )
-        if not math.isfinite(loss) or not math.isfinite(norm):
-            _rescue(out, step, ranks)
-            raise UserError(f"the loss of step {step} is {loss} (gradient {norm}); {_advice(optim)}")
-        for optimizer in optimizers:
-            optimizer.step()
-        trained += batch.tokens.numel()
-        speed = round(trained / (time.monotonic() - began))
-        row = {"step": step, "loss": loss, "norm": norm, "lr_factor": factor, "tokens_per_second": speed}
-        log.add(row | figures | row)  # a figure never replaces what is in every row
-        if optim.spike and diverged(log.losses, optim.spike):
-            _rescue(out, step - PATIENCE + 1, ranks)
-            problem = f"the loss has risen to {loss:.2f} by step {step} and stayed there"
-            raise UserError(f"{problem}; {_advice(optim)}, or allow it with optim.spike 0")
-        options.progress.update(step + 1, steps, "steps", loss=round(loss, 4), tokens_per_second=speed)
-        done = step + 1
-        last = done == steps
-        evaluates = options.evaluate_every > 0 and (last or _due(done, options.evaluate_every))
-        saves = _due(done, options.save_model_every)
-        if shard and (evaluates or saves or last):
-            gather_weights(master, model)
-        if ranks.rank == 0:
-            if evaluate is not None and evaluates:
-                with nullcontext() if threads is None else threads.inside():
-                    log.add({"step": step, **evaluate(done, model)})
-            if save_model is not None and saves:
-                save_model(done, model)
-        if last or _due(done, options.save_every):
-            tensors = checkpoint.collect(master, optimizers)
+    with closing(threads):
+        for step in range(first, steps):
+            factor = learning_rate_factor(step, steps, optim)
+            for optimizer, rates in zip(optimizers, peak_rates, strict=True):
+                for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                    group["lr"] = rate * factor
+            batch = batches(step)
+            loss, norm, figures = compute_gradients(
+                master, compute_model, objective, batch, optim.clip, ranks, threads
+            )
+            if not math.isfinite(loss) or not math.isfinite(norm):
+                _rescue(out, step, ranks)
+                raise UserError(f"the loss of step {step} is {loss} (gradient {norm}); {_advice(optim)}")
+            for optimizer in optimizers:
+                optimizer.step()
+            trained += batch.tokens.numel()
+            speed = round(trained / (time.monotonic() - began))
+            row = {"step": step, "loss": loss, "norm": norm, "lr_factor": factor, "tokens_per_second": speed}
+            log.add(row | figures | row)  # a figure never replaces what is in every row
+            if optim.spike and diverged(log.losses, optim.spike):
+                _rescue(out, step - PATIENCE + 1, ranks)
+                problem = f"the loss has risen to {loss:.2f} by step {step} and stayed there"
+                raise UserError(f"{problem}; {_advice(optim)}, or allow it with optim.spike 0")
+            options.progress.update(step + 1, steps, "steps", loss=round(loss, 4), tokens_per_second=speed)
+            done = step + 1
+            last = done == steps
+            evaluates = options.evaluate_every > 0 and (last or _due(done, options.evaluate_every))
+            saves = _due(done, options.save_model_every)
+            if shard and (evaluates or saves or last):
+                gather_weights(master, model)
             if ranks.rank == 0:
-                log.flush()
-                checkpoint.save(checkpoint.path_of(state, done), tensors, done, dtype_name)
-                checkpoint.keep_newest(state, options.save_keep)
-    if threads is not None:
-        threads.close()
+                if evaluate is not None and evaluates:
+                    with threads.inside():
+                        log.add({"step": step, **evaluate(done, model)})
+                if save_model is not None and saves:
+                    save_model(done, model)
+            if last or _due(done, options.save_every):
+                tensors = checkpoint.collect(master, optimizers)
+                if ranks.rank == 0:
+                    log.flush()
+                    checkpoint.save(checkpoint.path_of(state, done), tensors, done, dtype_name)
+                    checkpoint.keep_newest(state, options.save_keep)
     if events is not None:
         events.close()
     speed = round(trained / (time.monotonic() - began)) if trained else 0

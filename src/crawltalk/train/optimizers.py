@@ -56,8 +56,8 @@ def make_optimizers(
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalised (Jordan et al. 2024) in `dtype`: matrices of one shape together, or, with `threads`,
-    each by one of these.
+    """Momentum, orthogonalised (Jordan et al. 2024) in `dtype`: on a GPU matrices of one shape together, on a CPU
+    each alone, by one of the `threads` if there are some.
 
     The update of an m x n matrix is scaled by sqrt(max(1, m / n)), so that one learning rate serves all
     shapes. bfloat16 is precise enough for the iteration, but a hundred times slower on a processor without
@@ -85,8 +85,9 @@ class Muon(torch.optim.Optimizer):
             for weight in group["params"]:
                 by_shape.setdefault(weight.shape, []).append(weight)
             parts = list(by_shape.values())
-            if self.threads is not None:  # a thread for a matrix, the largest first
-                parts = sorted(([weight] for part in parts for weight in part), key=_size, reverse=True)
+            if any(part[0].device.type == "cpu" for part in parts):  # a thread for each, the largest first
+                alone = ([weight] for part in parts for weight in part)
+                parts = sorted(alone, key=lambda part: -part[0].numel())
             each = map if self.threads is None else self.threads.map
             for _ in each(lambda weights, group=group: self._step_shape(weights, group), parts):
                 pass
@@ -109,10 +110,6 @@ class Muon(torch.optim.Optimizer):
         ):
             weight.mul_(1 - group["lr"] * group["weight_decay"])
             weight.add_(shard_like(update.to(weight.dtype), weight), alpha=-group["lr"] * scale)
-
-
-def _size(weights: list[Tensor]) -> int:
-    return weights[0].numel()
 
 
 def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:

@@ -46,8 +46,10 @@ class Threads:
     def inside(self) -> Iterator[None]:
         """All threads work inside of the operations."""
         torch.set_num_threads(self._threads)
-        yield
-        torch.set_num_threads(self._inside)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(self._inside)
 
     def close(self) -> None:
         """End the threads."""
