@@ -17,6 +17,7 @@ from crawltalk.core.jsonl import read_jsonl, write_jsonl
 from crawltalk.core.shards import TokenShards
 from crawltalk.core.types import Placement
 from crawltalk.engine import Engine, Sampling
+from crawltalk.engine.engine import make_backend
 from crawltalk.model.hf import save_model
 from crawltalk.model.shape import Shape
 from crawltalk.model.transformer import Transformer
@@ -34,6 +35,8 @@ from crawltalk.train.ranks import Ranks
 
 PROMPTS = 3
 """Titles that the model continues if the recipe has no prompts."""
+CACHE_BYTES = 2**26
+"""Of the samples' keys and values: memory that is there beside the training's."""
 SAMPLE = Sampling(temperature=0.7, top_k=50, max_tokens=60)
 
 
@@ -178,7 +181,8 @@ def _samples(
     if not prompts:
         return []
     ids = [[tokenizer.eot, *tokenizer.encode(prompt)] for prompt in prompts]
-    replies = Engine(model, tokenizer).generate(ids, SAMPLE)
+    engine = Engine(model, tokenizer, make_backend(model, cache_bytes=CACHE_BYTES))
+    replies = engine.generate(ids, SAMPLE)
     return [
         {"step": step, "prompt": p, "text": tokenizer.decode(r)}
         for p, r in zip(prompts, replies, strict=True)
