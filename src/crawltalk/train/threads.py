@@ -1,9 +1,9 @@
 """The threads of a CPU that share a step: each computes whole micro-batches, and whole matrices of the optimizer.
 
-Threads inside of each operation (OpenMP) wait for each other at its end, thousands of times a step. These wait once a
-step, so a core that another program keeps busy holds up one micro-batch instead of every operation; and what a thread
+Threads inside of each operation (OpenMP) wait for each other at its end, thousands of times a step. These wait twice
+a step, so a core that another program keeps busy holds up one micro-batch instead of every operation; and what a thread
 computes stays in the cache of its core. Who computes what depends on who is free, but results are taken in the order
-of the items: they are the same to the last bit on any number of threads.
+of the items: they are the same to the last bit on any number of threads, up to that of the items.
 """
 
 from collections import deque
