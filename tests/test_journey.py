@@ -306,14 +306,15 @@ def artifacts(path: Path) -> dict[str, str]:
 
 
 def kill_in(stage: str, path: Path, after: float, how: signal.Signals) -> bool:
-    """Go on with the journey and end it `after` seconds into a stage, with all its processes; True if that
-    was in time.
+    """Go on with the journey and end it, with all its processes, `after` seconds into a stage or into the
+    first one after it that is not done; True if that was in time.
     """
+    starts = [f'{{"event": "start", "stage": "{name}"' for name in NAMES[NAMES.index(stage) :]]
     words = [sys.executable, "-m", "crawltalk", "run", "nano", "--out", str(path)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            if line.startswith(f'{{"event": "start", "stage": "{stage}"'):
+            if any(map(line.startswith, starts)):
                 time.sleep(after)
                 os.killpg(process.pid, how)
                 break
@@ -322,11 +323,12 @@ def kill_in(stage: str, path: Path, after: float, how: signal.Signals) -> bool:
 
 
 def test_a_journey_killed_in_every_stage_ends_with_the_same_artifacts(nano, tmp_path):
-    took = {name: manifest.seconds for name, manifest in Run(nano).manifests().items()}
+    # The first run may have compiled for half a minute what is compiled now: two seconds are enough of any stage.
+    took = {name: min(manifest.seconds, 2.0) for name, manifest in Run(nano).manifests().items()}
     rng = random.Random(7)
     path = tmp_path / "killed"
     how = (signal.SIGKILL, signal.SIGINT)
     killed = [kill_in(name, path, rng.uniform(0.05, 0.5) * took[name], rng.choice(how)) for name in NAMES]
-    assert sum(killed) >= len(NAMES) - 2  # a machine may be faster now than it was for the first run
+    assert sum(killed) >= len(NAMES) - 2  # a stage of a tenth of a second may be done before the signal comes
     crawltalk("run", "nano", "--out", str(path))
     assert artifacts(path) == artifacts(nano)

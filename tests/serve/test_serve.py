@@ -480,7 +480,8 @@ def test_numbers_are_taken_as_other_servers_take_them(server):
     assert len(texts) == 1
     everything = post(server, "/v1/chat/completions", **HELLO, max_tokens=-1, logit_bias=NEVER).json()
     assert everything["usage"]["total_tokens"] == 2048
-    flag = post(server, "/v1/completions", model="tiny", prompt="a", logprobs=True, max_tokens=1).json()
+    asked = {"model": "tiny", "prompt": "a", "max_tokens": 1, "logit_bias": NEVER}
+    flag = post(server, "/v1/completions", **asked, logprobs=True).json()
     assert len(flag["choices"][0]["logprobs"]["top_logprobs"][0]) >= 1
 
 
