@@ -86,6 +86,16 @@ class Conversation(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What made this conversation: flagship, refusal, identity, arithmetic, spelling, ..."""
 
 
+class Preference(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Two continuations of one conversation, of which people or a judge prefer one."""
+
+    messages: list[Message]
+    """What both continue; the last is no message of the assistant."""
+    chosen: list[Message]
+    rejected: list[Message]
+    source: str
+
+
 MessageLike = Message | Mapping[str, Any]
 
 

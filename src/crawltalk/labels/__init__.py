@@ -1,0 +1,1 @@
+"""What people say of replies: ideal answers, rankings and thumbs, in one store."""

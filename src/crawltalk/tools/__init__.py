@@ -1,0 +1,1 @@
+"""Tools that an assistant calls: one protocol for chat, server, rollouts and evaluation."""
