@@ -289,6 +289,11 @@ def load_extractor(name: str) -> Extractor:
         ) from None
 
 
+def has_own_code(config: Data) -> bool:
+    """Whether the recipe names functions of the user's."""
+    return config.extractor not in EXTRACTORS or bool(config.filters)
+
+
 def load_filters(config: Data) -> dict[str, Filter]:
     """All filters on documents by name, in order: FineWeb's, then those that the recipe adds. Raises
     BadRecipe.
