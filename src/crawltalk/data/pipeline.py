@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 
 from crawltalk.core.errors import BadRecipe, UserError
 from crawltalk.core.objects import load_object
@@ -341,3 +342,4 @@ def warm_up(extractor: Extractor = extract) -> None:
     texts = dict.fromkeys(("id", "dump", "url", "date", "file_path", "language"), "")
     document = Document(text="A page.", **texts, language_score=1.0, token_count=0)
     gopher_repetition(Quality())(document)
+    pa.array([""])  # the first one loads pandas, 0.3 s, if that is installed
