@@ -24,6 +24,7 @@ from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import MissingInput
 from crawltalk.core.jsonl import read_jsonl
 from crawltalk.core.types import Placement
+from crawltalk.labels import LabelStore
 from crawltalk.retrieval.search import IndexProgress, Search
 from crawltalk.retrieval.trace import TraceIndex
 from crawltalk.run.folder import RunFolder
@@ -32,6 +33,7 @@ from crawltalk.serve.api.responses import json_response
 from crawltalk.serve.http.body import read_body
 from crawltalk.serve.settings import Settings
 from crawltalk.serve.ui import browse
+from crawltalk.serve.ui.labels import label_routes
 from crawltalk.serve.ui.runs import LogRows, Runs
 from crawltalk.tasks.recall import question_about
 
@@ -115,13 +117,14 @@ def routes(
     renderers: Mapping[str, ChatRenderer],
     index: TraceIndex | None,
     settings: Settings,
+    labels: LabelStore | None = None,
 ) -> list[BaseRoute]:
     """The page and its JSON.
 
     `run`: the served one; None if the model belongs to no run. `renderers`: by the names of the models. `index`:
-    of the run's training data, if there is one.
+    of the run's training data, if there is one. `labels`: where labels go; None: nobody can label.
     """
-    handlers = _Handlers(run, renderers, index)
+    handlers = _Handlers(run, renderers, index, labels)
 
     def get(path: str, kind: type[Struct], handler: Callable[[Any], Any]) -> Route:
         async def endpoint(http_request: Request) -> Response:
@@ -153,6 +156,7 @@ def routes(
         get("/api/runs", EmptyRequest, handlers.runs),
         get("/api/runs/stages", RunRequest, handlers.stages),
         get("/api/runs/log", LogRequest, handlers.log),
+        *label_routes(labels, get, post),
     ]
 
 
@@ -177,8 +181,9 @@ class _Handlers:
         run: RunFolder | None,
         renderers: Mapping[str, ChatRenderer],
         index: TraceIndex | None,
+        labels: LabelStore | None,
     ) -> None:
-        self._run, self._renderers, self._index = run, renderers, index
+        self._run, self._renderers, self._index, self._labels = run, renderers, index, labels
         self._runs = Runs(run) if run else None
         self._search = Search(run) if run else None
 
@@ -195,6 +200,7 @@ class _Handlers:
         return {
             "run": self._run.path.resolve().name if self._run else None,
             "trace": self._index is not None,
+            "labels": self._labels is not None,
             "questions": questions,
             "prompts": [{"name": name, "prompt": prompt} for name, prompt in prompts.items()],
         }
