@@ -23,6 +23,9 @@ import msgspec
 from crawltalk.chat.messages import Conversation, Message, Preference, text_of
 from crawltalk.labels.store import JUDGE, Edit, Ideal, Ranking, Record, Snapshot, Thumb
 
+_NOT_WRITTEN = {"ranking": "ranking, which makes preferences", "skip": "skipped prompt"}
+_NOT_COMPARED = {"ideal": "ideal answer, which makes a conversation", "skip": "skipped prompt"}
+
 
 def chosen_labels(snapshot: Snapshot, labelers: Sequence[str] = ()) -> Snapshot:
     """Only the labels of these labelers; of all people if none is named."""
@@ -57,7 +60,7 @@ def to_conversations(snapshot: Snapshot) -> tuple[list[Conversation], Counter[st
             case Thumb():
                 left_out["thumb down"] += 1
             case _:
-                left_out[label.kind] += 1
+                left_out[_NOT_WRITTEN[label.kind]] += 1
         if not reply:
             continue
         messages = [*snapshot.prompts[label.prompt].messages, *reply]
@@ -101,7 +104,7 @@ def to_preferences(snapshot: Snapshot) -> tuple[list[Preference], Counter[str]]:
             case Thumb():
                 pass
             case _:
-                left_out[label.kind] += 1
+                left_out[_NOT_COMPARED[label.kind]] += 1
     votes = _votes(snapshot)
     for prompt, replies in snapshot.candidates.items():
         balance = {id_: votes[id_]["up"] - votes[id_]["down"] for id_ in replies if id_ in votes}

@@ -194,7 +194,7 @@ def candidate_id(prompt: str, reply: Sequence[Message], model: str) -> str:
 
 
 class LabelStore:
-    """The labels of one run. The file is made when something is first written."""
+    """The labels of one run. File and folder are made when something is first written."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
@@ -381,6 +381,7 @@ class LabelStore:
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         """A transaction that is the only one that writes; all of it is done, or nothing."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         with self._transaction("BEGIN IMMEDIATE") as db:
             yield db
 

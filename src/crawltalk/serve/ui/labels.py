@@ -8,7 +8,6 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 from starlette.routing import Route
 
@@ -32,7 +31,7 @@ _NO_STORE = (
 Text = Annotated[str, Meta(max_length=100_000)]
 Name = Annotated[str, Meta(max_length=200)]
 Messages = Annotated[list[Message], Meta(min_length=1, max_length=1000)]
-Sampling = Annotated[dict[Name, float | str | bool | None], Meta(max_length=30)]
+Sampling = Annotated[dict[Name, int | float | str | bool | None], Meta(max_length=30)]
 TaskName = Literal["write-rank", "write", "rank", "edit"]
 
 
@@ -125,12 +124,11 @@ class _Handlers:
         return self._given
 
     def state(self, _: StateRequest) -> dict[str, Any]:
-        """The instructions, the batches, and how many labels there are."""
+        """The instructions and the batches."""
         instructions = read_instructions(self._store.folder)
         return {
             "instructions": {"text": instructions.text, "version": instructions.version},
             "batches": self._store.batches(),
-            "counts": self._store.counts(),
         }
 
     def next(self, request: NextRequest) -> dict[str, Any]:
@@ -138,9 +136,9 @@ class _Handlers:
         prompt = self._store.next_prompt(
             request.labeler, TASKS[request.task], request.batch, alone=request.alone
         )
-        return (
-            self._item(prompt, request) if prompt else {"prompt": None, "progress": self._progress(request)}
-        )
+        if prompt is None:
+            return {"prompt": None} | self._figures(request)
+        return self._item(prompt, request)
 
     def label(self, request: LabelRequest) -> dict[str, str]:
         """Keep a label."""
@@ -191,11 +189,12 @@ class _Handlers:
             "step": (missing or kinds)[0],
             "needed": max(NEEDED.get(kind, 0) for kind in missing or kinds),
             "candidates": self._shown(prompt.id, request.labeler),
-            "progress": self._progress(request),
-        }
+        } | self._figures(request)
 
-    def _progress(self, request: NextRequest | UndoRequest) -> dict[str, int]:
-        return msgspec.to_builtins(self._store.progress(request.labeler, TASKS[request.task], request.batch))
+    def _figures(self, request: NextRequest | UndoRequest) -> dict[str, Any]:
+        """How far the labeler is, and what the store has from all."""
+        progress = self._store.progress(request.labeler, TASKS[request.task], request.batch)
+        return {"progress": progress, "counts": self._store.counts()}
 
     def _shown(self, prompt: str, labeler: str) -> list[dict[str, Any]]:
         """The replies that are ranked, without what would say whose they are."""

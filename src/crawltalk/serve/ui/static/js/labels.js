@@ -7,7 +7,8 @@ import { labeler } from "./thumbs.js";
 import { Area, Field, html, number, plural, Problem, Select, store, useAsync, useEffect, useRef, useState, useStored } from "./ui.js";
 
 const TASKS = { "write-rank": "Write, then rank", write: "Write the ideal answer", rank: "Rank replies", edit: "Edit a reply" };
-const SAMPLING = { temperature: 1, top_p: 1, max_tokens: 256 };
+const SAMPLING = { top_p: 1, max_tokens: 256 };
+const TEMPERATURES = [1, 1.5, 2]; // a warmer one where all replies are the same
 const SAMPLES = { 1: 1, 2: 4 }; // replies that are sampled where so many are needed
 const LETTERS = "ABCDEFGHI";
 const INITIAL = { task: "write-rank", batch: "", alone: false, model: "" };
@@ -28,41 +29,46 @@ export function LabelsPage() {
   if (!names.includes(settings.model)) settings.model = names[0] ?? "";
   if (state.value && !state.value.batches.some(({ name: batch }) => batch === settings.batch)) settings.batch = "";
   const { task, batch, alone } = settings;
+  const [read, setRead] = useStored("instructions.read", ""); // the version that this person has read and closed
   const instructions = state.value?.instructions;
   const change = part => set({ ...settings, ...part });
   const rename = value => { setName(value); if (value.trim()) store.write("labeler", value.trim()); };
 
-  /* One request at a time; whatever it answers is what is shown. */
+  const asked = useRef(0);
+  /* What the last request answers is shown. */
   const ask = async request => {
-    if (busy) return false;
+    const turn = ++asked.current;
     work(true);
     complain("");
     try {
       const next = await request();
-      if (next) show({ ...next, key: (item?.key ?? 0) + 1 });
+      if (turn === asked.current) show({ ...next, key: turn });
+      return true;
     } catch (error) {
-      complain(error.message);
+      if (turn === asked.current) complain(error.message);
       return false;
     } finally {
-      work(false);
+      if (turn === asked.current) work(false);
     }
-    return true;
   };
   const who = name.trim();
   const next = () => get("/api/labels/next", { labeler: who, task, batch, alone });
+  const choice = JSON.stringify([who, task, batch, alone]);
+  const answered = useRef("");
   useEffect(() => {
-    if (!state.value || !who) return;
-    const timer = setTimeout(() => ask(next), 150);
+    if (!state.value || !who || (item?.prompt && answered.current === choice)) return; // what is being written stays
+    const timer = setTimeout(() => { answered.current = choice; ask(next); }, 150);
     return () => clearTimeout(timer);
-  }, [who, task, batch, alone, state.value]);
+  }, [choice, state.value]);
 
   const give = async (value, done) => {
+    if (busy) return;
     const label = { labeler: who, instructions: instructions.version, prompt: item.prompt.id, value };
     if (await ask(async () => { await post("/api/labels", label); return next(); })) announce(done);
   };
   const skip = () => give({ kind: "skip" }, "Skipped.");
   const undo = async () => {
-    if (await ask(() => post("/api/labels/undo", { labeler: who, task, batch }))) announce("Taken back.");
+    if (!busy && await ask(() => post("/api/labels/undo", { labeler: who, task, batch }))) announce("Taken back.");
   };
   const taken = candidates => show(current => current && { ...current, candidates });
 
@@ -85,12 +91,12 @@ export function LabelsPage() {
     <div>
       <h1>Label</h1>
       <p class="lead">What people write and prefer becomes what an assistant is trained on.</p>
-      ${instructions && html`<${Guide} ...${instructions} />`}
+      ${instructions && html`<${Guide} ...${instructions} read=${read} close=${setRead} />`}
       <${Problem} text=${problem || state.error} />
       <p class="unseen" role="status">${said}</p>
       ${progress && html`<${Bar} ...${progress} />`}
       ${item?.prompt && html`<${Item} key=${item.key} item=${item} settings=${settings} who=${who} busy=${busy} give=${give} skip=${skip} undo=${undo}
-        taken=${taken} />`}
+        taken=${taken} focused=${read === instructions.version} />`}
       ${state.value && item && !item.prompt && html`<${Empty} any=${progress.total > 0} undo=${undo} busy=${busy} />`}
     </div>
     ${state.value && html`<aside aria-label="Settings">
@@ -104,17 +110,16 @@ export function LabelsPage() {
       <label class="check"><input type="checkbox" checked=${alone} onChange=${event => change({ alone: event.currentTarget.checked })} />
         only what nobody else has labelled</label>
       <${Add} more=${() => again(round + 1)} />
-      <${Counts} counts=${state.value.counts} />
+      ${item && html`<${Counts} counts=${item.counts} />`}
     </aside>`}
   </main>`;
 }
 
 /* The instructions are open until this version of them was closed once. */
-function Guide({ text, version }) {
-  const [read, set] = useStored("instructions.read", "");
-  const toggle = event => { if (!event.currentTarget.open && read !== version) set(version); };
+function Guide({ text, version, read, close }) {
+  const toggle = event => { if (!event.currentTarget.open && read !== version) close(version); };
   return html`<details class="instructions card" open=${read !== version} onToggle=${toggle}>
-    <summary>Instructions <span class="soft">version ${version}</span> <kbd>i</kbd></summary><${Markdown} text=${text} /></details>`;
+    <summary>Instructions <span class="soft">version ${version}</span> <kbd>I</kbd></summary><${Markdown} text=${text} breaks=${false} /></details>`;
 }
 
 function Bar({ done, skipped, total }) {
@@ -127,7 +132,7 @@ function Bar({ done, skipped, total }) {
 const text = reply => reply.map(({ content }) => Array.isArray(content) ? content.map(part => part.text ?? "").join("") : content).join("\n\n");
 const calls = reply => reply.flatMap(({ tool_calls: made }) => made ?? []);
 
-function Item({ item, settings, who, busy, give, skip, undo, taken }) {
+function Item({ item, settings, who, busy, give, skip, undo, taken, focused }) {
   const { prompt, step, needed, candidates } = item;
   const [problem, complain] = useState("");
   const [attempt, again] = useState(0);
@@ -147,11 +152,11 @@ function Item({ item, settings, who, busy, give, skip, undo, taken }) {
   const bar = { busy, skip, undo };
   return html`
     <ol class="thread" aria-label="The conversation">${prompt.messages.map(message => html`<${Said} message=${message} />`)}</ol>
-    ${step === "ideal" && html`<${Write} title="Your ideal answer" initial=${item.value?.reply ?? ""} ...${bar}
+    ${step === "ideal" && html`<${Write} title="Your ideal answer" focused=${focused} initial=${item.value?.reply ?? ""} ...${bar}
       submit=${reply => give({ kind: "ideal", reply }, "The answer is kept.")} />`}
     ${step !== "ideal" && html`<${Problem} text=${problem} />`}
     ${step !== "ideal" && lacking && html`<${Waiting} failed=${problem} retry=${() => { complain(""); again(attempt + 1); }} ...${bar} />`}
-    ${step === "edit" && !lacking && html`<${Write} title="Make this reply better" ...${bar} initial=${item.value?.reply ?? text(candidates[0].reply)}
+    ${step === "edit" && !lacking && html`<${Write} title="Make this reply better" ...${bar} focused=${focused} initial=${item.value?.reply ?? text(candidates[0].reply)}
       submit=${reply => give({ kind: "edit", candidate: item.value?.candidate ?? candidates[0].id, reply }, "The edited reply is kept.")} />`}
     ${step === "ranking" && !lacking && html`<${Rank} candidates=${candidates} initial=${item.value?.ranks ?? {}} ...${bar}
       submit=${ranks => give({ kind: "ranking", ranks }, "The ranking is kept.")} />`}`;
@@ -160,9 +165,15 @@ function Item({ item, settings, who, busy, give, skip, undo, taken }) {
 const SAME = "The model says the same each time: there is nothing to compare. Choose another model, or skip the prompt.";
 
 async function sample(prompt, needed, model, who, signal) {
-  const answer = await post("/v1/chat/completions", { model, messages: prompt.messages, n: SAMPLES[needed] ?? needed, ...SAMPLING }, signal);
-  const replies = answer.choices.map(({ message }) => message.content ?? "");
-  return post("/api/labels/candidates", { labeler: who, prompt: prompt.id, needed, model, sampling: SAMPLING, replies }, signal);
+  let shown = [];
+  for (const temperature of TEMPERATURES) {
+    const sampling = { temperature, ...SAMPLING };
+    const answer = await post("/v1/chat/completions", { model, messages: prompt.messages, n: SAMPLES[needed] ?? needed, ...sampling }, signal);
+    const replies = answer.choices.map(({ message }) => message.content ?? "");
+    shown = await post("/api/labels/candidates", { labeler: who, prompt: prompt.id, needed, model, sampling, replies }, signal);
+    if (shown.length >= needed) break;
+  }
+  return shown;
 }
 
 const ROLES = { user: "User", assistant: "Assistant", system: "System", tool: "Tool" };
@@ -197,7 +208,7 @@ function Waiting({ failed, retry, ...bar }) {
     <${Foot} ...${bar} hints=${[["S", "skip"], ["U", "undo"]]} />`;
 }
 
-function Write({ title, initial, submit, ...bar }) {
+function Write({ title, initial, submit, focused, ...bar }) {
   const [written, set] = useState(initial);
   const ready = written.trim() !== "";
   const send = event => {
@@ -207,7 +218,7 @@ function Write({ title, initial, submit, ...bar }) {
   const key = event => { if (event.key === "Enter" && !event.shiftKey && !event.isComposing) send(event); };
   return html`<form class="step" onSubmit=${send}>
     <label for="written"><h2>${title}</h2></label>
-    <${Area} id="written" rows="4" focused value=${written} onInput=${set} onKeyDown=${key} />
+    <${Area} id="written" rows="4" focused=${focused} value=${written} onInput=${set} onKeyDown=${key} />
     <${Foot} ...${bar} ready=${ready} label="Submit" hints=${[["Enter", "submit"], ["Shift+Enter", "new line"], ["Esc", "leave the text, then"], ["S", "skip"], ["U", "undo"]]} />
   </form>`;
 }
@@ -275,10 +286,10 @@ function Rank({ candidates, initial, submit, ...bar }) {
 
 function Empty({ any, undo, busy }) {
   return html`<section class="card"><h2>${any ? "All is labelled" : "There is nothing to label yet"}</h2>
-    <p>${any ? "Every prompt of this list has your label, or you skipped it. Choose another task or list, add prompts, or take them to training:"
+    <p>${any ? "Every prompt of this list has your label, or you skipped it. Choose another task, add prompts, or take the labels to training:"
       : "Add prompts: your own, this browser's conversations, or those of a file or a run:"}</p>
     <pre>${any ? "crawltalk labels export RUN\ncrawltalk labels agreement RUN" : "crawltalk labels import RUN problems\ncrawltalk labels import RUN prompts.jsonl"}</pre>
-    ${any && html`<button type="button" disabled=${busy} onClick=${undo}>Undo <kbd>u</kbd></button>`}</section>`;
+    ${any && html`<button type="button" disabled=${busy} onClick=${undo}>Undo <kbd>U</kbd></button>`}</section>`;
 }
 
 /* The user's turns of all conversations that this browser keeps, each with what came before it. */
