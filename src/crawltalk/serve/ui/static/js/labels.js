@@ -4,7 +4,7 @@ import { get, models, post } from "./api.js";
 import { before, list, load, messages } from "./conversations.js";
 import { Markdown } from "./markdown.js";
 import { labeler } from "./thumbs.js";
-import { Area, Field, html, number, plural, Problem, Select, store, useAsync, useEffect, useRef, useState, useStored } from "./ui.js";
+import { Area, Field, html, number, plural, Problem, Select, store, useAsync, useEffect, useLayoutEffect, useRef, useState, useStored } from "./ui.js";
 
 const TASKS = { "write-rank": "Write, then rank", write: "Write the ideal answer", rank: "Rank replies", edit: "Edit a reply" };
 const SAMPLING = { top_p: 1, max_tokens: 256 };
@@ -73,17 +73,11 @@ export function LabelsPage() {
   const taken = candidates => show(current => current && { ...current, candidates });
 
   const keys = { s: item?.prompt && skip, u: undo, i: () => document.querySelector(".instructions summary")?.click() };
-  useEffect(() => {
-    const press = event => {
-      if (event.key === "Escape" && event.target.matches("textarea, input")) event.target.blur();
-      if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("textarea, input, select")) return;
-      const action = keys[event.key.toLowerCase()];
-      if (!action) return;
-      event.preventDefault();
-      action();
-    };
-    addEventListener("keydown", press);
-    return () => removeEventListener("keydown", press);
+  useKeys(event => {
+    if (event.key === "Escape" && event.target.matches("textarea, input")) event.target.blur();
+    const action = typed(event) && keys[event.key.toLowerCase()];
+    if (action) action();
+    return Boolean(action);
   });
 
   const progress = item?.progress;
@@ -114,6 +108,18 @@ export function LabelsPage() {
     </aside>`}
   </main>`;
 }
+
+/* Calls `take` for each key; what it takes does nothing else. A layout effect: the next key must find this one's outcome. */
+function useKeys(take) {
+  useLayoutEffect(() => {
+    const press = event => { if (take(event)) event.preventDefault(); };
+    addEventListener("keydown", press);
+    return () => removeEventListener("keydown", press);
+  });
+}
+
+/* Whether a key is meant for the page, and not for a text or the browser. */
+const typed = ({ ctrlKey, metaKey, altKey, target }) => !ctrlKey && !metaKey && !altKey && !target.matches("textarea, input, select");
 
 /* The instructions are open until this version of them was closed once. */
 function Guide({ text, version, read, close }) {
@@ -253,22 +259,17 @@ function Rank({ candidates, initial, submit, ...bar }) {
     if (missing) announce(`${plural(missing, "reply", "replies")} without a rank.`);
     else submit(ranks);
   };
-  useEffect(() => {
-    const last = candidates.length - 1;
-    const press = event => {
-      const { key, target } = event;
-      if (event.ctrlKey || event.metaKey || event.altKey || target.matches("textarea, input, select")) return;
-      const digit = Number(key);
-      if (digit >= 1 && digit <= candidates.length) give(at, digit);
-      else if (key === "ArrowDown" || key === "j") move(Math.min(last, at + 1));
-      else if (key === "ArrowUp" || key === "k") move(Math.max(0, at - 1));
-      else if (key === "Backspace") clear();
-      else if (key === "Enter" && !target.matches("button:not(.rank), a, summary")) send(event);
-      else return;
-      event.preventDefault();
-    };
-    addEventListener("keydown", press);
-    return () => removeEventListener("keydown", press);
+  useKeys(event => {
+    const { key, target } = event;
+    const digit = Number(key);
+    if (!typed(event)) return false;
+    if (digit >= 1 && digit <= candidates.length) give(at, digit);
+    else if (key === "ArrowDown") move(Math.min(candidates.length - 1, at + 1));
+    else if (key === "ArrowUp") move(Math.max(0, at - 1));
+    else if (key === "Backspace") clear();
+    else if (key === "Enter" && !target.matches("button:not(.rank), a, summary")) send(event);
+    else return false;
+    return true;
   });
   return html`<form class="step" onSubmit=${send}>
     <h2>Rank these replies: 1 is the best</h2>
