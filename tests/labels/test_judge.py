@@ -48,11 +48,8 @@ def endpoint(verdict):
 
 
 def longer(first, second):
-    return (
-        "Tie. [[tie]]"
-        if len(first) == len(second)
-        else f"Not [[B]]? [[{'A' if len(first) > len(second) else 'B'}]]"
-    )
+    verdict = "tie" if len(first) == len(second) else "A" if len(first) > len(second) else "B"
+    return json.dumps({"verdict": verdict})
 
 
 @pytest.fixture
@@ -75,7 +72,7 @@ def test_a_judge_ranks_what_people_ranked_and_agrees_as_far_as_it_does(ranked):
 
 
 def test_a_judge_that_prefers_a_place_or_says_nothing_has_ties_only(ranked):
-    with endpoint(lambda *_: "[[A]]") as first, endpoint(lambda *_: "I cannot say.") as silent:
+    with endpoint(lambda *_: '{"verdict": "A"}') as first, endpoint(lambda *_: "I cannot say.") as silent:
         assert judge(ranked, first, "first").inconsistent == 4
         assert judge(ranked, silent, "silent").unreadable == 4
     ranks = [label.value.ranks for label in ranked.snapshot().labels if label.labeler == "judge:first"]

@@ -1,7 +1,8 @@
 """A model as a labeler: it compares replies pair by pair, over any endpoint of OpenAI's API.
 
 Each pair is asked twice, in both orders, since judges prefer a place (Zheng et al. 2023, section 3.4). Where the two
-verdicts do not name the same reply, the pair is a tie. A reply's rank follows from the pairs that it wins. What it
+verdicts do not name the same reply, the pair is a tie. A JSON schema makes the verdict readable, also from a small
+model. A reply's rank follows from the pairs that it wins. What it
 says goes into the store like what people say, under the name `judge:MODEL`; `agreement.py` says how good it is.
 """
 
@@ -25,11 +26,18 @@ _SYSTEM = (
 )
 _QUESTION = (
     "{conversation}\n\n[Reply A]\n{first}\n[End of reply A]\n\n[Reply B]\n{second}\n[End of reply B]\n\n"
-    "Which reply is better? Think about it in at most three sentences. End with one line that holds only your "
-    "verdict: [[A]], [[B]], or [[tie]]."
+    'Which reply is better? Answer with JSON: {{"verdict": "A"}}, {{"verdict": "B"}} or '
+    '{{"verdict": "tie"}}.'
 )
-_VERDICT = re.compile(r"\[\[\s*(A|B|tie)\s*\]\]", re.IGNORECASE)
-_MAX_TOKENS = 300
+_SCHEMA = {
+    "type": "object",
+    "properties": {"verdict": {"enum": ["A", "B", "tie"]}},
+    "required": ["verdict"],
+    "additionalProperties": False,
+}
+_FORMAT = {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": _SCHEMA}}
+_VERDICT = re.compile(r"\"verdict\"\s*:\s*\"(A|B|tie)\"")
+_MAX_TOKENS = 64
 _SECONDS = 120.0
 """For one request."""
 
@@ -87,7 +95,8 @@ class _Judge:
             conversation=conversation, first=_text(first.reply), second=_text(second.reply)
         )
         messages = [{"role": "system", "content": self.system}, {"role": "user", "content": question}]
-        body = {"model": self.model, "messages": messages, "temperature": 0, "max_tokens": _MAX_TOKENS}
+        body = {"model": self.model, "messages": messages, "response_format": _FORMAT}
+        body |= {"temperature": 0, "max_tokens": _MAX_TOKENS}
         try:
             response = self.client.post("chat/completions", json=body)
             response.raise_for_status()
@@ -104,7 +113,7 @@ class _Judge:
                 "Rankings so far are kept, and the same command goes on"
             ) from None
         found = _VERDICT.findall(answer or "")
-        return {"a": 1, "b": -1, "tie": 0}[found[-1].lower()] if found else None
+        return {"A": 1, "B": -1, "tie": 0}[found[-1]] if found else None
 
 
 def _ranked_by_people(snapshot: Snapshot) -> Mapping[str, list[str]]:

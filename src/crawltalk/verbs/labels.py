@@ -23,7 +23,7 @@ from crawltalk.labels.export import (
     to_records,
 )
 from crawltalk.run.console import console, print_table
-from crawltalk.run.folder import find_run
+from crawltalk.run.folder import RunFolder, find_run
 
 SHOWN = 5
 """Rows of a file that were set aside, of which the reason is printed."""
@@ -146,6 +146,13 @@ def _export(store: LabelStore, out: Path, labelers: Sequence[str]) -> None:
         markup=False,
         soft_wrap=True,
     )
+    run = store.folder if RunFolder(store.folder).exists() else "RUN"
+    for rows, flag in (
+        (conversations, f"--sft.data.labels.path {messages}"),
+        (preferences, f"--dpo.data {pairs}"),
+    ):
+        if rows:
+            console.print(f"next: crawltalk run {run} {flag}", markup=False, soft_wrap=True)
 
 
 def _print_counts(sources: Mapping[str, int], left_out: Mapping[str, int]) -> None:

@@ -14,8 +14,6 @@ export function labeler() {
   return guest;
 }
 
-const SHAPE = "M2 7h2.6v7H2zM6 13.2V7.4l2.5-5.2c1.1.1 1.8.9 1.7 2l-.4 2.4h3c.9 0 1.5.8 1.3 1.6l-1.2 4.6c-.2.7-.8 1.2-1.5 1.2H7.6z";
-
 /* Pressed once more, a thumb is taken back. */
 export function Thumbs({ node }) {
   const [busy, set] = useState(false);
@@ -40,5 +38,5 @@ export function Thumbs({ node }) {
   };
   return html`<span class="thumbs">${[[true, "Good reply"], [false, "Bad reply"]].map(([up, title]) => html`<button type="button" class="icon"
     aria-label=${title} title=${title} aria-pressed=${node.up === up} disabled=${busy} onClick=${() => give(up)}>
-    <svg viewBox="0 0 16 16" width="16" height="16" aria-hidden="true" class=${up ? "" : "down"}><path d=${SHAPE} /></svg></button>`)}</span>`;
+    <span class=${up ? "thumb" : "thumb down"} aria-hidden="true"></span></button>`)}</span>`;
 }
