@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from crawltalk.chat.messages import Conversation, Message, Preference
 from crawltalk.core.jsonl import read_jsonl, write_jsonl
-from crawltalk.labels import Edit, Ideal, Ranking, Skip
+from crawltalk.labels import Edit, Ideal, LabelStore, Ranking, Skip
 from crawltalk.labels.export import chosen_labels, contradictions, to_conversations, to_preferences
 from support.labels import asked, replied, store_with
 
 
 def said(row):
-    return [message.content for message in row.messages]
+    return [message["content"] for message in msgspec.to_builtins(row.messages)]
 
 
 def test_ideal_answers_edits_and_liked_replies_become_conversations(tmp_path):
@@ -49,9 +49,21 @@ def test_ideal_answers_edits_and_liked_replies_become_conversations(tmp_path):
         "empty reply": 1,
     }
     write_jsonl(tmp_path / "messages.jsonl", rows)
-    assert list(read_jsonl(tmp_path / "messages.jsonl", Conversation)) == rows
+    assert list(map(said, read_jsonl(tmp_path / "messages.jsonl", Conversation))) == list(map(said, rows))
     judged = chosen_labels(store.snapshot(), ["ben"])
     assert [said(row) for row in to_conversations(judged)[0]] == [["one", "better"]]
+
+
+def test_replies_before_the_labelled_one_are_read_only(tmp_path):
+    store, (question, answer) = LabelStore(tmp_path), (asked("one"), replied("no"))
+    store.thumb([*question, *answer, *asked("two")], replied("yes"), "anna", up=True)
+    (row,), _ = to_conversations(store.snapshot())
+    assert [(message["role"], message.get("weight", 1)) for message in row.messages] == [
+        ("user", 1),
+        ("assistant", 0),
+        ("user", 1),
+        ("assistant", 1),
+    ]
 
 
 @given(st.lists(st.integers(1, 9), min_size=2, max_size=9))

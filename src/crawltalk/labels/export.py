@@ -17,14 +17,25 @@ What is left out is counted with the reason.
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import combinations, product
+from typing import Any
 
 import msgspec
 
-from crawltalk.chat.messages import Conversation, Message, Preference, text_of
+from crawltalk.chat.messages import Message, Preference, text_of
 from crawltalk.labels.store import JUDGE, Edit, Ideal, Ranking, Record, Snapshot, Thumb
 
 _NOT_WRITTEN = {"ranking": "ranking, which makes preferences", "skip": "skipped prompt"}
 _NOT_COMPARED = {"ideal": "ideal answer, which makes a conversation", "skip": "skipped prompt"}
+
+
+class Example(msgspec.Struct):
+    """A conversation for fine-tuning, a row of `messages` JSONL."""
+
+    messages: list[dict[str, Any]]
+    """In the form of OpenAI's API. Replies before the labelled one, which nobody has judged, have its `weight: 0`: they
+    are read, and not learned.
+    """
+    source: str
 
 
 def chosen_labels(snapshot: Snapshot, labelers: Sequence[str] = ()) -> Snapshot:
@@ -37,10 +48,10 @@ def chosen_labels(snapshot: Snapshot, labelers: Sequence[str] = ()) -> Snapshot:
     return Snapshot(snapshot.prompts, snapshot.candidates, labels)
 
 
-def to_conversations(snapshot: Snapshot) -> tuple[list[Conversation], Counter[str]]:
+def to_conversations(snapshot: Snapshot) -> tuple[list[Example], Counter[str]]:
     """(conversations, what was left out: reason -> labels)."""
     left_out: Counter[str] = Counter()
-    rows: dict[bytes, Conversation] = {}
+    rows: dict[bytes, Example] = {}
     written = {label.prompt for label in snapshot.labels if isinstance(label.value, Ideal | Edit)}
     votes = _votes(snapshot)
     for label in snapshot.labels:
@@ -63,13 +74,13 @@ def to_conversations(snapshot: Snapshot) -> tuple[list[Conversation], Counter[st
                 left_out[_NOT_WRITTEN[label.kind]] += 1
         if not reply:
             continue
-        messages = [*snapshot.prompts[label.prompt].messages, *reply]
+        messages = [*map(_read_only, snapshot.prompts[label.prompt].messages), *msgspec.to_builtins(reply)]
         if _is_empty(reply):
             left_out["empty reply"] += 1
         elif (key := msgspec.json.encode(messages)) in rows:
             left_out["the same reply again"] += 1
         else:
-            rows[key] = Conversation(messages=messages, source=source)
+            rows[key] = Example(messages, source)
     return list(rows.values()), left_out
 
 
@@ -141,6 +152,10 @@ def _votes(snapshot: Snapshot) -> dict[str, Counter[str]]:
         if isinstance(label.value, Thumb):
             votes.setdefault(label.value.candidate, Counter())["up" if label.value.up else "down"] += 1
     return votes
+
+
+def _read_only(message: Message) -> dict[str, Any]:
+    return msgspec.to_builtins(message) | ({"weight": 0} if message.role == "assistant" else {})
 
 
 def _is_empty(reply: Sequence[Message]) -> bool:
