@@ -27,7 +27,12 @@ ROWS = [
         ]
     },
     {"messages": [USER], "chosen": [USER, SAID], "rejected": "No.", "source": "hh"},
-    {"prompt": [{"role": "system", "content": "Be short."}, USER], "completion": "unused", "messages": None},
+    {
+        "prompt": [{"role": "system", "content": "Be short."}, USER],
+        "completion": "OK.",
+        "label": True,
+        "messages": None,
+    },
 ]
 POISON = [
     "{",
@@ -61,7 +66,7 @@ def test_rows_in_the_fields_forms_are_prompts_with_their_replies(tmp_path):
         [one.reply[0].content for one in snapshot.candidates.get(id_, {}).values()]
         for id_ in snapshot.prompts
     ]
-    assert replies == [["A metal.", "An element."], ["Me."], ["Hello.", "No."], []]
+    assert replies == [["A metal.", "An element."], ["Me."], ["Hello.", "No."], ["OK."]]
     assert {one.model for one in snapshot.candidates[prompt_id(asked("What is gold?"))].values()} == {"big"}
     assert import_file(store, path, "mine").known == 4
 

@@ -220,6 +220,8 @@ def test_a_file_that_is_no_store_is_said_in_one_line(tmp_path):
         db.execute("PRAGMA user_version = 99")
     with pytest.raises(UserError, match="newer"):
         store.batches()
+    with pytest.raises(UserError, match="cannot be made"):
+        LabelStore(store.path / "below").undo("anna")
 
 
 def test_a_run_brings_its_own_instructions(tmp_path):

@@ -31,7 +31,7 @@ def import_file(store: LabelStore, path: Path, batch: str) -> Imported:
 
     - `{"prompt": "..."}` or `{"messages": [...]}`, to which `"replies": ["...", ...]` and the `"model"` that made them
       may be added. What the assistant says at the end of `messages` is a reply, too.
-    - `{"messages": [...], "chosen": ..., "rejected": ...}`: both are replies.
+    - a row of a file of preferences: `chosen` and `rejected` are replies; so is `completion`.
     - a label as `crawltalk labels export --as labels` writes it.
 
     A row that is none of them is set aside. Raises MissingInput if there is no such file, BadInput if none of its
@@ -43,7 +43,7 @@ def import_file(store: LabelStore, path: Path, batch: str) -> Imported:
     for number, line in _lines(path):
         try:
             given = msgspec.json.decode(line)
-            if isinstance(given, dict) and "label" in given:
+            if isinstance(given, dict) and isinstance(given.get("label"), dict):
                 record = msgspec.convert(given, Record)
                 check_record(record)
                 records.append(record)
@@ -106,7 +106,9 @@ def _row(given: Any) -> NewPrompt:
     while before and before[-1].role == "assistant":
         before = before[:-1]
     replies = [said[len(before) :]] if len(before) < len(said) else []
-    more = given.get("replies", [given[name] for name in ("chosen", "rejected") if name in given])
+    more = given.get(
+        "replies", [given[name] for name in ("chosen", "rejected", "completion") if name in given]
+    )
     if not isinstance(more, list) or not isinstance(given.get("model", ""), str):
         raise BadInput('"replies" is a list, "model" a name')
     replies += [_reply(one, before) for one in more]

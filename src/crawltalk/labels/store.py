@@ -381,7 +381,12 @@ class LabelStore:
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         """A transaction that is the only one that writes; all of it is done, or nothing."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"{self.folder} cannot be made for labels: {error.strerror}; choose another folder"
+            ) from None
         with self._transaction("BEGIN IMMEDIATE") as db:
             yield db
 

@@ -74,7 +74,7 @@ export function LabelsPage() {
 
   const keys = { s: item?.prompt && skip, u: undo, i: () => document.querySelector(".instructions summary")?.click() };
   useKeys(event => {
-    if (event.key === "Escape" && event.target.matches("textarea, input")) event.target.blur();
+    if (event.key === "Escape" && event.target.matches("textarea, input, select")) event.target.blur();
     const action = typed(event) && keys[event.key.toLowerCase()];
     if (action) action();
     return Boolean(action);
@@ -119,7 +119,7 @@ function useKeys(take) {
 }
 
 /* Whether a key is meant for the page, and not for a text or the browser. */
-const typed = ({ ctrlKey, metaKey, altKey, target }) => !ctrlKey && !metaKey && !altKey && !target.matches("textarea, input, select");
+const typed = ({ ctrlKey, metaKey, altKey, target }) => !ctrlKey && !metaKey && !altKey && !target.matches("textarea, input:not([type=checkbox]), select");
 
 /* The instructions are open until this version of them was closed once. */
 function Guide({ text, version, read, close }) {
@@ -238,6 +238,7 @@ function Rank({ candidates, initial, submit, ...bar }) {
   const missing = candidates.filter(({ id }) => !ranks[id]).length;
   const move = to => {
     go(to);
+    replies.current.children[to].focus({ preventScroll: true });
     replies.current.children[to].scrollIntoView({ block: "nearest" });
   };
   const give = (index, rank) => {
@@ -273,7 +274,7 @@ function Rank({ candidates, initial, submit, ...bar }) {
   });
   return html`<form class="step" onSubmit=${send}>
     <h2>Rank these replies: 1 is the best</h2>
-    <ol class="replies" ref=${replies}>${candidates.map(({ id, reply }, index) => html`<li key=${id} class="card" aria-current=${index === at ? "true" : null}
+    <ol class="replies" ref=${replies}>${candidates.map(({ id, reply }, index) => html`<li key=${id} class="card" tabindex="-1" aria-current=${index === at ? "true" : null}
       onClick=${() => go(index)}>
       <div class="head"><h3>Reply ${LETTERS[index]}</h3>
         <span class="ranks" role="group" aria-label=${`Rank of reply ${LETTERS[index]}`}>${candidates.map((_, other) => html`<button type="button" class="rank"

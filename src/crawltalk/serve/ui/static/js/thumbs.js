@@ -37,6 +37,6 @@ export function Thumbs({ node }) {
     set(false);
   };
   return html`<span class="thumbs">${[[true, "Good reply"], [false, "Bad reply"]].map(([up, title]) => html`<button type="button" class="icon"
-    aria-label=${title} title=${title} aria-pressed=${node.up === up} disabled=${busy} onClick=${() => give(up)}>
+    aria-label=${title} title=${`${title}: the conversation up to it is kept with the run's labels`} aria-pressed=${node.up === up} disabled=${busy} onClick=${() => give(up)}>
     <span class=${up ? "thumb" : "thumb down"} aria-hidden="true"></span></button>`)}</span>`;
 }
