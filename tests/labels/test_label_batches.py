@@ -12,7 +12,7 @@ from crawltalk.core.types import Problem
 from crawltalk.labels import Ideal, LabelStore
 from crawltalk.labels.batches import import_chat, import_file, import_problems
 from crawltalk.labels.export import to_records
-from crawltalk.labels.store import prompt_id
+from crawltalk.labels.rows import prompt_id
 from support.labels import asked, replied, store_with
 
 USER, SAID = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}

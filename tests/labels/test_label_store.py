@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from crawltalk.core.errors import BadInput, MissingInput, UserError
 from crawltalk.labels import Edit, Ideal, Instructions, LabelStore, Ranking, Skip, Thumb, read_instructions
 from crawltalk.labels.export import to_conversations, to_preferences, to_records
-from crawltalk.labels.store import NewPrompt
+from crawltalk.labels.rows import NewPrompt
 from support.labels import asked, give_thumbs, replied, store_with
 
 
@@ -186,6 +186,9 @@ def test_stores_that_are_merged_say_the_same(tmp_path):
         ("label", {"kind": "skip"}),
         ("label", {"time": tomorrow}),
         ("label", {"time": "noon"}),
+        ("label", {"time": "2026-01-01T00:00:00.000000"}),
+        ("label", {"time": "2026-01-01T00:00:00.000000+02:00"}),
+        ("label", {"value": None, "subject": "x"}),
         ("label", {"value": Ideal("")}),
         ("label", {"value": None, "kind": "edit"}),
         ("prompt", {"messages": asked("another")}),

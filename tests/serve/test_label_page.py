@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 from crawltalk.chat.render import ChatRenderer
 from crawltalk.labels import LabelStore, Ranking, Skip, read_instructions
 from crawltalk.labels.export import to_preferences
-from crawltalk.labels.store import JUDGE
+from crawltalk.labels.rows import JUDGE
 from crawltalk.serve import Settings, make_app
 from crawltalk.serve.ui.routes import routes
 from support.labels import asked, replied, store_with

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from crawltalk.chat.messages import Message
 from crawltalk.labels import LabelStore
-from crawltalk.labels.store import NewPrompt, prompt_id
+from crawltalk.labels.rows import NewPrompt, prompt_id
 
 
 def asked(text: str) -> list[Message]:

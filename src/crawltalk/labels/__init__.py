@@ -6,7 +6,8 @@ agree with each other and with a judge, which is a model that ranks (`judge.py`)
 """
 
 from crawltalk.labels.instructions import Instructions, read_instructions
-from crawltalk.labels.store import Candidate, Edit, Ideal, Label, LabelStore, Prompt, Ranking, Skip, Thumb
+from crawltalk.labels.rows import Candidate, Edit, Ideal, Label, Prompt, Ranking, Skip, Thumb
+from crawltalk.labels.store import LabelStore
 
 __all__ = [
     "Candidate",

@@ -13,7 +13,7 @@ from itertools import combinations
 
 import msgspec
 
-from crawltalk.labels.store import JUDGE, Ranking, Snapshot, Thumb
+from crawltalk.labels.rows import JUDGE, Ranking, Snapshot, Thumb
 
 
 class Figures(msgspec.Struct, frozen=True):

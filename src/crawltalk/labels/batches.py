@@ -10,7 +10,8 @@ from crawltalk.chat.messages import Message, as_messages
 from crawltalk.core.errors import BadInput, MissingInput
 from crawltalk.core.formats import READ_ERRORS, open_plain
 from crawltalk.core.types import Problem
-from crawltalk.labels.store import LabelStore, NewPrompt, Record, check_record
+from crawltalk.labels.rows import NewPrompt, Record, check_record
+from crawltalk.labels.store import LabelStore
 
 
 class Imported(msgspec.Struct):

@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 
 from crawltalk.chat.messages import Message, Preference, text_of
-from crawltalk.labels.store import JUDGE, Edit, Ideal, Ranking, Record, Snapshot, Thumb
+from crawltalk.labels.rows import JUDGE, Edit, Ideal, Ranking, Record, Snapshot, Thumb
 
 _NOT_WRITTEN = {"ranking": "ranking, which makes preferences", "skip": "skipped prompt"}
 _NOT_COMPARED = {"ideal": "ideal answer, which makes a conversation", "skip": "skipped prompt"}

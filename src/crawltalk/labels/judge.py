@@ -18,7 +18,8 @@ from crawltalk.chat.messages import Message, text_of
 from crawltalk.core.errors import BadInput, UserError
 from crawltalk.core.printable import printable
 from crawltalk.labels.instructions import read_instructions
-from crawltalk.labels.store import JUDGE, Candidate, LabelStore, Prompt, Ranking, Snapshot
+from crawltalk.labels.rows import JUDGE, Candidate, Prompt, Ranking, Snapshot
+from crawltalk.labels.store import LabelStore
 
 _SYSTEM = (
     "You compare two replies of an assistant to the same conversation. Judge by these instructions, and not by "

@@ -6,13 +6,12 @@
     labels      who said what, when, and under which instructions; rows are only ever added
     instructions  the text of each version
 
-Prompts and candidates have the hash of their content as id, so adding one twice changes nothing. A label supersedes
-an earlier one of the same labeler, kind and subject; the earlier row stays as history. Taking a label back is a
-row, too: one without a value. Every method is one transaction with a connection of its own.
+Prompts and candidates have the hash of their content as id (`rows.py`), so adding one twice changes nothing. A label
+supersedes an earlier one of the same labeler, kind and subject; the earlier row stays as history. Taking a label back
+is a row, too: one without a value. Every method is one transaction with a connection of its own.
 """
 
 import contextlib
-import hashlib
 import json
 import sqlite3
 import time
@@ -20,134 +19,39 @@ import uuid
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 import msgspec
 
-from crawltalk.chat.messages import Message, text_of
-from crawltalk.core.errors import BadInput, MissingInput, UserError
+from crawltalk.chat.messages import Message
+from crawltalk.core.errors import MissingInput, UserError
 from crawltalk.labels.instructions import Instructions
+from crawltalk.labels.rows import (
+    Batch,
+    Candidate,
+    Kind,
+    Label,
+    NewPrompt,
+    Progress,
+    Prompt,
+    Record,
+    Snapshot,
+    Thumb,
+    Value,
+    check_labeler,
+    check_prompt,
+    check_record,
+    check_value,
+    kind_of,
+    make_candidate,
+    subject_of,
+    time_text,
+)
 
 NAME = "labels.sqlite"
-JUDGE = "judge:"
-"""Names of labelers that are models begin with this."""
-MAX_RANKED = 9
-"""Replies in one ranking: the digits of a keyboard."""
 _WAIT = 30.0
 """Seconds to wait for another process's transaction."""
 _VERSION = 1
-
-Kind = Literal["ideal", "edit", "ranking", "thumb", "skip"]
-
-
-class Ideal(msgspec.Struct, tag_field="kind", tag="ideal", forbid_unknown_fields=True):
-    """The answer that the labeler would give."""
-
-    reply: str
-
-
-class Edit(msgspec.Struct, tag_field="kind", tag="edit", forbid_unknown_fields=True):
-    """A candidate, made better; the same text says that it is good as it is."""
-
-    candidate: str
-    reply: str
-
-
-class Ranking(msgspec.Struct, tag_field="kind", tag="ranking", forbid_unknown_fields=True):
-    ranks: dict[str, int]
-    """Candidate -> rank. 1 is the best; equal ranks are a tie."""
-
-
-class Thumb(msgspec.Struct, tag_field="kind", tag="thumb", forbid_unknown_fields=True):
-    candidate: str
-    up: bool
-
-
-class Skip(msgspec.Struct, tag_field="kind", tag="skip", forbid_unknown_fields=True):
-    """The labeler does not label this prompt."""
-
-
-Value = Ideal | Edit | Ranking | Thumb | Skip
-
-
-class Prompt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    id: str
-    messages: list[Message]
-    """What comes before a reply; the last is no message of the assistant."""
-    source: str
-    """Where the prompt is from: a file's name, a task, `chat`."""
-
-
-class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    id: str
-    reply: list[Message]
-    model: str
-    """Empty if it is not known."""
-    sampling: dict[str, Any]
-    """The settings that made it, by their names in OpenAI's API; empty if they are not known."""
-
-
-class Label(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    id: str
-    prompt: str
-    labeler: str
-    time: str
-    """ISO 8601, UTC."""
-    instructions: str
-    """The version of the instructions; empty if the labeler saw none, as in the chat."""
-    kind: Kind
-    subject: str
-    """What it is about beside the prompt: the candidate of an edit or a thumb; else empty."""
-    value: Value | None
-    """None: taken back."""
-
-
-class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A label with all that it is about, as one row of a file."""
-
-    label: Label
-    prompt: Prompt
-    candidates: list[Candidate]
-
-
-class NewPrompt(msgspec.Struct, frozen=True):
-    """A prompt to label, and replies to it that are there already."""
-
-    messages: list[Message]
-    replies: list[list[Message]] = []
-    model: str = ""
-    """Which made the replies, if that is known."""
-
-    def check(self) -> None:
-        """Raises BadInput for a prompt that no reply can follow, or a reply that is none."""
-        prompt = _checked(self.messages)
-        for reply in self.replies:
-            _made(prompt, reply, self.model, {})
-
-
-class Snapshot(msgspec.Struct, frozen=True):
-    """A store at one moment."""
-
-    prompts: dict[str, Prompt]
-    """By their ids, in the order in which they came."""
-    candidates: dict[str, dict[str, Candidate]]
-    """Prompt -> candidates by their ids."""
-    labels: list[Label]
-    """In the order of their time."""
-
-
-class Progress(msgspec.Struct, frozen=True):
-    """How far a labeler is with a batch."""
-
-    done: int
-    skipped: int
-    total: int
-
-
-class Batch(msgspec.Struct, frozen=True):
-    name: str
-    prompts: int
-
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS prompts (
@@ -183,16 +87,6 @@ _SKIPPED = (
 _LABEL = "id, prompt, labeler, time, instructions, kind, subject, value"
 
 
-def prompt_id(messages: Sequence[Message]) -> str:
-    """The hash of a conversation."""
-    return _digest(msgspec.json.encode(messages))
-
-
-def candidate_id(prompt: str, reply: Sequence[Message], model: str) -> str:
-    """The hash of a reply to a prompt by a model: a model that says the same twice has one candidate."""
-    return _digest(prompt.encode(), msgspec.json.encode(reply), model.encode())
-
-
 class LabelStore:
     """The labels of one run. File and folder are made when something is first written."""
 
@@ -202,14 +96,14 @@ class LabelStore:
 
     def add_prompts(self, batch: str, prompts: Sequence[NewPrompt], source: str) -> int:
         """Append prompts to a batch. Returns how many are new in it. Raises BadInput as `NewPrompt.check` does."""
-        ids = [_checked(prompt.messages) for prompt in prompts]
+        ids = [check_prompt(prompt.messages) for prompt in prompts]
         with self._writing() as db:
             before = _count(db, "SELECT count(*) FROM batches WHERE name = ?", batch)
             for id_, prompt in zip(ids, prompts, strict=True):
                 _insert_prompt(db, Prompt(id_, prompt.messages, source))
                 db.execute("INSERT OR IGNORE INTO batches (name, prompt) VALUES (?, ?)", (batch, id_))
                 for reply in prompt.replies:
-                    _insert_candidate(db, id_, _made(id_, reply, prompt.model, {}))
+                    _insert_candidate(db, id_, make_candidate(id_, reply, prompt.model, {}))
             return _count(db, "SELECT count(*) FROM batches WHERE name = ?", batch) - before
 
     def add_candidates(
@@ -225,7 +119,7 @@ class LabelStore:
         gives the replies, and both rank the same. Raises MissingInput if there is no such prompt, BadInput for a reply
         that is none.
         """
-        made = [_made(prompt, reply, model, sampling) for reply in replies]
+        made = [make_candidate(prompt, reply, model, sampling) for reply in replies]
         with self._writing() as db:
             _prompt(db, prompt)
             if _count(db, "SELECT count(*) FROM candidates WHERE prompt = ?", prompt) < below:
@@ -238,15 +132,15 @@ class LabelStore:
         """Add a label and return its id. Raises MissingInput if there is no such prompt, and BadInput for an unknown
         candidate, an empty answer or a ranking that is none.
         """
-        _check_labeler(labeler)
+        check_labeler(labeler)
         with self._writing() as db:
             _prompt(db, prompt)
             known = {row[0] for row in db.execute("SELECT id FROM candidates WHERE prompt = ?", (prompt,))}
-            _check_value(value, known)
+            check_value(value, known)
             if instructions is not None:
                 _insert_instructions(db, instructions)
             version = instructions.version if instructions else ""
-            return _insert_label(db, prompt, labeler, version, _kind(value), _subject(value), value)
+            return _insert_label(db, prompt, labeler, version, kind_of(value), subject_of(value), value)
 
     def thumb(
         self,
@@ -260,9 +154,9 @@ class LabelStore:
         """Add a thumb under a reply of the chat, with the conversation before it; `up` None takes it back. Returns
         the label's id.
         """
-        _check_labeler(labeler)
-        prompt = _checked(messages)
-        candidate = _made(prompt, reply, model, sampling or {})
+        check_labeler(labeler)
+        prompt = check_prompt(messages)
+        candidate = make_candidate(prompt, reply, model, sampling or {})
         with self._writing() as db:
             _insert_prompt(db, Prompt(prompt, list(messages), "chat"))
             _insert_candidate(db, prompt, candidate)
@@ -306,7 +200,7 @@ class LabelStore:
         with self._reading() as db:
             return [_read_candidate(*row) for row in db.execute(query, (prompt,))]
 
-    def snapshot(self, *, history: bool = False) -> "Snapshot":
+    def snapshot(self, *, history: bool = False) -> Snapshot:
         """All of it at one moment, however much is written meanwhile. The labels are those that hold; with `history`
         also superseded ones and those taken back.
         """
@@ -441,89 +335,6 @@ def _count(db: sqlite3.Connection, query: str, *values: str) -> int:
     return db.execute(query, values).fetchone()[0]
 
 
-def _digest(*parts: bytes) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "big") + part)
-    return digest.hexdigest()[:32]
-
-
-def _checked(messages: Sequence[Message]) -> str:
-    """The id of a prompt. Raises BadInput if no reply can follow it."""
-    if not messages or messages[-1].role not in ("user", "tool"):
-        raise BadInput("a prompt ends with a message of the user, to which the assistant replies")
-    if not text_of(messages[-1]).strip():
-        raise BadInput("the last message of this prompt is empty")
-    return prompt_id(messages)
-
-
-def _made(prompt: str, reply: Sequence[Message], model: str, sampling: dict[str, Any]) -> Candidate:
-    if not reply or reply[0].role != "assistant":
-        raise BadInput("a reply is one or more messages, the first of the assistant")
-    return Candidate(candidate_id(prompt, reply, model), list(reply), model, sampling)
-
-
-def _check_labeler(labeler: str) -> None:
-    if not labeler or labeler != labeler.strip() or len(labeler) > 80 or not labeler.isprintable():
-        raise BadInput("a labeler's name has 1 to 80 visible characters")
-
-
-def _check_value(value: Value, candidates: set[str]) -> None:
-    """Raises BadInput for what says nothing, or is about a candidate that is not one of the prompt's."""
-    match value:
-        case Ideal(reply) | Edit(_, reply) if not reply.strip():
-            raise BadInput("the answer is empty; write one, or skip the prompt")
-        case Ranking(ranks) if not 2 <= len(ranks) <= MAX_RANKED:
-            raise BadInput(f"a ranking is of 2 to {MAX_RANKED} replies")
-        case Ranking(ranks) if not all(1 <= rank <= MAX_RANKED for rank in ranks.values()):
-            raise BadInput(f"a rank is 1 to {MAX_RANKED}")
-    match value:
-        case Ranking(ranks):
-            unknown = ranks.keys() - candidates
-        case Edit(candidate) | Thumb(candidate):
-            unknown = {candidate} - candidates
-        case _:
-            unknown = set()
-    if unknown:
-        raise BadInput(f"there is no reply {min(unknown)[:40]!r} to this prompt; reload the page")
-
-
-def check_record(record: Record) -> None:
-    """Raises BadInput if an id is not that of its content, or the label is none that this store could have written."""
-    label, prompt, candidates = record.label, record.prompt, {one.id for one in record.candidates}
-    _check_labeler(label.labeler)
-    if label.prompt != prompt.id or prompt.id != _checked(prompt.messages):
-        raise BadInput("the prompt's id is not the hash of its messages")
-    for one in record.candidates:
-        if one != _made(prompt.id, one.reply, one.model, one.sampling):
-            raise BadInput("a candidate's id is not the hash of its prompt, reply and model")
-    if label.value is not None:
-        if (label.kind, label.subject) != (_kind(label.value), _subject(label.value)):
-            raise BadInput("a label's kind or subject is not that of its value")
-        _check_value(label.value, candidates)
-    elif (label.subject in candidates) != (label.kind in ("edit", "thumb")):
-        raise BadInput("a label that was taken back has another subject than its kind")
-    try:
-        when = datetime.fromisoformat(label.time)
-    except ValueError:
-        raise BadInput(f"{label.time[:40]!r} is no time; one is {_iso(datetime.now(UTC))}") from None
-    if label.time != _iso(when) or when > datetime.now(UTC) + timedelta(days=1):
-        raise BadInput(f"{label.time} is in the future, or not written as {_iso(datetime.now(UTC))}")
-
-
-def _iso(when: datetime) -> str:
-    """A time whose order as text is that of time."""
-    return when.isoformat(timespec="microseconds")
-
-
-def _kind(value: Value) -> Kind:
-    return cast(Kind, value.__struct_config__.tag)
-
-
-def _subject(value: Value) -> str:
-    return value.candidate if isinstance(value, Edit | Thumb) else ""
-
-
 def _insert_prompt(db: sqlite3.Connection, prompt: Prompt) -> None:
     row = (prompt.id, msgspec.json.encode(prompt.messages).decode(), prompt.source)
     db.execute("INSERT OR IGNORE INTO prompts (id, messages, source) VALUES (?, ?, ?)", row)
@@ -555,7 +366,7 @@ def _insert_label(
     now, last = datetime.now(UTC), db.execute("SELECT max(time) FROM labels").fetchone()[0]
     if last is not None:
         now = max(now, datetime.fromisoformat(last) + timedelta(microseconds=1))
-    label = Label(uuid.uuid4().hex, prompt, labeler, _iso(now), version, kind, subject, value)
+    label = Label(uuid.uuid4().hex, prompt, labeler, time_text(now), version, kind, subject, value)
     db.execute(f"INSERT INTO labels ({_LABEL}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", _row(label))
     return label.id
 

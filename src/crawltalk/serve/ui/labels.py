@@ -14,7 +14,7 @@ from starlette.routing import Route
 from crawltalk.chat.messages import Message
 from crawltalk.core.errors import BadInput, MissingInput
 from crawltalk.labels import Candidate, LabelStore, Prompt, read_instructions
-from crawltalk.labels.store import JUDGE, MAX_RANKED, Kind, NewPrompt, Value
+from crawltalk.labels.rows import JUDGE, MAX_RANKED, Kind, NewPrompt, Value
 from crawltalk.serve.api.errors import ApiError
 
 TASKS: dict[str, Sequence[Kind]] = {
