@@ -236,17 +236,17 @@ def test_other_errors_are_of_their_kinds(client, server):
         client.messages.batches.list()
     assert httpx.get(f"{server.url}/v1/messages").json()["error"]["type"] == "invalid_request_error"
     assert httpx.post(f"{server.url}/v1/messages", content=b"{").json()["type"] == "error"
-    with serving(Settings(rate=1, timeout=0.05, max_body=2000)) as other, client_of(other) as client:
+    with serving(Settings(rate=1, timeout=0.05, max_body=2000)) as other, client_of(other) as hasty:
         with pytest.raises(anthropic.APIStatusError) as caught:
-            client.messages.create(**asked(max_tokens=1900))
+            hasty.messages.create(**asked(max_tokens=1900))
         assert (caught.value.status_code, caught.value.body["error"]["type"]) == (504, "timeout_error")
         with pytest.raises(anthropic.RateLimitError):
-            client.messages.create(**asked())
-    with serving(Settings(timeout=0.05, max_body=2000)) as other, client_of(other) as client:
+            hasty.messages.create(**asked())
+    with serving(Settings(timeout=0.05, max_body=2000)) as other, client_of(other) as hasty:
         with pytest.raises(anthropic.APIStatusError, match="timeout_error"):
-            list(client.messages.create(**asked(max_tokens=1900, stream=True)))
+            list(hasty.messages.create(**asked(max_tokens=1900, stream=True)))
         with pytest.raises(anthropic.RequestTooLargeError) as caught:
-            client.messages.create(**asked(system="x" * 2000))
+            hasty.messages.create(**asked(system="x" * 2000))
         assert caught.value.body["error"]["type"] == "request_too_large"
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from starlette.requests import Request
@@ -85,8 +85,9 @@ def _describe(operation: Operation, reference: dict[Any, Any]) -> dict[str, Any]
         success = {"application/json": {"schema": reference[operation.response]}}
     text = "Success."
     if operation.event is not None:
-        success["text/event-stream"] = {"schema": reference[operation.event]}
-        text = "Success; with `stream`, events."
+        success["text/event-stream"] = {}
+        kinds = " or ".join(kind.__name__ for kind in get_args(operation.event) or (operation.event,))
+        text = f"Success; with `stream`, events whose data are each a {kinds}."
     body = AnthropicError if is_anthropic(operation.path) else ErrorBody
     error = {"description": "No success.", "content": {"application/json": {"schema": reference[body]}}}
     described: dict[str, Any] = {
