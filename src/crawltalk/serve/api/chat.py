@@ -95,8 +95,8 @@ async def begin_reply(
     settings = sampling(
         request, max_tokens=min(or_default(most, room), room), logprobs=logprobs, schema=schema
     )
-    if tools.must_call:  # a text that ends what is written is none that ends a call
-        settings = dataclasses.replace(settings, stop=())
+    if tools.must_call:  # it is no call if it is cut, by a string or by the limit
+        settings = dataclasses.replace(settings, stop=(), whole=True)
     await generation.submit(settings, schema_from="tools" if tools.must_call else "response_format")
     return ChatReply(generation, tools, dropped)
 
