@@ -39,7 +39,7 @@ def serve(
     cache: float | None = None,
     log_prompts: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
-    """Serve models to browsers and to any client of OpenAI's API.
+    """Serve models to browsers and to any client of OpenAI's or Anthropic's API.
 
     Parameters
     ----------
