@@ -192,6 +192,8 @@ def test_a_response_that_is_not_stored_is_gone(client):
         client.responses.retrieve(unstored.id)
     refused(client, "previous_response_id", previous_response_id=unstored.id)
     streamed = list(create(client, stream=True))[-1].response
+    with pytest.raises(openai.BadRequestError, match="not as a stream"):
+        client.responses.retrieve(streamed.id, stream=True)
     assert client.responses.retrieve(streamed.id).output_text == streamed.output_text
 
 

@@ -969,9 +969,15 @@ def test_metrics_count_requests_and_tokens(server):
         'crawltalk_time_to_first_token_seconds_count{model="tiny"}',
         'crawltalk_time_per_token_seconds_count{model="tiny"}',
     ]
-    before = [figure(name) for name in names]
-    post(server, "/v1/chat/completions", **HELLO, max_tokens=300, logit_bias=NEVER)
-    assert [figure(name) - was for name, was in zip(names, before, strict=True)] == [1, 300, 1, 1]
+    for path, body in (
+        ("/v1/chat/completions", HELLO | {"max_tokens": 300}),
+        ("/v1/responses", {"model": "tiny", "input": "Hello", "max_output_tokens": 300}),
+        ("/v1/messages", HELLO | {"max_tokens": 300}),
+    ):
+        names[0] = f'crawltalk_requests_total{{route="{path}",status="200"}}'
+        before = [figure(name) for name in names]
+        post(server, path, **body, logit_bias=NEVER)
+        assert [figure(name) - was for name, was in zip(names, before, strict=True)] == [1, 300, 1, 1]
     assert figure("crawltalk_blocks{") > 0
 
 

@@ -141,9 +141,9 @@ def _name_ignored(http_request: Request, request: ResponsesRequest) -> None:
 
 
 def _in_terms_of_this_api(error: ApiError) -> ApiError:
-    name = error.detail.param or ""
-    detail = msgspec.structs.replace(error.detail, param=_PARAMS.get(name.split(".")[0], name) or None)
-    return ApiError(error.status, detail.message, param=detail.param, code=detail.code, headers=error.headers)
+    detail, name = error.detail, error.detail.param or ""
+    param = _PARAMS.get(name.split(".")[0], detail.param)
+    return ApiError(error.status, detail.message, param=param, code=detail.code, headers=error.headers)
 
 
 def _as_chat(request: ResponsesRequest, messages: Sequence[ChatMessage]) -> ChatRequest:
