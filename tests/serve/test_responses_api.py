@@ -4,12 +4,14 @@ import json
 from collections.abc import Iterator
 
 import httpx
+import langchain_openai
 import openai
 import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
+from langchain_core.tools import tool
 
 from crawltalk.serve import Settings
 from crawltalk.serve.api.protocol import TextFormat, UserMessage
@@ -286,6 +288,28 @@ def test_an_error_in_a_stream_is_its_last_event():
         assert events[-1].sequence_number == len(events) - 1
         with pytest.raises(openai.NotFoundError):
             client.responses.retrieve(events[-1].response.id)
+
+
+def test_langchain_chats_streams_and_calls_tools_by_responses(server):
+    @tool
+    def weather(city: str) -> str:
+        """The weather of a city."""
+        return city
+
+    model = langchain_openai.ChatOpenAI(
+        model="tiny",
+        base_url=f"{server.url}/v1",
+        api_key="-",
+        max_retries=0,
+        max_tokens=60,
+        use_responses_api=True,
+        extra_body=GO_ON,
+    )
+    reply = model.invoke("Hello")
+    assert reply.usage_metadata["output_tokens"] == 60
+    assert "".join(chunk.text for chunk in model.stream("Hello")) == reply.text
+    [call] = model.bind_tools([weather], tool_choice="weather").invoke("Hello").tool_calls
+    assert call["name"] == "weather"
 
 
 def stored(response_id: str, text: str) -> Stored:

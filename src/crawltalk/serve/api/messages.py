@@ -6,7 +6,7 @@ the last state of its stream.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence, Set
 from typing import Any
 
 import msgspec
@@ -49,7 +49,7 @@ from crawltalk.serve.api.messages_protocol import (
 )
 from crawltalk.serve.api.protocol import ChatMessage, ChatRequest
 from crawltalk.serve.api.sending import ResponseBuilder, json_response, respond
-from crawltalk.serve.api.tools import Tools, unanswerable
+from crawltalk.serve.api.tools import Tools, call_ids
 from crawltalk.serve.state import ServerState
 
 
@@ -123,6 +123,7 @@ def as_messages(request: CountTokensRequest) -> tuple[list[ChatMessage], str]:
     messages: list[ChatMessage] = []
     if request.system:
         messages.append(protocol.SystemMessage(content=_text(request.system, "system")))
+    known: set[str | None] = set()
     prefill = ""
     for index, turn in enumerate(request.messages):
         where = f"messages.{index}.content"
@@ -130,23 +131,24 @@ def as_messages(request: CountTokensRequest) -> tuple[list[ChatMessage], str]:
             case SystemTurn():
                 messages.append(protocol.SystemMessage(content=_text(turn.content, where)))
             case UserTurn():
-                _add_user_turn(messages, turn, where)
+                _add_user_turn(messages, turn, where, known)
             case AssistantTurn():
                 message = _assistant(turn)
                 if turn is request.messages[-1] and not message.tool_calls:
                     prefill = str(message.content)
                 else:
                     messages.append(message)
+                    known |= call_ids([message])
     return messages, prefill
 
 
-def _add_user_turn(messages: list[ChatMessage], turn: UserTurn, where: str) -> None:
-    """Add results of calls and texts, in their order."""
+def _add_user_turn(messages: list[ChatMessage], turn: UserTurn, where: str, known: Set[str | None]) -> None:
+    """Add results of calls and texts, in their order. `known`: the ids of the calls so far."""
     blocks = [TextBlock(text=turn.content)] if isinstance(turn.content, str) else turn.content
     text: list[str] = []
     for index, block in enumerate(blocks):
         if isinstance(block, ToolResultBlock):
-            if unanswerable(messages, block.tool_use_id):
+            if block.tool_use_id not in known:
                 raise bad_request(
                     f"{where}.{index}: no tool_use {block.tool_use_id[:200]!r} comes before this tool_result"
                 )

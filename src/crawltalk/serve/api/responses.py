@@ -57,7 +57,7 @@ from crawltalk.serve.api.responses_protocol import (
 )
 from crawltalk.serve.api.sending import ResponseBuilder, json_response, respond
 from crawltalk.serve.api.store import Stored
-from crawltalk.serve.api.tools import unanswerable
+from crawltalk.serve.api.tools import call_ids
 from crawltalk.serve.state import ServerState
 
 _LOGPROBS = "message.output_text.logprobs"
@@ -203,20 +203,20 @@ def as_messages(before: Sequence[ChatMessage], given: str | Sequence[InputItem])
     """
     if isinstance(given, str):
         return [*before, protocol.UserMessage(content=given)]
-    messages = list(before)
+    messages, known = list(before), call_ids(before)
     for index, item in enumerate(given):
         where = f"input[{index}]"
         match item.type:
             case "message":
                 messages.append(_message(item, where))
             case "function_call":
+                call_id = _needed(item.call_id, f"{where}.call_id")
                 call = Call(name=_needed(item.name, f"{where}.name"), arguments=item.arguments)
-                _add_call(
-                    messages, protocol.ToolCall(id=_needed(item.call_id, f"{where}.call_id"), function=call)
-                )
+                _add_call(messages, protocol.ToolCall(id=call_id, function=call))
+                known.add(call_id)
             case "function_call_output":
                 call_id = _needed(item.call_id, f"{where}.call_id")
-                if unanswerable(messages, call_id):
+                if call_id not in known:
                     raise bad_request(
                         f"no call {call_id[:200]!r} comes before this result", f"{where}.call_id"
                     )

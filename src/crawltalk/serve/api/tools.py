@@ -1,7 +1,7 @@
 """OpenAI's `tools`, `tool_choice` and `tool_calls`, to and from the types of the chat package."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -64,10 +64,10 @@ def calls_of(message: protocol.AssistantMessage) -> list[ToolCall]:
     return [*calls, ToolCall(_call(message.function_call))] if message.function_call else calls
 
 
-def unanswerable(messages: Sequence[protocol.ChatMessage], call_id: str) -> bool:
-    """Whether no call of these messages has this id, so that there can be no result of it."""
+def call_ids(messages: Iterable[protocol.ChatMessage]) -> set[str | None]:
+    """Of all calls in these messages: what a result may refer to."""
     turns = (message for message in messages if isinstance(message, protocol.AssistantMessage))
-    return not any(call.id == call_id for turn in turns for call in turn.tool_calls or [])
+    return {call.id for turn in turns for call in turn.tool_calls or []}
 
 
 def _call(call: protocol.Call) -> FunctionCall:

@@ -185,11 +185,11 @@ class AccessControl:
 
         All keys are compared, each in a time that does not depend on the key. Raises ApiError.
         """
-        scheme, _, key = headers.get("authorization", "").partition(" ")
-        for one in (key if scheme.lower() == "bearer" else "", headers.get("x-api-key", "")):
-            given = hashlib.sha256(one.strip().encode()).digest()
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        for key in (token if scheme.lower() == "bearer" else "", headers.get("x-api-key", "")):
+            given = hashlib.sha256(key.strip().encode()).digest()
             matches = [hmac.compare_digest(given, digest) for digest in self.keys]
-            if any(matches):
+            if key and any(matches):
                 return given.hex()[:8]
         raise ApiError(
             401,
