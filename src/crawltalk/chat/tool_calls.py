@@ -103,7 +103,7 @@ def _schema(tool: Tool, path: str) -> dict[str, Any]:
     """Of a call of this function; its parameters will stand at `path` in a larger schema, where their
     references lead. Arguments are an object, and an empty one if no property is declared.
     """
-    parameters = {"type": "object"} | tool.parameters
+    parameters = tool.parameters | {"type": "object"}
     if not parameters.keys() & {"properties", "allOf", "anyOf", "oneOf", "$ref"}:
         parameters["properties"] = {}
     parameters = _moved(parameters, path)
@@ -178,8 +178,9 @@ class CallReader:
                 if before:
                     yield before
                 return
-            if before := before.rstrip():
-                yield before
+            if text := before.rstrip():
+                yield text
+            opened = before[len(text) :] + opened
             end = _END_OF_CALL.match(rest)
             if end is None and not final:
                 self._held = opened + rest
@@ -192,7 +193,7 @@ class CallReader:
             self._held = after
 
     def _call(self, inside: str, text: str) -> Iterator[str | ToolCall]:
-        """The call; if it is none, the text as it stands."""
+        """The call; if it is none, the text as it stands, with the white space before it."""
         call = self._parse(inside)
         if call is None:
             yield text

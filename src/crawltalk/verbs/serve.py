@@ -40,7 +40,7 @@ def serve(
     log_prompts: Annotated[bool, Parameter(negative=())] = False,
     labels: Path | None = None,
 ) -> None:
-    """Serve models to browsers and to any client of OpenAI's API.
+    """Serve models to browsers and to any client of OpenAI's or Anthropic's API.
 
     Parameters
     ----------

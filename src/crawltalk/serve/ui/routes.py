@@ -29,7 +29,7 @@ from crawltalk.retrieval.search import IndexProgress, Search
 from crawltalk.retrieval.trace import TraceIndex
 from crawltalk.run.folder import RunFolder
 from crawltalk.serve.api.errors import ApiError, invalid_body
-from crawltalk.serve.api.responses import json_response
+from crawltalk.serve.api.sending import json_response
 from crawltalk.serve.http.body import read_body
 from crawltalk.serve.settings import Settings
 from crawltalk.serve.ui import browse
