@@ -19,6 +19,7 @@ from crawltalk.run.execute import build, build_on_rank
 from crawltalk.run.folder import RunFolder, find_run
 from crawltalk.run.machine import check_fit
 from crawltalk.tasks import check_counts
+from crawltalk.verbs.compiling import compiling_ahead
 from crawltalk.verbs.corpus import diff_data
 
 OWN = "own"
@@ -227,8 +228,9 @@ def build_stages(
     if quiet:
         build(run, journey, names, recipe, lambda event: None, broadcast)
     else:
-        with StageBoard({stage.name: stage.about for stage in journey}) as board:
-            build(run, journey, names, recipe, board, broadcast)
+        about = {stage.name: stage.about for stage in journey}
+        with StageBoard(about) as board, compiling_ahead(board) as on_event:
+            build(run, journey, names, recipe, on_event, broadcast)
     if jobs:
         jobs.send(None)
     return run
