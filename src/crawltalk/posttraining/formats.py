@@ -77,12 +77,16 @@ def _read(path: Path, form: str | None, forms: Mapping[str, Form[Item]], what: s
         try:
             if isinstance(fields, str):
                 raise BadInput(fields)
-            chosen = (
-                forms[form] if form is not None else next((f for f in forms.values() if f.fits(fields)), None)
+            chosen = next(
+                (one for name, one in forms.items() if form in (None, name) and one.fits(fields)), None
             )
             if chosen is None:
-                known = "; ".join(f"{name}: {one.fields}" for name, one in forms.items())
-                raise BadInput(f"no known form has the fields {', '.join(map(str, fields))[:200]}; {known}")
+                known = "; ".join(
+                    f"{name}: {one.fields}" for name, one in forms.items() if form in (None, name)
+                )
+                raise BadInput(
+                    f"it has the fields {', '.join(map(str, fields))[:100]}, and known are {known}"
+                )
             read = chosen.read(fields, path.name)
             items, cut = read if isinstance(read, tuple) else (read, 0)
             yield Row(number, items, cut=cut)
@@ -346,8 +350,10 @@ def _in_tree(walk: Callable[[], object]) -> None:
 
 
 def _has_messages(row: Fields) -> bool:
-    turns = row.get("messages", row.get("conversations"))
-    return isinstance(turns, list) and ("messages" in row or "role" in (turns or [{}])[0])
+    if "messages" in row:
+        return isinstance(row["messages"], list)
+    turns = row.get("conversations")
+    return isinstance(turns, list) and isinstance(first := next(iter(turns), None), dict) and "role" in first
 
 
 def _is_tree(row: Fields) -> bool:
@@ -387,8 +393,8 @@ def _pair(
     """A pair whose sides may repeat the prompt, as UltraFeedback's do: the question is not doubled. What both sides
     begin with belongs to the prompt.
     """
-    if prompt and chosen[: len(prompt)] == prompt == rejected[: len(prompt)]:
-        prompt = []
+    if prompt == chosen or chosen[: len(prompt)] == prompt == rejected[: len(prompt)]:
+        prompt = []  # HuggingFaceH4's rows have the chosen conversation once more as their `messages`
     if chosen == rejected:
         raise BadInput("both sides are the same")
     shared = 0
