@@ -252,3 +252,14 @@ def test_files_of_conversations_have_names_of_ones_own_and_known_settings(tmp_pa
     overlay.write_text("[sft.data.mine]\nepochs = 2.0")
     with pytest.raises(BadRecipe, match=r"sft\.data.*path"):
         load_recipe("nano", [overlay])
+
+
+def test_the_recipe_of_the_chapter_on_fine_tuning_is_one(tmp_path):
+    chapter = Path(__file__).parents[2] / "docs" / "chapters" / "05-supervised-fine-tuning.md"
+    block = chapter.read_text(encoding="utf-8").split("```toml\n")[1].split("```")[0]
+    (tmp_path / "mine.toml").write_text(block)
+    recipe = load_recipe(tmp_path / "mine.toml")
+    assert [(file.path, file.weight) for file in recipe.sft.data.values()] == [
+        ("mine.jsonl", None),
+        ("oasst.jsonl.gz", 0.3),
+    ]
