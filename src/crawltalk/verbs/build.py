@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from crawltalk.core.errors import BadInput, BadRecipe, UserError
 from crawltalk.pipeline import stages
-from crawltalk.posttraining.external_inputs import check_files
+from crawltalk.posttraining.data_files import check_files
 from crawltalk.recipe import Recipe
 from crawltalk.recipe.layers import load_recipe, preset_names
 from crawltalk.run.console import StageBoard, console, print_table
@@ -138,6 +138,11 @@ def _with_executor(executor: str | None, settings: Sequence[str]) -> tuple[str, 
 def tokenizer(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set = ()) -> None:
     """Learn the tokenizer from the documents, write the mixture as token shards and index them."""
     _build(("tokenizer", "tokens", "index"), target, overlays, out, None, set)
+
+
+def synthesize(target: Target = OWN, *overlays: Overlay, out: Out = None, set: Set = ()) -> None:
+    """Make questions and answers from the documents (--synthesize.questions, --synthesize.model)."""
+    _build(("synthesize",), target, overlays, out, None, set)
 
 
 def pretrain(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set = ()) -> None:

@@ -1,0 +1,32 @@
+"""What decides a fine-tuning besides the recipe: the user's files of conversations. Imports quickly, since `status`
+calls it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from crawltalk.core.errors import BadRecipe, MissingInput
+from crawltalk.core.files import stamp
+from crawltalk.recipe import Sft
+
+
+def external_inputs(config: Sft) -> dict[str, Any]:
+    """Path, size and modification time (ns) of each file of `[sft.data]`."""
+    files = [stamp(file.path) for file in config.data.values()]
+    return {"files": files} if files else {}
+
+
+def check_files(config: Sft, key: str = "sft") -> None:
+    """Raise MissingInput for the first file of `[sft.data]` that does not exist, BadRecipe for numbers that make no
+    mixture; `key` is the section.
+    """
+    for name, file in config.data.items():
+        if not Path(file.path).is_file():
+            raise MissingInput(
+                f"{key}.data.{name}: there is no file {file.path}; give one of JSONL, JSON or Parquet: "
+                f"--{key}.data.{name}.path FILE"
+            )
+        if file.epochs <= 0 or (file.weight is not None and not 0 < file.weight <= 1):
+            raise BadRecipe(f"{key}.data.{name}: epochs are more than 0, and a weight is from 0 to 1")
+    if not 0 <= config.validation < 1 or not 0 <= config.max_refused <= 1:
+        raise BadRecipe(f"{key}: validation and max_refused are shares, from 0 to 1")
