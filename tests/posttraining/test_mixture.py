@@ -10,7 +10,7 @@ import pytest
 from crawltalk.chat.messages import Conversation, Message
 from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import BadInput, BadRecipe, MissingInput
-from crawltalk.posttraining.data_files import check_files, external_inputs
+from crawltalk.posttraining.external_inputs import check_files, external_inputs
 from crawltalk.posttraining.mixture import TASKS, make_mixture
 from crawltalk.recipe import Sft, SftFile
 from support.engines import TOKENIZER

@@ -21,7 +21,7 @@ from crawltalk.engine.engine import make_backend
 from crawltalk.model.hf import load_model, save_model
 from crawltalk.model.transformer import Transformer
 from crawltalk.posttraining.conversations import make_conversations
-from crawltalk.posttraining.data_files import check_files
+from crawltalk.posttraining.external_inputs import check_files
 from crawltalk.posttraining.mixture import Mixture, describe, make_mixture
 from crawltalk.recipe.optim import derive_optim
 from crawltalk.recipe.sft import MUON_LR

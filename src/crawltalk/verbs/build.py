@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from crawltalk.core.errors import BadInput, BadRecipe, UserError
 from crawltalk.pipeline import stages
-from crawltalk.posttraining.data_files import check_files
+from crawltalk.posttraining.external_inputs import check_files
 from crawltalk.recipe import Recipe
 from crawltalk.recipe.layers import load_recipe, preset_names
 from crawltalk.run.console import StageBoard, console, print_table
