@@ -32,7 +32,8 @@ def test_a_model_learns_a_file_of_ones_own_and_the_log_has_its_validation_loss_a
     inputs = {name: tmp_path / name for name in ("pretrain", "tokenizer", "tokens", "data")}
     for folder in inputs.values():
         folder.mkdir()
-    ChatRenderer(TOKENIZER).save(inputs["tokenizer"])
+    for name in ("tokenizer", "pretrain"):
+        ChatRenderer(TOKENIZER).save(inputs[name])
     shape = dataclasses.replace(SHAPE, context=64)
     save_model(random_model(shape), inputs["pretrain"], eos=TOKENIZER.eot)
     (inputs["tokens"] / "documents.jsonl").write_text("")
