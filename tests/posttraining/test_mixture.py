@@ -152,6 +152,7 @@ def test_a_file_that_changes_changes_the_fingerprint_and_one_that_is_absent_is_o
     for wrong in (
         Sft(data={"mine": SftFile(path=path, epochs=0)}),
         Sft(data={"mine": SftFile(path=path, weight=1.5)}),
+        Sft(data={"tasks": SftFile(path=path)}),
         Sft(validation=1.0),
     ):
         with pytest.raises(BadRecipe):

@@ -32,6 +32,10 @@ def check_files(config: Sft, key: str = "sft") -> None:
     mixture; `key` is the section.
     """
     for name, file in config.data.items():
+        if name == "tasks":
+            raise BadRecipe(
+                f"{key}.data.tasks: this is what the built-in conversations are called; choose another name"
+            )
         if not Path(file.path).is_file():
             raise MissingInput(
                 f"{key}.data.{name}: there is no file {file.path}; give one of JSONL, JSON or Parquet: "
