@@ -475,7 +475,8 @@ def test_the_tokenizer_page_cuts_builds_and_renders(tab):
     assert steps.first.locator(".chip").count() == len(" chemical")
     tab.get_by_label("Message 1", exact=True).fill("<|im_start|>")
     talk = tab.locator("section").last
-    talk.get_by_text(re.compile("11 of them control tokens")).wait_for()
+    talk.get_by_text(re.compile("11 of them control tokens, [1-9][0-9]* learned")).wait_for()
+    assert "<|im_end|>" in talk.locator(".chips .chip.learned").all_inner_texts()
     assert talk.locator(".chip.control").last.inner_text() == "<|im_sep|>"
 
 

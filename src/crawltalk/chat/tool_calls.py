@@ -16,12 +16,13 @@ says where the text comes from. Where a vocabulary lacks such a token, its name 
 import json
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from crawltalk.chat.messages import FunctionCall, ToolCall
+from crawltalk.core.errors import BadInput
 from crawltalk.tokenizer.tokenizer import CALL_END, CALL_START, RESPONSE_END, RESPONSE_START
 
 
@@ -62,6 +63,25 @@ class Tool(msgspec.Struct, kw_only=True):
         """In OpenAI's form, as chat templates take it, without what is empty."""
         function = {key: value for key, value in msgspec.to_builtins(self).items() if value}
         return {"type": "function", "function": function}
+
+
+def as_tools(given: Iterable[Any]) -> list[Tool]:
+    """Tools out of dicts in OpenAI's form, or of their functions alone. Raises BadInput, with the position, for what
+    is neither.
+    """
+    tools = []
+    for index, one in enumerate(given):
+        function = one.get("function", one) if isinstance(one, Mapping) else one
+        try:
+            if not isinstance(function, Mapping):
+                raise TypeError("a tool is an object")
+            tools.append(
+                msgspec.convert({key: value for key, value in function.items() if value is not None}, Tool)
+            )
+        except (TypeError, ValueError) as error:
+            example = '{"type": "function", "function": {"name": "time", "parameters": {...}}}'
+            raise BadInput(f"tool {index + 1}: {error}; a tool is {example}") from None
+    return tools
 
 
 class Control(str):

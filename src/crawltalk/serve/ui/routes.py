@@ -206,20 +206,25 @@ class _Handlers:
         }
 
     def tokens(self, request: TokensRequest) -> dict[str, Any]:
-        """The tokens of a text or a conversation: id, bytes in hexadecimal digits, and the name of a control
-        token.
+        """The tokens of a text or a conversation: id, bytes in hexadecimal digits, the name of a control token, and
+        whether a fine-tuning would learn it.
         """
         chat = self._renderer(request.model)
         tokenizer = chat.tokenizer
-        ids = (
-            tokenizer.encode(request.text)
-            if request.messages is None
-            else chat.encode_chat(request.messages, add_generation_prompt=True)
-        )
+        if request.messages is None:
+            ids = tokenizer.encode(request.text)
+            loss_mask = [False] * len(ids)
+        else:
+            ids, loss_mask = chat.render(request.messages, add_generation_prompt=True)
         names = {index: name for name, index in tokenizer.special_tokens.items()}
         rows = [
-            {"id": index, "bytes": tokenizer.decode_bytes([index]).hex(), "control": names.get(index)}
-            for index in ids
+            {
+                "id": index,
+                "bytes": tokenizer.decode_bytes([index]).hex(),
+                "control": names.get(index),
+                "learned": learned,
+            }
+            for index, learned in zip(ids, loss_mask, strict=True)
         ]
         return {"tokens": rows, "size": tokenizer.vocab_size}
 
