@@ -92,19 +92,12 @@ def fit(
         raise BadInput("all weights are frozen, so there is nothing to train; set requires_grad for some")
     out.mkdir(parents=True, exist_ok=True)
     state = out / STATE
-    saved = [path for _, path in checkpoint.list_all(state)]
-    resumed = saved[-1] if saved else Path(options.resume_from) if options.resume_from else None
-    if resumed is not None:
-        first, name = checkpoint.read_header(resumed)
-        dtype = getattr(torch, name)  # not a new probe's: the run must continue as it began
-        if not saved and first >= steps:
-            raise BadInput(
-                f"{resumed} has done {first} steps, and this training has {steps}; "
-                "give it more, or an earlier checkpoint"
-            )
-    else:
-        name = str(compute_dtype(machine)).removeprefix("torch.")
-        first, dtype = 0, getattr(torch, ranks.broadcast(name))
+    first, dtype, resumed = beginning(options, ranks)
+    if resumed is not None and resumed.parent != state and first >= steps:
+        raise BadInput(
+            f"{resumed} has done {first} steps, and this training has {steps}; "
+            "give it more, or an earlier checkpoint"
+        )
     dtype_name = str(dtype).removeprefix("torch.")
     model.activation_checkpointing = machine.activation_checkpointing
     shard = machine.shard and ranks.world_size > 1
@@ -122,7 +115,8 @@ def fit(
     if machine.tensorboard and ranks.rank == 0:
         events = TensorBoardEvents(machine.tensorboard, out.name, first)
     log = TrainingLog(out / "log.jsonl", first, events)
-    one_model = shard or (dtype == torch.float32 and not compiled)
+    # fp32, or a frozen model in `dtype` whose few trained weights are fp32
+    one_model = shard or (model.embedding.weight.dtype == dtype and not compiled)
     compute_model = master if one_model else copy.deepcopy(model).to(dtype)
     if compiled:  # a copy's: evaluations feed the model many shapes
         compute_model.states = torch.compile(compute_model.states, dynamic=False)
@@ -173,6 +167,20 @@ def fit(
         events.close()
     speed = round(trained / (time.monotonic() - began)) if trained else 0
     return {"steps": steps, "loss": log.last_loss(), "tokens_per_second": speed, "dtype": dtype_name}
+
+
+def beginning(options: TrainingOptions, ranks: Ranks = ALONE) -> tuple[int, torch.dtype, Path | None]:
+    """Steps that are done already, the dtype of matrix products, and the checkpoint to continue from, if any: the
+    training's own newest one, or `resume_from`. Then the dtype is that of the checkpoint: the run must continue as it
+    began.
+    """
+    saved = [path for _, path in checkpoint.list_all(Path(options.out) / STATE)]
+    resumed = saved[-1] if saved else Path(options.resume_from) if options.resume_from else None
+    if resumed is not None:
+        first, name = checkpoint.read_header(resumed)
+        return first, getattr(torch, name), resumed
+    name = str(compute_dtype(options.machine)).removeprefix("torch.")
+    return 0, getattr(torch, ranks.broadcast(name)), None
 
 
 def compute_gradients(

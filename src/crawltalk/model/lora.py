@@ -1,0 +1,137 @@
+"""Low-rank adapters (LoRA; Hu et al. 2021): a frozen linear layer, and a trained product of two small matrices
+beside it.
+
+y = x W' + scale x drop(x) A' B', with a hand-written backward pass: the gradient of the frozen matrix is never
+computed, and beside the layer's input only rank numbers a position are kept for it.
+
+Shape suffixes as in `transformer`. R is the rank, P the parts of a layer's output that other libraries have as layers
+of their own (queries, keys and values), O the outputs of one part.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from itertools import accumulate
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_SEED: ContextVar[int | None] = ContextVar("dropout", default=None)
+"""What the dropout of this call is drawn from; None: nothing is dropped."""
+
+
+@contextmanager
+def dropout_seed(seed: int | None) -> Iterator[None]:
+    """Draw the dropout of all calls in this thread from a seed, so that a step that is computed again, after a crash
+    or in the backward pass, drops the same. Outside of it nothing is dropped.
+    """
+    token = _SEED.set(seed)
+    try:
+        yield
+    finally:
+        _SEED.reset(token)
+
+
+def current_dropout_seed() -> int | None:
+    """The seed that calls in this thread draw from."""
+    return _SEED.get()
+
+
+class LoraLinear(nn.Linear):
+    """A linear layer with an adapter. Its own weight and bias keep their names, and are frozen."""
+
+    def __init__(self, linear: nn.Linear, parts: tuple[int, ...], rank: int, seed: int) -> None:
+        """`parts`: the outputs of each part. The adapter is fp32, and changes nothing until it is trained."""
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.weight = linear.weight.requires_grad_(False)
+        self.bias = None if linear.bias is None else linear.bias.requires_grad_(False)
+        self.parts, self.seed = parts, seed
+        self.scale, self.dropout = 1.0, 0.0
+        generator, bound = torch.Generator().manual_seed(seed), self.in_features**-0.5
+        down = torch.empty(len(parts) * rank, self.in_features).uniform_(-bound, bound, generator=generator)
+        self.lora_A = nn.Parameter(down)  # [P x R, D]; the names are PEFT's
+        self.lora_B = nn.Parameter(torch.zeros(self.out_features, rank))  # [P x O, R]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[.., D] to [.., P x O]."""
+        seed = _SEED.get() if self.dropout else None
+        drawn = None if seed is None else (seed * 1_000_003 + self.seed) % 2**63
+        small = (self.lora_A.to(x.dtype), self.lora_B.to(x.dtype))
+        return AdaptedLinear.apply(
+            x, self.weight, self.bias, *small, self.parts, self.scale, self.dropout, drawn
+        )
+
+    def factors(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The pair of matrices of each part, [R, D] and [O, R], without the scale."""
+        return zip(self.lora_A.chunk(len(self.parts)), self.lora_B.split(self.parts), strict=True)
+
+
+class AdaptedLinear(torch.autograd.Function):
+    """The computation of `LoraLinear`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        down: Tensor,
+        up: Tensor,
+        parts: tuple[int, ...],
+        scale: float,
+        dropout: float,
+        seed: int | None,
+    ) -> Tensor:
+        """`down`: [P x R, D]; `up`: [P x O, R]; `seed`: of the dropout, None: nothing is dropped."""
+        x_ND = x.flatten(0, -2)
+        h = _dropped(x_ND, dropout, seed) @ down.T  # [N, P x R]
+        y = F.linear(x_ND, weight, bias)
+        for h_NR, y_NO, up_OR in _of_parts(h, y, up, parts):
+            y_NO.addmm_(h_NR, up_OR.T, alpha=scale)
+        ctx.save_for_backward(x_ND, weight, down, up, h)
+        ctx.parts, ctx.scale, ctx.dropout, ctx.seed, ctx.shape = parts, scale, dropout, seed, x.shape
+        return y.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, d_y: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x_ND, weight, down, up, h = ctx.saved_tensors
+        d_y = d_y.reshape(-1, d_y.shape[-1])
+        d_h, d_up = torch.empty_like(h), torch.empty_like(up)
+        for (h_NR, d_y_NO, up_OR), d_h_NR, d_up_OR in zip(
+            _of_parts(h, d_y, up, ctx.parts), d_h.chunk(len(ctx.parts), 1), d_up.split(ctx.parts), strict=True
+        ):
+            torch.mm(d_y_NO, up_OR, out=d_h_NR).mul_(ctx.scale)
+            torch.mm(d_y_NO.T, h_NR, out=d_up_OR).mul_(ctx.scale)
+        d_down = d_h.T @ _dropped(x_ND, ctx.dropout, ctx.seed)
+        d_x = None
+        if ctx.needs_input_grad[0]:
+            d_x = d_y @ weight
+            if ctx.seed is None:
+                d_x.addmm_(d_h, down)
+            else:
+                d_x += _dropped(d_h @ down, ctx.dropout, ctx.seed)
+            d_x = d_x.view(ctx.shape)
+        return d_x, None, None, d_down, d_up, None, None, None, None
+
+
+def _of_parts(
+    h: Tensor, y: Tensor, up: Tensor, parts: tuple[int, ...]
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Of each part its [N, R] of `h`, [N, O] of `y` and [O, R] of `up`, as views."""
+    starts = accumulate(parts, initial=0)
+    for h_NR, up_OR, start, size in zip(
+        h.chunk(len(parts), 1), up.split(parts), starts, parts, strict=False
+    ):
+        yield h_NR, y[:, start : start + size], up_OR
+
+
+def _dropped(x: Tensor, share: float, seed: int | None) -> Tensor:
+    """A share of the numbers set to zero, the same for the same seed, and the others scaled up."""
+    if seed is None:
+        return x
+    generator = torch.Generator(x.device).manual_seed(seed)
+    kept = torch.rand(x.shape, generator=generator, device=x.device) >= share
+    return x * kept.to(x.dtype).mul_(1 / (1 - share))
