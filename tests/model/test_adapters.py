@@ -21,7 +21,7 @@ from crawltalk.model.adapters import (
 )
 from crawltalk.model.hf import load_model, save_model
 from crawltalk.model.lora import dropout_seed
-from crawltalk.recipe.lora import Lora
+from crawltalk.recipe import Lora
 from crawltalk.train.batches import Batch
 from crawltalk.train.objectives.cross_entropy import cross_entropy
 from support.models import GPT2, LLAMA, QWEN, SPEEDRUN, random_model

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from crawltalk.model.adapters import adapted_layers, add_adapters
-from crawltalk.recipe import Machine
-from crawltalk.recipe.lora import Lora
+from crawltalk.recipe import Lora, Machine
 from crawltalk.train import checkpoint
 from crawltalk.train.dropout import with_dropout
 from crawltalk.train.objectives.cross_entropy import cross_entropy
@@ -17,9 +16,12 @@ class Killed(Exception):
     pass
 
 
-def adapted(dtype=torch.float32, dropout=0.3):
+LORA = Lora(rank=4, dropout=0.3)
+
+
+def adapted(dtype=torch.float32, lora=LORA):
     model = fresh().to(dtype)
-    add_adapters(model, Lora(rank=4, dropout=dropout), seed=0)
+    add_adapters(model, lora, seed=0)
     return model
 
 
@@ -29,7 +31,7 @@ def fit(model, out, *, killed_at=None, machine=FP32, seed=0, **settings):
             raise Killed
         return batches(step)
 
-    seeded, dropping = with_dropout(source, cross_entropy, seed)
+    seeded, dropping = with_dropout(source, cross_entropy, LORA, seed)
     return train(model, out, source=seeded, objective=dropping, machine=machine, save_every=2, **settings)
 
 
@@ -59,7 +61,7 @@ def test_what_is_dropped_does_not_depend_on_the_threads_and_follows_the_seed(tmp
 
 
 def test_adapters_learn_by_adamw_and_only_they_are_in_a_checkpoint(tmp_path):
-    model = adapted(dropout=0.0)
+    model = adapted()
     muon, adamw = make_optimizers(model, OPTIM)
     assert not muon.param_groups[0]["params"]
     assert len(adamw.param_groups[0]["params"]) == 2 * len(list(adapted_layers(model)))

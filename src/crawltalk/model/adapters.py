@@ -4,6 +4,7 @@ They stand beside every linear layer of attention and MLP, and never beside a he
 would become another matrix by merging (peft 0.21 does that without a word).
 """
 
+import copy
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -21,8 +21,8 @@ from crawltalk.core.files import write_atomically
 from crawltalk.model.hf import to_hf
 from crawltalk.model.lora import LoraLinear
 from crawltalk.model.shape import Shape
-from crawltalk.model.transformer import Transformer
-from crawltalk.recipe.lora import Lora
+from crawltalk.model.transformer import Transformer, rope_tables
+from crawltalk.recipe import Lora
 from crawltalk.tokenizer.files import read_object
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -149,7 +149,9 @@ def merge(model: Transformer, adapter: Adapter, source: str | Path) -> None:
     """
     weights = to_hf(model)  # views: adding to them fills the fused matrices
     linear = {
-        part for name, module in model.named_modules() if isinstance(module, nn.Linear) and "." in name
+        part
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and "." in name
         for part in _hf_names(model.shape, name)
     }
     for layer, (down, up) in adapter.factors.items():
@@ -168,19 +170,32 @@ def merge(model: Transformer, adapter: Adapter, source: str | Path) -> None:
         weight += adapter.update(layer).to(weight)
 
 
+def attach(model: Transformer, other: Transformer) -> None:
+    """Put the adapters of `other`, too, beside the layers of a model of the same shape."""
+    for name, layer in list(adapted_layers(other)):
+        parent, _, attribute = name.rpartition(".")
+        module = model.get_submodule(parent)
+        shared = LoraLinear(getattr(module, attribute), layer.parts, 1, layer.seed)
+        shared.lora_A, shared.lora_B, shared.scale = layer.lora_A, layer.lora_B, layer.scale
+        setattr(module, attribute, shared)
+
+
+def merge_adapters(model: Transformer) -> None:
+    """Add the adapters of a model to its matrices, which are fp32, and remove them."""
+    merge(model, adapter_of(model), "the training")
+    for name, layer in list(adapted_layers(model)):
+        parent, _, attribute = name.rpartition(".")
+        plain = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
+        plain.weight, plain.bias = layer.weight, layer.bias
+        setattr(model.get_submodule(parent), attribute, plain)
+
+
 def merged(model: Transformer) -> Transformer:
     """A copy of the model in fp32 with its adapters merged: what other code reads weights of."""
-    adapter = adapter_of(model)
-    with torch.device("meta"):
-        plain = Transformer(model.shape)
-    plain = plain.to_empty(device=model.embedding.weight.device)
-    plain.rope_cos, plain.rope_sin = model.rope_cos.float(), model.rope_sin.float()
-    ours = dict(model.named_parameters())
-    with torch.no_grad():
-        for name, weight in plain.named_parameters():
-            weight.copy_(ours[name])
-    merge(plain, adapter, "the training")
-    return plain.eval()
+    whole = copy.deepcopy(model).float()
+    whole.rope_cos, whole.rope_sin = (table.to(model.rope_cos.device) for table in rope_tables(model.shape))
+    merge_adapters(whole)
+    return whole.eval()
 
 
 def save_adapter(model: Transformer, folder: str | Path, lora: Lora, base: str) -> None:
@@ -237,7 +252,9 @@ def read_adapter(folder: str | Path) -> tuple[Adapter, str]:
     for name, tensor in tensors.items():
         layer, _, factor = name.removeprefix(_PREFIX).removesuffix(".weight").rpartition(".")
         if factor not in ("lora_A", "lora_B") or not name.startswith(_PREFIX) or tensor.ndim != 2:
-            raise BadInput(f"{path} has {name}, which is no matrix of a LoRA; crawltalk does not compute that")
+            raise BadInput(
+                f"{path} has {name}, which is no matrix of a LoRA; crawltalk does not compute that"
+            )
         pairs.setdefault(layer, {})[factor] = tensor
     if lonely := next((layer for layer, pair in pairs.items() if len(pair) < 2), None):
         raise BadInput(f"{path} has only one matrix for {lonely}; copy it again")

@@ -47,7 +47,9 @@ class LoraLinear(nn.Linear):
         nn.Module.__init__(self)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight = linear.weight.requires_grad_(False)
-        self.bias = None if linear.bias is None else linear.bias.requires_grad_(False)
+        self.register_parameter("bias", linear.bias)
+        if linear.bias is not None:
+            linear.bias.requires_grad_(False)
         self.parts, self.seed = parts, seed
         self.scale, self.dropout = 1.0, 0.0
         generator, bound = torch.Generator().manual_seed(seed), self.in_features**-0.5
@@ -55,8 +57,9 @@ class LoraLinear(nn.Linear):
         self.lora_A = nn.Parameter(down)  # [P x R, D]; the names are PEFT's
         self.lora_B = nn.Parameter(torch.zeros(self.out_features, rank))  # [P x O, R]
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """[.., D] to [.., P x O]."""
+        x = input
         seed = _SEED.get() if self.dropout else None
         drawn = None if seed is None else (seed * 1_000_003 + self.seed) % 2**63
         small = (self.lora_A.to(x.dtype), self.lora_B.to(x.dtype))
@@ -122,9 +125,7 @@ def _of_parts(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Of each part its [N, R] of `h`, [N, O] of `y` and [O, R] of `up`, as views."""
     starts = accumulate(parts, initial=0)
-    for h_NR, up_OR, start, size in zip(
-        h.chunk(len(parts), 1), up.split(parts), starts, parts, strict=False
-    ):
+    for h_NR, up_OR, start, size in zip(h.chunk(len(parts), 1), up.split(parts), starts, parts, strict=False):
         yield h_NR, y[:, start : start + size], up_OR
 
 

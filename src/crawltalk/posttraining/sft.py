@@ -11,12 +11,13 @@ from crawltalk.core.documents import read_documents
 from crawltalk.core.errors import BadInput
 from crawltalk.core.jsonl import read_jsonl, write_jsonl
 from crawltalk.core.types import Placement
-from crawltalk.model.hf import load_model, save_model
+from crawltalk.model.config import read_config, shape_of
 from crawltalk.posttraining.conversations import make_conversations
-from crawltalk.recipe.optim import derive_optim
-from crawltalk.recipe.sft import MUON_LR
+from crawltalk.posttraining.tuning import load_for_tuning, save_tuned, starting_model
+from crawltalk.recipe.sft import sft_optim
 from crawltalk.run.stage import Job, Metrics
 from crawltalk.train.batches import packed_rows
+from crawltalk.train.dropout import with_dropout
 from crawltalk.train.loop import TrainingOptions, fit
 from crawltalk.train.objectives.cross_entropy import cross_entropy
 from crawltalk.train.ranks import Ranks
@@ -30,7 +31,7 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
     problems.jsonl.
     """
     config, ranks = job.config, Ranks.join(job.machine, str(job.out))
-    chat = ChatRenderer.load(job.inputs["tokenizer"])
+    folder, chat = starting_model(job, "base", "assistant")
     placements = list(read_jsonl(job.inputs["tokens"] / "documents.jsonl", Placement))
     trained = {placement.id for placement in placements if placement.role in ("flagship", "graded", "train")}
     documents = [document for document in read_documents(job.inputs["data"]) if document.id in trained]
@@ -42,30 +43,30 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
     if ranks.rank == 0:
         write_jsonl(job.out / "conversations.jsonl", conversations)
         write_jsonl(job.out / "problems.jsonl", problems)
-    model = load_model(job.model("base", "assistant"))
-    rows = rows_that_fit(conversations, chat, model.shape.context)
+    shape = shape_of(read_config(folder), folder)
+    rows = rows_that_fit(conversations, chat, shape.context)
     if len(rows) < len(conversations):
         job.progress.warn(
             f"{len(conversations) - len(rows)} conversations are longer than the context and were left out"
         )
-    length = row_length(rows, model.shape.context)
+    length = row_length(rows, shape.context)
     batches, per_epoch = packed_rows(rows, length, config.batch_tokens, job.seed)
     options = TrainingOptions(
         steps=max(1, round(config.epochs * per_epoch)),
-        optim=derive_optim(config.optim, model.shape.width, MUON_LR),
+        optim=sft_optim(config, shape.width),
         machine=job.machine,
         progress=job.progress,
         out=job.out,
         save_every=config.save_every,
         resume_from=config.resume_from,
     )
-    metrics = fit(model, batches, cross_entropy, options, ranks=ranks)
+    model = load_for_tuning(folder, config.lora, options, job.seed, ranks)
+    batches, objective = with_dropout(batches, cross_entropy, config.lora, job.seed)
+    metrics = fit(model, batches, objective, options, ranks=ranks)
     ranks.leave()
     if ranks.rank > 0:
         return metrics
-    assert chat.format is not None
-    chat.save(job.out)
-    save_model(model, job.out, eos=chat.tokenizer.special_tokens[chat.format.end])
+    save_tuned(model, job.out, chat, config, folder, batches(0))
     assistant_tokens = sum(sum(mask) for _, mask in rows)
     return {"conversations": len(conversations), "assistant_tokens": assistant_tokens, **metrics}
 

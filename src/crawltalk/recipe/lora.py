@@ -5,9 +5,6 @@ from dataclasses import dataclass
 
 from crawltalk.recipe.optim import Optim
 
-LORA_LR = 0.001
-"""AdamW's peak learning rate for adapters, at any width."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Lora:
@@ -19,6 +16,8 @@ class Lora:
     """What adapters add is scaled by alpha / rank. Twice the rank if absent."""
     rslora: bool = False
     """Scale by alpha / sqrt(rank) instead (Kalajdzievski 2023)."""
+    lr: float | None = None
+    """AdamW's peak learning rate for adapters, at any width; 0.001 (from preferences: 0.0001) if absent."""
     dropout: float = 0.0
     """Share of an adapter's inputs that are dropped while it is trained."""
 
@@ -29,8 +28,6 @@ class Lora:
         return alpha / (self.rank**0.5 if self.rslora else self.rank)
 
 
-def lora_optim(optim: Optim, lora: Lora) -> Optim:
-    """The rate of adapters, if there are some and the recipe names none."""
-    if not lora.rank or optim.adamw_lr is not None:
-        return optim
-    return dataclasses.replace(optim, adamw_lr=LORA_LR)
+def lora_optim(optim: Optim, lora: Lora, lr: float) -> Optim:
+    """The same with the rate of adapters, if there are some: that of the section, else `lr`."""
+    return dataclasses.replace(optim, adamw_lr=lr if lora.lr is None else lora.lr) if lora.rank else optim

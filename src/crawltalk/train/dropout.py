@@ -10,6 +10,7 @@ from torch import Tensor
 
 from crawltalk.model.lora import dropout_seed
 from crawltalk.model.transformer import Transformer
+from crawltalk.recipe import Lora
 from crawltalk.train.batches import Batch, Batches
 from crawltalk.train.objectives import Figures, Objective
 
@@ -17,8 +18,10 @@ SEED = "dropout_seed"
 """The name of the seeds among a batch's extras."""
 
 
-def with_dropout(batches: Batches, objective: Objective, seed: int) -> tuple[Batches, Objective]:
-    """The same batches with a seed a row, and the same objective with adapters that drop (`lora.dropout`)."""
+def with_dropout(batches: Batches, objective: Objective, lora: Lora, seed: int) -> tuple[Batches, Objective]:
+    """Where adapters drop (`lora.dropout`), batches with a seed a row and an objective that uses it; else the same."""
+    if not lora.rank or not lora.dropout:
+        return batches, objective
 
     def seeded(step: int) -> Batch:
         batch, rng = batches(step), random.Random(f"dropout {seed} {step}")
