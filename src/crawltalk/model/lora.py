@@ -2,7 +2,8 @@
 beside it.
 
 y = x W' + scale x drop(x) A' B', with a hand-written backward pass: the gradient of the frozen matrix is never
-computed, and beside the layer's input only rank numbers a position are kept for it.
+computed. Kept for it are rank numbers a position, and of the input what is kept anyway: what comes before the layer,
+the product with a norm's weight or the gate of an MLP, is computed again.
 
 Shape suffixes as in `transformer`. R is the rank, P the parts of a layer's output that other libraries have as layers
 of their own (queries, keys and values), O the outputs of one part.
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import accumulate
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -59,17 +60,32 @@ class LoraLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """[.., D] to [.., P x O]."""
-        x = input
+        return self._adapted(input, None)
+
+    def of_normalized(self, x: Tensor, weight: Tensor) -> Tensor:
+        """self(x * weight), the product with a norm's weight computed again in the backward pass."""
+        return self._adapted(x, weight)
+
+    def of_gated(self, gate_up: Tensor) -> Tensor:
+        """self(silu(gate) * up) of their concatenation, [.., 2D], computed again in the backward pass."""
+        return self._adapted(gate_up, GATED)
+
+    def _adapted(self, x: Tensor, before: "Before") -> Tensor:
         seed = _SEED.get() if self.dropout else None
         drawn = None if seed is None else (seed * 1_000_003 + self.seed) % 2**63
         small = (self.lora_A.to(x.dtype), self.lora_B.to(x.dtype))
         return AdaptedLinear.apply(
-            x, self.weight, self.bias, *small, self.parts, self.scale, self.dropout, drawn
+            x, before, self.weight, self.bias, *small, self.parts, self.scale, self.dropout, drawn
         )
 
     def factors(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The pair of matrices of each part, [R, D] and [O, R], without the scale."""
         return zip(self.lora_A.chunk(len(self.parts)), self.lora_B.split(self.parts), strict=True)
+
+
+GATED: Literal["gated"] = "gated"
+Before = Tensor | Literal["gated"] | None
+"""What is done to the input of a layer: multiplied by a frozen norm's weight, [D]; gated; nothing."""
 
 
 class AdaptedLinear(torch.autograd.Function):
@@ -79,6 +95,7 @@ class AdaptedLinear(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: Tensor,
+        before: Before,
         weight: Tensor,
         bias: Tensor | None,
         down: Tensor,
@@ -89,18 +106,22 @@ class AdaptedLinear(torch.autograd.Function):
         seed: int | None,
     ) -> Tensor:
         """`down`: [P x R, D]; `up`: [P x O, R]; `seed`: of the dropout, None: nothing is dropped."""
-        x_ND = x.flatten(0, -2)
+        given_ND = x.flatten(0, -2)
+        x_ND = _input(given_ND, before)
         h = _dropped(x_ND, dropout, seed) @ down.T  # [N, P x R]
         y = F.linear(x_ND, weight, bias)
         for h_NR, y_NO, up_OR in _of_parts(h, y, up, parts):
             y_NO.addmm_(h_NR, up_OR.T, alpha=scale)
-        ctx.save_for_backward(x_ND, weight, down, up, h)
-        ctx.parts, ctx.scale, ctx.dropout, ctx.seed, ctx.shape = parts, scale, dropout, seed, x.shape
+        norm = before if isinstance(before, Tensor) else None
+        ctx.save_for_backward(given_ND, norm, weight, down, up, h)
+        ctx.gated, ctx.parts, ctx.scale = before == GATED if norm is None else False, parts, scale
+        ctx.dropout, ctx.seed, ctx.shape = dropout, seed, x.shape
         return y.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, d_y: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        x_ND, weight, down, up, h = ctx.saved_tensors
+        given_ND, norm, weight, down, up, h = ctx.saved_tensors
+        before: Before = GATED if ctx.gated else norm
         d_y = d_y.reshape(-1, d_y.shape[-1])
         d_h, d_up = torch.empty_like(h), torch.empty_like(up)
         for (h_NR, d_y_NO, up_OR), d_h_NR, d_up_OR in zip(
@@ -108,7 +129,7 @@ class AdaptedLinear(torch.autograd.Function):
         ):
             torch.mm(d_y_NO, up_OR, out=d_h_NR).mul_(ctx.scale)
             torch.mm(d_y_NO.T, h_NR, out=d_up_OR).mul_(ctx.scale)
-        d_down = d_h.T @ _dropped(x_ND, ctx.dropout, ctx.seed)
+        d_down = d_h.T @ _dropped(_input(given_ND, before), ctx.dropout, ctx.seed)
         d_x = None
         if ctx.needs_input_grad[0]:
             d_x = d_y @ weight
@@ -116,8 +137,32 @@ class AdaptedLinear(torch.autograd.Function):
                 d_x.addmm_(d_h, down)
             else:
                 d_x += _dropped(d_h @ down, ctx.dropout, ctx.seed)
-            d_x = d_x.view(ctx.shape)
-        return d_x, None, None, d_down, d_up, None, None, None, None
+            d_x = _input_gradient(d_x, given_ND, before).view(ctx.shape)
+        return d_x, None, None, None, d_down, d_up, None, None, None, None
+
+
+def _input(given_ND: Tensor, before: Before) -> Tensor:
+    """What the layer multiplies, of what it is given."""
+    if before is None:
+        return given_ND
+    if isinstance(before, Tensor):
+        return given_ND * before
+    gate, up = given_ND.chunk(2, dim=-1)
+    return F.silu(gate).mul_(up)
+
+
+def _input_gradient(d_x: Tensor, given_ND: Tensor, before: Before) -> Tensor:
+    """The gradient of what the layer is given, from that of what it multiplies, which may be written over."""
+    if before is None:
+        return d_x
+    if isinstance(before, Tensor):
+        return d_x.mul_(before)
+    gate, up = given_ND.chunk(2, dim=-1)
+    d_gate_up = torch.empty_like(given_ND)
+    d_gate, d_up = d_gate_up.chunk(2, dim=-1)
+    torch.mul(d_x, F.silu(gate), out=d_up)
+    torch.ops.aten.silu_backward.grad_input(d_x.mul_(up), gate, grad_input=d_gate)
+    return d_gate_up
 
 
 def _of_parts(

@@ -48,8 +48,11 @@ class RMSNorm(nn.Module):
 
 def linear_of_norm(linear: nn.Linear, norm: nn.Module, x_BTD: Tensor) -> Tensor:
     """linear(norm(x)). The norm's weight multiplies the matrix instead, where that has fewer numbers."""
-    plain = not isinstance(linear, LoraLinear)
-    if plain and isinstance(norm, RMSNorm) and x_BTD.numel() > linear.weight.numel():
+    if not isinstance(norm, RMSNorm):
+        return linear(norm(x_BTD))
+    if isinstance(linear, LoraLinear):
+        return linear.of_normalized(normalize(x_BTD, norm.eps), norm.weight)
+    if x_BTD.numel() > linear.weight.numel():
         return F.linear(normalize(x_BTD, norm.eps), linear.weight * norm.weight, linear.bias)
     return linear(norm(x_BTD))
 
@@ -125,7 +128,10 @@ class SwiGLU(nn.Module):
         self.down = nn.Linear(shape.mlp, shape.width, bias=False)
 
     def forward(self, x_BTD: Tensor, norm: nn.Module) -> Tensor:
-        return self.down(Gated.apply(linear_of_norm(self.gate_up, norm, x_BTD)))
+        gate_up = linear_of_norm(self.gate_up, norm, x_BTD)
+        if isinstance(self.down, LoraLinear):
+            return self.down.of_gated(gate_up)
+        return self.down(Gated.apply(gate_up))
 
 
 class GELU(nn.Module):

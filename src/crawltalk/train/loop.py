@@ -115,9 +115,7 @@ def fit(
     if machine.tensorboard and ranks.rank == 0:
         events = TensorBoardEvents(machine.tensorboard, out.name, first)
     log = TrainingLog(out / "log.jsonl", first, events)
-    # fp32, or a frozen model in `dtype` whose few trained weights are fp32
-    one_model = shard or (model.embedding.weight.dtype == dtype and not compiled)
-    compute_model = master if one_model else copy.deepcopy(model).to(dtype)
+    compute_model = master if shard else compute_copy(model, dtype, apart=compiled)
     if compiled:  # a copy's: evaluations feed the model many shapes
         compute_model.states = torch.compile(compute_model.states, dynamic=False)
     trained, began = 0, time.monotonic()
@@ -181,6 +179,14 @@ def beginning(options: TrainingOptions, ranks: Ranks = ALONE) -> tuple[int, torc
         return first, getattr(torch, name), resumed
     name = str(compute_dtype(options.machine)).removeprefix("torch.")
     return 0, getattr(torch, ranks.broadcast(name)), None
+
+
+def compute_copy(model: Transformer, dtype: torch.dtype, *, apart: bool = False) -> Transformer:
+    """The model itself if it computes in `dtype`: fp32, or adapters beside frozen weights of that dtype. Else, or to
+    keep it `apart`, a copy.
+    """
+    same = model.embedding.weight.dtype == dtype and not apart
+    return model if same else copy.deepcopy(model).to(dtype)
 
 
 def compute_gradients(
