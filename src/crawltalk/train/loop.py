@@ -44,6 +44,10 @@ MICRO_BATCH_TOKENS = {"cpu": 1024, "cuda": 65536}
 """Positions in one forward and backward pass of a thread: on a CPU as few as keep the products fast, so that caches
 hold them and the threads finish together. See EXPERIMENTS.md.
 """
+WIDE, WIDE_MICRO_BATCH_TOKENS = 512, 512
+"""Models of this width and more compute so many positions at once on a CPU: their products are as fast, and what is kept
+for the backward pass takes half the memory.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +110,7 @@ def fit(
     compiled = long if machine.compile is None else machine.compile
     # ranks that shard gather each layer together, so they compute one micro-batch at a time
     together = device.type != "cpu" or shard or compiled
-    threads = Threads(workers, 1 if together else len(micro_batches(batches(first), ranks, device)))
+    threads = Threads(workers, 1 if together else len(micro_batches(batches(first), ranks, device, master.shape.width)))
     optimizers = make_optimizers(master, optim, dtype, threads)
     peak_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     if resumed is not None:
@@ -227,7 +231,7 @@ def compute_gradients(
 
     total, counted, sums = 0.0, 0, dict[str, float]()
     each = map if threads is None else threads.map
-    for loss, count, figures, grads in each(compute, micro_batches(batch, ranks, device)):
+    for loss, count, figures, grads in each(compute, micro_batches(batch, ranks, device, model.shape.width)):
         total += loss
         counted += count
         for name, figure in figures.items():
@@ -255,12 +259,15 @@ def compute_gradients(
     return total / max(counted, 1), norm, means
 
 
-def micro_batches(batch: Batch, ranks: Ranks, device: torch.device) -> list[Batch]:
+def micro_batches(batch: Batch, ranks: Ranks, device: torch.device, width: int) -> list[Batch]:
     """What a rank computes of a batch, a few rows at a time: as many parts as rank 0 has, which has the most rows,
     so that ranks that shard gather their layers together. The last ones may be empty.
     """
     own, longest = batch.share(ranks.rank, ranks.world_size).to(device), len(batch.share(0, ranks.world_size))
-    rows = max(1, MICRO_BATCH_TOKENS[device.type] // batch.tokens.shape[1])
+    positions = MICRO_BATCH_TOKENS[device.type]
+    if device.type == "cpu" and width >= WIDE:
+        positions = min(positions, WIDE_MICRO_BATCH_TOKENS)
+    rows = max(1, positions // batch.tokens.shape[1])
     return [own[start : start + rows] for start in range(0, longest, rows)]
 
 
