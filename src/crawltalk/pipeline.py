@@ -57,8 +57,15 @@ STAGES = (
         ranks=True,
     ),
     Stage(
+        "factuality",
+        ("pretrain", "tokens"),
+        "crawltalk.posttraining.factuality:factuality",
+        "what the base model knows of its pages, and what it makes up",
+        optional="samples",
+    ),
+    Stage(
         "sft",
-        ("pretrain", "tokenizer", "tokens", "data"),
+        ("pretrain", "factuality", "tokenizer", "tokens", "data"),
         "crawltalk.posttraining.sft:sft",
         "the assistant, from conversations",
         version=2,
@@ -67,14 +74,14 @@ STAGES = (
     ),
     Stage(
         "evals",
-        ("pretrain", "sft", "tokens", "index", "tokenizer", "data"),
+        ("pretrain", "factuality", "sft", "tokens", "index", "tokenizer", "data"),
         "crawltalk.evals.stage:evals",
         "what both models can do",
         version=3,
     ),
     Stage(
         "report",
-        ("crawl", "data", "tokenizer", "tokens", "index", "sweep", "pretrain", "sft", "evals"),
+        ("crawl", "data", "tokenizer", "tokens", "index", "sweep", "pretrain", "factuality", "sft", "evals"),
         "crawltalk.report.stage:report",
         "one HTML file that shows it all",
         version=3,

@@ -13,6 +13,7 @@ from crawltalk.core.jsonl import read_jsonl, write_jsonl
 from crawltalk.core.types import Placement
 from crawltalk.model.hf import load_model, save_model
 from crawltalk.posttraining.conversations import make_conversations
+from crawltalk.posttraining.factuality import Question
 from crawltalk.recipe.optim import derive_optim
 from crawltalk.recipe.sft import MUON_LR
 from crawltalk.run.stage import Job, Metrics
@@ -32,9 +33,10 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
     config, ranks = job.config, Ranks.join(job.machine, str(job.out))
     chat = ChatRenderer.load(job.inputs["tokenizer"])
     placements = list(read_jsonl(job.inputs["tokens"] / "documents.jsonl", Placement))
-    trained = {placement.id for placement in placements if placement.role in ("flagship", "graded", "train")}
-    documents = [document for document in read_documents(job.inputs["data"]) if document.id in trained]
-    conversations, problems = make_conversations(placements, documents, config, job.seed)
+    documents = read_documents(job.inputs["data"])
+    asked = job.inputs.get("factuality")
+    questions = read_jsonl(asked / "questions.jsonl", Question) if asked else ()
+    conversations, problems = make_conversations(placements, documents, config, job.seed, questions)
     if not conversations:
         raise BadInput(
             "there are no conversations to learn from; ask for some: --sft.tasks.identity 300, --tokens.flagships 100"

@@ -3,6 +3,7 @@
 from crawltalk.recipe.crawl import Crawl
 from crawltalk.recipe.data import Data, Quality
 from crawltalk.recipe.evals import Evals
+from crawltalk.recipe.factuality import Factuality
 from crawltalk.recipe.index import Index
 from crawltalk.recipe.machine import Machine
 from crawltalk.recipe.model import Family, Model
@@ -20,6 +21,7 @@ __all__ = [
     "Crawl",
     "Data",
     "Evals",
+    "Factuality",
     "Family",
     "FurtherStage",
     "Index",

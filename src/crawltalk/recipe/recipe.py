@@ -15,6 +15,7 @@ from crawltalk.recipe import cost, size
 from crawltalk.recipe.crawl import Crawl
 from crawltalk.recipe.data import Data
 from crawltalk.recipe.evals import Evals
+from crawltalk.recipe.factuality import Factuality
 from crawltalk.recipe.index import Index
 from crawltalk.recipe.machine import Machine
 from crawltalk.recipe.model import derive_model
@@ -43,6 +44,7 @@ class Recipe:
     index: Index = field(default_factory=Index)
     sweep: Sweep = field(default_factory=Sweep)
     pretrain: Pretrain = field(default_factory=Pretrain)
+    factuality: Factuality = field(default_factory=Factuality)
     sft: Sft = field(default_factory=Sft)
     evals: Evals = field(default_factory=Evals)
     report: Report = field(default_factory=Report)
