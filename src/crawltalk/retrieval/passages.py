@@ -35,8 +35,8 @@ class Passages:
         self._index.executemany("INSERT INTO pages VALUES (?, ?, ?)", rows)
 
     def best(self, question: str, *, without: str = "") -> Page | None:
-        """The page that fits best among those that the question names, None if it names none. `without`: the id of a
-        page that is passed over.
+        """The page of the longest title that stands in the question, the best fit among equals; None if the question
+        names no page. `without`: the id of a page that is passed over.
         """
         words = dict.fromkeys(_WORD.findall(question.lower()))
         if not words:
@@ -46,9 +46,11 @@ class Passages:
             "ORDER BY bm25(pages, ?, 1.0), rowid LIMIT ?",
             (" OR ".join(f'"{word}"' for word in words), without, TITLE_WEIGHT, LOOKED_AT),
         )
-        return next(
-            (Page(id_, f"{title}\n{text}") for id_, title, text in found if _names(question, title)), None
-        )
+        named = [row for row in found if _names(question, row[1])]
+        if not named:
+            return None
+        id_, title, text = max(named, key=lambda row: len(row[1]))  # the first of those as long
+        return Page(id_, f"{title}\n{text}")
 
 
 def _names(question: str, title: str) -> bool:
