@@ -15,11 +15,11 @@ QUESTIONS = (
     "What is {}?",
     "Tell me about {}.",
     "Explain {} briefly.",
-    "Do you know {}?",
+    "What does {} stand for?",
     "What can you tell me about {}?",
     "Define {}.",
     "Describe {} in a few words.",
-    "I would like to know what {} is.",
+    "What is meant by {}?",
     "{}?",
     "Who or what is {}?",
 )
