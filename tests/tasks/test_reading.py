@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crawltalk.tasks.reading import PASSAGE, Reading, choices, passage_of
-from crawltalk.tasks.refusal import REPLIES
 from support.corpora import small_corpus
 
 
@@ -22,13 +21,12 @@ def test_a_passage_ends_with_a_whole_word():
     assert passage_of("one two three", 7) == "one two"
 
 
-def test_replies_quote_a_sentence_or_decline():
+def test_replies_quote_a_sentence():
     passage = "Orchard\nPlace of trees\nIt has trees. They bear fruit"
     assert choices(passage) == (
         "Orchard: Place of trees.",
         "Orchard: It has trees.",
         "Orchard: They bear fruit.",
-        *REPLIES,
     )
 
 

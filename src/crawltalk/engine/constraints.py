@@ -83,14 +83,6 @@ class Constraint:
             problem = problem if candidate is not given else error
         raise BadSchema(f"this JSON schema cannot be obeyed: {problem}")
 
-    @classmethod
-    def of_choices(cls, vocabulary: Vocabulary, choices: Iterable[str]) -> "Constraint":
-        """For a reply that is one of these texts."""
-        from llguidance import LLMatcher
-
-        grammar = LLMatcher.grammar_from_lark(f"start: {' | '.join(map(json.dumps, choices))}")
-        return cls(LLMatcher(vocabulary.library, grammar, log_level=0))
-
     def copy(self) -> "Constraint":
         """An independent copy at the same point of the reply."""
         return Constraint(self._matcher.deep_copy(), self.relaxed)

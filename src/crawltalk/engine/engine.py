@@ -98,11 +98,9 @@ class Engine:
         for token in (*prompt, *sampling.logit_bias):
             if not 0 <= token < self.shape.vocab_size:
                 raise BadInput(f"this model has no token {token}; it has {self.shape.vocab_size}")
-        constraint = None
-        if sampling.schema is not None:
-            constraint = Constraint.of_schema(self._vocabulary, sampling.schema)
-        elif sampling.choices:
-            constraint = Constraint.of_choices(self._vocabulary, sampling.choices)
+        constraint = (
+            Constraint.of_schema(self._vocabulary, sampling.schema) if sampling.schema is not None else None
+        )
         return Request(
             list(prompt),
             sampling,

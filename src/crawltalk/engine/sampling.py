@@ -58,16 +58,12 @@ class Sampling:
     """
     schema: str | None = None
     """A JSON schema, as JSON text, that the reply obeys; "{}": any JSON value."""
-    choices: tuple[str, ...] = ()
-    """The reply is one of these texts, such as the sentences of a passage that it is to quote."""
 
     def __post_init__(self) -> None:
         for name, (least, most) in _RANGES.items():
             value = getattr(self, name)
             if value is not None and not least <= value <= most:
                 raise BadInput(f"{name} is {value}; it must be between {least:g} and {most:g}")
-        if self.choices and ("" in self.choices or self.schema is not None):
-            raise BadInput("a choice must not be empty, and a reply has choices or a schema, not both")
         if self.top_p == 0.0 or "" in self.stop:
             raise BadInput(
                 "top_p must be above 0" if self.top_p == 0.0 else "a stop string must not be empty"

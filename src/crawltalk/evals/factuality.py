@@ -5,6 +5,7 @@ Counted as SimpleQA counts (Wei et al. 2024): correct, declined, incorrect. Ques
 trained on. Pages that were never read are those that no stage has seen.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
@@ -19,14 +20,18 @@ from crawltalk.core.types import Document
 from crawltalk.engine import Engine, Sampling
 from crawltalk.evals.scores import Score, mean_score
 from crawltalk.posttraining.factuality import Question, Seen
-from crawltalk.retrieval.passages import Passages
+from crawltalk.retrieval.passages import Passages, RetrievedPassage, build_index
+from crawltalk.run.stage import STATE
 from crawltalk.tasks.corpus import is_sentence
 from crawltalk.tasks.judging import Verdict, judge
 from crawltalk.tasks.reading import choices, passage_of, with_passage
 from crawltalk.tasks.recall import PAGE_TEST_QUESTIONS, TEST_QUESTIONS
+from crawltalk.tasks.scoring import normalize
 
 BINS = 5
 """Groups of the reliability curve, by agreement."""
+LOOKED_AT = 20
+"""Passages among which one of a page that the question names is looked for."""
 SEARCHED = 20_000
 """Documents that are searched: the pages asked about, and so many others at most."""
 KNOWN = 0.5
@@ -95,8 +100,8 @@ class Factuality(msgspec.Struct, kw_only=True):
     risk: list[Point]
     assistant: Answered
     searched: dict[str, Counts]
-    """Pages that were never read, with a passage that search finds: `quoted` from it, `free` in the assistant's own
-    words; `without`: the page is not among those searched, so that the right reply declines.
+    """Pages that were never read, with a passage that search finds: `quoted`, the likeliest sentence of it; `free`, in
+    the assistant's own words; `without`: the page is not among those searched, so that the right reply declines.
     """
     found: float
     """Share of these questions for which search finds the right page."""
@@ -122,28 +127,37 @@ def factuality(
     """
     rows = list(read_jsonl(asked / "questions.jsonl", Question))
     tested = [row for seen in SEEN for row in _tested(rows, seen)[:problems]]
-    greedy = Sampling(temperature=0.0, max_tokens=max_tokens)
     prompts = [question_of(row, index) for index, row in enumerate(tested)]
     replies = [
         _reply(row, "closed", prompt, reply)
-        for row, prompt, reply in zip(
-            tested, prompts, ask(assistant, prompts, [greedy] * len(prompts)), strict=True
-        )
+        for row, prompt, reply in zip(tested, prompts, ask(assistant, prompts, max_tokens), strict=True)
     ]
+    state = out / STATE
+    state.mkdir(exist_ok=True)
+    build_index(state / "factuality.sqlite", _searchable(documents, {row.id for row in rows}), "")
+    passages = Passages(state / "factuality.sqlite")
+    searched: list[Reply] = []
     unseen = [(row, prompt) for row, prompt in zip(tested, prompts, strict=True) if row.seen == "never"]
-    passages, searched = Passages(_searchable(documents, {row.id for row in rows})), []
-    found = 0
-    for way in ("quoted", "free", "without"):
-        texts, samplings = [], []
-        for row, prompt in unseen:
-            page = passages.best(prompt, without=row.id if way == "without" else "")
-            found += way == "quoted" and page is not None and page.id == row.id
-            passage = passage_of(page.text) if page else ""
-            texts.append(with_passage(passage, prompt) if passage else prompt)
-            limit = choices(passage) if passage and way != "free" else ()
-            samplings.append(Sampling(temperature=0.0, max_tokens=max_tokens, choices=limit))
-        for (row, _), text, reply in zip(unseen, texts, ask(assistant, texts, samplings), strict=True):
-            searched.append(_reply(row, way, text, reply))
+    pages = [find_page(passages, prompt) for _, prompt in unseen]
+    others = [find_page(passages, prompt, without=row.id) for row, prompt in unseen]
+    for way, found in (("free", pages), ("quoted", pages), ("without", others)):
+        shown = [passage_of(f"{page.title}\n{page.text}") if page else "" for page in found]
+        texts = [
+            with_passage(passage, prompt) if passage else prompt
+            for passage, (_, prompt) in zip(shown, unseen, strict=True)
+        ]
+        said = ask(assistant, texts, max_tokens)
+        if way != "free":
+            said = [
+                likeliest(assistant, text, choices(passage)) if passage else reply
+                for text, passage, reply in zip(texts, shown, said, strict=True)
+            ]
+        searched += [
+            _reply(row, way, text, reply) for (row, _), text, reply in zip(unseen, texts, said, strict=True)
+        ]
+    found_right = sum(
+        page is not None and page.id == row.id for page, (row, _) in zip(pages, unseen, strict=True)
+    )
     result = Factuality(
         groups=_groups(tested, replies),
         reliability=reliability(rows),
@@ -153,7 +167,7 @@ def factuality(
             way: Counts.of([row.verdict for row in searched if row.way == way], len(unseen))
             for way in ("quoted", "free", "without")
         },
-        found=round(found / max(1, len(unseen)), 4),
+        found=round(found_right / max(1, len(unseen)), 4),
     )
     write_atomically(out / "factuality.json", msgspec.json.format(msgspec.json.encode(result)))
     lines = b"".join(msgspec.json.encode(row) + b"\n" for row in (*replies, *searched))
@@ -161,16 +175,38 @@ def factuality(
     return dict(_scores(tested, replies, searched))
 
 
-def ask(assistant: Engine, prompts: Sequence[str], samplings: Sequence[Sampling]) -> list[str]:
-    """The assistant's replies, each with its own settings."""
-    requests = [
-        assistant.request(assistant.chat_prompt([Message("user", prompt)])[0], sampling)
-        for prompt, sampling in zip(prompts, samplings, strict=True)
+def ask(assistant: Engine, prompts: Sequence[str], max_tokens: int) -> list[str]:
+    """The assistant's replies, greedily."""
+    ids = [assistant.chat_prompt([Message("user", prompt)])[0] for prompt in prompts]
+    replies = assistant.generate(ids, Sampling(temperature=0.0, max_tokens=max_tokens))
+    return [assistant.tokenizer.decode(reply) for reply in replies]
+
+
+def likeliest(assistant: Engine, prompt: str, replies: Sequence[str]) -> str:
+    """The reply that the assistant gives the largest probability, as a whole."""
+    ids = assistant.chat_prompt([Message("user", prompt)])[0]
+    format = assistant.renderer.format
+    end = [assistant.tokenizer.special_tokens[format.end]] if format is not None else []
+
+    def log_probability(reply: str) -> float:
+        tokens = [*assistant.tokenizer.encode(reply), *end]
+        return sum(math.log(max(p, 1e-30)) for p in assistant.probabilities(ids, tokens))
+
+    return max(replies, key=log_probability)
+
+
+def find_page(passages: Passages, question: str, *, without: str = "") -> RetrievedPassage | None:
+    """The passage of the page with the longest title that stands in the question, the best fit among equals; None if
+    the question names no page: a small model takes any page that it is given for the right one. `without`: the id of a
+    page that is passed over.
+    """
+    words = f" {normalize(question)} "
+    found = [
+        passage
+        for passage in passages.search(question, LOOKED_AT)
+        if passage.id != without and (title := normalize(passage.title)) and f" {title} " in words
     ]
-    ids: dict[int, list[int]] = {request.id: [] for request in requests}
-    for output in assistant.run(requests):
-        ids[output.request.id] += [token.id for token in output.tokens]
-    return [assistant.tokenizer.decode(reply) for reply in ids.values()]
+    return max(found, key=lambda passage: len(passage.title), default=None)
 
 
 def question_of(row: Question, index: int) -> str:

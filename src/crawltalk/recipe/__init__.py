@@ -14,6 +14,7 @@ from crawltalk.recipe.report import Report
 from crawltalk.recipe.sft import Sft
 from crawltalk.recipe.stages import FurtherStage
 from crawltalk.recipe.sweep import Sweep
+from crawltalk.recipe.synthesize import Synthesize
 from crawltalk.recipe.tokenizer import Tokenizer
 from crawltalk.recipe.tokens import Tokens
 
@@ -34,6 +35,7 @@ __all__ = [
     "Report",
     "Sft",
     "Sweep",
+    "Synthesize",
     "Tokenizer",
     "Tokens",
 ]

@@ -1,7 +1,7 @@
 """Questions whose answer stands in a passage that is put in front of them.
 
-A model of a few million parameters does not learn to copy a text that it has never read. So a decoder can be limited to
-`choices` (`engine.Sampling.choices`): the sentences of the passage, and that the assistant does not know.
+A model of a few million parameters does not learn to copy a text that it has never read. But it can say which of the
+sentences of a passage (`choices`) is the likeliest reply.
 """
 
 import random
@@ -12,7 +12,6 @@ from typing import ClassVar
 from crawltalk.chat.messages import Conversation
 from crawltalk.core.types import Problem
 from crawltalk.tasks.recall import ask_about, described, forms_for
-from crawltalk.tasks.refusal import REPLIES
 from crawltalk.tasks.scoring import contains
 from crawltalk.tasks.task import DEFAULT_COUNT, Split, Task, exchange
 
@@ -33,12 +32,10 @@ def with_passage(passage: str, question: str) -> str:
 
 
 def choices(passage: str) -> tuple[str, ...]:
-    """The replies that quote a passage: each of its sentences after its title, as `described` writes them; and
-    those that decline.
-    """
+    """The replies that quote a passage: each of its sentences after its title, as `described` writes them."""
     title, *sentences = [part.strip() for part in _SENTENCE.split(passage) if part.strip()]
     quotes = [described(title, sentence) for sentence in sentences]
-    return tuple(dict.fromkeys([*quotes, *REPLIES]))
+    return tuple(dict.fromkeys(quotes)) or (described(title, title),)
 
 
 class Reading(Task):

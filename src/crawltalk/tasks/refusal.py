@@ -25,6 +25,11 @@ ENOUGH = 1200
 """Questions that are declined in training: of more titles fewer are asked in several forms."""
 
 
+def forms_of_each(titles: int) -> int:
+    """In how many forms each of so many titles is asked about in training."""
+    return min(FORMS, max(1, round(ENOUGH / max(1, titles))))
+
+
 class Refusal(Task):
     """Titles that are to be declined; the test has titles that no stage has seen."""
 
@@ -45,9 +50,8 @@ class Refusal(Task):
                 yield Problem(prompt=question, answer=page.description, task="heldout")
             return
         pages = self.corpus.declined[:count]
-        forms = min(FORMS, max(1, round(ENOUGH / max(1, len(pages)))))
         for page in pages:
-            for form in rng.sample(forms_for(page), forms):
+            for form in rng.sample(forms_for(page), forms_of_each(len(pages))):
                 yield Problem(prompt=ask_about(form, page, rng), answer=page.description, task="refusal")
 
     def conversation(self, problem: Problem, rng: random.Random) -> Conversation:
