@@ -77,13 +77,16 @@ def their_scores(
             Path(folder, f"{name}.yaml").write_text(yaml.safe_dump(described), encoding="utf-8")
         shared = {"tokenizer": model, "max_length": context}
         if server:
-            backend, arguments = "local-completions", {
-                **shared,
-                "model": model,
-                "base_url": f"{server}/v1/completions",
-                "tokenizer_backend": "huggingface",
-                "num_concurrent": 4,
-            }
+            backend, arguments = (
+                "local-completions",
+                {
+                    **shared,
+                    "model": model,
+                    "base_url": f"{server}/v1/completions",
+                    "tokenizer_backend": "huggingface",
+                    "num_concurrent": 4,
+                },
+            )
         else:
             backend, arguments = "hf", {**shared, "pretrained": model, "dtype": "float32", "device": "cpu"}
         manager = TaskManager(include_path=folder, include_defaults=False)
@@ -132,7 +135,9 @@ def main() -> None:
     for name, metrics in theirs.items():
         for metric, value in metrics.items():
             points = 100 * (ours[name][metric] - value)
-            print(f"{name} {metric}: ours {ours[name][metric]:.4f}, lm-eval {value:.4f}, {points:+.2f} points")
+            print(
+                f"{name} {metric}: ours {ours[name][metric]:.4f}, lm-eval {value:.4f}, {points:+.2f} points"
+            )
 
 
 if __name__ == "__main__":

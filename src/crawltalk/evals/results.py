@@ -158,5 +158,7 @@ def read_results(folder: Path, task: str) -> list[Result]:
     """The rows of TASK.jsonl. Raises MissingInput if the task was not evaluated there."""
     path = folder / f"{task}.jsonl"
     if not path.exists():
-        raise MissingInput(f"{path} is not there; make it with: crawltalk eval MODEL --tasks {task} --out {folder}")
+        raise MissingInput(
+            f"{path} is not there; make it with: crawltalk eval MODEL --tasks {task} --out {folder}"
+        )
     return list(read_jsonl(path, Result))

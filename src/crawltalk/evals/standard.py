@@ -72,7 +72,9 @@ def _asked(question: Question) -> str:
 
 
 def _listed(question: Question) -> str:
-    lines = "".join(f"{letter}. {choice}\n" for letter, choice in zip(LETTERS, question.choices, strict=False))
+    lines = "".join(
+        f"{letter}. {choice}\n" for letter, choice in zip(LETTERS, question.choices, strict=False)
+    )
     return f"{question.text.strip()}\n{lines}Answer:"
 
 
@@ -142,7 +144,9 @@ def read_questions(path: Path, *, choices: bool) -> Iterator[Question | str]:
     `answer`), and of open questions (`question`, `answer`). Raises MissingInput, and BadInput for another file.
     """
     if not path.is_file():
-        raise MissingInput(f"{path} is not there; --data is a JSONL, JSON, CSV or Parquet file with questions")
+        raise MissingInput(
+            f"{path} is not there; --data is a JSONL, JSON, CSV or Parquet file with questions"
+        )
     for index, row in enumerate(_rows(path)):
         if not isinstance(row, dict):
             yield f"row {index + 1}: {row.reason if isinstance(row, Fault) else 'not an object'}"
@@ -248,9 +252,7 @@ def _choose(
         for question, prompt, pairs in asked:
             logprobs = [sum(next(scored)) for _ in pairs]
             choices, right = task.choices(question), task.right(question)
-            per_character = [
-                value / len(choice) for value, choice in zip(logprobs, choices, strict=True)
-            ]
+            per_character = [value / len(choice) for value, choice in zip(logprobs, choices, strict=True)]
             likeliest = _argmax(logprobs)
             results.append(
                 Result(
@@ -271,13 +273,15 @@ def _choose(
     return Asked(results, left_out)
 
 
-def encode_pair(engine: Engine, prompt: str, choice: str, *, chat: bool = False) -> tuple[list[int], list[int]]:
+def encode_pair(
+    engine: Engine, prompt: str, choice: str, *, chat: bool = False
+) -> tuple[list[int], list[int]]:
     """The ids of a prompt and of a choice behind a space: those that the choice adds to the prompt's."""
     tokenizer = engine.tokenizer
     if chat:
-        return engine.renderer.encode_chat([Message("user", prompt)], add_generation_prompt=True), tokenizer.encode(
-            choice
-        )
+        return engine.renderer.encode_chat(
+            [Message("user", prompt)], add_generation_prompt=True
+        ), tokenizer.encode(choice)
     context, whole = tokenizer.encode(prompt), tokenizer.encode(f"{prompt} {choice}")
     return [*tokenizer.begin, *context], whole[len(context) :]
 
