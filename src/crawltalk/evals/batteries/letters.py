@@ -10,20 +10,27 @@ from crawltalk.evals.batteries.functions import COUNT, REVERSE, SPELL, Function
 from crawltalk.tasks.scoring import numbers
 from crawltalk.tasks.task import Split
 
-WORDS = tuple(
-    "animal answer arrow autumn banana basket battle beetle berry blanket blossom bottle bottom bridge bubble bullet "
-    "butter button cabbage cannon carpet carrot castle cattle cellar cherry circle coffee copper corner cotton "
-    "country curtain dinner dollar donkey dragon drawer earring eleven engine escape expression feather fellow "
-    "finger flower follow forest freedom funnel garden giraffe goggles grammar green grocery hammer happen harbor "
-    "hidden hollow honest horror hunter insect island jacket jelly jungle kettle kitten ladder lantern lesson letter "
-    "little lizard magnet mammal marble market matter meadow merry middle mirror missile mitten mountain narrow "
-    "needle nettle nickel number occur office orange oven packet paddle pattern pebble pepper permit pillow planet "
-    "pocket possess potato pudding puddle puzzle rabbit raccoon raspberry referee ribbon river rotten rubber runner "
-    "saddle scissors season settle shadow shallow silver sister sorry spider spirit squirrel station strawberry "
-    "street stubborn success summer sunset supper surface sweater symbol syrup tattoo teapot temple terror thunder "
-    "ticket timber tissue tomato traffic tunnel turtle twelve umbrella valley velvet village violin wagon walnut "
-    "warrior water wedding whisper willow window winter wonder worry yellow zipper".split()  # noqa: SIM905 - as a list it takes 150 lines
+# fmt: off
+WORDS = (
+    "animal", "answer", "arrow", "autumn", "banana", "basket", "battle", "beetle", "berry", "blanket", "blossom",
+    "bottle", "bottom", "bridge", "bubble", "bullet", "butter", "button", "cabbage", "cannon", "carpet", "carrot",
+    "castle", "cattle", "cellar", "cherry", "circle", "coffee", "copper", "corner", "cotton", "country", "curtain",
+    "dinner", "dollar", "donkey", "dragon", "drawer", "earring", "eleven", "engine", "escape", "expression", "feather",
+    "fellow", "finger", "flower", "follow", "forest", "freedom", "funnel", "garden", "giraffe", "goggles", "grammar",
+    "green", "grocery", "hammer", "happen", "harbor", "hidden", "hollow", "honest", "horror", "hunter", "insect",
+    "island", "jacket", "jelly", "jungle", "kettle", "kitten", "ladder", "lantern", "lesson", "letter", "little",
+    "lizard", "magnet", "mammal", "marble", "market", "matter", "meadow", "merry", "middle", "mirror", "missile",
+    "mitten", "mountain", "narrow", "needle", "nettle", "nickel", "number", "occur", "office", "orange", "oven",
+    "packet", "paddle", "pattern", "pebble", "pepper", "permit", "pillow", "planet", "pocket", "possess", "potato",
+    "pudding", "puddle", "puzzle", "rabbit", "raccoon", "raspberry", "referee", "ribbon", "river", "rotten", "rubber",
+    "runner", "saddle", "scissors", "season", "settle", "shadow", "shallow", "silver", "sister", "sorry", "spider",
+    "spirit", "squirrel", "station", "strawberry", "street", "stubborn", "success", "summer", "sunset", "supper",
+    "surface", "sweater", "symbol", "syrup", "tattoo", "teapot", "temple", "terror", "thunder", "ticket", "timber",
+    "tissue", "tomato", "traffic", "tunnel", "turtle", "twelve", "umbrella", "valley", "velvet", "village", "violin",
+    "wagon", "walnut", "warrior", "water", "wedding", "whisper", "willow", "window", "winter", "wonder", "worry",
+    "yellow", "zipper",
 )
+# fmt: on
 """Many have a letter twice."""
 TWICE_SHARE = 0.6
 """Of the words that have a letter several times: those of which such a letter is asked. Without it `1` would be right

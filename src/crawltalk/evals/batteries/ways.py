@@ -2,7 +2,8 @@
 
 `direct`: the answer is opened for the model, so no token comes before it. `steps`: it thinks first; its thinking is
 cut after each budget of tokens, the answer is opened, and what it then says is scored (budget forcing; Muennighoff et
-al. 2025, section 3.1). `tools`: its calls are run and their results are read to it, until it answers.
+al. 2025, section 3.1). `tools`: its first reply has to be a call; calls are run and their results are read to it, until
+it answers.
 
 Each way begins with solved examples of the battery's training split. A model without a chat format, and a run's base
 model, gets them as one text.
@@ -19,10 +20,12 @@ from crawltalk.chat.tool_calls import (
     HERMES,
     CallReader,
     Tool,
+    call_schema,
     tools_description,
     written_call,
     written_result,
 )
+from crawltalk.core.errors import BadInput
 from crawltalk.engine import Engine, Sampling
 from crawltalk.evals.batteries.battery import ANSWER, Battery, Worked
 from crawltalk.evals.batteries.functions import Function, call_function
@@ -64,12 +67,20 @@ class Interview:
         """The results of one way, several of each problem in the way `steps`. There are none of problems that do
         not fit into the context, and of functions if the model does not chat.
         """
-        if way == "tools":
-            return self._tools(problems) if self.chat else []
-        prompts = {index: self._prompt(worked, way) for index, worked in enumerate(problems)}
-        fitting = [problems[index] for index, prompt in prompts.items() if prompt]
-        given = [prompt for prompt in prompts.values() if prompt]
-        return self._direct(fitting, given) if way == "direct" else self._steps(fitting, given, budgets)
+        results: list[Result] = []
+        for kind in dict.fromkeys(worked.problem.task for worked in problems):
+            members = [worked for worked in problems if worked.problem.task == kind]
+            given = {index: ids for index, worked in enumerate(members) if (ids := self._prompt(worked, way))}
+            if not given or (way == "tools" and not self.chat):
+                continue
+            prompts, fitting = list(given.values()), [members[index] for index in given]
+            # alone: the others then find the examples, with which all begin, in the cache
+            self.engine.generate(prompts[:1], Sampling(max_tokens=0))
+            if way == "steps":
+                results += self._steps(fitting, prompts, budgets)
+            else:
+                results += self._direct(fitting, prompts) if way == "direct" else self._tools(fitting)
+        return results
 
     def _direct(self, problems: Sequence[Worked], prompts: Sequence[list[int]]) -> list[Result]:
         replies = self._answers(prompts, [[] for _ in problems], opened=self.battery.opened)
@@ -237,30 +248,32 @@ class Interview:
     @cached_property
     def _knows_tools(self) -> bool:
         """Whether the model's chat format has a place for functions; else they are written as text."""
-        renderer, messages = self.engine.renderer, [Message("user", "?")]
-        probe = [Tool(name="probe")]
-        return renderer.template is None or "probe" in self.engine.tokenizer.decode(
-            renderer.encode_chat(messages, tools=probe)
-        )
+        try:
+            self.engine.renderer.encode_chat([Message("user", "?")], tools=[Tool(name="probe")])
+        except BadInput:
+            return False
+        return True
 
     # --- functions ---
 
     def _tools(self, problems: Sequence[Worked]) -> list[Result]:
         talks = [_Talk(worked, self._messages(worked, "tools")) for worked in problems]
-        for _ in range(ROUNDS):
+        for number in range(ROUNDS):
             open_talks = [talk for talk in talks if talk.messages is not None and talk.reply is None]
             prompts = [
                 self._encode(talk.messages or [], self._offered(talk.worked, "tools")) for talk in open_talks
             ]
-            limit = Sampling(temperature=0.0, max_tokens=CALL_TOKENS, stop=(RESPONSE_START,))
-            requests = [self.engine.request(prompt, limit) for prompt in prompts]
+            requests = [
+                self.engine.request(prompt, self._reply_with_calls(talk.worked, must_call=not number))
+                for talk, prompt in zip(open_talks, prompts, strict=True)
+            ]
             texts, counts = {request.id: "" for request in requests}, {request.id: 0 for request in requests}
             for output in self.engine.run(requests):
                 texts[output.request.id] += output.text
                 counts[output.request.id] += len(output.tokens)
             for talk, request in zip(open_talks, requests, strict=True):
                 talk.tokens += counts[request.id]
-                self._go_on(talk, texts[request.id])
+                self._go_on(talk, texts[request.id], must_call=not number)
         unanswered = [
             talk for talk in talks if talk.messages is not None and ANSWER not in (talk.reply or "")
         ]
@@ -276,10 +289,16 @@ class Interview:
             if talk.reply is not None
         ]
 
-    def _go_on(self, talk: "_Talk", text: str) -> None:
+    def _reply_with_calls(self, worked: Worked, *, must_call: bool) -> Sampling:
+        tools = [function.tool for function in self._offered(worked, "tools")]
+        schema = json.dumps(call_schema(tools)) if must_call else None
+        return Sampling(temperature=0.0, max_tokens=CALL_TOKENS, stop=(RESPONSE_START,), schema=schema)
+
+    def _go_on(self, talk: "_Talk", text: str, *, must_call: bool) -> None:
         """Run the calls of a reply and let the model read their results, or end the talk with it."""
         functions = self._offered(talk.worked, "tools")
-        pieces = list(CallReader([function.tool for function in functions]).read(text, final=True))
+        reader = CallReader([function.tool for function in functions], must_call=must_call)
+        pieces = list(reader.read(text, final=True))
         calls = [piece for piece in pieces if isinstance(piece, ToolCall)]
         said = "".join(piece for piece in pieces if isinstance(piece, str)).strip()
         if not calls or talk.messages is None:
