@@ -18,6 +18,7 @@ GROUPS = {
         "crawl": ("build:crawl", "raw pages: the embedded crawl, or your WARC files"),
         "data": ("build:data", "pages -> clean documents, and why the others were dropped"),
         "tokenizer": ("build:tokenizer", "documents -> byte-level BPE and token shards"),
+        "synthesize": ("build:synthesize", "documents -> questions and answers"),
         "sweep": ("sweep:sweep", "a larger model's loss, predicted from small models on a run's tokens"),
         "pretrain": ("build:pretrain", "tokens -> base model"),
         "sft": ("build:sft", "base model + conversations -> assistant"),

@@ -41,6 +41,14 @@ STAGES = (
         "where every run of tokens stands in the shards",
     ),
     Stage(
+        "synthesize",
+        ("data",),
+        "crawltalk.posttraining.synthesize:synthesize",
+        "questions and answers from the documents",
+        optional="questions",
+        external_inputs="crawltalk.posttraining.external_inputs:external_inputs",
+    ),
+    Stage(
         "sweep",
         ("tokens", "tokenizer"),
         "crawltalk.pretraining.sweep:sweep",
@@ -67,7 +75,7 @@ STAGES = (
     ),
     Stage(
         "evals",
-        ("pretrain", "sft", "tokens", "index", "tokenizer", "data"),
+        ("pretrain", "sft", "tokens", "index", "tokenizer", "data", "synthesize"),
         "crawltalk.evals.stage:evals",
         "what both models can do",
         version=3,

@@ -13,6 +13,7 @@ from crawltalk.recipe.report import Report
 from crawltalk.recipe.sft import Sft
 from crawltalk.recipe.stages import FurtherStage
 from crawltalk.recipe.sweep import Sweep
+from crawltalk.recipe.synthesize import Synthesize
 from crawltalk.recipe.tokenizer import Tokenizer
 from crawltalk.recipe.tokens import Tokens
 
@@ -32,6 +33,7 @@ __all__ = [
     "Report",
     "Sft",
     "Sweep",
+    "Synthesize",
     "Tokenizer",
     "Tokens",
 ]

@@ -139,6 +139,11 @@ def tokenizer(target: Target = "small", *overlays: Overlay, out: Out = None, set
     _build(("tokenizer", "tokens", "index"), target, overlays, out, None, set)
 
 
+def synthesize(target: Target = OWN, *overlays: Overlay, out: Out = None, set: Set = ()) -> None:
+    """Make questions and answers from the documents (--synthesize.questions, --synthesize.model)."""
+    _build(("synthesize",), target, overlays, out, None, set)
+
+
 def pretrain(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set = ()) -> None:
     """Train the base model on the token shards."""
     _build(("pretrain",), target, overlays, out, None, set)
