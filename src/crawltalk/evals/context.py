@@ -6,20 +6,18 @@ al. 2024, section 2).
 """
 
 import random
-import re
-import sqlite3
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from crawltalk.chat.messages import Message
 from crawltalk.chat.prompts import few_shot, first_line
-from crawltalk.core.documents import read_documents, titled
+from crawltalk.core.documents import read_documents
 from crawltalk.core.jsonl import read_jsonl
 from crawltalk.core.types import Placement, Problem
 from crawltalk.engine import Engine, Sampling
 from crawltalk.evals.results import Result
+from crawltalk.retrieval.passages import Passages
 from crawltalk.tasks.recall import question_about
 from crawltalk.tasks.scoring import contains, is_refusal
 
@@ -54,6 +52,8 @@ class PageQuestion(NamedTuple):
     """The page."""
     times: int
     """How often one pass over the training shows it; 0: never."""
+    flagship: bool
+    """Whether fine-tuning asks about it, too."""
 
     @property
     def question(self) -> str:
@@ -61,42 +61,18 @@ class PageQuestion(NamedTuple):
         return question_about(self.title, self.description)
 
 
-class Library:
-    """All pages of a run, to search and to draw from."""
-
-    def __init__(self, texts: Iterable[str]) -> None:
-        self._pages = sqlite3.connect(":memory:")
-        self._pages.execute("CREATE VIRTUAL TABLE pages USING fts5(title, text)")
-        rows = (titled({"text": text}) for text in texts)
-        self._pages.executemany(
-            "INSERT INTO pages VALUES (?, ?)", ((title, rest["text"]) for title, rest in rows)
-        )
-
-    def search(self, question: str, count: int) -> list[str]:
-        """The pages that hold words of a question, the best first (BM25; a title counts four times)."""
-        words = " OR ".join(f'"{word}"' for word in dict.fromkeys(re.findall(r"\w+", question)))
-        rows = self._pages.execute(
-            "SELECT title, text FROM pages WHERE pages MATCH ? ORDER BY bm25(pages, 4.0, 1.0) LIMIT ?",
-            (words or '""', count),
-        )
-        return ["\n".join(row) for row in rows.fetchall()]
-
-    def close(self) -> None:
-        """Free its memory."""
-        self._pages.close()
-
-
-def page_questions(tokens: Path, documents: dict[str, str], per_group: int = PAGES) -> list[PageQuestion]:
-    """Questions about pages of each number of repeats, those that were kept out first. `tokens` is the folder of the
-    stage; `documents` are texts by their id.
+def page_questions(tokens: Path, texts: Mapping[str, str], per_group: int = PAGES) -> list[PageQuestion]:
+    """Questions about pages, at most `per_group` of each role and number of repeats, those that were kept out first.
+    `tokens` is the folder of the stage; `texts` are the documents' by their id.
     """
-    groups: dict[int, list[PageQuestion]] = {}
+    groups: dict[tuple[int, bool], list[PageQuestion]] = {}
     for row in sorted(read_jsonl(tokens / "documents.jsonl", Placement), key=lambda row: row.id):
         asked = row.role in ("heldout", "train", "graded", "flagship") and row.title and row.description
-        if asked and row.id in documents:
-            page = PageQuestion(row.id, row.title, row.description, documents[row.id], row.repeats)
-            groups.setdefault(row.repeats, []).append(page)
-    return [page for times in sorted(groups) for page in groups[times][:per_group]]
+        if asked and row.id in texts:
+            flagship = row.role == "flagship"
+            page = PageQuestion(row.id, row.title, row.description, texts[row.id], row.repeats, flagship)
+            groups.setdefault((row.repeats, flagship), []).append(page)
+    return [page for group in sorted(groups) for page in groups[group][:per_group]]
 
 
 def read_texts(data: Path) -> dict[str, str]:
@@ -107,48 +83,53 @@ def read_texts(data: Path) -> dict[str, str]:
 def ask_pages(
     engine: Engine,
     pages: Sequence[PageQuestion],
-    documents: dict[str, str],
+    texts: Mapping[str, str],
+    passages: Passages,
     *,
     chat: bool,
     seed: int = 0,
-    conditions: Sequence[str] = tuple(CONDITIONS),
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Result]:
     """Every question in every condition, greedily. `chat`: as a person asks it; else the model goes on behind the
-    page's title and a colon. Metrics: `correct`; `declined`; after a search `found`, whether it found the page.
+    page's title and a colon. `texts`: the documents that the other pages are drawn from. Metrics: `correct`;
+    `declined`; after a search `found`, whether it found the page.
     """
-    texts = list(documents.values())
     tokens = min(PASSAGE_TOKENS, (engine.context - REPLY_TOKENS - _MARGIN) // PASSAGES)
-    asked: list[tuple[PageQuestion, str, list[str]]] = []
-    with closing(Library(texts)) as library:
-        for page in pages:
-            rng = random.Random(f"{seed} {page.id}")
-            others = [text for text in rng.sample(texts, min(len(texts), PASSAGES)) if text != page.text]
-            for condition in conditions:
-                found = _in_front(condition, page, others[: PASSAGES - 1], library)
-                asked.append((page, condition, found))
+    all_texts = list(texts.values())
+    asked: list[tuple[PageQuestion, str, list[str], bool]] = []
+    for page in pages:
+        rng = random.Random(f"{seed} {page.id}")
+        others = [text for text in rng.sample(all_texts, min(len(all_texts), PASSAGES)) if text != page.text]
+        for condition in CONDITIONS:
+            if condition == "searched":
+                found = passages.search(page.question, PASSAGES)
+                in_front = [f"{one.title}\n{one.text}" for one in found]
+                asked.append((page, condition, in_front, page.id in [one.id for one in found]))
+            else:
+                asked.append((page, condition, _in_front(condition, page, others[: PASSAGES - 1]), True))
     prompts = [
-        _prompt(engine, page, [_head(engine, text, tokens) for text in found], chat=chat)
-        for page, _, found in asked
+        _prompt(engine, page, [_head(engine, text, tokens) for text in in_front], chat=chat)
+        for page, _, in_front, _ in asked
     ]
-    sampling = Sampling(temperature=0.0, max_tokens=REPLY_TOKENS)
     replies = engine.generate(
-        prompts, sampling, progress=lambda done: progress(done, len(prompts)) if progress else None
+        prompts,
+        Sampling(temperature=0.0, max_tokens=REPLY_TOKENS),
+        progress=lambda done: progress(done, len(prompts)) if progress else None,
     )
     return [
-        _result(page, condition, found, engine.tokenizer.decode(reply), chat=chat)
-        for (page, condition, found), reply in zip(asked, replies, strict=True)
+        _result(page, condition, engine.tokenizer.decode(reply), chat=chat, found=found)
+        for (page, condition, _, found), reply in zip(asked, replies, strict=True)
     ]
 
 
-def _in_front(condition: str, page: PageQuestion, others: list[str], library: Library) -> list[str]:
+def _in_front(condition: str, page: PageQuestion, others: Sequence[str]) -> list[str]:
     """The pages that stand in front of the question."""
-    if condition == "searched":
-        return library.search(page.question, PASSAGES)
-    position = {"first": 0, "middle": len(others) // 2 + len(others) % 2, "last": len(others)}.get(condition)
-    if position is not None:
-        return [*others[:position], page.text, *others[position:]]
-    return [page.text] if condition == "in_context" else []
+    if condition == "closed_book":
+        return []
+    if condition == "in_context":
+        return [page.text]
+    position = {"first": 0, "middle": (len(others) + 1) // 2, "last": len(others)}[condition]
+    return [*others[:position], page.text, *others[position:]]
 
 
 def _head(engine: Engine, text: str, tokens: int) -> str:
@@ -163,12 +144,12 @@ def _prompt(engine: Engine, page: PageQuestion, passages: Sequence[str], *, chat
     return [*engine.renderer.begin, *engine.tokenizer.encode(read + few_shot([], page.title))]
 
 
-def _result(page: PageQuestion, condition: str, found: Sequence[str], reply: str, *, chat: bool) -> Result:
+def _result(page: PageQuestion, condition: str, reply: str, *, chat: bool, found: bool) -> Result:
     said = reply if chat else first_line(reply)
     problem = Problem(prompt=page.question, answer=page.description, task=TASK)
     scores = {"correct": contains(problem, said), "declined": float(is_refusal(said))}
     if condition == "searched":
-        scores["found"] = float(page.text in found)
+        scores["found"] = float(found)
     return Result(
         task=TASK,
         id=page.id,
@@ -176,5 +157,5 @@ def _result(page: PageQuestion, condition: str, found: Sequence[str], reply: str
         answer=page.description,
         reply=said,
         scores=scores,
-        group={"condition": condition, "repeats": str(page.times)},
+        group={"condition": condition, "repeats": f"{page.times}{' (flagship)' if page.flagship else ''}"},
     )

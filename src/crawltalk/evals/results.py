@@ -33,6 +33,8 @@ class Result(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What the item is averaged with: such as the way to answer, or how often its page was seen."""
     tokens: int = 0
     """Tokens that the model generated before its answer."""
+    model: str = ""
+    """Where a file has rows of several models."""
 
 
 class Mean(msgspec.Struct, kw_only=True, omit_defaults=True):

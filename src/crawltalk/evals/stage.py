@@ -8,6 +8,7 @@ from crawltalk.core.jsonl import write_jsonl
 from crawltalk.core.shards import TokenShards
 from crawltalk.engine import load_engine
 from crawltalk.evals import base_model
+from crawltalk.evals.abilities import abilities
 from crawltalk.evals.assistant import answer, example_conversations, read_problems
 from crawltalk.evals.grounded import grounded_scores
 from crawltalk.evals.scores import Score, mean_score, scores_by_kind
@@ -23,7 +24,7 @@ CACHE_BYTES = 2**27
 
 
 def evals(job: Job[recipe.Evals]) -> Metrics:
-    """Write samples.jsonl, scores.json, recall.jsonl, side_by_side.jsonl and conversations.jsonl."""
+    """Write samples.jsonl, scores.json, recall.jsonl, side_by_side.jsonl, conversations.jsonl and abilities.json."""
     base, assistant = (
         load_engine(job.model(kind), cache_bytes=CACHE_BYTES) for kind in ("base", "assistant")
     )
@@ -58,5 +59,6 @@ def evals(job: Job[recipe.Evals]) -> Metrics:
     scores |= grounded_scores(job)
     examples = example_conversations(assistant, replies, job.config.max_tokens)
     write_jsonl(job.out / "conversations.jsonl", examples)
+    abilities(job)
     write_atomically(job.out / "scores.json", msgspec.json.format(msgspec.json.encode(scores)))
     return {name: score.score for name, score in scores.items()}

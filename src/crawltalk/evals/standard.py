@@ -1,7 +1,7 @@
 """Standard tasks over local files: multiple choice by log-likelihood, and replies that a filter takes the answer from.
 
-Prompts, choices and metrics are those of lm-evaluation-harness where a task has its name. What differs has a name of its
-own: its `gsm8k` takes `...` for an answer and `42.00` for a wrong one; `gsm8k_last_number` compares numbers.
+Prompts, choices and metrics are those of lm-evaluation-harness where a task has its name. What differs has a name of
+its own: its `gsm8k` takes `...` for an answer and `42.00` for a wrong one; `gsm8k_last_number` compares numbers.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

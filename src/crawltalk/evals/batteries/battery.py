@@ -53,6 +53,8 @@ class Battery(ABC):
     """Whether `Answer:` comes first where nothing else does; without it the reply is the answer itself."""
     answer_tokens: ClassVar[int] = 8
     """Of an answer, at most."""
+    budgets: ClassVar[Sequence[int]] = (64,)
+    """Tokens of thinking after which it is asked for the answer."""
     score: ClassVar[Verifier]
 
     @abstractmethod

@@ -10,7 +10,7 @@ model, gets them as one text.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -34,8 +34,6 @@ from crawltalk.tokenizer.tokenizer import RESPONSE_START
 
 Way = Literal["direct", "steps", "tools"]
 WAYS: tuple[Way, ...] = ("direct", "steps", "tools")
-BUDGETS = (0, 8, 16, 32, 64, 128)
-"""Tokens of thinking, at most, after which the answer is opened."""
 ROUNDS = 4
 """Replies with calls before the answer is opened."""
 CALL_TOKENS = 64
@@ -63,11 +61,12 @@ class Interview:
             if len(shown) < examples:
                 shown.append(worked)
 
-    def ask(self, problems: Sequence[Worked], way: Way, budgets: Sequence[int] = BUDGETS) -> list[Result]:
+    def ask(self, problems: Sequence[Worked], way: Way, budgets: Sequence[int]) -> list[Result]:
         """The results of one way, several of each problem in the way `steps`. There are none of problems that do
         not fit into the context, and of functions if the model does not chat.
         """
         results: list[Result] = []
+        pair_of = {worked.problem.prompt: worked.pair for worked in problems if worked.pair}
         for kind in dict.fromkeys(worked.problem.task for worked in problems):
             members = [worked for worked in problems if worked.problem.task == kind]
             given = {index: ids for index, worked in enumerate(members) if (ids := self._prompt(worked, way))}
@@ -80,6 +79,7 @@ class Interview:
                 results += self._steps(fitting, prompts, budgets)
             else:
                 results += self._direct(fitting, prompts) if way == "direct" else self._tools(fitting)
+        _score_pairs(results, pair_of)
         return results
 
     def _direct(self, problems: Sequence[Worked], prompts: Sequence[list[int]]) -> list[Result]:
@@ -311,6 +311,17 @@ class Interview:
         messages = [*talk.messages, *self._called(said, calls, results)]
         fits = self._fits(self._encode(messages, functions), "tools")
         talk.messages = messages if fits else None
+
+
+def _score_pairs(results: Sequence[Result], pair_of: Mapping[str, str]) -> None:
+    """Of problems that are asked in two orders: whether both are right."""
+    pairs: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        if result.id in pair_of:
+            pairs.setdefault((pair_of[result.id], str(result.group)), []).append(result)
+    for members in pairs.values():
+        for member in members:
+            member.scores["both_orders"] = min(other.scores["correct"] for other in members)
 
 
 @dataclass

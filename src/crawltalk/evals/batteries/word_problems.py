@@ -37,6 +37,7 @@ class WordProblems(Battery):
     functions: ClassVar = (CALCULATOR,)
     form = "Answer with one number."
     answer_tokens = 4
+    budgets: ClassVar = (0, 8, 16, 32, 64, 96)
     score = staticmethod(one_digit)
 
     def draw(self, rng: random.Random, kind: str, split: Split) -> list[Worked]:
