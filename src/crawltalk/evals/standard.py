@@ -236,7 +236,6 @@ def _choose(
     chat: bool,
     progress: Callable[[int], None] | None,
 ) -> Asked:
-    """`acc`: the right choice is the likeliest one; `acc_norm`: for each of its characters."""
     results, left_out = [], []
     for start in range(0, len(prompts), CHUNK):
         asked = []
@@ -252,25 +251,29 @@ def _choose(
         for question, prompt, pairs in asked:
             logprobs = [sum(next(scored)) for _ in pairs]
             choices, right = task.choices(question), task.right(question)
-            per_character = [value / len(choice) for value, choice in zip(logprobs, choices, strict=True)]
-            likeliest = _argmax(logprobs)
             results.append(
                 Result(
                     task=name,
                     id=question.id,
                     prompt=prompt,
                     answer=choices[right],
-                    reply=choices[likeliest],
-                    scores={
-                        "acc": float(likeliest == right),
-                        "acc_norm": float(_argmax(per_character) == right),
-                    },
+                    reply=choices[_argmax(logprobs)],
+                    scores=choice_scores(logprobs, choices, right),
                     logprobs=[round(value, 4) for value in logprobs],
                 )
             )
         if progress is not None:
             progress(min(start + CHUNK, len(prompts)))
     return Asked(results, left_out)
+
+
+def choice_scores(logprobs: Sequence[float], choices: Sequence[str], right: int) -> dict[str, float]:
+    """`acc`: the right choice is the likeliest one; `acc_norm`: it is so for each of its characters."""
+    per_character = [value / len(choice) for value, choice in zip(logprobs, choices, strict=True)]
+    return {
+        "acc": float(_argmax(logprobs) == right),
+        "acc_norm": float(_argmax(per_character) == right),
+    }
 
 
 def encode_pair(

@@ -205,7 +205,7 @@ def _print(
     from crawltalk.evals.abilities import computation
 
     def name(group: dict[str, str]) -> str:
-        return " ".join(f"{key}={value}" for key, value in group.items())
+        return ", ".join(group.values())
 
     print_table(
         ("task", "group", "metric", "score", "standard error", "items", "tokens before the answer"),

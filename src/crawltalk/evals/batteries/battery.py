@@ -2,6 +2,7 @@
 of steps that leads to its answer.
 """
 
+import hashlib
 import random
 import re
 from abc import ABC, abstractmethod
@@ -66,15 +67,18 @@ class Battery(ABC):
         for kind in self.about:
             rng, seen = random.Random(f"{seed} {kind} {split}"), set()
             for _ in range(20 * count):
+                if len(seen) >= count:
+                    break
                 drawn = self.draw(rng, kind, split)
-                if drawn[0].problem.prompt not in seen and len(seen) < count:
+                if drawn[0].problem.prompt not in seen:
                     seen.update(worked.problem.prompt for worked in drawn)
                     yield from drawn
 
 
 def kept_for(key: str) -> Split:
     """The split that something belongs to, the same for all seeds."""
-    return "train" if random.Random(key).random() < TRAIN_SHARE else "test"
+    share = hashlib.sha256(key.encode()).digest()[0] / 256
+    return "train" if share < TRAIN_SHARE else "test"
 
 
 def answered(reply: str) -> str:

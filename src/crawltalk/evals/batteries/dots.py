@@ -6,7 +6,7 @@ from typing import ClassVar
 from crawltalk.core.types import Problem
 from crawltalk.evals.batteries.battery import Battery, Call, Worked, kept_for
 from crawltalk.evals.batteries.functions import COUNT
-from crawltalk.evals.batteries.word_problems import one_digit
+from crawltalk.evals.batteries.word_problems import first_number
 from crawltalk.tasks.task import Split
 
 MOST = {"to_9": (1, 9), "to_60": (10, 60)}
@@ -20,7 +20,7 @@ class Dots(Battery):
     about: ClassVar = {"to_9": "1 to 9 dots", "to_60": "10 to 60 dots"}
     functions: ClassVar = (COUNT,)
     form = "Answer with one number."
-    score = staticmethod(one_digit)
+    score = staticmethod(first_number)
 
     def draw(self, rng: random.Random, kind: str, split: Split) -> list[Worked]:
         """The number of dots decides the split."""

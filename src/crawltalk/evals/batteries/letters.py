@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from functools import cache
 from typing import ClassVar
 
 from crawltalk.core.types import Problem
@@ -53,6 +54,11 @@ def letters(problem: Problem, reply: str) -> float:
     return float(_letters(line) == _letters(problem.answer) and not separated)
 
 
+@cache
+def _words(split: Split) -> tuple[str, ...]:
+    return tuple(word for word in WORDS if kept_for(word) == split)
+
+
 class Letters(Battery):
     """Words, half of which are only ever in the test."""
 
@@ -70,7 +76,7 @@ class Letters(Battery):
 
     def draw(self, rng: random.Random, kind: str, split: Split) -> list[Worked]:
         """The word decides the split."""
-        word = rng.choice([word for word in WORDS if kept_for(word) == split])
+        word = rng.choice(_words(split))
         spelled = "-".join(word)
         if kind == "spell":
             prompt, answer = f"How do you spell {word}?", spelled

@@ -9,7 +9,7 @@ from typing import ClassVar
 from crawltalk.core.types import Problem
 from crawltalk.evals.batteries.battery import Battery, Call, Worked, answered, kept_for
 from crawltalk.evals.batteries.functions import CALCULATOR, calculate
-from crawltalk.tasks.scoring import numbers
+from crawltalk.tasks.scoring import number, numbers
 from crawltalk.tasks.task import Split
 
 THINGS = ("apples", "books", "coins", "stamps", "pencils", "cups", "eggs", "cards", "shells", "buttons")
@@ -22,11 +22,13 @@ LARGEST = 99
 """No step leads beyond it."""
 
 
-def one_digit(problem: Problem, reply: str) -> float:
-    """1 if the first number behind the last `Answer:` is the answer; without that word, the last number."""
+def first_number(problem: Problem, reply: str) -> float:
+    """1 if the number with which the answer begins is right; in a reply without `Answer:`, the last number."""
     said = answered(reply)
-    found = numbers(said)[:1] if said != reply.strip() else numbers(said)[-1:]
-    return float(found == numbers(problem.answer))
+    if said == reply.strip():
+        return number(problem, reply)
+    begins = re.match(r"[^\w.]*(?=\d)", said)
+    return float(begins is not None and numbers(said)[:1] == numbers(problem.answer))
 
 
 class WordProblems(Battery):
@@ -38,7 +40,7 @@ class WordProblems(Battery):
     form = "Answer with one number."
     answer_tokens = 4
     budgets: ClassVar = (0, 8, 16, 32, 64, 96)
-    score = staticmethod(one_digit)
+    score = staticmethod(first_number)
 
     def draw(self, rng: random.Random, kind: str, split: Split) -> list[Worked]:
         """Numbers that were drawn decide the split: no test problem has the numbers of one of the training."""
