@@ -38,6 +38,10 @@ GROUPS = {
         ),
         "tokens": ("tokens:tokens", "show how a text is cut into tokens"),
         "trace": ("trace:trace", "find the training pages that hold an answer word for word"),
+        "labels": (
+            "labels:labels",
+            "what people say of replies: prompts in, training data and agreement out",
+        ),
         "classifier": (
             "corpus:classifier",
             "train a quality classifier for the data stage on labels of your own",

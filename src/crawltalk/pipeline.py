@@ -69,6 +69,7 @@ STAGES = (
         ("pretrain", "tokenizer", "tokens", "data"),
         "crawltalk.posttraining.sft:sft",
         "the assistant, from conversations",
+        external_inputs="crawltalk.posttraining.external_inputs:external_inputs",
         version=2,
         makes="assistant",
         ranks=True,

@@ -1,23 +1,47 @@
-"""What decides the questions besides the recipe: the model that writes them. Imports quickly, since `status`
-calls it.
+"""What decides a stage besides the recipe: the user's files of conversations, the model that writes questions. Imports
+quickly, since `status` calls it.
 """
 
+from pathlib import Path
 from typing import Any
 
-from crawltalk.core.errors import MissingInput
+from crawltalk.core.errors import BadRecipe, MissingInput
+from crawltalk.core.files import stamp
 from crawltalk.models import model_folder
-from crawltalk.recipe import Synthesize
+from crawltalk.recipe import Sft, Synthesize
 
 
-def external_inputs(config: Synthesize) -> dict[str, Any]:
-    """Path, size and modification time (ns) of the model's weights. Of a missing model only the name: the stage
-    reports that it is missing. Of an endpoint nothing is known.
+def external_inputs(config: Sft | Synthesize) -> dict[str, Any]:
+    """Path, size and modification time (ns) of each file of `[sft.data]`, or of the model's weights. Of what is missing
+    only the name: the stage reports that it is missing. Of an endpoint nothing is known.
     """
+    if isinstance(config, Sft):
+        files = [stamp(file.path) for file in config.data.values()]
+        return {"files": files} if files else {}
     if not config.model or "://" in config.model:
         return {}
     try:
         folder = model_folder(config.model)
     except MissingInput:
         return {"model": config.model}
-    files = sorted(folder.glob("*.safetensors"))
-    return {"model": [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]}
+    return {"model": [stamp(path) for path in sorted(folder.glob("*.safetensors"))]}
+
+
+def check_files(config: Sft, key: str = "sft") -> None:
+    """Raise MissingInput for the first file of `[sft.data]` that does not exist, BadRecipe for numbers that make no
+    mixture; `key` is the section.
+    """
+    for name, file in config.data.items():
+        if name == "tasks":
+            raise BadRecipe(
+                f"{key}.data.tasks: this is what the built-in conversations are called; choose another name"
+            )
+        if not Path(file.path).is_file():
+            raise MissingInput(
+                f"{key}.data.{name}: there is no file {file.path}; give one of JSONL, JSON or Parquet: "
+                f"--{key}.data.{name}.path FILE"
+            )
+        if file.epochs <= 0 or (file.weight is not None and not 0 < file.weight <= 1):
+            raise BadRecipe(f"{key}.data.{name}: epochs are more than 0, and a weight is from 0 to 1")
+    if not 0 <= config.validation < 1 or not 0 <= config.max_refused <= 1:
+        raise BadRecipe(f"{key}: validation and max_refused are shares, from 0 to 1")

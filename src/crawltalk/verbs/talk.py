@@ -4,7 +4,7 @@ import json as jsonlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.panel import Panel
 
 from crawltalk.chat.messages import Message
-from crawltalk.core.errors import UserError
+from crawltalk.core.errors import ContextOverflow, UserError
 from crawltalk.core.printable import harmless
 from crawltalk.models import is_base_model, model_folder
 from crawltalk.run.console import console, errors
@@ -195,8 +195,15 @@ def _answer_from(
     from crawltalk.tools.grounded import GroundedAssistant
 
     engine = _load(model_folder(reader), precision) if reader else None
-    read = (lambda messages: engine.reply(messages, sampling)) if engine else None
-    assistant = GroundedAssistant(Passages.of_run(run), read)
+
+    def read(messages: Sequence[Message]) -> str:
+        assert engine is not None
+        try:
+            return engine.reply(messages, sampling)
+        except ContextOverflow:  # a small context: the passage's own sentence is the answer
+            return ""
+
+    assistant = GroundedAssistant(Passages.of_run(run), read if engine else None)
     for text in _questions() if message is None else (message,):
         answer = assistant.answer(text)
         if json:
