@@ -98,6 +98,7 @@ STAGES = (
         ("pretrain", "factuality", "sft", "dpo", "tokens", "index", "tokenizer", "data", "synthesize"),
         "crawltalk.evals.stage:evals",
         "what both models can do",
+        external_inputs="crawltalk.evals.external_inputs:external_inputs",
         version=3,
     ),
     Stage(
