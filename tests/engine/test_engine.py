@@ -346,7 +346,9 @@ def test_replies_are_scored_as_without_a_cache_and_prompts_that_begin_alike_are_
     engine.generate([prompt], Sampling(max_tokens=0))
     before = engine.scheduler.counts["cached_tokens"]
     scored = engine.logprobs([(prompt, reply) for reply in replies])
-    assert engine.scheduler.counts["cached_tokens"] - before == len(replies) * ((len(prompt) - 1) // BLOCK_SIZE * BLOCK_SIZE)
+    assert engine.scheduler.counts["cached_tokens"] - before == len(replies) * (
+        (len(prompt) - 1) // BLOCK_SIZE * BLOCK_SIZE
+    )
     for reply, values in zip(replies, scored, strict=True):
         rows = torch.log_softmax(engine.logits([*prompt, *reply]), dim=-1)
         expected = [float(rows[len(prompt) - 1 + i, token]) for i, token in enumerate(reply)]
