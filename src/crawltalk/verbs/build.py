@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from crawltalk.core.errors import BadInput, BadRecipe, UserError
 from crawltalk.pipeline import stages
+from crawltalk.posttraining.external_inputs import check_files
 from crawltalk.recipe import Recipe
 from crawltalk.recipe.layers import load_recipe, preset_names
 from crawltalk.run.console import StageBoard, console, print_table
@@ -217,6 +218,7 @@ def build_stages(
     for stage in journey:  # now, not hours later when the stage starts
         if stage.kind == "sft":
             check_counts(stage.config(recipe).tasks, f"{stage.key(recipe)}.tasks")
+            check_files(stage.config(recipe), stage.key(recipe))
     names = names or [stage.name for stage in journey]
     check_source(recipe, out, past_data="tokenizer" in names)
     if any(stage.makes == "base" for stage in journey if stage.name in names):
