@@ -9,6 +9,7 @@ from crawltalk.core.jsonl import write_jsonl
 from crawltalk.core.shards import TokenShards
 from crawltalk.engine import load_engine
 from crawltalk.evals import base_model
+from crawltalk.evals.abilities import abilities
 from crawltalk.evals.assistant import answer, example_conversations, read_problems
 from crawltalk.evals.factuality import factuality
 from crawltalk.evals.grounded import grounded_scores
@@ -25,8 +26,8 @@ CACHE_BYTES = 2**27
 
 
 def evals(job: Job[recipe.Evals]) -> Metrics:
-    """Write samples.jsonl, scores.json, recall.jsonl, side_by_side.jsonl and conversations.jsonl; and, if the base
-    model was asked what it knows, factuality.json and factuality.jsonl.
+    """Write samples.jsonl, scores.json, recall.jsonl, side_by_side.jsonl, conversations.jsonl and abilities.json; and,
+    if the base model was asked what it knows, factuality.json and factuality.jsonl.
     """
     base, assistant = (
         load_engine(job.model(kind), cache_bytes=CACHE_BYTES) for kind in ("base", "assistant")
@@ -67,5 +68,6 @@ def evals(job: Job[recipe.Evals]) -> Metrics:
     scores |= grounded_scores(job)
     examples = example_conversations(assistant, replies, job.config.max_tokens)
     write_jsonl(job.out / "conversations.jsonl", examples)
+    abilities(job)
     write_atomically(job.out / "scores.json", msgspec.json.format(msgspec.json.encode(scores)))
     return {name: score.score for name, score in scores.items()}

@@ -2,16 +2,18 @@
 
 from crawltalk.recipe.crawl import Crawl
 from crawltalk.recipe.data import Data, Quality
+from crawltalk.recipe.dpo import Dpo
 from crawltalk.recipe.evals import Evals
 from crawltalk.recipe.factuality import Factuality
 from crawltalk.recipe.index import Index
+from crawltalk.recipe.lora import Lora
 from crawltalk.recipe.machine import Machine
 from crawltalk.recipe.model import Family, Model
 from crawltalk.recipe.optim import Optim
 from crawltalk.recipe.pretrain import Pretrain
 from crawltalk.recipe.recipe import Recipe
 from crawltalk.recipe.report import Report
-from crawltalk.recipe.sft import Sft
+from crawltalk.recipe.sft import Sft, SftFile
 from crawltalk.recipe.stages import FurtherStage
 from crawltalk.recipe.sweep import Sweep
 from crawltalk.recipe.synthesize import Synthesize
@@ -21,11 +23,13 @@ from crawltalk.recipe.tokens import Tokens
 __all__ = [
     "Crawl",
     "Data",
+    "Dpo",
     "Evals",
     "Factuality",
     "Family",
     "FurtherStage",
     "Index",
+    "Lora",
     "Machine",
     "Model",
     "Optim",
@@ -34,6 +38,7 @@ __all__ = [
     "Recipe",
     "Report",
     "Sft",
+    "SftFile",
     "Sweep",
     "Synthesize",
     "Tokenizer",
