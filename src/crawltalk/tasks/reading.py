@@ -33,8 +33,8 @@ def with_passage(passage: str, question: str) -> str:
 
 
 def choices(passage: str) -> tuple[str, ...]:
-    """The replies that quote a passage: each of its lines and sentences after its title, as `described` writes them. The
-    last one is left out if it is cut off, and not the only one.
+    """The replies that quote a passage: each of its lines and sentences after its title, as `described` writes them.
+    The last one is left out if it is cut off, and not the only one.
     """
     title, *sentences = [part.strip() for part in _SENTENCE.split(passage) if part.strip()]
     if len(sentences) > 1 and not is_sentence(sentences[-1]):
