@@ -8,6 +8,7 @@ fingerprint of the data stage, and is built again when that has changed.
 import os
 import re
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -82,10 +83,15 @@ class Search:
         fingerprint = manifest.fingerprint if manifest else ""
         if _read_fingerprint(self.path) != fingerprint:
             return self._start_build(data, fingerprint)
-        with closing(_open(self.path)) as index:
+        with closing(open_index(self.path)) as index:
             count = index.execute("SELECT count(*) FROM pages WHERE pages MATCH ?", (match,)).fetchone()[0]
             rows = index.execute(_SELECT, (MATCH_START, MATCH_END, match, MAX_RESULTS, offset)).fetchall()
         return SearchResults(count, [SearchResult(*row) for row in rows])
+
+    def wait(self, query: str) -> None:
+        """Return when the index is there. Raises as `search`."""
+        while isinstance(self.search(query), IndexProgress):
+            time.sleep(0.02)
 
     def _start_build(self, data: Path, fingerprint: str) -> IndexProgress:
         """Start the thread unless it is running."""
@@ -139,7 +145,8 @@ def _count_rows(path: Path) -> int:
         return file.metadata.num_rows
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def open_index(path: Path) -> sqlite3.Connection:
+    """An index, to read."""
     return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
 
 
@@ -148,7 +155,7 @@ def _read_fingerprint(path: Path) -> str | None:
     if not path.exists():
         return None
     try:
-        with closing(_open(path)) as index:
+        with closing(open_index(path)) as index:
             return index.execute("SELECT fingerprint FROM made_from").fetchone()[0]
     except sqlite3.DatabaseError:
         return None
