@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from crawltalk.chat.messages import Message, text_of
 from crawltalk.core.errors import BadInput
-from crawltalk.retrieval.passages import Passage
+from crawltalk.retrieval.lookup import Passage
 from crawltalk.tools.loop import Episode, Limits
 from crawltalk.tools.toolbox import Surroundings, make_search, make_tools
 
@@ -37,15 +37,14 @@ class Answerer:
         """An answer to the last message, and the passages that were found for it. With them the assistant needs no
         definition of a tool, for which a small context has no room.
         """
-        passages: list[Passage] = []
-        added: list[Message] = []
+        messages, passages = list(messages), []
         if self.search is not None and messages and messages[-1].role == "user":
             try:
                 passages = self.search.find(text_of(messages[-1]))
             except BadInput:  # a message without a word
                 passages = []
-            added = [self.search.result(passages).as_message()]
-        return Episode([*messages, *added], self.tools, self.limits, call_first=self.call_first), passages
+            messages.insert(-1, self.search.result(passages).as_message())  # the question last: it is read best there
+        return Episode(messages, self.tools, self.limits, call_first=self.call_first), passages
 
     def close(self) -> None:
         """End what the tools keep running."""

@@ -25,18 +25,17 @@ def spelled(messages: Sequence[Message], tools: Sequence[Tool]) -> list[Message]
     in it.
     """
     plain: list[Message] = []
+    after_result = False
     for message in messages:
-        text = text_of(message)
+        role, text = message.role, text_of(message)
         if message.role == "tool":
-            text = "".join(written_result(_unmarked(text)))
-            if plain and plain[-1].role == "user" and plain[-1].content.endswith(RESPONSE_END):
-                text = f"{plain.pop().content}\n{text}"
-            plain.append(Message("user", text))
+            role, text = "user", "".join(written_result(_unmarked(text)))
         elif message.tool_calls:
-            calls = ["".join(written_call(call.function)) for call in message.tool_calls]
-            plain.append(Message(message.role, "\n".join(filter(None, [text, *calls]))))
-        else:
-            plain.append(Message(message.role, text))
+            text = "\n".join(filter(None, [text, *("".join(written_call(call.function)) for call in message.tool_calls)]))
+        if after_result and role == "user":  # one turn: many templates refuse two of the user in a row
+            text = f"{plain.pop().content}\n{text}"
+        plain.append(Message(role, text))
+        after_result = message.role == "tool"
     if tools:
         system = f"{plain.pop(0).content}\n\n" if plain and plain[0].role == "system" else ""
         plain.insert(0, Message("system", system + "".join(tools_description(tools, HERMES))))

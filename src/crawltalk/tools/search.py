@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from crawltalk.retrieval.passages import Passage, find_passages
+from crawltalk.retrieval.lookup import Passage, find_passages
 from crawltalk.retrieval.search import Search as Index
 from crawltalk.run.folder import RunFolder
 from crawltalk.tools.tool import Tool, ToolResult, texts

@@ -24,12 +24,22 @@ class Surroundings:
     """Tokens that the model reads."""
 
 
+def make_search(around: Surroundings) -> Search:
+    """Search whose results fit the context. Raises UserError without a run."""
+    if around.run is None:
+        raise UserError("search needs a run, whose documents it looks through: --documents runs/small")
+    around.run.finished("data")
+    if around.context < 1024:
+        return Search(around.run, passages=1, characters=around.context)
+    return Search(around.run, characters=min(2400, around.context // 2))
+
+
 TOOLS: dict[str, Callable[[Surroundings], Tool]] = {
     "calculator": lambda _: Calculator(),
     "python": lambda _: Python(),
     "python:monty": lambda _: Python("monty"),
     "python:cpython": lambda _: Python("cpython"),
-    "search": lambda around: make_search(around),
+    "search": make_search,
     "fetch": lambda around: Fetch(around.allowed),
 }
 
@@ -49,13 +59,3 @@ def make_tools(names: Sequence[str], around: Surroundings) -> list[Tool]:
     if around.allowed and "fetch" not in chosen:
         raise UserError("--allow is for the tool fetch; add it: --tools fetch")
     return tools
-
-
-def make_search(around: Surroundings) -> Search:
-    """Search whose results fit the context. Raises UserError without a run."""
-    if around.run is None:
-        raise UserError("search needs a run, whose documents it looks through: --model runs/small")
-    around.run.finished("data")
-    if around.context < 1024:
-        return Search(around.run, passages=1, characters=around.context)
-    return Search(around.run, characters=min(2400, around.context // 2))

@@ -23,7 +23,7 @@ from crawltalk.core.errors import UserError
 from crawltalk.core.printable import harmless
 from crawltalk.models import model_folder, models_of_run
 from crawltalk.run.console import console, errors
-from crawltalk.run.folder import RunFolder
+from crawltalk.run.folder import RunFolder, find_run
 from crawltalk.verbs.arguments import read_text
 
 if TYPE_CHECKING:
@@ -138,7 +138,9 @@ class ToolOptions:
     call_first: Annotated[bool, Parameter(negative=())] = False
     """The assistant begins with a call. Small models do not call on their own."""
     search_first: Annotated[bool, Parameter(negative=())] = False
-    """Look each message up in the run's documents, and put the passages before the assistant."""
+    """Look each message up in the documents, and put the passages before the assistant."""
+    documents: str | None = None
+    """The run whose documents are searched: the model's own, unless given."""
 
 
 def chat(
@@ -192,7 +194,8 @@ def _answerer(engine: "Engine", model: str, options: ToolOptions) -> "Answerer":
     from crawltalk.tools.toolbox import Surroundings
 
     runs = [run for run in (RunFolder(model), RunFolder(Path("runs") / model)) if run.exists()]
-    around = Surroundings(run=runs[0] if runs else None, allowed=options.allow, context=engine.context)
+    run = find_run(options.documents) if options.documents is not None else next(iter(runs), None)
+    around = Surroundings(run=run, allowed=options.allow, context=engine.context)
     answerer = Answerer(
         options.tools, around, search_first=options.search_first, call_first=options.call_first
     )
