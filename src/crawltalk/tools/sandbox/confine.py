@@ -58,6 +58,13 @@ _FORBIDDEN: dict[str, tuple[int | None, int | None]] = {
     **{"setpriority": (141, 140), "sched_setscheduler": (144, 119), "sched_setparam": (142, 118)},
     **{"sched_setattr": (314, 274), "sched_setaffinity": (203, 122), "ioprio_set": (251, 30)},
     **{"migrate_pages": (256, 238), "move_pages": (279, 239), "prctl": (157, 167)},
+    # owners, permissions, dates and attributes of files, about which Landlock says nothing
+    **{"chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452)},
+    **{"chown": (92, None), "fchown": (93, 55), "lchown": (94, None), "fchownat": (260, 54)},
+    **{"utime": (132, None), "utimes": (235, None), "futimesat": (261, None), "utimensat": (280, 88)},
+    **{"setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7), "setxattrat": (463, 463)},
+    **{"removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16)},
+    **{"removexattrat": (466, 466), "file_setattr": (469, 469), "flock": (73, 32)},
     # the network, and other ways to talk
     **{"socket": (41, 198), "io_uring_setup": (425, 425), "io_uring_enter": (426, 426)},
     **{"io_uring_register": (427, 427), "shmget": (29, 194), "msgget": (68, 186), "semget": (64, 190)},

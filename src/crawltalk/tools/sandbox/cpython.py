@@ -4,12 +4,13 @@ Before the first run it is found out which layers the system grants; they are as
 of them fails does not begin:
 
     namespaces   an own pid, network, mount, IPC and host name space: no process, network or file of the host is there
-    Landlock     no file but Python's libraries and an own folder; no TCP
-    seccomp      no sockets, no new processes, no signals to others, nothing that administers the machine
+    Landlock     no file is opened but Python's libraries and an own folder; no TCP
+    seccomp      no sockets, no new processes, no signals, no change of permissions, nothing that administers the machine
     limits       memory, CPU seconds, files, threads; wall-clock seconds and output are watched from outside
 
 Namespaces, or Landlock with seccomp, are enough for a program to run: the latter are what is left in most containers,
-where namespaces are forbidden; then there is no folder to write to. With less it is refused.
+where namespaces are forbidden. Then there is no folder to write to, and a program can still learn which files there are
+and how large, since Landlock does not hide that. With less it is refused.
 """
 
 import json

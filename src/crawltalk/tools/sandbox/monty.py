@@ -99,8 +99,9 @@ def _feed(monty: Any, session: Any, code: str, output: Any) -> None:
     for start in reversed(range(max(0, len(lines) - _LAST_LINES), len(lines))):
         last = "\n".join(lines[start:])
         if (
-            not last.strip()
+            not last
             or last[0].isspace()
+            or last[0] == "#"
             or not _parses(monty, session, f"(lambda: (\n{last}\n))\nNone", output)
         ):
             continue
