@@ -8,7 +8,6 @@ fingerprint of the data stage, and is built again when that has changed.
 import os
 import re
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -89,9 +88,13 @@ class Search:
         return SearchResults(count, [SearchResult(*row) for row in rows])
 
     def wait(self, query: str) -> None:
-        """Return when the index is there. Raises as `search`."""
-        while isinstance(self.search(query), IndexProgress):
-            time.sleep(0.02)
+        """Return when the index is there. Raises as `search`, and UserError if the documents change all the time."""
+        for _ in range(5):
+            if not isinstance(self.search(query), IndexProgress):
+                return
+            assert self._thread is not None
+            self._thread.join()
+        raise UserError(f"the documents of {self.run.path} change while they are read; search when the run is done")
 
     def _start_build(self, data: Path, fingerprint: str) -> IndexProgress:
         """Start the thread unless it is running."""
