@@ -41,7 +41,9 @@ def test_a_question_is_answered_by_the_part_of_the_page_it_is_about(run):
 def test_a_word_of_the_question_is_enough_and_function_words_are_none(run):
     assert question_words("What is the capital of France?") == ["capital", "france"]
     assert question_words("Who is it?") == ["who", "is", "it"]
-    [first, *_] = find_passages(Search(run), "Would you please tell me of the Seine and its unknowable springs?")
+    [first, *_] = find_passages(
+        Search(run), "Would you please tell me of the Seine and its unknowable springs?"
+    )
     assert first.title == "Paris"
     assert find_passages(Search(run), "zyzzyva") == []
     with pytest.raises(BadInput, match="type a word"):

@@ -4,12 +4,11 @@ An attempt is a function that returns something true if it got out, and raises o
 `GIVEN` stands before this text: what the test knows of the host.
 """
 
-# ruff: noqa: F821, PLR1736, SIM115
+# ruff: noqa: F821, PLW0108, SIM105, SIM115
 
 import ctypes
 import mmap
 import os
-import signal
 import socket
 import sys
 import threading
@@ -121,7 +120,9 @@ ATTEMPTS = {
     "read a file": lambda: secret_in(f"{F}/secret"),
     "read it through ..": lambda: secret_in(f"/usr/lib/../../{F}/secret"),
     "read it by descriptor": lambda: os.read(os.open(f"{F}/secret", os.O_RDONLY), 99),
-    "open it as a path": lambda: os.read(os.open(f"/proc/self/fd/{os.open(f'{F}/secret', os.O_PATH)}", os.O_RDONLY), 9),
+    "open it as a path": lambda: os.read(
+        os.open(f"/proc/self/fd/{os.open(f'{F}/secret', os.O_PATH)}", os.O_RDONLY), 9
+    ),
     "map it": lambda: mmap.mmap(os.open(f"{F}/secret", os.O_RDONLY), 0, prot=mmap.PROT_READ)[:],
     "list a folder": lambda: os.listdir(F),
     "read accounts": lambda: open("/etc/passwd").read(),
@@ -149,7 +150,9 @@ ATTEMPTS = {
     "make a device": lambda: os.mknod("/tmp/device", 0o60666, os.makedev(254, 0)) or True,
     "make a pipe for the host": lambda: os.mkfifo(f"{F}/pipe") or True,
     "plant a module": lambda: writes(f"{F}/planted.py"),
-    "plant a module among the libraries": lambda: writes(os.path.join(os.path.dirname(os.__file__), "planted.py")),
+    "plant a module among the libraries": lambda: writes(
+        os.path.join(os.path.dirname(os.__file__), "planted.py")
+    ),
     "change a library": lambda: writes(os.__file__, "a"),
     "plant a package": lambda: [writes(f"{path}/planted.pth") for path in sys.path if "packages" in path],
     "plant it where the program lies": lambda: writes(os.path.join(GIVEN["package"], "planted.py")),
@@ -165,7 +168,9 @@ ATTEMPTS = {
     # the network
     "connect to the host": lambda: connects(socket.AF_INET, ("127.0.0.1", GIVEN["port"])),
     "connect over IPv6": lambda: connects(socket.AF_INET6, ("::1", GIVEN["port"])),
-    "send a datagram": lambda: connects(socket.AF_INET, ("127.0.0.1", GIVEN["port"]), socket.SOCK_DGRAM) and None,
+    "send a datagram": lambda: (
+        connects(socket.AF_INET, ("127.0.0.1", GIVEN["port"]), socket.SOCK_DGRAM) and None
+    ),
     "connect to an abstract socket": lambda: connects(socket.AF_UNIX, GIVEN["abstract"]),
     "connect to a socket's file": lambda: connects(socket.AF_UNIX, f"{F}/socket"),
     "look a name up": lambda: socket.getaddrinfo("example.com", 80),
@@ -186,13 +191,17 @@ ATTEMPTS = {
     "bind the parent to a core": lambda: os.sched_setaffinity(P, {0}) or True,
     "read a file in a child": lambda: child(lambda: secret_in(f"{F}/secret")),
     "connect in a child": lambda: child(lambda: connects(socket.AF_INET, ("127.0.0.1", GIVEN["port"]))),
-    "run a shell": lambda: b"root" in __import__("subprocess").run(["/bin/sh", "-c", "id"], capture_output=True).stdout,
+    "run a shell": lambda: (
+        b"root" in __import__("subprocess").run(["/bin/sh", "-c", "id"], capture_output=True).stdout
+    ),
     "run Python": lambda: __import__("subprocess").run([sys.executable or "python3", "-c", ""], check=True),
     "run what is there": lambda: os.execv("/usr/lib/ld-linux-x86-64.so.2", ["x"]),
     "use system()": lambda: os.system(f"echo x > {F}/shell") == 0,
     "spawn": lambda: os.posix_spawn("/bin/true", ["true"], {}),
     "read a file in a thread": lambda: from_thread(lambda: secret_in(f"{F}/secret")),
-    "connect in a thread": lambda: from_thread(lambda: connects(socket.AF_INET, ("127.0.0.1", GIVEN["port"]))),
+    "connect in a thread": lambda: from_thread(
+        lambda: connects(socket.AF_INET, ("127.0.0.1", GIVEN["port"]))
+    ),
     # rights
     "become root": lambda: os.setuid(0) or (os.geteuid() == 0 and secret_in(f"{F}/secret")),
     "take a group": lambda: os.setgroups([0]) or True,
@@ -214,7 +223,9 @@ ATTEMPTS = {
     "get a key": lambda: syscall(250, 0, -5, 0) and None,
     # what the parent left
     "read the environment": lambda: GIVEN["secret"] in str(dict(os.environ)),
-    "read the environment by libc": lambda: ctypes.c_char_p.in_dll(libc, "environ") and libc.getenv(b"SECRET") != 0,
+    "read the environment by libc": lambda: (
+        ctypes.c_char_p.in_dll(libc, "environ") and libc.getenv(b"SECRET") != 0
+    ),
     "read the standard input": lambda: sys.stdin.read(),
     "use the descriptor that the parent reads": lambda: any(
         "request" in frame.f_locals and os.fstat(frame.f_locals["status"]) for frame in frames()

@@ -92,7 +92,12 @@ def test_only_addresses_of_the_list_are_asked_for(fetch, site):
 
 def test_redirects_are_checked_like_first_addresses(fetch, site):
     assert "Dysprosium" in fetch.call({"url": f"{site}/docs/away?to=/docs/element"}).text.shown
-    for target in ("/secret", "http://169.254.169.254/latest/", "//elsewhere.example/docs/", "file:///etc/passwd"):
+    for target in (
+        "/secret",
+        "http://169.254.169.254/latest/",
+        "//elsewhere.example/docs/",
+        "file:///etc/passwd",
+    ):
         Handler.asked.clear()
         with pytest.raises(BadInput):
             fetch.call({"url": f"{site}/docs/away?to={target}"})

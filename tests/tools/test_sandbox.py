@@ -89,12 +89,18 @@ def host(tmp_path, monkeypatch):
                 one.accept()
     assert sorted(path.name for path in folder.iterdir()) == ["secret", "socket"]
     after = (folder / "secret").stat()
-    assert (after.st_mode, after.st_uid, after.st_mtime_ns) == (state.st_mode, state.st_uid, state.st_mtime_ns)
+    assert (after.st_mode, after.st_uid, after.st_mtime_ns) == (
+        state.st_mode,
+        state.st_uid,
+        state.st_mtime_ns,
+    )
     assert (folder / "secret").read_text() == SECRET
 
 
 def test_no_attempt_gets_out_of_a_confined_process(sandbox, host):
-    library = {path: Path(path).stat().st_size for path in (os.__file__, str(PACKAGE / "sandbox" / "confine.py"))}
+    library = {
+        path: Path(path).stat().st_size for path in (os.__file__, str(PACKAGE / "sandbox" / "confine.py"))
+    }
     outcome = sandbox.run(f"GIVEN = {host!r}\n{ESCAPES.read_text()}")
     lines = outcome.output.splitlines()
     assert [line for line in lines if line.startswith("ESCAPED")] == []
@@ -121,7 +127,10 @@ def test_an_error_is_its_last_line_without_our_own_frames(sandbox):
 
 def test_files_last_as_long_as_the_run(sandbox):
     if not sandbox.active.namespaces:
-        assert "PermissionError" in sandbox.run("open('/tmp/a', 'w')").problem + sandbox.run("open('b', 'w')").problem
+        assert (
+            "PermissionError"
+            in sandbox.run("open('/tmp/a', 'w')").problem + sandbox.run("open('b', 'w')").problem
+        )
         return
     assert sandbox.run("open('a', 'w').write('x')\nimport os\nos.path.abspath('a')").output == "'/tmp/a'\n"
     assert sandbox.run("import os\nos.path.exists('a')").output == "False\n"
@@ -202,7 +211,8 @@ WITHOUT_NAMESPACES = """
 import ctypes, os, struct, sys
 from crawltalk.tools.sandbox import confine
 confine._prctl(38, 1)
-lines = [(0x20, 0, 0, 0), (0x15, 0, 1, {"x86_64": 272, "aarch64": 97}[os.uname().machine]), (6, 0, 0, 0x50001), (6, 0, 0, 0x7FFF0000)]
+unshare = {"x86_64": 272, "aarch64": 97}[os.uname().machine]
+lines = [(0x20, 0, 0, 0), (0x15, 0, 1, unshare), (6, 0, 0, 0x50001), (6, 0, 0, 0x7FFF0000)]
 code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in lines))
 filled = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(lines), ctypes.addressof(code)))
 confine._prctl(22, 2, filled)
@@ -216,7 +226,9 @@ print(tool.call({"code": "open('/etc/passwd')"}).text.shown.splitlines()[-1])
 
 @linux
 def test_where_namespaces_are_forbidden_it_says_what_is_left():
-    done = subprocess.run([sys.executable, "-c", WITHOUT_NAMESPACES], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_NAMESPACES], capture_output=True, text=True, check=True
+    )
     lines = done.stdout.splitlines()
     assert lines[0] == "python runs in CPython, kept in by Landlock, seccomp, limits"
     assert lines[1] == "42" and lines[2].startswith("PermissionError")
@@ -228,14 +240,24 @@ def test_an_ordinary_user_is_confined_as_root_is(tmp_path):
     system = shutil.which("python3", path="/usr/bin")
     if system is None:
         pytest.skip("there is no Python that every user may run")
+    code = (
+        'import os\nprint(os.getuid(), os.listdir("/tmp"), open("a", "w").write("x"))\nopen(os.__file__, "a")'
+    )
     program = (
-        "from crawltalk.tools.sandbox.cpython import CPythonSandbox as S\ns = S()\nprint(s.layers)\n"
-        "print(s.run('import os\\nprint(os.getuid(), os.listdir(\"/tmp\"), open(\"a\", \"w\").write(\"x\"))\\nopen(os.__file__, \"a\")'))"
+        "from crawltalk.tools.sandbox.cpython import CPythonSandbox as S\n"
+        f"s = S()\nprint(s.layers)\nprint(s.run({code!r}))"
     )
     source = Path(crawltalk.tools.__file__).parents[2]
     done = subprocess.run(
-        [system, "-B", "-c", program], capture_output=True, text=True, check=False, user=65534, group=65534,
-        extra_groups=[], env={"PYTHONPATH": str(source)}, cwd="/",
+        [system, "-B", "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        user=65534,
+        group=65534,
+        extra_groups=[],
+        env={"PYTHONPATH": str(source)},
+        cwd="/",
     )
     if "ModuleNotFoundError" in done.stderr or "Permission" in done.stderr:
         pytest.skip("another user cannot read this package")
@@ -311,7 +333,9 @@ def test_a_result_holds_the_output_and_why_it_ended():
         assert tool.call({"code": "6 * 7"}).text.shown == "42"
         assert tool.call({"code": "x = 1"}).text.shown == "(no output)"
         failed = tool.call({"code": "print('a')\n1 / 0"})
-        assert failed.error and failed.text.shown.startswith("a\n") and "ZeroDivisionError" in failed.text.shown
+        assert (
+            failed.error and failed.text.shown.startswith("a\n") and "ZeroDivisionError" in failed.text.shown
+        )
         assert tool.notice.startswith("python runs in Monty")
     finally:
         tool.close()

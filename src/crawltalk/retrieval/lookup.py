@@ -1,9 +1,10 @@
-"""From a question to the passages of a run's documents that it is about: BM25 over the full-text index, then the part of
-each document that holds most of the question's rare words.
+"""From a question to the passages of a run's documents that it is about: BM25 over the full-text index, then the part
+of each document that holds most of the question's rare words.
 """
 
 import math
 import re
+import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 
@@ -15,7 +16,7 @@ _SELECT = """SELECT place, url, title, text FROM pages WHERE pages MATCH ?
     ORDER BY bm25(pages, 6.0, 1.0) LIMIT ?"""
 _WORDS = re.compile(r"\w+")
 _BREAK = re.compile(r"(?<=[.!?])\s+|\n+")
-_FUNCTION_WORDS = frozenset(
+_FUNCTION_WORDS = frozenset(  # noqa: SIM905 - words are read better than a list of them
     "a about an and are as at be by can could describe did do does explain for from had has have how i in is it its "
     "me my of on or please say tell than that the their them there these they this those to was were what when where "
     "which who whom whose why will with would you your".split()
@@ -51,10 +52,10 @@ def find_passages(search: Search, question: str, *, count: int = 3, characters: 
         rows = index.execute(_SELECT, (match, count)).fetchall()
         total = index.execute("SELECT count(*) FROM pages").fetchone()[0]
         rarity = {word: _rarity(index, word, total) for word in words}
-    return [_best_part(*row, rarity, characters) for row in rows]
+    return [_best_part(position, url, title, text, rarity, characters) for position, url, title, text in rows]
 
 
-def _rarity(index, word: str, total: int) -> float:
+def _rarity(index: sqlite3.Connection, word: str, total: int) -> float:
     """The inverse document frequency of a word."""
     number = index.execute("SELECT count(*) FROM pages WHERE pages MATCH ?", (f'"{word}"',)).fetchone()[0]
     return math.log1p(total / (number + 1))

@@ -94,7 +94,9 @@ class Search:
                 return
             assert self._thread is not None
             self._thread.join()
-        raise UserError(f"the documents of {self.run.path} change while they are read; search when the run is done")
+        raise UserError(
+            f"the documents of {self.run.path} change while they are read; search when the run is done"
+        )
 
     def _start_build(self, data: Path, fingerprint: str) -> IndexProgress:
         """Start the thread unless it is running."""

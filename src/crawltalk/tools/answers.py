@@ -43,7 +43,8 @@ class Answerer:
                 passages = self.search.find(text_of(messages[-1]))
             except BadInput:  # a message without a word
                 passages = []
-            messages.insert(-1, self.search.result(passages).as_message())  # the question last: it is read best there
+            found = self.search.result(passages).as_message()
+            messages.insert(-1, found)  # the question last: it is read best there
         return Episode(messages, self.tools, self.limits, call_first=self.call_first), passages
 
     def close(self) -> None:

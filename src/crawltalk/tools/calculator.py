@@ -35,7 +35,7 @@ _TOKEN = re.compile(
     r"\s*(?:(?P<number>(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4}(?![0-9A-Za-z_]))?)"
     r"|(?P<name>[A-Za-z_]\w*)|(?P<mark>\*\*|//|<=|>=|==|!=|[-+*/%^!(),<>]))"
 )
-_SAME = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", "≤": "<=", "≥": ">=", "≠": "!="})  # noqa: RUF001
+_SAME = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", "≤": "<=", "≥": ">=", "≠": "!="})
 
 
 class Number(NamedTuple):
@@ -328,8 +328,9 @@ def _whole(function: Callable[..., int], *numbers: Number) -> Number:
     return _bounded(Fraction(function(*(number.value.numerator for number in numbers))))
 
 
-def _round(number: Number, digits: Number = Number(Fraction(0))) -> Number:
+def _round(number: Number, digits: Number | None = None) -> Number:
     """Halves go away from zero, as in school."""
+    digits = digits or Number(Fraction(0))
     if digits.value.denominator != 1 or abs(digits.value) > 1000:
         raise BadInput("round takes a whole number of digits, at most 1000")
     scale = Fraction(10) ** digits.value.numerator

@@ -1,8 +1,8 @@
 """A page of the web, if its address is on a list that a person made.
 
-A model that has read a page may have been told by it what to fetch. So only allowed addresses are asked for; redirects are
-followed by hand, each checked like a first address; a name is looked up once, and the address that was checked is the one
-that is connected to; and addresses of private networks are refused, whatever their names are.
+A model that has read a page may have been told by it what to fetch. So only allowed addresses are asked for;
+redirects are followed by hand, each checked like a first address; a name is looked up once, and the address that was
+checked is the one that is connected to; and addresses of private networks are refused, whatever their names are.
 """
 
 import ipaddress
@@ -115,7 +115,9 @@ class Fetch(Tool):
 
 
 def _is_public(address: str) -> bool:
-    """Whether anybody can reach an address. One that carries an IPv4 address (mapped, 6to4, Teredo, NAT64) is not asked."""
+    """Whether anybody can reach an address. One that carries an IPv4 address (mapped, 6to4, Teredo, NAT64) is not
+    asked.
+    """
     known = ipaddress.ip_address(address)
     if isinstance(known, ipaddress.IPv6Address) and (
         known.ipv4_mapped or known.sixtofour or known.teredo or known in ipaddress.ip_network("64:ff9b::/96")

@@ -1,7 +1,7 @@
 """The one loop: the assistant replies, its calls are made, it reads the results and goes on, until it answers.
 
-An `Episode` holds one such answer. It needs no engine: whoever has one completes its `messages`, with its tools `offered`
-and a call for certain if it `must_call`:
+An `Episode` holds one such answer. It needs no engine: whoever has one completes its `messages`, with its tools
+`offered` and a call for certain if it `must_call`:
 
     episode = Episode(messages, tools)
     while not episode.finished:
@@ -9,8 +9,8 @@ and a call for certain if it `must_call`:
         for call in episode.add_reply(parts):
             episode.make(call)
 
-`converse` is that for an iterator of parts, `aconverse` for an asynchronous one. Rollouts keep many episodes and complete
-all that are not finished in one batch.
+`converse` is that for an iterator of parts, `aconverse` for an asynchronous one. Rollouts keep many episodes and
+complete all that are not finished in one batch.
 
 Whatever a model asks for becomes a result that it can read: a tool that is not there, a call that is no JSON, arguments
 that do not fit, a tool that fails, or one that takes too long.
@@ -65,7 +65,9 @@ class Limits:
 
     @classmethod
     def of_context(cls, context: int) -> "Limits":
-        """For a model that reads `context` tokens: a result of as many characters takes a quarter of them or a third."""
+        """For a model that reads `context` tokens: a result of as many characters takes a quarter of them
+        or a third.
+        """
         return cls(result=min(8000, context), total=min(64_000, 3 * context))
 
 
@@ -139,8 +141,8 @@ class Episode:
 
 
 def _spelled(text: str, known: Iterable[str]) -> Iterator[ToolCall]:
-    """The calls in a text that a `CallReader` took for none: of a tool that is not there, in a list as SmolLM2 writes them,
-    with `parameters` as Llama does; or in no such form, and then their result will say so.
+    """The calls in a text that a `CallReader` took for none: of a tool that is not there, in a list as SmolLM2 writes
+    them, with `parameters` as Llama does; or in no such form, and then their result will say so.
     """
     for match in _SPELLED.finditer(text):
         try:
@@ -176,13 +178,17 @@ def _arguments(written: str, schema: Mapping[str, Any], most: int) -> dict[str, 
             raise UserError(f"there is no argument {name[:50]!r}; there are: {', '.join(properties)}")
         kind = properties[name].get("type")
         if kind == "string" and isinstance(value, int | float) and not isinstance(value, bool):
-            arguments[name] = value = json.dumps(value)  # an expression that is a number alone
-        wrong = isinstance(value, bool) != (kind == "boolean") or not isinstance(
-            value, _TYPES.get(kind, object)
-        )
-        if kind in _TYPES and (wrong or (isinstance(value, float) and not math.isfinite(value))):
+            arguments[name] = json.dumps(value)  # an expression that is a number alone
+        elif kind in _TYPES and not _is(value, kind):
             raise UserError(f"the argument {name} is no {kind}")
     return arguments
+
+
+def _is(value: Any, kind: str) -> bool:
+    """Whether a value is of a type of JSON schema."""
+    if isinstance(value, bool) or kind == "boolean":
+        return isinstance(value, bool) and kind == "boolean"
+    return isinstance(value, _TYPES[kind]) and not (isinstance(value, float) and not math.isfinite(value))
 
 
 def _called(tool: Tool, arguments: dict[str, Any]) -> ToolResult:

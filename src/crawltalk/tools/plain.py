@@ -21,8 +21,8 @@ def for_renderer(
 
 
 def spelled(messages: Sequence[Message], tools: Sequence[Tool]) -> list[Message]:
-    """The same conversation without calls, results and tools. A result cannot spell a mark of its own end: there is a blank
-    in it.
+    """The same conversation without calls, results and tools. A result cannot spell a mark of its own end: there is a
+    blank in it.
     """
     plain: list[Message] = []
     after_result = False
@@ -31,7 +31,8 @@ def spelled(messages: Sequence[Message], tools: Sequence[Tool]) -> list[Message]
         if message.role == "tool":
             role, text = "user", "".join(written_result(_unmarked(text)))
         elif message.tool_calls:
-            text = "\n".join(filter(None, [text, *("".join(written_call(call.function)) for call in message.tool_calls)]))
+            calls = ["".join(written_call(call.function)) for call in message.tool_calls]
+            text = "\n".join([*([text] if text else []), *calls])
         if after_result and role == "user":  # one turn: many templates refuse two of the user in a row
             text = f"{plain.pop().content}\n{text}"
         plain.append(Message(role, text))

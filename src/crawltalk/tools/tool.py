@@ -91,11 +91,11 @@ class Tool(ABC):
 
     @abstractmethod
     def call(self, arguments: dict[str, Any]) -> ToolResult:
-        """The result. `arguments` are a JSON object that obeys `required` and the types in `parameters`. Raises UserError
-        for arguments that it cannot use, which becomes a result, too.
+        """The result. `arguments` are a JSON object that obeys `required` and the types in `parameters`. Raises
+        UserError for arguments that it cannot use, which becomes a result, too.
         """
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most keep nothing
         """End what the tool keeps running."""
 
 

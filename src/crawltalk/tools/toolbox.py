@@ -45,8 +45,8 @@ TOOLS: dict[str, Callable[[Surroundings], Tool]] = {
 
 
 def make_tools(names: Sequence[str], around: Surroundings) -> list[Tool]:
-    """Tools by their names, of which several may stand in one text between commas. Raises UserError for an unknown name,
-    for two tools that a model could not tell apart, and where what a tool needs is not there.
+    """Tools by their names, of which several may stand in one text between commas. Raises UserError for an unknown
+    name, for two tools that a model could not tell apart, and where what a tool needs is not there.
     """
     chosen = [name.strip() for text in names for name in text.split(",") if name.strip()]
     tools: list[Tool] = []

@@ -32,6 +32,7 @@ from crawltalk.serve.api.responses import json_response
 from crawltalk.serve.http.body import read_body
 from crawltalk.serve.settings import Settings
 from crawltalk.serve.ui import browse
+from crawltalk.serve.ui.answers import Answers
 from crawltalk.serve.ui.runs import LogRows, Runs
 from crawltalk.tasks.recall import question_about
 
@@ -115,13 +116,15 @@ def routes(
     renderers: Mapping[str, ChatRenderer],
     index: TraceIndex | None,
     settings: Settings,
+    answers: Answers | None = None,
 ) -> list[BaseRoute]:
     """The page and its JSON.
 
     `run`: the served one; None if the model belongs to no run. `renderers`: by the names of the models. `index`:
-    of the run's training data, if there is one.
+    of the run's training data, if there is one. `answers`: the tools of this server, and search.
     """
-    handlers = _Handlers(run, renderers, index)
+    answers = answers if answers is not None else Answers({}, {})
+    handlers = _Handlers(run, renderers, index, answers)
 
     def get(path: str, kind: type[Struct], handler: Callable[[Any], Any]) -> Route:
         async def endpoint(http_request: Request) -> Response:
@@ -145,6 +148,7 @@ def routes(
         get("/api/about", EmptyRequest, handlers.about),
         post("/api/tokens", TokensRequest, handlers.tokens),
         post("/api/steps", TokensRequest, handlers.steps),
+        Route("/api/answer", answers.endpoint, methods=["POST"]),
         post("/api/trace", TraceRequest, handlers.trace),
         get("/api/data/funnel", EmptyRequest, handlers.funnel),
         get("/api/data/rows", ListRequest, handlers.list_pages),
@@ -177,8 +181,9 @@ class _Handlers:
         run: RunFolder | None,
         renderers: Mapping[str, ChatRenderer],
         index: TraceIndex | None,
+        answers: Answers,
     ) -> None:
-        self._run, self._renderers, self._index = run, renderers, index
+        self._run, self._renderers, self._index, self._answers = run, renderers, index, answers
         self._runs = Runs(run) if run else None
         self._search = Search(run) if run else None
 
@@ -196,6 +201,7 @@ class _Handlers:
             "run": self._run.path.resolve().name if self._run else None,
             "trace": self._index is not None,
             "questions": questions,
+            **self._answers.about(),
             "prompts": [{"name": name, "prompt": prompt} for name, prompt in prompts.items()],
         }
 

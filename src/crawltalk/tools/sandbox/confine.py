@@ -1,16 +1,16 @@
 """Runs in a child process, by its path: gives up all that this process may do, then runs a program in it.
 
 Standard library only. It reads a request on standard input (`Request`), writes what it achieved to the descriptor
-`status`, and stops there if that is less than was asked for. From then on the program owns this process, so nothing in it
-is worth having: no environment, no descriptor, no file beyond the libraries of Python.
+`status`, and stops there if that is less than was asked for. From then on the program owns this process, so nothing
+in it is worth having: no environment, no descriptor, no file beyond the libraries of Python.
 
     launcher                 namespaces(7): mount, pid, network, ipc, uts; and user, unless it is root
       `- init                process 1 of the pid namespace: a root of its own (tmpfs; libraries bound read-only)
            `- program        another user, no capabilities, limits, Landlock, seccomp
 
-The launcher never runs code of the program, so the program cannot stop the parent from killing it; then init dies with it,
-and the kernel kills whatever else is in the namespace. Without namespaces the program runs in the first process. Then it
-may neither write a file nor start a process.
+The launcher never runs code of the program, so the program cannot stop the parent from killing it; then init dies
+with it, and the kernel kills whatever else is in the namespace. Without namespaces the program runs in the first
+process. Then it may neither write a file nor start a process.
 """
 
 import ast
@@ -109,8 +109,8 @@ def _prctl(option: int, *values: Any) -> None:
 
 
 def own_namespaces() -> bool:
-    """Leave the namespaces of the host; the next child is process 1 of a pid namespace. Returns whether a user namespace
-    was needed for that. Raises OSError where the system forbids it.
+    """Leave the namespaces of the host; the next child is process 1 of a pid namespace. Returns whether a user
+    namespace was needed for that. Raises OSError where the system forbids it.
     """
     if os.geteuid() == 0 and _LIBC.unshare(_NEW_NAMESPACES) == 0:
         return False
@@ -193,8 +193,8 @@ def limit(seconds: float, memory: int, files: int, processes: int) -> None:
     }.items():
         kind = getattr(resource, f"RLIMIT_{name}")
         hard = resource.getrlimit(kind)[1]
-        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(kind, (most, most))
+        value = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (value, value))
 
 
 def landlock_version() -> int:
@@ -203,7 +203,9 @@ def landlock_version() -> int:
 
 
 def landlock(readable: list[str], writable: list[str]) -> None:
-    """Only these files, no TCP, no signals and no sockets out of here, as far as the kernel's version goes (landlock(7))."""
+    """Only these files, no TCP, no signals and no sockets out of here, as far as the kernel's version goes
+    (landlock(7)).
+    """
     version = landlock_version()
     files = (1 << {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)) - 1
     attributes = struct.pack("QQQ", files, 3, 3)[: 8 if version < 4 else 16 if version < 6 else 24]

@@ -1,11 +1,11 @@
 """Python in a process of its own that the kernel confines (Linux).
 
-Before the first run it is found out which layers the system grants; they are asked for in each run, and a run in which one
-of them fails does not begin:
+Before the first run it is found out which layers the system grants; they are asked for in each run, and a run in
+which one of them fails does not begin:
 
     namespaces   an own pid, network, mount, IPC and host name space: no process, network or file of the host is there
     Landlock     no file is opened but Python's libraries and an own folder; no TCP
-    seccomp      no sockets, no new processes, no signals, no change of permissions, nothing that administers the machine
+    seccomp      no sockets, new processes, signals, or changes of permissions; nothing that administers the machine
     limits       memory, CPU seconds, files, threads; wall-clock seconds and output are watched from outside
 
 Namespaces, or Landlock with seccomp, are enough for a program to run: the latter are what is left in most containers,
@@ -13,6 +13,7 @@ where namespaces are forbidden. Then there is no folder to write to, and a progr
 and how large, since Landlock does not hide that. With less it is refused.
 """
 
+import contextlib
 import json
 import os
 import platform
@@ -200,10 +201,8 @@ def _readable(packages: list[str]) -> list[str]:
 def _end(process: "subprocess.Popen[bytes]") -> None:
     """Kill the process and its group; with it die all that are in its namespace."""
     if process.poll() is None:
-        try:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
         process.kill()
     process.wait()
     if process.stdout is not None:

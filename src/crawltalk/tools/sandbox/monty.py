@@ -2,8 +2,8 @@
 
 A program there has no files, network, processes, clock to wait on or environment: none of the functions that would give
 them exist unless the host hands them in, and nothing is handed in. It runs in a worker process, which is killed if it
-does not keep to its limits. It knows a few modules of the standard library (math, re, json, datetime, ...), and it starts
-in a millisecond. By default Monty has no limits; here each one is set.
+does not keep to its limits. It knows a few modules of the standard library (math, re, json, datetime, ...), and it
+starts in a millisecond. By default Monty has no limits; here each one is set.
 """
 
 from threading import Lock
@@ -92,8 +92,8 @@ class MontySandbox:
 
 
 def _feed(monty: Any, session: Any, code: str, output: Any) -> None:
-    """Run the program; if it ends with an expression, print its value. No value crosses into this process, since one that
-    is small there (a list that holds itself many times) may be huge as a text here.
+    """Run the program; if it ends with an expression, print its value. No value crosses into this process, since one
+    that is small there (a list that holds itself many times) may be huge as a text here.
     """
     lines = code.rstrip().splitlines()
     for start in reversed(range(max(0, len(lines) - _LAST_LINES), len(lines))):
