@@ -193,7 +193,8 @@ def test_nothing_outlives_the_end_of_the_time(host, sandbox):
 
 def test_a_program_cannot_have_more_processes_than_its_limit(sandbox):
     program = (
-        "import os, time\ncount = 0\ntry:\n    while count < 60:\n        if os.fork() == 0:\n            time.sleep(9)\n"
+        "import os, time\ncount = 0\ntry:\n    while count < 60:\n"
+        "        if os.fork() == 0:\n            time.sleep(9)\n"
         "        count += 1\nexcept OSError:\n    pass\nprint(count)"
     )
     count = int(sandbox.run(program).output)
@@ -284,7 +285,8 @@ MONTY_ESCAPES = [
     *("(lambda: 0).__globals__", "print.__self__", "''.__class__.__mro__", "type(print).__call__(exec)"),
     *("f'{().__class__.__base__}'", "'{0.__class__.__base__}'.format(())", "breakpoint()", "input()"),
     *("import sys\nsys.modules['os'].system('id')", "import sys\nsys._getframe()", "import sys\nsys.path.append('x')"),
-    *("import asyncio\nasyncio.create_subprocess_exec('id')", "import asyncio\nasyncio.open_connection('127.0.0.1', PORT)"),
+    "import asyncio\nasyncio.create_subprocess_exec('id')",
+    "import asyncio\nasyncio.open_connection('127.0.0.1', PORT)",
     *("eval('__import__(\"socket\")')", "exec('import socket')", "compile('import socket', '', 'exec')"),
     *("[0] * 10**9", "'x' * 10**9", "bytearray(10**9)", "x = []\nwhile True: x.append('y' * 10**6)"),
     *("a = [1]\nfor _ in range(40): a = [a, a]\nprint(a)", "def f(): return f()\nf()", "10**10**9"),

@@ -16,11 +16,12 @@ _SELECT = """SELECT place, url, title, text FROM pages WHERE pages MATCH ?
     ORDER BY bm25(pages, 6.0, 1.0) LIMIT ?"""
 _WORDS = re.compile(r"\w+")
 _BREAK = re.compile(r"(?<=[.!?])\s+|\n+")
-_FUNCTION_WORDS = frozenset(  # noqa: SIM905 - words are read better than a list of them
-    "a about an and are as at be by can could describe did do does explain for from had has have how i in is it its "
-    "me my of on or please say tell than that the their them there these they this those to was were what when where "
-    "which who whom whose why will with would you your".split()
-)
+_FUNCTION_WORDS = """
+a about an and are as at be by can could describe did do does explain for from had has have how i in is it
+its me my of on or please say tell than that the their them there these they this those to was were what
+when where which who whom whose why will with would you your
+"""
+_IGNORED = frozenset(_FUNCTION_WORDS.split())
 
 
 class Passage(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +39,7 @@ class Passage(msgspec.Struct, frozen=True, kw_only=True):
 def question_words(question: str) -> list[str]:
     """The words of a question that say what it is about; all of them if none does."""
     words = list(dict.fromkeys(word.lower() for word in _WORDS.findall(question)))
-    return [word for word in words if word not in _FUNCTION_WORDS][:MAX_TERMS] or words[:MAX_TERMS]
+    return [word for word in words if word not in _IGNORED][:MAX_TERMS] or words[:MAX_TERMS]
 
 
 def find_passages(search: Search, question: str, *, count: int = 3, characters: int = 400) -> list[Passage]:

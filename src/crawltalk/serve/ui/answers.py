@@ -43,7 +43,7 @@ class AnswerRequest(Struct):
     top_p: float = 1.0
     min_p: float = 0.0
     max_tokens: Annotated[int, Meta(ge=1)] = 256
-    seed: Annotated[int, Meta(ge=0, lt=2**63)] | None = None
+    seed: Annotated[int, Meta(ge=0, le=2**53)] | None = None
 
 
 class Answers:
