@@ -26,8 +26,9 @@ def models(stage) -> list[str]:
 
 def test_the_usual_journey_has_every_stage_but_those_to_be_asked_for():
     assert list(journey()) == [stage.name for stage in STAGES if not stage.optional]
-    with_sweep = stages(load_recipe("nano", flags={"sweep.depths": "1,2"}))
-    assert with_sweep == STAGES
+    every = {"sweep.depths": "1,2", "synthesize.questions": "5", "dpo.data": "pairs.jsonl"}
+    with_all = stages(load_recipe("nano", flags=every))
+    assert with_all == STAGES
 
 
 def test_every_stage_comes_after_its_inputs():

@@ -41,6 +41,14 @@ STAGES = (
         "where every run of tokens stands in the shards",
     ),
     Stage(
+        "synthesize",
+        ("data",),
+        "crawltalk.posttraining.synthesize:synthesize",
+        "questions and answers from the documents",
+        optional="questions",
+        external_inputs="crawltalk.posttraining.external_inputs:external_inputs",
+    ),
+    Stage(
         "sweep",
         ("tokens", "tokenizer"),
         "crawltalk.pretraining.sweep:sweep",
@@ -61,20 +69,33 @@ STAGES = (
         ("pretrain", "tokenizer", "tokens", "data"),
         "crawltalk.posttraining.sft:sft",
         "the assistant, from conversations",
+        external_inputs="crawltalk.posttraining.external_inputs:external_inputs",
         version=2,
         makes="assistant",
         ranks=True,
+        replaced={"base": ("pretrain", "tokenizer")},
+    ),
+    Stage(
+        "dpo",
+        ("sft",),
+        "crawltalk.posttraining.dpo:dpo",
+        "the assistant, from pairs of a better and a worse reply",
+        optional="data",
+        makes="assistant",
+        ranks=True,
+        external_inputs="crawltalk.posttraining.external_inputs:external_inputs",
+        replaced={"base": ("sft",)},
     ),
     Stage(
         "evals",
-        ("pretrain", "sft", "tokens", "index", "tokenizer", "data"),
+        ("pretrain", "sft", "dpo", "tokens", "index", "tokenizer", "data", "synthesize"),
         "crawltalk.evals.stage:evals",
         "what both models can do",
         version=3,
     ),
     Stage(
         "report",
-        ("crawl", "data", "tokenizer", "tokens", "index", "sweep", "pretrain", "sft", "evals"),
+        ("crawl", "data", "tokenizer", "tokens", "index", "sweep", "pretrain", "sft", "dpo", "evals"),
         "crawltalk.report.stage:report",
         "one HTML file that shows it all",
         version=3,
@@ -97,7 +118,9 @@ def stages(recipe: Recipe) -> tuple[Stage, ...]:
         stage for stage in STAGES if not stage.optional or getattr(stage.config(recipe), stage.optional)
     ]
     present = {stage.name for stage in journey}
-    journey = [_with_inputs(stage, [name for name in stage.inputs if name in present]) for stage in journey]
+    journey = [
+        _with_inputs(stage, [name for name in stage.needed(recipe) if name in present]) for stage in journey
+    ]
     waiting = list(recipe.stages)
     while waiting:
         makers = [stage.name for stage in journey if stage.makes]
@@ -128,6 +151,10 @@ def _insert(journey: list[Stage], recipe: Recipe, name: str) -> None:
         raise BadRecipe(
             f"stages.{name}.kind: {further.kind} starts from no model, so it cannot be repeated; these can: "
             f"{', '.join(kinds)}"
+        )
+    if getattr(further.config, "base", ""):
+        raise BadRecipe(
+            f"stages.{name}.config.base: a further stage starts from its `model`, {further.model}; leave base out"
         )
     names = [other.name for other in journey]
     inputs = (further.model, *(other for other in original.inputs if other in names and not makes[other]))

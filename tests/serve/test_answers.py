@@ -49,7 +49,7 @@ def server(tmp_path_factory):
     }
     search = {"tiny": Answerer([], around, search_first=True)}
     settings = Settings(keys=("k",), hosts=("127.0.0.1",))
-    pages = routes(None, {}, None, settings, Answers(tools, search))
+    pages = routes(None, {}, None, settings, answers=Answers(tools, search))
     with (
         serving(settings, routes=pages) as running,
         httpx.Client(base_url=running.url, headers={"authorization": "Bearer k"}, timeout=60) as client,

@@ -242,7 +242,7 @@ class Engine:
         tools = episode.offered
         reader = CallReader(tools, must_call=episode.must_call)
         if episode.must_call:
-            sampling = replace(sampling, schema=json.dumps(call_schema(tools)))
+            sampling = replace(sampling, schema=json.dumps(call_schema(tools)), whole=True)
         prompt, _ = self.chat_prompt(*for_renderer(self.renderer, episode.messages, tools))
         for output in self.run([self.request(prompt, sampling)]):
             yield from reader.read(output.text, final=output.finish_reason is not None)

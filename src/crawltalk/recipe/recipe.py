@@ -14,6 +14,7 @@ from crawltalk.core.errors import BadRecipe
 from crawltalk.recipe import cost, size
 from crawltalk.recipe.crawl import Crawl
 from crawltalk.recipe.data import Data
+from crawltalk.recipe.dpo import Dpo, derive_dpo
 from crawltalk.recipe.evals import Evals
 from crawltalk.recipe.index import Index
 from crawltalk.recipe.machine import Machine
@@ -24,6 +25,7 @@ from crawltalk.recipe.report import Report
 from crawltalk.recipe.sft import Sft, derive_sft
 from crawltalk.recipe.stages import FurtherStage
 from crawltalk.recipe.sweep import Sweep
+from crawltalk.recipe.synthesize import Synthesize
 from crawltalk.recipe.tokenizer import Tokenizer
 from crawltalk.recipe.tokens import Tokens
 
@@ -41,9 +43,11 @@ class Recipe:
     tokenizer: Tokenizer = field(default_factory=Tokenizer)
     tokens: Tokens = field(default_factory=Tokens)
     index: Index = field(default_factory=Index)
+    synthesize: Synthesize = field(default_factory=Synthesize)
     sweep: Sweep = field(default_factory=Sweep)
     pretrain: Pretrain = field(default_factory=Pretrain)
     sft: Sft = field(default_factory=Sft)
+    dpo: Dpo = field(default_factory=Dpo)
     evals: Evals = field(default_factory=Evals)
     report: Report = field(default_factory=Report)
     stages: dict[str, FurtherStage] = field(default_factory=dict)
@@ -73,6 +77,7 @@ def derive(recipe: Recipe) -> Recipe:
         pretrain=pretrain,
         sweep=_derive_sweep(recipe.sweep, pretrain),
         sft=derive_sft(recipe.sft, width),
+        dpo=derive_dpo(recipe.dpo, width),
         stages=stages,
     )
 
@@ -94,7 +99,9 @@ def derive_pretrain(pretrain: Pretrain, vocab_size: int) -> Pretrain:
 
 def _derive_section(section: Any, width: int | None) -> Any:
     """The section of a stage that starts from a model of this width, None if that follows from the corpus."""
-    return derive_sft(section, width) if isinstance(section, Sft) else section
+    if isinstance(section, Sft):
+        return derive_sft(section, width)
+    return derive_dpo(section, width) if isinstance(section, Dpo) else section
 
 
 def _derive_sweep(sweep: Sweep, pretrain: Pretrain) -> Sweep:

@@ -82,21 +82,10 @@ class Search:
         fingerprint = manifest.fingerprint if manifest else ""
         if _read_fingerprint(self.path) != fingerprint:
             return self._start_build(data, fingerprint)
-        with closing(open_index(self.path)) as index:
+        with closing(_open(self.path)) as index:
             count = index.execute("SELECT count(*) FROM pages WHERE pages MATCH ?", (match,)).fetchone()[0]
             rows = index.execute(_SELECT, (MATCH_START, MATCH_END, match, MAX_RESULTS, offset)).fetchall()
         return SearchResults(count, [SearchResult(*row) for row in rows])
-
-    def wait(self, query: str) -> None:
-        """Return when the index is there. Raises as `search`, and UserError if the documents change all the time."""
-        for _ in range(5):
-            if not isinstance(self.search(query), IndexProgress):
-                return
-            assert self._thread is not None
-            self._thread.join()
-        raise UserError(
-            f"the documents of {self.run.path} change while they are read; search when the run is done"
-        )
 
     def _start_build(self, data: Path, fingerprint: str) -> IndexProgress:
         """Start the thread unless it is running."""
@@ -150,8 +139,7 @@ def _count_rows(path: Path) -> int:
         return file.metadata.num_rows
 
 
-def open_index(path: Path) -> sqlite3.Connection:
-    """An index, to read."""
+def _open(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
 
 
@@ -160,7 +148,7 @@ def _read_fingerprint(path: Path) -> str | None:
     if not path.exists():
         return None
     try:
-        with closing(open_index(path)) as index:
+        with closing(_open(path)) as index:
             return index.execute("SELECT fingerprint FROM made_from").fetchone()[0]
     except sqlite3.DatabaseError:
         return None

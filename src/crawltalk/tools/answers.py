@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from crawltalk.chat.messages import Message, text_of
 from crawltalk.core.errors import BadInput
-from crawltalk.retrieval.lookup import Passage
+from crawltalk.retrieval.passages import RetrievedPassage
 from crawltalk.tools.loop import Episode, Limits
 from crawltalk.tools.toolbox import Surroundings, make_search, make_tools
 
@@ -33,16 +33,13 @@ class Answerer:
         used = [*self.tools, *([self.search] if self.search is not None else [])]
         return list(dict.fromkeys(tool.notice for tool in used if tool.notice))
 
-    def begin(self, messages: Sequence[Message]) -> tuple[Episode, list[Passage]]:
+    def begin(self, messages: Sequence[Message]) -> tuple[Episode, list[RetrievedPassage]]:
         """An answer to the last message, and the passages that were found for it. With them the assistant needs no
         definition of a tool, for which a small context has no room.
         """
         messages, passages = list(messages), []
         if self.search is not None and messages and messages[-1].role == "user":
-            try:
-                passages = self.search.find(text_of(messages[-1]))
-            except BadInput:  # a message without a word
-                passages = []
+            passages = self.search.find(text_of(messages[-1]))
             found = self.search.result(passages).as_message()
             messages.insert(-1, found)  # the question last: it is read best there
         return Episode(messages, self.tools, self.limits, call_first=self.call_first), passages

@@ -1,9 +1,9 @@
 """Search over the documents of a run, for the assistant."""
 
+from functools import cached_property
 from typing import Any
 
-from crawltalk.retrieval.lookup import Passage, find_passages
-from crawltalk.retrieval.search import Search as Index
+from crawltalk.retrieval.passages import Passages, RetrievedPassage
 from crawltalk.run.folder import RunFolder
 from crawltalk.tools.tool import Tool, ToolResult, texts
 
@@ -19,28 +19,31 @@ class Search(Tool):
 
     def __init__(self, run: RunFolder, *, passages: int = 3, characters: int = 1200) -> None:
         """`characters`: of all passages of a result together."""
-        self.index, self.passages, self.characters = Index(run), passages, characters
+        self.run, self.passages, self.characters = run, passages, characters
+
+    @cached_property
+    def index(self) -> Passages:
+        return Passages.of_run(self.run)
 
     @property
     def notice(self) -> str:
-        return f"search looks through the documents of {self.index.run.path}"
+        return f"search looks through the documents of {self.run.path}"
 
-    def find(self, query: str) -> list[Passage]:
-        """The passages, the best first. Raises BadInput for a query without a word."""
-        return find_passages(
-            self.index, query, count=self.passages, characters=self.characters // self.passages
-        )
+    def find(self, query: str) -> list[RetrievedPassage]:
+        """The passages, the best first."""
+        return self.index.search(query, self.passages)
 
     def call(self, arguments: dict[str, Any]) -> ToolResult:
         """The passages, numbered, each after the title and the address of its document."""
         return self.result(self.find(arguments["query"]))
 
-    def result(self, passages: list[Passage]) -> ToolResult:
-        """Passages as the assistant reads them."""
+    def result(self, passages: list[RetrievedPassage]) -> ToolResult:
+        """Passages as the assistant reads them, each as long as all of them have room for."""
         if not passages:
             return ToolResult.of("nothing found", self.name)
-        return ToolResult.of("\n".join(map(_written, range(1, len(passages) + 1), passages)), self.name)
-
-
-def _written(number: int, passage: Passage) -> str:
-    return f"[{number}] {passage.title} ({passage.url})\n{passage.text}"
+        most = self.characters // self.passages
+        written = [
+            f"[{number}] {passage.title} ({passage.url})\n{passage.text[:most]}"
+            for number, passage in enumerate(passages, 1)
+        ]
+        return ToolResult.of("\n".join(written), self.name)

@@ -4,7 +4,7 @@ import json as jsonlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.panel import Panel
 
 from crawltalk.chat.messages import Message
-from crawltalk.core.errors import UserError
+from crawltalk.core.errors import ContextOverflow, UserError
 from crawltalk.core.printable import harmless
 from crawltalk.models import model_folder, models_of_run
 from crawltalk.run.console import console, errors
@@ -137,10 +137,8 @@ class ToolOptions:
     """The beginning of addresses that fetch may get; may be given again."""
     call_first: Annotated[bool, Parameter(negative=())] = False
     """The assistant begins with a call. Small models do not call on their own."""
-    search_first: Annotated[bool, Parameter(negative=())] = False
-    """Look each message up in the documents, and put the passages before the assistant."""
     documents: str | None = None
-    """The run whose documents are searched: the model's own, unless given."""
+    """The run whose documents the tool search looks through: the model's own, unless given."""
 
 
 def chat(
@@ -148,6 +146,7 @@ def chat(
     *,
     model: Model = "runs/small",
     system: str | None = None,
+    search: str | None = None,
     options: SamplingOptions = SamplingOptions(),
     tool_options: ToolOptions = ToolOptions(),
     precision: Precision = "float32",
@@ -156,7 +155,13 @@ def chat(
     """Talk with the assistant: one answer to a message (-: the text on standard input), else a
     conversation (/help).
 
-    If standard input is not a terminal, each of its lines gets an answer.
+    If standard input is not a terminal, each of its lines gets an answer. A run that has the stage synthesize answers
+    each question from its pages, cites them, and declines where it finds nothing.
+
+    Parameters
+    ----------
+    search
+        A run: the model answers from the pages of this one.
     """
     sampling = options.sampling(0.0, 128)
     if message is not None:
@@ -165,6 +170,9 @@ def chat(
             raise UserError(
                 f"{message} is a run, not a message; talk with it: crawltalk chat --model {message}"
             )
+    if pages := _pages(model, search):
+        _answer_from(pages, None if search is None else model, sampling, precision, message, json)
+        return
     folder = model_folder(model)
     if _is_base_model(folder):
         note = f"{folder} is a base model: it continues texts, and never learned to answer"
@@ -196,12 +204,70 @@ def _answerer(engine: "Engine", model: str, options: ToolOptions) -> "Answerer":
     runs = [run for run in (RunFolder(model), RunFolder(Path("runs") / model)) if run.exists()]
     run = find_run(options.documents) if options.documents is not None else next(iter(runs), None)
     around = Surroundings(run=run, allowed=options.allow, context=engine.context)
-    answerer = Answerer(
-        options.tools, around, search_first=options.search_first, call_first=options.call_first
-    )
+    answerer = Answerer(options.tools, around, call_first=options.call_first)
     for notice in answerer.notices:
         errors.print(f"[dim]{escape(notice)}", soft_wrap=True)
     return answerer
+
+
+def _pages(model: str, search: str | None) -> RunFolder | None:
+    """The run whose pages are searched: the one that is named, or that of the model, if it has questions of its own."""
+    if search is not None:
+        return find_run(search)
+    run = find_run(model)
+    return run if run.exists() and run.manifest("synthesize") else None
+
+
+def _answer_from(
+    run: RunFolder,
+    reader: str | None,
+    sampling: "Sampling",
+    precision: Precision,
+    message: str | None,
+    json: bool,
+) -> None:
+    """Answer the message, or each line of the terminal or of standard input, from a run's pages."""
+    from crawltalk.retrieval.passages import Passages
+    from crawltalk.tools.grounded import GroundedAssistant
+
+    engine = _load(model_folder(reader), precision) if reader else None
+
+    def read(messages: Sequence[Message]) -> str:
+        assert engine is not None
+        try:
+            return engine.reply(messages, sampling)
+        except ContextOverflow:  # a small context: the passage's own sentence is the answer
+            return ""
+
+    assistant = GroundedAssistant(Passages.of_run(run), read if engine else None)
+    for text in _questions() if message is None else (message,):
+        answer = assistant.answer(text)
+        if json:
+            row = {"message": text, "reply": answer.text, "citations": msgspec.to_builtins(answer.citations)}
+            print(jsonlib.dumps(row, ensure_ascii=False), flush=True)
+            continue
+        print(harmless(answer.text) + "".join(f" [{index + 1}]" for index in range(len(answer.citations))))
+        for index, citation in enumerate(answer.citations):
+            console.print(
+                f"[dim]\\[{index + 1}] {escape(harmless(f'{citation.title} · {citation.url}'))}",
+                soft_wrap=True,
+            )
+            console.print(f"[dim]    “{escape(harmless(citation.quote))}”", soft_wrap=True)
+
+
+def _questions() -> Iterator[str]:
+    """The lines that a person types, or those of standard input."""
+    if not sys.stdin.isatty():
+        yield from _lines()
+        return
+    console.print("[dim]Ask about the pages; Ctrl-D ends it.")
+    while True:
+        try:
+            text = console.input("[bold cyan]you:[/] ").strip()
+        except (EOFError, KeyboardInterrupt):
+            return
+        if text:
+            yield text
 
 
 def _is_base_model(folder: Path) -> bool:
@@ -269,7 +335,7 @@ def _answer(
         console.print(
             f"[dim]the oldest {dropped} messages no longer fit into the context of {engine.context} tokens"
         )
-    episode, passages = answerer.begin(messages)
+    episode, _ = answerer.begin(messages)
     reply = ""
     for event in converse(lambda episode: engine.stream_parts(episode, sampling), episode):
         if isinstance(event, str):
@@ -290,9 +356,6 @@ def _answer(
                 episode.messages += [Message("assistant", reply)] if reply else []
             break
     sys.stdout.write("\n")
-    for number, passage in enumerate(passages, 1):
-        line = f"[{number}] {passage.title} {passage.url}"
-        console.print(f"[dim]{escape(harmless(line))}", soft_wrap=True, highlight=False)
     return episode.messages if reply else messages[:-1]
 
 
@@ -302,7 +365,7 @@ def _answer_as_json(
     """Print one answer as a line of JSON, with what was called and found, if anything."""
     from crawltalk.tools.loop import converse
 
-    episode, passages = answerer.begin(messages)
+    episode, _ = answerer.begin(messages)
     begun = len(episode.messages)
     parts = list(converse(lambda episode: engine.stream_parts(episode, sampling), episode))
     line = {
@@ -311,8 +374,6 @@ def _answer_as_json(
     }
     if episode.tools:
         line["messages"] = msgspec.to_builtins(episode.messages[begun:])
-    if answerer.search is not None:
-        line["passages"] = msgspec.to_builtins(passages)
     print(jsonlib.dumps(line, ensure_ascii=False), flush=True)
 
 

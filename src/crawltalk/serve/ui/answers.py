@@ -20,7 +20,7 @@ from starlette.responses import StreamingResponse
 from crawltalk.chat.messages import Message, ToolCall
 from crawltalk.chat.tool_calls import CallReader, call_schema
 from crawltalk.engine import Sampling
-from crawltalk.serve.api.errors import as_api_error, internal_error, shutting_down
+from crawltalk.serve.api.errors import ErrorBody, as_api_error, internal_error, shutting_down
 from crawltalk.serve.http.body import read_body
 from crawltalk.serve.state import ServerState
 from crawltalk.tools.answers import Answerer
@@ -107,7 +107,7 @@ class _Events:
                     yield b"data: " + msgspec.json.encode(event) + b"\n\n"
         except Exception as error:  # the status is sent: all that is left is an event
             told = as_api_error(error) or internal_error(self.log_entry["id"])
-            yield b"data: " + told.body() + b"\n\n"
+            yield b"data: " + msgspec.json.encode(ErrorBody(told.detail)) + b"\n\n"
             if as_api_error(error) is None:
                 raise
         yield b"data: [DONE]\n\n"
@@ -129,7 +129,7 @@ class _Events:
         """The next reply, by the engine."""
         tools, engine, sampling = episode.offered, self.service.engine, self.sampling
         if episode.must_call:
-            sampling = replace(sampling, schema=json.dumps(call_schema(tools)))
+            sampling = replace(sampling, schema=json.dumps(call_schema(tools)), whole=True)
         messages, definitions = for_renderer(engine.renderer, episode.messages, tools)
         most = sampling.max_tokens
         ids, _ = await asyncio.to_thread(engine.chat_prompt, messages, definitions, reply=most)
