@@ -91,6 +91,7 @@ class Engine:
         samples: int = 1,
         client: str = "",
         prompt_logprobs: bool = False,
+        logprobs_from: int = 0,
         embeddings: Sequence[PromptEmbeddings] = (),
     ) -> Request:
         """A request for `run` or the scheduler; see `Request`. Raises BadInput for what can never be served. With
@@ -113,6 +114,7 @@ class Engine:
             client=client,
             constraint=constraint,
             prompt_logprobs=prompt_logprobs,
+            logprobs_from=logprobs_from,
             embeddings=self._check_embeddings(embeddings, len(prompt)),
         )
 
@@ -208,10 +210,20 @@ class Engine:
 
     def probabilities(self, prompt: Sequence[int], reply: Sequence[int]) -> list[float]:
         """The model's probability of each token of `reply` after `prompt`."""
-        request = self.request([*prompt, *reply], Sampling(max_tokens=0), prompt_logprobs=True)
-        list(self.run([request]))
-        logprobs = [token.logprob or 0.0 for token in request.prompt_tokens[len(prompt) :]]
-        return np.exp(logprobs).tolist()
+        return np.exp(self.logprobs([(prompt, reply)])[0]).tolist()
+
+    def logprobs(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
+        """Of each (prompt, reply): the log-probability of each token of the reply after the prompt, which has a
+        token at least. Prompts that begin alike are computed once, if their beginning is in the cache.
+        """
+        score = Sampling(max_tokens=0)
+        requests = [
+            self.request([*prompt, *reply], score, prompt_logprobs=True, logprobs_from=len(prompt))
+            for prompt, reply in pairs
+        ]
+        for _ in self.run(requests):
+            pass
+        return [[token.logprob or 0.0 for token in request.prompt_tokens] for request in requests]
 
     def logits(self, tokens: Sequence[int]) -> torch.Tensor:
         """Logits of the next token after each token of a text, [T, V] fp32."""

@@ -23,6 +23,7 @@ from crawltalk.model.config import read_config, shape_of
 from crawltalk.model.transformer import Transformer
 from crawltalk.posttraining.conversations import make_conversations
 from crawltalk.posttraining.external_inputs import check_files
+from crawltalk.posttraining.factuality import Question
 from crawltalk.posttraining.mixture import Mixture, describe, make_mixture
 from crawltalk.posttraining.tuning import load_for_tuning, save_tuned, starting_model
 from crawltalk.recipe.sft import sft_optim
@@ -53,9 +54,10 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
     check_files(config)
     folder, chat = starting_model(job, "base", "assistant")
     placements = list(read_jsonl(job.inputs["tokens"] / "documents.jsonl", Placement))
-    trained = {placement.id for placement in placements if placement.role in ("flagship", "graded", "train")}
-    documents = [document for document in read_documents(job.inputs["data"]) if document.id in trained]
-    conversations, problems = make_conversations(placements, documents, config, job.seed)
+    documents = read_documents(job.inputs["data"])
+    asked = job.inputs.get("factuality")
+    interrogated = read_jsonl(asked / "questions.jsonl", Question) if asked else ()
+    conversations, problems = make_conversations(placements, documents, config, job.seed, interrogated)
     if not conversations and not config.data:
         raise BadInput(
             "there are no conversations to learn from; ask for some: --sft.tasks.identity 300, --tokens.flagships 100, "

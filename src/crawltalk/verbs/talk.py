@@ -21,7 +21,7 @@ from rich.panel import Panel
 from crawltalk.chat.messages import Message
 from crawltalk.core.errors import ContextOverflow, UserError
 from crawltalk.core.printable import harmless
-from crawltalk.models import model_folder, models_of_run
+from crawltalk.models import is_base_model, model_folder
 from crawltalk.run.console import console, errors
 from crawltalk.run.folder import RunFolder, find_run
 from crawltalk.verbs.arguments import read_text
@@ -174,7 +174,7 @@ def chat(
         _answer_from(pages, None if search is None else model, sampling, precision, message, json)
         return
     folder = model_folder(model)
-    if _is_base_model(folder):
+    if is_base_model(folder):
         note = f"{folder} is a base model: it continues texts, and never learned to answer"
         errors.print(f"[yellow]{escape(note)}", soft_wrap=True)
     engine = _load(folder, precision)
@@ -268,14 +268,6 @@ def _questions() -> Iterator[str]:
             return
         if text:
             yield text
-
-
-def _is_base_model(folder: Path) -> bool:
-    """Whether the folder is a run's base model. Of models from elsewhere it is not known."""
-    run = RunFolder(folder.parent)
-    return run.exists() and any(
-        stage.makes == "base" and path == folder for stage, path in models_of_run(run)
-    )
 
 
 def _lines() -> Iterator[str]:
