@@ -170,7 +170,7 @@ def chat(
             raise UserError(
                 f"{message} is a run, not a message; talk with it: crawltalk chat --model {message}"
             )
-    if pages := _pages(model, search):
+    if pages := _pages(model, search, tool_options.tools):
         _answer_from(pages, None if search is None else model, sampling, precision, message, json)
         return
     folder = model_folder(model)
@@ -210,12 +210,14 @@ def _answerer(engine: "Engine", model: str, options: ToolOptions) -> "Answerer":
     return answerer
 
 
-def _pages(model: str, search: str | None) -> RunFolder | None:
-    """The run whose pages are searched: the one that is named, or that of the model, if it has questions of its own."""
+def _pages(model: str, search: str | None, tools: Sequence[str]) -> RunFolder | None:
+    """The run whose pages are searched: the one that is named, or that of the model, if it has questions of its own and
+    no tools are asked for.
+    """
     if search is not None:
         return find_run(search)
     run = find_run(model)
-    return run if run.exists() and run.manifest("synthesize") else None
+    return run if not tools and run.exists() and run.manifest("synthesize") else None
 
 
 def _answer_from(
