@@ -65,29 +65,51 @@ STAGES = (
         ranks=True,
     ),
     Stage(
+        "factuality",
+        ("pretrain", "tokens"),
+        "crawltalk.posttraining.factuality:factuality",
+        "what the base model knows of its pages, and what it makes up",
+        optional="samples",
+    ),
+    Stage(
         "sft",
-        ("pretrain", "tokenizer", "tokens", "data"),
+        ("pretrain", "factuality", "tokenizer", "tokens", "data"),
         "crawltalk.posttraining.sft:sft",
         "the assistant, from conversations",
         external_inputs="crawltalk.posttraining.external_inputs:external_inputs",
-        version=2,
+        version=3,
         makes="assistant",
         ranks=True,
+        replaced={"base": ("pretrain", "factuality", "tokenizer")},
+    ),
+    Stage(
+        "dpo",
+        ("sft",),
+        "crawltalk.posttraining.dpo:dpo",
+        "the assistant, from pairs of a better and a worse reply",
+        optional="data",
+        makes="assistant",
+        ranks=True,
+        external_inputs="crawltalk.posttraining.external_inputs:external_inputs",
+        replaced={"base": ("sft",)},
     ),
     Stage(
         "evals",
-        ("pretrain", "sft", "tokens", "index", "tokenizer", "data", "synthesize"),
+        ("pretrain", "factuality", "sft", "dpo", "tokens", "index", "tokenizer", "data", "synthesize"),
         "crawltalk.evals.stage:evals",
         "what both models can do",
         external_inputs="crawltalk.evals.external_inputs:external_inputs",
-        version=3,
+        version=4,
     ),
     Stage(
         "report",
-        ("crawl", "data", "tokenizer", "tokens", "index", "sweep", "pretrain", "sft", "evals"),
+        (
+            *("crawl", "data", "tokenizer", "tokens", "index", "sweep"),
+            *("pretrain", "factuality", "sft", "dpo", "evals"),
+        ),
         "crawltalk.report.stage:report",
         "one HTML file that shows it all",
-        version=3,
+        version=4,
     ),
 )
 """All built-in stages, those that a recipe has to ask for among them."""
@@ -107,7 +129,9 @@ def stages(recipe: Recipe) -> tuple[Stage, ...]:
         stage for stage in STAGES if not stage.optional or getattr(stage.config(recipe), stage.optional)
     ]
     present = {stage.name for stage in journey}
-    journey = [_with_inputs(stage, [name for name in stage.inputs if name in present]) for stage in journey]
+    journey = [
+        _with_inputs(stage, [name for name in stage.needed(recipe) if name in present]) for stage in journey
+    ]
     waiting = list(recipe.stages)
     while waiting:
         makers = [stage.name for stage in journey if stage.makes]
@@ -138,6 +162,10 @@ def _insert(journey: list[Stage], recipe: Recipe, name: str) -> None:
         raise BadRecipe(
             f"stages.{name}.kind: {further.kind} starts from no model, so it cannot be repeated; these can: "
             f"{', '.join(kinds)}"
+        )
+    if getattr(further.config, "base", ""):
+        raise BadRecipe(
+            f"stages.{name}.config.base: a further stage starts from its `model`, {further.model}; leave base out"
         )
     names = [other.name for other in journey]
     inputs = (further.model, *(other for other in original.inputs if other in names and not makes[other]))

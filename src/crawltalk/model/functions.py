@@ -24,6 +24,8 @@ LOSS_CHUNK = 1024
 """Positions whose logits are in memory at once in `LinearCrossEntropy`: it bounds memory at LOSS_CHUNK x V and is
 large enough for full matmul speed.
 """
+LOG_PROB_CHUNK = 256
+"""The same in `LinearLogProbs`."""
 SOFTMAX_VALUES = 2**18
 """Logits whose softmax is computed at once: 1 MB in fp32, which stays in a core's cache between operations."""
 
@@ -205,3 +207,60 @@ class LinearCrossEntropy(torch.autograd.Function):
         if d_weight is not None:
             d_weight = (d_weight * d_total).to(ctx.dtype)
         return d_states, d_weight, None, None
+
+
+class LinearLogProbs(torch.autograd.Function):
+    """Head and log-probability of each target, for losses that need them one by one. The logits are computed again in
+    the backward pass, so those of a batch are never in memory at once.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, states_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, cap: float | None
+    ) -> Tensor:
+        """[N], fp32; with `cap`, of capped logits."""
+        log_p = torch.empty(len(states_ND), dtype=torch.float32, device=states_ND.device)
+        for part in _slices(len(states_ND), LOG_PROB_CHUNK):
+            logits_NV = states_ND[part] @ weight_VD.T
+            for few in _slices(len(logits_NV), max(16, SOFTMAX_VALUES // len(weight_VD))):
+                logits = _capped(logits_NV[few], cap)[0]
+                every = torch.log_softmax(logits, dim=-1, dtype=torch.float32)
+                log_p[part][few] = every.gather(1, targets_N[part][few, None])[:, 0]
+        ctx.save_for_backward(states_ND, weight_VD, targets_N)
+        ctx.cap = cap
+        return log_p
+
+    @staticmethod
+    def backward(  # type: ignore[override]
+        ctx: Any, d_log_p: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, None, None]:
+        """d log p(target) / d logits is one at the target, less the probabilities."""
+        states_ND, weight_VD, targets_N = ctx.saved_tensors
+        learns_states, learns_weight = ctx.needs_input_grad[:2]
+        d_states = torch.empty_like(states_ND) if learns_states else None
+        d_weight = torch.zeros_like(weight_VD, dtype=torch.float32) if learns_weight else None
+        for part in _slices(len(states_ND), LOG_PROB_CHUNK):
+            logits_NV = states_ND[part] @ weight_VD.T
+            for few in _slices(len(logits_NV), max(16, SOFTMAX_VALUES // len(weight_VD))):
+                logits, slope = _capped(logits_NV[few], ctx.cap)
+                p = torch.softmax(logits, dim=-1, dtype=torch.float32)
+                targets = targets_N[part][few, None]
+                p.scatter_add_(1, targets, p.new_full(targets.shape, -1.0)).mul_(-d_log_p[part][few, None])
+                logits_NV[few] = p if slope is None else p.mul_(slope)
+            if d_states is not None:
+                torch.mm(logits_NV, weight_VD, out=d_states[part])
+            if d_weight is not None:
+                d_weight += logits_NV.T @ states_ND[part]
+        return d_states, None if d_weight is None else d_weight.to(weight_VD.dtype), None, None
+
+
+def _slices(length: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
+
+
+def _capped(logits: Tensor, cap: float | None) -> tuple[Tensor, Tensor | None]:
+    """Logits, and their slope where they are capped."""
+    if cap is None:
+        return logits, None
+    bent = torch.tanh(logits.float() / cap)
+    return cap * bent, 1 - bent.square()

@@ -24,6 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from crawltalk.core.errors import BadInput
 from crawltalk.model.cache import KVCache
 from crawltalk.model.functions import Gated, causal_attention, normalize
+from crawltalk.model.lora import LoraLinear, current_dropout_seed, dropout_seed
 from crawltalk.model.shape import LinearScaling, RopeScaling, Shape, YarnScaling
 from crawltalk.recipe.cost import value_embeddings
 
@@ -47,7 +48,11 @@ class RMSNorm(nn.Module):
 
 def linear_of_norm(linear: nn.Linear, norm: nn.Module, x_BTD: Tensor) -> Tensor:
     """linear(norm(x)). The norm's weight multiplies the matrix instead, where that has fewer numbers."""
-    if isinstance(norm, RMSNorm) and x_BTD.numel() > linear.weight.numel():
+    if not isinstance(norm, RMSNorm):
+        return linear(norm(x_BTD))
+    if isinstance(linear, LoraLinear):
+        return linear.of_normalized(normalize(x_BTD, norm.eps), norm.weight)
+    if x_BTD.numel() > linear.weight.numel():
         return F.linear(normalize(x_BTD, norm.eps), linear.weight * norm.weight, linear.bias)
     return linear(norm(x_BTD))
 
@@ -123,7 +128,10 @@ class SwiGLU(nn.Module):
         self.down = nn.Linear(shape.mlp, shape.width, bias=False)
 
     def forward(self, x_BTD: Tensor, norm: nn.Module) -> Tensor:
-        return self.down(Gated.apply(linear_of_norm(self.gate_up, norm, x_BTD)))
+        gate_up = linear_of_norm(self.gate_up, norm, x_BTD)
+        if isinstance(self.down, LoraLinear):
+            return self.down.of_gated(gate_up)
+        return self.down(Gated.apply(gate_up))
 
 
 class GELU(nn.Module):
@@ -379,9 +387,15 @@ class Transformer(nn.Module):
 
     def run_block(self, block: nn.Module, *inputs: Any) -> Tensor:
         """The output of a block, with its activations kept or not."""
-        if self.activation_checkpointing and torch.is_grad_enabled():
-            return checkpoint(block, *inputs, use_reentrant=False)
-        return block(*inputs)
+        if not self.activation_checkpointing or not torch.is_grad_enabled():
+            return block(*inputs)
+        seed = current_dropout_seed()
+
+        def run(*inputs: Any) -> Tensor:
+            with dropout_seed(seed):  # once more in the backward pass
+                return block(*inputs)
+
+        return checkpoint(run, *inputs, use_reentrant=False)
 
     @property
     def logit_cap(self) -> float | None:

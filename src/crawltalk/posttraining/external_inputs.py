@@ -1,5 +1,5 @@
-"""What decides a stage besides the recipe: the user's files of conversations, the model that writes questions. Imports
-quickly, since `status` calls it.
+"""What decides a stage of posttraining besides the recipe: the model that it starts from or that writes questions, and
+the user's files. Imports quickly, since `status` calls it.
 """
 
 from pathlib import Path
@@ -7,24 +7,37 @@ from typing import Any
 
 from crawltalk.core.errors import BadRecipe, MissingInput
 from crawltalk.core.files import stamp
-from crawltalk.models import model_folder
-from crawltalk.recipe import Sft, Synthesize
+from crawltalk.models import FILES, model_folder
+from crawltalk.recipe import Dpo, Sft, Synthesize
+from crawltalk.run.manifest import read_manifest
 
 
-def external_inputs(config: Sft | Synthesize) -> dict[str, Any]:
-    """Path, size and modification time (ns) of each file of `[sft.data]`, or of the model's weights. Of what is missing
-    only the name: the stage reports that it is missing. Of an endpoint nothing is known.
+def external_inputs(config: Sft | Dpo | Synthesize) -> dict[str, Any]:
+    """Path, size and modification time (ns) of each file of conversations or preferences; of a model the fingerprint of
+    the stage that made it, else its files. Of what is missing only the name: the stage reports that it is missing. Of
+    an endpoint nothing is known.
     """
-    if isinstance(config, Sft):
-        files = [stamp(file.path) for file in config.data.values()]
-        return {"files": files} if files else {}
-    if not config.model or "://" in config.model:
-        return {}
+    if isinstance(config, Synthesize):
+        name, files = config.model, []
+    elif isinstance(config, Sft):
+        name, files = config.base, [stamp(file.path) for file in config.data.values()]
+    else:
+        name, files = config.base, [stamp(path) for path in config.data]
+    result: dict[str, Any] = {"files": files} if files else {}
+    if name and "://" not in name:
+        result["model"] = _model(name)
+    return result
+
+
+def _model(name: str) -> Any:
     try:
-        folder = model_folder(config.model)
+        folder = model_folder(name, prefer=("base", "assistant"))
     except MissingInput:
-        return {"model": config.model}
-    return {"model": [stamp(path) for path in sorted(folder.glob("*.safetensors"))]}
+        return name
+    manifest = read_manifest(folder)
+    if manifest is not None:
+        return manifest.fingerprint
+    return [stamp(path) for path in sorted({path for pattern in FILES for path in folder.glob(pattern)})]
 
 
 def check_files(config: Sft, key: str = "sft") -> None:

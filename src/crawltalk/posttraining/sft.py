@@ -18,15 +18,18 @@ from crawltalk.core.jsonl import read_jsonl, write_jsonl
 from crawltalk.core.types import Placement
 from crawltalk.engine import Engine, Sampling
 from crawltalk.engine.engine import make_backend
-from crawltalk.model.hf import load_model, save_model
+from crawltalk.model.adapters import merged
+from crawltalk.model.config import read_config, shape_of
 from crawltalk.model.transformer import Transformer
 from crawltalk.posttraining.conversations import make_conversations
 from crawltalk.posttraining.external_inputs import check_files
+from crawltalk.posttraining.factuality import Question
 from crawltalk.posttraining.mixture import Mixture, describe, make_mixture
-from crawltalk.recipe.optim import derive_optim
-from crawltalk.recipe.sft import MUON_LR
+from crawltalk.posttraining.tuning import load_for_tuning, save_tuned, starting_model
+from crawltalk.recipe.sft import sft_optim
 from crawltalk.run.stage import Job, Metrics, Progress
 from crawltalk.train.batches import packed_rows
+from crawltalk.train.dropout import with_dropout
 from crawltalk.train.evaluate import packed_loss
 from crawltalk.train.loop import TrainingOptions, fit
 from crawltalk.train.objectives.cross_entropy import cross_entropy
@@ -49,18 +52,19 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
     """
     config, ranks = job.config, Ranks.join(job.machine, str(job.out))
     check_files(config)
-    chat = ChatRenderer.load(job.inputs["tokenizer"])
+    folder, chat = starting_model(job, "base", "assistant")
     placements = list(read_jsonl(job.inputs["tokens"] / "documents.jsonl", Placement))
-    trained = {placement.id for placement in placements if placement.role in ("flagship", "graded", "train")}
-    documents = [document for document in read_documents(job.inputs["data"]) if document.id in trained]
-    conversations, problems = make_conversations(placements, documents, config, job.seed)
+    documents = read_documents(job.inputs["data"])
+    asked = job.inputs.get("factuality")
+    interrogated = read_jsonl(asked / "questions.jsonl", Question) if asked else ()
+    conversations, problems = make_conversations(placements, documents, config, job.seed, interrogated)
     if not conversations and not config.data:
         raise BadInput(
             "there are no conversations to learn from; ask for some: --sft.tasks.identity 300, --tokens.flagships 100, "
             "or give a file: --sft.data.mine.path FILE"
         )
-    model = load_model(job.model("base", "assistant"))
-    mixture = make_mixture(conversations, config, chat, model.shape.context, job.seed)
+    shape = shape_of(read_config(folder), folder)
+    mixture = make_mixture(conversations, config, chat, shape.context, job.seed)
     if ranks.rank == 0:
         write_jsonl(job.out / "problems.jsonl", problems)
         _write(mixture, job)
@@ -69,7 +73,7 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
     validation = {
         name: [lesson.rendered for lesson in kept] for name, kept in mixture.validation.items() if kept
     }
-    length = row_length([*rows, *(row for kept in validation.values() for row in kept)], model.shape.context)
+    length = row_length([*rows, *(row for kept in validation.values() for row in kept)], shape.context)
     batches, per_epoch = packed_rows(rows, length, config.batch_tokens, job.seed)
     steps = max(1, round(config.epochs * per_epoch))
     questions = _questions(config.prompts, mixture)
@@ -79,11 +83,12 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
             f"val_loss.{name}": round(packed_loss(model, kept, length), 4)
             for name, kept in validation.items()
         }
-        return {**losses, "samples": _samples(model, chat, questions, done, job.progress)}
+        whole = merged(model) if config.lora.rank else model
+        return {**losses, "samples": _samples(whole, chat, questions, done, job.progress)}
 
     options = TrainingOptions(
         steps=steps,
-        optim=derive_optim(config.optim, model.shape.width, MUON_LR),
+        optim=sft_optim(config, shape.width),
         machine=job.machine,
         progress=job.progress,
         out=job.out,
@@ -91,15 +96,16 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
         resume_from=config.resume_from,
         evaluate_every=config.eval_every or (max(1, steps // EVALUATIONS) if config.data else steps),
     )
-    metrics = fit(model, batches, cross_entropy, options, evaluate=evaluate, ranks=ranks)
+    model = load_for_tuning(folder, config.lora, options, job.seed, ranks)
+    learned, objective = with_dropout(batches, cross_entropy, config.lora, job.seed)
+    metrics = fit(model, learned, objective, options, evaluate=evaluate, ranks=ranks)
     ranks.leave()
     if ranks.rank > 0:
         return metrics
     rows_of_log = map(json.loads, (job.out / "log.jsonl").read_text(encoding="utf-8").splitlines())
     evaluations = [row for row in rows_of_log if "samples" in row]
     write_jsonl(job.out / "samples.jsonl", [sample for row in evaluations for sample in row["samples"]])
-    chat.save(job.out)
-    save_model(model, job.out, eos=_eos(chat))
+    save_tuned(model, job.out, chat, config, folder, learned(0))
     losses = {name: value for name, value in evaluations[-1].items() if name.startswith("val_loss.")}
     return {
         "conversations": len(lessons),
@@ -129,13 +135,6 @@ def _write(mixture: Mixture, job: Job[recipe.Sft]) -> None:
     for what, count in mixture.cut.items():
         if count:
             job.progress.note(f"{what}: {count:,}, cut behind the last answer that fits")
-
-
-def _eos(chat: ChatRenderer) -> int | list[int]:
-    """What ends a reply: the end of a turn, or all that the model's own files name."""
-    if chat.template is None and chat.format is not None:
-        return chat.tokenizer.special_tokens[chat.format.end]
-    return sorted(chat.stop_ids)
 
 
 def _questions(prompts: Sequence[str], mixture: Mixture) -> list[Conversation]:

@@ -2,8 +2,11 @@
 
 from crawltalk.recipe.crawl import Crawl
 from crawltalk.recipe.data import Data, Quality
+from crawltalk.recipe.dpo import Dpo
 from crawltalk.recipe.evals import Evals
+from crawltalk.recipe.factuality import Factuality
 from crawltalk.recipe.index import Index
+from crawltalk.recipe.lora import Lora
 from crawltalk.recipe.machine import Machine
 from crawltalk.recipe.model import Family, Model
 from crawltalk.recipe.optim import Optim
@@ -20,10 +23,13 @@ from crawltalk.recipe.tokens import Tokens
 __all__ = [
     "Crawl",
     "Data",
+    "Dpo",
     "Evals",
+    "Factuality",
     "Family",
     "FurtherStage",
     "Index",
+    "Lora",
     "Machine",
     "Model",
     "Optim",

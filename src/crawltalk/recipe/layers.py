@@ -21,8 +21,8 @@ from crawltalk.recipe.recipe import Recipe, derive
 from crawltalk.recipe.stages import FurtherStage
 
 PRESETS = Path(__file__).parents[1] / "presets"
-NOT_INHERITED = ("resume_from",)
-"""Fields that a repeated stage does not take over from its section: the checkpoint to resume from."""
+NOT_INHERITED = ("resume_from", "base")
+"""Fields that a repeated stage does not take over from its section: what it starts from."""
 
 Section = TypeVar("Section")
 

@@ -28,11 +28,11 @@ class Optim:
     """
 
 
-def derive_optim(optim: Optim, width: int, muon_lr: float) -> Optim:
-    """Rates for a model of this width; `muon_lr` is that at a width of 256."""
+def derive_optim(optim: Optim, width: int, muon_lr: float, adamw_lr: float = 0.003) -> Optim:
+    """Rates for a model of this width; `muon_lr` and `adamw_lr` are those at a width of 256."""
     scale = (256 / width) ** 0.5
     return dataclasses.replace(
         optim,
         muon_lr=muon_lr * scale if optim.muon_lr is None else optim.muon_lr,
-        adamw_lr=0.003 * scale if optim.adamw_lr is None else optim.adamw_lr,
+        adamw_lr=adamw_lr * scale if optim.adamw_lr is None else optim.adamw_lr,
     )

@@ -14,7 +14,9 @@ from crawltalk.core.errors import BadRecipe
 from crawltalk.recipe import cost, size
 from crawltalk.recipe.crawl import Crawl
 from crawltalk.recipe.data import Data
+from crawltalk.recipe.dpo import Dpo, derive_dpo
 from crawltalk.recipe.evals import Evals
+from crawltalk.recipe.factuality import Factuality
 from crawltalk.recipe.index import Index
 from crawltalk.recipe.machine import Machine
 from crawltalk.recipe.model import derive_model
@@ -45,7 +47,9 @@ class Recipe:
     synthesize: Synthesize = field(default_factory=Synthesize)
     sweep: Sweep = field(default_factory=Sweep)
     pretrain: Pretrain = field(default_factory=Pretrain)
+    factuality: Factuality = field(default_factory=Factuality)
     sft: Sft = field(default_factory=Sft)
+    dpo: Dpo = field(default_factory=Dpo)
     evals: Evals = field(default_factory=Evals)
     report: Report = field(default_factory=Report)
     stages: dict[str, FurtherStage] = field(default_factory=dict)
@@ -75,6 +79,7 @@ def derive(recipe: Recipe) -> Recipe:
         pretrain=pretrain,
         sweep=_derive_sweep(recipe.sweep, pretrain),
         sft=derive_sft(recipe.sft, width),
+        dpo=derive_dpo(recipe.dpo, width),
         stages=stages,
     )
 
@@ -96,7 +101,9 @@ def derive_pretrain(pretrain: Pretrain, vocab_size: int) -> Pretrain:
 
 def _derive_section(section: Any, width: int | None) -> Any:
     """The section of a stage that starts from a model of this width, None if that follows from the corpus."""
-    return derive_sft(section, width) if isinstance(section, Sft) else section
+    if isinstance(section, Sft):
+        return derive_sft(section, width)
+    return derive_dpo(section, width) if isinstance(section, Dpo) else section
 
 
 def _derive_sweep(sweep: Sweep, pretrain: Pretrain) -> Sweep:

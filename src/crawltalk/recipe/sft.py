@@ -3,12 +3,15 @@
 import dataclasses
 from dataclasses import dataclass, field
 
+from crawltalk.recipe.lora import Lora, lora_optim
 from crawltalk.recipe.optim import Optim, derive_optim
 
 TASKS = {"refusal": 400, "identity": 300, "arithmetic": 3000, "spelling": 1000}
 """Defaults of `sft.tasks`. A recipe may change some of them and keep the others."""
 MUON_LR = 0.005
 """Muon's peak learning rate at a width of 256."""
+LORA_LR = 0.001
+"""AdamW's peak learning rate for adapters."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +36,12 @@ class Sft:
     assistant tokens only.
     """
 
+    base: str = ""
+    """A model to start from instead of the run's own: an imported one, such as smollm2, another run, or a folder in
+    Hugging Face's layout; with its tokenizer and chat format.
+    """
     optim: Optim = field(default_factory=Optim)
+    lora: Lora = field(default_factory=Lora)
     epochs: float = 3.0
     """Passes over the conversations."""
     batch_tokens: int = 4096
@@ -68,5 +76,10 @@ def derive_sft(sft: Sft, width: int | None) -> Sft:
     rates, if the width of the model is known.
     """
     tasks = TASKS | dict(sorted(sft.tasks.items()))
-    optim = derive_optim(sft.optim, width, MUON_LR) if width else sft.optim
+    optim = sft_optim(sft, width) if width and not sft.base else sft.optim
     return dataclasses.replace(sft, tasks=tasks, optim=optim)
+
+
+def sft_optim(sft: Sft, width: int) -> Optim:
+    """The section's learning rates for a model of this width."""
+    return derive_optim(lora_optim(sft.optim, sft.lora, LORA_LR), width, MUON_LR)

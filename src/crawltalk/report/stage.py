@@ -24,6 +24,7 @@ SECTIONS: dict[str, Section] = {
     "Scaling": sections.scaling,
     "The base model": sections.base_samples,
     "Recall": sections.recall,
+    "Factuality": sections.factuality,
     "The assistant": sections.conversations,
     "Evaluation": sections.evaluation,
     "Weights and context": abilities.weights_and_context,

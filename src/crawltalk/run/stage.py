@@ -106,6 +106,8 @@ class Stage:
     """The kind of model that it makes, if it makes one."""
     optional: str = ""
     """A field of its section: if it is empty, this stage is left out."""
+    replaced: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """A field of its section -> the inputs that it does not read if that has a value."""
     version: int = 1
     """Increased when the code changes what the stage writes, so that older results become stale."""
     ranks: bool = False
@@ -124,6 +126,12 @@ class Stage:
         """Its section of the recipe. A stage in `recipe.stages` has a section of its own."""
         further = recipe.stages.get(self.name)
         return further.config if further else getattr(recipe, self.kind)
+
+    def needed(self, recipe: Recipe) -> list[str]:
+        """The inputs that it reads with this recipe."""
+        section = self.config(recipe)
+        spared = {name for key, names in self.replaced.items() if getattr(section, key) for name in names}
+        return [name for name in self.inputs if name not in spared]
 
     def key(self, recipe: Recipe) -> str:
         """The dotted key of that section: `sft`, or `stages.polish.config`."""

@@ -44,6 +44,10 @@ MICRO_BATCH_TOKENS = {"cpu": 1024, "cuda": 65536}
 """Positions in one forward and backward pass of a thread: on a CPU as few as keep the products fast, so that caches
 hold them and the threads finish together. See EXPERIMENTS.md.
 """
+WIDE, WIDE_MICRO_BATCH_TOKENS = 512, 512
+"""Models of this width and more compute so many positions at once on a CPU: products are as fast, and what is kept
+for the backward pass takes half the memory.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,19 +96,12 @@ def fit(
         raise BadInput("all weights are frozen, so there is nothing to train; set requires_grad for some")
     out.mkdir(parents=True, exist_ok=True)
     state = out / STATE
-    saved = [path for _, path in checkpoint.list_all(state)]
-    resumed = saved[-1] if saved else Path(options.resume_from) if options.resume_from else None
-    if resumed is not None:
-        first, name = checkpoint.read_header(resumed)
-        dtype = getattr(torch, name)  # not a new probe's: the run must continue as it began
-        if not saved and first >= steps:
-            raise BadInput(
-                f"{resumed} has done {first} steps, and this training has {steps}; "
-                "give it more, or an earlier checkpoint"
-            )
-    else:
-        name = str(compute_dtype(machine)).removeprefix("torch.")
-        first, dtype = 0, getattr(torch, ranks.broadcast(name))
+    first, dtype, resumed = beginning(options, ranks)
+    if resumed is not None and resumed.parent != state and first >= steps:
+        raise BadInput(
+            f"{resumed} has done {first} steps, and this training has {steps}; "
+            "give it more, or an earlier checkpoint"
+        )
     dtype_name = str(dtype).removeprefix("torch.")
     model.activation_checkpointing = machine.activation_checkpointing
     shard = machine.shard and ranks.world_size > 1
@@ -113,7 +110,9 @@ def fit(
     compiled = long if machine.compile is None else machine.compile
     # ranks that shard gather each layer together, so they compute one micro-batch at a time
     together = device.type != "cpu" or shard or compiled
-    threads = Threads(workers, 1 if together else len(micro_batches(batches(first), ranks, device)))
+    threads = Threads(
+        workers, 1 if together else len(micro_batches(batches(first), ranks, device, master.shape.width))
+    )
     optimizers = make_optimizers(master, optim, dtype, threads)
     peak_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     if resumed is not None:
@@ -122,8 +121,7 @@ def fit(
     if machine.tensorboard and ranks.rank == 0:
         events = TensorBoardEvents(machine.tensorboard, out.name, first)
     log = TrainingLog(out / "log.jsonl", first, events)
-    one_model = shard or (dtype == torch.float32 and not compiled)
-    compute_model = master if one_model else copy.deepcopy(model).to(dtype)
+    compute_model = master if shard else compute_copy(model, dtype, apart=compiled)
     if compiled:  # a copy's: evaluations feed the model many shapes
         compute_model.states = torch.compile(compute_model.states, dynamic=False)
     trained, began = 0, time.monotonic()
@@ -175,6 +173,28 @@ def fit(
     return {"steps": steps, "loss": log.last_loss(), "tokens_per_second": speed, "dtype": dtype_name}
 
 
+def beginning(options: TrainingOptions, ranks: Ranks = ALONE) -> tuple[int, torch.dtype, Path | None]:
+    """Steps that are done already, the dtype of matrix products, and the checkpoint to continue from, if any: the
+    training's own newest one, or `resume_from`. Then the dtype is that of the checkpoint: the run must continue as it
+    began.
+    """
+    saved = [path for _, path in checkpoint.list_all(Path(options.out) / STATE)]
+    resumed = saved[-1] if saved else Path(options.resume_from) if options.resume_from else None
+    if resumed is not None:
+        first, name = checkpoint.read_header(resumed)
+        return first, getattr(torch, name), resumed
+    name = str(compute_dtype(options.machine)).removeprefix("torch.")
+    return 0, getattr(torch, ranks.broadcast(name)), None
+
+
+def compute_copy(model: Transformer, dtype: torch.dtype, *, apart: bool = False) -> Transformer:
+    """The model itself if it computes in `dtype`: fp32, or adapters beside frozen weights of that dtype. Else, or to
+    keep it `apart`, a copy.
+    """
+    same = model.embedding.weight.dtype == dtype and not apart
+    return model if same else copy.deepcopy(model).to(dtype)
+
+
 def compute_gradients(
     model: Transformer,
     compute_model: Transformer,
@@ -213,7 +233,7 @@ def compute_gradients(
 
     total, counted, sums = 0.0, 0, dict[str, float]()
     each = map if threads is None else threads.map
-    for loss, count, figures, grads in each(compute, micro_batches(batch, ranks, device)):
+    for loss, count, figures, grads in each(compute, micro_batches(batch, ranks, device, model.shape.width)):
         total += loss
         counted += count
         for name, figure in figures.items():
@@ -241,12 +261,15 @@ def compute_gradients(
     return total / max(counted, 1), norm, means
 
 
-def micro_batches(batch: Batch, ranks: Ranks, device: torch.device) -> list[Batch]:
+def micro_batches(batch: Batch, ranks: Ranks, device: torch.device, width: int) -> list[Batch]:
     """What a rank computes of a batch, a few rows at a time: as many parts as rank 0 has, which has the most rows,
     so that ranks that shard gather their layers together. The last ones may be empty.
     """
     own, longest = batch.share(ranks.rank, ranks.world_size).to(device), len(batch.share(0, ranks.world_size))
-    rows = max(1, MICRO_BATCH_TOKENS[device.type] // batch.tokens.shape[1])
+    positions = MICRO_BATCH_TOKENS[device.type]
+    if device.type == "cpu" and width >= WIDE:
+        positions = min(positions, WIDE_MICRO_BATCH_TOKENS)
+    rows = max(1, positions // batch.tokens.shape[1])
     return [own[start : start + rows] for start in range(0, longest, rows)]
 
 

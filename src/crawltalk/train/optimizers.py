@@ -20,9 +20,13 @@ def trained_weights(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """(the blocks' matrices, for Muon; embeddings, head and norms, for AdamW), without what is frozen."""
+    """(the blocks' matrices, for Muon; embeddings, head, norms and adapters, for AdamW), without what is frozen."""
     trained = trained_weights(model)
-    matrices = [name for name, weight in trained.items() if weight.ndim == 2 and name.startswith("blocks.")]
+    matrices = [
+        name
+        for name, weight in trained.items()
+        if weight.ndim == 2 and name.startswith("blocks.") and not name.endswith(("lora_A", "lora_B"))
+    ]
     return [trained.pop(name) for name in matrices], list(trained.values())
 
 

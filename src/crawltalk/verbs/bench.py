@@ -30,14 +30,14 @@ def bench(
 ) -> None:
     """Measure, medians over several runs.
 
-    journey: the whole, stage by stage, alone or against another checkout (--peer); data, tokenizer, pretrain, engine:
-    the parts against their peers; gpu: training and decoding on a GPU.
+    journey: the whole, stage by stage, alone or against another checkout (--peer); data, tokenizer, pretrain, sft,
+    engine: the parts against their peers; gpu: training and decoding on a GPU.
 
     Parameters
     ----------
     name
-        What to measure: journey, data, tokenizer, pretrain, engine or gpu; or one row of the journey: journey.stages,
-        journey.train_cpu, journey.memory, journey.busy, journey.compile, journey.tests.
+        What to measure: journey, data, tokenizer, pretrain, sft, engine or gpu; or one row of the journey:
+        journey.stages, journey.train_cpu, journey.memory, journey.busy, journey.compile, journey.tests.
     preset
         Preset of the journey, or a TOML file.
     peer
@@ -69,6 +69,7 @@ def bench(
         "data": lambda: data(pages, runs),
         "tokenizer": lambda: tokenizer(text, vocabulary, runs),
         "pretrain": lambda: _pretrain(text, runs, seconds),
+        "sft": lambda: _sft(runs),
         "engine": lambda: _engine(llama_cpp, runs),
         "gpu": _gpu,
     }[bench]()
@@ -79,7 +80,7 @@ def bench(
         print_table(_COLUMNS, [["" if row[key] is None else row[key] for key in _COLUMNS] for row in rows])
 
 
-BENCHES = ("journey", "data", "tokenizer", "pretrain", "engine", "gpu")
+BENCHES = ("journey", "data", "tokenizer", "pretrain", "sft", "engine", "gpu")
 _COLUMNS = ("name", "unit", "ours", "peer", "ratio", "min", "max", "runs")
 
 
@@ -89,6 +90,12 @@ def _pretrain(text: Path, runs: int, seconds: float) -> Iterator[dict[str, Any]]
 
     yield from pretrain(runs)
     yield from time_to_loss(text, runs, seconds)
+
+
+def _sft(runs: int) -> Iterator[dict[str, Any]]:
+    from crawltalk.bench.sft import sft  # it loads torch
+
+    yield from sft(runs)
 
 
 def _engine(llama_cpp: Path, runs: int) -> Iterator[dict[str, Any]]:

@@ -206,7 +206,7 @@ def scan(html: bytes, reveal: bool = False) -> Scan:
     readers without scripts.
     """
     text, blocks, elements, words, hidden = _scan(np.frombuffer(html, np.uint8), reveal, *_tables())
-    return Scan(text.tobytes(), blocks, elements, words, hidden)
+    return Scan(text.tobytes(), blocks, elements, words, int(hidden))
 
 
 @inner

@@ -1,0 +1,95 @@
+"""What every stage that fine-tunes does around its training: the model that it starts from, whole or with adapters, and
+the folder that it leaves.
+"""
+
+from pathlib import Path
+
+import torch
+
+from crawltalk.chat.render import ChatRenderer
+from crawltalk.core.errors import BadInput
+from crawltalk.model.adapters import add_adapters, attach, merge_adapters, save_adapter
+from crawltalk.model.hf import load_model, save_model
+from crawltalk.model.transformer import Transformer
+from crawltalk.models import model_folder
+from crawltalk.recipe import Dpo, Lora, Sft
+from crawltalk.run.stage import Job, ModelKind
+from crawltalk.train.batches import Batch
+from crawltalk.train.loop import TrainingOptions, beginning
+from crawltalk.train.objectives.cross_entropy import cross_entropy
+from crawltalk.train.ranks import Ranks
+
+ADAPTER = "adapter"
+"""The folder of the adapter in that of the stage; beside it stands the merged model."""
+CHECKED_ROWS, TOLERANCE = 2, 1e-3
+"""Rows on which a merged model is compared, and how far its loss may be from that with adapters, relatively."""
+
+
+def starting_model(job: Job[Sft] | Job[Dpo], *kinds: ModelKind) -> tuple[Path, ChatRenderer]:
+    """The folder of the model that a stage starts from, `base` or the last input of one of these kinds, and how
+    conversations are written for it. Raises MissingInput, or BadInput for a model without a chat format.
+    """
+    folder = (
+        model_folder(job.config.base, prefer=("base", "assistant")) if job.config.base else job.model(*kinds)
+    )
+    chat = ChatRenderer.load(folder)
+    if not chat.chats:
+        raise BadInput(
+            f"{folder} has no chat format: its vocabulary has no tokens for turns, such as <|im_start|>; start from a "
+            "model that has, such as: --sft.base smollm2"
+        )
+    return folder, chat
+
+
+def load_for_tuning(
+    folder: Path, lora: Lora, options: TrainingOptions, seed: int, ranks: Ranks
+) -> Transformer:
+    """The model in fp32; with adapters, in the dtype that it computes in: what is frozen is needed in no other."""
+    if not lora.rank:
+        return load_model(folder)
+    if options.machine.shard:
+        raise BadInput("adapters are small, and trained unsharded: leave machine.shard out, or lora.rank")
+    _, dtype, _ = beginning(options, ranks)
+    model = load_model(folder, dtype=dtype)
+    add_adapters(model, lora, seed)
+    return model
+
+
+def save_tuned(
+    model: Transformer, out: Path, chat: ChatRenderer, config: Sft | Dpo, base: Path, batch: Batch
+) -> None:
+    """Write the model with its tokenizer and chat format; of one with adapters these as PEFT's folder, too, and `base`
+    with them merged in fp32. Raises BadInput if merging changes the loss of the `batch`.
+    """
+    if config.lora.rank:
+        save_adapter(model, out / ADAPTER, config.lora, str(base.resolve()))
+        model = merge_checked(model, base, batch)
+    chat.save(out)
+    ends = sorted(chat.stop_ids)  # all that the model's own files name
+    if chat.format is not None and chat.template is None:
+        ends = [chat.tokenizer.special_tokens[chat.format.end]]
+    save_model(model, out, eos=ends[0] if len(ends) == 1 else ends)
+
+
+def merge_checked(model: Transformer, base: Path, batch: Batch) -> Transformer:
+    """`base` in fp32 with the adapters of `model`, whose frozen weights may be in another dtype. Raises BadInput if
+    the loss of the batch's first rows is another one once they are merged.
+    """
+    batch = batch[:CHECKED_ROWS].to(torch.device("cpu"))
+    whole = load_model(base)
+    attach(whole, model.cpu())
+    apart = _loss(whole, batch)
+    merge_adapters(whole)
+    together = _loss(whole, batch)
+    if not abs(together - apart) <= TOLERANCE * max(1.0, apart):  # not a number: neither
+        raise BadInput(
+            f"merging the adapter changes the loss from {apart:.4f} to {together:.4f}, so the merged model would be "
+            "another one; train with a lower rate: --sft.lora.lr 0.0003"
+        )
+    return whole
+
+
+@torch.no_grad()
+def _loss(model: Transformer, batch: Batch) -> float:
+    total, count, _ = cross_entropy(model, batch)
+    return float(total) / max(1, int(count))
