@@ -26,7 +26,8 @@ def models(stage) -> list[str]:
 
 def test_the_usual_journey_has_every_stage_but_those_to_be_asked_for():
     assert list(journey()) == [stage.name for stage in STAGES if not stage.optional]
-    with_all = stages(load_recipe("nano", flags={"sweep.depths": "1,2", "dpo.data": "pairs.jsonl"}))
+    every = {"sweep.depths": "1,2", "synthesize.questions": "5", "dpo.data": "pairs.jsonl"}
+    with_all = stages(load_recipe("nano", flags=every))
     assert with_all == STAGES
 
 

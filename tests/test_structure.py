@@ -24,7 +24,20 @@ ARCHITECTURE = ROOT / "docs" / "architecture.md"
 
 SOURCE_FILE = re.compile(r"[\w./-]*\w\.py\b|[\w./-]*/\w+\.cpp\b")
 DOTTED = re.compile(r"(?:--)?([a-z_]\w*(?:\.\w+)+)")
-FILE_TYPES = {"py", "json", "jsonl", "html", "toml", "tiktoken", "safetensors", "model", "bin", "npy", "md"}
+FILE_TYPES = {
+    "py",
+    "json",
+    "jsonl",
+    "html",
+    "toml",
+    "tiktoken",
+    "safetensors",
+    "model",
+    "bin",
+    "npy",
+    "md",
+    "sqlite",
+}
 SCORE = re.compile(r"(?<![\w.,])[01]\.\d\d+(?!\.?\d)")
 """A share or a loss, such as 0.98 or 1.97."""
 

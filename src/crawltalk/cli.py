@@ -18,6 +18,7 @@ GROUPS = {
         "crawl": ("build:crawl", "raw pages: the embedded crawl, or your WARC files"),
         "data": ("build:data", "pages -> clean documents, and why the others were dropped"),
         "tokenizer": ("build:tokenizer", "documents -> byte-level BPE and token shards"),
+        "synthesize": ("build:synthesize", "documents -> questions and answers"),
         "sweep": ("sweep:sweep", "a larger model's loss, predicted from small models on a run's tokens"),
         "pretrain": ("build:pretrain", "tokens -> base model"),
         "sft": ("build:sft", "base model + conversations -> assistant"),
@@ -33,6 +34,10 @@ GROUPS = {
         "serve": ("serve:serve", "over HTTP: OpenAI's API, and a page"),
         "tokens": ("tokens:tokens", "show how a text is cut into tokens"),
         "trace": ("trace:trace", "find the training pages that hold an answer word for word"),
+        "labels": (
+            "labels:labels",
+            "what people say of replies: prompts in, training data and agreement out",
+        ),
         "classifier": (
             "corpus:classifier",
             "train a quality classifier for the data stage on labels of your own",

@@ -41,6 +41,14 @@ STAGES = (
         "where every run of tokens stands in the shards",
     ),
     Stage(
+        "synthesize",
+        ("data",),
+        "crawltalk.posttraining.synthesize:synthesize",
+        "questions and answers from the documents",
+        optional="questions",
+        external_inputs="crawltalk.posttraining.external_inputs:external_inputs",
+    ),
+    Stage(
         "sweep",
         ("tokens", "tokenizer"),
         "crawltalk.pretraining.sweep:sweep",
@@ -61,11 +69,11 @@ STAGES = (
         ("pretrain", "tokenizer", "tokens", "data"),
         "crawltalk.posttraining.sft:sft",
         "the assistant, from conversations",
+        external_inputs="crawltalk.posttraining.external_inputs:external_inputs",
         version=2,
         makes="assistant",
         ranks=True,
-        external_inputs="crawltalk.posttraining.external_inputs:external_inputs",
-        replaced={"base": ("pretrain", "tokenizer")},
+        replaced={"base": ("pretrain", "tokenizer"), "base+data": ("tokens", "data")},
     ),
     Stage(
         "dpo",
@@ -80,7 +88,7 @@ STAGES = (
     ),
     Stage(
         "evals",
-        ("pretrain", "sft", "dpo", "tokens", "index", "tokenizer", "data"),
+        ("pretrain", "sft", "dpo", "tokens", "index", "tokenizer", "data", "synthesize"),
         "crawltalk.evals.stage:evals",
         "what both models can do",
         version=3,

@@ -61,7 +61,13 @@ def test_a_stray_quote_hides_no_later_call(noise):
 
 
 def test_a_function_without_parameters_takes_an_empty_object():
-    for parameters in ({}, {"type": "object"}, {"type": "object", "properties": {}}, {"$id": "http://x/y"}):
+    for parameters in (
+        {},
+        {"type": "object"},
+        {"type": "object", "properties": {}},
+        {"$id": "http://x/y"},
+        {"type": ["object", "null"]},
+    ):
         [schema] = call_schema([Tool(name="f", parameters=parameters)])["anyOf"]
         assert schema["properties"]["arguments"] == {"type": "object", "properties": {}}
 
@@ -72,6 +78,24 @@ def test_a_call_of_no_tool_is_text_and_a_second_call_may_be_unwanted():
     assert list(CallReader([]).read(CALL, final=True)) == [CALL]
     assert len(list(CallReader([TIME], max_calls=1).read(CALL * 2, final=True))) == 1
     assert len(list(CallReader([TIME]).read(CALL.removesuffix("</tool_call>"), final=True))) == 1
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [CALL, QUOTING, "<tool", "<tool_call>", "</tool_call>", " ", "\n", '{"name": "x"}', '"']
+        )
+        | st.text(max_size=3),
+        max_size=8,
+    ),
+    st.booleans(),
+)
+def test_where_nothing_may_be_called_no_character_is_lost(pieces, offers):
+    """Whether no function is offered, or none that these calls name."""
+    reader = CallReader([Tool(name="space")] if offers else [])
+    read = [part for piece in pieces for part in reader.read(piece, final=False)]
+    read += reader.read("", final=True)
+    assert "".join(str(part) for part in read) == "".join(pieces)
 
 
 def test_a_reply_that_must_be_a_call_is_read_without_its_control_tokens():

@@ -3,8 +3,8 @@ cluster.
 """
 
 import json
+import multiprocessing
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -89,13 +89,10 @@ def test_a_killed_worker_loses_nothing_and_duplicates_nothing(tmp_path: Path):
 
     def kill_workers() -> None:
         while not over.wait(0.4):
-            children = subprocess.run(
-                ["pgrep", "-P", str(os.getpid()), "-f", "spawn_main"], capture_output=True, check=False
-            )
-            for pid in map(int, children.stdout.split()[:1]):
+            for child in multiprocessing.active_children()[:1]:
                 if len(killed) < 4:
-                    killed.append(pid)
-                    os.kill(pid, signal.SIGKILL)
+                    killed.append(child.pid or 0)
+                    child.kill()
 
     killer = threading.Thread(target=kill_workers)
     killer.start()
@@ -116,7 +113,11 @@ def test_processes_that_cannot_even_start_are_no_pages_fault(tmp_path: Path, mon
     with pytest.raises(
         UserError, match=r"worker processes end \(SIGABRT\) before they read a page of crawl-"
     ):
-        run(small_crawl(tmp_path / "in"), tmp_path / "out")
+        run(
+            small_crawl(tmp_path / "in"),
+            tmp_path / "out",
+            config=Data(extractor=f"{__name__}:bad_extract"),  # with functions of the user's they are spawned
+        )
 
 
 def test_a_file_longer_than_a_part_gives_the_same_documents_after_a_stop_in_its_middle(tmp_path: Path):

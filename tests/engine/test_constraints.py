@@ -5,6 +5,9 @@ knows no keyword.
 import json
 
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from crawltalk.engine.constraints import BadSchema, Constraint, Vocabulary, narrowed
 from crawltalk.tokenizer import Tokenizer
@@ -115,3 +118,41 @@ def test_what_no_reply_can_obey_is_refused_with_the_reason(schema):
     with pytest.raises(BadSchema, match=r"cannot be obeyed: .") as caught:
         Constraint.of_schema(VOCABULARY, json.dumps(schema))
     assert "\n" not in str(caught.value)
+
+
+OPEN_SCHEMAS = (
+    TEXT,
+    {"type": "number"},
+    {"type": "array", "items": TEXT},
+    {"type": "object", "properties": {"a": TEXT, "b": {"type": "number"}}, "required": ["a", "b"]},
+    {"type": "object", "properties": {"deep": {"type": "array", "items": LISTED | {"required": ["a"]}}}},
+    {"anyOf": [{"type": "string", "minLength": 9}, {"enum": ["one", 2, None]}]},
+)
+
+
+@given(st.sampled_from(OPEN_SCHEMAS), st.integers(0, 2**32 - 1), st.integers(70, 300))
+@settings(max_examples=60, deadline=None)
+def test_a_reply_that_has_to_end_in_time_ends_in_time(schema, seed, most):
+    constraint = Constraint.of_schema(VOCABULARY, json.dumps(schema))
+    generator = torch.Generator().manual_seed(seed)
+    reply: list[int] = []
+    while True:
+        logits = torch.randn(TOKENIZER.vocab_size, generator=generator)
+        logits[[*b'"}],0123456789', TOKENIZER.eot]] -= 8.0  # by itself it would not end
+        constraint.mask(logits, most - len(reply))
+        token = int(logits.argmax())
+        if token == TOKENIZER.eot:
+            break
+        reply.append(token)
+        assert len(reply) <= most
+        if constraint.accept(token):
+            break
+    json.loads(TOKENIZER.decode(reply))
+
+
+def test_a_reply_without_time_for_an_end_is_cut():
+    constraint = Constraint.of_schema(VOCABULARY, json.dumps({"type": "string", "minLength": 50}))
+    for left in range(40, 0, -1):
+        logits = torch.zeros(TOKENIZER.vocab_size)
+        constraint.mask(logits, left)
+        assert not constraint.accept(int(logits.argmax()))

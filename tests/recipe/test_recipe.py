@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crawltalk.core.errors import BadRecipe, TooBig
-from crawltalk.recipe import Model, Recipe, cost
+from crawltalk.recipe import Model, Recipe, SftFile, cost
 from crawltalk.recipe.differences import differences, flatten
 from crawltalk.recipe.layers import load_recipe, preset_names
 from crawltalk.recipe.renamed import RENAMED
@@ -223,3 +223,43 @@ def test_counts_of_tasks_are_laid_over_the_usual_ones_one_by_one(tmp_path):
     assert list(tasks)[: len(usual)] == list(usual)  # an order that no layer changes
     with pytest.raises(BadRecipe, match=r"sft\.tasks.*expected int, got str"):
         load_recipe("small", flags={"sft.tasks.arithmetic": "many"})
+
+
+def test_files_of_conversations_have_names_of_ones_own_and_known_settings(tmp_path):
+    overlay = tmp_path / "mine.toml"
+    overlay.write_text("[sft.data.mine]\npath = 'a.jsonl'\nepochs = 2")
+    recipe = load_recipe(
+        "nano", [overlay], {"sft.data.theirs.path": "b.jsonl", "sft.data.mine.weight": "0.5"}
+    )
+    assert recipe.sft.data == {
+        "mine": SftFile(path="a.jsonl", epochs=2, weight=0.5),
+        "theirs": SftFile(path="b.jsonl"),
+    }
+    (tmp_path / "written.toml").write_text(to_toml(recipe))
+    assert load_recipe(tmp_path / "written.toml") == recipe
+    again = {
+        "stages.again.kind": "sft",
+        "stages.again.model": "sft",
+        "stages.again.config.data.mine.path": "c",
+    }
+    assert load_recipe("nano", [overlay], again).stages["again"].config.data["mine"].path == "c"
+    for flag, words in (("sft.data.mine.epoch", "unknown flag"), ("sft.data.mine", "is a section")):
+        with pytest.raises(BadRecipe, match=words):
+            load_recipe("nano", [overlay], {flag: "1"})
+    overlay.write_text("[sft.data.mine]\nfile = 'a.jsonl'")
+    with pytest.raises(BadRecipe, match=r"unknown key 'sft\.data\.mine\.file'"):
+        load_recipe("nano", [overlay])
+    overlay.write_text("[sft.data.mine]\nepochs = 2.0")
+    with pytest.raises(BadRecipe, match=r"sft\.data.*path"):
+        load_recipe("nano", [overlay])
+
+
+def test_the_recipe_of_the_chapter_on_fine_tuning_is_one(tmp_path):
+    chapter = Path(__file__).parents[2] / "docs" / "chapters" / "05-supervised-fine-tuning.md"
+    block = chapter.read_text(encoding="utf-8").split("```toml\n")[1].split("```")[0]
+    (tmp_path / "mine.toml").write_text(block)
+    recipe = load_recipe(tmp_path / "mine.toml")
+    assert [(file.path, file.weight) for file in recipe.sft.data.values()] == [
+        ("mine.jsonl", None),
+        ("oasst.jsonl.gz", 0.3),
+    ]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from crawltalk.chat.render import ChatRenderer
 from crawltalk.engine.sampling import Sampling, distribution
@@ -21,13 +21,6 @@ from crawltalk.serve import Settings
 from crawltalk.serve.ui.browse import MAX_ROWS, list_pages
 from crawltalk.serve.ui.routes import routes
 from support.serving import TOKENIZER, serving
-
-CHROMIUM = shutil.which("chromium")
-FLAGS = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync"),
-)
-
 
 pytestmark = pytest.mark.slow
 
@@ -49,17 +42,6 @@ def site(run):
     yield server.stdout.readline().strip().rstrip("/")
     server.terminate()
     server.communicate(timeout=60)
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium: apt-get install chromium")
-    expect.set_options(timeout=20_000)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -493,7 +475,8 @@ def test_the_tokenizer_page_cuts_builds_and_renders(tab):
     assert steps.first.locator(".chip").count() == len(" chemical")
     tab.get_by_label("Message 1", exact=True).fill("<|im_start|>")
     talk = tab.locator("section").last
-    talk.get_by_text(re.compile("11 of them control tokens")).wait_for()
+    talk.get_by_text(re.compile("11 of them control tokens, [1-9][0-9]* learned")).wait_for()
+    assert "<|im_end|>" in talk.locator(".chips .chip.learned").all_inner_texts()
     assert talk.locator(".chip.control").last.inner_text() == "<|im_sep|>"
 
 
@@ -591,6 +574,7 @@ PAGES = {
     "/#/data": ".funnel",
     "/#/data/dropped": ".entry",
     "/#/data/search?words=metal": ".entry",
+    "/#/labels": "#labeler",
     "/#/runs": ".chart canvas",
 }
 """What is there when a page is."""

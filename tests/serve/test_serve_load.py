@@ -1,5 +1,6 @@
 """The HTTP server under load, and with clients that vanish, dawdle or do not read."""
 
+import contextlib
 import gc
 import json
 import resource
@@ -7,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -19,16 +21,33 @@ from support.serving import HELLO, NEVER, Running, serving
 
 LONG = HELLO | {"max_tokens": 1900, "logit_bias": NEVER}
 SHORT = HELLO | {"max_tokens": 20, "logit_bias": NEVER}
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+RESPONSES, MESSAGES = "/v1/responses", "/v1/messages"
+ENDS = {
+    CHAT: "data: [DONE]",
+    COMPLETIONS: "data: [DONE]",
+    RESPONSES: "event: response.incomplete",
+    MESSAGES: "event: message_stop",
+}
+"""How a stream ends."""
 
 
-def request(running: Running, body: bytes, length: int | None = None) -> bytes:
+def body_for(path: str, tokens: int) -> dict:
+    """A request for a stream of so many tokens."""
+    asked = {"model": "tiny", "stream": True, "logit_bias": NEVER}
+    match path:
+        case "/v1/responses":
+            return asked | {"input": "Hello", "max_output_tokens": tokens}
+        case "/v1/completions":
+            return asked | {"prompt": "Hello", "max_tokens": tokens}
+    return asked | HELLO | {"max_tokens": tokens}
+
+
+def request(running: Running, body: bytes, length: int | None = None, path: str = CHAT) -> bytes:
     """A request as bytes, with a head that promises a body of a length."""
     host = running.url.removeprefix("http://")
     size = len(body) if length is None else length
-    return (
-        f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Length: {size}\r\n\r\n".encode()
-        + body
-    )
+    return f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {size}\r\n\r\n".encode() + body
 
 
 def connect(running: Running) -> socket.socket:
@@ -46,6 +65,66 @@ def test_a_client_that_vanishes_frees_its_slot_within_a_step(stream):
         stats = running.stats()
         assert (stats["cancelled"], stats["blocks_used"]) == (1, 0)
         assert stats["generated_tokens"] < 1900
+
+
+def test_clients_that_vanish_in_the_middle_of_their_streams_leave_nothing_behind():
+    with serving() as running:
+        paths = list(ENDS) * 4
+        with contextlib.ExitStack() as clients:
+            for path in paths:
+                client = clients.enter_context(connect(running))
+                client.sendall(request(running, json.dumps(body_for(path, 1900)).encode(), path=path))
+                while b"data: " not in client.recv(4096):
+                    pass
+        running.until("running", 0)
+        stats = running.stats()
+        assert (stats["cancelled"], stats["blocks_used"]) == (len(paths), 0)
+        for path in ENDS:  # a stream that nobody read to its end is none to continue
+            assert httpx.post(running.url + path, json=body_for(path, 3)).status_code == 200
+        assert len(running.server.config.app.state.server.responses) == 1
+
+
+def test_thirty_two_clients_of_all_endpoints_at_once_and_slow_readers_among_them():
+    with serving() as running:
+        slow = {path: connect(running) for path in ENDS}
+        for path, client in slow.items():
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.sendall(request(running, json.dumps(body_for(path, 400)).encode(), path=path))
+        alone = {
+            path: httpx.post(running.url + path, json=body_for(path, 40) | {"seed": 5}).text for path in ENDS
+        }
+        with ThreadPoolExecutor(len(ENDS)) as pool:
+            answers = {
+                path: pool.submit(in_parallel, running.url, 8, body_for(path, 40) | {"seed": 5}, path)
+                for path in ENDS
+            }
+        assert all(texts(stream) for stream in alone.values())
+        for path, some in answers.items():
+            for answer in some.result():
+                assert answer.status_code == 200
+                assert texts(answer.text) == texts(alone[path])
+                assert answer.text.strip().split("\n\n")[-1].startswith(ENDS[path])
+        for path, client in slow.items():
+            read = b""
+            while not read.endswith(b"0\r\n\r\n"):
+                read += client.recv(1024)
+                time.sleep(0.0005)
+            assert ENDS[path].encode() in read
+            client.close()
+        running.until("running", 0)
+
+
+def texts(stream: str) -> str:
+    """The text that the events of a stream carry, in any of the forms."""
+    text = ""
+    for line in stream.splitlines():
+        if line.startswith("data: {"):
+            event = json.loads(line.removeprefix("data: "))
+            [choice] = event.get("choices", [{}])
+            delta = event.get("delta", choice.get("delta", {}))
+            text += delta if isinstance(delta, str) else delta.get("content", delta.get("text", ""))
+            text += choice.get("text", "")
+    return text
 
 
 def test_a_client_that_vanishes_while_it_waits_leaves_the_queue():

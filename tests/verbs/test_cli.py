@@ -85,6 +85,7 @@ def test_dotted_flags_become_settings():
         (["pretrain", "nano", "--sft.tasks.identity", "-1"], "sft.tasks.identity is -1"),
         (["status", "absent"], "is not a run; make one with"),
         (["show", "absent"], "is not there"),
+        (["run", "nano", "--sft.data.mine.path", "absent.jsonl"], "there is no file absent.jsonl"),
         (["bench", "absent"], "no benchmark is called"),
         (["run", "llama3-8b", "--machine.device", "cpu"], "GiB to train"),
         (["chat", "hi", "--model", "absent"], "there is no model at absent or runs/absent or models/absent;"),

@@ -89,11 +89,11 @@ def sft(runs: int) -> Iterator[dict[str, Any]]:
             del model
             rounds = [_round(what, folder) for _ in range(runs)]
         peer = f"{peer_name}, {rows} x {length} tokens, {rounds[0]['ours']['dtype']}"
-        speeds = ([row[side]["tokens_per_second"] for row in rounds] for side in ("ours", "peer"))
-        yield figure(name, "assistant tokens/s", *speeds, peer, THREADS)
+        ours, theirs = ([row[side]["tokens_per_second"] for row in rounds] for side in ("ours", "peer"))
+        yield figure(name, "assistant tokens/s", ours, theirs, peer, THREADS)
         if what == "lora":
-            peaks = ([row[side]["peak_mb"] for row in rounds] for side in ("ours", "peer"))
-            yield figure("sft.memory_135M", "MB", *peaks, peer, THREADS)
+            ours, theirs = ([row[side]["peak_mb"] for row in rounds] for side in ("ours", "peer"))
+            yield figure("sft.memory_135M", "MB", ours, theirs, peer, THREADS)
 
 
 def conversations(vocabulary: int, length: int, rows: int) -> list[Rendered]:

@@ -78,12 +78,16 @@ class Message(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """The name of the speaker, if several have one role, or of the tool. No chat format here writes it."""
 
 
-class Conversation(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class Conversation(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Messages in order; the `messages` JSONL of OpenAI and Hugging Face."""
 
     messages: list[Message]
     source: str
-    """What made this conversation: flagship, refusal, identity, arithmetic, spelling, ..."""
+    """What made this conversation: flagship, refusal, identity, arithmetic, spelling, ... or the file it is from."""
+    tools: list[dict[str, Any]] = []
+    """The functions that the assistant may call, in OpenAI's form (`chat.tool_calls.as_tools`)."""
+    unlearned: list[int] = []
+    """Positions of the assistant's messages that are only read: those of OpenAI's `weight: 0`."""
 
 
 class Preference(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

@@ -4,8 +4,8 @@ Control tokens are written as ids and texts as text, so that no text can open or
 tool's result.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,7 +92,7 @@ class ChatRenderer:
         tools: Sequence[Tool] = (),
         add_generation_prompt: bool = False,
     ) -> list[int]:
-        """`render` without the loss mask, by the model's own template if it has one."""
+        """`render` without the loss mask."""
         if self.template is not None:
             return self.template.encode(
                 self.tokenizer, as_messages(messages), tools, add_generation_prompt=add_generation_prompt
@@ -105,20 +105,35 @@ class ChatRenderer:
         *,
         tools: Sequence[Tool] = (),
         add_generation_prompt: bool = False,
+        unlearned: Collection[int] = (),
     ) -> Rendered:
         """A conversation as ids. The system message describes `tools`. `add_generation_prompt` opens the
-        assistant's turn at the end, as in `transformers`.
+        assistant's turn at the end, as in `transformers`. `unlearned`: positions of the assistant's messages that
+        the loss does not count.
 
         Raises BadInput if the model has no chat format, for an image or a sound, and for a dict that is no
-        message.
+        message; for a model with a template of its own as `ChatTemplate.encode_turns` does.
         """
-        chat, messages = self._chat(), as_messages(messages)
+        messages = as_messages(messages)
+        answers = [index for index, message in enumerate(messages) if message.role == "assistant"]
+        if self.template is not None:
+            ids, turns = self.template.encode_turns(
+                self.tokenizer, self.stop_ids, messages, tools, add_generation_prompt=add_generation_prompt
+            )
+            if unlearned and len(turns) != len(answers):
+                raise BadInput("the model's own chat template does not write each answer as a turn")
+            loss_mask = [False] * len(ids)
+            for index, turn in zip_longest(answers, turns):
+                if turn is not None and index not in unlearned:
+                    loss_mask[turn.start : turn.stop] = [True] * len(turn)
+            return Rendered(ids, loss_mask)
+        chat, answer = self._chat(), iter(answers)
         ids = [self.tokenizer.special_tokens[chat.begin]] if chat.begin is not None else []
         loss_mask = [False] * len(ids)
         for role, pieces in _turns(chat, messages, tools):
             head, content, after = self._turn(chat, role, pieces)
             ids += [*head, *content, *after]
-            learned = role == "assistant"
+            learned = role == "assistant" and next(answer) not in unlearned
             loss_mask += [*(False for _ in head), *(learned for _ in content), *(False for _ in after)]
         if add_generation_prompt:
             head = self._open_turn(chat, "assistant")

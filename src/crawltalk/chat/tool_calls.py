@@ -16,12 +16,13 @@ says where the text comes from. Where a vocabulary lacks such a token, its name 
 import json
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from crawltalk.chat.messages import FunctionCall, ToolCall
+from crawltalk.core.errors import BadInput
 from crawltalk.tokenizer.tokenizer import CALL_END, CALL_START, RESPONSE_END, RESPONSE_START
 
 
@@ -64,6 +65,25 @@ class Tool(msgspec.Struct, kw_only=True):
         return {"type": "function", "function": function}
 
 
+def as_tools(given: Iterable[Any]) -> list[Tool]:
+    """Tools out of dicts in OpenAI's form, or of their functions alone. Raises BadInput, with the position, for what
+    is neither.
+    """
+    tools = []
+    for index, one in enumerate(given):
+        function = one.get("function", one) if isinstance(one, Mapping) else one
+        try:
+            if not isinstance(function, Mapping):
+                raise TypeError("a tool is an object")
+            tools.append(
+                msgspec.convert({key: value for key, value in function.items() if value is not None}, Tool)
+            )
+        except (TypeError, ValueError) as error:
+            example = '{"type": "function", "function": {"name": "time", "parameters": {...}}}'
+            raise BadInput(f"tool {index + 1}: {error}; a tool is {example}") from None
+    return tools
+
+
 class Control(str):
     """The name of a control token that the structure of a conversation asks for; a plain `str` is text."""
 
@@ -103,7 +123,7 @@ def _schema(tool: Tool, path: str) -> dict[str, Any]:
     """Of a call of this function; its parameters will stand at `path` in a larger schema, where their
     references lead. Arguments are an object, and an empty one if no property is declared.
     """
-    parameters = {"type": "object"} | tool.parameters
+    parameters = tool.parameters | {"type": "object"}
     if not parameters.keys() & {"properties", "allOf", "anyOf", "oneOf", "$ref"}:
         parameters["properties"] = {}
     parameters = _moved(parameters, path)
@@ -178,8 +198,9 @@ class CallReader:
                 if before:
                     yield before
                 return
-            if before := before.rstrip():
-                yield before
+            if text := before.rstrip():
+                yield text
+            opened = before[len(text) :] + opened
             end = _END_OF_CALL.match(rest)
             if end is None and not final:
                 self._held = opened + rest
@@ -192,7 +213,7 @@ class CallReader:
             self._held = after
 
     def _call(self, inside: str, text: str) -> Iterator[str | ToolCall]:
-        """The call; if it is none, the text as it stands."""
+        """The call; if it is none, the text as it stands, with the white space before it."""
         call = self._parse(inside)
         if call is None:
             yield text

@@ -24,3 +24,9 @@ def write_array(path: str | Path, array: Any) -> None:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     write_atomically(path, buffer.getvalue())
+
+
+def stamp(path: str | Path) -> list[Any]:
+    """Path, size and modification time (ns) of a file: what tells that it changed. Of a missing one only the name."""
+    path = Path(path)
+    return [str(path), path.stat().st_size, path.stat().st_mtime_ns] if path.exists() else [str(path)]

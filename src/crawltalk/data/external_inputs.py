@@ -5,6 +5,7 @@ since `status` calls it.
 from pathlib import Path
 from typing import Any
 
+from crawltalk.core.files import stamp
 from crawltalk.recipe import Data
 from crawltalk.run.manifest import read_manifest
 
@@ -15,7 +16,7 @@ def external_inputs(config: Data) -> dict[str, Any]:
     """
     result: dict[str, Any] = {}
     named = [path for path in (config.blocklist, config.classifier, *config.benchmarks) if path is not None]
-    if files := [_stamp(file) for path in named for file in _files(Path(path))]:
+    if files := [stamp(file) for path in named for file in _files(Path(path))]:
         result["files"] = files
     if config.earlier:
         manifests = [read_manifest(Path(run) / "data") for run in config.earlier]
@@ -25,8 +26,3 @@ def external_inputs(config: Data) -> dict[str, Any]:
 
 def _files(path: Path) -> list[Path]:
     return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-
-
-def _stamp(path: Path) -> list[Any]:
-    """Of a missing file only the name: the stage reports that it is missing."""
-    return [str(path), path.stat().st_size, path.stat().st_mtime_ns] if path.exists() else [str(path)]

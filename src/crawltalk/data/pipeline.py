@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 
 from crawltalk.core.errors import BadRecipe, UserError
 from crawltalk.core.objects import load_object
@@ -289,6 +290,11 @@ def load_extractor(name: str) -> Extractor:
         ) from None
 
 
+def has_own_code(config: Data) -> bool:
+    """Whether the recipe names functions of the user's."""
+    return config.extractor not in EXTRACTORS or bool(config.filters)
+
+
 def load_filters(config: Data) -> dict[str, Filter]:
     """All filters on documents by name, in order: FineWeb's, then those that the recipe adds. Raises
     BadRecipe.
@@ -336,3 +342,4 @@ def warm_up(extractor: Extractor = extract) -> None:
     texts = dict.fromkeys(("id", "dump", "url", "date", "file_path", "language"), "")
     document = Document(text="A page.", **texts, language_score=1.0, token_count=0)
     gopher_repetition(Quality())(document)
+    pa.array([""])  # the first one loads pandas, 0.3 s, if that is installed

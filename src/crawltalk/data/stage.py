@@ -7,6 +7,7 @@ all parts are deduplicated together (`assemble`).
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -21,7 +22,14 @@ from crawltalk.data.filters.boilerplate import count_lines
 from crawltalk.data.filters.rules import check_languages
 from crawltalk.data.filters.urls import write_blocklist
 from crawltalk.data.parts import FileTask
-from crawltalk.data.pipeline import BOILERPLATE, load_extractor, load_filters, load_rank, warm_up
+from crawltalk.data.pipeline import (
+    BOILERPLATE,
+    has_own_code,
+    load_extractor,
+    load_filters,
+    load_rank,
+    warm_up,
+)
 from crawltalk.data.record.card import dataset_card
 from crawltalk.recipe import Data
 from crawltalk.run.manifest import read_manifest
@@ -55,10 +63,9 @@ def data(job: Job[Data]) -> Metrics:
         for mark in parts.glob("*.working"):  # of a run that was killed: no page is the cause
             mark.unlink()
         todo = [task for task in tasks if not task.done()]
-        with _executor(job.machine.executor)(job.machine, len(todo)) as executor:
-            _check(job.config)
-            executor.warm_up()
-            write_blocklist(job.config.blocklist, parts / "blocklist.npy")
+        executor_class = _executor(job.machine.executor)
+        with executor_class(job.machine, len(todo), has_own_code(job.config)) as executor:
+            _prepare(job, parts, executor)
             if job.config.site_lines:
                 _survey(tasks, parts, executor, job)
             executor.refine_all(todo, _reporter(tasks, todo, job.progress))
@@ -67,6 +74,16 @@ def data(job: Job[Data]) -> Metrics:
         write_atomically(job.out / "README.md", dataset_card(record, job.config).encode())
         write_atomically(result, msgspec.json.format(msgspec.json.encode(record)))
     return msgspec.json.decode(result.read_bytes())["metrics"]
+
+
+def _prepare(job: Job[Data], parts: Path, executor: LocalExecutor | RayExecutor) -> None:
+    """Load everything that the recipe names, and the list of blocked URLs beside it."""
+    threads = job.machine.workers or 1
+    with ThreadPoolExecutor(1) as thread:
+        listed = thread.submit(write_blocklist, job.config.blocklist, parts / "blocklist.npy", threads)
+        _check(job.config)
+        executor.warm_up()
+        listed.result()
 
 
 def _survey(

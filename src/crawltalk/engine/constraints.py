@@ -10,6 +10,7 @@ Widened: keywords, formats and patterns that llguidance does not know are left o
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -36,6 +37,10 @@ _SCHEMAS = ("items", "additionalItems", "additionalProperties", "contains", "pro
 _LISTS_OF_SCHEMAS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
 _NAMED_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 _COMBINING = {"allOf", "anyOf", "oneOf", "if", "$ref"}
+_ENDING_WINDOW = 256
+"""Tokens before a reply's limit at which the first look for a way to its end is taken."""
+_ENDING_SPARE = 32
+"""Tokens by which that way may grow from one look to the next: a token may begin a property that has required ones."""
 _EXACT = 2**53 - 1
 _LIMITED = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "enum", "const"}
 _OPEN = {"additionalProperties", "unevaluatedProperties", "patternProperties", "minProperties"}
@@ -59,6 +64,19 @@ class Vocabulary:
         self._encode = tokenizer.encode
         self.library = LLTokenizer(TokenizerWrapper(self), eos_token=sorted(stop_ids) or [tokenizer.eot])
 
+    @cached_property
+    def endings(self) -> tuple[Tensor, Tensor]:
+        """Tokens in the order in which they lead to the end of a JSON text, outside and inside of its strings: the
+        end, what closes an object, a list, a string or a number, and then the longest token first.
+        """
+        by_length = sorted(range(len(self.tokens)), key=lambda index: -len(self.tokens[index]))
+
+        def order(first: list[bytes]) -> Tensor:
+            closing = [self.tokens.index(mark) for mark in first if mark in self.tokens]
+            return torch.tensor([self.library.eos_token, *closing, *by_length])
+
+        return order([b"}", b"]", b'"', b","]), order([b'"'])
+
     def __call__(self, text: bytes) -> list[int]:
         return self._encode(text)
 
@@ -66,10 +84,17 @@ class Vocabulary:
 class Constraint:
     """A grammar that one reply obeys, and the state of the reply in it."""
 
-    def __init__(self, matcher: "LLMatcher", relaxed: tuple[str, ...] = ()) -> None:
-        self._matcher = matcher
+    def __init__(
+        self, matcher: "LLMatcher", relaxed: tuple[str, ...] = (), vocabulary: Vocabulary | None = None
+    ) -> None:
+        """`vocabulary`: needed for replies that have to end in time."""
+        self._matcher, self._vocabulary = matcher, vocabulary
         self.relaxed = relaxed
         """What of the schema the reply need not obey."""
+        self._ending: list[int] = []
+        """Tokens that lead to the end, once there is time for no others."""
+        self._look_at = _ENDING_WINDOW
+        """Tokens before the limit at which to look for them again."""
 
     @classmethod
     def of_schema(cls, vocabulary: Vocabulary, schema: str) -> "Constraint":
@@ -79,25 +104,67 @@ class Constraint:
         for candidate, relaxed in _candidates(given):
             matcher, error = _compile(vocabulary, candidate)
             if matcher is not None:
-                return cls(matcher, (*relaxed, *sorted(matcher.get_grammar_warnings())))
+                return cls(matcher, (*relaxed, *sorted(matcher.get_grammar_warnings())), vocabulary)
             problem = problem if candidate is not given else error
         raise BadSchema(f"this JSON schema cannot be obeyed: {problem}")
 
     def copy(self) -> "Constraint":
         """An independent copy at the same point of the reply."""
-        return Constraint(self._matcher.deep_copy(), self.relaxed)
+        return Constraint(self._matcher.deep_copy(), self.relaxed, self._vocabulary)
 
-    def mask(self, logits_V: Tensor) -> None:
-        """Set the logits of tokens that cannot follow to -inf, in place."""
-        bits = torch.frombuffer(bytearray(self._matcher.compute_bitmask()), dtype=torch.uint8)
-        allowed = (bits[:, None] >> torch.arange(8, dtype=torch.uint8) & 1).flatten()[: len(logits_V)].bool()
+    def mask(self, logits_V: Tensor, left: int | None = None) -> None:
+        """Set the logits of tokens that cannot follow to -inf, in place. `left`: tokens that may still come, if the
+        reply has to end in them; when it gets close, only those can follow that lead to the end.
+        """
+        if left is not None:
+            self._look_for_the_end(left)
+        if self._ending:
+            logit = logits_V[self._ending[0]].clone()
+            logits_V[:] = -torch.inf
+            logits_V[self._ending[0]] = logit
+            return
+        allowed = _allowed(self._matcher)[: len(logits_V)]
         logits_V[: len(allowed)].masked_fill_(~allowed.to(logits_V.device), -torch.inf)
         logits_V[len(allowed) :] = -torch.inf
 
     def accept(self, token: int) -> bool:
         """Advance by a token. Returns whether the reply is complete: nothing can follow."""
         self._matcher.consume_token(token)
+        self._ending = self._ending[1:]
         return self._matcher.is_stopped()
+
+    def _look_for_the_end(self, left: int) -> None:
+        """Begin to end if there is little time. The more there is, the later is the next look."""
+        if self._ending or left > self._look_at or self._vocabulary is None:
+            return
+        ending = _way_to_the_end(self._matcher.deep_copy(), self._vocabulary, left)
+        spare = left - len(ending) - _ENDING_SPARE
+        if spare <= 0:
+            self._ending, self._look_at = ending, 0
+        else:
+            self._look_at = left - (spare + 1) // 2
+
+
+def _allowed(matcher: "LLMatcher") -> Tensor:
+    """[vocabulary] bool: the tokens that can follow."""
+    bits = torch.frombuffer(bytearray(matcher.compute_bitmask()), dtype=torch.uint8)
+    return (bits[:, None] >> torch.arange(8, dtype=torch.uint8) & 1).flatten().bool()
+
+
+def _way_to_the_end(matcher: "LLMatcher", vocabulary: Vocabulary, most: int) -> list[int]:
+    """Few tokens that end the reply; empty if it takes more than `most`."""
+    tokens: list[int] = []
+    outside, inside = vocabulary.endings
+    brackets = outside[1:3]
+    while not matcher.is_stopped():
+        if len(tokens) == most:
+            return []
+        allowed = _allowed(matcher)
+        order = inside if bool(allowed[brackets].all()) else outside  # only a string may go on with either
+        token = int(order[allowed[order].int().argmax()])
+        matcher.consume_token(token)
+        tokens.append(token)
+    return tokens
 
 
 def _compile(vocabulary: Vocabulary, schema: Any) -> tuple["LLMatcher | None", str]:

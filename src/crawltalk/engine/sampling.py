@@ -49,6 +49,8 @@ class Sampling:
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     """Token id -> the number that is added to its logit."""
     max_tokens: int = 128
+    whole: bool = False
+    """Whether a reply that obeys a schema has to end within `max_tokens`: close to that limit it takes a short way."""
     seed: int = 0
     stop: tuple[str, ...] = ()
     """Strings that end a reply and are no part of it."""

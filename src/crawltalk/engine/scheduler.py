@@ -250,7 +250,7 @@ class Scheduler:
             if request.sampling.has_penalties:
                 apply_penalties(last[row], request.sampling, request.prompt, sequence.generated)
             if sequence.constraint is not None:
-                sequence.constraint.mask(last[row])
+                sequence.constraint.mask(last[row], self._left(sequence) if request.sampling.whole else None)
         samplings = [sequence.request.sampling for sequence in ready]
         draws = [
             uniform(sampling.seed, sequence.request.row + sequence.index, sequence.num_generated)
@@ -292,6 +292,11 @@ class Scheduler:
         likeliest = logprobs_V.topk(min(top_logprobs or 0, len(logprobs_V)))
         top = tuple(zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True))
         return Token(token, text, float(logprobs_V[token]), top)
+
+    def _left(self, sequence: Sequence) -> int:
+        """Tokens that it may still get."""
+        most = sequence.request.sampling.max_tokens - sequence.num_generated
+        return min(most, self.context + 1 - len(sequence.tokens))
 
     def _append(self, sequence: Sequence, token_id: int, logprobs_V: Tensor | None) -> StepOutput:
         request = sequence.request

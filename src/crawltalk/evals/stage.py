@@ -9,6 +9,7 @@ from crawltalk.core.shards import TokenShards
 from crawltalk.engine import load_engine
 from crawltalk.evals import base_model
 from crawltalk.evals.assistant import answer, example_conversations, read_problems
+from crawltalk.evals.grounded import grounded_scores
 from crawltalk.evals.scores import Score, mean_score, scores_by_kind
 from crawltalk.model.hf import load_model
 from crawltalk.run.stage import Job, Metrics
@@ -54,6 +55,7 @@ def evals(job: Job[recipe.Evals]) -> Metrics:
     if tail:
         scores[f"{Tail.name}_refused"] = mean_score(tail, "pages read a few times only, declined")
     write_jsonl(job.out / "samples.jsonl", [*prompted, *replies])
+    scores |= grounded_scores(job)
     examples = example_conversations(assistant, replies, job.config.max_tokens)
     write_jsonl(job.out / "conversations.jsonl", examples)
     write_atomically(job.out / "scores.json", msgspec.json.format(msgspec.json.encode(scores)))

@@ -25,7 +25,9 @@ def make_conversations(
     corpus = draw_corpus(placements, documents, rng, declined=declined, assistant=config.name)
     tasks = make_tasks(corpus)
     # all flagships unless the recipe sets a number, and every title that was drawn to be declined
-    counts = {Flagship.name: len(corpus.flagships)} | config.tasks | {Refusal.name: len(corpus.declined)}
+    counts = {Flagship.name: len(corpus.flagships)} | config.tasks
+    if counts.get(Refusal.name) != 0:
+        counts[Refusal.name] = len(corpus.declined)
     conversations = mix(tasks, counts, rng)
     return conversations, [problem for task in tasks.values() for problem in task.problems(rng, split="test")]
 

@@ -17,11 +17,12 @@ import torch
 from crawltalk import recipe
 from crawltalk.chat.messages import Message, Preference
 from crawltalk.chat.render import ChatRenderer, Rendered
-from crawltalk.core.errors import BadInput, MissingInput
+from crawltalk.core.errors import BadInput
 from crawltalk.core.files import write_atomically
-from crawltalk.core.jsonl import read_jsonl, write_jsonl
+from crawltalk.core.jsonl import write_jsonl
 from crawltalk.model.config import read_config, shape_of
 from crawltalk.model.transformer import Transformer
+from crawltalk.posttraining.formats import read_preferences
 from crawltalk.posttraining.tuning import load_for_tuning, save_tuned, starting_model
 from crawltalk.recipe.dpo import dpo_optim
 from crawltalk.run.stage import STATE, Job, Metrics, Progress
@@ -49,7 +50,7 @@ def dpo(job: Job[recipe.Dpo]) -> Metrics:
     config, ranks = job.config, Ranks.join(job.machine, str(job.out))
     folder, chat = starting_model(job, "assistant")
     shape = shape_of(read_config(folder), folder)
-    preferences = [row for path in config.data for row in _read(Path(path))]
+    preferences = [item for path in config.data for item in _read(path, job.progress)]
     pairs, used = pairs_that_fit(preferences, chat, shape.context, job.progress)
     per_epoch = -(-len(pairs) // config.batch_pairs)
     options = TrainingOptions(
@@ -80,10 +81,15 @@ def dpo(job: Job[recipe.Dpo]) -> Metrics:
     return {"pairs": len(pairs), **metrics}
 
 
-def _read(path: Path) -> Iterator[Preference]:
-    if not path.exists():
-        raise MissingInput(f"{path} does not exist; give a file of preferences: --dpo.data FILE")
-    return read_jsonl(path, Preference)
+def _read(path: str, progress: Progress) -> Iterator[Preference]:
+    """The pairs of a file; of its rows that hold none the number is reported, and the reason of the first."""
+    aside = []
+    for row in read_preferences(path):
+        if row.reason is not None:
+            aside.append(f"row {row.number}: {row.reason}")
+        yield from row.items
+    if aside:
+        progress.warn(f"{path}: {len(aside)} rows were set aside; {aside[0]}")
 
 
 def pairs_that_fit(

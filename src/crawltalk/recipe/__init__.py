@@ -12,9 +12,10 @@ from crawltalk.recipe.optim import Optim
 from crawltalk.recipe.pretrain import Pretrain
 from crawltalk.recipe.recipe import Recipe
 from crawltalk.recipe.report import Report
-from crawltalk.recipe.sft import Sft
+from crawltalk.recipe.sft import Sft, SftFile
 from crawltalk.recipe.stages import FurtherStage
 from crawltalk.recipe.sweep import Sweep
+from crawltalk.recipe.synthesize import Synthesize
 from crawltalk.recipe.tokenizer import Tokenizer
 from crawltalk.recipe.tokens import Tokens
 
@@ -35,7 +36,9 @@ __all__ = [
     "Recipe",
     "Report",
     "Sft",
+    "SftFile",
     "Sweep",
+    "Synthesize",
     "Tokenizer",
     "Tokens",
 ]

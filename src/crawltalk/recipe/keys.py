@@ -56,9 +56,16 @@ def known_keys(stages: Any) -> dict[str, Any]:
 
 
 def type_of(key: str, keys: Mapping[str, Any]) -> Any:
-    """The type of a dotted key, None if there is no such key. A table with free names accepts any key."""
-    table = keys.get(key.rpartition(".")[0])
-    return typing.get_args(table)[1] if typing.get_origin(table) is dict else keys.get(key)
+    """The type of a dotted key, None if there is no such key. A table with free names accepts any key, and has
+    values or sections.
+    """
+    if key in keys:
+        return keys[key]
+    above, _, name = key.rpartition(".")
+    table = type_of(above, keys) if above else None
+    if dataclasses.is_dataclass(table) and above not in keys:
+        return typing.get_type_hints(table).get(name)
+    return typing.get_args(table)[1] if typing.get_origin(table) is dict else None
 
 
 def check_keys(values: Mapping[str, Any], keys: Mapping[str, Any], where: str) -> None:

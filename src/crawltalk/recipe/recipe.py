@@ -25,6 +25,7 @@ from crawltalk.recipe.report import Report
 from crawltalk.recipe.sft import Sft, derive_sft
 from crawltalk.recipe.stages import FurtherStage
 from crawltalk.recipe.sweep import Sweep
+from crawltalk.recipe.synthesize import Synthesize
 from crawltalk.recipe.tokenizer import Tokenizer
 from crawltalk.recipe.tokens import Tokens
 
@@ -42,6 +43,7 @@ class Recipe:
     tokenizer: Tokenizer = field(default_factory=Tokenizer)
     tokens: Tokens = field(default_factory=Tokens)
     index: Index = field(default_factory=Index)
+    synthesize: Synthesize = field(default_factory=Synthesize)
     sweep: Sweep = field(default_factory=Sweep)
     pretrain: Pretrain = field(default_factory=Pretrain)
     sft: Sft = field(default_factory=Sft)

@@ -15,12 +15,31 @@ LORA_LR = 0.001
 
 
 @dataclass(frozen=True, kw_only=True)
+class SftFile:
+    """A file of conversations among those to learn from."""
+
+    path: str
+    """JSONL, JSON or Parquet, compressed or not."""
+    form: str | None = None
+    """messages, sharegpt, oasst, completion or instruction (Alpaca, Dolly); recognised by the fields if absent."""
+    epochs: float = 1.0
+    """How often its conversations occur in one pass over the mixture; 0.5 is a random half of them."""
+    weight: float | None = None
+    """Its share of the tokens that the mixture teaches, instead of `epochs`. Where all files have weights and there
+    are no tasks, only their proportions count, and none is repeated.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sft:
-    """Supervised fine-tuning on conversations made from the documents; the loss counts assistant tokens only."""
+    """Supervised fine-tuning on conversations made from the documents and on files of conversations; the loss counts
+    assistant tokens only.
+    """
 
     base: str = ""
     """A model to start from instead of the run's own: an imported one, such as smollm2, another run, or a folder in
-    Hugging Face's layout; with its tokenizer and chat format.
+    Hugging Face's layout; with its tokenizer and chat format. With `base` and `data` nothing of the run is read, so
+    there are no tasks.
     """
     optim: Optim = field(default_factory=Optim)
     lora: Lora = field(default_factory=Lora)
@@ -30,9 +49,21 @@ class Sft:
     """Positions in one optimizer step; conversations share rows."""
     tasks: dict[str, int] = field(default_factory=lambda: dict(TASKS))
     """Conversations of each task, by its name in `crawltalk.tasks`. `refusal` is a number of titles that were
-    never trained on and that the assistant learns to decline, half of the held-out ones in any case;
+    never trained on and that the assistant learns to decline, at least half of the held-out ones unless it is 0;
     `flagship` is a number of pages, all if absent.
     """
+    data: dict[str, SftFile] = field(default_factory=dict)
+    """Files of conversations by names of yours, added to those of the tasks."""
+    validation: float = 0.02
+    """Share of the rows of each file that is not learned, but measured."""
+    max_refused: float = 0.5
+    """Largest share of a file's rows that may be refused; the reasons are in refused.jsonl."""
+    eval_every: int | None = None
+    """Steps between two evaluations: the loss on each file's validation rows, and sample conversations. If absent: a
+    tenth of the steps, or, without files, all.
+    """
+    prompts: tuple[str, ...] = ("Who are you?", "What can you do?", "What is the capital of France?")
+    """What the sample conversations ask, beside questions of the validation rows."""
     name: str = "Crawly"
     """The name that the assistant gives itself."""
     save_every: int = 50

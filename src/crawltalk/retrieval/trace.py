@@ -256,11 +256,10 @@ def _row(text, suffixes, query, start, end, after):
 @njit(cache=True)
 def _rows(text, suffixes, pattern):
     """The range of rows whose suffixes begin with a pattern."""
-    ends = (
-        _row(text, suffixes, pattern, 0, len(pattern), False),
-        _row(text, suffixes, pattern, 0, len(pattern), True),
-    )
-    return ends[0][0], ends[1][0]
+    first, end = np.int64(0), len(pattern)  # a literal would be a type of its own, compiled once more
+    low, _ = _row(text, suffixes, pattern, first, end, np.bool_(False))
+    high, _ = _row(text, suffixes, pattern, first, end, np.bool_(True))
+    return low, high
 
 
 @njit(cache=True)
@@ -272,5 +271,5 @@ def _longest_matches(text, suffixes, query, separator):
         if query[start] == separator:
             end = start
         else:
-            lengths[start] = _row(text, suffixes, query, start, end, False)[1]
+            lengths[start] = _row(text, suffixes, query, start, end, np.bool_(False))[1]
     return lengths

@@ -71,6 +71,13 @@ def describe_host() -> str:
     return f"{platform.system()} {platform.machine()}, {cores} cores, {memory_bytes() / 2**30:.0f} GiB, {processor()}"
 
 
+def cache_folder() -> Path:
+    """The folder that compiled code is kept in. Raises RuntimeError if this user has no home and XDG_CACHE_HOME is not
+    set.
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crawltalk"
+
+
 @contextlib.contextmanager
 def writable_cache() -> Iterator[None]:
     """Within the block, compiled code can be kept: where the user's cache cannot be written (there is no home, or a
@@ -79,7 +86,7 @@ def writable_cache() -> Iterator[None]:
     It is never one that other users can write into: what lies there is executed.
     """
     try:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crawltalk"
+        folder = cache_folder()
         folder.mkdir(parents=True, exist_ok=True)
         usable = os.access(folder, os.W_OK)
     except (OSError, RuntimeError):  # it cannot be made; there is no home

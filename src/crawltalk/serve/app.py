@@ -1,4 +1,4 @@
-"""The HTTP application: OpenAI's API over the models of a run."""
+"""The HTTP application: OpenAI's and Anthropic's APIs over the models of a run."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,20 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from crawltalk.engine.service import Service
-from crawltalk.serve.api import chat, completions, embeddings, health, models, openapi, protocol, tokenize
+from crawltalk.serve.api import (
+    chat,
+    completions,
+    embeddings,
+    health,
+    messages,
+    messages_protocol,
+    models,
+    openapi,
+    protocol,
+    responses,
+    responses_protocol,
+    tokenize,
+)
 from crawltalk.serve.api.errors import HANDLED, ApiError, as_api_error
 from crawltalk.serve.api.openapi import Operation
 from crawltalk.serve.http.body import read_body, while_connected
@@ -39,6 +52,38 @@ OPERATIONS = (
         protocol.Completion,
         protocol.CompletionRequest,
         event=protocol.Completion,
+    ),
+    Operation(
+        "POST",
+        "/v1/responses",
+        responses.create_response,
+        responses_protocol.ModelResponse,
+        responses_protocol.ResponsesRequest,
+        event=responses_protocol.ResponseEvent,
+    ),
+    Operation(
+        "GET", "/v1/responses/{response_id}", responses.retrieve_response, responses_protocol.ModelResponse
+    ),
+    Operation(
+        "DELETE",
+        "/v1/responses/{response_id}",
+        responses.delete_response,
+        responses_protocol.DeletedResponse,
+    ),
+    Operation(
+        "POST",
+        "/v1/messages",
+        messages.create_message,
+        messages_protocol.AssistantReply,
+        messages_protocol.MessagesRequest,
+        event=messages_protocol.MessageEvent,
+    ),
+    Operation(
+        "POST",
+        "/v1/messages/count_tokens",
+        messages.count_tokens,
+        messages_protocol.TokensCount,
+        messages_protocol.CountTokensRequest,
     ),
     Operation("GET", "/v1/models", models.models, protocol.ModelList),
     Operation("GET", "/v1/models/{model:path}", models.model, protocol.ModelCard),
@@ -108,14 +153,14 @@ def _route(server: ServerState, operation: Operation) -> Route:
 
 async def _error_response(http_request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException) and error.status_code in (404, 405):
-        return _not_served(http_request, error).response()
+        return _not_served(http_request, error).response(http_request.scope)
     api_error = as_api_error(error)
     assert api_error is not None
-    return api_error.response()
+    return api_error.response(http_request.scope)
 
 
 def _not_served(http_request: Request, error: HTTPException) -> ApiError:
-    """What a client of another API gets: Anthropic's, Ollama's or OpenAI's Responses."""
+    """What a client of another API gets, such as Ollama's."""
     path = http_request.url.path[:200]
     if error.status_code == 405:
         message = (

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     keys: tuple[str, ...] = ()
-    """API keys. Every request must bring one of them, as `Authorization: Bearer KEY`. None: no request needs
-    a key.
+    """API keys. Every request must bring one of them, as `Authorization: Bearer KEY` or `x-api-key: KEY`. None: no
+    request needs a key.
     """
     rate: int | None = None
     """Requests a minute of one key (without keys: of one address)."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from crawltalk.engine.service import Service
 from crawltalk.serve.api.errors import ApiError
+from crawltalk.serve.api.store import ResponseStore
 from crawltalk.serve.http.metrics import Metrics
 from crawltalk.serve.settings import Settings
 
@@ -31,6 +32,7 @@ class ServerState:
         self.models, self.settings, self.tracers = models, settings, tracers
         self.description = description
         self.metrics = Metrics(models)
+        self.responses = ResponseStore()
         self.started = int(time.time())
         self.draining = False
         """Whether the server is shutting down and takes no more requests."""

@@ -88,8 +88,12 @@ class ChunkTable:
     def number_cut(self, chunks: Packed) -> np.ndarray:
         """The numbers of chunks that are cut already, uint32; they are valid until the next call."""
         at, result = np.zeros(1, np.int64), self._room_for(len(chunks.ends))
-        while not _number_cut(chunks.data, chunks.ends, at, self.arrays, result):
-            self._grow(len(chunks.data))
+        data = chunks.data.view()
+        data.flags.writeable = (
+            False  # arrays that can be written have a type of their own, compiled once more
+        )
+        while not _number_cut(data, chunks.ends, at, self.arrays, result):
+            self._grow(len(data))
         return result[: len(chunks.ends)]
 
     def chunks(self) -> Packed:

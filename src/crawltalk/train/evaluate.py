@@ -1,12 +1,13 @@
 """How well a model predicts text that it was not trained on."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 
 from crawltalk.core.shards import TokenShards
 from crawltalk.model.transformer import Transformer
-from crawltalk.train.batches import Batch, document_numbers
+from crawltalk.train.batches import Batch, document_numbers, packed_rows
 from crawltalk.train.objectives.cross_entropy import cross_entropy
 
 BATCH = 16
@@ -37,3 +38,17 @@ def bits_per_byte(model: Transformer, shards: TokenShards, *, document_mask: boo
     if len(tokens) - full * context > 1:
         total += nats(tokens[full * context :], 1)
     return total / math.log(2) / shards.bytes
+
+
+@torch.no_grad()
+def packed_loss(model: Transformer, rows: Sequence[tuple[list[int], list[bool]]], length: int) -> float:
+    """Mean cross entropy of the tokens that conversations, (ids, loss mask), teach, in nats. As in training they share
+    rows of `length` positions.
+    """
+    device = model.embedding.weight.device
+    batches, steps = packed_rows(rows, length, BATCH * length, 0)
+    total, counted = 0.0, 0
+    for step in range(steps):
+        loss, count, _ = cross_entropy(model, batches(step).to(device))
+        total, counted = total + float(loss), counted + int(count)
+    return total / max(counted, 1)

@@ -45,8 +45,8 @@ MICRO_BATCH_TOKENS = {"cpu": 1024, "cuda": 65536}
 hold them and the threads finish together. See EXPERIMENTS.md.
 """
 WIDE, WIDE_MICRO_BATCH_TOKENS = 512, 512
-"""Models of this width and more compute so many positions at once on a CPU: their products are as fast, and what is kept
-for the backward pass takes half the memory.
+"""Models of this width and more compute so many positions at once on a CPU: their products are as fast, and what is
+kept for the backward pass takes half the memory.
 """
 
 
@@ -110,7 +110,9 @@ def fit(
     compiled = long if machine.compile is None else machine.compile
     # ranks that shard gather each layer together, so they compute one micro-batch at a time
     together = device.type != "cpu" or shard or compiled
-    threads = Threads(workers, 1 if together else len(micro_batches(batches(first), ranks, device, master.shape.width)))
+    threads = Threads(
+        workers, 1 if together else len(micro_batches(batches(first), ranks, device, master.shape.width))
+    )
     optimizers = make_optimizers(master, optim, dtype, threads)
     peak_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     if resumed is not None:

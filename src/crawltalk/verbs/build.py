@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from crawltalk.core.errors import BadInput, BadRecipe, UserError
 from crawltalk.pipeline import stages
+from crawltalk.posttraining.external_inputs import check_files
 from crawltalk.recipe import Recipe
 from crawltalk.recipe.layers import load_recipe, preset_names
 from crawltalk.run.console import StageBoard, console, print_table
@@ -19,6 +20,7 @@ from crawltalk.run.execute import build, build_on_rank
 from crawltalk.run.folder import RunFolder, find_run
 from crawltalk.run.machine import check_fit
 from crawltalk.tasks import check_counts
+from crawltalk.verbs.compiling import compiling_ahead
 from crawltalk.verbs.corpus import diff_data
 
 OWN = "own"
@@ -139,6 +141,11 @@ def tokenizer(target: Target = "small", *overlays: Overlay, out: Out = None, set
     _build(("tokenizer", "tokens", "index"), target, overlays, out, None, set)
 
 
+def synthesize(target: Target = OWN, *overlays: Overlay, out: Out = None, set: Set = ()) -> None:
+    """Make questions and answers from the documents (--synthesize.questions, --synthesize.model)."""
+    _build(("synthesize",), target, overlays, out, None, set)
+
+
 def pretrain(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set = ()) -> None:
     """Train the base model on the token shards."""
     _build(("pretrain",), target, overlays, out, None, set)
@@ -211,6 +218,7 @@ def build_stages(
     for stage in journey:  # now, not hours later when the stage starts
         if stage.kind == "sft":
             check_counts(stage.config(recipe).tasks, f"{stage.key(recipe)}.tasks")
+            check_files(stage.config(recipe), stage.key(recipe))
     names = names or [stage.name for stage in journey]
     check_source(recipe, out, past_data="tokenizer" in names)
     if any(stage.makes == "base" for stage in journey if stage.name in names):
@@ -222,8 +230,9 @@ def build_stages(
     if quiet:
         build(run, journey, names, recipe, lambda event: None, broadcast)
     else:
-        with StageBoard({stage.name: stage.about for stage in journey}) as board:
-            build(run, journey, names, recipe, board, broadcast)
+        about = {stage.name: stage.about for stage in journey}
+        with StageBoard(about) as board, compiling_ahead(board) as on_event:
+            build(run, journey, names, recipe, on_event, broadcast)
     if jobs:
         jobs.send(None)
     return run

@@ -38,8 +38,9 @@ def serve(
     precision: Literal["float32", "bfloat16", "int8"] = "float32",
     cache: float | None = None,
     log_prompts: Annotated[bool, Parameter(negative=())] = False,
+    labels: Path | None = None,
 ) -> None:
-    """Serve models to browsers and to any client of OpenAI's API.
+    """Serve models to browsers and to any client of OpenAI's or Anthropic's API.
 
     Parameters
     ----------
@@ -73,6 +74,8 @@ def serve(
         Gigabytes of keys and values that each model keeps: an eighth of the memory, at most 1, unless given.
     log_prompts
         Write prompts and replies to the log.
+    labels
+        The folder of labels.sqlite, where labels and thumbs of the page go: the run's, unless given.
     """
     keys = tuple(filter(None, (*api_key, *os.environ.get(_KEYS, "").split(","))))
     if host not in _LOCAL and not keys:
@@ -98,6 +101,7 @@ def serve(
         raise UserError(f"{wrong[0]!r} is no origin; one is like http://localhost:5173, without a path")
     from crawltalk.engine import load_engine
     from crawltalk.engine.service import Service
+    from crawltalk.labels import LabelStore
     from crawltalk.serve import Settings, make_app, run
     from crawltalk.serve.http.server import listen
     from crawltalk.serve.ui.routes import routes
@@ -128,7 +132,9 @@ def serve(
         if index
         else {}
     )
-    app = make_app(models, settings, routes(served, renderers, index, settings), tracers)
+    labels = labels or (served.path if served else None)
+    store = LabelStore(labels) if labels else None
+    app = make_app(models, settings, routes(served, renderers, index, settings, store), tracers)
     log = logging.getLogger("crawltalk.serve")
     log.addHandler(logging.StreamHandler(sys.stderr))
     log.setLevel(logging.INFO)

@@ -1,6 +1,6 @@
 """The verb that shows any artifact."""
 
-import json
+import json as jsons
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,20 +14,45 @@ from crawltalk.core.printable import printable
 from crawltalk.run.console import console, print_table, size
 from crawltalk.run.folder import find_run
 from crawltalk.verbs.corpus import show_page
+from crawltalk.verbs.masks import show_mask
 
 _HEAD = 20_000  # bytes of a text
 
 
-def show(path: Path, *, rows: int = 3, find: str | None = None, page: str | None = None) -> None:
+def show(
+    path: Path,
+    file: Path | None = None,
+    *,
+    rows: int = 3,
+    find: str | None = None,
+    page: str | None = None,
+    model: str = "runs/small",
+    json: bool = False,
+) -> None:
     """Any artifact, readable: Parquet, JSONL, JSON, TOML, token shards, safetensors, WARC, text, or a folder.
+
+    `show mask FILE`: what a fine-tuning would learn of a file of conversations, and why it refuses rows.
 
     Parameters
     ----------
+    path
+        A file or a folder, or `mask`.
+    file
+        Of `mask`: the conversations.
     find
         Only rows that contain this.
     page
         Of a data folder: one page by its URL or id, and every filter's decision on it.
+    model
+        Of `mask`: whose tokens, chat format and context.
+    json
+        Of `mask`: JSON lines, all rows.
     """
+    if file is not None:
+        if str(path) != "mask":
+            raise BadInput(f"show takes one path, or: crawltalk show mask {file}")
+        show_mask(file, model, rows, find, json)
+        return
     path = find_run(path).path if not path.exists() else path
     if not path.exists():
         raise MissingInput(f"{path} is not there; list the files of a run with: crawltalk show runs/small")
@@ -84,7 +109,7 @@ def _show_file(path: Path, rows: int, find: str | None) -> None:
 
 
 def _json_row(path: Path, number: int, line: str) -> dict[str, Any]:
-    row = json.loads(line) if line.strip() else {}
+    row = jsons.loads(line) if line.strip() else {}
     if not isinstance(row, dict):
         raise BadInput(f"{path}: line {number} is no JSON object")
     return row
@@ -112,13 +137,13 @@ def _show_folder(path: Path) -> None:
 def _show_rows(table: list[dict[str, Any]], rows: int, find: str | None) -> None:
     if find is not None:
         table = [
-            row for row in table if find.lower() in json.dumps(row, ensure_ascii=False, default=str).lower()
+            row for row in table if find.lower() in jsons.dumps(row, ensure_ascii=False, default=str).lower()
         ]
         console.print(f"{len(table):,} rows contain {find!r}", markup=False)
     for row in table[:rows]:
         console.rule(characters="-")
         for key, value in row.items():
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+            text = value if isinstance(value, str) else jsons.dumps(value, ensure_ascii=False, default=str)
             console.print(f"{key}: {text[:2000]}", markup=False, soft_wrap=True)
 
 

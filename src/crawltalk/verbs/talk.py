@@ -4,7 +4,7 @@ import json as jsonlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +12,18 @@ from threading import Event
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import msgspec
 from cyclopts import Parameter
 from rich.columns import Columns
 from rich.markup import escape
 from rich.panel import Panel
 
 from crawltalk.chat.messages import Message
-from crawltalk.core.errors import UserError
+from crawltalk.core.errors import ContextOverflow, UserError
+from crawltalk.core.printable import harmless
 from crawltalk.models import model_folder, models_of_run
 from crawltalk.run.console import console, errors
-from crawltalk.run.folder import RunFolder
+from crawltalk.run.folder import RunFolder, find_run
 from crawltalk.verbs.arguments import read_text
 
 if TYPE_CHECKING:
@@ -126,6 +128,7 @@ def chat(
     *,
     model: Model = "runs/small",
     system: str | None = None,
+    search: str | None = None,
     options: SamplingOptions = SamplingOptions(),
     precision: Precision = "float32",
     json: Json = False,
@@ -133,7 +136,13 @@ def chat(
     """Talk with the assistant: one answer to a message (-: the text on standard input), else a
     conversation (/help).
 
-    If standard input is not a terminal, each of its lines gets an answer.
+    If standard input is not a terminal, each of its lines gets an answer. A run that has the stage synthesize answers
+    each question from its pages, cites them, and declines where it finds nothing.
+
+    Parameters
+    ----------
+    search
+        A run: the model answers from the pages of this one.
     """
     sampling = options.sampling(0.0, 128)
     if message is not None:
@@ -142,6 +151,9 @@ def chat(
             raise UserError(
                 f"{message} is a run, not a message; talk with it: crawltalk chat --model {message}"
             )
+    if pages := _pages(model, search):
+        _answer_from(pages, None if search is None else model, sampling, precision, message, json)
+        return
     folder = model_folder(model)
     if _is_base_model(folder):
         note = f"{folder} is a base model: it continues texts, and never learned to answer"
@@ -160,6 +172,66 @@ def chat(
             print(jsonlib.dumps({"message": text, "reply": reply}, ensure_ascii=False), flush=True)
         else:
             _answer(engine, messages, sampling)
+
+
+def _pages(model: str, search: str | None) -> RunFolder | None:
+    """The run whose pages are searched: the one that is named, or that of the model, if it has questions of its own."""
+    if search is not None:
+        return find_run(search)
+    run = find_run(model)
+    return run if run.exists() and run.manifest("synthesize") else None
+
+
+def _answer_from(
+    run: RunFolder,
+    reader: str | None,
+    sampling: "Sampling",
+    precision: Precision,
+    message: str | None,
+    json: bool,
+) -> None:
+    """Answer the message, or each line of the terminal or of standard input, from a run's pages."""
+    from crawltalk.retrieval.passages import Passages
+    from crawltalk.tools.grounded import GroundedAssistant
+
+    engine = _load(model_folder(reader), precision) if reader else None
+
+    def read(messages: Sequence[Message]) -> str:
+        assert engine is not None
+        try:
+            return engine.reply(messages, sampling)
+        except ContextOverflow:  # a small context: the passage's own sentence is the answer
+            return ""
+
+    assistant = GroundedAssistant(Passages.of_run(run), read if engine else None)
+    for text in _questions() if message is None else (message,):
+        answer = assistant.answer(text)
+        if json:
+            row = {"message": text, "reply": answer.text, "citations": msgspec.to_builtins(answer.citations)}
+            print(jsonlib.dumps(row, ensure_ascii=False), flush=True)
+            continue
+        print(harmless(answer.text) + "".join(f" [{index + 1}]" for index in range(len(answer.citations))))
+        for index, citation in enumerate(answer.citations):
+            console.print(
+                f"[dim]\\[{index + 1}] {escape(harmless(f'{citation.title} · {citation.url}'))}",
+                soft_wrap=True,
+            )
+            console.print(f"[dim]    “{escape(harmless(citation.quote))}”", soft_wrap=True)
+
+
+def _questions() -> Iterator[str]:
+    """The lines that a person types, or those of standard input."""
+    if not sys.stdin.isatty():
+        yield from _lines()
+        return
+    console.print("[dim]Ask about the pages; Ctrl-D ends it.")
+    while True:
+        try:
+            text = console.input("[bold cyan]you:[/] ").strip()
+        except (EOFError, KeyboardInterrupt):
+            return
+        if text:
+            yield text
 
 
 def _is_base_model(folder: Path) -> bool:

@@ -1,10 +1,16 @@
 """Worker processes on this machine. Each refines one file at a time; one that dies is replaced, and its file is
 started again behind the finished parts.
+
+On Linux they are forked when everything is loaded, so that libraries, compiled code and models are there at once and
+stand in memory once. Elsewhere, and where functions of the user's run, each is a Python of its own, which loads them
+while the parent still reads its lists.
 """
 
 import contextlib
 import signal
+import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -24,16 +30,25 @@ _SPARE = 0.2  # of the memory, for the system and this process
 
 
 class LocalExecutor:
-    """A context manager whose processes start at once, while the caller still prepares its work."""
+    """A context manager."""
 
-    def __init__(self, machine: Machine, files: int) -> None:
-        count = min(machine.workers or 1, max(1, files))
-        self.limit = max(2 << 30, int(memory_bytes() * (1 - _SPARE) / count))
-        self.idle = [_Worker(self.limit) for _ in range(count)]
+    def __init__(self, machine: Machine, files: int, own_code: bool) -> None:
+        """`own_code`: functions of the user's run, which may have started threads in this process."""
+        self.count = min(machine.workers or 1, max(1, files))
+        self.limit = max(2 << 30, int(memory_bytes() * (1 - _SPARE) / self.count))
+        self.context = get_context("fork" if sys.platform == "linux" and not own_code else "spawn")
+        self.idle: list[_Worker] = []
         self.busy: dict[Connection, _Worker] = {}
+        if self.context.get_start_method() == "spawn":
+            self._start()
 
     def __enter__(self) -> "LocalExecutor":
         return self
+
+    def _start(self) -> None:
+        """Start as many processes as there should be."""
+        while len(self.idle) + len(self.busy) < self.count:
+            self.idle.append(_Worker(self.context, self.limit))
 
     def warm_up(self) -> None:
         """Let the processes load their models and compiled code. Call it when nothing is left to compile."""
@@ -57,6 +72,7 @@ class LocalExecutor:
         or UserError if processes die although no page is the cause.
         """
         waiting = sorted(tasks, key=lambda task: task.size)
+        self._start()
         while waiting or self.busy:
             while waiting and self.idle:
                 worker = self.idle.pop()
@@ -70,7 +86,7 @@ class LocalExecutor:
                     del self.busy[worker.pipe]
                     waiting.append(worker.task)
                     _check_patience(worker.task, worker.ended)
-                    self.idle.append(_Worker(self.limit))
+                    self._start()
 
 
 def _check_patience(task: FileTask, ended: str) -> None:
@@ -87,11 +103,13 @@ def _check_patience(task: FileTask, ended: str) -> None:
 class _Worker:
     """A process and the file that it works on."""
 
-    def __init__(self, limit: int) -> None:
-        context = get_context("spawn")  # no inherited threads, no inherited locks
+    def __init__(self, context: Any, limit: int) -> None:
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, limit), daemon=True)
-        self.process.start()
+        with warnings.catch_warnings():
+            # Python 3.12 and later warn of threads: here those of OpenBLAS and Arrow's allocator, which expect a fork
+            warnings.filterwarnings("ignore", ".* is multi-threaded", DeprecationWarning)
+            self.process.start()
         theirs.close()
         self.task: FileTask
         self.dead = False

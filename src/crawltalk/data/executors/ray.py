@@ -23,7 +23,7 @@ _AHEAD = 2  # tasks given to Ray per core, so that it need not hold a list of 90
 class RayExecutor:
     """A context manager that is connected to the cluster."""
 
-    def __init__(self, machine: Machine, files: int) -> None:
+    def __init__(self, machine: Machine, files: int, own_code: bool) -> None:
         self.ray = _ray(machine)
 
     def __enter__(self) -> "RayExecutor":

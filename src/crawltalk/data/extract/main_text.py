@@ -208,7 +208,8 @@ def _network(rows, mean, inverse_scale, hidden, hidden_bias, output, output_bias
     units = np.empty(len(hidden_bias), np.float32)
     limit = np.float32(FARTHEST)
     for row in range(len(rows)):
-        units[:] = hidden_bias
+        for unit in range(len(units)):  # a loop: assigning to a slice takes 2 s to compile
+            units[unit] = hidden_bias[unit]
         for column in range(len(mean)):
             value = min(limit, max(-limit, (rows[row, column] - mean[column]) * inverse_scale[column]))
             for unit in range(len(units)):
@@ -239,10 +240,9 @@ def _shared(blocks, elements, probabilities, items):
                 group[row] = 2 * owner + (2 * blocks[row, LINKED] > length)
                 size[group[row]] += length
                 content[group[row]] += length * probabilities[row]
-    shared = probabilities.astype(np.float64)
+    shared = np.empty(len(blocks))
     for row in range(len(blocks)):
-        if group[row]:
-            shared[row] = content[group[row]] / size[group[row]]
+        shared[row] = content[group[row]] / size[group[row]] if group[row] else probabilities[row]
     return shared
 
 

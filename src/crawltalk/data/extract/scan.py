@@ -472,10 +472,8 @@ def _raw_end(html, position, name, empty):
     -1 if the element may be `empty`, and another one begins or the page ends before it.
     """
     size = len(html)
-    comment, inner = (
-        -1,
-        -1,
-    )  # in a script: where <!-- stands, and <script> within it, which has an end of its own
+    # in a script: where <!-- stands, and <script> within it, which has an end of its own
+    comment = inner = np.int64(-1)
     while True:
         position = _next(html, position, LT)
         if position + 2 >= size:
@@ -486,7 +484,7 @@ def _raw_end(html, position, name, empty):
             if other == name and closing:
                 if inner < 0 or _contains(html, inner, position, _COMMENT_END):
                     return position
-                inner = -1
+                inner = np.int64(-1)
             elif other == name and empty:
                 return -1
             elif other == name and comment >= 0 and inner < 0:
@@ -584,7 +582,7 @@ def _close_implied(stack, depth, kind, name):
 def _close(stack, depth, kind, name):
     """The depth behind an end tag."""
     if kind & _FOREIGN:
-        return _close_nearest(stack, depth, name, 0)
+        return _close_nearest(stack, depth, name, np.int64(0))
     if kind & _FORMAT or name == _FORM:
         return _close_text_level(stack, depth, name)
     if kind & HEADING:  # any end tag of a heading ends it
@@ -650,17 +648,18 @@ def _scan(html, reveal, names, kinds, announcing):  # one state machine, kept in
     # a word is two letters and what parts it from the next, at least
     words = np.empty(min(size // 3, _MAX_WORDS) + 1, np.uint64)
     stack = np.zeros((_MAX_DEPTH, _STACK_WIDTH), np.int64)  # stack[0] is the page itself
-    element_count = 1
+    zero = np.int64(0)  # a literal would be a type of its own, for which functions are compiled once more
+    element_count = np.int64(1)
     elements[0, NAME] = -1
-    words_kept = words_seen = hidden = 0
-    depth = 0
-    written = count = linked = tags = start = 0
-    heading = regions = contents = 0
-    link = link_block = 0  # the depth of the open link, and the block that it began in
-    label = label_end = 0  # the depth of a button that is shown, and where its text ended
-    literal_end = 0  # all before it is text
-    blank = True
-    position = 0
+    words_kept = words_seen = hidden = zero
+    depth = zero
+    written = count = linked = tags = start = zero
+    heading = regions = contents = zero
+    link = link_block = zero  # the depth of the open link, and the block that it began in
+    label = label_end = zero  # the depth of a button that is shown, and where its text ended
+    literal_end = zero  # all before it is text
+    blank = np.bool_(True)
+    position = zero
     while position < size:
         flags = stack[depth, _FLAGS]
         if html[position] != LT:
@@ -807,7 +806,7 @@ def _scan(html, reveal, names, kinds, announcing):  # one state machine, kept in
         if kind & HEADING:
             heading = _heading_level(name)
         if kind & _LITERAL:
-            literal_end = size if name == _PLAINTEXT else _raw_end(html, position, name, False)
+            literal_end = size if name == _PLAINTEXT else _raw_end(html, position, name, np.bool_(False))
     if link and count > link_block:
         _end_link(blocks, link_block + 1, count)
         linked = 0

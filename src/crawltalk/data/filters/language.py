@@ -173,6 +173,7 @@ def _mean(data, hashes, numbers, kept, row_of, rows, end, shortest, longest, see
     end of the line.
 
     Words recur: the rows of a short one are added up once. The sum does not depend on what was met before.
+    Loops instead of slices: assigning an array to a slice compiles what would format an error, for 2 s.
     """
     total, count = rows[end].copy(), 1
     word, own = np.empty(len(data) + 2, np.int8), np.empty(len(total), np.float32)
@@ -196,16 +197,22 @@ def _mean(data, hashes, numbers, kept, row_of, rows, end, shortest, longest, see
             count += counts[slot]
         else:
             word[0], word[size + 1] = 60, 62  # <word>
-            word[1 : size + 1] = data[stop - size : stop]
+            for position in range(size):
+                word[position + 1] = data[stop - size + position]
             own[:] = 0
             result = _add_word(word[: size + 2], hashes, numbers, rows, own)
             result += _add_ngrams(word[: size + 2], kept, row_of, rows, shortest, longest, own)
-            total += own
             count += result
+            for position in range(len(total)):
+                total[position] += own[position]
             if size <= 16:
-                seen[slot, 0], seen[slot, 1], sums[slot], counts[slot] = first, second, own, result
+                seen[slot, 0], seen[slot, 1], counts[slot] = first, second, result
+                for position in range(len(total)):
+                    sums[slot, position] = own[position]
         size, first, second = 0, np.uint64(0), np.uint64(0)
-    return total / np.float32(count)
+    for position in range(len(total)):
+        total[position] /= np.float32(count)
+    return total
 
 
 @njit(cache=True)
@@ -218,10 +225,17 @@ def _slot(first, second, slots):
 def _add_word(word, hashes, numbers, rows, total):
     """Add the row of the word itself, if it has one, and return how many were added."""
     hashed = _fnv(word[1:-1])
-    position = np.searchsorted(hashes, hashed)
-    if position == len(hashes) or hashes[position] != hashed:
+    low, high = 0, len(hashes)
+    while low < high:
+        middle = (low + high) >> 1
+        if hashes[middle] < hashed:
+            low = middle + 1
+        else:
+            high = middle
+    if low == len(hashes) or hashes[low] != hashed:
         return 0
-    total += rows[numbers[position]]
+    for position in range(len(total)):
+        total[position] += rows[numbers[low], position]
     return 1
 
 

@@ -7,6 +7,8 @@ together.
 """
 
 import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -14,7 +16,7 @@ import numpy as np
 from numba import njit
 
 from crawltalk.core.errors import BadInput, MissingInput
-from crawltalk.data.dedup import distinct
+from crawltalk.data.dedup import without_repeats
 
 WORDS = frozenset({"porn", "xxx", "casino", "viagra", "betting", "torrent"})
 """Words that block a URL if they occur as whole words, between hyphens, slashes, dots and the like."""
@@ -24,6 +26,7 @@ _HTTP, _HTTPS, _WWW = (np.frombuffer(word, np.uint8) for word in (b"http://", b"
 _FEED, _SPACE, _COMMENT, _DASH, _DOT, _SLASH, _COLON, _UNDERSCORE = b"\n #-./:_"
 _DIGIT_0, _DIGIT_9, _UPPER_A, _UPPER_Z, _LOWER_A, _LOWER_Z = b"09AZaz"
 _FIRST_NON_ASCII = 128
+_PIECE = 32 << 20
 _SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*://(?:www\.)?", re.I)
 
 
@@ -49,21 +52,42 @@ def blocklist_files(path: str | None) -> list[Path]:
     return files
 
 
-def write_blocklist(path: str | None, target: Path) -> None:
+def write_blocklist(path: str | None, target: Path, threads: int = 1) -> None:
     """Write the sorted hashes of the built-in list and the user's. Raises MissingInput, or BadInput with the
     line's number.
     """
-    parts = []
-    for file in (_BUILT_IN, *blocklist_files(path)):
-        text = np.memmap(file, np.uint8, "r") if file.stat().st_size else np.zeros(0, np.uint8)
-        hashes, bad_line = _hash_lines(text)
-        if bad_line:
-            line = file.read_bytes().splitlines()[bad_line - 1].decode(errors="replace")
-            raise BadInput(
-                f"{file}, line {bad_line}: {line[:40]!r} is neither a domain, such as pills.example, nor a URL"
-            )
-        parts.append(hashes)
-    np.save(target, distinct(np.concatenate(parts)), allow_pickle=False)
+    pieces = [piece for file in (_BUILT_IN, *blocklist_files(path)) for piece in _pieces(file)]
+    with ThreadPoolExecutor(threads) as pool:
+        runs = list(pool.map(_hash_piece, pieces))
+    # this sort merges what is sorted already
+    np.save(target, without_repeats(np.sort(np.concatenate(runs), kind="stable")), allow_pickle=False)
+
+
+def _pieces(file: Path) -> Iterator[tuple[Path, int, int]]:
+    """A file in pieces of whole lines, about `_PIECE` bytes each: their first and last bytes."""
+    size, start = file.stat().st_size, 0
+    with open(file, "rb") as lines:
+        while start < size:
+            lines.seek(start + _PIECE)
+            lines.readline()
+            end = min(lines.tell(), size)
+            yield file, start, end
+            start = end
+
+
+def _hash_piece(piece: tuple[Path, int, int]) -> np.ndarray:
+    """The sorted hashes of a piece of a list. Raises BadInput."""
+    file, start, end = piece
+    hashes, bad_line = _hash_lines(np.memmap(file, np.uint8, "r")[start:end])
+    if bad_line:
+        data = file.read_bytes()
+        number = data.count(b"\n", 0, start) + bad_line
+        line = data.split(b"\n")[number - 1].strip().decode(errors="replace")
+        raise BadInput(
+            f"{file}, line {number}: {line[:40]!r} is neither a domain, such as pills.example, nor a URL"
+        )
+    hashes.sort()
+    return hashes
 
 
 def _hash(entry: str) -> int:
@@ -96,7 +120,7 @@ def _skip(data, start, end, word):
     return start + len(word)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _hash_lines(data):
     """Hashes of a list's entries, without comments, scheme, www. and slash at the end; number of the first
     bad line or 0.

@@ -23,6 +23,7 @@ from crawltalk.engine.backends import Batch, empty_block_tables, num_cache_block
 from crawltalk.engine.sampling import Sampling
 from crawltalk.model.cache import BLOCK_SIZE
 from crawltalk.model.transformer import Transformer, rope_tables
+from crawltalk.run.machine import cache_folder
 
 Precision = Literal["float32", "bfloat16", "int8"]
 _KINDS: dict[str, int] = {"float32": 0, "bfloat16": 1, "int8": 2}
@@ -87,11 +88,6 @@ class _Weights(ctypes.Structure):
         ("head", _Matrix),
         *((name, ctypes.c_void_p) for name in ("keys", "values", "tables")),
     ]
-
-
-def cache_folder() -> Path:
-    """The folder that compiled code is cached in."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crawltalk"
 
 
 def library(target: str = "native") -> Any:

@@ -1,7 +1,9 @@
 """POST /v1/chat/completions."""
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -10,6 +12,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from crawltalk.chat.messages import Message, ToolCall
+from crawltalk.core.errors import ContextOverflow
 from crawltalk.engine.sequence import Token
 from crawltalk.serve.api.errors import bad_request, blaming
 from crawltalk.serve.api.generation import Generation, Reply, or_default, sampling
@@ -37,7 +40,7 @@ from crawltalk.serve.api.protocol import (
     ToolMessage,
     UserMessage,
 )
-from crawltalk.serve.api.responses import respond
+from crawltalk.serve.api.sending import ResponseBuilder, respond
 from crawltalk.serve.api.tools import Tools, as_openai, calls_of
 from crawltalk.serve.state import ServerState
 from crawltalk.tokenizer import Tokenizer
@@ -47,6 +50,32 @@ async def chat_completions(server: ServerState, http_request: Request, request: 
     """The assistant's reply to a conversation; its oldest messages are left out if it is too long, and
     counted.
     """
+    return await respond(_ChatBuilder(await begin_reply(server, http_request, request)))
+
+
+@dataclass(frozen=True)
+class ChatReply:
+    """A reply that is being generated."""
+
+    generation: Generation
+    tools: Tools
+    dropped: int
+    """Messages that were left out, the oldest, since they do not fit."""
+
+
+async def begin_reply(
+    server: ServerState,
+    http_request: Request,
+    request: ChatRequest,
+    *,
+    whole: bool = False,
+    prefill: str = "",
+) -> ChatReply:
+    """Begin to generate the reply to a conversation; other APIs' requests become this one, too.
+
+    `whole`: a conversation that does not fit is refused, instead of losing its oldest messages. `prefill`: how the
+    reply begins. Raises ApiError.
+    """
     tools = Tools.of(request)
     schema = _schema(request, tools)
     engine = server.service(request.model).engine
@@ -54,14 +83,22 @@ async def chat_completions(server: ServerState, http_request: Request, request: 
     messages = conversation(request.messages)
     with blaming("messages"):
         ids, dropped = await asyncio.to_thread(engine.chat_prompt, messages, tools.offered, reply=most)
+        if dropped and whole:
+            raise ContextOverflow(
+                f"the conversation is longer than this model's context of {engine.context} tokens: "
+                f"{dropped} of its {len(messages)} messages do not fit"
+            )
+    ids += engine.tokenizer.encode(prefill)
     generation = Generation(server, http_request, request, [ids])
     room = max(1, engine.context - len(ids))
     logprobs = (request.top_logprobs or 0) if request.logprobs else None
     settings = sampling(
         request, max_tokens=min(or_default(most, room), room), logprobs=logprobs, schema=schema
     )
+    if tools.must_call:  # it is no call if it is cut, by a string or by the limit
+        settings = dataclasses.replace(settings, stop=(), whole=True)
     await generation.submit(settings, schema_from="tools" if tools.must_call else "response_format")
-    return await respond(_ChatBuilder(generation, tools, engine.tokenizer, dropped))
+    return ChatReply(generation, tools, dropped)
 
 
 def _max_tokens(request: ChatRequest, default: int | None) -> int | None:
@@ -96,7 +133,7 @@ def conversation(messages: Sequence[ChatMessage]) -> list[Message]:
 
 
 def _message(message: ChatMessage, index: int) -> Message:
-    text = _text(message.content or "", index)
+    text = text_of(message.content or "", f"messages[{index}].content")
     match message:
         case UserMessage():
             return Message("user", text)
@@ -109,12 +146,11 @@ def _message(message: ChatMessage, index: int) -> Message:
     return Message("system", text)
 
 
-def _text(content: Content, index: int) -> str:
+def text_of(content: Content, where: str) -> str:
+    """The text of a message. `where`: the field, for errors. Raises ApiError for a part that is no text."""
     if isinstance(content, str):
         return content
-    return "".join(
-        _part_text(part, f"messages[{index}].content[{number}]") for number, part in enumerate(content)
-    )
+    return "".join(_part_text(part, f"{where}[{number}]") for number, part in enumerate(content))
 
 
 def _part_text(part: str | ContentPart, where: str) -> str:
@@ -128,12 +164,13 @@ def _part_text(part: str | ContentPart, where: str) -> str:
     raise bad_request(f"this model reads text only, no {part.__struct_config__.tag}", where)
 
 
-class _ChatBuilder:
+class _ChatBuilder(ResponseBuilder):
     """Writes a generation as a chat completion."""
 
-    def __init__(self, generation: Generation, tools: Tools, tokenizer: Tokenizer, dropped: int) -> None:
-        self.generation, self.tools, self.tokenizer = generation, tools, tokenizer
-        self.id, self.dropped = f"chatcmpl-{generation.id}", dropped or UNSET
+    def __init__(self, reply: ChatReply) -> None:
+        self.generation, self.tools = reply.generation, reply.tools
+        self.tokenizer = self.generation.service.engine.tokenizer
+        self.id, self.dropped = f"chatcmpl-{self.generation.id}", reply.dropped or UNSET
 
     async def response(self) -> ChatCompletion:
         """The whole response."""
@@ -145,6 +182,7 @@ class _ChatBuilder:
             model=generation.request.model,
             choices=[await self._choice(index, reply) for index, reply in enumerate(generation.replies)],
             usage=generation.usage(),
+            prompt_token_ids=generation.prompt_token_ids(0),
             dropped_messages=self.dropped,
         )
 
@@ -157,6 +195,7 @@ class _ChatBuilder:
             message=ReplyMessage(content=None if calls and not text else text, tool_calls=calls or UNSET),
             logprobs=self._logprobs(reply.tokens),
             finish_reason=_finish(reply.finish, bool(calls)),
+            token_ids=self.generation.token_ids(reply.tokens),
             trace=await self.generation.trace(index),
         )
 
@@ -168,17 +207,20 @@ class _ChatBuilder:
             yield self._chunk(ChunkChoice(index=index, delta=Delta(role="assistant", content="")), first=True)
         async for index, event in self.generation.events():
             logprobs = self._logprobs(event.tokens) if event.tokens else None
+            ids = self.generation.token_ids(event.tokens) if event.tokens else UNSET
             for part in readers[index].read(event.text, final=event.finish_reason is not None):
                 delta = _delta(part, readers[index].num_calls - 1)
-                yield self._chunk(ChunkChoice(index=index, delta=delta, logprobs=logprobs))
-                logprobs = None
-            if event.finish_reason is not None or logprobs is not None:
+                yield self._chunk(ChunkChoice(index=index, delta=delta, logprobs=logprobs, token_ids=ids))
+                logprobs, ids = None, UNSET
+            if event.finish_reason is not None or logprobs is not None or ids is not UNSET:
                 finish = (
                     _finish(event.finish_reason, readers[index].num_calls > 0)
                     if event.finish_reason is not None
                     else None
                 )
-                choice = ChunkChoice(index=index, delta=Delta(), logprobs=logprobs, finish_reason=finish)
+                choice = ChunkChoice(
+                    index=index, delta=Delta(), logprobs=logprobs, finish_reason=finish, token_ids=ids
+                )
                 if finish is not None:
                     choice.trace = await self.generation.trace(index)
                 yield self._chunk(choice)
@@ -198,18 +240,21 @@ class _ChatBuilder:
             model=self.generation.request.model,
             choices=[choice],
             usage=None if self.generation.include_usage else UNSET,
+            prompt_token_ids=self.generation.prompt_token_ids(0) if first else UNSET,
             dropped_messages=self.dropped if first else UNSET,
         )
 
     def _logprobs(self, tokens: Sequence[Token]) -> ChatLogprobs | None:
         if not (isinstance(self.generation.request, ChatRequest) and self.generation.request.logprobs):
             return None
-        return ChatLogprobs([self._logprob(token) for token in tokens])
+        return ChatLogprobs([content_logprob(self.tokenizer, token) for token in tokens])
 
-    def _logprob(self, token: Token) -> ContentLogprob:
-        top = [_token_logprob(self.tokenizer.word(index), logprob) for index, logprob in token.top]
-        chosen = _token_logprob(token.text, token.logprob or 0.0)
-        return ContentLogprob(chosen.token, chosen.logprob, chosen.bytes, top)
+
+def content_logprob(tokenizer: Tokenizer, token: Token) -> ContentLogprob:
+    """A generated token, its log-probability and the likeliest ones at its position."""
+    top = [_token_logprob(tokenizer.word(index), logprob) for index, logprob in token.top]
+    chosen = _token_logprob(token.text, token.logprob or 0.0)
+    return ContentLogprob(chosen.token, chosen.logprob, chosen.bytes, top)
 
 
 def _delta(part: str | ToolCall, call_index: int) -> Delta:

@@ -19,7 +19,7 @@ from crawltalk.serve.api.protocol import (
     CompletionLogprobs,
     CompletionRequest,
 )
-from crawltalk.serve.api.responses import respond
+from crawltalk.serve.api.sending import ResponseBuilder, respond
 from crawltalk.serve.state import ServerState
 from crawltalk.tokenizer import Tokenizer
 
@@ -59,7 +59,7 @@ def _logprobs(request: CompletionRequest) -> int | None:
     return (1 if request.logprobs else None) if isinstance(request.logprobs, bool) else request.logprobs
 
 
-class _CompletionBuilder:
+class _CompletionBuilder(ResponseBuilder):
     """Writes a generation as a completion."""
 
     def __init__(
@@ -84,6 +84,8 @@ class _CompletionBuilder:
                 text=self._prompt(index)[0] + reply.text,
                 logprobs=self._logprobs([*self._prompt(index)[1], *self._tokens(reply)]),
                 finish_reason=_finish(reply.finish),
+                token_ids=self.generation.token_ids(reply.tokens),
+                prompt_token_ids=self.generation.prompt_token_ids(index),
                 trace=await self.generation.trace(index),
             )
             for index, reply in enumerate(self.generation.replies)
@@ -96,7 +98,11 @@ class _CompletionBuilder:
         async for index, event in self.generation.events():
             prompt, tokens = self._prompt(index) if index not in characters else ("", ())
             before = characters.get(index, 0)
-            choice = CompletionChoice(index=index, text=prompt + event.text)
+            choice = CompletionChoice(
+                index=index, text=prompt + event.text, token_ids=self.generation.token_ids(event.tokens)
+            )
+            if index not in characters:
+                choice.prompt_token_ids = self.generation.prompt_token_ids(index)
             choice.logprobs = self._logprobs([*tokens, *event.tokens], before)
             characters[index] = before + len(choice.text)
             if event.finish_reason is not None:

@@ -10,8 +10,11 @@ from starlette.responses import Response
 from crawltalk.serve.api.errors import bad_request, blaming
 from crawltalk.serve.api.inputs import split_inputs, to_ids
 from crawltalk.serve.api.protocol import Embedding, EmbeddingList, EmbeddingRequest, EmbeddingUsage
-from crawltalk.serve.api.responses import json_response
+from crawltalk.serve.api.sending import json_response
 from crawltalk.serve.state import ServerState
+
+_BATCH = 16
+"""Texts that are embedded between two steps of the engine, in which others wait."""
 
 
 async def embeddings(server: ServerState, http_request: Request, request: EmbeddingRequest) -> Response:
@@ -26,7 +29,11 @@ async def embeddings(server: ServerState, http_request: Request, request: Embedd
     count = sum(map(len, prompts))
     http_request.state.log_entry |= {"model": request.model, "prompt_tokens": count}
     with blaming("input"):
-        vectors = await service.embed(prompts)
+        vectors = [
+            vector
+            for start in range(0, len(prompts), _BATCH)
+            for vector in await service.embed(prompts[start : start + _BATCH])
+        ]
     if (size := request.dimensions) is not None:
         if size > len(vectors[0]):
             raise bad_request(f"an embedding of this model has {len(vectors[0])} dimensions", "dimensions")

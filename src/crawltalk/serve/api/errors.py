@@ -1,4 +1,6 @@
-"""Errors as clients of OpenAI's API know them: {"error": {"message", "type", "param", "code"}}."""
+"""Errors in the form of the API that a client asks: OpenAI's {"error": {"message", "type", "param", "code"}}, and
+under /v1/messages Anthropic's {"type": "error", "error": {"type", "message"}}.
+"""
 
 import contextlib
 import re
@@ -7,6 +9,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import Scope
 
 from crawltalk.core.errors import ContextOverflow, UserError
 from crawltalk.engine.service import QueueFull
@@ -18,6 +21,16 @@ _TYPES = {
     429: "rate_limit_error",
     500: "server_error",
     503: "unavailable_error",
+    504: "timeout_error",
+}
+_ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    500: "api_error",
+    503: "overloaded_error",
     504: "timeout_error",
 }
 _OVERFLOW = "context_length_exceeded"
@@ -41,6 +54,18 @@ class ErrorBody(msgspec.Struct):
     error: ErrorDetail
 
 
+class AnthropicErrorDetail(msgspec.Struct):
+    type: str
+    message: str
+
+
+class AnthropicError(msgspec.Struct, tag_field="type", tag="error"):
+    """The same in Anthropic's API."""
+
+    error: AnthropicErrorDetail
+    request_id: str | None = None
+
+
 class ApiError(Exception):
     """An error response."""
 
@@ -57,13 +82,22 @@ class ApiError(Exception):
         self.status, self.headers = status, headers
         self.detail = ErrorDetail(message, _TYPES.get(status, "invalid_request_error"), param, code)
 
-    def body(self) -> bytes:
-        """As JSON."""
-        return msgspec.json.encode(ErrorBody(self.detail))
+    def anthropic(self, request_id: str) -> AnthropicError:
+        """In the form of Anthropic's API."""
+        kind = _ANTHROPIC_TYPES.get(self.status, "invalid_request_error")
+        return AnthropicError(AnthropicErrorDetail(kind, self.detail.message), request_id)
 
-    def response(self) -> Response:
-        """As a response with its status and headers."""
-        return Response(self.body(), self.status, self.headers, media_type="application/json")
+    def response(self, scope: Scope) -> Response:
+        """As a response with its status and headers, in the form of the API to which the path belongs."""
+        body: msgspec.Struct = ErrorBody(self.detail)
+        if is_anthropic(scope["path"]):
+            body = self.anthropic(scope["state"]["log_entry"]["id"])
+        return Response(msgspec.json.encode(body), self.status, self.headers, media_type="application/json")
+
+
+def is_anthropic(path: str) -> bool:
+    """Whether a path is one of Anthropic's API, but not of OpenAI's."""
+    return path == "/v1/messages" or path.startswith("/v1/messages/")
 
 
 class ClientGone(Exception):

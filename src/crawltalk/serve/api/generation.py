@@ -1,9 +1,9 @@
-"""The part that chat and completions share: a request goes to the engine, whose outputs become replies."""
+"""The part that all APIs share: a request goes to the engine, whose outputs become replies."""
 
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -20,6 +20,8 @@ from crawltalk.serve.api.protocol import GenerationRequest, PromptTokensDetails,
 from crawltalk.serve.state import ServerState
 
 T = TypeVar("T")
+_MAX_CHOICES = 2048
+"""Of one request."""
 
 
 def sampling(
@@ -62,6 +64,16 @@ class Reply:
     first_tokens: int = 0
     """How many tokens came with them."""
 
+    @property
+    def token_ids(self) -> list[int]:
+        return [token.id for token in self.tokens]
+
+    def stop_string(self, stops: Iterable[str]) -> str | None:
+        """Which of these ended it, if one did: it follows the text in what its tokens spell."""
+        spelled = b"".join(token.text for token in self.tokens).decode(errors="replace")
+        rest = spelled.removeprefix(self.text) if self.finish == "stop" else ""
+        return next((stop for stop in stops if stop and rest.startswith(stop)), None)
+
 
 class Generation:
     """One request in the engine: a stream for each prompt, each with `n` replies."""
@@ -87,6 +99,10 @@ class Generation:
             raise bad_request(
                 f"{len(prompts)} prompts are more than the {self.service.queue} that may wait in the queue: send fewer",
                 "prompt",
+            )
+        if len(self.replies) > _MAX_CHOICES:
+            raise bad_request(
+                f"{len(prompts)} prompts with {self.samples} replies each are more than {_MAX_CHOICES:,}", "n"
             )
         if request.trace and self._tracer is None:
             raise bad_request("this model's training data is not available: leave trace out", "trace")
@@ -180,7 +196,15 @@ class Generation:
         if not self.request.trace or self._tracer is None:
             return UNSET
         reply = self.replies[index]
-        return await asyncio.to_thread(self._tracer, reply.text, [token.id for token in reply.tokens])
+        return await asyncio.to_thread(self._tracer, reply.text, reply.token_ids)
+
+    def token_ids(self, tokens: Sequence[Token]) -> list[int] | UnsetType:
+        """The ids of these tokens; UNSET unless the request sets `return_token_ids`."""
+        return [token.id for token in tokens] if self.request.return_token_ids else UNSET
+
+    def prompt_token_ids(self, index: int) -> list[int] | UnsetType:
+        """Of a reply's prompt; UNSET unless the request sets `return_token_ids`."""
+        return list(self.prompts[index // self.samples]) if self.request.return_token_ids else UNSET
 
     @property
     def include_usage(self) -> bool:

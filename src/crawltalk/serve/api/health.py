@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from crawltalk.serve.api.errors import ApiError, shutting_down
 from crawltalk.serve.api.protocol import Health
-from crawltalk.serve.api.responses import json_response
+from crawltalk.serve.api.sending import json_response
 from crawltalk.serve.state import ServerState
 
 

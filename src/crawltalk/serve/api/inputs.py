@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from crawltalk.engine import Engine
 from crawltalk.serve.api.errors import bad_request
 
+MAX_INPUTS = 2048
+"""Texts in one request at most (OpenAI's limit for embeddings)."""
+
 
 def split_inputs(value: str | list[str | int | list[int]], param: str) -> Sequence[str | list[int]]:
     """Any of the four forms as a list of texts or of lists of ids. `param`: the field, for errors. Raises
-    ApiError for a mixture.
+    ApiError for a mixture, and for too many.
     """
     if isinstance(value, str):
         return [value]
@@ -17,7 +20,10 @@ def split_inputs(value: str | list[str | int | list[int]], param: str) -> Sequen
     lists = [item for item in value if isinstance(item, list)]
     if len(value) not in (len(texts), len(ids), len(lists)):
         raise bad_request(f"{param} is a mixture of texts, tokens and lists", param)
-    return texts or lists or [ids]
+    inputs = texts or lists or [ids]
+    if len(inputs) > MAX_INPUTS:
+        raise bad_request(f"{param} has {len(inputs):,} texts, and {MAX_INPUTS:,} are the most", param)
+    return inputs
 
 
 def to_ids(engine: Engine, value: str | list[int], param: str, *, new_document: bool = False) -> list[int]:

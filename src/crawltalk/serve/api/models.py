@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from crawltalk.serve.api.protocol import ModelCard, ModelList
-from crawltalk.serve.api.responses import json_response
+from crawltalk.serve.api.sending import json_response
 from crawltalk.serve.state import ServerState
 
 

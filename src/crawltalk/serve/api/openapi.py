@@ -1,19 +1,21 @@
 """GET /openapi.json: the server's description (OpenAPI 3.1), built from its operations and their Structs."""
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from crawltalk.serve.api.errors import ErrorBody
-from crawltalk.serve.api.responses import json_response
+from crawltalk.serve.api.errors import AnthropicError, ErrorBody, is_anthropic
+from crawltalk.serve.api.sending import json_response
 from crawltalk.serve.state import ServerState
 
+_PARAMETER = re.compile(r"\{(\w+)")
 _STATUSES = ("400", "401", "403", "404", "405", "408", "413", "415", "429", "500", "503", "504")
 
 
@@ -49,7 +51,9 @@ def describe(operations: Sequence[Operation]) -> dict[str, Any]:
         for kind in (operation.response, operation.request, operation.event)
         if kind is not None
     }
-    ordered = sorted({*types, ErrorBody}, key=lambda kind: kind.__name__)
+    ordered = sorted(
+        {*types, ErrorBody, AnthropicError}, key=lambda kind: getattr(kind, "__name__", str(kind))
+    )
     references, schemas = msgspec.json.schema_components(ordered, ref_template="#/components/schemas/{name}")
     reference = dict(zip(ordered, references, strict=True))
     paths: dict[str, dict[str, Any]] = {}
@@ -61,11 +65,17 @@ def describe(operations: Sequence[Operation]) -> dict[str, Any]:
         "info": {
             "title": "crawltalk",
             "version": version("crawltalk"),
-            "description": "OpenAI's API, served by the models of a run.",
+            "description": "OpenAI's and Anthropic's APIs, served by the models of a run.",
         },
         "paths": paths,
-        "components": {"schemas": schemas, "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
-        "security": [{"key": []}, {}],
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer"},
+                "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+            },
+        },
+        "security": [{"key": []}, {"x-api-key": []}, {}],
     }
 
 
@@ -76,10 +86,10 @@ def _describe(operation: Operation, reference: dict[Any, Any]) -> dict[str, Any]
     text = "Success."
     if operation.event is not None:
         success["text/event-stream"] = {}
-        text = (
-            f"Success; with `stream`, events whose data are each a {operation.event.__name__}, and `[DONE]`."
-        )
-    error = {"description": "No success.", "content": {"application/json": {"schema": reference[ErrorBody]}}}
+        kinds = " or ".join(kind.__name__ for kind in get_args(operation.event) or (operation.event,))
+        text = f"Success; with `stream`, events whose data are each a {kinds}."
+    body = AnthropicError if is_anthropic(operation.path) else ErrorBody
+    error = {"description": "No success.", "content": {"application/json": {"schema": reference[body]}}}
     described: dict[str, Any] = {
         "operationId": operation.endpoint.__name__,
         "summary": (operation.endpoint.__doc__ or "").split("\n")[0],
@@ -88,8 +98,8 @@ def _describe(operation: Operation, reference: dict[Any, Any]) -> dict[str, Any]
     if operation.request is not None:
         content = {"application/json": {"schema": reference[operation.request]}}
         described["requestBody"] = {"required": True, "content": content}
-    if "{" in operation.path:
+    if names := _PARAMETER.findall(operation.path):
         described["parameters"] = [
-            {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
         ]
     return described

@@ -38,15 +38,11 @@ class StreamOptions(Struct, kw_only=True):
     """A last chunk with the usage and no choice."""
 
 
-class GenerationRequest(Struct, kw_only=True):
-    """Settings of a generation. `null` is the default."""
+class SamplingRequest(Struct, kw_only=True):
+    """How tokens are drawn, in every API. `null` is the default."""
 
     model: ModelName
-    n: ChoiceCount | None = None
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    stop: StopString | Annotated[list[StopString], Meta(max_length=16)] | None = None
-    """An empty one stops nothing."""
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     """Absent: a new one for each request."""
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
@@ -63,6 +59,18 @@ class GenerationRequest(Struct, kw_only=True):
     """Ours."""
     repetition_penalty: Annotated[float, Meta(ge=0.01, le=100)] | None = None
     """Ours."""
+
+
+class GenerationRequest(SamplingRequest, kw_only=True):
+    """Settings of a generation. `null` is the default."""
+
+    n: ChoiceCount | None = None
+    """With several prompts, no more than 2,048 choices in all."""
+    stream_options: StreamOptions | None = None
+    stop: StopString | Annotated[list[StopString], Meta(max_length=16)] | None = None
+    """An empty one stops nothing. A call that must be made is not cut by them."""
+    return_token_ids: bool | None = None
+    """As in vLLM: the ids of the prompt's tokens and of each choice's, without the one that ended it."""
     trace: bool | None = None
     """Ours: where each choice's text occurs in the training data."""
 
@@ -178,7 +186,7 @@ class AssistantMessage(Struct, kw_only=True, tag_field="role", tag="assistant"):
     """An earlier reply of the assistant."""
 
     content: Content | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: Annotated[list[ToolCall], Meta(max_length=128)] | None = None
     function_call: Call | None = None
     """OpenAI's older form of one call."""
 
@@ -238,7 +246,7 @@ class AllowedTools(Struct, kw_only=True):
     """Some of the functions; the others may not be called."""
 
     mode: Literal["auto", "required"] = "auto"
-    tools: list[ToolReference]
+    tools: Annotated[list[ToolReference], Meta(max_length=128)]
 
 
 class AllowedToolsChoice(Struct, kw_only=True, tag_field="type", tag="allowed_tools"):
@@ -330,6 +338,7 @@ class ChatChoice(Struct, kw_only=True):
     message: ReplyMessage
     logprobs: ChatLogprobs | None
     finish_reason: FinishReason
+    token_ids: list[int] | UnsetType = UNSET
     trace: list[dict[str, Any]] | UnsetType = UNSET
 
 
@@ -342,6 +351,7 @@ class ChatCompletion(Struct, kw_only=True):
     model: str
     choices: list[ChatChoice]
     usage: Usage
+    prompt_token_ids: list[int] | UnsetType = UNSET
     dropped_messages: int | UnsetType = UNSET
     """Ours: how many of the oldest messages were left out because they do not fit into the context."""
 
@@ -361,6 +371,7 @@ class ChunkChoice(Struct, kw_only=True):
     delta: Delta
     logprobs: ChatLogprobs | None = None
     finish_reason: FinishReason | None = None
+    token_ids: list[int] | UnsetType = UNSET
     trace: list[dict[str, Any]] | UnsetType = UNSET
 
 
@@ -374,6 +385,8 @@ class ChatCompletionChunk(Struct, kw_only=True):
     choices: list[ChunkChoice]
     usage: Usage | UnsetType | None = UNSET
     """Only if the request asks for it: then it is null in all chunks but the last."""
+    prompt_token_ids: list[int] | UnsetType = UNSET
+    """In the first chunk."""
     dropped_messages: int | UnsetType = UNSET
 
 
@@ -381,8 +394,9 @@ class CompletionRequest(GenerationRequest, kw_only=True):
     """POST /v1/completions."""
 
     prompt: str | Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1, max_length=2**20)]
-    """A text, texts, the ids of tokens, or lists of ids. A text becomes the ids that `transformers` makes of it
-    with the model's folder: names of control tokens in it are such, and nothing is put in front.
+    """A text, texts, the ids of tokens, or lists of ids; 2,048 texts or lists at most. A text becomes the ids that
+    `transformers` makes of it with the model's folder: names of control tokens in it are such, and nothing is put
+    in front.
     """
     new_document: bool | None = None
     """Ours: whether the token that separates documents comes before a text. An empty text always gets it."""
@@ -415,6 +429,9 @@ class CompletionChoice(Struct, kw_only=True):
     text: str
     logprobs: CompletionLogprobs | None = None
     finish_reason: Literal["stop", "length"] | None = None
+    token_ids: list[int] | UnsetType = UNSET
+    prompt_token_ids: list[int] | UnsetType = UNSET
+    """In a stream, in the choice's first part."""
     trace: list[dict[str, Any]] | UnsetType = UNSET
 
 

@@ -1,88 +1,421 @@
-"""Responses as JSON, and as streams of server-sent events."""
+"""OpenAI's Responses API: POST /v1/responses; GET and DELETE /v1/responses/{id}.
 
-import asyncio
-import traceback
-from collections.abc import AsyncIterator
-from typing import Any, Protocol
+A request becomes one of chat (`begin_reply`), and the reply is written as items: messages and calls. A whole response
+is the last state of its stream.
+"""
+
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET
+from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
-from crawltalk.serve.api.errors import ClientGone, as_api_error, internal_error
-from crawltalk.serve.api.generation import Generation
-from crawltalk.serve.http.body import while_connected
+from crawltalk.chat.messages import ToolCall
+from crawltalk.engine.sequence import Token
+from crawltalk.serve.api import protocol
+from crawltalk.serve.api.chat import ChatReply, begin_reply, content_logprob, text_of
+from crawltalk.serve.api.errors import ApiError, bad_request
+from crawltalk.serve.api.generation import or_default
+from crawltalk.serve.api.protocol import AssistantMessage, Call, ChatMessage, ChatRequest
+from crawltalk.serve.api.responses_protocol import (
+    AllowedChoice,
+    ArgumentsDelta,
+    ArgumentsDone,
+    Completed,
+    Created,
+    DeletedResponse,
+    Failed,
+    FunctionChoice,
+    FunctionTool,
+    Incomplete,
+    IncompleteDetails,
+    InProgress,
+    InputItem,
+    InputTokensDetails,
+    ItemAdded,
+    ItemDone,
+    JsonSchemaFormat,
+    ModelResponse,
+    OutputCall,
+    OutputMessage,
+    OutputText,
+    OutputTextDelta,
+    OutputTextDone,
+    OutputTokensDetails,
+    PartAdded,
+    PartDone,
+    ResponseFailure,
+    ResponsesRequest,
+    ResponseUsage,
+    StreamEvent,
+    TextConfig,
+    ToolChoice,
+)
+from crawltalk.serve.api.sending import ResponseBuilder, json_response, respond
+from crawltalk.serve.api.store import Stored
+from crawltalk.serve.api.tools import call_ids
+from crawltalk.serve.state import ServerState
 
-_LAST_EVENT_SECONDS = 1.0
-"""Seconds in which a client must receive the last event, which reports an error."""
+_LOGPROBS = "message.output_text.logprobs"
+_PARAMS = {
+    "messages": "input",
+    "prompt": "input",
+    "max_completion_tokens": "max_output_tokens",
+    "response_format": "text.format",
+}
+"""Fields of a chat request -> where a client of this API finds them."""
+_NOT_HERE = {
+    "background": "responses here are not made in the background",
+    "conversation": "conversations are not kept here; send previous_response_id, or all items as input",
+    "prompt": "there are no stored prompts here; send instructions and input",
+}
 
 
-class ResponseBuilder(Protocol):
-    """Writes a generation in the form of one API."""
-
-    generation: Generation
-
-    async def response(self) -> msgspec.Struct:
-        """The whole response."""
-        ...
-
-    def chunks(self) -> AsyncIterator[msgspec.Struct]:
-        """The response in parts, as the replies grow."""
-        ...
-
-
-async def respond(builder: ResponseBuilder) -> ASGIApp:
-    """The response to a request, whole or as a stream."""
-    generation = builder.generation
-    if generation.request.stream:
-        return EventStream(builder)
+async def create_response(server: ServerState, http_request: Request, request: ResponsesRequest) -> ASGIApp:
+    """The model's response to items, or to a conversation of earlier responses and new items."""
+    for name, reason in _NOT_HERE.items():
+        if getattr(request, name):
+            raise bad_request(f"{name} is not read here: {reason}", name)
+    _name_ignored(http_request, request)
+    before: tuple[ChatMessage, ...] = ()
+    if request.previous_response_id is not None:
+        before = _previous(server, http_request, request.previous_response_id).messages
+    messages = as_messages(before, request.input)
     try:
-        return json_response(await builder.response())
-    finally:
-        await generation.close()
+        reply = await begin_reply(
+            server, http_request, _as_chat(request, messages), whole=request.truncation != "auto"
+        )
+    except ApiError as error:
+        raise _in_terms_of_this_api(error) from None
+    return await respond(_ResponseBuilder(reply, request, messages))
 
 
-def json_response(content: Any) -> Response:
-    """A response with status 200."""
-    return Response(msgspec.json.encode(content), media_type="application/json")
+async def retrieve_response(server: ServerState, http_request: Request) -> Response:
+    """A response that is kept."""
+    response_id = http_request.path_params["response_id"]
+    if http_request.query_params.get("stream", "").lower() == "true":
+        raise bad_request("a response that is kept comes whole, not as a stream", "stream")
+    stored = server.responses.get(http_request.state.client, response_id)
+    if stored is None:
+        raise _not_found(response_id)
+    return json_response(stored.response)
 
 
-class EventStream:
-    """Server-sent events, as an ASGI application: one event for each chunk and for an error, then `[DONE]`."""
-
-    def __init__(self, builder: ResponseBuilder) -> None:
-        self.builder = builder
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the events. The request in the engine is always cancelled at the end."""
-        generation = self.builder.generation
-        headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store")]
-        try:
-            async with while_connected(receive):
-                await send({"type": "http.response.start", "status": 200, "headers": headers})
-                await self._send_chunks(send)
-        finally:
-            await generation.close()
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _send_chunks(self, send: Send) -> None:
-        generation = self.builder.generation
-        try:
-            async with asyncio.timeout(generation.server.settings.timeout):
-                async for chunk in self.builder.chunks():
-                    await _send_event(send, msgspec.json.encode(chunk))
-                await _send_event(send, b"[DONE]")
-        except Exception as error:  # the status is sent: all that is left is an event
-            api_error = as_api_error(error)
-            if api_error is None:
-                generation.log_entry["traceback"] = traceback.format_exc()
-                api_error = internal_error(generation.id)
-            try:
-                async with asyncio.timeout(_LAST_EVENT_SECONDS):
-                    await _send_event(send, api_error.body())
-            except TimeoutError:
-                raise ClientGone from None
+async def delete_response(server: ServerState, http_request: Request) -> Response:
+    """Forgets a response."""
+    response_id = http_request.path_params["response_id"]
+    if not server.responses.delete(http_request.state.client, response_id):
+        raise _not_found(response_id)
+    return json_response(DeletedResponse(id=response_id))
 
 
-async def _send_event(send: Send, data: bytes) -> None:
-    await send({"type": "http.response.body", "body": b"data: " + data + b"\n\n", "more_body": True})
+def _not_found(response_id: str) -> ApiError:
+    return ApiError(404, f"no response {response_id[:200]!r} is kept here", param="response_id")
+
+
+def _previous(server: ServerState, http_request: Request, response_id: str) -> Stored:
+    stored = server.responses.get(http_request.state.client, response_id)
+    if stored is None:
+        raise ApiError(
+            400,
+            f"no response {response_id!r} is kept here: it was not stored, or was deleted, or gave way to newer ones, "
+            "or the server was started since; send the whole conversation as input",
+            param="previous_response_id",
+            code="previous_response_not_found",
+        )
+    return stored
+
+
+def _name_ignored(http_request: Request, request: ResponsesRequest) -> None:
+    """Name what of the request is not read beside unknown fields: tools that are no functions, further output."""
+    kinds = dict.fromkeys(tool.type for tool in request.tools or [] if tool.type != "function")
+    further = dict.fromkeys(one for one in request.include or [] if one != _LOGPROBS)
+    ignored = [*(f"tools ({kind})" for kind in kinds), *(f"include ({one})" for one in further)]
+    if ignored:
+        entry = http_request.state.log_entry
+        entry["ignored"] = [*entry.get("ignored", []), *ignored]
+
+
+def _in_terms_of_this_api(error: ApiError) -> ApiError:
+    detail, name = error.detail, error.detail.param or ""
+    param = _PARAMS.get(name.split(".")[0], detail.param)
+    return ApiError(error.status, detail.message, param=param, code=detail.code, headers=error.headers)
+
+
+def _as_chat(request: ResponsesRequest, messages: Sequence[ChatMessage]) -> ChatRequest:
+    """The same as a request of chat. Raises ApiError."""
+    system = [protocol.SystemMessage(content=request.instructions)] if request.instructions else []
+    shared: dict[str, Any] = {
+        name: getattr(request, name) for name in protocol.SamplingRequest.__struct_fields__
+    }
+    return ChatRequest(
+        messages=[*system, *messages],
+        max_completion_tokens=request.max_output_tokens,
+        response_format=_form(request.text),
+        tools=[protocol.Tool(function=_function(tool, index)) for index, tool in _functions(request)],
+        tool_choice=_choice(request.tool_choice),
+        parallel_tool_calls=request.parallel_tool_calls,
+        logprobs=_LOGPROBS in (request.include or ()),
+        top_logprobs=request.top_logprobs if _LOGPROBS in (request.include or ()) else None,
+        **shared,
+    )
+
+
+def _functions(request: ResponsesRequest) -> list[tuple[int, FunctionTool]]:
+    return [(index, tool) for index, tool in enumerate(request.tools or []) if tool.type == "function"]
+
+
+def _function(tool: FunctionTool, index: int) -> protocol.Function:
+    if not tool.name:
+        raise bad_request("a function has a name", f"tools[{index}].name")
+    return protocol.Function(name=tool.name, description=tool.description, parameters=tool.parameters)
+
+
+def _form(
+    text: TextConfig | None,
+) -> protocol.TextFormat | protocol.JsonFormat | protocol.SchemaFormat | None:
+    form = text.format if text is not None else None
+    return protocol.SchemaFormat(schema=form.schema) if isinstance(form, JsonSchemaFormat) else form
+
+
+def _choice(
+    choice: ToolChoice | None,
+) -> Literal["none", "auto", "required"] | protocol.NamedTool | protocol.AllowedToolsChoice | None:
+    match choice:
+        case FunctionChoice():
+            return protocol.NamedTool(function=protocol.ToolName(choice.name))
+        case AllowedChoice():
+            names = [protocol.ToolName(tool.name) for tool in choice.tools if tool.name is not None]
+            references = [protocol.ToolReference(function=name) for name in names]
+            return protocol.AllowedToolsChoice(
+                allowed_tools=protocol.AllowedTools(mode=choice.mode, tools=references)
+            )
+    return choice
+
+
+def as_messages(before: Sequence[ChatMessage], given: str | Sequence[InputItem]) -> list[ChatMessage]:
+    """A conversation and what comes after it. Raises ApiError for an item that lacks a field, for parts that are no
+    text, and for the result of a call that nobody made.
+    """
+    if isinstance(given, str):
+        return [*before, protocol.UserMessage(content=given)]
+    messages, known = list(before), call_ids(before)
+    for index, item in enumerate(given):
+        where = f"input[{index}]"
+        match item.type:
+            case "message":
+                messages.append(_message(item, where))
+            case "function_call":
+                call_id = _needed(item.call_id, f"{where}.call_id")
+                call = Call(name=_needed(item.name, f"{where}.name"), arguments=item.arguments)
+                _add_call(messages, protocol.ToolCall(id=call_id, function=call))
+                known.add(call_id)
+            case "function_call_output":
+                call_id = _needed(item.call_id, f"{where}.call_id")
+                if call_id not in known:
+                    raise bad_request(
+                        f"no call {call_id[:200]!r} comes before this result", f"{where}.call_id"
+                    )
+                text = text_of(item.output or "", f"{where}.output")
+                messages.append(protocol.ToolMessage(content=text, tool_call_id=call_id))
+    if not messages:
+        raise bad_request("there is nothing to respond to", "input")
+    return messages
+
+
+def _needed(value: str | None, where: str) -> str:
+    if value is None:
+        raise bad_request("this item needs the field", where)
+    return value
+
+
+def _message(item: InputItem, where: str) -> ChatMessage:
+    if item.content is None:
+        raise bad_request("a message needs a content", f"{where}.content")
+    text = text_of(item.content, f"{where}.content")
+    match item.role:
+        case "user":
+            return protocol.UserMessage(content=text)
+        case "assistant":
+            return AssistantMessage(content=text)
+        case "system" | "developer":
+            return protocol.SystemMessage(content=text)
+    raise bad_request("a message needs a role", f"{where}.role")
+
+
+def _add_call(messages: list[ChatMessage], call: protocol.ToolCall) -> None:
+    """Add a call to the assistant's turn, if that is the last one, or else in a turn of its own."""
+    if messages and isinstance(messages[-1], AssistantMessage):
+        last = messages[-1]
+        messages[-1] = msgspec.structs.replace(last, tool_calls=[*(last.tool_calls or []), call])
+    else:
+        messages.append(AssistantMessage(tool_calls=[call]))
+
+
+class _ResponseBuilder(ResponseBuilder):
+    """Writes a generation as a response of items."""
+
+    ends_with_done = False
+
+    def __init__(self, reply: ChatReply, request: ResponsesRequest, messages: Sequence[ChatMessage]) -> None:
+        self.generation, self.tools, self.request = reply.generation, reply.tools, request
+        self.messages = messages
+        self.tokenizer = self.generation.service.engine.tokenizer
+        self.output: list[OutputMessage | OutputCall] = []
+        self.state = ModelResponse(
+            id=f"resp_{self.generation.id}",
+            created_at=self.generation.created,
+            status="in_progress",
+            model=request.model,
+            instructions=request.instructions,
+            previous_response_id=request.previous_response_id,
+            output=self.output,
+            tools=[tool for _, tool in _functions(request)],
+            tool_choice=request.tool_choice or "auto",
+            parallel_tool_calls=request.parallel_tool_calls is not False,
+            text=request.text or TextConfig(format=protocol.TextFormat()),
+            max_output_tokens=request.max_output_tokens,
+            temperature=or_default(request.temperature, 1.0),
+            top_p=or_default(request.top_p, 1.0),
+            truncation=request.truncation or "disabled",
+            store=request.store is not False,
+            metadata=request.metadata or {},
+            dropped_messages=reply.dropped or UNSET,
+        )
+        self._open: OutputMessage | None = None
+        """The message that is being written: the last item."""
+        self._tokens: list[Token] = []
+        """Whose text was not sent yet."""
+        self._number = 0
+        """Of the next event."""
+
+    async def response(self) -> ModelResponse:
+        """The whole response."""
+        async for _ in self.chunks():
+            pass
+        return self.state
+
+    async def chunks(self) -> AsyncIterator[StreamEvent]:
+        """The response in parts: it is there, items grow one after the other, and it ends."""
+        yield self._numbered(Created(response=self.state))
+        yield self._numbered(InProgress(response=self.state))
+        reader = self.tools.reader()
+        async for _, event in self.generation.events():
+            self._tokens += event.tokens
+            for part in reader.read(event.text, final=event.finish_reason is not None):
+                for one in self._call(part) if isinstance(part, ToolCall) else self._text(part):
+                    yield self._numbered(one)
+        cut = self.generation.replies[0].finish == "length"
+        for one in self._end(cut=cut):
+            yield self._numbered(one)
+        yield self._numbered(Incomplete(response=self.state) if cut else Completed(response=self.state))
+
+    def failure(self, error: ApiError) -> StreamEvent:
+        """The response, failed."""
+        self.state.status = "failed"
+        self.state.error = ResponseFailure(error.detail.code or "server_error", error.detail.message)
+        return self._numbered(Failed(response=self.state))
+
+    def _numbered(self, event: StreamEvent) -> StreamEvent:
+        event.sequence_number = self._number
+        self._number += 1
+        return event
+
+    def _text(self, text: str) -> Iterator[StreamEvent]:
+        """Add text to the open message, or to a new one."""
+        if not text:
+            return
+        if self._open is None:
+            yield from self._begin_message()
+        assert self._open is not None
+        [part], logprobs = self._open.content, self._take_logprobs()
+        part.text += text
+        part.logprobs += logprobs
+        yield OutputTextDelta(
+            item_id=self._open.id, output_index=len(self.output) - 1, delta=text, logprobs=logprobs
+        )
+
+    def _call(self, call: ToolCall) -> Iterator[StreamEvent]:
+        """Close the open message and add a call."""
+        self._tokens = []  # they spell the call
+        yield from self._close_message("completed")
+        index, arguments = len(self.output), call.function.arguments
+        item = OutputCall(
+            id=f"fc_{self.generation.id}_{index}",
+            status="in_progress",
+            call_id=call.id or "",
+            name=call.function.name,
+            arguments="",
+        )
+        self.output.append(item)
+        yield ItemAdded(output_index=index, item=item)
+        item.arguments, item.status = arguments, "completed"
+        yield ArgumentsDelta(item_id=item.id, output_index=index, delta=arguments)
+        yield ArgumentsDone(item_id=item.id, output_index=index, name=item.name, arguments=arguments)
+        yield ItemDone(output_index=index, item=item)
+
+    def _begin_message(self) -> Iterator[StreamEvent]:
+        index = len(self.output)
+        item_id = f"msg_{self.generation.id}_{index}"
+        self._open = OutputMessage(id=item_id, status="in_progress", content=[])
+        self.output.append(self._open)
+        yield ItemAdded(output_index=index, item=self._open)
+        self._open.content = [OutputText(text="")]
+        yield PartAdded(item_id=item_id, output_index=index, part=self._open.content[0])
+
+    def _close_message(self, status: Literal["completed", "incomplete"]) -> Iterator[StreamEvent]:
+        message, index = self._open, len(self.output) - 1
+        if message is None:
+            return
+        [part] = message.content
+        part.logprobs += self._take_logprobs()
+        message.status, self._open = status, None
+        yield OutputTextDone(item_id=message.id, output_index=index, text=part.text, logprobs=part.logprobs)
+        yield PartDone(item_id=message.id, output_index=index, part=part)
+        yield ItemDone(output_index=index, item=message)
+
+    def _end(self, *, cut: bool) -> Iterator[StreamEvent]:
+        """Close the last item, complete the response and keep it."""
+        if not self.output:
+            yield from self._begin_message()
+        yield from self._close_message("incomplete" if cut else "completed")
+        self.state.usage = _usage(self.generation.usage())
+        self.state.status = "incomplete" if cut else "completed"
+        if cut:
+            self.state.incomplete_details = IncompleteDetails()
+        else:
+            self.state.completed_at = int(time.time())
+        if self.state.store:
+            stored = Stored(self.state, (*self.messages, _as_message(self.output)))
+            self.generation.server.responses.put(self.generation.client, stored)
+
+    def _take_logprobs(self) -> list[protocol.ContentLogprob]:
+        """Of the tokens whose text was not sent yet; none unless the request includes them."""
+        tokens, self._tokens = self._tokens, []
+        asked = _LOGPROBS in (self.request.include or ())
+        return [content_logprob(self.tokenizer, token) for token in tokens] if asked else []
+
+
+def _as_message(output: Sequence[OutputMessage | OutputCall]) -> AssistantMessage:
+    """The reply as a turn of the conversation."""
+    text = "".join(item.content[0].text for item in output if isinstance(item, OutputMessage))
+    calls = [
+        protocol.ToolCall(id=item.call_id, function=Call(name=item.name, arguments=item.arguments))
+        for item in output
+        if isinstance(item, OutputCall)
+    ]
+    return AssistantMessage(content=text, tool_calls=calls or None)
+
+
+def _usage(usage: protocol.Usage) -> ResponseUsage:
+    return ResponseUsage(
+        input_tokens=usage.prompt_tokens,
+        input_tokens_details=InputTokensDetails(usage.prompt_tokens_details.cached_tokens),
+        output_tokens=usage.completion_tokens,
+        output_tokens_details=OutputTokensDetails(),
+        total_tokens=usage.total_tokens,
+    )

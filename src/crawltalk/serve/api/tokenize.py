@@ -13,7 +13,7 @@ from crawltalk.serve.api.protocol import (
     TokenizeRequest,
     TokenizeResponse,
 )
-from crawltalk.serve.api.responses import json_response
+from crawltalk.serve.api.sending import json_response
 from crawltalk.serve.state import ServerState
 
 

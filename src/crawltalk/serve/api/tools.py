@@ -1,6 +1,7 @@
 """OpenAI's `tools`, `tool_choice` and `tool_calls`, to and from the types of the chat package."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -61,6 +62,12 @@ def calls_of(message: protocol.AssistantMessage) -> list[ToolCall]:
     """The calls of an earlier turn."""
     calls = [ToolCall(_call(call.function), call.id) for call in message.tool_calls or []]
     return [*calls, ToolCall(_call(message.function_call))] if message.function_call else calls
+
+
+def call_ids(messages: Iterable[protocol.ChatMessage]) -> set[str | None]:
+    """Of all calls in these messages: what a result may refer to."""
+    turns = (message for message in messages if isinstance(message, protocol.AssistantMessage))
+    return {call.id for turn in turns for call in turn.tool_calls or []}
 
 
 def _call(call: protocol.Call) -> FunctionCall:

@@ -19,7 +19,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from crawltalk.serve.api.errors import ApiError, ClientGone, internal_error, shutting_down
+from crawltalk.serve.api.errors import ApiError, ClientGone, internal_error, is_anthropic, shutting_down
 from crawltalk.serve.state import ServerState
 
 LOGGER = logging.getLogger("crawltalk.serve")
@@ -38,7 +38,7 @@ _IGNORED_HEADER = "x-crawltalk-ignored"
 _MAX_IGNORED = 1000
 """Characters of that header."""
 _PREFLIGHT_HEADERS = {
-    "access-control-allow-methods": "GET, HEAD, POST, OPTIONS",
+    "access-control-allow-methods": "GET, HEAD, POST, DELETE, OPTIONS",
     "access-control-max-age": "600",
     "access-control-allow-private-network": "true",
 }
@@ -72,6 +72,8 @@ class AccessLog:
             if message["type"] == "http.response.start":
                 entry["status"] = message["status"]
                 headers = _SECURITY_HEADERS | {"x-request-id": entry["id"]} | scope["state"].get("cors", {})
+                if is_anthropic(scope["path"]):
+                    headers |= {"request-id": entry["id"]}
                 if ignored := entry.get("ignored"):
                     headers |= {_IGNORED_HEADER: _header_value(ignored)}
                 MutableHeaders(scope=message).update(headers)
@@ -84,7 +86,7 @@ class AccessLog:
         except Exception:  # the last resort: the client gets the id of the log entry that has the traceback
             entry["traceback"] = traceback.format_exc()
             if entry["status"] is None:
-                await internal_error(entry["id"]).response()(scope, receive, send_and_note)
+                await internal_error(entry["id"]).response(scope)(scope, receive, send_and_note)
         finally:
             if (route := scope.get("route")) is not None:
                 entry["route"] = route.path
@@ -123,7 +125,7 @@ class AccessControl:
                     await preflight(scope, receive, send)
                     return
             except ApiError as error:
-                await error.response()(scope, receive, send)
+                await error.response(scope)(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
@@ -146,7 +148,7 @@ class AccessControl:
             return None
         client = (scope.get("client") or ("",))[0]
         if self.keys:
-            client = self._authenticate(headers.get("authorization", ""))
+            client = self._authenticate(headers)
         scope["state"]["client"] = scope["state"]["log_entry"]["client"] = client
         if self.server.draining:
             raise shutting_down()
@@ -178,22 +180,23 @@ class AccessControl:
             "vary": "Origin",
         }
 
-    def _authenticate(self, authorization: str) -> str:
+    def _authenticate(self, headers: Headers) -> str:
         """The client's name: the beginning of the hash of its key.
 
         All keys are compared, each in a time that does not depend on the key. Raises ApiError.
         """
-        scheme, _, key = authorization.partition(" ")
-        given = hashlib.sha256(key.strip().encode()).digest()
-        matches = [hmac.compare_digest(given, digest) for digest in self.keys]
-        if scheme.lower() != "bearer" or not any(matches):
-            raise ApiError(
-                401,
-                "a valid key must come with the request, as Authorization: Bearer KEY",
-                code="invalid_api_key",
-                headers={"www-authenticate": "Bearer"},
-            )
-        return given.hex()[:8]
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        for key in (token if scheme.lower() == "bearer" else "", headers.get("x-api-key", "")):
+            given = hashlib.sha256(key.strip().encode()).digest()
+            matches = [hmac.compare_digest(given, digest) for digest in self.keys]
+            if key and any(matches):
+                return given.hex()[:8]
+        raise ApiError(
+            401,
+            "a valid key must come with the request, as Authorization: Bearer KEY or x-api-key: KEY",
+            code="invalid_api_key",
+            headers={"www-authenticate": "Bearer"},
+        )
 
 
 class RateLimiter:

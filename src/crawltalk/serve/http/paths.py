@@ -8,7 +8,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 _SLASHES = re.compile(r"/{2,}")
 _VERSIONS = re.compile(r"^(?:/v1)+(?=/|$)")
-_UNVERSIONED = re.compile(r"^/(?:chat/completions|completions|embeddings|models(?:/.*)?)$")
+_UNVERSIONED = re.compile(
+    r"^/(?:(?:chat/)?completions|embeddings|messages(?:/count_tokens)?|(?:models|responses)(?:/.*)?)$"
+)
 
 
 class Paths:

@@ -24,14 +24,16 @@ from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import MissingInput
 from crawltalk.core.jsonl import read_jsonl
 from crawltalk.core.types import Placement
+from crawltalk.labels import LabelStore
 from crawltalk.retrieval.search import IndexProgress, Search
 from crawltalk.retrieval.trace import TraceIndex
 from crawltalk.run.folder import RunFolder
 from crawltalk.serve.api.errors import ApiError, invalid_body
-from crawltalk.serve.api.responses import json_response
+from crawltalk.serve.api.sending import json_response
 from crawltalk.serve.http.body import read_body
 from crawltalk.serve.settings import Settings
 from crawltalk.serve.ui import browse
+from crawltalk.serve.ui.labels import label_routes
 from crawltalk.serve.ui.runs import LogRows, Runs
 from crawltalk.tasks.recall import question_about
 
@@ -115,13 +117,14 @@ def routes(
     renderers: Mapping[str, ChatRenderer],
     index: TraceIndex | None,
     settings: Settings,
+    labels: LabelStore | None = None,
 ) -> list[BaseRoute]:
     """The page and its JSON.
 
     `run`: the served one; None if the model belongs to no run. `renderers`: by the names of the models. `index`:
-    of the run's training data, if there is one.
+    of the run's training data, if there is one. `labels`: where labels go; None: nobody can label.
     """
-    handlers = _Handlers(run, renderers, index)
+    handlers = _Handlers(run, renderers, index, labels)
 
     def get(path: str, kind: type[Struct], handler: Callable[[Any], Any]) -> Route:
         async def endpoint(http_request: Request) -> Response:
@@ -153,6 +156,7 @@ def routes(
         get("/api/runs", EmptyRequest, handlers.runs),
         get("/api/runs/stages", RunRequest, handlers.stages),
         get("/api/runs/log", LogRequest, handlers.log),
+        *label_routes(labels, get, post),
     ]
 
 
@@ -177,8 +181,9 @@ class _Handlers:
         run: RunFolder | None,
         renderers: Mapping[str, ChatRenderer],
         index: TraceIndex | None,
+        labels: LabelStore | None,
     ) -> None:
-        self._run, self._renderers, self._index = run, renderers, index
+        self._run, self._renderers, self._index, self._labels = run, renderers, index, labels
         self._runs = Runs(run) if run else None
         self._search = Search(run) if run else None
 
@@ -195,25 +200,31 @@ class _Handlers:
         return {
             "run": self._run.path.resolve().name if self._run else None,
             "trace": self._index is not None,
+            "labels": self._labels is not None,
             "questions": questions,
             "prompts": [{"name": name, "prompt": prompt} for name, prompt in prompts.items()],
         }
 
     def tokens(self, request: TokensRequest) -> dict[str, Any]:
-        """The tokens of a text or a conversation: id, bytes in hexadecimal digits, and the name of a control
-        token.
+        """The tokens of a text or a conversation: id, bytes in hexadecimal digits, the name of a control token, and
+        whether a fine-tuning would learn it.
         """
         chat = self._renderer(request.model)
         tokenizer = chat.tokenizer
-        ids = (
-            tokenizer.encode(request.text)
-            if request.messages is None
-            else chat.encode_chat(request.messages, add_generation_prompt=True)
-        )
+        if request.messages is None:
+            ids = tokenizer.encode(request.text)
+            loss_mask = [False] * len(ids)
+        else:
+            ids, loss_mask = chat.render(request.messages, add_generation_prompt=True)
         names = {index: name for name, index in tokenizer.special_tokens.items()}
         rows = [
-            {"id": index, "bytes": tokenizer.decode_bytes([index]).hex(), "control": names.get(index)}
-            for index in ids
+            {
+                "id": index,
+                "bytes": tokenizer.decode_bytes([index]).hex(),
+                "control": names.get(index),
+                "learned": learned,
+            }
+            for index, learned in zip(ids, loss_mask, strict=True)
         ]
         return {"tokens": rows, "size": tokenizer.vocab_size}
 

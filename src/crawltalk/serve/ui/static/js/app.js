@@ -9,6 +9,7 @@ const PAGES = {
   playground: ["Playground", async () => (await import("./playground.js")).Playground],
   tokenizer: ["Tokenizer", async () => (await import("./tokenizer.js")).TokenizerPage],
   data: ["Data", async () => (await import("./data.js")).Data],
+  labels: ["Label", async () => (await import("./labels.js")).LabelsPage],
   runs: ["Runs", async () => (await import("./runs.js")).RunsPage],
 };
 

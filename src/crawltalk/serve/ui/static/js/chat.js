@@ -6,6 +6,7 @@ import { Markdown } from "./markdown.js";
 import { Controls, DEFAULTS } from "./sampling.js";
 import { answer, begin, keep, open, say, session, stop } from "./session.js";
 import { Sources } from "./sources.js";
+import { Thumbs } from "./thumbs.js";
 import { Area, Copy, Field, html, plural, Problem, Select, useAsync, useEffect, useLayoutEffect, useRef, useState, useStored } from "./ui.js";
 
 const NO_CHAT = "This model knows no conversations. It continues texts: see Playground.";
@@ -133,6 +134,7 @@ function Message({ node, settings, about, last }) {
         ${about?.trace && node.content && html`<button type="button" class="quiet" aria-pressed=${mode === "sources"}
           onClick=${() => set(mode === "sources" ? "read" : "sources")}>Sources</button>`}`}
       ${node.content && html`<${Copy} text=${node.content} />`}
+      ${about?.labels && node.role === "assistant" && (node.content || node.calls?.length) && html`<${Thumbs} node=${node} />`}
       ${node.dropped && html`<span class="soft">written without the oldest ${plural(node.dropped, "message")}: the context is full</span>`}
       ${END[node.finish] && html`<span class="soft">${END[node.finish]}</span>`}
     </div>`}

@@ -5,11 +5,11 @@ import { lexer } from "../vendor/marked/marked.esm.js";
 import { Code } from "./code.js";
 import { html, useMemo } from "./ui.js";
 
-const OPTIONS = { gfm: true, breaks: true };
 const ENTITIES = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'", nbsp: "\u00a0", hellip: "…", ndash: "–", mdash: "—", copy: "©" };
 
-export function Markdown({ text }) {
-  const content = useMemo(() => blocks(lexer(text, OPTIONS)), [text]);
+/* `breaks`: a line that ends in the text ends on the screen, as in what people and models write. */
+export function Markdown({ text, breaks = true }) {
+  const content = useMemo(() => blocks(lexer(text, { gfm: true, breaks })), [text, breaks]);
   return html`<div class="prose">${content}</div>`;
 }
 

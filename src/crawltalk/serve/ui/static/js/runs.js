@@ -83,11 +83,15 @@ function Curves({ stage, runs }) {
   const lines = runs.flatMap((run, index) => {
     const name = runs.length > 1 ? `${run}: ` : "";
     const rows = logs[run]?.rows ?? [];
-    return [line(`${name}loss`, rows, "loss", index, false), line(`${name}bits per byte, validation`, rows, "val_bpb", index, true)];
+    const measured = Object.keys(rows.find(row => Object.keys(row).some(isLossOfFile)) ?? {}).filter(isLossOfFile);
+    return [line(`${name}loss`, rows, "loss", index, false), line(`${name}bits per byte, validation`, rows, "val_bpb", index, true),
+      ...measured.map(key => line(`${name}loss of ${key.slice(9)}, validation`, rows, key, index, true))];
   }).filter(one => one.x.length > 0);
   if (!lines.length) return null;
   return html`<h2>${TITLES[stage] ?? stage}</h2><${Chart} label=${lines.map(spoken).join("; ")} lines=${lines} />`;
 }
+
+const isLossOfFile = key => key.startsWith("val_loss.");
 
 function line(label, rows, key, index, dashed) {
   const kept = rows.filter(row => typeof row[key] === "number");

@@ -37,7 +37,8 @@ export async function answer(parent, settings) {
   stop();
   const { conversation } = session;
   const history = before(conversation, parent);
-  const node = conversation.nodes[add(conversation, parent, { role: "assistant", content: "", model: settings.model })];
+  const { model, ...sampling } = body(settings);
+  const node = conversation.nodes[add(conversation, parent, { role: "assistant", content: "", model, sampling, system: settings.system })];
   const cancel = new AbortController();
   const running = { conversation, node, cancel };
   Object.assign(session, { running, problem: "", announcement: "" });

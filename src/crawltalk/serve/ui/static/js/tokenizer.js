@@ -34,8 +34,8 @@ function readable(hex) {
 }
 
 function Chips({ tokens, ids }) {
-  return html`<p class="chips">${tokens.map(({ id, bytes, control }, index) => html`<span tabindex="0" class=${control ? "chip control" : `chip tint${index % 4}`}
-    title=${control ? `control token ${id}` : `id ${id} · bytes ${bytes.match(/../g).join(" ")}`}>${control ?? readable(bytes)}${ids && html`<small>${id}</small>`}</span>${
+  return html`<p class="chips">${tokens.map(({ id, bytes, control, learned }, index) => html`<span tabindex="0" class=${`chip ${control ? "control" : `tint${index % 4}`}${learned ? " learned" : ""}`}
+    title=${`${control ? `control token ${id}` : `id ${id} · bytes ${bytes.match(/../g).join(" ")}`}${learned ? " · learned in fine-tuning" : ""}`}>${control ?? readable(bytes)}${ids && html`<small>${id}</small>`}</span>${
     readable(bytes).endsWith("⏎") && html`<br />`}`)}</p>`;
 }
 
@@ -79,11 +79,12 @@ function Conversation({ model }) {
   const [messages, set] = useState(TALK);
   const cut = useAsync(signal => post("/api/tokens", { model, messages }, signal), [model, messages], 120);
   const tokens = cut.value?.tokens ?? [];
-  const controls = tokens.filter(token => token.control).length;
+  const controls = tokens.filter(token => token.control).length, learned = tokens.filter(token => token.learned).length;
   const change = (index, part) => set(messages.map((message, other) => other === index ? { ...message, ...part } : message));
   return html`<section aria-labelledby="talk-title">
     <h2 id="talk-title">A conversation is one sequence</h2>
-    <p class="soft">Only the structure writes control tokens. Their names in a message are spelled in ordinary tokens, so that no text opens or ends a turn.</p>
+    <p class="soft">Only the structure writes control tokens. Their names in a message are spelled in ordinary tokens, so that no text opens or ends a turn.
+      What fine-tuning teaches is <span class="chip learned">underlined</span>: what the assistant says, and the end of its turn.</p>
     <${Problem} text=${cut.error} />
     ${messages.map(({ role, content }, index) => html`<div class="turn" key=${index}>
       <${Select} id=${`role-${index}`} label=${`Role of message ${index + 1}`} hidden value=${role} options=${ROLES} onChange=${role => change(index, { role })} />
@@ -91,7 +92,7 @@ function Conversation({ model }) {
       <button type="button" class="icon" aria-label=${`Remove message ${index + 1}`} onClick=${() => set(messages.filter((_, other) => other !== index))}>×</button>
     </div>`)}
     <div class="actions"><button type="button" onClick=${() => set([...messages, { role: "user", content: "" }])}>Add a message</button>
-      <span class="soft" role="status">${plural(tokens.length, "token")}, ${controls} of them control tokens</span></div>
+      <span class="soft" role="status">${plural(tokens.length, "token")}, ${controls} of them control tokens, ${learned} learned in fine-tuning</span></div>
     <${Chips} tokens=${tokens} ids=${false} />
   </section>`;
 }

@@ -1,0 +1,124 @@
+"""Answers from a run's pages: search first, then answer from what was found, cite it, and decline where nothing was
+found (retrieval-augmented generation, Lewis et al. 2020).
+
+A citation quotes its page word for word. Where a model writes the answer, its words must stand in the passage; if they
+do not, the quotation itself is the answer.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from crawltalk.chat.messages import Message
+from crawltalk.retrieval.passages import Passages, RetrievedPassage, content_words, sentences, words_of
+
+MIN_COVERAGE = 0.5
+"""Coverage of the question by the best passage, below which nothing was found. Of questions about the pages 1 % have
+less, of questions about anything 97 % (EXPERIMENTS.md).
+"""
+MIN_SUPPORT = 0.6
+"""The share of the words of an answer, those of 4 letters and more, that must stand in the passage or the question."""
+NOTHING_FOUND = "I found nothing about that in these pages."
+
+Read = Callable[[Sequence[Message]], str]
+"""Completes a conversation: the model that reads."""
+
+
+class Citation(msgspec.Struct, frozen=True, kw_only=True):
+    """A page that an answer rests on."""
+
+    id: str
+    """`Document.id`."""
+    url: str
+    title: str
+    quote: str
+    """`document.text[start:end]`."""
+    start: int
+    end: int
+
+
+class GroundedAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer with the pages that it comes from; without any where the assistant declines."""
+
+    text: str
+    citations: list[Citation]
+
+    @property
+    def declined(self) -> bool:
+        return not self.citations
+
+
+class GroundedAssistant:
+    """Answers questions from passages. Without a model that reads, the answer is the sentence that fits best."""
+
+    def __init__(
+        self, passages: Passages, read: Read | None = None, *, min_coverage: float = MIN_COVERAGE
+    ) -> None:
+        self.passages, self.min_coverage = passages, min_coverage
+        self._read = read
+
+    def answer(self, question: str) -> GroundedAnswer:
+        found = self.passages.search(question, 1)
+        if not found or found[0].coverage < self.min_coverage:
+            return GroundedAnswer(text=NOTHING_FOUND, citations=[])
+        passage = found[0]
+        text, start, end = "", 0, 0
+        if self._read:
+            # the first paragraph: small models go on with what nobody asked
+            text = self._read(reading_messages(passage, question)).strip().partition("\n")[0]
+        if text and is_supported(text, passage, question):
+            start, end = self._best_sentence(f"{question} {text}", passage)
+        else:
+            start, end = self._best_sentence(question, passage)
+            text = passage.text[start:end]
+        citation = Citation(
+            id=passage.id,
+            url=passage.url,
+            title=passage.title,
+            quote=passage.text[start:end],
+            start=passage.start + start,
+            end=passage.start + end,
+        )
+        return GroundedAnswer(text=text, citations=[citation])
+
+    def _best_sentence(self, question: str, passage: RetrievedPassage) -> tuple[int, int]:
+        """(start, end) of the sentence that has most of the question's words, by inverse document frequency; of equal
+        ones the first.
+        """
+        weights = self.passages.weights(content_words(question))
+
+        def fit(span: tuple[int, int]) -> float:
+            known = {_stem(word) for word in words_of(passage.text[slice(*span)])}
+            return sum(weight for word, weight in weights.items() if _stem(word) in known)
+
+        return max(sentences(passage.text), key=fit)
+
+
+def reading_messages(passage: RetrievedPassage, question: str) -> list[Message]:
+    """What a model is asked to answer from a passage. Fine-tuning on one's own pages uses the same form."""
+    return [
+        Message(
+            "user", f"From the page “{passage.title}”:\n{passage.text}\n\nAnswer from this page. {question}"
+        )
+    ]
+
+
+def is_supported(answer: str, passage: RetrievedPassage, question: str) -> bool:
+    """Whether an answer is a whole sentence whose longer words stand in the passage or in the question, and all of
+    whose numbers do.
+    """
+    known = {_stem(word) for word in words_of(f"{passage.title} {passage.text} {question}")}
+    words = words_of(answer)
+    said = [word for word in words if len(word) >= 4]
+    return (
+        answer.endswith((".", "!", "。"))
+        and all(word in known for word in words if word.isdigit())
+        and bool(said)
+        and sum(_stem(word) in known for word in said) >= MIN_SUPPORT * len(said)
+    )
+
+
+def _stem(word: str) -> str:
+    """Enough of a word to know it in another form."""
+    return word if word.isdigit() else re.sub(r"(?:ing|ed|es|s)$", "", word)[:6]
