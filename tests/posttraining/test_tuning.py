@@ -10,7 +10,7 @@ from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import BadInput
 from crawltalk.core.jsonl import write_jsonl
 from crawltalk.engine import load_engine
-from crawltalk.model.adapters import adapted_layers, merge, read_adapter
+from crawltalk.model.adapters import adapted_layers, add_adapters, merge, read_adapter
 from crawltalk.model.hf import load_model, save_model
 from crawltalk.pipeline import stages
 from crawltalk.posttraining import tuning
@@ -21,6 +21,7 @@ from crawltalk.recipe import Dpo, Lora, Machine, Sft
 from crawltalk.recipe.layers import load_recipe
 from crawltalk.recipe.sft import SftFile
 from crawltalk.run.stage import STATE, Job, Progress
+from crawltalk.train.batches import Batch
 from support.engines import TOKENIZER
 from support.foreign import tokenizer_json, write
 from support.models import QWEN, random_model
@@ -88,14 +89,15 @@ def test_any_model_is_fine_tuned_on_a_file_and_chats_afterwards(lora, base, conv
         torch.testing.assert_close(again(TOKENS), load_model(out)(TOKENS))
 
 
-def test_a_merged_model_with_another_loss_is_refused(base, conversations, tmp_path, monkeypatch):
-    @torch.no_grad()
-    def merge_wrongly(model):
-        model.blocks[0].mlp.down.weight.zero_()
-
-    monkeypatch.setattr(tuning, "merge_adapters", merge_wrongly)
-    with pytest.raises(BadInput, match="merging the adapter changes the loss from"):
-        sft(job(sft_of(base, conversations, lora=Lora(rank=2)), tmp_path / "out"))
+def test_an_adapter_that_cannot_be_merged_is_refused(base):
+    model = load_model(base)
+    add_adapters(model, Lora(rank=2), seed=0)
+    batch = Batch(TOKENS[:, :-1], TOKENS[:, 1:])
+    assert tuning.merge_checked(model, base, batch).shape == model.shape
+    with torch.no_grad():
+        model.blocks[0].mlp.down.lora_B.fill_(torch.inf)
+    with pytest.raises(BadInput, match=r"merging the adapter changes the loss from .* lower rate"):
+        tuning.merge_checked(model, base, batch)
 
 
 def test_preferences_move_the_model_and_what_the_reference_thinks_is_computed_once(
