@@ -73,14 +73,14 @@ STAGES = (
     ),
     Stage(
         "sft",
-        ("pretrain", "factuality", "tokenizer", "tokens", "data"),
+        ("pretrain", "factuality", "tokenizer", "tokens", "data", "synthesize"),
         "crawltalk.posttraining.sft:sft",
         "the assistant, from conversations",
         external_inputs="crawltalk.posttraining.external_inputs:external_inputs",
         version=3,
         makes="assistant",
         ranks=True,
-        replaced={"base": ("pretrain", "factuality", "tokenizer")},
+        replaced={"base": ("pretrain", "factuality", "tokenizer"), "base+data": ("tokens", "data")},
     ),
     Stage(
         "dpo",
