@@ -1,15 +1,16 @@
 """The engine: a model behind a scheduler, for all code in crawltalk that generates."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cached_property
 
 import numpy as np
 import torch
 
-from crawltalk.chat.messages import MessageLike
+from crawltalk.chat.messages import MessageLike, ToolCall
 from crawltalk.chat.render import ChatRenderer
-from crawltalk.chat.tool_calls import Tool
+from crawltalk.chat.tool_calls import CallReader, Tool, call_schema
 from crawltalk.core.errors import BadInput, ContextOverflow
 from crawltalk.engine.backends import Backend
 from crawltalk.engine.backends.cpu import CpuBackend, Precision, Unavailable
@@ -20,6 +21,8 @@ from crawltalk.engine.scheduler import Scheduler
 from crawltalk.engine.sequence import PromptEmbeddings, Request, StepOutput
 from crawltalk.model.transformer import Transformer
 from crawltalk.tokenizer import Tokenizer
+from crawltalk.tools.loop import Episode
+from crawltalk.tools.plain import for_renderer
 
 
 def make_backend(
@@ -245,6 +248,16 @@ class Engine:
         for output in self.run([self.request(self.chat_prompt(messages)[0], sampling)]):
             if output.text:
                 yield output.text
+
+    def stream_parts(self, episode: Episode, sampling: Sampling) -> Iterator[str | ToolCall]:
+        """The next reply of an answer with tools: pieces of text, and calls."""
+        tools = episode.offered
+        reader = CallReader(tools, must_call=episode.must_call)
+        if episode.must_call:
+            sampling = replace(sampling, schema=json.dumps(call_schema(tools)), whole=True)
+        prompt, _ = self.chat_prompt(*for_renderer(self.renderer, episode.messages, tools))
+        for output in self.run([self.request(prompt, sampling)]):
+            yield from reader.read(output.text, final=output.finish_reason is not None)
 
     def chat_prompt(
         self, messages: Sequence[MessageLike], tools: Sequence[Tool] = (), *, reply: int | None = None
