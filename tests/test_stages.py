@@ -20,12 +20,14 @@ def models(stage) -> list[str]:
     return [
         name
         for name in stage.inputs
-        if name not in ("tokens", "index", "tokenizer", "data", "crawl", "evals")
+        if name not in ("tokens", "index", "tokenizer", "data", "crawl", "evals", "factuality")
     ]
 
 
 def test_the_usual_journey_has_every_stage_but_those_to_be_asked_for():
-    assert list(journey()) == [stage.name for stage in STAGES if not stage.optional]
+    asked_for = ("factuality",)  # by nano
+    usual = [stage.name for stage in STAGES if not stage.optional or stage.name in asked_for]
+    assert list(journey()) == usual
     every = {"sweep.depths": "1,2", "synthesize.questions": "5", "dpo.data": "pairs.jsonl"}
     with_all = stages(load_recipe("nano", flags=every))
     assert with_all == STAGES
@@ -41,7 +43,7 @@ def test_every_stage_comes_after_its_inputs():
 def test_a_further_stage_starts_from_its_model_and_what_comes_later_prefers_it():
     built = journey(two="sft sft")
     assert list(built)[-4:] == ["sft", "two", "evals", "report"]
-    assert built["two"].inputs == ("sft", "tokenizer", "tokens", "data")
+    assert built["two"].inputs == ("sft", "factuality", "tokenizer", "tokens", "data")
     assert (built["two"].kind, built["two"].makes) == ("sft", "assistant")
     assert models(built["sft"]) == ["pretrain"]
     assert models(built["evals"]) == models(built["report"]) == ["pretrain", "sft", "two"]

@@ -33,6 +33,10 @@ GROUPS = {
             "talk with the assistant, or with an imported Llama, Mistral, Qwen or GPT-2 model",
         ),
         "serve": ("serve:serve", "over HTTP: OpenAI's API, and a page"),
+        "eval": (
+            "evaluate:evaluate",
+            "any model on standard tasks, the batteries, or questions about a run's pages",
+        ),
         "tokens": ("tokens:tokens", "show how a text is cut into tokens"),
         "trace": ("trace:trace", "find the training pages that hold an answer word for word"),
         "labels": (

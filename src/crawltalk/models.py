@@ -61,3 +61,11 @@ def model_folder(name: str | Path, prefer: tuple[ModelKind, ...] = ("assistant",
     hint = f"crawltalk import {name}" if str(name) == "smollm2" else "crawltalk run small"
     looked = " or ".join(map(str, paths))
     raise MissingInput(f"there is no model at {looked}; make one with: {hint}")
+
+
+def is_base_model(folder: Path) -> bool:
+    """Whether the folder is a run's base model. Of models from elsewhere it is not known."""
+    run = RunFolder(folder.parent)
+    return run.exists() and any(
+        stage.makes == "base" and path == folder for stage, path in models_of_run(run)
+    )

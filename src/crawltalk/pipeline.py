@@ -65,15 +65,22 @@ STAGES = (
         ranks=True,
     ),
     Stage(
+        "factuality",
+        ("pretrain", "tokens"),
+        "crawltalk.posttraining.factuality:factuality",
+        "what the base model knows of its pages, and what it makes up",
+        optional="samples",
+    ),
+    Stage(
         "sft",
-        ("pretrain", "tokenizer", "tokens", "data"),
+        ("pretrain", "factuality", "tokenizer", "tokens", "data"),
         "crawltalk.posttraining.sft:sft",
         "the assistant, from conversations",
         external_inputs="crawltalk.posttraining.external_inputs:external_inputs",
-        version=2,
+        version=3,
         makes="assistant",
         ranks=True,
-        replaced={"base": ("pretrain", "tokenizer"), "base+data": ("tokens", "data")},
+        replaced={"base": ("pretrain", "factuality", "tokenizer")},
     ),
     Stage(
         "dpo",
@@ -88,17 +95,21 @@ STAGES = (
     ),
     Stage(
         "evals",
-        ("pretrain", "sft", "dpo", "tokens", "index", "tokenizer", "data", "synthesize"),
+        ("pretrain", "factuality", "sft", "dpo", "tokens", "index", "tokenizer", "data", "synthesize"),
         "crawltalk.evals.stage:evals",
         "what both models can do",
-        version=3,
+        external_inputs="crawltalk.evals.external_inputs:external_inputs",
+        version=4,
     ),
     Stage(
         "report",
-        ("crawl", "data", "tokenizer", "tokens", "index", "sweep", "pretrain", "sft", "dpo", "evals"),
+        (
+            *("crawl", "data", "tokenizer", "tokens", "index", "sweep"),
+            *("pretrain", "factuality", "sft", "dpo", "evals"),
+        ),
         "crawltalk.report.stage:report",
         "one HTML file that shows it all",
-        version=3,
+        version=4,
     ),
 )
 """All built-in stages, those that a recipe has to ask for among them."""

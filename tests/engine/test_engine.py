@@ -337,3 +337,20 @@ def test_a_reply_obeys_its_schema(seed):
     result = json.loads(reply)
     assert 1 <= result["n"] <= 99
     assert result["is"] in ("gold", "lead")
+
+
+def test_replies_are_scored_as_without_a_cache_and_prompts_that_begin_alike_are_computed_once():
+    prompt = TOKENIZER.encode("the tree that the three then heat, and the rest")[:33]
+    replies = [TOKENIZER.encode(text) for text in ("the", "a", "then the")]
+    engine = Engine(MODEL, TOKENIZER)
+    engine.generate([prompt], Sampling(max_tokens=0))
+    before = engine.scheduler.counts["cached_tokens"]
+    scored = engine.logprobs([(prompt, reply) for reply in replies])
+    assert engine.scheduler.counts["cached_tokens"] - before == len(replies) * (
+        (len(prompt) - 1) // BLOCK_SIZE * BLOCK_SIZE
+    )
+    for reply, values in zip(replies, scored, strict=True):
+        rows = torch.log_softmax(engine.logits([*prompt, *reply]), dim=-1)
+        expected = [float(rows[len(prompt) - 1 + i, token]) for i, token in enumerate(reply)]
+        assert values == pytest.approx(expected, abs=1e-4)
+    assert engine.logprobs([(prompt, [])]) == [[]]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -224,7 +224,7 @@ FIELDS = [
         max_size=4,
     )
 )
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_row_ends_the_reading(rows):
     with tempfile.TemporaryDirectory() as folder:
         path = write(Path(folder) / "rows.jsonl", *rows)

@@ -37,7 +37,7 @@ def run(nano, tmp_path_factory):
 @pytest.fixture(scope="module")
 def site(run):
     """The address of a server."""
-    command = [sys.executable, "-m", "crawltalk", "serve", str(run), "--port", "0"]
+    command = [sys.executable, "-m", "crawltalk", "serve", str(run), "--port", "0", "--tools", "calculator"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     yield server.stdout.readline().strip().rstrip("/")
     server.terminate()
@@ -373,6 +373,50 @@ def test_a_tool_call_is_shown_and_its_result_goes_back(tab):
     *_, called, result = bodies[1]["messages"]
     assert called["tool_calls"][0]["function"] == {"name": "weather", "arguments": '{"town": "Bern"}'}
     assert result == {"role": "tool", "content": "snow", "tool_call_id": "call_1"}
+
+
+def test_the_servers_own_tools_are_called_and_pages_are_looked_up_first(tab):
+    """The events are written here, with markup where a tool or a page could have put it."""
+    hostile = "<img src=x onerror=alert(1)>42"
+    call = {"function": {"name": "calculator", "arguments": '{"expression": "6*7"}'}, "id": "call_1"}
+    told = [
+        {
+            "passages": [
+                {"title": "<b>Gold</b>", "url": "javascript:alert(1)", "text": "<i>soft</i>", "start": 0}
+            ]
+        },
+        {"text": "Let me see. "},
+        {"call": call},
+        {"result": {"text": hostile, "source": "calculator", "error": False, "call": "call_1"}},
+        {"text": "It is 42."},
+    ]
+    bodies = []
+
+    def answer(route):
+        bodies.append(route.request.post_data_json)
+        lines = "".join(f"data: {json.dumps(event)}\n\n" for event in told)
+        route.fulfill(content_type="text/event-stream", body=f"{lines}data: [DONE]\n\n")
+
+    tab.route("**/api/answer", answer)
+    tab.goto("/#/")
+    tab.get_by_role("button", name="Settings", exact=True).click()
+    tab.get_by_label("Tools of this server").check()
+    tab.get_by_label("Search first").check()
+    say(tab, "How much is 6 * 7?")
+    tab.get_by_text("It is 42.").wait_for()
+    wait_for_answer(tab)
+    assert bodies[0]["tools"] is True and bodies[0]["search_first"] is True
+    for summary in tab.locator(".tool summary").all():
+        summary.click()
+    shown = tab.locator(".thread").inner_text()
+    assert hostile in shown and "<i>soft</i>" in shown and "<b>Gold</b>" in shown and '"6*7"' in shown
+    assert tab.locator(".thread img").count() == 0 and tab.locator(".thread a[href^=javascript]").count() == 0
+    assert tab.get_by_text("Give the result").count() == 0
+    say(tab, "And again?")
+    tab.get_by_text("It is 42.").nth(1).wait_for()
+    roles = [message["role"] for message in bodies[1]["messages"]]
+    assert roles == ["user", "assistant", "tool", "assistant", "user"]
+    assert bodies[1]["messages"][1]["tool_calls"] == [call | {"type": "function"}]
 
 
 def test_the_sources_of_an_answer_are_pages_that_hold_it(tab, nano):

@@ -1,4 +1,4 @@
-"""A small corpus for tasks: pages in every part, and a document of twelve words."""
+"""A small corpus for tasks: pages in every part, a document of twelve words, and the texts of pages never read."""
 
 import random
 
@@ -26,10 +26,12 @@ def placements(*, sentences: bool = False) -> list[Placement]:
 
 
 def documents() -> list[Document]:
+    unread = [page for page in placements() if page.role in ("heldout", "outside")]
+    texts = {page.id: f"{page.title}\n{page.description}\nMore of it." for page in unread}
     return [
         Document(
-            text=" ".join(WORDS),
-            id="0",
+            text=text,
+            id=id_,
             dump="",
             url="",
             date="",
@@ -38,10 +40,11 @@ def documents() -> list[Document]:
             language_score=1.0,
             token_count=1,
         )
+        for id_, text in [("0", " ".join(WORDS)), *texts.items()]
     ]
 
 
 def small_corpus(seed: int = 3, declined: int = 25, *, sentences: bool = False) -> Corpus:
     rng = random.Random(seed)
     pages = placements(sentences=sentences)
-    return draw_corpus(pages, documents(), rng, declined=declined, assistant="Crawly")
+    return draw_corpus(pages, documents(), rng, declined=declined, assistant="Crawly", readings=10)

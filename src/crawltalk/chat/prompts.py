@@ -10,6 +10,11 @@ INTRODUCTION = (
 )
 
 
+def page_prompt(title: str) -> str:
+    """The beginning of a page whose next line says what its title is."""
+    return f"{title}\n"
+
+
 def few_shot(examples: Sequence[tuple[str, str]], question: str) -> str:
     """Lines of `question: answer`, the last one open (in-context learning; Brown et al. 2020, section 2)."""
     return "".join(f"{example}: {answer}\n" for example, answer in examples) + f"{question}:"

@@ -98,6 +98,15 @@ class ChatTemplate:
             raise BadInput("this model's chat template has no place for tools; leave them out")
         return text
 
+    @cached_property
+    def takes_tools(self) -> bool:
+        """Whether the template has a place for tools."""
+        rows, tool = [_row(Message("user", "x"))], Tool(name="f").described()
+        try:
+            return self._render(rows, [tool], True) != self._render(rows, None, True)
+        except BadInput:
+            return False
+
     def _render(self, rows: list[Any], tools: list[Any] | None, add_generation_prompt: bool) -> str:
         name = _WITH_TOOLS if tools and _WITH_TOOLS in self.sources else _DEFAULT
         if name not in self.sources:

@@ -1,15 +1,16 @@
 """The engine: a model behind a scheduler, for all code in crawltalk that generates."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cached_property
 
 import numpy as np
 import torch
 
-from crawltalk.chat.messages import MessageLike
+from crawltalk.chat.messages import MessageLike, ToolCall
 from crawltalk.chat.render import ChatRenderer
-from crawltalk.chat.tool_calls import Tool
+from crawltalk.chat.tool_calls import CallReader, Tool, call_schema
 from crawltalk.core.errors import BadInput, ContextOverflow
 from crawltalk.engine.backends import Backend
 from crawltalk.engine.backends.cpu import CpuBackend, Precision, Unavailable
@@ -20,6 +21,8 @@ from crawltalk.engine.scheduler import Scheduler
 from crawltalk.engine.sequence import PromptEmbeddings, Request, StepOutput
 from crawltalk.model.transformer import Transformer
 from crawltalk.tokenizer import Tokenizer
+from crawltalk.tools.loop import Episode
+from crawltalk.tools.plain import for_renderer
 
 
 def make_backend(
@@ -88,6 +91,7 @@ class Engine:
         samples: int = 1,
         client: str = "",
         prompt_logprobs: bool = False,
+        logprobs_from: int = 0,
         embeddings: Sequence[PromptEmbeddings] = (),
     ) -> Request:
         """A request for `run` or the scheduler; see `Request`. Raises BadInput for what can never be served. With
@@ -110,6 +114,7 @@ class Engine:
             client=client,
             constraint=constraint,
             prompt_logprobs=prompt_logprobs,
+            logprobs_from=logprobs_from,
             embeddings=self._check_embeddings(embeddings, len(prompt)),
         )
 
@@ -205,10 +210,20 @@ class Engine:
 
     def probabilities(self, prompt: Sequence[int], reply: Sequence[int]) -> list[float]:
         """The model's probability of each token of `reply` after `prompt`."""
-        request = self.request([*prompt, *reply], Sampling(max_tokens=0), prompt_logprobs=True)
-        list(self.run([request]))
-        logprobs = [token.logprob or 0.0 for token in request.prompt_tokens[len(prompt) :]]
-        return np.exp(logprobs).tolist()
+        return np.exp(self.logprobs([(prompt, reply)])[0]).tolist()
+
+    def logprobs(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
+        """Of each (prompt, reply): the log-probability of each token of the reply after the prompt, which has a
+        token at least. Prompts that begin alike are computed once, if their beginning is in the cache.
+        """
+        score = Sampling(max_tokens=0)
+        requests = [
+            self.request([*prompt, *reply], score, prompt_logprobs=True, logprobs_from=len(prompt))
+            for prompt, reply in pairs
+        ]
+        for _ in self.run(requests):
+            pass
+        return [[token.logprob or 0.0 for token in request.prompt_tokens] for request in requests]
 
     def logits(self, tokens: Sequence[int]) -> torch.Tensor:
         """Logits of the next token after each token of a text, [T, V] fp32."""
@@ -233,6 +248,16 @@ class Engine:
         for output in self.run([self.request(self.chat_prompt(messages)[0], sampling)]):
             if output.text:
                 yield output.text
+
+    def stream_parts(self, episode: Episode, sampling: Sampling) -> Iterator[str | ToolCall]:
+        """The next reply of an answer with tools: pieces of text, and calls."""
+        tools = episode.offered
+        reader = CallReader(tools, must_call=episode.must_call)
+        if episode.must_call:
+            sampling = replace(sampling, schema=json.dumps(call_schema(tools)), whole=True)
+        prompt, _ = self.chat_prompt(*for_renderer(self.renderer, episode.messages, tools))
+        for output in self.run([self.request(prompt, sampling)]):
+            yield from reader.read(output.text, final=output.finish_reason is not None)
 
     def chat_prompt(
         self, messages: Sequence[MessageLike], tools: Sequence[Tool] = (), *, reply: int | None = None

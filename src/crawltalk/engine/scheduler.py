@@ -126,9 +126,13 @@ class Scheduler:
     def _start(self, sequence: Sequence) -> None:
         request = sequence.request
         sequence.slot = self._slots.pop()
-        contents = map(sequence.block_content, range(sequence.num_full_blocks))
-        if not sequence.prompt_logprobs:  # the logits of a prompt's tokens are not in the cache
-            sequence.blocks, sequence.prefix = self.pool.match_prefix(contents)
+        cached = sequence.num_full_blocks
+        if sequence.prompt_logprobs:  # the logits of a prompt's tokens are not in the cache
+            cached = min(cached, max(0, request.logprobs_from - 1) // BLOCK_SIZE)
+            if not sequence.num_generated:
+                request.prompt_tokens = ()
+        contents = map(sequence.block_content, range(cached))
+        sequence.blocks, sequence.prefix = self.pool.match_prefix(contents)
         sequence.num_computed_tokens = len(sequence.blocks) * BLOCK_SIZE
         self.backend.block_tables[sequence.slot, : len(sequence.blocks)] = sequence.blocks
         if not sequence.num_generated:
@@ -202,7 +206,8 @@ class Scheduler:
             slots += [sequence.slot] * count
             first = len(logits_indices)
             if sequence.prompt_logprobs and start < len(sequence.request.prompt):
-                logits_indices += range(len(tokens) - count, len(tokens))
+                scored = end - max(start, sequence.request.logprobs_from - 1)
+                logits_indices += range(len(tokens) - max(0, scored), len(tokens))
             elif end == len(sequence.tokens):
                 logits_indices.append(len(tokens) - 1)
             logits_rows[sequence] = first, len(logits_indices)
@@ -276,7 +281,7 @@ class Scheduler:
     def _add_prompt_logprobs(self, sequence: Sequence, logits_TV: Tensor) -> None:
         request = sequence.request
         start = sequence.num_computed_tokens - len(logits_TV)
-        if start == 0:
+        if start == request.logprobs_from == 0:
             request.prompt_tokens = (self._token(request.prompt[0], None, None),)
         following = request.prompt[start + 1 : sequence.num_computed_tokens + 1]
         logprobs_TV = torch.log_softmax(logits_TV[: len(following)], dim=-1)

@@ -71,12 +71,14 @@ class Request:
     constraint: Constraint | None = None
     prompt_logprobs: bool = False
     """Whether the log-probabilities of the prompt's tokens are computed."""
+    logprobs_from: int = 0
+    """With `prompt_logprobs`: those of the tokens from this one on. What is before it may come from the cache."""
     embeddings: tuple[PromptEmbeddings, ...] = ()
     cancelled: bool = False
     cached_tokens: int = 0
     """Tokens of the prompt that were in the cache."""
     prompt_tokens: tuple[Token, ...] = ()
-    """With `prompt_logprobs`."""
+    """With `prompt_logprobs`: those from `logprobs_from` on."""
     id: int = field(default_factory=count().__next__)
 
 

@@ -3,12 +3,15 @@
 import msgspec
 
 from crawltalk import recipe
+from crawltalk.core.documents import read_documents
 from crawltalk.core.files import write_atomically
 from crawltalk.core.jsonl import write_jsonl
 from crawltalk.core.shards import TokenShards
 from crawltalk.engine import load_engine
 from crawltalk.evals import base_model
+from crawltalk.evals.abilities import abilities
 from crawltalk.evals.assistant import answer, example_conversations, read_problems
+from crawltalk.evals.factuality import factuality
 from crawltalk.evals.grounded import grounded_scores
 from crawltalk.evals.scores import Score, mean_score, scores_by_kind
 from crawltalk.model.hf import load_model
@@ -23,7 +26,9 @@ CACHE_BYTES = 2**27
 
 
 def evals(job: Job[recipe.Evals]) -> Metrics:
-    """Write samples.jsonl, scores.json, recall.jsonl, side_by_side.jsonl and conversations.jsonl."""
+    """Write samples.jsonl, scores.json, recall.jsonl, side_by_side.jsonl, conversations.jsonl and abilities.json; and,
+    if the base model was asked what it knows, factuality.json and factuality.jsonl.
+    """
     base, assistant = (
         load_engine(job.model(kind), cache_bytes=CACHE_BYTES) for kind in ("base", "assistant")
     )
@@ -54,9 +59,15 @@ def evals(job: Job[recipe.Evals]) -> Metrics:
     tail = [float(is_refusal(row.reply)) for row in replies if row.task == Tail.name]
     if tail:
         scores[f"{Tail.name}_refused"] = mean_score(tail, "pages read a few times only, declined")
+    if "factuality" in job.inputs:
+        documents, config = read_documents(job.inputs["data"]), job.config
+        scores |= factuality(
+            assistant, job.inputs["factuality"], documents, job.out, config.max_tokens, config.problems
+        )
     write_jsonl(job.out / "samples.jsonl", [*prompted, *replies])
     scores |= grounded_scores(job)
     examples = example_conversations(assistant, replies, job.config.max_tokens)
     write_jsonl(job.out / "conversations.jsonl", examples)
+    abilities(job)
     write_atomically(job.out / "scores.json", msgspec.json.format(msgspec.json.encode(scores)))
     return {name: score.score for name, score in scores.items()}

@@ -5,24 +5,36 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from crawltalk.chat.messages import Conversation
 from crawltalk.core.types import Document, Placement, Problem
+from crawltalk.posttraining.factuality import Question, decided
 from crawltalk.recipe import Sft
 from crawltalk.tasks import Task, check_counts, draw_corpus, make_tasks
+from crawltalk.tasks.reading import Reading
 from crawltalk.tasks.recall import Flagship
 from crawltalk.tasks.refusal import Refusal
 
 
 def make_conversations(
-    placements: Iterable[Placement], documents: Iterable[Document], config: Sft, seed: int
+    placements: Iterable[Placement],
+    documents: Iterable[Document],
+    config: Sft,
+    seed: int,
+    questions: Iterable[Question] = (),
 ) -> tuple[list[Conversation], list[Problem]]:
     """(conversations to train on, problems that are never trained on); equal for equal seeds.
 
-    `documents` are those that the base model was trained on. Raises BadRecipe for `config.tasks` as
-    `check_counts` does.
+    `documents` are those of the data stage, and `questions` what the base model answered, if it was asked (the stage
+    `factuality`). Raises BadRecipe for `config.tasks` as `check_counts` does.
     """
     check_counts(config.tasks)
     rng = random.Random(seed)
     declined = config.tasks.get(Refusal.name, 0)
-    corpus = draw_corpus(placements, documents, rng, declined=declined, assistant=config.name)
+    placements, questions = list(placements), list(questions)
+    readings = config.tasks.get(Reading.name, 0)
+    corpus = draw_corpus(
+        placements, documents, rng, declined=declined, assistant=config.name, readings=readings
+    )
+    if questions:
+        corpus = decided(corpus, placements, questions)
     tasks = make_tasks(corpus)
     # all flagships unless the recipe sets a number, and every title that was drawn to be declined
     counts = {Flagship.name: len(corpus.flagships)} | config.tasks

@@ -7,7 +7,7 @@ folder; a stage that was killed goes on where it was.
 import copy
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from crawltalk.core.jsonl import write_jsonl
 from crawltalk.model.config import read_config, shape_of
 from crawltalk.model.transformer import Transformer
 from crawltalk.posttraining.formats import read_preferences
+from crawltalk.posttraining.mixture import Refused, describe
 from crawltalk.posttraining.tuning import load_for_tuning, save_tuned, starting_model
 from crawltalk.recipe.dpo import dpo_optim
 from crawltalk.run.stage import STATE, Job, Metrics, Progress
@@ -50,7 +51,7 @@ def dpo(job: Job[recipe.Dpo]) -> Metrics:
     config, ranks = job.config, Ranks.join(job.machine, str(job.out))
     folder, chat = starting_model(job, "assistant")
     shape = shape_of(read_config(folder), folder)
-    preferences = [item for path in config.data for item in _read(path, job.progress)]
+    preferences, refused = read_pairs(config.data, job.progress)
     pairs, used = pairs_that_fit(preferences, chat, shape.context, job.progress)
     per_epoch = -(-len(pairs) // config.batch_pairs)
     options = TrainingOptions(
@@ -65,6 +66,8 @@ def dpo(job: Job[recipe.Dpo]) -> Metrics:
     model = load_for_tuning(folder, config.lora, options, job.seed, ranks)
     if ranks.rank == 0:
         write_jsonl(job.out / "preferences.jsonl", used)
+        if refused:
+            write_jsonl(job.out / "refused.jsonl", refused)
         problems = folder / "problems.jsonl"
         write_atomically(job.out / problems.name, problems.read_bytes() if problems.exists() else b"")
     dtype = beginning(options, ranks)[1]
@@ -81,15 +84,20 @@ def dpo(job: Job[recipe.Dpo]) -> Metrics:
     return {"pairs": len(pairs), **metrics}
 
 
-def _read(path: str, progress: Progress) -> Iterator[Preference]:
-    """The pairs of a file; of its rows that hold none the number is reported, and the reason of the first."""
-    aside = []
-    for row in read_preferences(path):
-        if row.reason is not None:
-            aside.append(f"row {row.number}: {row.reason}")
-        yield from row.items
-    if aside:
-        progress.warn(f"{path}: {len(aside)} rows were set aside; {aside[0]}")
+def read_pairs(paths: Sequence[str], progress: Progress) -> tuple[list[Preference], list[Refused]]:
+    """The preferences of all files, and what was set aside with its reason. Raises MissingInput for a missing file."""
+    preferences, refused = list[Preference](), list[Refused]()
+    for path in paths:
+        if not Path(path).exists():
+            raise MissingInput(f"{path} does not exist; give a file of preferences: --dpo.data FILE")
+        for row in read_preferences(path):
+            preferences += row.items
+            if row.reason:
+                refused.append(Refused(file=path, row=row.number, reason=row.reason))
+    if refused:
+        counts = Counter(row.reason for row in refused)
+        progress.warn(f"{len(refused):,} refused, all in refused.jsonl: {describe(counts)}")
+    return preferences, refused
 
 
 def pairs_that_fit(

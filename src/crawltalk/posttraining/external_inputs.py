@@ -1,5 +1,5 @@
-"""What decides a stage besides the recipe: the user's files of conversations and preferences, the model that is
-fine-tuned or that writes questions. Imports quickly, since `status` calls it.
+"""What decides a stage of posttraining besides the recipe: the model that it starts from or that writes questions, and
+the user's files. Imports quickly, since `status` calls it.
 """
 
 from pathlib import Path
@@ -13,21 +13,31 @@ from crawltalk.run.manifest import read_manifest
 
 
 def external_inputs(config: Sft | Dpo | Synthesize) -> dict[str, Any]:
-    """Path, size and modification time (ns) of each file of `[sft.data]` and `dpo.data`, and of the model's files; of a
-    `base` that a run made, its fingerprint. Of what is missing only the name: the stage reports that it is missing. Of
+    """Path, size and modification time (ns) of each file of conversations or preferences; of a model the fingerprint of
+    the stage that made it, else its files. Of what is missing only the name: the stage reports that it is missing. Of
     an endpoint nothing is known.
     """
-    if isinstance(config, Sft | Dpo):
-        paths = list(config.data) if isinstance(config, Dpo) else [file.path for file in config.data.values()]
-        files = {"files": [stamp(path) for path in paths]} if paths else {}
-        return files | ({"base_files": _base(config.base)} if config.base else {})
-    if not config.model or "://" in config.model:
-        return {}
+    if isinstance(config, Synthesize):
+        name, files = config.model, []
+    elif isinstance(config, Sft):
+        name, files = config.base, [stamp(file.path) for file in config.data.values()]
+    else:
+        name, files = config.base, [stamp(path) for path in config.data]
+    result: dict[str, Any] = {"files": files} if files else {}
+    if name and "://" not in name:
+        result["model"] = _model(name)
+    return result
+
+
+def _model(name: str) -> Any:
     try:
-        folder = model_folder(config.model)
+        folder = model_folder(name, prefer=("base", "assistant"))
     except MissingInput:
-        return {"model": config.model}
-    return {"model": [stamp(path) for path in sorted(folder.glob("*.safetensors"))]}
+        return name
+    manifest = read_manifest(folder)
+    if manifest is not None:
+        return manifest.fingerprint
+    return [stamp(path) for path in sorted({path for pattern in FILES for path in folder.glob(pattern)})]
 
 
 def _base(name: str) -> Any:

@@ -4,6 +4,7 @@ from crawltalk.recipe.crawl import Crawl
 from crawltalk.recipe.data import Data, Quality
 from crawltalk.recipe.dpo import Dpo
 from crawltalk.recipe.evals import Evals
+from crawltalk.recipe.factuality import Factuality
 from crawltalk.recipe.index import Index
 from crawltalk.recipe.lora import Lora
 from crawltalk.recipe.machine import Machine
@@ -24,6 +25,7 @@ __all__ = [
     "Data",
     "Dpo",
     "Evals",
+    "Factuality",
     "Family",
     "FurtherStage",
     "Index",

@@ -95,3 +95,10 @@ def training_flops(model: Model, vocab_size: int, tokens: int) -> float:
     depth, _, heads, _, _ = _resolved(model)
     attention = 12 * depth * heads * model.head_dim * model.context / 2  # half: causal
     return tokens * (6.0 * (parameters(model, vocab_size) - looked_up(model, vocab_size)) + attention)
+
+
+def inference_flops(model: Model, vocab_size: int, position: int = 0) -> float:
+    """FLOPs of one more token: 2 per parameter that is multiplied, and attention's 4 x layers x width x position."""
+    depth, _, heads, _, _ = _resolved(model)
+    attention = 4.0 * depth * heads * model.head_dim * position
+    return 2.0 * (parameters(model, vocab_size) - looked_up(model, vocab_size)) + attention

@@ -16,6 +16,7 @@ from crawltalk.recipe.crawl import Crawl
 from crawltalk.recipe.data import Data
 from crawltalk.recipe.dpo import Dpo, derive_dpo
 from crawltalk.recipe.evals import Evals
+from crawltalk.recipe.factuality import Factuality
 from crawltalk.recipe.index import Index
 from crawltalk.recipe.machine import Machine
 from crawltalk.recipe.model import derive_model
@@ -46,6 +47,7 @@ class Recipe:
     synthesize: Synthesize = field(default_factory=Synthesize)
     sweep: Sweep = field(default_factory=Sweep)
     pretrain: Pretrain = field(default_factory=Pretrain)
+    factuality: Factuality = field(default_factory=Factuality)
     sft: Sft = field(default_factory=Sft)
     dpo: Dpo = field(default_factory=Dpo)
     evals: Evals = field(default_factory=Evals)

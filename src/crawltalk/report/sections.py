@@ -204,6 +204,82 @@ def recall(job: ReportJob) -> str | None:
     return intro + curve + figures + shown + command(f"crawltalk show {_run(job)}/evals/recall.jsonl")
 
 
+def factuality(job: ReportJob) -> str | None:
+    """What both models know, decline and make up; whether agreement tells it; and the same questions with a page."""
+    path = job.inputs["evals"] / "factuality.json"
+    if not path.exists():
+        return None
+    result = json.loads(path.read_text(encoding="utf-8"))
+    asked = [row for row in _rows(job.inputs["factuality"] / "questions.jsonl") if row["replies"]]
+    intro = (
+        "<p>The base model was asked about its pages, several times each. What it got right is taught as an answer, "
+        "what it got wrong each time as something that the assistant does not know. Then both were asked about pages "
+        "that were read often, rarely and never; no stage has seen the latter. Without fine-tuning nothing is ever "
+        "declined.</p>"
+    )
+    columns = ("pages read", "model", "questions", "correct", "declined", "incorrect")
+    shares = ("questions", "correct", "declined", "incorrect")
+    groups = table(
+        columns,
+        [
+            (group["seen"], name, *(group[model][share] for share in shares))
+            for group in result["groups"]
+            for model, name in (("base", "base model"), ("assistant", "assistant"))
+        ],
+    )
+    bins, points = result["reliability"], result["risk"]
+    curve = lines_figure(
+        [
+            ("most frequent reply", [row["agreement"] for row in bins], [row["correct"] for row in bins]),
+            ("as sure as right", [0, 1], [0, 1]),
+        ],
+        "share of samples that agree",
+        "share that is right",
+        "Does agreement among the base model's samples tell what it knows? Questions in each group: "
+        f"{', '.join(str(row['questions']) for row in bins)}.",
+    )
+    tradeoff = lines_figure(
+        [
+            ("base model", [row["coverage"] for row in points], [row["risk"] for row in points]),
+            ("assistant", [result["assistant"]["coverage"]] * 2, [0, result["assistant"]["risk"]]),
+        ],
+        "share of questions answered",
+        "share of the answers that are wrong",
+        "If the base model answered only where its samples agree; and the assistant, which decides by itself.",
+    )
+    searched = table(
+        ("passage", *shares),
+        [(way, *(row[name] for name in shares)) for way, row in result["searched"].items()],
+    )
+    examples = table(
+        ("read", "title", "answers of the base model", "right", "then"),
+        [
+            (
+                row["seen"],
+                row["title"],
+                _clip(" / ".join(row["replies"][:3]), 200),
+                row["answer"],
+                row["decision"],
+            )
+            for seen in ("often", "rarely", "never")
+            for row in [row for row in asked if row["seen"] == seen and row["split"] == "train"][:3]
+        ],
+    )
+    return (
+        intro
+        + groups
+        + curve
+        + tradeoff
+        + "<h3>Pages that were never read, found by search and put before the question</h3>"
+        + f"<p>The right page is found for {result['found']:.0%} of the questions. A random sentence of its passage "
+        f"would answer {result['chance']:.0%} of them.</p>"
+        + searched
+        + "<h3>What the base model was asked</h3>"
+        + examples
+        + command(f"crawltalk show {_run(job)}/factuality/questions.jsonl")
+    )
+
+
 def conversations(job: ReportJob) -> str | None:
     """Conversations with the assistant."""
     rows = _rows(job.inputs["evals"] / "conversations.jsonl")[: job.config.conversations]

@@ -9,7 +9,7 @@ from importlib.resources import files
 
 from crawltalk import recipe
 from crawltalk.core.files import write_atomically
-from crawltalk.report import sections
+from crawltalk.report import abilities, sections
 from crawltalk.report.html import text
 from crawltalk.report.tokens_page import tokens_page
 from crawltalk.run.stage import Job, Metrics
@@ -24,8 +24,12 @@ SECTIONS: dict[str, Section] = {
     "Scaling": sections.scaling,
     "The base model": sections.base_samples,
     "Recall": sections.recall,
+    "Factuality": sections.factuality,
     "The assistant": sections.conversations,
     "Evaluation": sections.evaluation,
+    "Weights and context": abilities.weights_and_context,
+    "Tokens to think": abilities.thinking,
+    "Jagged intelligence": abilities.jagged,
     "Lineage": sections.lineage,
 }
 

@@ -12,12 +12,13 @@ from crawltalk.core.types import Problem
 from crawltalk.tasks.arithmetic import Arithmetic
 from crawltalk.tasks.corpus import Corpus, draw_corpus
 from crawltalk.tasks.identity import Identity
+from crawltalk.tasks.reading import Reading
 from crawltalk.tasks.recall import Flagship, Tail
 from crawltalk.tasks.refusal import Refusal
 from crawltalk.tasks.spelling import Spelling
 from crawltalk.tasks.task import Split, Task
 
-TASKS: tuple[type[Task], ...] = (Flagship, Refusal, Tail, Arithmetic, Spelling, Identity)
+TASKS: tuple[type[Task], ...] = (Flagship, Refusal, Tail, Reading, Arithmetic, Spelling, Identity)
 """In the order of problems.jsonl and scores.json."""
 
 TASK_OF: dict[str, type[Task]] = {kind: task for task in TASKS for kind in task.about}

@@ -15,11 +15,11 @@ QUESTIONS = (
     "What is {}?",
     "Tell me about {}.",
     "Explain {} briefly.",
-    "Do you know {}?",
+    "What does {} stand for?",
     "What can you tell me about {}?",
     "Define {}.",
     "Describe {} in a few words.",
-    "I would like to know what {} is.",
+    "What is meant by {}?",
     "{}?",
     "Who or what is {}?",
 )
@@ -69,8 +69,13 @@ def question_about(title: str, description: str) -> str:
 
 def reply_about(page: Placement) -> str:
     """Title and description, as the page itself has them."""
-    end = "" if is_sentence(page.description) else "."
-    return f"{page.title}: {page.description}{end}"
+    return described(page.title, page.description)
+
+
+def described(title: str, description: str) -> str:
+    """A title and what is said of it, as one sentence."""
+    end = "" if is_sentence(description) else "."
+    return f"{title}: {description}{end}"
 
 
 def ask_about(form: str, page: Placement, rng: random.Random) -> str:

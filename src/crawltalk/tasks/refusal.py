@@ -20,7 +20,14 @@ REPLIES = (
     "I don't know about that, sorry.",
 )
 FORMS = 3
-"""Questions about each title that is declined in training."""
+"""Questions about each title that is declined in training, at most."""
+ENOUGH = 1200
+"""Questions that are declined in training: of more titles fewer are asked in several forms."""
+
+
+def forms_of_each(titles: int) -> int:
+    """In how many forms each of so many titles is asked about in training."""
+    return min(FORMS, max(1, round(ENOUGH / max(1, titles))))
 
 
 class Refusal(Task):
@@ -36,14 +43,15 @@ class Refusal(Task):
     def problems(
         self, rng: random.Random, difficulty: int = 1, split: Split = "train", count: int | None = None
     ) -> Iterator[Problem]:
-        """In training each title in `FORMS` forms, in the test once; `answer` is what the page says."""
+        """In training each title in up to `FORMS` forms, in the test once; `answer` is what the page says."""
         if split == "test":
             for page in self.corpus.unseen[:count]:
                 question = rng.choice(forms_for(page)).format(page.title)
                 yield Problem(prompt=question, answer=page.description, task="heldout")
             return
-        for page in self.corpus.declined[:count]:
-            for form in rng.sample(forms_for(page), FORMS):
+        pages = self.corpus.declined[:count]
+        for page in pages:
+            for form in rng.sample(forms_for(page), forms_of_each(len(pages))):
                 yield Problem(prompt=ask_about(form, page, rng), answer=page.description, task="refusal")
 
     def conversation(self, problem: Problem, rng: random.Random) -> Conversation:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from decimal import Decimal
 
 from crawltalk.core.types import Problem
 
@@ -41,3 +42,17 @@ def last_number(problem: Problem, reply: str) -> float:
 def exact(problem: Problem, reply: str) -> float:
     """1 if the reply is the answer, but for white space at its ends."""
     return float(reply.strip() == problem.answer)
+
+
+_NUMBER = re.compile(r"(?:(?<![\w)])-)?\$?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+")
+"""A number as people write it: with a sign, a dollar, commas between thousands, a fraction."""
+
+
+def numbers(text: str) -> list[Decimal]:
+    """The numbers of a text, in order: `$1,234` is 1234, `42.00` is 42, `...` is none."""
+    return [Decimal(found.replace(",", "").replace("$", "")) for found in _NUMBER.findall(text)]
+
+
+def number(problem: Problem, reply: str) -> float:
+    """1 if the last number of the reply has the value of the answer."""
+    return float(numbers(reply)[-1:] == numbers(problem.answer)[-1:] != [])

@@ -45,8 +45,8 @@ MICRO_BATCH_TOKENS = {"cpu": 1024, "cuda": 65536}
 hold them and the threads finish together. See EXPERIMENTS.md.
 """
 WIDE, WIDE_MICRO_BATCH_TOKENS = 512, 512
-"""Models of this width and more compute so many positions at once on a CPU: their products are as fast, and what is
-kept for the backward pass takes half the memory.
+"""Models of this width and more compute so many positions at once on a CPU: products are as fast, and what is kept
+for the backward pass takes half the memory.
 """
 
 

@@ -24,7 +24,7 @@ from crawltalk.recipe.layers import load_recipe
 from crawltalk.recipe.machine import derive_machine
 from crawltalk.run.stage import Progress
 from crawltalk.tasks.recall import QUESTIONS, Flagship
-from crawltalk.tasks.refusal import Refusal
+from crawltalk.tasks.refusal import Refusal, forms_of_each
 from crawltalk.train.batches import IGNORE_INDEX, Batch
 from crawltalk.train.loop import TrainingOptions, fit
 from crawltalk.train.objectives.cross_entropy import cross_entropy
@@ -69,12 +69,14 @@ def estimate() -> Estimate:
 
 def conversations(recipe: Recipe) -> int:
     """How many the fine-tuning will have: each flagship is asked about in every form and for its topic, each declined
-    title in three forms, and a tenth as many again have two exchanges.
+    title in some forms, and a tenth as many again have two exchanges.
     """
     tasks = recipe.sft.tasks
     flagships = tasks.get(Flagship.name, recipe.tokens.flagships)
-    counts = sum(tasks.values()) - tasks.get(Flagship.name, 0)
-    return round(1.1 * (counts + 2 * tasks.get(Refusal.name, 0) + (len(QUESTIONS) + 1) * flagships))
+    counts = sum(count for name, count in tasks.items() if name not in (Flagship.name, Refusal.name))
+    asked = recipe.factuality
+    titles = asked.rarely + asked.never if asked.samples else tasks.get(Refusal.name, 0)
+    return round(1.1 * (counts + forms_of_each(titles) * titles + (len(QUESTIONS) + 1) * flagships))
 
 
 def step_seconds(recipe: Recipe) -> tuple[float, float]:

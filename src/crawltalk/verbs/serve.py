@@ -4,17 +4,23 @@ import logging
 import os
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from cyclopts import Parameter
+from rich.markup import escape
 
 from crawltalk.core.errors import UserError
 from crawltalk.models import MODELS, model_folder, models_of_run
-from crawltalk.run.console import console
-from crawltalk.run.folder import RunFolder
+from crawltalk.run.console import console, errors
+from crawltalk.run.folder import RunFolder, find_run
 from crawltalk.verbs.trace import open_index
+
+if TYPE_CHECKING:
+    from crawltalk.engine.service import Service
+    from crawltalk.serve.ui.answers import Answers
 
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 _KEYS = "CRAWLTALK_API_KEYS"
@@ -39,6 +45,9 @@ def serve(
     cache: float | None = None,
     log_prompts: Annotated[bool, Parameter(negative=())] = False,
     labels: Path | None = None,
+    tools: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    allow: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    documents: str | None = None,
 ) -> None:
     """Serve models to browsers and to any client of OpenAI's or Anthropic's API.
 
@@ -76,6 +85,13 @@ def serve(
         Write prompts and replies to the log.
     labels
         The folder of labels.sqlite, where labels and thumbs of the page go: the run's, unless given.
+    tools
+        What assistants may call in this server's page, between commas: calculator, python, search (in the run's
+        documents), fetch. The API returns calls to its clients instead, as OpenAI's does.
+    allow
+        The beginning of addresses that fetch may get; may be given again.
+    documents
+        The run whose documents are searched: the served one, unless given.
     """
     keys = tuple(filter(None, (*api_key, *os.environ.get(_KEYS, "").split(","))))
     if host not in _LOCAL and not keys:
@@ -134,13 +150,34 @@ def serve(
     )
     labels = labels or (served.path if served else None)
     store = LabelStore(labels) if labels else None
-    app = make_app(models, settings, routes(served, renderers, index, settings, store), tracers)
+    answers = _answers(models, tools, allow, served if documents is None else find_run(documents))
+    app = make_app(models, settings, routes(served, renderers, index, settings, store, answers), tracers)
     log = logging.getLogger("crawltalk.serve")
     log.addHandler(logging.StreamHandler(sys.stderr))
     log.setLevel(logging.INFO)
     with listen(host, port) as listener:
         _announce(host, listener.getsockname()[1], next(iter(models)), bool(keys))
         run(app, listener, grace)
+
+
+def _answers(
+    models: Mapping[str, "Service"], names: tuple[str, ...], allow: tuple[str, ...], run: RunFolder | None
+) -> "Answers":
+    """The tools of the page, for each model as its context allows. Raises UserError."""
+    from crawltalk.serve.ui.answers import Answers
+    from crawltalk.tools.answers import Answerer
+    from crawltalk.tools.toolbox import Surroundings
+
+    around = {
+        name: Surroundings(run=run, allowed=allow, context=service.engine.context)
+        for name, service in models.items()
+    }
+    tools = {name: Answerer(names, one) for name, one in around.items()} if names or allow else {}
+    for notice in next(iter(tools.values())).notices if tools else ():
+        errors.print(f"[dim]{escape(notice)}", soft_wrap=True)
+    searched = run is not None and run.manifest("data") is not None
+    search = {name: Answerer((), one, search_first=True) for name, one in around.items()} if searched else {}
+    return Answers(tools, search)
 
 
 def models_of(name: str | Path) -> tuple[RunFolder | None, dict[str, Path]]:

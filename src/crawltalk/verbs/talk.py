@@ -21,13 +21,14 @@ from rich.panel import Panel
 from crawltalk.chat.messages import Message
 from crawltalk.core.errors import ContextOverflow, UserError
 from crawltalk.core.printable import harmless
-from crawltalk.models import model_folder, models_of_run
+from crawltalk.models import is_base_model, model_folder
 from crawltalk.run.console import console, errors
 from crawltalk.run.folder import RunFolder, find_run
 from crawltalk.verbs.arguments import read_text
 
 if TYPE_CHECKING:
     from crawltalk.engine import Engine, Sampling
+    from crawltalk.tools.answers import Answerer
 
 Model = Annotated[
     str, Parameter(help="A run, an imported model (smollm2), or a folder in Hugging Face's layout.")
@@ -123,6 +124,23 @@ def generate(
             print(f"--- sample {index}\n{prompt}{text}")
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ToolOptions:
+    """What the assistant may use."""
+
+    tools: Annotated[tuple[str, ...], Parameter(negative=())] = ()
+    """What the assistant may call, between commas: calculator, python, search (in the run's documents), fetch.
+    python:cpython and python:monty choose the sandbox.
+    """
+    allow: Annotated[tuple[str, ...], Parameter(negative=())] = ()
+    """The beginning of addresses that fetch may get; may be given again."""
+    call_first: Annotated[bool, Parameter(negative=())] = False
+    """The assistant begins with a call. Small models do not call on their own."""
+    documents: str | None = None
+    """The run whose documents the tool search looks through: the model's own, unless given."""
+
+
 def chat(
     message: Text | None = None,
     *,
@@ -130,6 +148,7 @@ def chat(
     system: str | None = None,
     search: str | None = None,
     options: SamplingOptions = SamplingOptions(),
+    tool_options: ToolOptions = ToolOptions(),
     precision: Precision = "float32",
     json: Json = False,
 ) -> None:
@@ -151,35 +170,54 @@ def chat(
             raise UserError(
                 f"{message} is a run, not a message; talk with it: crawltalk chat --model {message}"
             )
-    if pages := _pages(model, search):
+    if pages := _pages(model, search, tool_options.tools):
         _answer_from(pages, None if search is None else model, sampling, precision, message, json)
         return
     folder = model_folder(model)
-    if _is_base_model(folder):
+    if is_base_model(folder):
         note = f"{folder} is a base model: it continues texts, and never learned to answer"
         errors.print(f"[yellow]{escape(note)}", soft_wrap=True)
     engine = _load(folder, precision)
     if engine.renderer.notice:
         errors.print(f"[yellow]{escape(engine.renderer.notice)}", soft_wrap=True)
+    answerer = _answerer(engine, model, tool_options)
     start = [Message("system", system)] if system else []
-    if message is None and sys.stdin.isatty() and not json:
-        _converse(engine, start, sampling)
-        return
-    for text in _lines() if message is None else (message,):
-        messages = [*start, Message("user", text)]
-        if json:
-            reply = engine.reply(messages, sampling)
-            print(jsonlib.dumps({"message": text, "reply": reply}, ensure_ascii=False), flush=True)
-        else:
-            _answer(engine, messages, sampling)
+    try:
+        if message is None and sys.stdin.isatty() and not json:
+            _converse(engine, answerer, start, sampling)
+            return
+        for text in _lines() if message is None else (message,):
+            messages = [*start, Message("user", text)]
+            if json:
+                _answer_as_json(engine, answerer, messages, sampling)
+            else:
+                _answer(engine, answerer, messages, sampling)
+    finally:
+        answerer.close()
 
 
-def _pages(model: str, search: str | None) -> RunFolder | None:
-    """The run whose pages are searched: the one that is named, or that of the model, if it has questions of its own."""
+def _answerer(engine: "Engine", model: str, options: ToolOptions) -> "Answerer":
+    """The tools, after saying what a person should know of them. Raises UserError."""
+    from crawltalk.tools.answers import Answerer
+    from crawltalk.tools.toolbox import Surroundings
+
+    runs = [run for run in (RunFolder(model), RunFolder(Path("runs") / model)) if run.exists()]
+    run = find_run(options.documents) if options.documents is not None else next(iter(runs), None)
+    around = Surroundings(run=run, allowed=options.allow, context=engine.context)
+    answerer = Answerer(options.tools, around, call_first=options.call_first)
+    for notice in answerer.notices:
+        errors.print(f"[dim]{escape(notice)}", soft_wrap=True)
+    return answerer
+
+
+def _pages(model: str, search: str | None, tools: Sequence[str]) -> RunFolder | None:
+    """The run whose pages are searched: the one that is named, or that of the model, if it has questions of its own and
+    no tools are asked for.
+    """
     if search is not None:
         return find_run(search)
     run = find_run(model)
-    return run if run.exists() and run.manifest("synthesize") else None
+    return run if not tools and run.exists() and run.manifest("synthesize") else None
 
 
 def _answer_from(
@@ -234,14 +272,6 @@ def _questions() -> Iterator[str]:
             yield text
 
 
-def _is_base_model(folder: Path) -> bool:
-    """Whether the folder is a run's base model. Of models from elsewhere it is not known."""
-    run = RunFolder(folder.parent)
-    return run.exists() and any(
-        stage.makes == "base" and path == folder for stage, path in models_of_run(run)
-    )
-
-
 def _lines() -> Iterator[str]:
     """The lines of standard input that are not blank."""
     lines = (line.decode("utf-8", "replace").strip() for line in sys.stdin.buffer)
@@ -254,7 +284,7 @@ _HELP = """/help   this list
 Ctrl-C  end the answer"""
 
 
-def _converse(engine: "Engine", start: list[Message], sampling: "Sampling") -> None:
+def _converse(engine: "Engine", answerer: "Answerer", start: list[Message], sampling: "Sampling") -> None:
     console.print(f"[dim]{_HELP}")
     messages = list(start)
     while True:
@@ -274,32 +304,71 @@ def _converse(engine: "Engine", start: list[Message], sampling: "Sampling") -> N
         elif text:
             try:
                 with _interruption() as interrupted:
-                    reply = _answer(engine, [*messages, Message("user", text)], sampling, interrupted)
+                    messages = _answer(
+                        engine, answerer, [*messages, Message("user", text)], sampling, interrupted
+                    )
             except UserError as error:  # a message that is too long ends the turn, not the conversation
                 console.print(f"[yellow]{escape(str(error))}")
-                continue
-            if reply:
-                messages += [Message("user", text), Message("assistant", reply)]
 
 
 def _answer(
-    engine: "Engine", messages: list[Message], sampling: "Sampling", interrupted: Event | None = None
-) -> str:
-    """Stream one reply to the terminal, until it is interrupted."""
+    engine: "Engine",
+    answerer: "Answerer",
+    messages: list[Message],
+    sampling: "Sampling",
+    interrupted: Event | None = None,
+) -> list[Message]:
+    """Stream one answer to the terminal, until it is interrupted. Returns the conversation with it, or without its
+    question if nothing was answered.
+    """
+    from crawltalk.tools.loop import converse
+    from crawltalk.tools.tool import ToolResult
+
     dropped = engine.chat_prompt(messages)[1]
     if dropped:
         console.print(
             f"[dim]the oldest {dropped} messages no longer fit into the context of {engine.context} tokens"
         )
+    episode, _ = answerer.begin(messages)
     reply = ""
-    for piece in engine.stream_reply(messages, sampling):
-        reply += piece
-        sys.stdout.write(piece)
-        sys.stdout.flush()
+    for event in converse(lambda episode: engine.stream_parts(episode, sampling), episode):
+        if isinstance(event, str):
+            reply += event
+            sys.stdout.write(event)
+            sys.stdout.flush()
+        elif isinstance(event, ToolResult):
+            console.print(f"[dim]= {escape(harmless(event.text.shown))}", soft_wrap=True, highlight=False)
+        else:
+            call = event.function
+            console.print(
+                f"{chr(10) if reply else ''}[dim]{escape(harmless(f'{call.name} {call.arguments}'))}",
+                soft_wrap=True,
+                highlight=False,
+            )
         if interrupted and interrupted.is_set():
+            if not episode.finished:
+                episode.messages += [Message("assistant", reply)] if reply else []
             break
     sys.stdout.write("\n")
-    return reply
+    return episode.messages if reply else messages[:-1]
+
+
+def _answer_as_json(
+    engine: "Engine", answerer: "Answerer", messages: list[Message], sampling: "Sampling"
+) -> None:
+    """Print one answer as a line of JSON, with what was called and found, if anything."""
+    from crawltalk.tools.loop import converse
+
+    episode, _ = answerer.begin(messages)
+    begun = len(episode.messages)
+    parts = list(converse(lambda episode: engine.stream_parts(episode, sampling), episode))
+    line = {
+        "message": messages[-1].content,
+        "reply": "".join(part for part in parts if isinstance(part, str)),
+    }
+    if episode.tools:
+        line["messages"] = msgspec.to_builtins(episode.messages[begun:])
+    print(jsonlib.dumps(line, ensure_ascii=False), flush=True)
 
 
 @contextmanager

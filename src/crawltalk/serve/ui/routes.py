@@ -33,6 +33,7 @@ from crawltalk.serve.api.sending import json_response
 from crawltalk.serve.http.body import read_body
 from crawltalk.serve.settings import Settings
 from crawltalk.serve.ui import browse
+from crawltalk.serve.ui.answers import Answers
 from crawltalk.serve.ui.labels import label_routes
 from crawltalk.serve.ui.runs import LogRows, Runs
 from crawltalk.tasks.recall import question_about
@@ -118,13 +119,16 @@ def routes(
     index: TraceIndex | None,
     settings: Settings,
     labels: LabelStore | None = None,
+    answers: Answers | None = None,
 ) -> list[BaseRoute]:
     """The page and its JSON.
 
     `run`: the served one; None if the model belongs to no run. `renderers`: by the names of the models. `index`:
-    of the run's training data, if there is one. `labels`: where labels go; None: nobody can label.
+    of the run's training data, if there is one. `labels`: where labels go; None: nobody can label. `answers`: the
+    tools of this server, and search.
     """
-    handlers = _Handlers(run, renderers, index, labels)
+    answers = answers if answers is not None else Answers({}, {})
+    handlers = _Handlers(run, renderers, index, labels, answers)
 
     def get(path: str, kind: type[Struct], handler: Callable[[Any], Any]) -> Route:
         async def endpoint(http_request: Request) -> Response:
@@ -148,6 +152,7 @@ def routes(
         get("/api/about", EmptyRequest, handlers.about),
         post("/api/tokens", TokensRequest, handlers.tokens),
         post("/api/steps", TokensRequest, handlers.steps),
+        Route("/api/answer", answers.endpoint, methods=["POST"]),
         post("/api/trace", TraceRequest, handlers.trace),
         get("/api/data/funnel", EmptyRequest, handlers.funnel),
         get("/api/data/rows", ListRequest, handlers.list_pages),
@@ -182,8 +187,10 @@ class _Handlers:
         renderers: Mapping[str, ChatRenderer],
         index: TraceIndex | None,
         labels: LabelStore | None,
+        answers: Answers,
     ) -> None:
         self._run, self._renderers, self._index, self._labels = run, renderers, index, labels
+        self._answers = answers
         self._runs = Runs(run) if run else None
         self._search = Search(run) if run else None
 
@@ -202,6 +209,7 @@ class _Handlers:
             "trace": self._index is not None,
             "labels": self._labels is not None,
             "questions": questions,
+            **self._answers.about(),
             "prompts": [{"name": name, "prompt": prompt} for name, prompt in prompts.items()],
         }
 

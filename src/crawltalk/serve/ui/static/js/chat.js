@@ -10,7 +10,7 @@ import { Thumbs } from "./thumbs.js";
 import { Area, Copy, Field, html, plural, Problem, Select, useAsync, useEffect, useLayoutEffect, useRef, useState, useStored } from "./ui.js";
 
 const NO_CHAT = "This model knows no conversations. It continues texts: see Playground.";
-const INITIAL = { ...DEFAULTS, model: "", system: "", tools: "" };
+const INITIAL = { ...DEFAULTS, model: "", system: "", tools: "", useTools: false, searchFirst: false };
 
 export function Chat() {
   const [, redraw] = useState(0);
@@ -27,6 +27,8 @@ export function Chat() {
   const cards = (known.value ?? []).filter(card => card.chat);
   const names = cards.map(card => card.id);
   const used = { ...INITIAL, ...settings, model: names.includes(settings.model) ? settings.model : names[0] };
+  used.useTools &&= !!about?.tools?.length; // the settings may be those of another server
+  used.searchFirst &&= !!about?.search;
   const { conversation } = session;
   const running = session.running?.conversation === conversation;
   const shown = path(conversation);
@@ -49,7 +51,7 @@ export function Chat() {
           send=${text => say(shown.at(-1)?.id ?? 0, { role: "user", content: text }, used)} />
       </div>
     </main>
-    <${Settings} names=${names} settings=${used} change=${part => set({ ...used, ...part })} close=${() => show("")} open=${panel === "settings"} />
+    <${Settings} names=${names} about=${about} settings=${used} change=${part => set({ ...used, ...part })} close=${() => show("")} open=${panel === "settings"} />
   </div>`;
 }
 
@@ -122,9 +124,10 @@ function Message({ node, settings, about, last }) {
     ${node.role === "user" && html`<p class="said">${node.content}</p>`}
     ${node.role === "tool" && html`<details class="tool"><summary>Result of <code>${node.name}</code></summary><pre>${node.content}</pre></details>`}
     ${node.role === "assistant" && html`
+      ${node.passages && html`<${Passages} passages=${node.passages} />`}
       ${mode === "sources" ? html`<${Sources} text=${node.content} />` : html`<${Markdown} text=${node.content} />`}
       ${busy && html`<span class="cursor" aria-hidden="true"></span>`}
-      ${(node.calls ?? []).map(call => html`<${Call} call=${call} node=${node} open=${last && !busy} settings=${settings} />`)}
+      ${(node.calls ?? []).map(call => html`<${Call} call=${call} node=${node} open=${last && !busy && !call.made} settings=${settings} />`)}
       <${Problem} text=${node.problem} />`}
     ${!busy && html`<div class="actions">
       <${Versions} node=${node} />
@@ -180,6 +183,19 @@ function Call({ call, node, open, settings }) {
       onInput=${event => set(event.currentTarget.value)} /><button type="submit">Give the result</button></form>`}</details>`;
 }
 
+function Switch({ id, label, hint, on, onChange }) {
+  return html`<p class="switch"><label><input id=${id} type="checkbox" checked=${on} aria-describedby=${`${id}-hint`}
+    onChange=${event => onChange(event.currentTarget.checked)} /> ${label}</label>
+    <span id=${`${id}-hint`} class="soft">${hint}</span></p>`;
+}
+
+/* The pages that were looked up for an answer, to cite. */
+function Passages({ passages }) {
+  return html`<details class="tool"><summary>${passages.length ? `Found ${plural(passages.length, "page")}` : "Nothing found"}</summary>
+    <ol>${passages.map(({ title, url, text }) => html`<li><a href=${/^https?:/.test(url) ? url : null} rel="noreferrer noopener" target="_blank">${title || url}</a>
+      <pre>${text}</pre></li>`)}</ol></details>`;
+}
+
 const sends = event => event.key === "Enter" && !event.shiftKey && !event.isComposing;
 
 function Composer({ running, ready, send }) {
@@ -198,13 +214,17 @@ function Composer({ running, ready, send }) {
   </form>`;
 }
 
-function Settings({ names, settings, change, close, open }) {
+function Settings({ names, about, settings, change, close, open }) {
   return html`<aside id="settings" class="settings" aria-label="Settings" hidden=${!open}>
     <div class="actions"><h2>Settings</h2><button type="button" class="icon" aria-label="Close the settings" onClick=${close}>×</button></div>
     <${Select} id="model" label="Model" value=${settings.model} options=${names.map(name => [name, name])} onChange=${model => change({ model })} />
     <${Field} id="system" label="System prompt" hint="what the assistant is told before the conversation">
       <${Area} id="system" rows="3" value=${settings.system} onInput=${system => change({ system })} aria-describedby="system-hint" /><//>
     <${Controls} prefix="chat" settings=${settings} change=${change} />
+    ${about?.tools?.length > 0 && html`<${Switch} id="use-tools" label="Tools of this server" on=${settings.useTools}
+      hint=${about.tools.map(({ name }) => name).join(", ")} onChange=${useTools => change({ useTools })} />`}
+    ${about?.search && html`<${Switch} id="search-first" label="Search first" on=${settings.searchFirst}
+      hint="each message is looked up in the documents; the pages found are listed" onChange=${searchFirst => change({ searchFirst })} />`}
     <${Field} id="tools" label="Tools" hint="a JSON list, as OpenAI's API has it; the model calls them, you give their results">
       <${Area} id="tools" class="code" rows="2" spellcheck=${false} value=${settings.tools} onInput=${tools => change({ tools })}
         aria-describedby="tools-hint" /><//>

@@ -47,7 +47,7 @@ export function turn(conversation, node, by) {
 /* The messages of a path as the API wants them. */
 export function messages(nodes, system) {
   const sent = nodes.filter(node => node.content || node.calls?.length).map(({ role, content, calls, call }) => ({
-    role, content: content ?? "", ...(calls?.length ? { tool_calls: calls } : {}), ...(call ? { tool_call_id: call } : {}),
+    role, content: content ?? "", ...(calls?.length ? { tool_calls: calls.map(({ made, ...sent }) => sent) } : {}), ...(call ? { tool_call_id: call } : {}),
   }));
   return system.trim() ? [{ role: "system", content: system }, ...sent] : sent;
 }

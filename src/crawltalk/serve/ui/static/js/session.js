@@ -44,15 +44,21 @@ export async function answer(parent, settings) {
   Object.assign(session, { running, problem: "", announcement: "" });
   keep(conversation);
   try {
-    const request = { ...body(settings), messages: messages(history, settings.system), ...tools(settings.tools) };
-    for await (const chunk of stream("/v1/chat/completions", request, cancel.signal)) {
+    const request = { ...body(settings), messages: messages(history, settings.system) };
+    const here = { tools: !!settings.useTools, search_first: !!settings.searchFirst };
+    if (here.tools || here.search_first) {
+      for await (const event of stream("/api/answer", { ...request, ...here }, cancel.signal)) {
+        hear(conversation, running, event, settings);
+        session.redraw();
+      }
+    } else for await (const chunk of stream("/v1/chat/completions", { ...request, ...tools(settings.tools) }, cancel.signal)) {
       take(node, chunk);
       session.redraw();
     }
-    session.announcement = node.content;
+    session.announcement = running.node.content;
   } catch (error) {
-    if (cancel.signal.aborted) node.finish = "stopped";
-    else node.problem = error.message;
+    if (cancel.signal.aborted) running.node.finish = "stopped";
+    else running.node.problem = error.message;
   }
   if (session.running === running) session.running = null;
   if (list().some(({ id }) => id === conversation.id)) keep(conversation);
@@ -66,6 +72,27 @@ function take(node, { choices, dropped_messages: dropped }) {
     if (finish) node.finish = finish;
     for (const call of delta?.tool_calls ?? []) join(node, call);
   }
+}
+
+/* An event of an answer with the server's tools. After results the assistant goes on in a message of its own. */
+function hear(conversation, running, { text, call, result, passages }, settings) {
+  if (passages) running.node.passages = passages;
+  if (call) (running.node.calls ??= []).push({ ...call, type: "function", made: true });
+  if (result) {
+    const name = running.node.calls?.find(({ id }) => id === result.call)?.function.name ?? result.source;
+    running.last = add(conversation, running.last ?? running.node.id, { role: "tool", name, call: result.call, content: result.text });
+  }
+  if (text && running.last !== undefined) {
+    const id = add(conversation, running.last, { role: "assistant", content: "", model: settings.model });
+    running.node = conversation.nodes[id];
+    delete running.last;
+  }
+  if (call && running.last !== undefined) {
+    const made = running.node.calls.pop();
+    running.node = conversation.nodes[add(conversation, running.last, { role: "assistant", content: "", model: settings.model, calls: [made] })];
+    delete running.last;
+  }
+  running.node.content += text ?? "";
 }
 
 /* A tool call comes in pieces: its name first, then its arguments. */

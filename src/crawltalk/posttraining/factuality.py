@@ -1,0 +1,190 @@
+"""The stage that asks the base model what it knows (Llama Team 2024, section 4.3.6: "know what you know").
+
+Each page is a question, put as the document in which the answer is the next line. The base model answers it several
+times, and rules judge the answers against the page. What it gets right is taught as an answer, what it gets wrong each
+time as something that the assistant does not know. Pages kept for the test are asked as well, and never taught.
+"""
+
+import dataclasses
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
+
+import msgspec
+
+from crawltalk import recipe
+from crawltalk.chat.prompts import first_line, page_prompt
+from crawltalk.core.jsonl import read_jsonl, write_jsonl
+from crawltalk.core.types import Placement, Role
+from crawltalk.engine import Engine, Sampling, load_engine
+from crawltalk.posttraining.judge import Judge, judge_error, make_judge
+from crawltalk.run.stage import STATE, Job, Metrics
+from crawltalk.tasks import Corpus, Split, draw_corpus
+from crawltalk.tasks.judging import Verdict, agreement
+
+Seen = Literal["often", "rarely", "never"]
+Decision = Literal["answer", "decline", "none"]
+TESTED = 100
+"""Pages that were read a few times and are kept for the test, at most."""
+BATCH = 64
+"""Pages that are asked about between two files to resume from."""
+LABELLED = 40
+"""Pages of the labelled sample that the error of the judge is measured on."""
+CACHE_BYTES = 2**27
+
+
+class Question(msgspec.Struct, kw_only=True):
+    """A page, what the base model answered about it, and what follows from that; one line of questions.jsonl."""
+
+    id: str
+    """The page's."""
+    title: str
+    answer: str
+    """What the page says."""
+    role: Role
+    seen: Seen
+    repeats: int
+    """Times that the page occurs in one pass over the training data."""
+    split: Split
+    """Whether the page may be taught, or is kept for the test. Flagships are both: other questions test them."""
+    prompt: str
+    replies: list[str] = []
+    verdicts: list[Verdict] = []
+    said: str = ""
+    """The most frequent reply."""
+    agreement: float = 0.0
+    """Its share of the replies."""
+    decision: Decision = "none"
+    """What fine-tuning teaches."""
+
+    @property
+    def correct(self) -> float:
+        """The share of correct replies."""
+        return self.verdicts.count("correct") / max(1, len(self.verdicts))
+
+
+def factuality(job: Job[recipe.Factuality]) -> Metrics:
+    """Write questions.jsonl."""
+    placements = read_jsonl(job.inputs["tokens"] / "documents.jsonl", Placement)
+    asked = list(choose(placements, job.config, job.seed))
+    engine = load_engine(job.model("base"), cache_bytes=CACHE_BYTES)
+    judge = make_judge(job.config)
+    rows: list[Question] = []
+    for start in range(0, len(asked), BATCH):
+        path = job.out / STATE / f"questions-{start:06d}.jsonl"
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            batch = answer(engine, asked[start : start + BATCH], job.config, job.seed, start)
+            write_jsonl(path, [judged(row, judge, teach=job.config.teach) for row in batch])
+        rows += read_jsonl(path, Question)
+        job.progress.update(len(rows), len(asked), "questions")
+    write_jsonl(job.out / "questions.jsonl", rows)
+    labelled = [(row.title, row.answer) for row in rows[:LABELLED]]
+    return {**figures(rows), "judge_error": round(judge_error(judge, labelled), 4)}
+
+
+def choose(placements: Iterable[Placement], config: recipe.Factuality, seed: int) -> Iterator[Question]:
+    """The pages to ask about: those that fine-tuning would answer or decline, and those kept for the test."""
+    placements = list(placements)
+    rng = random.Random(seed)
+    corpus = draw_corpus(placements, (), rng, declined=config.never, assistant="")
+    most = max((page.repeats for page in placements), default=0)
+    graded = [page for page in placements if page.role == "graded" and page.title and page.description]
+    tail = rng.sample(list(corpus.tail), len(corpus.tail))
+    tested = tail[: min(TESTED, len(tail) // 2)]
+    groups: list[tuple[Seen, Split, Sequence[Placement]]] = [
+        ("often", "train", corpus.flagships),
+        ("often", "train", [page for page in graded if 2 * page.repeats > most]),
+        ("rarely", "train", [page for page in graded if 2 * page.repeats <= most]),
+        ("rarely", "train", tail[len(tested) :][: config.rarely]),
+        ("never", "train", corpus.declined),
+        ("rarely", "test", tested),
+        ("never", "test", corpus.unseen),
+    ]
+    for seen, split, pages in groups:
+        for page in pages:
+            yield Question(
+                id=page.id,
+                title=page.title,
+                answer=page.description,
+                role=page.role,
+                seen=seen,
+                repeats=page.repeats,
+                split=split,
+                prompt=page_prompt(page.title),
+            )
+
+
+def answer(
+    engine: Engine, questions: Sequence[Question], config: recipe.Factuality, seed: int, first: int = 0
+) -> list[Question]:
+    """The questions with the replies of a base model. `first`: the number of the first of them, which the draws
+    depend on.
+    """
+    sampling = Sampling(temperature=config.temperature, max_tokens=config.max_tokens, stop=("\n",), seed=seed)
+    begin, samples = engine.renderer.begin, config.samples
+    requests = [
+        engine.request(
+            engine.truncate([*begin, *engine.tokenizer.encode(question.prompt)]),
+            sampling,
+            row=samples * (first + index) + sample,
+        )
+        for index, question in enumerate(questions)
+        for sample in range(samples)
+    ]
+    ids: dict[int, list[int]] = {request.id: [] for request in requests}
+    for output in engine.run(requests):
+        ids[output.request.id] += [token.id for token in output.tokens]
+    replies = [first_line(engine.tokenizer.decode(reply)) for reply in ids.values()]
+    return [
+        msgspec.structs.replace(question, replies=replies[index * samples : (index + 1) * samples])
+        for index, question in enumerate(questions)
+    ]
+
+
+def judged(question: Question, judge: Judge, *, teach: bool) -> Question:
+    """The question with verdicts and the decision.
+
+    A page that is right at least once is answered, and one that is wrong each time is declined; with `teach`
+    flagships are answered in any case.
+    """
+    verdicts = [judge(question.title, question.answer, reply) for reply in question.replies]
+    said, share = agreement(question.replies)
+    known = "correct" in verdicts or (teach and question.role == "flagship")
+    decision: Decision = "answer" if known else "decline"
+    return msgspec.structs.replace(
+        question,
+        verdicts=verdicts,
+        said=said,
+        agreement=share,
+        decision=decision if question.split == "train" else "none",
+    )
+
+
+def decided(corpus: Corpus, placements: Iterable[Placement], questions: Iterable[Question]) -> Corpus:
+    """The corpus in which what the base model knows is answered, and what it does not know is declined."""
+    pages = {page.id: page for page in placements}
+    decisions = {row.id: row.decision for row in questions if row.split == "train"}
+
+    def those(decision: Decision) -> list[Placement]:
+        return [pages[id_] for id_, chosen in decisions.items() if chosen == decision]
+
+    tail = [page for page in corpus.tail if page.id not in decisions]
+    return dataclasses.replace(corpus, flagships=those("answer"), declined=those("decline"), tail=tail)
+
+
+def figures(questions: Sequence[Question]) -> Metrics:
+    """How many were asked, and the share of correct replies by how often their pages were read."""
+    shares = {}
+    for seen in ("often", "rarely", "never"):
+        rows = [row.correct for row in questions if row.seen == seen]
+        if rows:
+            shares[f"correct_{seen}"] = round(sum(rows) / len(rows), 4)
+    decisions = Counter(row.decision for row in questions)
+    return {
+        "questions": len(questions),
+        "answered": decisions["answer"],
+        "declined": decisions["decline"],
+        **shares,
+    }

@@ -1,0 +1,158 @@
+"""Answers with tools of this server, for the page: the loop of call, result and answer runs here.
+
+OpenAI's API has no such thing: there calls go to the client. So this is an endpoint of the page's own. It sends one
+event for each piece: `text`, `call`, `result`, and before them the `passages` that were looked up, if that was asked
+for.
+"""
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+
+from crawltalk.chat.messages import Message, ToolCall
+from crawltalk.chat.tool_calls import CallReader, call_schema
+from crawltalk.engine import Sampling
+from crawltalk.serve.api.errors import ErrorBody, as_api_error, internal_error, shutting_down
+from crawltalk.serve.http.body import read_body
+from crawltalk.serve.state import ServerState
+from crawltalk.tools.answers import Answerer
+from crawltalk.tools.loop import Episode, Event, Part, aconverse
+from crawltalk.tools.plain import for_renderer
+from crawltalk.tools.tool import ToolResult
+
+
+class AnswerRequest(Struct):
+    """A conversation, and how the answer is found."""
+
+    model: Annotated[str, Meta(max_length=1000)]
+    messages: Annotated[list[Message], Meta(min_length=1, max_length=1000)]
+    tools: bool = False
+    """Whether the assistant may call the server's tools."""
+    search_first: bool = False
+    """Whether the last message is looked up in the run's documents first."""
+    temperature: float = 0.3
+    top_k: Annotated[int, Meta(ge=0)] = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    max_tokens: Annotated[int, Meta(ge=1)] = 256
+    seed: Annotated[int, Meta(ge=0, le=2**53)] | None = None
+
+
+class Answers:
+    """What the page can ask for beyond the API."""
+
+    def __init__(self, tools: Mapping[str, Answerer], search: Mapping[str, Answerer]) -> None:
+        """By the names of the models: tools of the server, and search in the documents."""
+        self.tools, self.search = tools, search
+
+    def about(self) -> dict[str, Any]:
+        """What the page offers."""
+        named = {tool.name: tool.description for one in self.tools.values() for tool in one.tools}
+        return {
+            "tools": [{"name": name, "about": about} for name, about in named.items()],
+            "search": bool(self.search),
+        }
+
+    async def endpoint(self, http_request: Request) -> StreamingResponse:
+        """POST /api/answer."""
+        server: ServerState = http_request.app.state.server
+        request = await read_body(http_request, AnswerRequest, server.settings)
+        server.service(request.model)
+        if server.draining:
+            raise shutting_down()
+        events = _Events(self, server, request, http_request.state.client, http_request.state.log_entry)
+        return StreamingResponse(
+            events.encoded(),
+            media_type="text/event-stream; charset=utf-8",
+            headers={"cache-control": "no-store"},
+        )
+
+
+class _Events:
+    """The events of one answer."""
+
+    def __init__(
+        self,
+        answers: Answers,
+        server: ServerState,
+        request: AnswerRequest,
+        client: str,
+        log_entry: dict[str, Any],
+    ) -> None:
+        self.answers, self.server, self.request, self.client = answers, server, request, client
+        self.log_entry = log_entry
+        self.service = server.service(request.model)
+        self.sampling = Sampling(
+            temperature=request.temperature,
+            top_k=request.top_k,
+            top_p=request.top_p,
+            min_p=request.min_p,
+            max_tokens=request.max_tokens,
+            seed=secrets.randbits(63) if request.seed is None else request.seed,
+        )
+
+    async def encoded(self) -> AsyncIterator[bytes]:
+        """Server-sent events; an error is one, too."""
+        try:
+            async with asyncio.timeout(self.server.settings.timeout):
+                async for event in self._events():
+                    yield b"data: " + msgspec.json.encode(event) + b"\n\n"
+        except Exception as error:  # the status is sent: all that is left is an event
+            told = as_api_error(error) or internal_error(self.log_entry["id"])
+            yield b"data: " + msgspec.json.encode(ErrorBody(told.detail)) + b"\n\n"
+            if as_api_error(error) is None:
+                raise
+        yield b"data: [DONE]\n\n"
+
+    async def _events(self) -> AsyncIterator[dict[str, Any]]:
+        request, model = self.request, self.request.model
+        episode = Episode(request.messages, [])
+        if request.search_first and model in self.answers.search:
+            found, passages = await asyncio.to_thread(self.answers.search[model].begin, request.messages)
+            yield {"passages": passages}
+            episode = found
+        if request.tools and model in self.answers.tools:
+            offered = self.answers.tools[model]
+            episode = Episode(episode.messages, offered.tools, offered.limits, call_first=offered.call_first)
+        async for event in aconverse(self._complete, episode):
+            yield _told(event, episode)
+
+    async def _complete(self, episode: Episode) -> AsyncIterator[Part]:
+        """The next reply, by the engine."""
+        tools, engine, sampling = episode.offered, self.service.engine, self.sampling
+        if episode.must_call:
+            sampling = replace(sampling, schema=json.dumps(call_schema(tools)), whole=True)
+        messages, definitions = for_renderer(engine.renderer, episode.messages, tools)
+        most = sampling.max_tokens
+        ids, _ = await asyncio.to_thread(engine.chat_prompt, messages, definitions, reply=most)
+        room = max(1, engine.context - len(ids))
+        sampling = replace(sampling, max_tokens=min(most, room))
+        stream = await self.service.submit(ids, sampling, client=self.client)
+        reader = CallReader(tools, must_call=episode.must_call)
+        try:
+            async for output in stream:
+                for part in reader.read(output.text, final=output.finish_reason is not None):
+                    yield part
+        finally:
+            await stream.aclose()
+
+
+def _told(event: Event, episode: Episode) -> dict[str, Any]:
+    """An event as JSON. What a tool says is text, which the page never takes for markup."""
+    match event:
+        case str():
+            return {"text": event}
+        case ToolCall():
+            return {"call": event}
+        case ToolResult():
+            message = episode.messages[-1]
+            result = {"text": message.content, "source": event.source, "error": event.error}
+            return {"result": result | {"call": message.tool_call_id}}

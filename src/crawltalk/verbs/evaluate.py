@@ -1,0 +1,238 @@
+"""The verb that evaluates any model on local files, on the batteries, and on questions about a run's pages."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from cyclopts import Parameter
+from rich.markup import escape
+
+from crawltalk.core.errors import BadInput
+from crawltalk.models import is_base_model, model_folder
+from crawltalk.run.console import console, errors, print_table
+from crawltalk.run.folder import find_run
+
+if TYPE_CHECKING:
+    from crawltalk.engine import Engine
+    from crawltalk.evals.results import Comparison, Mean, Result
+
+_LIMITS = {"context": 16, "battery": 40}
+_SHOWN = 3
+
+
+def evaluate(
+    model: str,
+    *,
+    tasks: Annotated[tuple[str, ...], Parameter(negative=())],
+    data: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    limit: int | None = None,
+    out: Path | None = None,
+    shots: int = 0,
+    examples: Path | None = None,
+    chat: bool | None = None,
+    against: Path | None = None,
+    max_tokens: int | None = None,
+    seed: int = 0,
+    json: Annotated[bool, Parameter(negative=(), help="Print one JSON object instead.")] = False,
+) -> None:
+    """Evaluate any model, by the one decoder and from local files only.
+
+    Parameters
+    ----------
+    model
+        A run, a stage of it, an imported model (smollm2), or a folder in Hugging Face's layout.
+    tasks
+        Between commas: arc_challenge, arc_easy, commonsense_qa, mmlu, gsm8k_last_number, exact_match (each with
+        --data FILE); word_problems, letters, dots, decimals; context (with --data RUN).
+    data
+        Where the questions of a task are: a JSONL, JSON, CSV or Parquet file, or a run. Given once for each task that
+        needs it, in their order.
+    limit
+        The first so many questions; of a battery the problems of each kind (40), of `context` the pages for each
+        number of repeats (16).
+    out
+        A folder for TASK.jsonl, one row an item, and scores.json; evals/MODEL if absent.
+    shots
+        Solved examples in front of each question, the first ones of --examples.
+    chat
+        Ask in the model's chat format. If absent: batteries and `context` do, if the model is no base model; standard
+        tasks do not, as in lm-evaluation-harness.
+    against
+        The --out folder of another model: the difference on the same items, with its standard error.
+    max_tokens
+        The longest reply to a question of gsm8k_last_number or exact_match.
+    """
+    from crawltalk.engine import load_engine
+    from crawltalk.evals.results import compare, means, read_results, write_results
+
+    names = [name for given in tasks for name in given.split(",") if name]
+    sources = _sources(names, data)
+    if (limit is not None and limit < 1) or shots < 0:
+        raise BadInput("--limit is 1 or more, --shots is 0 or more")
+    if shots and examples is None:
+        raise BadInput("--shots needs --examples FILE, from which the first ones are taken")
+    folder = model_folder(model)
+    out = Path("evals") / Path(model).name if out is None else out
+    engine = load_engine(folder)
+    speaks = engine.renderer.chats and not is_base_model(folder)
+    if chat and not engine.renderer.chats:
+        raise BadInput(f"{folder} has no chat format; leave --chat out")
+    found: list[Result] = []
+    differences: list[Comparison] = []
+    for name in names:
+        source = sources.get(name)
+        if name in _standard():
+            read = _read(Path(source or ""), name, limit)
+            shown = _read(examples, name, shots) if shots and examples else []
+            results = _ask(engine, name, read, shown, chat=bool(chat), max_tokens=max_tokens)
+        elif name == "context":
+            results = _ask_pages(engine, source or "", limit, seed, chat=speaks if chat is None else chat)
+        else:
+            from crawltalk.evals.abilities import ask_battery
+
+            count = _LIMITS["battery"] if limit is None else limit
+            results = ask_battery(engine, name, count, chat=speaks if chat is None else chat, seed=seed)
+        if not results:
+            raise BadInput(f"{name}: nothing fits into the model's context of {engine.context} tokens")
+        write_results(out, name, results)
+        found += results
+        if against is not None:
+            differences += compare(read_results(against, name), results)
+    if json:
+        rows = {"model": str(folder), "means": means(found), "differences": differences}
+        print(msgspec.json.encode(rows).decode())
+        return
+    _print(means(found), differences, engine, out, against)
+
+
+def _standard() -> Sequence[str]:
+    from crawltalk.evals.standard import STANDARD
+
+    return list(STANDARD)
+
+
+def _sources(names: Sequence[str], data: Sequence[str]) -> dict[str, str]:
+    """Task -> the --data that it reads. Raises BadInput for an unknown task, or too few or too many --data."""
+    import difflib
+
+    from crawltalk.evals.batteries import BATTERIES
+
+    known = [*_standard(), *BATTERIES, "context"]
+    if not names:
+        raise BadInput(f"--tasks names none; there are: {', '.join(known)}")
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise BadInput(f"no task is called {name!r}{hint}; there are: {', '.join(known)}")
+    needing = [name for name in names if name not in BATTERIES]
+    given = list(data) * max(1, len(needing)) if len(data) == 1 else list(data)
+    if len(given) != len(needing):
+        needed = ", ".join(needing) or "none of these tasks"
+        raise BadInput(f"--data is given {len(data)} times; it is needed once for each of: {needed}")
+    return dict(zip(needing, given, strict=True))
+
+
+def _read(path: Path, name: str, limit: int | None) -> list:
+    """The first questions of a file; those that are none are left out, and named."""
+    from crawltalk.evals.standard import STANDARD, Question, read_questions
+
+    rows = read_questions(path, choices=STANDARD[name].extract is None)
+    questions: list[Question] = []
+    left_out: list[str] = []
+    for row in rows:
+        if limit is not None and len(questions) >= limit:
+            break
+        if isinstance(row, Question):
+            questions.append(row)
+        else:
+            left_out.append(row)
+    _report_left_out(path.name, left_out)
+    if not questions:
+        raise BadInput(f"{path} has no questions for {name}: {left_out[0] if left_out else 'it is empty'}")
+    return questions
+
+
+def _report_left_out(name: str, left_out: Sequence[str]) -> None:
+    if left_out:
+        more = f" and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else ""
+        text = f"{name}: left out {len(left_out)}: {'; '.join(left_out[:_SHOWN])}{more}"
+        errors.print(f"[yellow]{escape(text)}", soft_wrap=True)
+
+
+def _ask(
+    engine: "Engine", name: str, questions: list, examples: list, *, chat: bool, max_tokens: int | None
+) -> "list[Result]":
+    from crawltalk.evals.standard import ask
+
+    with errors.status(name) as status:
+        asked = ask(
+            engine,
+            name,
+            questions,
+            examples=examples,
+            chat=chat,
+            max_tokens=max_tokens,
+            progress=lambda done: status.update(f"{name}: {done} of {len(questions)}"),
+        )
+    _report_left_out(name, asked.left_out)
+    return asked.results
+
+
+def _ask_pages(engine: "Engine", source: str, limit: int | None, seed: int, *, chat: bool) -> "list[Result]":
+    from crawltalk.evals.context import ask_pages, page_questions, read_texts
+    from crawltalk.retrieval.passages import Passages
+
+    run = find_run(source)
+    texts = read_texts(run.finished("data"))
+    pages = page_questions(run.finished("tokens"), texts, _LIMITS["context"] if limit is None else limit)
+    with errors.status("context") as status:
+
+        def progress(done: int, total: int) -> None:
+            status.update(f"context: {done} of {total}")
+
+        return ask_pages(engine, pages, texts, Passages.of_run(run), chat=chat, seed=seed, progress=progress)
+
+
+def _print(
+    rows: "Sequence[Mean]",
+    differences: "Sequence[Comparison]",
+    engine: "Engine",
+    out: Path,
+    against: Path | None,
+) -> None:
+    from crawltalk.evals.abilities import computation
+
+    def name(group: dict[str, str]) -> str:
+        return ", ".join(group.values())
+
+    print_table(
+        ("task", "group", "metric", "score", "standard error", "items", "tokens before the answer"),
+        [(row.task, name(row.group), row.metric, row.score, row.stderr, row.n, row.tokens) for row in rows],
+    )
+    if any(row.tokens for row in rows):
+        _, flops, per_position = computation(engine.shape)
+        console.print(
+            f"each token costs {flops / 1e6:,.1f} MFLOP, and {per_position / 1e3:,.1f} kFLOP for each before it"
+        )
+    if differences:
+        console.print(f"\nminus {escape(str(against))}, on the same items", soft_wrap=True)
+        print_table(
+            ("task", "group", "metric", "difference", "standard error", "better", "worse", "p", "items"),
+            [
+                (
+                    row.task,
+                    name(row.group),
+                    row.metric,
+                    row.difference,
+                    row.stderr,
+                    row.better,
+                    row.worse,
+                    row.p,
+                    row.n,
+                )
+                for row in differences
+            ],
+        )
+    console.print(f"every item: {escape(str(out))}", soft_wrap=True)

@@ -1,0 +1,151 @@
+"""Questions from files, and how a model's answers to them are scored."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from crawltalk.core.errors import BadInput, MissingInput
+from crawltalk.engine import Engine
+from crawltalk.evals.standard import (
+    STANDARD,
+    Question,
+    ask,
+    choice_scores,
+    encode_pair,
+    last_number,
+    read_questions,
+)
+from support.engines import MODEL, TOKENIZER
+
+SHARED = Path("/work/shared/data")
+ENGINE = Engine(MODEL, TOKENIZER)
+QUESTIONS = [
+    Question(str(i), text, ("the", "a tree", "th"), "a tree") for i, text in enumerate(("the?", "e?"))
+]
+
+
+def write(path: Path, rows: list) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_all_common_forms_of_multiple_choice_give_the_same_question(tmp_path: Path):
+    label_text = {"label": ["A", "B"], "text": ["x", "y"]}
+    pairs = [{"label": "A", "text": "x"}, {"label": "B", "text": "y"}]
+    rows = [
+        {"question": "Q?", "choices": label_text, "answerKey": "B"},
+        {"question": "Q?", "options": pairs, "answer": "B"},
+        {"question": {"stem": "Q?", "choices": pairs}, "answerKey": "B"},
+        {"question": "Q?", "choices": ["x", "y"], "answer": 1},
+        {"question": "Q?", "choices": ["x", "y"], "answer": "B"},
+    ]
+    read = list(read_questions(write(tmp_path / "q.jsonl", rows), choices=True))
+    assert read == [Question(str(i), "Q?", ("x", "y"), "y") for i in range(5)]
+    pq.write_table(pa.Table.from_pylist(rows[:1]), tmp_path / "q.parquet")
+    assert list(read_questions(tmp_path / "q.parquet", choices=True)) == read[:1]
+
+
+def test_a_row_that_is_no_question_is_named_and_the_others_are_kept(tmp_path: Path):
+    good = {"question": "Q?", "choices": ["x", "y"], "answer": "B"}
+    path = write(
+        tmp_path / "q.jsonl", [{"question": "Q?"}, good, {**good, "answer": "C"}, {**good, "answer": 7}]
+    )
+    path.write_text(path.read_text() + "not json\n", encoding="utf-8")
+    read = list(read_questions(path, choices=True))
+    assert [isinstance(row, Question) for row in read] == [False, True, False, False, False]
+    assert str(read[0]).startswith("row 1: no 'answer'")
+
+
+def test_a_missing_file_and_one_of_another_kind_are_the_users_mistake(tmp_path: Path):
+    with pytest.raises(MissingInput, match="--data"):
+        list(read_questions(tmp_path / "no.jsonl", choices=True))
+    (tmp_path / "page.html").write_text("<html>")
+    with pytest.raises(BadInput, match="JSONL"):
+        list(read_questions(tmp_path / "page.html", choices=True))
+
+
+# acc = argmax(lls) and acc_norm = argmax(lls / number of characters), both against the right choice: the two lines of
+# `process_results` in lm-evaluation-harness 0.4.13 for `multiple_choice`, worked out by hand here. Of equal ones the
+# first counts, as with numpy's argmax.
+@pytest.mark.parametrize(
+    ("logprobs", "choices", "right", "acc", "acc_norm"),
+    [
+        ([-4.0, -5.0], ["ab", "abcdef"], 0, 1.0, 0.0),  # -2.00 and -0.83 a character
+        ([-4.0, -5.0], ["ab", "abcdef"], 1, 0.0, 1.0),
+        ([-3.0, -3.0], ["abc", "abc"], 1, 0.0, 0.0),
+        ([-9.0, -2.0, -8.0], ["abcdefghi", "a", "abcd"], 0, 0.0, 1.0),  # -1, -2, -2
+    ],
+)
+def test_multiple_choice_is_scored_as_in_the_harness(logprobs, choices, right, acc, acc_norm):
+    assert choice_scores(logprobs, choices, right) == {"acc": acc, "acc_norm": acc_norm}
+
+
+def test_the_log_likelihood_of_a_choice_is_that_of_the_whole_text():
+    asked = ask(ENGINE, "arc_challenge", QUESTIONS)
+    for question, result in zip(QUESTIONS, asked.results, strict=True):
+        for choice, logprob in zip(question.choices, result.logprobs, strict=True):
+            prompt, added = encode_pair(ENGINE, result.prompt, choice)
+            rows = torch.log_softmax(ENGINE.logits([*prompt, *added]), dim=-1)
+            expected = sum(rows[len(prompt) - 1 + i, token] for i, token in enumerate(added))
+            assert logprob == pytest.approx(float(expected), abs=2e-3)
+
+
+def test_examples_stand_before_the_question_with_their_answers():
+    [result] = ask(ENGINE, "commonsense_qa", [], examples=[]).results or [None]
+    assert result is None
+    task = STANDARD["commonsense_qa"]
+    assert task.solved(QUESTIONS[0]) == "Question: the?\nA. the\nB. a tree\nC. th\nAnswer: B"
+    asked = ask(
+        ENGINE, "exact_match", [Question("0", "e?", (), "th")], examples=[Question("1", "a?", (), "e")]
+    )
+    assert not asked.left_out or "context" in asked.left_out[0]
+
+
+def test_what_does_not_fit_is_left_out_with_its_length():
+    asked = ask(ENGINE, "exact_match", [Question("7", "the " * 60, (), "a")])
+    assert asked.results == []
+    assert asked.left_out[0].startswith("7: ")
+
+
+@pytest.mark.parametrize(
+    ("reply", "number"),
+    [
+        ("so 3 x 14 = 42.00 dollars", "42.00"),
+        ("The answer is $1,234.", "1234"),
+        ("I think ...", ""),
+        ("16-3=13", "13"),
+        ("minus: -5", "-5"),
+        ("1,2,3", "3"),
+    ],
+)
+def test_the_last_number_is_found(reply: str, number: str):
+    assert last_number(reply) == number
+
+
+def test_numbers_are_compared_by_value_and_dots_are_none():
+    equal = STANDARD["gsm8k_last_number"].equal
+    assert equal("42.00", "42")
+    assert equal("1234", "1,234")
+    assert not equal("", "...")
+    assert not equal("42.01", "42")
+    question = Question("0", "?", (), "so 6 * 7 = 42\n#### 42")
+    assert STANDARD["gsm8k_last_number"].target(question) == "42"
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="needs the shared data sets")
+@pytest.mark.parametrize(
+    ("path", "choices", "count"),
+    [
+        ("arc_challenge/arc_challenge_test.jsonl", True, 1172),
+        ("reasoning_mc/dataset/CommonsenseQA/dev_rand_split.jsonl", True, 1221),
+        ("gsm8k/test.jsonl", False, 1319),
+        ("reasoning_mc/dataset/coin_flip/coin_flip.json", False, 500),
+    ],
+)
+def test_published_files_are_read_whole(path: str, choices: bool, count: int):
+    read = list(read_questions(SHARED / path, choices=choices))
+    assert sum(isinstance(row, Question) for row in read) == count == len(read)

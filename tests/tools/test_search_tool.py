@@ -1,0 +1,56 @@
+"""Search in a run's documents, as a tool and before an answer."""
+
+import pytest
+
+from crawltalk.chat.messages import Message
+from crawltalk.core.errors import BadInput, MissingInput
+from crawltalk.tools.answers import Answerer
+from crawltalk.tools.loop import Limits
+from crawltalk.tools.toolbox import Surroundings, make_tools
+from support.searchable import run_with
+
+PAGES = [
+    "Dysprosium\nDysprosium is a chemical element. Its melting point is 1412 degrees." + " It is soft." * 60,
+    "Paris\nParis is the capital of France. The Seine flows through it.",
+    "Helium\nHelium is a gas. Its melting point is very low.",
+]
+
+
+@pytest.fixture
+def run(tmp_path):
+    return run_with(tmp_path, "1", PAGES)
+
+
+def test_the_tool_numbers_passages_with_title_and_address(run):
+    [tool] = make_tools(["search"], Surroundings(run=run))
+    result = tool.call({"query": "What is the melting point of dysprosium?"})
+    assert result.text.shown.startswith(
+        "[1] Dysprosium (https://a.example/0)\nDysprosium is a chemical element."
+    )
+    assert "\n[2] Helium (https://a.example/2)\n" in result.text.shown
+    assert tool.call({"query": "zyzzyva"}).text.shown == "nothing found"
+    assert tool.call({"query": "?"}).text.shown == "nothing found"
+
+
+def test_a_result_fits_a_small_context(run):
+    [tool] = make_tools(["search"], Surroundings(run=run, context=256))
+    result = tool.call({"query": "dysprosium"})
+    assert "[2]" not in result.text.shown and len(result.text) < 320 <= 2 * Limits.of_context(256).result
+
+
+def test_search_first_puts_what_was_found_before_the_question(run):
+    answerer = Answerer([], Surroundings(run=run), search_first=True)
+    episode, passages = answerer.begin([Message("system", "s"), Message("user", "What is helium?")])
+    assert [message.role for message in episode.messages] == ["system", "tool", "user"]
+    assert passages[0].title == "Helium" and passages[0].text in episode.messages[1].content
+    assert episode.offered == [] and "looks through" in answerer.notices[0]
+    episode, passages = answerer.begin([Message("user", "?")])
+    assert passages == [] and episode.messages[0].content == "nothing found"
+
+
+def test_without_documents_it_says_what_to_do(run):
+    with pytest.raises(BadInput, match="--call-first needs tools"):
+        Answerer([], Surroundings(run=run), call_first=True)
+    (run.path / "data" / "manifest.json").unlink()
+    with pytest.raises(MissingInput):
+        make_tools(["search"], Surroundings(run=run))
