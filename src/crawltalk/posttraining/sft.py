@@ -56,9 +56,9 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
     folder, chat = starting_model(job, "base", "assistant")
     shape = shape_of(read_config(folder), folder)
     conversations, problems = _of_tasks(job) if "tokens" in job.inputs else ([], [])
-    if config.base and "synthesize" in job.inputs:
+    if config.base and "synthesize" in job.inputs:  # a model that can talk already learns to read these pages
         rows = read_jsonl(job.inputs["synthesize"] / "questions.jsonl", Synthesized)
-        conversations += reading_conversations(list(rows), job.seed)
+        conversations = reading_conversations(list(rows), job.seed)
     if not conversations and not config.data:
         raise BadInput(
             "there are no conversations to learn from; ask for some: --sft.tasks.identity 300, --tokens.flagships 100, "
