@@ -22,6 +22,7 @@ GROUPS = {
         "sweep": ("sweep:sweep", "a larger model's loss, predicted from small models on a run's tokens"),
         "pretrain": ("build:pretrain", "tokens -> base model"),
         "sft": ("build:sft", "base model + conversations -> assistant"),
+        "dpo": ("build:dpo", "assistant + preferences -> an assistant that people like better"),
         "evals": ("build:evals", "what both models can do"),
         "report": ("build:report", "one HTML file that shows it all"),
     },

@@ -73,14 +73,14 @@ STAGES = (
     ),
     Stage(
         "sft",
-        ("pretrain", "factuality", "tokenizer", "tokens", "data"),
+        ("pretrain", "factuality", "tokenizer", "tokens", "data", "synthesize"),
         "crawltalk.posttraining.sft:sft",
         "the assistant, from conversations",
         external_inputs="crawltalk.posttraining.external_inputs:external_inputs",
-        version=2,
+        version=3,
         makes="assistant",
         ranks=True,
-        replaced={"base": ("pretrain", "factuality", "tokenizer")},
+        replaced={"base": ("pretrain", "factuality", "tokenizer"), "base+data": ("tokens", "data")},
     ),
     Stage(
         "dpo",
@@ -99,7 +99,7 @@ STAGES = (
         "crawltalk.evals.stage:evals",
         "what both models can do",
         external_inputs="crawltalk.evals.external_inputs:external_inputs",
-        version=3,
+        version=4,
     ),
     Stage(
         "report",
@@ -109,7 +109,7 @@ STAGES = (
         ),
         "crawltalk.report.stage:report",
         "one HTML file that shows it all",
-        version=3,
+        version=4,
     ),
 )
 """All built-in stages, those that a recipe has to ask for among them."""

@@ -5,8 +5,7 @@ from pathlib import Path
 from crawltalk.core.jsonl import write_jsonl
 from crawltalk.core.types import Placement
 from crawltalk.engine import Engine
-from crawltalk.evals.context import CONDITIONS, PASSAGES, _in_front, ask_pages, page_questions
-from crawltalk.report.abilities import jagged, thinking, weights_and_context
+from crawltalk.evals.context import CONDITIONS, PASSAGES, PageQuestion, _in_front, ask_pages, page_questions
 from support.engines import SHAPE, TOKENIZER
 from support.library import PAGES, library, library_index
 from support.models import random_model
@@ -40,19 +39,13 @@ def test_pages_are_grouped_by_how_often_they_were_read_and_flagships_apart(tmp_p
 
 
 def test_the_page_stands_where_the_condition_says():
-    page = page_questions_of_one()
+    page = PageQuestion("<tides>", "Tides", "Rise and fall of the sea", PAGES["tides"], 1, False)
     others = ["one", "two"]
     placed = {name: _in_front(name, page, others) for name in CONDITIONS if name != "searched"}
     assert placed["closed_book"] == []
     assert placed["in_context"] == [page.text]
     assert [placed[name].index(page.text) for name in ("first", "middle", "last")] == [0, 1, 2]
     assert all(len(placed[name]) == PASSAGES for name in ("first", "middle", "last"))
-
-
-def page_questions_of_one():
-    from crawltalk.evals.context import PageQuestion
-
-    return PageQuestion("<tides>", "Tides", "Rise and fall of the sea", PAGES["tides"], 1, False)
 
 
 def test_every_question_is_asked_in_every_condition_and_the_search_finds_its_page(tmp_path: Path):
@@ -63,11 +56,3 @@ def test_every_question_is_asked_in_every_condition_and_the_search_finds_its_pag
         found = [result.scores["found"] for result in results if result.group["condition"] == "searched"]
         assert found == [1.0] * len(pages)
         assert {result.group["repeats"] for result in results} == {"0", "1", "8", "8 (flagship)"}
-
-
-def test_the_report_has_nothing_to_show_of_a_run_without_these_measurements(tmp_path: Path):
-    class Job:
-        inputs = {"evals": tmp_path}  # noqa: RUF012 - read only
-
-    for section in (weights_and_context, thinking, jagged):
-        assert section(Job()) is None  # pyrefly: ignore[bad-argument-type]

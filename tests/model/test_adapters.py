@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from crawltalk.cli import main
 from crawltalk.core.errors import BadInput, MissingInput
 from crawltalk.model.adapters import (
     Adapter,
@@ -24,6 +25,7 @@ from crawltalk.model.lora import GATED, LoraLinear, dropout_seed
 from crawltalk.recipe import Lora
 from crawltalk.train.batches import Batch
 from crawltalk.train.objectives.cross_entropy import cross_entropy
+from support.foreign import tokenizer_json, write
 from support.models import GPT2, LLAMA, QWEN, SPEEDRUN, random_model
 
 FAMILIES = {"qwen3": QWEN, "llama": LLAMA, "gpt2": GPT2, "speedrun": SPEEDRUN}
@@ -128,6 +130,21 @@ def test_peft_loads_our_adapter_with_equal_logits_and_we_load_what_it_saves(fami
     model = load_model(tmp_path / "base")
     merge(model, adapter, "theirs")
     torch.testing.assert_close(model(TOKENS), ours(TOKENS), rtol=1e-4, atol=1e-4)
+
+
+def test_an_adapter_s_folder_is_imported_merged_into_its_base(tmp_path, capsys):
+    base = tmp_path / "base"
+    save_model(random_model(QWEN), base, eos=7)
+    write(base, tokenizer=tokenizer_json())
+    ours, lora = adapted("qwen3", Lora(rank=2)), Lora(rank=2)
+    save_adapter(ours, tmp_path / "mine", lora, "someone/elsewhere")
+    words = ["import", str(tmp_path / "mine"), "--out", str(tmp_path / "models")]
+    assert main(words) == 2
+    assert "say where: --base MODEL" in capsys.readouterr().err
+    assert main([*words, "--base", str(base)]) == 0
+    imported = tmp_path / "models" / "mine"
+    torch.testing.assert_close(load_model(imported)(TOKENS), ours(TOKENS), rtol=1e-4, atol=1e-4)
+    assert json.loads((imported / "generation_config.json").read_text())["eos_token_id"] == 7
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,6 @@ def test_replies_quote_a_sentence():
     assert choices(passage) == (
         "Orchard: Place of trees.",
         "Orchard: It has trees.",
-        "Orchard: They bear fruit.",
     )
 
 

@@ -105,6 +105,8 @@ class Factuality(msgspec.Struct, kw_only=True):
     """
     found: float
     """Share of these questions for which search finds the right page."""
+    chance: float
+    """What a random one of the sentences of these passages would score: short passages leave little to choose."""
 
 
 class Reply(msgspec.Struct, kw_only=True):
@@ -137,11 +139,14 @@ def factuality(
     build_index(state / "factuality.sqlite", _searchable(documents, {row.id for row in rows}), "")
     passages = Passages(state / "factuality.sqlite")
     searched: list[Reply] = []
+    chances: list[float] = []
     unseen = [(row, prompt) for row, prompt in zip(tested, prompts, strict=True) if row.seen == "never"]
     pages = [find_page(passages, prompt) for _, prompt in unseen]
     others = [find_page(passages, prompt, without=row.id) for row, prompt in unseen]
     for way, found in (("free", pages), ("quoted", pages), ("without", others)):
         shown = [passage_of(f"{page.title}\n{page.text}") if page else "" for page in found]
+        if way == "quoted":
+            chances = [_chance(row, passage) for passage, (row, _) in zip(shown, unseen, strict=True)]
         texts = [
             with_passage(passage, prompt) if passage else prompt
             for passage, (_, prompt) in zip(shown, unseen, strict=True)
@@ -167,6 +172,7 @@ def factuality(
             way: Counts.of([row.verdict for row in searched if row.way == way], len(unseen))
             for way in ("quoted", "free", "without")
         },
+        chance=round(sum(chances) / max(1, len(unseen)), 4),
         found=round(found_right / max(1, len(unseen)), 4),
     )
     write_atomically(out / "factuality.json", msgspec.json.format(msgspec.json.encode(result)))
@@ -196,9 +202,9 @@ def likeliest(assistant: Engine, prompt: str, replies: Sequence[str]) -> str:
 
 
 def find_page(passages: Passages, question: str, *, without: str = "") -> RetrievedPassage | None:
-    """The passage of the page with the longest title that stands in the question, the best fit among equals; None if
-    the question names no page: a small model takes any page that it is given for the right one. `without`: the id of a
-    page that is passed over.
+    """The first passage of the page with the longest title that stands in the question: a page says at its beginning
+    what it is about. None if the question names no page: a small model takes any page that it is given for the right
+    one. `without`: the id of a page that is passed over.
     """
     words = f" {normalize(question)} "
     found = [
@@ -206,7 +212,7 @@ def find_page(passages: Passages, question: str, *, without: str = "") -> Retrie
         for passage in passages.search(question, LOOKED_AT)
         if passage.id != without and (title := normalize(passage.title)) and f" {title} " in words
     ]
-    return max(found, key=lambda passage: len(passage.title), default=None)
+    return max(found, key=lambda passage: (len(passage.title), -passage.start), default=None)
 
 
 def question_of(row: Question, index: int) -> str:
@@ -245,6 +251,11 @@ def risk_and_coverage(rows: Sequence[Question]) -> list[Point]:
             )
         )
     return points
+
+
+def _chance(row: Question, passage: str) -> float:
+    replies = choices(passage) if passage else ()
+    return sum(judge(row.answer, reply) == "correct" for reply in replies) / max(1, len(replies))
 
 
 def _right(row: Question) -> bool:

@@ -271,7 +271,8 @@ def factuality(job: ReportJob) -> str | None:
         + curve
         + tradeoff
         + "<h3>Pages that were never read, found by search and put before the question</h3>"
-        + f"<p>The right page is found for {result['found']:.0%} of the questions.</p>"
+        + f"<p>The right page is found for {result['found']:.0%} of the questions. A random sentence of its passage "
+        f"would answer {result['chance']:.0%} of them.</p>"
         + searched
         + "<h3>What the base model was asked</h3>"
         + examples

@@ -107,7 +107,7 @@ class Stage:
     optional: str = ""
     """A field of its section: if it is empty, this stage is left out."""
     replaced: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """A field of its section -> the inputs that it does not read if that has a value."""
+    """A field of its section, or several joined by +, -> the inputs that it does not read if these have values."""
     version: int = 1
     """Increased when the code changes what the stage writes, so that older results become stale."""
     ranks: bool = False
@@ -130,7 +130,8 @@ class Stage:
     def needed(self, recipe: Recipe) -> list[str]:
         """The inputs that it reads with this recipe."""
         section = self.config(recipe)
-        spared = {name for key, names in self.replaced.items() if getattr(section, key) for name in names}
+        given = [key for key in self.replaced if all(getattr(section, field) for field in key.split("+"))]
+        spared = {name for key in given for name in self.replaced[key]}
         return [name for name in self.inputs if name not in spared]
 
     def key(self, recipe: Recipe) -> str:

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from crawltalk.chat.messages import Conversation
 from crawltalk.core.types import Problem
+from crawltalk.tasks.corpus import is_sentence
 from crawltalk.tasks.recall import ask_about, described, forms_for
 from crawltalk.tasks.scoring import contains
 from crawltalk.tasks.task import DEFAULT_COUNT, Split, Task, exchange
@@ -32,8 +33,12 @@ def with_passage(passage: str, question: str) -> str:
 
 
 def choices(passage: str) -> tuple[str, ...]:
-    """The replies that quote a passage: each of its sentences after its title, as `described` writes them."""
+    """The replies that quote a passage: each of its lines and sentences after its title, as `described` writes them.
+    The last one is left out if it is cut off, and not the only one.
+    """
     title, *sentences = [part.strip() for part in _SENTENCE.split(passage) if part.strip()]
+    if len(sentences) > 1 and not is_sentence(sentences[-1]):
+        sentences.pop()
     quotes = [described(title, sentence) for sentence in sentences]
     return tuple(dict.fromkeys(quotes)) or (described(title, title),)
 

@@ -156,6 +156,11 @@ def sft(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set 
     _build(("sft",), target, overlays, out, None, set)
 
 
+def dpo(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set = ()) -> None:
+    """Train the assistant on pairs of a better and a worse reply (--dpo.data FILE)."""
+    _build(("dpo",), target, overlays, out, None, set)
+
+
 def evals(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set = ()) -> None:
     """Measure what the base model and the assistant can do."""
     _build(("evals",), target, overlays, out, None, set)
@@ -219,6 +224,8 @@ def build_stages(
         if stage.kind == "sft":
             check_counts(stage.config(recipe).tasks, f"{stage.key(recipe)}.tasks")
             check_files(stage.config(recipe), stage.key(recipe))
+    if names == ("dpo",) and not recipe.dpo.data:
+        raise BadRecipe("there are no preferences to learn from; give a file of them: --dpo.data FILE")
     names = names or [stage.name for stage in journey]
     check_source(recipe, out, past_data="tokenizer" in names)
     if any(stage.makes == "base" for stage in journey if stage.name in names):
@@ -273,7 +280,7 @@ def _flags(settings: Sequence[str]) -> dict[str, str]:
     return flags
 
 
-VERBS = ("crawl", "data", "tokenizer", "sweep", "pretrain", "sft", "evals", "report")
+VERBS = ("crawl", "data", "tokenizer", "sweep", "pretrain", "sft", "dpo", "evals", "report")
 """Stages that have a verb of their own; `run` builds the others, too."""
 
 

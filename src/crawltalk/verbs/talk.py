@@ -170,8 +170,11 @@ def chat(
             raise UserError(
                 f"{message} is a run, not a message; talk with it: crawltalk chat --model {message}"
             )
-    if pages := _pages(model, search):
-        _answer_from(pages, None if search is None else model, sampling, precision, message, json)
+    if pages := _pages(model, search, tool_options.tools):
+        reads = search is not None or bool(
+            pages.recipe().sft.base
+        )  # a model as small as the run's own cannot
+        _answer_from(pages, model if reads else None, sampling, precision, message, json)
         return
     folder = model_folder(model)
     if is_base_model(folder):
@@ -210,12 +213,14 @@ def _answerer(engine: "Engine", model: str, options: ToolOptions) -> "Answerer":
     return answerer
 
 
-def _pages(model: str, search: str | None) -> RunFolder | None:
-    """The run whose pages are searched: the one that is named, or that of the model, if it has questions of its own."""
+def _pages(model: str, search: str | None, tools: Sequence[str]) -> RunFolder | None:
+    """The run whose pages are searched: the one that is named, or that of the model, if it has questions of its own and
+    no tools are asked for.
+    """
     if search is not None:
         return find_run(search)
     run = find_run(model)
-    return run if run.exists() and run.manifest("synthesize") else None
+    return run if not tools and run.exists() and run.manifest("synthesize") else None
 
 
 def _answer_from(

@@ -651,7 +651,8 @@ def _scan(html, reveal, names, kinds, announcing):  # one state machine, kept in
     zero = np.int64(0)  # a literal would be a type of its own, for which functions are compiled once more
     element_count = np.int64(1)
     elements[0, NAME] = -1
-    words_kept = words_seen = hidden = zero
+    words_kept = words_seen = zero
+    hidden = 0
     depth = zero
     written = count = linked = tags = start = zero
     heading = regions = contents = zero

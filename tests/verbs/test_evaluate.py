@@ -1,0 +1,78 @@
+"""`crawltalk eval`, as a person types it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from crawltalk.chat.render import ChatRenderer
+from crawltalk.cli import main
+from crawltalk.core.jsonl import read_jsonl
+from crawltalk.evals.results import Result
+from crawltalk.model.hf import save_model
+from support.engines import SHAPE, TOKENIZER
+from support.models import random_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("models")
+    save_model(random_model(type(SHAPE)(**{**vars(SHAPE), "context": 128})), folder, eos=TOKENIZER.eot)
+    ChatRenderer(TOKENIZER).save(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def questions(tmp_path: Path) -> str:
+    rows = [{"question": f"{i}?", "choices": ["a", "the"], "answer": i % 2} for i in range(6)]
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + "{}\n")
+    return str(tmp_path / "q.jsonl")
+
+
+def test_items_and_means_are_kept_and_a_model_equals_itself(model, questions, tmp_path, capfd):
+    first, second = str(tmp_path / "a"), str(tmp_path / "b")
+    asked = [
+        "eval",
+        model,
+        "--tasks",
+        "arc_challenge,arc_easy",
+        "--data",
+        questions,
+        "--limit",
+        "5",
+        "--json",
+    ]
+    assert main([*asked, "--out", first]) == 0
+    assert main([*asked, "--out", second, "--against", first]) == 0
+    printed = json.loads(capfd.readouterr().out.splitlines()[-1])
+    assert {row["difference"] for row in printed["differences"]} == {0.0}
+    assert len(list(read_jsonl(Path(first, "arc_challenge.jsonl"), Result))) == 5
+    assert Path(first, "arc_challenge.jsonl").read_bytes() == Path(second, "arc_challenge.jsonl").read_bytes()
+    scores = json.loads(Path(first, "scores.json").read_text())
+    assert {row["task"] for row in scores} == {"arc_challenge", "arc_easy"}
+
+
+def test_rows_that_are_no_questions_are_named(model, questions, tmp_path, capfd):
+    assert (
+        main(["eval", model, "--tasks", "arc_easy", "--data", questions, "--out", str(tmp_path / "a")]) == 0
+    )
+    assert "left out 1: row 7" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--tasks", "arc_chalenge"], "did you mean 'arc_challenge'?"),
+        (["--tasks", "arc_challenge"], "--data is given 0 times"),
+        (["--tasks", "dots", "--data", "x"], "--data is given 1 times"),
+        (["--tasks", "dots", "--limit", "0"], "--limit is 1 or more"),
+        (["--tasks", "exact_match", "--data", "x", "--shots", "2"], "--shots needs --examples"),
+        (["--tasks", "mmlu", "--data", "no.jsonl"], "no.jsonl is not there"),
+        (["--tasks", "context", "--data", "no run"], "crawltalk run"),
+    ],
+)
+def test_a_mistake_is_one_line_with_the_way_out(model, words, said, tmp_path, capfd):
+    assert main(["eval", model, *words, "--out", str(tmp_path / "a")]) == 2
+    error = capfd.readouterr().err
+    assert said in error.replace("\n", " ")
+    assert "Traceback" not in error
