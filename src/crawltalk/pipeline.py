@@ -80,7 +80,7 @@ STAGES = (
         version=3,
         makes="assistant",
         ranks=True,
-        replaced={"base": ("pretrain", "factuality", "tokenizer")},
+        replaced={"base": ("pretrain", "factuality", "tokenizer"), "base+data": ("tokens", "data")},
     ),
     Stage(
         "dpo",

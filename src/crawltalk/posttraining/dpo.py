@@ -17,7 +17,7 @@ import torch
 from crawltalk import recipe
 from crawltalk.chat.messages import Message, Preference
 from crawltalk.chat.render import ChatRenderer, Rendered
-from crawltalk.core.errors import BadInput
+from crawltalk.core.errors import BadInput, MissingInput
 from crawltalk.core.files import write_atomically
 from crawltalk.core.jsonl import write_jsonl
 from crawltalk.model.config import read_config, shape_of

@@ -40,17 +40,6 @@ def _model(name: str) -> Any:
     return [stamp(path) for path in sorted({path for pattern in FILES for path in folder.glob(pattern)})]
 
 
-def _base(name: str) -> Any:
-    try:
-        folder = model_folder(name, prefer=("base", "assistant"))
-    except MissingInput:
-        return name
-    manifest = read_manifest(folder)
-    if manifest is not None:
-        return manifest.fingerprint
-    return [stamp(path) for path in sorted({path for file in FILES for path in folder.glob(file)})]
-
-
 def check_files(config: Sft, key: str = "sft") -> None:
     """Raise MissingInput for the first file of `[sft.data]` that does not exist, BadRecipe for numbers that make no
     mixture; `key` is the section.

@@ -15,7 +15,7 @@ from crawltalk.chat.tool_calls import as_tools
 from crawltalk.core.documents import read_documents
 from crawltalk.core.errors import BadInput
 from crawltalk.core.jsonl import read_jsonl, write_jsonl
-from crawltalk.core.types import Placement
+from crawltalk.core.types import Placement, Problem
 from crawltalk.engine import Engine, Sampling
 from crawltalk.engine.engine import make_backend
 from crawltalk.model.adapters import merged
@@ -53,11 +53,7 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
     config, ranks = job.config, Ranks.join(job.machine, str(job.out))
     check_files(config)
     folder, chat = starting_model(job, "base", "assistant")
-    placements = list(read_jsonl(job.inputs["tokens"] / "documents.jsonl", Placement))
-    documents = read_documents(job.inputs["data"])
-    asked = job.inputs.get("factuality")
-    interrogated = read_jsonl(asked / "questions.jsonl", Question) if asked else ()
-    conversations, problems = make_conversations(placements, documents, config, job.seed, interrogated)
+    conversations, problems = _of_tasks(job) if "tokens" in job.inputs else ([], [])
     if not conversations and not config.data:
         raise BadInput(
             "there are no conversations to learn from; ask for some: --sft.tasks.identity 300, --tokens.flagships 100, "
@@ -114,6 +110,15 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
         **({"refused": len(mixture.refused)} if mixture.refused else {}),
         **metrics,
     }
+
+
+def _of_tasks(job: Job[recipe.Sft]) -> tuple[list[Conversation], list[Problem]]:
+    """The conversations of the tasks, from the documents of the run; and the problems kept out."""
+    placements = list(read_jsonl(job.inputs["tokens"] / "documents.jsonl", Placement))
+    documents = read_documents(job.inputs["data"])
+    asked = job.inputs.get("factuality")
+    interrogated = read_jsonl(asked / "questions.jsonl", Question) if asked else ()
+    return make_conversations(placements, documents, job.config, job.seed, interrogated)
 
 
 def row_length(rows: Sequence[Rendered], context: int) -> int:
