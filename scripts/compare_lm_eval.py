@@ -81,7 +81,7 @@ def their_scores(
                 "local-completions",
                 {
                     **shared,
-                    "model": model,
+                    "model": Path(model).name,
                     "base_url": f"{server}/v1/completions",
                     "tokenizer_backend": "huggingface",
                     "num_concurrent": 4,

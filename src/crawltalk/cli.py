@@ -21,6 +21,7 @@ GROUPS = {
         "synthesize": ("build:synthesize", "documents -> questions and answers"),
         "sweep": ("sweep:sweep", "a larger model's loss, predicted from small models on a run's tokens"),
         "pretrain": ("build:pretrain", "tokens -> base model"),
+        "factuality": ("build:factuality", "ask the base model what it knows of its pages"),
         "sft": ("build:sft", "base model + conversations -> assistant"),
         "dpo": ("build:dpo", "assistant + preferences -> an assistant that people like better"),
         "evals": ("build:evals", "what both models can do"),

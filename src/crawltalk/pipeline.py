@@ -73,7 +73,7 @@ STAGES = (
     ),
     Stage(
         "sft",
-        ("pretrain", "factuality", "tokenizer", "tokens", "data"),
+        ("pretrain", "factuality", "tokenizer", "tokens", "data", "synthesize"),
         "crawltalk.posttraining.sft:sft",
         "the assistant, from conversations",
         external_inputs="crawltalk.posttraining.external_inputs:external_inputs",

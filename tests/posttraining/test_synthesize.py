@@ -12,9 +12,17 @@ from crawltalk.core.errors import BadInput, UserError
 from crawltalk.core.jsonl import read_jsonl
 from crawltalk.posttraining import synthesize as module
 from crawltalk.posttraining.external_inputs import external_inputs
-from crawltalk.posttraining.synthesize import Rejected, Sentence, Synthesized, reject, synthesize
+from crawltalk.posttraining.synthesize import (
+    Rejected,
+    Sentence,
+    Synthesized,
+    reading_conversations,
+    reject,
+    synthesize,
+)
 from crawltalk.recipe import Machine, Synthesize
 from crawltalk.run.stage import STATE, Job, Progress
+from crawltalk.tools.grounded import NOTHING_FOUND
 from support.library import library, library_index, write_library
 
 TEXTS = {document.id: document.text for document in library()}
@@ -79,6 +87,21 @@ def test_every_answer_of_a_template_stands_in_its_page_and_a_page_is_in_one_spli
     assert not {row.question for row in read_jsonl(tmp_path / "out" / "rejected.jsonl", Rejected)} & {
         row.question for row in rows
     }
+
+
+def test_a_model_learns_to_read_the_answer_in_its_passage_and_to_decline_another_page(tmp_path):
+    synthesize(job(tmp_path, test_share=0.0))
+    rows = list(read_jsonl(tmp_path / "out" / "questions.jsonl", Synthesized))
+    assert all(row.answer in row.passage and row.passage in TEXTS[row.id] for row in rows)
+    conversations = reading_conversations(rows, 0)
+    assert conversations == reading_conversations(rows, 0)
+    assert len(conversations) == len(rows)
+    for row, conversation in zip(rows, conversations, strict=True):
+        question, answer = conversation.messages
+        assert row.question in question.content
+        assert (answer.content == row.answer) == (row.passage in question.content)
+        assert answer.content in (row.answer, NOTHING_FOUND)
+    assert sum(one.messages[1].content == NOTHING_FOUND for one in conversations) == len(rows) // 4
 
 
 def test_the_same_seed_asks_the_same_and_no_more_than_was_wanted(tmp_path):

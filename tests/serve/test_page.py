@@ -403,7 +403,7 @@ def test_the_servers_own_tools_are_called_and_pages_are_looked_up_first(tab):
     tab.get_by_label("Tools of this server").check()
     tab.get_by_label("Search first").check()
     say(tab, "How much is 6 * 7?")
-    tab.get_by_text("It is 42.").wait_for()
+    tab.locator(".thread").get_by_text("It is 42.").wait_for()
     wait_for_answer(tab)
     assert bodies[0]["tools"] is True and bodies[0]["search_first"] is True
     for summary in tab.locator(".tool summary").all():
@@ -413,7 +413,7 @@ def test_the_servers_own_tools_are_called_and_pages_are_looked_up_first(tab):
     assert tab.locator(".thread img").count() == 0 and tab.locator(".thread a[href^=javascript]").count() == 0
     assert tab.get_by_text("Give the result").count() == 0
     say(tab, "And again?")
-    tab.get_by_text("It is 42.").nth(1).wait_for()
+    tab.locator(".thread").get_by_text("It is 42.").nth(1).wait_for()
     roles = [message["role"] for message in bodies[1]["messages"]]
     assert roles == ["user", "assistant", "tool", "assistant", "user"]
     assert bodies[1]["messages"][1]["tool_calls"] == [call | {"type": "function"}]

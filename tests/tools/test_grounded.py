@@ -61,6 +61,13 @@ def test_an_answer_that_the_passage_does_not_support_gives_way_to_the_quotation(
     assert given.text == given.citations[0].quote
 
 
+def test_a_model_that_finds_nothing_in_the_passage_declines(tmp_path):
+    given = GroundedAssistant(library_index(tmp_path), lambda messages: NOTHING_FOUND).answer(
+        "What is sourdough?"
+    )
+    assert given.declined
+
+
 def test_an_answer_without_words_of_its_own_is_not_supported(tmp_path):
     passage = library_index(tmp_path).search("What is sourdough?")[0]
     assert not is_supported("No.", passage, "What is sourdough?")

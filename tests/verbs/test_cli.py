@@ -91,6 +91,8 @@ def test_dotted_flags_become_settings():
         (["chat", "hi", "--model", "absent"], "there is no model at absent or runs/absent or models/absent;"),
         (["chat", "hi", "--model", "runs/absent"], "there is no model at runs/absent; make one with"),
         (["chat", "hi", "--model", "smollm2"], "crawltalk import smollm2"),
+        (("synthesize", "nano"), "asks for it with synthesize.questions"),
+        (("factuality", "gpt2"), "asks for it with factuality.samples"),
     ],
 )
 def test_a_mistake_gets_one_line_and_exit_code_2(words, says, tmp_path, monkeypatch, capsys):

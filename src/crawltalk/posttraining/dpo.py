@@ -126,10 +126,7 @@ def pairs_that_fit(
 
 def _continuation(chat: ChatRenderer, messages: Sequence[Message], reply: Sequence[Message]) -> Rendered:
     """A whole conversation whose loss mask begins with the reply."""
-    begin, whole = chat.render(messages).ids, chat.render([*messages, *reply])
-    before = len(begin)
-    if whole.ids[:before] != begin:  # a template that rewrites earlier turns: there is no reply to compare
-        return Rendered(whole.ids, [False] * len(whole.ids))
+    before, whole = len(chat.render(messages).ids), chat.render([*messages, *reply])
     return Rendered(whole.ids, [False] * before + whole.loss_mask[before:])
 
 
@@ -137,7 +134,7 @@ def _unfit(pair: Pair, context: int) -> str | None:
     if pair.chosen.ids == pair.rejected.ids:
         return "with two equal replies"
     if not any(pair.chosen.loss_mask) or not any(pair.rejected.loss_mask):
-        return "without a reply to learn"
+        return "with an empty reply"
     if max(len(reply.ids) for reply in pair) > context:
         return f"longer than the context of {context} tokens"
     return None

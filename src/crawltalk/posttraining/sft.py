@@ -25,6 +25,7 @@ from crawltalk.posttraining.conversations import make_conversations
 from crawltalk.posttraining.external_inputs import check_files
 from crawltalk.posttraining.factuality import Question
 from crawltalk.posttraining.mixture import Mixture, describe, make_mixture
+from crawltalk.posttraining.synthesize import Synthesized, reading_conversations
 from crawltalk.posttraining.tuning import load_for_tuning, save_tuned, starting_model
 from crawltalk.recipe.sft import sft_optim
 from crawltalk.run.stage import Job, Metrics, Progress
@@ -53,13 +54,16 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
     config, ranks = job.config, Ranks.join(job.machine, str(job.out))
     check_files(config)
     folder, chat = starting_model(job, "base", "assistant")
+    shape = shape_of(read_config(folder), folder)
     conversations, problems = _of_tasks(job) if "tokens" in job.inputs else ([], [])
+    if config.base and "synthesize" in job.inputs:  # a model that can talk already learns to read these pages
+        rows = read_jsonl(job.inputs["synthesize"] / "questions.jsonl", Synthesized)
+        conversations = reading_conversations(list(rows), job.seed)
     if not conversations and not config.data:
         raise BadInput(
             "there are no conversations to learn from; ask for some: --sft.tasks.identity 300, --tokens.flagships 100, "
             "or give a file: --sft.data.mine.path FILE"
         )
-    shape = shape_of(read_config(folder), folder)
     mixture = make_mixture(conversations, config, chat, shape.context, job.seed)
     if ranks.rank == 0:
         write_jsonl(job.out / "problems.jsonl", problems)
@@ -93,15 +97,15 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
         evaluate_every=config.eval_every or (max(1, steps // EVALUATIONS) if config.data else steps),
     )
     model = load_for_tuning(folder, config.lora, options, job.seed, ranks)
-    learned, objective = with_dropout(batches, cross_entropy, config.lora, job.seed)
-    metrics = fit(model, learned, objective, options, evaluate=evaluate, ranks=ranks)
+    batches, objective = with_dropout(batches, cross_entropy, config.lora, job.seed)
+    metrics = fit(model, batches, objective, options, evaluate=evaluate, ranks=ranks)
     ranks.leave()
     if ranks.rank > 0:
         return metrics
     rows_of_log = map(json.loads, (job.out / "log.jsonl").read_text(encoding="utf-8").splitlines())
     evaluations = [row for row in rows_of_log if "samples" in row]
     write_jsonl(job.out / "samples.jsonl", [sample for row in evaluations for sample in row["samples"]])
-    save_tuned(model, job.out, chat, config, folder, learned(0))
+    save_tuned(model, job.out, chat, config, folder, batches(0))
     losses = {name: value for name, value in evaluations[-1].items() if name.startswith("val_loss.")}
     return {
         "conversations": len(lessons),
@@ -113,12 +117,12 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
 
 
 def _of_tasks(job: Job[recipe.Sft]) -> tuple[list[Conversation], list[Problem]]:
-    """The conversations of the tasks, from the documents of the run; and the problems kept out."""
+    """The conversations of the tasks, from the run's documents; and the problems kept out."""
     placements = list(read_jsonl(job.inputs["tokens"] / "documents.jsonl", Placement))
-    documents = read_documents(job.inputs["data"])
     asked = job.inputs.get("factuality")
-    interrogated = read_jsonl(asked / "questions.jsonl", Question) if asked else ()
-    return make_conversations(placements, documents, job.config, job.seed, interrogated)
+    questions = read_jsonl(asked / "questions.jsonl", Question) if asked else ()
+    documents = read_documents(job.inputs["data"])
+    return make_conversations(placements, documents, job.config, job.seed, questions)
 
 
 def row_length(rows: Sequence[Rendered], context: int) -> int:

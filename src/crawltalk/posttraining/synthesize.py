@@ -20,14 +20,15 @@ import httpx
 import msgspec
 
 from crawltalk import recipe
-from crawltalk.chat.messages import Message
+from crawltalk.chat.messages import Conversation, Message
 from crawltalk.core.documents import read_documents
 from crawltalk.core.errors import BadInput, UserError
 from crawltalk.core.jsonl import read_jsonl, write_jsonl
 from crawltalk.core.types import Document
 from crawltalk.models import model_folder
-from crawltalk.retrieval.passages import Passages, build_index, content_words, sentences, words_of
+from crawltalk.retrieval.passages import Passages, build_index, content_words, cut, sentences, words_of
 from crawltalk.run.stage import STATE, Job, Metrics
+from crawltalk.tools.grounded import NOTHING_FOUND, reading_messages
 
 BATCH = 32
 """Sentences that are asked about at once; partial work is kept after each batch."""
@@ -69,6 +70,8 @@ class Synthesized(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     title: str
     start: int
     end: int
+    passage: str
+    """The passage of the document that has the answer."""
     made_by: str
     """"template", or the model's name."""
     split: str
@@ -94,6 +97,12 @@ class Sentence(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def text(self) -> str:
         return self.document.text[self.start : self.end]
+
+    @property
+    def passage(self) -> str:
+        """The passages from the one in which it begins to the one in which it ends."""
+        around = [span for span in cut(self.document.text) if span[0] < self.end and span[1] > self.start]
+        return self.document.text[around[0][0] : around[-1][1]]
 
     @property
     def title(self) -> str:
@@ -148,6 +157,7 @@ def synthesize(job: Job[recipe.Synthesize]) -> Metrics:
                     title=sentence.title,
                     start=sentence.start,
                     end=sentence.end,
+                    passage=sentence.passage,
                     made_by=writer.name,
                     split="test" if sentence.document.id in held_out else "train",
                 )
@@ -156,6 +166,22 @@ def synthesize(job: Job[recipe.Synthesize]) -> Metrics:
     write_jsonl(job.out / "questions.jsonl", accepted)
     write_jsonl(job.out / "rejected.jsonl", rejected)
     return {"questions": len(accepted), "rejected": len(rejected), "made_by": writer.name}
+
+
+def reading_conversations(questions: Sequence[Synthesized], seed: int) -> list[Conversation]:
+    """Conversations in which the assistant reads a passage, as `GroundedAssistant` asks it to: the answer to a question
+    of the split train, or, for every fourth one, that a passage of another page does not hold it.
+    """
+    rows = [row for row in questions if row.split == "train"]
+    rng = random.Random(f"{seed} reading")
+    conversations = []
+    for number, row in enumerate(rows):
+        others = [other for other in rng.sample(rows, min(8, len(rows))) if other.id != row.id]
+        declined = number % 4 == 3 and bool(others)
+        shown, reply = (others[0], NOTHING_FOUND) if declined else (row, row.answer)
+        messages = [*reading_messages(shown.title, shown.passage, row.question), Message("assistant", reply)]
+        conversations.append(Conversation(messages=messages, source="reading one's own pages"))
+    return conversations
 
 
 class _Written:

@@ -65,10 +65,14 @@ def save_tuned(
         save_adapter(model, out / ADAPTER, config.lora, str(base.resolve()))
         model = merge_checked(model, base, batch)
     chat.save(out)
-    ends = sorted(chat.stop_ids)  # all that the model's own files name
-    if chat.format is not None and chat.template is None:
-        ends = [chat.tokenizer.special_tokens[chat.format.end]]
-    save_model(model, out, eos=ends[0] if len(ends) == 1 else ends)
+    save_model(model, out, eos=_eos(chat))
+
+
+def _eos(chat: ChatRenderer) -> int | list[int]:
+    """What ends a reply: the end of a turn, or all that the model's own files name."""
+    if chat.template is None and chat.format is not None:
+        return chat.tokenizer.special_tokens[chat.format.end]
+    return sorted(chat.stop_ids)
 
 
 def merge_checked(model: Transformer, base: Path, batch: Batch) -> Transformer:

@@ -66,7 +66,11 @@ class GroundedAssistant:
         text, start, end = "", 0, 0
         if self._read:
             # the first paragraph: small models go on with what nobody asked
-            text = self._read(reading_messages(passage, question)).strip().partition("\n")[0]
+            text = (
+                self._read(reading_messages(passage.title, passage.text, question)).strip().partition("\n")[0]
+            )
+        if text == NOTHING_FOUND:
+            return GroundedAnswer(text=NOTHING_FOUND, citations=[])
         if text and is_supported(text, passage, question):
             start, end = self._best_sentence(f"{question} {text}", passage)
         else:
@@ -95,13 +99,9 @@ class GroundedAssistant:
         return max(sentences(passage.text), key=fit)
 
 
-def reading_messages(passage: RetrievedPassage, question: str) -> list[Message]:
+def reading_messages(title: str, passage: str, question: str) -> list[Message]:
     """What a model is asked to answer from a passage. Fine-tuning on one's own pages uses the same form."""
-    return [
-        Message(
-            "user", f"From the page “{passage.title}”:\n{passage.text}\n\nAnswer from this page. {question}"
-        )
-    ]
+    return [Message("user", f"From the page “{title}”:\n{passage}\n\nAnswer from this page. {question}")]
 
 
 def is_supported(answer: str, passage: RetrievedPassage, question: str) -> bool:

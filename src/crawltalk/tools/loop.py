@@ -109,7 +109,7 @@ class Episode:
         text = "".join(part for part in parts if isinstance(part, str))
         if self.offered and not calls and CALL_START in text:
             calls, text = list(_spelled(text, self.tools)), _SPELLED.sub("", text).strip()
-        calls = calls[: self.limits.calls]
+        calls = calls[: self.limits.calls] if self.offered else []  # without an offer this is the answer
         self.messages.append(Message("assistant", text, tool_calls=calls))
         self.rounds += bool(calls)
         self.finished = not calls

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from cyclopts import Parameter
 
 from crawltalk.core.errors import BadInput, BadRecipe, UserError
-from crawltalk.pipeline import stages
+from crawltalk.pipeline import STAGES, stages
 from crawltalk.posttraining.external_inputs import check_files
 from crawltalk.recipe import Recipe
 from crawltalk.recipe.layers import load_recipe, preset_names
@@ -151,6 +151,11 @@ def pretrain(target: Target = "small", *overlays: Overlay, out: Out = None, set:
     _build(("pretrain",), target, overlays, out, None, set)
 
 
+def factuality(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set = ()) -> None:
+    """Ask the base model about its pages, several times each, and judge its answers (--factuality.samples)."""
+    _build(("factuality",), target, overlays, out, None, set)
+
+
 def sft(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set = ()) -> None:
     """Fine-tune the base model on conversations made from the documents."""
     _build(("sft",), target, overlays, out, None, set)
@@ -224,9 +229,14 @@ def build_stages(
         if stage.kind == "sft":
             check_counts(stage.config(recipe).tasks, f"{stage.key(recipe)}.tasks")
             check_files(stage.config(recipe), stage.key(recipe))
-    if names == ("dpo",) and not recipe.dpo.data:
-        raise BadRecipe("there are no preferences to learn from; give a file of them: --dpo.data FILE")
     names = names or [stage.name for stage in journey]
+    present = {stage.name for stage in journey}
+    for stage in STAGES:
+        if stage.name in names and stage.name not in present:
+            raise BadRecipe(
+                f"this recipe has no stage {stage.name}; it asks for it with {stage.kind}.{stage.optional}, such as: "
+                f"--{stage.kind}.{stage.optional} {ASKED_FOR[stage.optional]}"
+            )
     check_source(recipe, out, past_data="tokenizer" in names)
     if any(stage.makes == "base" for stage in journey if stage.name in names):
         check_fit(recipe)
@@ -280,7 +290,12 @@ def _flags(settings: Sequence[str]) -> dict[str, str]:
     return flags
 
 
-VERBS = ("crawl", "data", "tokenizer", "sweep", "pretrain", "sft", "dpo", "evals", "report")
+ASKED_FOR = {"samples": "8", "questions": "500", "depths": "1,2", "data": "FILE"}
+"""What asks for an optional stage: its field -> an example."""
+VERBS = (
+    *("crawl", "data", "tokenizer", "synthesize", "sweep"),
+    *("pretrain", "factuality", "sft", "dpo", "evals", "report"),
+)
 """Stages that have a verb of their own; `run` builds the others, too."""
 
 

@@ -171,7 +171,10 @@ def chat(
                 f"{message} is a run, not a message; talk with it: crawltalk chat --model {message}"
             )
     if pages := _pages(model, search, tool_options.tools):
-        _answer_from(pages, None if search is None else model, sampling, precision, message, json)
+        reads = search is not None or bool(
+            pages.recipe().sft.base
+        )  # a model as small as the run's own cannot
+        _answer_from(pages, model if reads else None, sampling, precision, message, json)
         return
     folder = model_folder(model)
     if is_base_model(folder):
