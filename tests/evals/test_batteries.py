@@ -1,5 +1,6 @@
 """Batteries: their answers by another way of finding them, their splits, and their scores."""
 
+import json
 import re
 from decimal import Decimal
 
@@ -7,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crawltalk.chat.messages import FunctionCall, ToolCall
 from crawltalk.core.types import Problem
 from crawltalk.evals.batteries import BATTERIES
 from crawltalk.evals.batteries.battery import ANSWER, Worked
-from crawltalk.evals.batteries.functions import CALCULATOR, COUNT, REVERSE, SPELL, calculate, call_function
 from crawltalk.evals.batteries.word_problems import solve
+from crawltalk.tools.loop import Episode
 
 SEEDS = st.integers(0, 10_000)
 
@@ -77,7 +79,8 @@ def test_the_functions_give_the_results_that_the_examples_show(name: str):
     battery = BATTERIES[name]
     for worked in battery.problems(2, "train", 10):
         for call in worked.calls:
-            assert call_function(battery.functions, call.function, call.arguments) == call.result
+            made = ToolCall(FunctionCall(call.function, json.dumps(call.arguments)))
+            assert Episode([], battery.functions).make(made).text.shown == call.result
 
 
 def test_the_calculations_of_a_word_problem_are_read_from_its_text():
@@ -117,25 +120,3 @@ def test_numbers_are_compared_in_both_orders():
 )
 def test_replies_of_people_and_models_are_scored(battery: str, answer: str, reply: str, score: float):
     assert BATTERIES[battery].score(Problem(prompt="", answer=answer, task=battery), reply) == score
-
-
-@given(st.integers(0, 999), st.integers(0, 999), st.integers(1, 9))
-def test_the_calculator_is_exact_in_decimals(left: int, right: int, divisor: int):
-    assert Decimal(calculate(f"{left}.1 + {right}.2")) == Decimal(left + right) + Decimal("0.3")
-    assert calculate(f"({left} - {right}) * {divisor}") == str((left - right) * divisor)
-    assert calculate(f"{left} > {right}") == str(left > right).lower()
-
-
-@pytest.mark.parametrize(
-    "expression", ["", "a", "open('x')", "1 if 1 else 2", "[1]", "1" * 300, "True", "2 ** 9"]
-)
-def test_what_is_no_sum_is_refused_for_the_model_to_read(expression: str):
-    assert CALCULATOR.call({"expression": expression}).startswith("error: ")
-
-
-def test_a_wrong_call_gets_an_answer_and_no_traceback():
-    assert CALCULATOR.call({}) == "error: expression must be a text"
-    assert CALCULATOR.call({"expression": "1 / 0"}).startswith("error: ")
-    assert COUNT.call({"text": "strawberry", "part": "r"}) == "3"
-    assert call_function([REVERSE, SPELL], "spell", {"word": "cat"}) == "c-a-t"
-    assert call_function([REVERSE], "count", {}) == "error: there is no function count"

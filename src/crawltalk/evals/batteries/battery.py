@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from crawltalk.core.types import Problem
-from crawltalk.evals.batteries.functions import Function
 from crawltalk.tasks.scoring import Verifier
 from crawltalk.tasks.task import Split
+from crawltalk.tools.tool import Tool
 
 TRAIN_SHARE = 0.5
 """Of what a battery draws from; the rest is for the test."""
@@ -46,7 +46,7 @@ class Battery(ABC):
     name: ClassVar[str]
     about: ClassVar[Mapping[str, str]]
     """Kind of problem -> what it asks, in one line."""
-    functions: ClassVar[Sequence[Function]]
+    functions: ClassVar[Sequence[Tool]]
     """What a model may call in the way `tools`."""
     form: ClassVar[str]
     """How the answer is to be written, in a sentence that ends the question."""

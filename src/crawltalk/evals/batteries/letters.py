@@ -7,9 +7,10 @@ from typing import ClassVar
 
 from crawltalk.core.types import Problem
 from crawltalk.evals.batteries.battery import Battery, Call, Worked, answered, kept_for
-from crawltalk.evals.batteries.functions import COUNT, REVERSE, SPELL, Function
+from crawltalk.evals.batteries.functions import COUNT, REVERSE, SPELL
 from crawltalk.tasks.scoring import numbers
 from crawltalk.tasks.task import Split
+from crawltalk.tools.tool import Tool
 
 # fmt: off
 WORDS = (
@@ -68,7 +69,7 @@ class Letters(Battery):
         "count": "how often a letter occurs in a word",
         "backwards": "a word from its last letter to its first",
     }
-    functions: ClassVar[Sequence[Function]] = (SPELL, COUNT, REVERSE)
+    functions: ClassVar[Sequence[Tool]] = (SPELL, COUNT, REVERSE)
     form = ""
     opened = False
     answer_tokens = 32

@@ -19,18 +19,19 @@ from crawltalk.chat.messages import FunctionCall, Message, ToolCall
 from crawltalk.chat.tool_calls import (
     HERMES,
     CallReader,
-    Tool,
     call_schema,
     tools_description,
     written_call,
     written_result,
 )
+from crawltalk.chat.tool_calls import Tool as Definition
 from crawltalk.core.errors import BadInput
 from crawltalk.engine import Engine, Sampling
 from crawltalk.evals.batteries.battery import ANSWER, Battery, Worked
-from crawltalk.evals.batteries.functions import Function, call_function
 from crawltalk.evals.results import Result
 from crawltalk.tokenizer.tokenizer import RESPONSE_START
+from crawltalk.tools.loop import Episode
+from crawltalk.tools.tool import Tool
 
 Way = Literal["direct", "steps", "tools"]
 WAYS: tuple[Way, ...] = ("direct", "steps", "tools")
@@ -227,19 +228,19 @@ class Interview:
         thinking = {"direct": 0, "steps": 32, "tools": CALL_TOKENS}[way]
         return thinking + len(self._opening(True)) + self.battery.answer_tokens
 
-    def _offered(self, worked: Worked, way: Way) -> list[Function]:
+    def _offered(self, worked: Worked, way: Way) -> list[Tool]:
         """In the way `tools`, the functions that lead to the answer."""
         used = {call.function for call in worked.calls} if way == "tools" else set()
         return [function for function in self.battery.functions if function.name in used]
 
-    def _encode(self, messages: Sequence[Message], functions: Sequence[Function]) -> list[int]:
+    def _encode(self, messages: Sequence[Message], functions: Sequence[Tool]) -> list[int]:
         if not self.chat:
             turns = (
                 f"Question: {message.content}\n" if message.role == "user" else f"{message.content}\n\n"
                 for message in messages
             )
             return [*self.engine.renderer.begin, *self.engine.tokenizer.encode("".join(turns))]
-        tools = [function.tool for function in functions]
+        tools = [function.definition for function in functions]
         if tools and not self._knows_tools:
             listed = "".join(tools_description(tools, HERMES))
             messages, tools = [Message("system", listed), *messages], []
@@ -249,7 +250,7 @@ class Interview:
     def _knows_tools(self) -> bool:
         """Whether the model's chat format has a place for functions; else they are written as text."""
         try:
-            self.engine.renderer.encode_chat([Message("user", "?")], tools=[Tool(name="probe")])
+            self.engine.renderer.encode_chat([Message("user", "?")], tools=[Definition(name="probe")])
         except BadInput:
             return False
         return True
@@ -290,24 +291,22 @@ class Interview:
         ]
 
     def _reply_with_calls(self, worked: Worked, *, must_call: bool) -> Sampling:
-        tools = [function.tool for function in self._offered(worked, "tools")]
+        tools = [function.definition for function in self._offered(worked, "tools")]
         schema = json.dumps(call_schema(tools)) if must_call else None
         return Sampling(temperature=0.0, max_tokens=CALL_TOKENS, stop=(RESPONSE_START,), schema=schema)
 
     def _go_on(self, talk: "_Talk", text: str, *, must_call: bool) -> None:
         """Run the calls of a reply and let the model read their results, or end the talk with it."""
         functions = self._offered(talk.worked, "tools")
-        reader = CallReader([function.tool for function in functions], must_call=must_call)
+        reader = CallReader([function.definition for function in functions], must_call=must_call)
         pieces = list(reader.read(text, final=True))
         calls = [piece for piece in pieces if isinstance(piece, ToolCall)]
         said = "".join(piece for piece in pieces if isinstance(piece, str)).strip()
         if not calls or talk.messages is None:
             talk.reply = said
             return
-        results = [
-            call_function(functions, call.function.name, json.loads(call.function.arguments))
-            for call in calls
-        ]
+        episode = Episode(talk.messages, functions)
+        results = [episode.make(call).text.shown for call in calls]
         messages = [*talk.messages, *self._called(said, calls, results)]
         fits = self._fits(self._encode(messages, functions), "tools")
         talk.messages = messages if fits else None

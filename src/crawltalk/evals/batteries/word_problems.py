@@ -8,9 +8,10 @@ from typing import ClassVar
 
 from crawltalk.core.types import Problem
 from crawltalk.evals.batteries.battery import Battery, Call, Worked, answered, kept_for
-from crawltalk.evals.batteries.functions import CALCULATOR, calculate
+from crawltalk.evals.batteries.functions import CALCULATOR
 from crawltalk.tasks.scoring import number, numbers
 from crawltalk.tasks.task import Split
+from crawltalk.tools.calculator import calculate
 
 THINGS = ("apples", "books", "coins", "stamps", "pencils", "cups", "eggs", "cards", "shells", "buttons")
 START = "A box holds {} {}."
@@ -84,7 +85,7 @@ def solve(prompt: str) -> list[Call]:
     calls: list[Call] = []
 
     def result(expression: str) -> str:
-        calls.append(Call(CALCULATOR.name, {"expression": expression}, calculate(expression)))
+        calls.append(Call(CALCULATOR.name, {"expression": expression}, str(calculate(expression))))
         return calls[-1].result
 
     total = ""
