@@ -10,6 +10,7 @@ from crawltalk.serve import Settings
 from crawltalk.serve.ui.answers import Answers
 from crawltalk.serve.ui.routes import routes
 from crawltalk.tools.answers import Answerer
+from crawltalk.tools.grounded import NOTHING_FOUND
 from crawltalk.tools.tool import Tool, ToolResult
 from crawltalk.tools.toolbox import Surroundings
 from support.searchable import run_with
@@ -48,9 +49,8 @@ def server(tmp_path_factory):
         "tiny/sft": Answerer(["search"], around),
     }
     tools["tiny"].tools = [Coin()]
-    search = {"tiny": Answerer([], around, search_first=True)}
     settings = Settings(keys=("k",), hosts=("127.0.0.1",))
-    pages = routes(None, {}, None, settings, answers=Answers(tools, search))
+    pages = routes(None, {}, None, settings, answers=Answers(tools, run))
     with (
         serving(settings, routes=pages) as running,
         httpx.Client(base_url=running.url, headers={"authorization": "Bearer k"}, timeout=60) as client,
@@ -75,11 +75,16 @@ def test_calls_are_made_here_and_shown_with_their_results(server):
     assert result["text"] in ("heads!", "tails!") and not result["error"]
 
 
-def test_the_last_message_is_looked_up_first_if_asked_for(server):
-    first, *others = events(server.post("/api/answer", json=ASK | {"search_first": True, "max_tokens": 4}))
-    [passage] = first["passages"]
-    assert passage["title"] == "Helium" and passage["text"] == "Helium is a <b>gas</b>."
-    assert all(list(event) == ["text"] for event in others)
+def test_an_answer_comes_from_the_documents_if_asked_for_and_cites_its_page(server):
+    first, second = events(server.post("/api/answer", json=ASK | {"search_first": True, "max_tokens": 4}))
+    [citation] = first["citations"]
+    assert citation["title"] == "Helium" and citation["quote"] == "Helium is a <b>gas</b>."
+    assert second == {"text": citation["quote"]}  # a random model's words stand in no passage
+    other = ASK | {
+        "search_first": True,
+        "messages": [{"role": "user", "content": "Who painted the Mona Lisa?"}],
+    }
+    assert events(server.post("/api/answer", json=other)) == [{"citations": []}, {"text": NOTHING_FOUND}]
     plain = events(server.post("/api/answer", json=ASK | {"max_tokens": 4}))
     assert all(list(event) == ["text"] for event in plain)
 

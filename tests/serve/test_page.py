@@ -381,8 +381,8 @@ def test_the_servers_own_tools_are_called_and_pages_are_looked_up_first(tab):
     call = {"function": {"name": "calculator", "arguments": '{"expression": "6*7"}'}, "id": "call_1"}
     told = [
         {
-            "passages": [
-                {"title": "<b>Gold</b>", "url": "javascript:alert(1)", "text": "<i>soft</i>", "start": 0}
+            "citations": [
+                {"title": "<b>Gold</b>", "url": "javascript:alert(1)", "quote": "<i>soft</i>", "start": 0}
             ]
         },
         {"text": "Let me see. "},
@@ -406,8 +406,7 @@ def test_the_servers_own_tools_are_called_and_pages_are_looked_up_first(tab):
     tab.locator(".thread").get_by_text("It is 42.").wait_for()
     wait_for_answer(tab)
     assert bodies[0]["tools"] is True and bodies[0]["search_first"] is True
-    for summary in tab.locator(".tool summary").all():
-        summary.click()
+    tab.locator(".tool").evaluate_all("all => all.forEach(one => { one.open = true; })")
     shown = tab.locator(".thread").inner_text()
     assert hostile in shown and "<i>soft</i>" in shown and "<b>Gold</b>" in shown and '"6*7"' in shown
     assert tab.locator(".thread img").count() == 0 and tab.locator(".thread a[href^=javascript]").count() == 0

@@ -2,7 +2,6 @@
 
 import pytest
 
-from crawltalk.chat.messages import Message
 from crawltalk.core.errors import BadInput, MissingInput
 from crawltalk.tools.answers import Answerer
 from crawltalk.tools.loop import Limits
@@ -38,14 +37,8 @@ def test_a_result_fits_a_small_context(run):
     assert "[2]" not in result.text.shown and len(result.text) < 320 <= 2 * Limits.of_context(256).result
 
 
-def test_search_first_puts_what_was_found_before_the_question(run):
-    answerer = Answerer([], Surroundings(run=run), search_first=True)
-    episode, passages = answerer.begin([Message("system", "s"), Message("user", "What is helium?")])
-    assert [message.role for message in episode.messages] == ["system", "tool", "user"]
-    assert passages[0].title == "Helium" and passages[0].text in episode.messages[1].content
-    assert episode.offered == [] and "looks through" in answerer.notices[0]
-    episode, passages = answerer.begin([Message("user", "?")])
-    assert passages == [] and episode.messages[0].content == "nothing found"
+def test_a_person_is_told_where_the_tool_looks(run):
+    assert "looks through" in Answerer(["search"], Surroundings(run=run)).notices[0]
 
 
 def test_without_documents_it_says_what_to_do(run):

@@ -59,16 +59,22 @@ class GroundedAssistant:
         self._read = read
 
     def answer(self, question: str) -> GroundedAnswer:
-        found = self.passages.search(question, 1)
-        if not found or found[0].coverage < self.min_coverage:
+        passage = self.find(question)
+        if passage is None:
             return GroundedAnswer(text=NOTHING_FOUND, citations=[])
-        passage = found[0]
-        text, start, end = "", 0, 0
-        if self._read:
-            # the first paragraph: small models go on with what nobody asked
-            text = (
-                self._read(reading_messages(passage.title, passage.text, question)).strip().partition("\n")[0]
-            )
+        reply = self._read(reading_messages(passage.title, passage.text, question)) if self._read else ""
+        return self.conclude(question, passage, reply)
+
+    def find(self, question: str) -> RetrievedPassage | None:
+        """The passage to answer from; None if nothing was found."""
+        found = self.passages.search(question, 1)
+        return found[0] if found and found[0].coverage >= self.min_coverage else None
+
+    def conclude(self, question: str, passage: RetrievedPassage, reply: str) -> GroundedAnswer:
+        """The answer, after what a model replied to `reading_messages`: its first paragraph if the passage supports it
+        (small models go on with what nobody asked), else the sentence that fits best.
+        """
+        text = reply.strip().partition("\n")[0]
         if text == NOTHING_FOUND:
             return GroundedAnswer(text=NOTHING_FOUND, citations=[])
         if text and is_supported(text, passage, question):

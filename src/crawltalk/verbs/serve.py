@@ -175,9 +175,7 @@ def _answers(
     tools = {name: Answerer(names, one) for name, one in around.items()} if names or allow else {}
     for notice in next(iter(tools.values())).notices if tools else ():
         errors.print(f"[dim]{escape(notice)}", soft_wrap=True)
-    searched = run is not None and run.manifest("data") is not None
-    search = {name: Answerer((), one, search_first=True) for name, one in around.items()} if searched else {}
-    return Answers(tools, search)
+    return Answers(tools, run if run is not None and run.manifest("data") is not None else None)
 
 
 def models_of(name: str | Path) -> tuple[RunFolder | None, dict[str, Path]]:

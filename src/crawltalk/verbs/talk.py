@@ -332,7 +332,7 @@ def _answer(
         console.print(
             f"[dim]the oldest {dropped} messages no longer fit into the context of {engine.context} tokens"
         )
-    episode, _ = answerer.begin(messages)
+    episode = answerer.begin(messages)
     reply = ""
     for event in converse(lambda episode: engine.stream_parts(episode, sampling), episode):
         if isinstance(event, str):
@@ -362,7 +362,7 @@ def _answer_as_json(
     """Print one answer as a line of JSON, with what was called and found, if anything."""
     from crawltalk.tools.loop import converse
 
-    episode, _ = answerer.begin(messages)
+    episode = answerer.begin(messages)
     begun = len(episode.messages)
     parts = list(converse(lambda episode: engine.stream_parts(episode, sampling), episode))
     line = {

@@ -1,8 +1,8 @@
 """Answers with tools of this server, for the page: the loop of call, result and answer runs here.
 
 OpenAI's API has no such thing: there calls go to the client. So this is an endpoint of the page's own. It sends one
-event for each piece: `text`, `call`, `result`, and before them the `passages` that were looked up, if that was asked
-for.
+event for each piece: `text`, `call`, `result`. Or the answer comes from the run's pages: `citations` (none where
+nothing was found), then `text`.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Annotated, Any
 
 import msgspec
@@ -17,13 +18,17 @@ from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from crawltalk.chat.messages import Message, ToolCall
+from crawltalk.chat.messages import Message, ToolCall, text_of
 from crawltalk.chat.tool_calls import CallReader, call_schema
+from crawltalk.core.errors import ContextOverflow
 from crawltalk.engine import Sampling
+from crawltalk.retrieval.passages import Passages
+from crawltalk.run.folder import RunFolder
 from crawltalk.serve.api.errors import ErrorBody, as_api_error, internal_error, shutting_down
 from crawltalk.serve.http.body import read_body
 from crawltalk.serve.state import ServerState
 from crawltalk.tools.answers import Answerer
+from crawltalk.tools.grounded import NOTHING_FOUND, GroundedAnswer, GroundedAssistant, reading_messages
 from crawltalk.tools.loop import Episode, Event, Part, aconverse
 from crawltalk.tools.plain import for_renderer
 from crawltalk.tools.tool import ToolResult
@@ -37,7 +42,7 @@ class AnswerRequest(Struct):
     tools: bool = False
     """Whether the assistant may call the server's tools."""
     search_first: bool = False
-    """Whether the last message is looked up in the run's documents first."""
+    """Whether the last message is answered from the run's documents alone; then tools are not needed."""
     temperature: float = 0.3
     top_k: Annotated[int, Meta(ge=0)] = 0
     top_p: float = 1.0
@@ -49,16 +54,22 @@ class AnswerRequest(Struct):
 class Answers:
     """What the page can ask for beyond the API."""
 
-    def __init__(self, tools: Mapping[str, Answerer], search: Mapping[str, Answerer]) -> None:
-        """By the names of the models: tools of the server, and search in the documents."""
-        self.tools, self.search = tools, search
+    def __init__(self, tools: Mapping[str, Answerer], run: RunFolder | None = None) -> None:
+        """Tools of the server, by the names of the models; and the run whose documents are searched."""
+        self.tools, self.run = tools, run
+
+    @cached_property
+    def grounded(self) -> GroundedAssistant:
+        """Answers from the run's pages. The first use makes their index."""
+        assert self.run is not None
+        return GroundedAssistant(Passages.of_run(self.run))
 
     def about(self) -> dict[str, Any]:
         """What the page offers."""
         named = {tool.name: tool.description for one in self.tools.values() for tool in one.tools}
         return {
             "tools": [{"name": name, "about": about} for name, about in named.items()],
-            "search": bool(self.search),
+            "search": self.run is not None,
         }
 
     async def endpoint(self, http_request: Request) -> StreamingResponse:
@@ -114,16 +125,28 @@ class _Events:
 
     async def _events(self) -> AsyncIterator[dict[str, Any]]:
         request, model = self.request, self.request.model
-        episode = Episode(request.messages, [])
-        if request.search_first and model in self.answers.search:
-            found, passages = await asyncio.to_thread(self.answers.search[model].begin, request.messages)
-            yield {"passages": passages}
-            episode = found
-        if request.tools and model in self.answers.tools:
-            offered = self.answers.tools[model]
-            episode = Episode(episode.messages, offered.tools, offered.limits, call_first=offered.call_first)
+        if request.search_first and self.answers.run is not None:
+            answer = await self._grounded(text_of(request.messages[-1]))
+            yield {"citations": answer.citations}
+            yield {"text": answer.text}
+            return
+        offered = self.answers.tools.get(model) if request.tools else None
+        episode = offered.begin(request.messages) if offered else Episode(request.messages, [])
         async for event in aconverse(self._complete, episode):
             yield _told(event, episode)
+
+    async def _grounded(self, question: str) -> GroundedAnswer:
+        """An answer from the run's pages, which the model reads if its context has room for them."""
+        assistant = await asyncio.to_thread(lambda: self.answers.grounded)
+        passage = await asyncio.to_thread(assistant.find, question)
+        if passage is None:
+            return GroundedAnswer(text=NOTHING_FOUND, citations=[])
+        episode = Episode(reading_messages(passage.title, passage.text, question), [])
+        try:
+            reply = "".join([part async for part in self._complete(episode) if isinstance(part, str)])
+        except ContextOverflow:
+            reply = ""
+        return await asyncio.to_thread(assistant.conclude, question, passage, reply)
 
     async def _complete(self, episode: Episode) -> AsyncIterator[Part]:
         """The next reply, by the engine."""

@@ -127,7 +127,7 @@ def routes(
     of the run's training data, if there is one. `labels`: where labels go; None: nobody can label. `answers`: the
     tools of this server, and search.
     """
-    answers = answers if answers is not None else Answers({}, {})
+    answers = answers if answers is not None else Answers({})
     handlers = _Handlers(run, renderers, index, labels, answers)
 
     def get(path: str, kind: type[Struct], handler: Callable[[Any], Any]) -> Route:

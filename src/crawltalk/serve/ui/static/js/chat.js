@@ -124,7 +124,7 @@ function Message({ node, settings, about, last }) {
     ${node.role === "user" && html`<p class="said">${node.content}</p>`}
     ${node.role === "tool" && html`<details class="tool"><summary>Result of <code>${node.name}</code></summary><pre>${node.content}</pre></details>`}
     ${node.role === "assistant" && html`
-      ${node.passages && html`<${Passages} passages=${node.passages} />`}
+      ${node.citations && html`<${Citations} citations=${node.citations} />`}
       ${mode === "sources" ? html`<${Sources} text=${node.content} />` : html`<${Markdown} text=${node.content} />`}
       ${busy && html`<span class="cursor" aria-hidden="true"></span>`}
       ${(node.calls ?? []).map(call => html`<${Call} call=${call} node=${node} open=${last && !busy && !call.made} settings=${settings} />`)}
@@ -189,11 +189,11 @@ function Switch({ id, label, hint, on, onChange }) {
     <span id=${`${id}-hint`} class="soft">${hint}</span></p>`;
 }
 
-/* The pages that were looked up for an answer, to cite. */
-function Passages({ passages }) {
-  return html`<details class="tool"><summary>${passages.length ? `Found ${plural(passages.length, "page")}` : "Nothing found"}</summary>
-    <ol>${passages.map(({ title, url, text }) => html`<li><a href=${/^https?:/.test(url) ? url : null} rel="noreferrer noopener" target="_blank">${title || url}</a>
-      <pre>${text}</pre></li>`)}</ol></details>`;
+/* The pages that an answer cites, with the words that it rests on. */
+function Citations({ citations }) {
+  return html`<details class="tool" open><summary>${citations.length ? `From ${plural(citations.length, "page")}` : "Nothing found"}</summary>
+    <ol>${citations.map(({ title, url, quote }) => html`<li><a href=${/^https?:/.test(url) ? url : null} rel="noreferrer noopener" target="_blank">${title || url}</a>
+      <pre>${quote}</pre></li>`)}</ol></details>`;
 }
 
 const sends = event => event.key === "Enter" && !event.shiftKey && !event.isComposing;
@@ -224,7 +224,7 @@ function Settings({ names, about, settings, change, close, open }) {
     ${about?.tools?.length > 0 && html`<${Switch} id="use-tools" label="Tools of this server" on=${settings.useTools}
       hint=${about.tools.map(({ name }) => name).join(", ")} onChange=${useTools => change({ useTools })} />`}
     ${about?.search && html`<${Switch} id="search-first" label="Search first" on=${settings.searchFirst}
-      hint="each message is looked up in the documents; the pages found are listed" onChange=${searchFirst => change({ searchFirst })} />`}
+      hint="each message is answered from the documents, with the page cited, or declined" onChange=${searchFirst => change({ searchFirst })} />`}
     <${Field} id="tools" label="Tools" hint="a JSON list, as OpenAI's API has it; the model calls them, you give their results">
       <${Area} id="tools" class="code" rows="2" spellcheck=${false} value=${settings.tools} onInput=${tools => change({ tools })}
         aria-describedby="tools-hint" /><//>

@@ -75,8 +75,8 @@ function take(node, { choices, dropped_messages: dropped }) {
 }
 
 /* An event of an answer with the server's tools. After results the assistant goes on in a message of its own. */
-function hear(conversation, running, { text, call, result, passages }, settings) {
-  if (passages) running.node.passages = passages;
+function hear(conversation, running, { text, call, result, citations }, settings) {
+  if (citations) running.node.citations = citations;
   if (call) (running.node.calls ??= []).push({ ...call, type: "function", made: true });
   if (result) {
     const name = running.node.calls?.find(({ id }) => id === result.call)?.function.name ?? result.source;
