@@ -14,8 +14,8 @@ from crawltalk.chat.messages import Message
 from crawltalk.retrieval.passages import Passages, RetrievedPassage, content_words, sentences, words_of
 
 MIN_COVERAGE = 0.5
-"""Coverage of the question by the best passage, below which nothing was found. Of questions about the pages 1 % have
-less, of questions about anything 97 % (EXPERIMENTS.md).
+"""Coverage of the question by the best passage, below which nothing was found. Of questions about the pages less than
+1 % have less, of questions about anything 98 % (EXPERIMENTS.md).
 """
 MIN_SUPPORT = 0.6
 """The share of the words of an answer, those of 4 letters and more, that must stand in the passage or the question."""
