@@ -95,7 +95,7 @@ def test_stages_train_on_two_ranks_from_the_command_line(nano, tmp_path):
     run = tmp_path / "nano"
     shutil.copytree(nano, run)
     flags = ["--pretrain.tokens", "16384", "--sft.epochs", "0.2", "--machine.dtype", "float32"]
-    for stage in ("pretrain", "sft"):
+    for stage in ("pretrain", "factuality", "sft"):
         torchrun("-m", "crawltalk", stage, str(run), *flags)
     folder = RunFolder(run)
     recipe = folder.recipe()
