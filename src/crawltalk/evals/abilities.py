@@ -66,12 +66,10 @@ def ask_battery(
     return [result for way in WAYS for result in interview.ask(problems, way, chosen)]
 
 
-def abilities(job: Job[recipe.Evals]) -> None:
+def abilities(job: Job[recipe.Evals], base: Engine, assistant: Engine) -> None:
     """Write abilities.jsonl and abilities.json: the run's base model, its assistant, and the models `beside`."""
-    folders: list[tuple[str, Path, bool]] = [
-        (kind, job.model(kind), kind == "assistant") for kind in ("base", "assistant")
-    ]
-    folders += [(name, model_folder(name), True) for name in job.config.beside]
+    models: list[tuple[str, Engine | Path]] = [("base", base), ("assistant", assistant)]
+    models += [(name, model_folder(name)) for name in job.config.beside]
     texts = read_texts(job.inputs["data"])
     pages = page_questions(job.inputs["tokens"], texts, job.config.context_pages)
     state = job.out / STATE
@@ -81,10 +79,10 @@ def abilities(job: Job[recipe.Evals]) -> None:
         build_index(index, read_documents(job.inputs["data"]), "")
     rows: list[Result] = []
     summary: list[Abilities] = []
-    for number, (name, folder, chat) in enumerate(folders):
-        job.progress.update(number, len(folders), "models side by side")
-        engine = load_engine(folder, cache_bytes=CACHE_BYTES)
-        speaks = chat and engine.renderer.chats
+    for number, (name, model) in enumerate(models):
+        job.progress.update(number, len(models), "models side by side")
+        engine = load_engine(model, cache_bytes=CACHE_BYTES) if isinstance(model, Path) else model
+        speaks = name != "base" and engine.renderer.chats
         results: list[Result] = []
         if pages:
             results += ask_pages(engine, pages, texts, Passages(index), chat=speaks, seed=job.seed)

@@ -68,6 +68,6 @@ def evals(job: Job[recipe.Evals]) -> Metrics:
     scores |= grounded_scores(job)
     examples = example_conversations(assistant, replies, job.config.max_tokens)
     write_jsonl(job.out / "conversations.jsonl", examples)
-    abilities(job)
+    abilities(job, base, assistant)
     write_atomically(job.out / "scores.json", msgspec.json.format(msgspec.json.encode(scores)))
     return {name: score.score for name, score in scores.items()}
