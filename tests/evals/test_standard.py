@@ -20,8 +20,8 @@ from crawltalk.evals.standard import (
     read_questions,
 )
 from support.engines import MODEL, TOKENIZER
+from support.tokenizers import SHARED
 
-SHARED = Path("/work/shared/data")
 ENGINE = Engine(MODEL, TOKENIZER)
 QUESTIONS = [
     Question(str(i), text, ("the", "a tree", "th"), "a tree") for i, text in enumerate(("the?", "e?"))

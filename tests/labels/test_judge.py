@@ -79,7 +79,9 @@ def test_a_judge_that_prefers_a_place_or_says_nothing_has_ties_only(ranked):
     assert {rank for each in ranks for rank in each.values()} == {1}
 
 
-def test_an_endpoint_that_vanishes_keeps_what_it_has_judged(ranked):
+def test_an_endpoint_that_vanishes_keeps_what_it_has_judged(ranked, monkeypatch):
+    monkeypatch.setattr("crawltalk.chat.endpoint.PAUSE", 0.0)
+
     def fails_at_the_second_prompt(first, second):
         if "b" in first:
             raise ConnectionError("out of money")

@@ -144,6 +144,7 @@ def test_the_error_of_a_judge_is_measured_where_the_truth_is_known(endpoint):
     )  # it confuses the two with trees
 
 
-def test_an_endpoint_that_cannot_be_reached_is_named():
+def test_an_endpoint_that_cannot_be_reached_is_named(monkeypatch):
+    monkeypatch.setattr("crawltalk.chat.endpoint.PAUSE", 0.0)
     with pytest.raises(UserError, match="judge by rules with"):
         EndpointJudge("http://127.0.0.1:9/v1")

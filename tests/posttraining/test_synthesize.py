@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from crawltalk.chat import endpoint
 from crawltalk.core.errors import BadInput, UserError
 from crawltalk.core.jsonl import read_jsonl
 from crawltalk.posttraining import synthesize as module
@@ -114,14 +115,14 @@ def test_the_same_seed_asks_the_same_and_no_more_than_was_wanted(tmp_path):
 
 
 def test_an_endpoint_that_vanishes_is_asked_nothing_twice_when_it_is_back(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_PAUSE", 0.0)
+    monkeypatch.setattr(endpoint, "PAUSE", 0.0)
     monkeypatch.setattr(module, "BATCH", 3)
     with serving(Peer()) as whole, serving(Peer()) as broken:
         (tmp_path / "whole").mkdir()
         synthesize(job(tmp_path / "whole", model=whole.url, endpoint_model="peer"))
         broken.fails_after = 5
         again = job(tmp_path, model=broken.url, endpoint_model="peer")
-        with pytest.raises(UserError, match=r"does not answer \(status 503: .*the same command goes on"):
+        with pytest.raises(UserError, match=r"gives no answer \(status 503: .*the same command goes on"):
             synthesize(again)
         finished = list(read_jsonl(tmp_path / "out" / STATE / "written.jsonl", list[str]))
         assert len(finished) == 1
@@ -137,7 +138,7 @@ def test_an_endpoint_that_refuses_is_not_asked_again(tmp_path):
     with serving(Peer()) as peer:
         peer.fails_after, peer.status = 0, 401
         with pytest.raises(BadInput, match="refuses: status 401"):
-            synthesize(job(tmp_path, model=peer.url))
+            synthesize(job(tmp_path, model=peer.url, endpoint_model="peer"))
 
 
 @pytest.mark.parametrize(

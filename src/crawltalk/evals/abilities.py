@@ -6,19 +6,18 @@ from pathlib import Path
 import msgspec
 
 from crawltalk import recipe
-from crawltalk.core.documents import read_documents
 from crawltalk.core.files import write_atomically
 from crawltalk.core.jsonl import write_jsonl
 from crawltalk.engine import Engine, load_engine
 from crawltalk.evals.batteries import BATTERIES
 from crawltalk.evals.batteries.ways import WAYS, Interview
 from crawltalk.evals.context import ask_pages, page_questions, read_texts
+from crawltalk.evals.grounded import passages_of
 from crawltalk.evals.results import Mean, Result, means
 from crawltalk.model.shape import Shape
 from crawltalk.models import model_folder
 from crawltalk.recipe.cost import inference_flops, parameters
-from crawltalk.retrieval.passages import Passages, build_index
-from crawltalk.run.stage import STATE, Job
+from crawltalk.run.stage import Job
 
 ROWS, SUMMARY = "abilities.jsonl", "abilities.json"
 CACHE_BYTES = 2**28
@@ -72,11 +71,7 @@ def abilities(job: Job[recipe.Evals], base: Engine, assistant: Engine) -> None:
     models += [(name, model_folder(name)) for name in job.config.beside]
     texts = read_texts(job.inputs["data"])
     pages = page_questions(job.inputs["tokens"], texts, job.config.context_pages)
-    state = job.out / STATE
-    state.mkdir(exist_ok=True)
-    index = state / "passages.sqlite"
-    if pages and not index.exists():
-        build_index(index, read_documents(job.inputs["data"]), "")
+    passages = passages_of(job) if pages else None
     rows: list[Result] = []
     summary: list[Abilities] = []
     for number, (name, model) in enumerate(models):
@@ -84,8 +79,8 @@ def abilities(job: Job[recipe.Evals], base: Engine, assistant: Engine) -> None:
         engine = load_engine(model, cache_bytes=CACHE_BYTES) if isinstance(model, Path) else model
         speaks = name != "base" and engine.renderer.chats
         results: list[Result] = []
-        if pages:
-            results += ask_pages(engine, pages, texts, Passages(index), chat=speaks, seed=job.seed)
+        if passages:
+            results += ask_pages(engine, pages, texts, passages, chat=speaks, seed=job.seed)
         if job.config.battery_problems and name != "base":
             for battery in BATTERIES:
                 results += ask_battery(

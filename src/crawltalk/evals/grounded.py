@@ -29,6 +29,16 @@ class GroundedReply(msgspec.Struct, kw_only=True):
     """URLs; none where the assistant declined."""
 
 
+def passages_of(job: Job) -> Passages:
+    """The passages of the run's documents, indexed once for all evaluations."""
+    state = job.out / STATE
+    state.mkdir(exist_ok=True)
+    index = state / "passages.sqlite"
+    if not index.exists():
+        build_index(index, read_documents(job.inputs["data"]), "")
+    return Passages(index)
+
+
 def grounded_scores(job: Job) -> dict[str, Score]:
     """Write grounded.jsonl and score it; nothing if the run has no questions about its pages.
 
@@ -37,12 +47,7 @@ def grounded_scores(job: Job) -> dict[str, Score]:
     """
     if "synthesize" not in job.inputs:
         return {}
-    state = job.out / STATE
-    state.mkdir(exist_ok=True)
-    index = state / "passages.sqlite"
-    if not index.exists():
-        build_index(index, read_documents(job.inputs["data"]), "")
-    assistant = GroundedAssistant(Passages(index))
+    assistant = GroundedAssistant(passages_of(job))
     rows = read_jsonl(job.inputs["synthesize"] / "questions.jsonl", Synthesized)
     asked = [(row.question, row.url) for row in rows if row.split == "test"][:QUESTIONS]
     asked += [(question, "") for question in ELSEWHERE.read_text("utf-8").splitlines()]

@@ -2,21 +2,19 @@
 
 Each pair is asked twice, in both orders, since judges prefer a place (Zheng et al. 2023, section 3.4). Where the two
 verdicts do not name the same reply, the pair is a tie. A JSON schema makes the verdict readable, also from a small
-model. A reply's rank follows from the pairs that it wins. What it
-says goes into the store like what people say, under the name `judge:MODEL`; `agreement.py` says how good it is.
+model. A reply's rank follows from the pairs that it wins. What the judge says goes into the store like what people say,
+under the name `judge:MODEL`; `agreement.py` says how good it is.
 """
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
-import httpx
 import msgspec
 
+from crawltalk.chat.endpoint import Endpoint
 from crawltalk.chat.messages import Message, text_of
-from crawltalk.core.errors import BadInput, UserError
-from crawltalk.core.printable import printable
+from crawltalk.core.errors import BadInput
 from crawltalk.labels.instructions import read_instructions
 from crawltalk.labels.rows import JUDGE, Candidate, Prompt, Ranking, Snapshot
 from crawltalk.labels.store import LabelStore
@@ -39,8 +37,6 @@ _SCHEMA = {
 _FORMAT = {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": _SCHEMA}}
 _VERDICT = re.compile(r"\"verdict\"\s*:\s*\"(A|B|tie)\"")
 _MAX_TOKENS = 64
-_SECONDS = 120.0
-"""For one request."""
 
 
 class Verdicts(msgspec.Struct):
@@ -74,20 +70,19 @@ def judge(store: LabelStore, endpoint: str, model: str, most: int | None = None)
     }
     todo = [prompt for prompt in ranked if prompt not in mine]
     done.known = len(ranked) - len(todo)
-    headers = {"authorization": f"Bearer {key}"} if (key := os.environ.get("OPENAI_API_KEY")) else {}
-    with httpx.Client(base_url=endpoint.rstrip("/") + "/", headers=headers, timeout=_SECONDS) as client:
-        asking = _Judge(client, model, instructions.text)
-        for prompt in todo[:most]:
-            replies = [snapshot.candidates[prompt][candidate] for candidate in ranked[prompt]]
-            ranks = _ranks(asking, snapshot.prompts[prompt], replies, done)
-            store.add_label(prompt, done.labeler, Ranking(ranks), instructions)
-            done.rankings += 1
+    way_out = "is it running? Rankings so far are kept, and the same command goes on"
+    asking = _Judge(Endpoint(endpoint, model, way_out=way_out), instructions.text)
+    for prompt in todo[:most]:
+        replies = [snapshot.candidates[prompt][candidate] for candidate in ranked[prompt]]
+        ranks = _ranks(asking, snapshot.prompts[prompt], replies, done)
+        store.add_label(prompt, done.labeler, Ranking(ranks), instructions)
+        done.rankings += 1
     return done
 
 
 class _Judge:
-    def __init__(self, client: httpx.Client, model: str, instructions: str) -> None:
-        self.client, self.model, self.system = client, model, _SYSTEM.format(instructions=instructions)
+    def __init__(self, endpoint: Endpoint, instructions: str) -> None:
+        self.endpoint, self.system = endpoint, Message("system", _SYSTEM.format(instructions=instructions))
 
     def compare(self, prompt: Prompt, first: Candidate, second: Candidate) -> int | None:
         """1: the first is better, -1: the second, 0: neither; None: no verdict."""
@@ -95,25 +90,9 @@ class _Judge:
         question = _QUESTION.format(
             conversation=conversation, first=_text(first.reply), second=_text(second.reply)
         )
-        messages = [{"role": "system", "content": self.system}, {"role": "user", "content": question}]
-        body = {"model": self.model, "messages": messages, "response_format": _FORMAT}
-        body |= {"temperature": 0, "max_tokens": _MAX_TOKENS}
-        try:
-            response = self.client.post("chat/completions", json=body)
-            response.raise_for_status()
-            answer = response.json()["choices"][0]["message"]["content"]
-        except httpx.HTTPStatusError as error:
-            said = printable(error.response.text, 200)
-            raise UserError(
-                f"the judge at {error.request.url} answers {error.response.status_code}: {said}; "
-                "rankings so far are kept, and the same command goes on"
-            ) from None
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError) as error:
-            raise UserError(
-                f"the judge at {self.client.base_url} gives no answer ({printable(str(error))}); is it running? "
-                "Rankings so far are kept, and the same command goes on"
-            ) from None
-        found = _VERDICT.findall(answer or "")
+        messages = [self.system, Message("user", question)]
+        answer = self.endpoint.complete(messages, _MAX_TOKENS, response_format=_FORMAT)
+        found = _VERDICT.findall(answer)
         return {"A": 1, "B": -1, "tie": 0}[found[-1]] if found else None
 
 

@@ -1,14 +1,11 @@
 """Judges of factual replies: rules, and a model behind an OpenAI-compatible endpoint for what the rules call wrong."""
 
-import os
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
-
-import httpx
 
 from crawltalk import recipe
-from crawltalk.core.errors import UserError
+from crawltalk.chat.endpoint import Endpoint
+from crawltalk.chat.messages import Message
 from crawltalk.tasks.judging import Verdict, judge
 from crawltalk.tasks.refusal import REPLIES
 
@@ -19,9 +16,6 @@ INSTRUCTION = (
     "CORRECT if it says the same, even in other words; DECLINED if it says that it does not know; INCORRECT if it "
     "says anything else."
 )
-TRIES = 3
-SECONDS = 60.0
-"""Attempts at one request, and how long each may take."""
 _WORDS: dict[str, Verdict] = {"CORRECT": "correct", "DECLINED": "declined", "INCORRECT": "incorrect"}
 
 
@@ -40,10 +34,8 @@ class EndpointJudge:
 
     def __init__(self, url: str, model: str = "") -> None:
         """`model` "": the first that the endpoint lists. Raises UserError if it cannot be reached."""
-        key = os.environ.get("OPENAI_API_KEY", "")
-        headers = {"authorization": f"Bearer {key}"} if key else {}
-        self._client = httpx.Client(base_url=url.rstrip("/") + "/", headers=headers, timeout=SECONDS)
-        self._model = model or self._request("GET", "models")["data"][0]["id"]
+        way_out = "judge by rules with --factuality.judge '', or start it, then run the same command again"
+        self._endpoint = Endpoint(url, model, way_out=way_out)
 
     def __call__(self, subject: str, answer: str, reply: str) -> Verdict:
         """Raises UserError if the endpoint fails. A reply that is none of the three words counts as incorrect."""
@@ -51,25 +43,10 @@ class EndpointJudge:
         if verdict != "incorrect" or not reply.strip():
             return verdict
         question = f"What is {subject}?\nRight answer: {answer}\nAnswer to grade: {reply}"
-        messages = [{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": question}]
-        body = {"model": self._model, "messages": messages, "temperature": 0, "max_tokens": 8}
-        text = self._request("POST", "chat/completions", json=body)["choices"][0]["message"]["content"]
-        found = re.search(r"\b(CORRECT|DECLINED|INCORRECT)\b", (text or "").upper())
+        messages = [Message("system", INSTRUCTION), Message("user", question)]
+        text = self._endpoint.complete(messages, max_tokens=8)
+        found = re.search(r"\b(CORRECT|DECLINED|INCORRECT)\b", text.upper())
         return _WORDS[found[1]] if found else "incorrect"
-
-    def _request(self, method: str, path: str, **arguments: Any) -> Any:
-        problem = ""
-        for _ in range(TRIES):
-            try:
-                response = self._client.request(method, path, **arguments)
-                response.raise_for_status()
-                return response.json()
-            except (httpx.HTTPError, ValueError) as error:
-                problem = str(error)
-        raise UserError(
-            f"the judge at {self._client.base_url} failed {TRIES} times: {problem}; judge by rules with "
-            "--factuality.judge '', or start it, then run the same command again"
-        )
 
 
 def judge_error(judge: Judge, facts: Sequence[tuple[str, str]]) -> float:

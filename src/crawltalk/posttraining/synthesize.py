@@ -7,26 +7,23 @@ QA Corpora Generation with Roundtrip Consistency) without the model; whether sea
 the page is left to be measured.
 """
 
-import os
 import random
 import re
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
-import httpx
 import msgspec
 
 from crawltalk import recipe
+from crawltalk.chat.endpoint import Endpoint
 from crawltalk.chat.messages import Conversation, Message
 from crawltalk.core.documents import read_documents
-from crawltalk.core.errors import BadInput, UserError
 from crawltalk.core.jsonl import read_jsonl, write_jsonl
 from crawltalk.core.types import Document
 from crawltalk.models import model_folder
-from crawltalk.retrieval.passages import Passages, build_index, content_words, cut, sentences, words_of
+from crawltalk.retrieval.passages import Passages, build_index, content_words, cut, sentences, stem, words_of
 from crawltalk.run.stage import STATE, Job, Metrics
 from crawltalk.tools.grounded import NOTHING_FOUND, reading_messages
 
@@ -39,7 +36,6 @@ MIN_COVERED, RARE = 0.5, 0.01
 its inverse document frequencies, and one of them occurs in at most this share of the passages.
 """
 MAX_TOKENS = 48
-_TRIES, _PAUSE = 4, 2.0  # of a request to an endpoint, and seconds before the second; doubled each time
 
 _LEANS = re.compile(
     r"(?:this|that|these|those|it|its|they|their|he|she|we|you|here|there|however|otherwise|also|but|and|or|so|if|see|"
@@ -259,8 +255,8 @@ def reject(question: str, sentence: Sentence, passages: Passages) -> str:
     if _POINTS.search(question):
         return "it points at its text"
     weights = passages.weights(words)
-    known = {_stem(word) for word in words_of(f"{sentence.title} {sentence.text}")}
-    shared = [word for word in words if _stem(word) in known]
+    known = {stem(word) for word in words_of(f"{sentence.title} {sentence.text}")}
+    shared = [word for word in words if stem(word) in known]
     if sum(weights[word] for word in shared) < MIN_COVERED * sum(weights.values()):
         return "its words are not those of the answer"
     rarest = max((weights[word] for word in shared), default=0.0)
@@ -269,17 +265,12 @@ def reject(question: str, sentence: Sentence, passages: Passages) -> str:
     return ""
 
 
-def _stem(word: str) -> str:
-    """Enough of a word to know it in another form."""
-    return word[:5]
-
-
 def make_writer(config: recipe.Synthesize) -> Writer:
     """Who writes the questions. Raises MissingInput if there is no such model."""
     if not config.model:
         return Templates()
     if "://" in config.model:
-        return Endpoint(config.model, config.endpoint_model)
+        return Remote(config.model, config.endpoint_model)
     return Local(config.model)
 
 
@@ -352,49 +343,18 @@ class Local:
         return [self._engine.tokenizer.decode(ids).strip() for ids in replies]
 
 
-class Endpoint:
-    """A model behind an OpenAI-compatible endpoint. Raises BadInput if it refuses, UserError if it cannot be
-    reached.
-    """
+class Remote:
+    """A model behind an OpenAI-compatible endpoint, asked several questions at once."""
 
     def __init__(self, url: str, model: str) -> None:
-        self.name = model or url
-        self.url, self._model = f"{url.rstrip('/')}/chat/completions", model
-        key = os.environ.get("OPENAI_API_KEY")
-        self._client = httpx.Client(timeout=120.0, headers={"Authorization": f"Bearer {key}"} if key else {})
+        self._endpoint = Endpoint(
+            url, model, way_out="what it wrote so far is kept: the same command goes on from there"
+        )
+        self.name = self._endpoint.model
 
     def __call__(self, batch: Sequence[Sentence]) -> list[str]:
         with ThreadPoolExecutor(8) as pool:
             return list(pool.map(self._ask, batch))
 
     def _ask(self, sentence: Sentence) -> str:
-        body = {
-            "model": self._model,
-            "messages": [msgspec.to_builtins(row) for row in messages_for(sentence.title, sentence.text)],
-            "temperature": 0.0,
-            "max_tokens": MAX_TOKENS,
-        }
-        failure = ""
-        for attempt in range(_TRIES):
-            if attempt:
-                time.sleep(_PAUSE * 2 ** (attempt - 1))
-            try:
-                answer = self._client.post(self.url, json=body)
-            except httpx.HTTPError as error:
-                failure = str(error) or type(error).__name__
-                continue
-            if answer.status_code == 200:
-                return _content(answer, self.url)
-            failure = f"status {answer.status_code}: {answer.text[:200]}"
-            if answer.status_code < 500 and answer.status_code not in (408, 429):
-                raise BadInput(f"{self.url} refuses: {failure}")
-        raise UserError(
-            f"{self.url} does not answer ({failure}); what it wrote so far is kept: the same command goes on from there"
-        )
-
-
-def _content(answer: httpx.Response, url: str) -> str:
-    try:
-        return (answer.json()["choices"][0]["message"]["content"] or "").strip()
-    except (ValueError, LookupError, TypeError, AttributeError):
-        raise BadInput(f"{url} answers in no form of OpenAI's API: {answer.text[:200]}") from None
+        return self._endpoint.complete(messages_for(sentence.title, sentence.text), MAX_TOKENS)

@@ -20,6 +20,7 @@ import msgspec
 from crawltalk.core.documents import read_documents
 from crawltalk.core.errors import UserError
 from crawltalk.core.types import Document
+from crawltalk.retrieval.search import open_index, read_fingerprint
 from crawltalk.run.folder import RunFolder
 
 MIN_CHARACTERS, MAX_CHARACTERS = 500, 1000
@@ -68,7 +69,7 @@ class Passages:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with closing(_open(path)) as index:
+        with closing(open_index(path)) as index:
             self.count: int = index.execute("SELECT count(*) FROM passages").fetchone()[0]
 
     @classmethod
@@ -79,7 +80,7 @@ class Passages:
         """
         data, manifest = run.finished("data"), run.manifest("data")
         path, fingerprint = run.path / "passages.sqlite", manifest.fingerprint if manifest else ""
-        if _fingerprint(path) != fingerprint:
+        if read_fingerprint(path) != fingerprint:
             try:
                 build_index(path, read_documents(data), fingerprint)
             except (OSError, sqlite3.Error) as error:
@@ -93,12 +94,12 @@ class Passages:
         words = content_words(question)[:MAX_TERMS]
         if not words:
             return []
-        with closing(_open(self.path)) as index:
+        with closing(open_index(self.path)) as index:
             return self._search(index, question, words, limit)
 
     def weights(self, words: Iterable[str]) -> dict[str, float]:
         """The inverse document frequency of each word: log(1 + (N - n + 0.5) / (n + 0.5)), n of N passages have it."""
-        with closing(_open(self.path)) as index:
+        with closing(open_index(self.path)) as index:
             return {word: self._weight(index, word) for word in words}
 
     def weight_of_share(self, share: float) -> float:
@@ -172,6 +173,11 @@ def _with_page(score: float, of_page: list[float]) -> float:
 def words_of(text: str) -> list[str]:
     """The different words of a text in lower case, in order; FTS5 cuts texts at the same characters."""
     return list(dict.fromkeys(word.lower() for word in _WORD.findall(text)))
+
+
+def stem(word: str) -> str:
+    """Enough of a word to know it in another form; a number is itself only."""
+    return word if word.isdigit() else word[:5]
 
 
 def content_words(question: str) -> list[str]:
@@ -260,18 +266,3 @@ def sentences(text: str) -> list[tuple[int, int]]:
     ends = [match.start() for match in _SENTENCE_END.finditer(text)]
     spans = (_stripped(text, *span) for span in zip([0, *ends], [*ends, len(text)], strict=True))
     return [(start, end) for start, end in spans if end > start]
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-
-
-def _fingerprint(path: Path) -> str | None:
-    """The fingerprint of the data that an index was built from; None if there is no index that can be read."""
-    if not path.exists():
-        return None
-    try:
-        with closing(_open(path)) as index:
-            return index.execute("SELECT fingerprint FROM made_from").fetchone()[0]
-    except sqlite3.DatabaseError:
-        return None

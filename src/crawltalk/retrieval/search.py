@@ -80,9 +80,9 @@ class Search:
         data = self.run.finished("data")
         manifest = self.run.manifest("data")
         fingerprint = manifest.fingerprint if manifest else ""
-        if _read_fingerprint(self.path) != fingerprint:
+        if read_fingerprint(self.path) != fingerprint:
             return self._start_build(data, fingerprint)
-        with closing(_open(self.path)) as index:
+        with closing(open_index(self.path)) as index:
             count = index.execute("SELECT count(*) FROM pages WHERE pages MATCH ?", (match,)).fetchone()[0]
             rows = index.execute(_SELECT, (MATCH_START, MATCH_END, match, MAX_RESULTS, offset)).fetchall()
         return SearchResults(count, [SearchResult(*row) for row in rows])
@@ -139,16 +139,17 @@ def _count_rows(path: Path) -> int:
         return file.metadata.num_rows
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def open_index(path: Path) -> sqlite3.Connection:
+    """An index that was built, to read."""
     return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
 
 
-def _read_fingerprint(path: Path) -> str | None:
+def read_fingerprint(path: Path) -> str | None:
     """The fingerprint of the data that an index was built from; None if there is no index that can be read."""
     if not path.exists():
         return None
     try:
-        with closing(_open(path)) as index:
+        with closing(open_index(path)) as index:
             return index.execute("SELECT fingerprint FROM made_from").fetchone()[0]
     except sqlite3.DatabaseError:
         return None

@@ -5,13 +5,12 @@ A citation quotes its page word for word. Where a model writes the answer, its w
 do not, the quotation itself is the answer.
 """
 
-import re
 from collections.abc import Callable, Sequence
 
 import msgspec
 
 from crawltalk.chat.messages import Message
-from crawltalk.retrieval.passages import Passages, RetrievedPassage, content_words, sentences, words_of
+from crawltalk.retrieval.passages import Passages, RetrievedPassage, content_words, sentences, stem, words_of
 
 MIN_COVERAGE = 0.5
 """Coverage of the question by the best passage, below which nothing was found. Of questions about the pages less than
@@ -99,8 +98,8 @@ class GroundedAssistant:
         weights = self.passages.weights(content_words(question))
 
         def fit(span: tuple[int, int]) -> float:
-            known = {_stem(word) for word in words_of(passage.text[slice(*span)])}
-            return sum(weight for word, weight in weights.items() if _stem(word) in known)
+            known = {stem(word) for word in words_of(passage.text[slice(*span)])}
+            return sum(weight for word, weight in weights.items() if stem(word) in known)
 
         return max(sentences(passage.text), key=fit)
 
@@ -114,17 +113,12 @@ def is_supported(answer: str, passage: RetrievedPassage, question: str) -> bool:
     """Whether an answer is a whole sentence whose longer words stand in the passage or in the question, and all of
     whose numbers do.
     """
-    known = {_stem(word) for word in words_of(f"{passage.title} {passage.text} {question}")}
+    known = {stem(word) for word in words_of(f"{passage.title} {passage.text} {question}")}
     words = words_of(answer)
     said = [word for word in words if len(word) >= 4]
     return (
         answer.endswith((".", "!", "。"))
         and all(word in known for word in words if word.isdigit())
         and bool(said)
-        and sum(_stem(word) in known for word in said) >= MIN_SUPPORT * len(said)
+        and sum(stem(word) in known for word in said) >= MIN_SUPPORT * len(said)
     )
-
-
-def _stem(word: str) -> str:
-    """Enough of a word to know it in another form."""
-    return word if word.isdigit() else re.sub(r"(?:ing|ed|es|s)$", "", word)[:6]
