@@ -76,11 +76,11 @@ def test_a_failure_is_asked_again_and_a_refusal_is_not(server):
     server.answers = [(503, "busy"), (429, "slow"), replying("Hi.")]
     assert endpoint.complete(HELLO, 8) == "Hi."
     server.answers = [(401, "no key"), replying("never asked")]
-    with pytest.raises(BadInput, match="refuses: status 401.*no key.*start it"):
+    with pytest.raises(BadInput, match=r"refuses: status 401.*no key.*start it"):
         endpoint.complete(HELLO, 8)
     assert len(server.answers) == 1
     server.answers = [(500, "down")] * 3
-    with pytest.raises(UserError, match="gives no answer .status 500.*down.*; start it"):
+    with pytest.raises(UserError, match=r"gives no answer .status 500.*down.*; start it"):
         endpoint.complete(HELLO, 8)
 
 
