@@ -309,7 +309,7 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(monkeypatch):
 
 def test_a_step_is_the_same_to_the_last_bit_on_any_number_of_threads(monkeypatch):
     monkeypatch.setitem(loop.MICRO_BATCH_TOKENS, "cpu", 16)
-    parts, results = micro_batches(batches(0), ALONE, torch.device("cpu"), 32), []
+    parts, results = micro_batches(batches(0), ALONE, torch.device("cpu"), fresh()), []
     assert len(parts) > 3
     for count in (1, 2, 3):
         threads = Threads(count, len(parts))

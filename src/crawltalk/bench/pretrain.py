@@ -89,9 +89,7 @@ def _ours(model: Model, vocabulary: int, rows: int, dtype: torch.dtype) -> Step:
     master.initialize(0)
     compute_model = master if dtype == torch.float32 else copy.deepcopy(master).to(dtype)
     largest = torch.zeros((rows, model.context), dtype=torch.int64)
-    threads = Threads(
-        THREADS, len(micro_batches(Batch(largest, largest), ALONE, largest.device, master.shape.width))
-    )
+    threads = Threads(THREADS, len(micro_batches(Batch(largest, largest), ALONE, largest.device, master)))
     optimizers = make_optimizers(master, Optim(muon_lr=0.02, adamw_lr=0.003), dtype, threads)
 
     def step(tokens_BT: torch.Tensor) -> None:

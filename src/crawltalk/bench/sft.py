@@ -134,7 +134,7 @@ def _ours(what: str, folder: Path, rendered: list[Rendered], dtype: torch.dtype)
     )
     model = load_for_tuning(folder, lora, options, 0, ALONE)
     computing = compute_copy(model, dtype)
-    threads = Threads(THREADS, len(micro_batches(batches(0), ALONE, torch.device("cpu"), model.shape.width)))
+    threads = Threads(THREADS, len(micro_batches(batches(0), ALONE, torch.device("cpu"), model)))
     optimizers = make_optimizers(model, optim, dtype, threads)
 
     def step(number: int) -> int:

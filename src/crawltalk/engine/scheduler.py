@@ -305,10 +305,10 @@ class Scheduler:
 
     def _append(self, sequence: Sequence, token_id: int, logprobs_V: Tensor | None) -> StepOutput:
         request = sequence.request
-        if token_id in request.stop_ids:
-            return self._finish(sequence, "stop")
-        sequence.tokens.append(token_id)
         token = self._token(token_id, logprobs_V, request.sampling.logprobs)
+        if token_id in request.stop_ids:
+            return self._finish(sequence, "stop")._replace(stop_token=token)
+        sequence.tokens.append(token_id)
         text = sequence.detokenizer.add(token.text)
         complete = sequence.constraint is not None and sequence.constraint.accept(token_id)
         if complete or sequence.detokenizer.stopped:

@@ -95,6 +95,8 @@ class StepOutput(NamedTuple):
     """Of the last output of a sequence: a stop token or string came, it reached a limit, or its request was
     cancelled.
     """
+    stop_token: Token | None = None
+    """The stop token that ended the sequence; it is no part of the reply."""
 
 
 class Detokenizer:

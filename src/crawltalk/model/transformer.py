@@ -13,8 +13,7 @@ Shape suffixes of tensors, here and in all of crawltalk (`x_BTD` is [batch, posi
 """
 
 import math
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,10 +25,9 @@ from crawltalk.model.cache import KVCache
 from crawltalk.model.functions import Gated, causal_attention, normalize
 from crawltalk.model.lora import LoraLinear, current_dropout_seed, dropout_seed
 from crawltalk.model.shape import LinearScaling, RopeScaling, Shape, YarnScaling
+from crawltalk.model.trainable import Trainable
 from crawltalk.recipe.cost import value_embeddings
 
-Batch = TypeVar("Batch")
-Result = TypeVar("Result")
 SOFT_CAP = 15.0
 """The `logit_cap` of `speedrun`."""
 
@@ -310,7 +308,7 @@ def _yarn(frequencies: Tensor, scaling: YarnScaling, shape: Shape) -> Tensor:
     return divided * frequencies / scaling.factor + (1 - divided) * frequencies
 
 
-class Transformer(nn.Module):
+class Transformer(Trainable):
     """Tokens in, logits of the next token out."""
 
     rope_cos: Tensor
@@ -325,8 +323,6 @@ class Transformer(nn.Module):
         self.norm = make_norm(shape)
         self.head = None if shape.tie_embeddings else nn.Linear(shape.width, shape.vocab_size, bias=False)
         self.skips = Skips(shape) if shape.family == "speedrun" else None
-        self.activation_checkpointing = False
-        """Whether each block's activations are recomputed in the backward pass (Chen et al. 2016)."""
         cos, sin = rope_tables(shape)
         self.register_buffer("rope_cos", cos, persistent=False)
         self.register_buffer("rope_sin", sin, persistent=False)
@@ -413,8 +409,7 @@ class Transformer(nn.Module):
         """Logits, [B, T, V]; the arguments are those of `states`."""
         return self.logits(self.states(tokens_BT, cache, documents_BT=documents_BT))
 
-    def compute(self, objective: Callable[["Transformer", Batch], Result], batch: Batch) -> Result:
-        """The objective of a batch. Training calls it so, because sharded weights are gathered around a method
-        of the model.
-        """
-        return objective(self, batch)
+    @property
+    def width(self) -> int:
+        """Values in a state of the residual stream."""
+        return self.shape.width

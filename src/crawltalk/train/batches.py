@@ -7,7 +7,7 @@ equal to an uninterrupted one.
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -34,6 +34,8 @@ class Batch:
     """[B, T], int64: the number of each token's document within its row, for attention that stays within it."""
     extras: dict[str, Tensor] = field(default_factory=dict)
     """[B, ...]: what an objective needs beside these, such as advantages or the rejected reply of a pair."""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """What its maker says of it, for the log; micro-batches have none."""
 
     def __len__(self) -> int:
         return len(self.tokens)

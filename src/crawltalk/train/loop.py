@@ -11,17 +11,18 @@ the norm, and is not in the checkpoints, as it is what it was when the training 
 import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from crawltalk.core.errors import BadInput, UserError
+from crawltalk.model.trainable import Trainable
 from crawltalk.model.transformer import Transformer
 from crawltalk.recipe import Machine, Optim
 from crawltalk.run.stage import RESCUED, STATE, Metrics, Progress
@@ -35,6 +36,8 @@ from crawltalk.train.precision import compute_dtype
 from crawltalk.train.ranks import ALONE, Ranks
 from crawltalk.train.sharding import full_tensor, gather_weights, shard_model
 from crawltalk.train.threads import Threads
+
+Model = TypeVar("Model", bound=Trainable)
 
 MIN_COMPILED_STEPS = 1000
 """Steps on a GPU from which on `torch.compile` makes up for its minute or so of compilation."""
@@ -73,19 +76,22 @@ class TrainingOptions:
 
 
 def fit(
-    model: Transformer,
+    model: Model,
     batches: Batches,
     objective: Objective,
     options: TrainingOptions,
     *,
-    evaluate: Callable[[int, Transformer], dict[str, Any]] | None = None,
-    save_model: Callable[[int, Transformer], None] | None = None,
+    evaluate: Callable[[int, Model], dict[str, Any]] | None = None,
+    save_model: Callable[[int, Model], None] | None = None,
+    stop: Callable[[Mapping[str, Any]], str | None] | None = None,
     ranks: Ranks = ALONE,
 ) -> Metrics:
     """Train `model` in place. Each step takes the batch of all `ranks` together.
 
-    `evaluate` and `save_model` get (steps done, model), on rank 0; what `evaluate` returns goes into the log.
-    Raises UserError if the loss is no longer finite, or rises and stays high.
+    `evaluate` and `save_model` get (steps done, model), on rank 0; what `evaluate` returns goes into the log. `stop`
+    gets the log's row of each step, on all ranks; the reason that it returns, if any, ends the training with a
+    checkpoint, and is `stopped` in the metrics. Raises UserError if the loss is no longer finite, or rises and stays
+    high.
     """
     machine, optim, steps, out = options.machine, options.optim, options.steps, Path(options.out)
     device = ranks.device(machine.device)
@@ -105,14 +111,16 @@ def fit(
     dtype_name = str(dtype).removeprefix("torch.")
     model.activation_checkpointing = machine.activation_checkpointing
     shard = machine.shard and ranks.world_size > 1
-    master = shard_model(model, ranks, device, dtype) if shard else model.to(device)
+    master: Trainable = model.to(device)
+    if shard:
+        if not isinstance(model, Transformer):
+            raise BadInput("only Transformers can be sharded: leave machine.shard out")
+        master = shard_model(model, ranks, device, dtype)
     long = device.type == "cuda" and steps - first >= MIN_COMPILED_STEPS
     compiled = long if machine.compile is None else machine.compile
     # ranks that shard gather each layer together, so they compute one micro-batch at a time
     together = device.type != "cpu" or shard or compiled
-    threads = Threads(
-        workers, 1 if together else len(micro_batches(batches(first), ranks, device, master.shape.width))
-    )
+    threads = Threads(workers)
     optimizers = make_optimizers(master, optim, dtype, threads)
     peak_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     if resumed is not None:
@@ -122,16 +130,22 @@ def fit(
         events = TensorBoardEvents(machine.tensorboard, out.name, first)
     log = TrainingLog(out / "log.jsonl", first, events)
     compute_model = master if shard else compute_copy(model, dtype, apart=compiled)
-    if compiled:  # a copy's: evaluations feed the model many shapes
+    if compiled and isinstance(
+        compute_model, Transformer
+    ):  # a copy's: evaluations feed the model many shapes
         compute_model.states = torch.compile(compute_model.states, dynamic=False)
     trained, began = 0, time.monotonic()
+    done, ended = first, None
+    if stop is not None and log.losses:
+        ended = stop(next(row for row in reversed(log.rows) if "loss" in row))
     with closing(threads):
-        for step in range(first, steps):
+        for step in range(first, first if ended else steps):
             factor = learning_rate_factor(step, steps, optim)
             for optimizer, rates in zip(optimizers, peak_rates, strict=True):
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
                     group["lr"] = rate * factor
             batch = batches(step)
+            threads.share(1 if together else len(micro_batches(batch, ranks, device, master)))
             loss, norm, figures = compute_gradients(
                 master, compute_model, objective, batch, optim.clip, ranks, threads
             )
@@ -143,14 +157,16 @@ def fit(
             trained += batch.tokens.numel()
             speed = round(trained / (time.monotonic() - began))
             row = {"step": step, "loss": loss, "norm": norm, "lr_factor": factor, "tokens_per_second": speed}
-            log.add(row | figures | row)  # a figure never replaces what is in every row
+            row = row | dict(batch.figures) | figures | row  # a figure never replaces what is in every row
+            log.add(row)
+            ended = stop(row) if stop is not None else None
             if optim.spike and diverged(log.losses, optim.spike):
                 _rescue(out, step - PATIENCE + 1, ranks)
                 problem = f"the loss has risen to {loss:.2f} by step {step} and stayed there"
                 raise UserError(f"{problem}; {_advice(optim)}, or allow it with optim.spike 0")
             options.progress.update(step + 1, steps, "steps", loss=round(loss, 4), tokens_per_second=speed)
             done = step + 1
-            last = done == steps
+            last = done == steps or ended is not None
             evaluates = options.evaluate_every > 0 and (last or _due(done, options.evaluate_every))
             saves = _due(done, options.save_model_every)
             if shard and (evaluates or saves or last):
@@ -167,10 +183,19 @@ def fit(
                     log.flush()
                     checkpoint.save(checkpoint.path_of(state, done), tensors, done, dtype_name)
                     checkpoint.keep_newest(state, options.save_keep)
+            if ended is not None:
+                break
     if events is not None:
         events.close()
     speed = round(trained / (time.monotonic() - began)) if trained else 0
-    return {"steps": steps, "loss": log.last_loss(), "tokens_per_second": speed, "dtype": dtype_name}
+    stopped = {} if ended is None else {"stopped": ended}
+    return {
+        "steps": done,
+        "loss": log.last_loss(),
+        "tokens_per_second": speed,
+        "dtype": dtype_name,
+        **stopped,
+    }
 
 
 def beginning(options: TrainingOptions, ranks: Ranks = ALONE) -> tuple[int, torch.dtype, Path | None]:
@@ -187,17 +212,17 @@ def beginning(options: TrainingOptions, ranks: Ranks = ALONE) -> tuple[int, torc
     return 0, getattr(torch, ranks.broadcast(name)), None
 
 
-def compute_copy(model: Transformer, dtype: torch.dtype, *, apart: bool = False) -> Transformer:
+def compute_copy(model: Model, dtype: torch.dtype, *, apart: bool = False) -> Model:
     """The model itself if it computes in `dtype`: fp32, or adapters beside frozen weights of that dtype. Else, or to
     keep it `apart`, a copy.
     """
-    same = model.embedding.weight.dtype == dtype and not apart
+    same = next(model.parameters()).dtype == dtype and not apart
     return model if same else copy.deepcopy(model).to(dtype)
 
 
 def compute_gradients(
-    model: Transformer,
-    compute_model: Transformer,
+    model: Trainable,
+    compute_model: Trainable,
     objective: Objective,
     batch: Batch,
     clip: float,
@@ -233,7 +258,7 @@ def compute_gradients(
 
     total, counted, sums = 0.0, 0, dict[str, float]()
     each = map if threads is None else threads.map
-    for loss, count, figures, grads in each(compute, micro_batches(batch, ranks, device, model.shape.width)):
+    for loss, count, figures, grads in each(compute, micro_batches(batch, ranks, device, model)):
         total += loss
         counted += count
         for name, figure in figures.items():
@@ -261,13 +286,13 @@ def compute_gradients(
     return total / max(counted, 1), norm, means
 
 
-def micro_batches(batch: Batch, ranks: Ranks, device: torch.device, width: int) -> list[Batch]:
+def micro_batches(batch: Batch, ranks: Ranks, device: torch.device, model: Trainable) -> list[Batch]:
     """What a rank computes of a batch, a few rows at a time: as many parts as rank 0 has, which has the most rows,
     so that ranks that shard gather their layers together. The last ones may be empty.
     """
     own, longest = batch.share(ranks.rank, ranks.world_size).to(device), len(batch.share(0, ranks.world_size))
-    positions = MICRO_BATCH_TOKENS[device.type]
-    if device.type == "cpu" and width >= WIDE:
+    positions = model.micro_batch_tokens or MICRO_BATCH_TOKENS[device.type]
+    if device.type == "cpu" and model.width >= WIDE:
         positions = min(positions, WIDE_MICRO_BATCH_TOKENS)
     rows = max(1, positions // batch.tokens.shape[1])
     return [own[start : start + rows] for start in range(0, longest, rows)]

@@ -33,7 +33,7 @@ def shard_model(model: Transformer, ranks: Ranks, device: torch.device, dtype: t
     return copied
 
 
-def gather_weights(source: Transformer, target: Transformer) -> None:
+def gather_weights(source: torch.nn.Module, target: torch.nn.Module) -> None:
     """Copy the trained weights of a sharded model into a whole one. All ranks must call it."""
     with torch.no_grad():
         for weight, part in zip(target.parameters(), source.parameters(), strict=True):

@@ -23,10 +23,20 @@ class Threads:
     work inside of the operations.
     """
 
-    def __init__(self, threads: int, parts: int) -> None:
-        self._threads, self.count = threads, max(1, min(threads, parts))
-        self._inside = threads // self.count
-        self._pool = ThreadPoolExecutor(self.count, "step") if self.count > 1 else None
+    def __init__(self, threads: int, parts: int = 1) -> None:
+        self._threads, self.count = threads, 0
+        self._pool: ThreadPoolExecutor | None = None
+        self.share(parts)
+
+    def share(self, parts: int) -> None:
+        """Steps have so many parts from now on."""
+        count = max(1, min(self._threads, parts))
+        if count == self.count:
+            return
+        if self._pool is not None:
+            self._pool.shutdown()
+        self.count, self._inside = count, self._threads // count
+        self._pool = ThreadPoolExecutor(count, "step") if count > 1 else None
         torch.set_num_threads(self._inside)
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:

@@ -6,12 +6,12 @@ not depend on the other rows. Figures are sums, too; their means stand in log.js
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import Tensor
 
-from crawltalk.model.transformer import Transformer
 from crawltalk.train.batches import Batch
 
 Figures = Mapping[str, Tensor | float]
-Objective = Callable[[Transformer, Batch], tuple[Tensor, Tensor | int, Figures]]
+Objective = Callable[[Any, Batch], tuple[Tensor, Tensor | int, Figures]]
 """(model, batch) -> (sum of losses, a scalar that `backward` starts from; count; sums of further figures)."""
