@@ -94,6 +94,17 @@ STAGES = (
         replaced={"base": ("sft",)},
     ),
     Stage(
+        "reward",
+        ("sft",),
+        "crawltalk.posttraining.reward:reward",
+        "a model that scores replies, from pairs of a better and a worse one",
+        optional="data",
+        makes="reward",
+        ranks=True,
+        external_inputs="crawltalk.posttraining.external_inputs:external_inputs",
+        replaced={"base": ("sft",)},
+    ),
+    Stage(
         "evals",
         ("pretrain", "factuality", "sft", "dpo", "tokens", "index", "tokenizer", "data", "synthesize"),
         "crawltalk.evals.stage:evals",

@@ -8,11 +8,11 @@ from typing import Any
 from crawltalk.core.errors import BadRecipe, MissingInput
 from crawltalk.core.files import stamp
 from crawltalk.models import FILES, model_folder
-from crawltalk.recipe import Dpo, Sft, Synthesize
+from crawltalk.recipe import Dpo, Reward, Sft, Synthesize
 from crawltalk.run.manifest import read_manifest
 
 
-def external_inputs(config: Sft | Dpo | Synthesize) -> dict[str, Any]:
+def external_inputs(config: Sft | Dpo | Reward | Synthesize) -> dict[str, Any]:
     """Path, size and modification time (ns) of each file of conversations or preferences; of a model the fingerprint of
     the stage that made it, else its files. Of what is missing only the name: the stage reports that it is missing. Of
     an endpoint nothing is known.

@@ -13,6 +13,7 @@ from crawltalk.recipe.optim import Optim
 from crawltalk.recipe.pretrain import Pretrain
 from crawltalk.recipe.recipe import Recipe
 from crawltalk.recipe.report import Report
+from crawltalk.recipe.reward import Reward
 from crawltalk.recipe.sft import Sft, SftFile
 from crawltalk.recipe.stages import FurtherStage
 from crawltalk.recipe.sweep import Sweep
@@ -37,6 +38,7 @@ __all__ = [
     "Quality",
     "Recipe",
     "Report",
+    "Reward",
     "Sft",
     "SftFile",
     "Sweep",

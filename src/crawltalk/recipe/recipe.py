@@ -23,6 +23,7 @@ from crawltalk.recipe.model import derive_model
 from crawltalk.recipe.optim import derive_optim
 from crawltalk.recipe.pretrain import Pretrain
 from crawltalk.recipe.report import Report
+from crawltalk.recipe.reward import Reward, derive_reward
 from crawltalk.recipe.sft import Sft, derive_sft
 from crawltalk.recipe.stages import FurtherStage
 from crawltalk.recipe.sweep import Sweep
@@ -50,6 +51,7 @@ class Recipe:
     factuality: Factuality = field(default_factory=Factuality)
     sft: Sft = field(default_factory=Sft)
     dpo: Dpo = field(default_factory=Dpo)
+    reward: Reward = field(default_factory=Reward)
     evals: Evals = field(default_factory=Evals)
     report: Report = field(default_factory=Report)
     stages: dict[str, FurtherStage] = field(default_factory=dict)
@@ -80,6 +82,7 @@ def derive(recipe: Recipe) -> Recipe:
         sweep=_derive_sweep(recipe.sweep, pretrain),
         sft=derive_sft(recipe.sft, width),
         dpo=derive_dpo(recipe.dpo, width),
+        reward=derive_reward(recipe.reward, width),
         stages=stages,
     )
 
@@ -103,6 +106,8 @@ def _derive_section(section: Any, width: int | None) -> Any:
     """The section of a stage that starts from a model of this width, None if that follows from the corpus."""
     if isinstance(section, Sft):
         return derive_sft(section, width)
+    if isinstance(section, Reward):
+        return derive_reward(section, width)
     return derive_dpo(section, width) if isinstance(section, Dpo) else section
 
 

@@ -166,6 +166,11 @@ def dpo(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set 
     _build(("dpo",), target, overlays, out, None, set)
 
 
+def reward(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set = ()) -> None:
+    """Train a model that scores replies on pairs of a better and a worse one (--reward.data FILE)."""
+    _build(("reward",), target, overlays, out, None, set)
+
+
 def evals(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set = ()) -> None:
     """Measure what the base model and the assistant can do."""
     _build(("evals",), target, overlays, out, None, set)
@@ -294,7 +299,7 @@ ASKED_FOR = {"samples": "8", "questions": "500", "depths": "1,2", "data": "FILE"
 """What asks for an optional stage: its field -> an example."""
 VERBS = (
     *("crawl", "data", "tokenizer", "synthesize", "sweep"),
-    *("pretrain", "factuality", "sft", "dpo", "evals", "report"),
+    *("pretrain", "factuality", "sft", "dpo", "reward", "evals", "report"),
 )
 """Stages that have a verb of their own; `run` builds the others, too."""
 
