@@ -24,6 +24,10 @@ GROUPS = {
         "factuality": ("build:factuality", "ask the base model what it knows of its pages"),
         "sft": ("build:sft", "base model + conversations -> assistant"),
         "dpo": ("build:dpo", "assistant + preferences -> an assistant that people like better"),
+        "grpo": (
+            "build:grpo",
+            "assistant + problems that can be verified -> an assistant that solves more of them",
+        ),
         "evals": ("build:evals", "what both models can do"),
         "report": ("build:report", "one HTML file that shows it all"),
     },
