@@ -66,6 +66,7 @@ GROUPS = {
         "diff": ("look:diff", "what differs between two runs"),
         "presets": ("look:presets", "the built-in recipes, and every setting"),
         "doctor": ("doctor:doctor", "check that this machine has what the journey needs"),
+        "lab": ("lab:lab", "claims about how models learn, tested with their controls over several seeds"),
         "bench": ("bench:bench", "measure time, CPU and memory, alone or against other programs"),
     },
 }
