@@ -25,6 +25,10 @@ GROUPS = {
         "sft": ("build:sft", "base model + conversations -> assistant"),
         "dpo": ("build:dpo", "assistant + preferences -> an assistant that people like better"),
         "reward": ("build:reward", "assistant + preferences -> a model that scores replies"),
+        "grpo": (
+            "build:grpo",
+            "assistant + problems that can be verified -> an assistant that solves more of them",
+        ),
         "evals": ("build:evals", "what both models can do"),
         "report": ("build:report", "one HTML file that shows it all"),
     },
@@ -63,6 +67,7 @@ GROUPS = {
         "diff": ("look:diff", "what differs between two runs"),
         "presets": ("look:presets", "the built-in recipes, and every setting"),
         "doctor": ("doctor:doctor", "check that this machine has what the journey needs"),
+        "lab": ("lab:lab", "claims about how models learn, tested with their controls over several seeds"),
         "bench": ("bench:bench", "measure time, CPU and memory, alone or against other programs"),
     },
 }

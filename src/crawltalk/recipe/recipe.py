@@ -17,6 +17,7 @@ from crawltalk.recipe.data import Data
 from crawltalk.recipe.dpo import Dpo, derive_dpo
 from crawltalk.recipe.evals import Evals
 from crawltalk.recipe.factuality import Factuality
+from crawltalk.recipe.grpo import Grpo, derive_grpo
 from crawltalk.recipe.index import Index
 from crawltalk.recipe.machine import Machine
 from crawltalk.recipe.model import derive_model
@@ -52,6 +53,7 @@ class Recipe:
     sft: Sft = field(default_factory=Sft)
     dpo: Dpo = field(default_factory=Dpo)
     reward: Reward = field(default_factory=Reward)
+    grpo: Grpo = field(default_factory=Grpo)
     evals: Evals = field(default_factory=Evals)
     report: Report = field(default_factory=Report)
     stages: dict[str, FurtherStage] = field(default_factory=dict)
@@ -83,6 +85,7 @@ def derive(recipe: Recipe) -> Recipe:
         sft=derive_sft(recipe.sft, width),
         dpo=derive_dpo(recipe.dpo, width),
         reward=derive_reward(recipe.reward, width),
+        grpo=derive_grpo(recipe.grpo, width),
         stages=stages,
     )
 
@@ -108,7 +111,9 @@ def _derive_section(section: Any, width: int | None) -> Any:
         return derive_sft(section, width)
     if isinstance(section, Reward):
         return derive_reward(section, width)
-    return derive_dpo(section, width) if isinstance(section, Dpo) else section
+    if isinstance(section, Dpo):
+        return derive_dpo(section, width)
+    return derive_grpo(section, width) if isinstance(section, Grpo) else section
 
 
 def _derive_sweep(sweep: Sweep, pretrain: Pretrain) -> Sweep:
