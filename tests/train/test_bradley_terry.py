@@ -1,6 +1,5 @@
 """Reward modelling: its loss, gradients and figures against TRL's."""
 
-import math
 import warnings
 
 import pytest
@@ -88,6 +87,5 @@ def test_a_model_learns_which_conversations_are_preferred(tmp_path):
 
     train(reward_model_of(fresh()), tmp_path, steps=25, source=pairs, objective=bradley_terry())
     rows = rows_of(tmp_path)
-    assert rows[0]["loss"] == pytest.approx(math.log(2))
     assert rows[-1]["accuracy"] == 1.0
     assert rows[-1]["margin"] > 1

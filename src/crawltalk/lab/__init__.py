@@ -5,6 +5,8 @@ the engine and the stages that everything else uses.
 """
 
 from crawltalk.lab.experiment import Experiment
+from crawltalk.lab.ranking import RANKING
+from crawltalk.lab.reward_hacking import REWARD_HACKING
 
-EXPERIMENTS: tuple[Experiment, ...] = ()
+EXPERIMENTS: tuple[Experiment, ...] = (REWARD_HACKING, RANKING)
 """In the order of the list that `crawltalk lab` prints."""

@@ -54,14 +54,16 @@ class RewardModel(Transformer):
         return result
 
 
-def reward_model_of(model: Transformer) -> RewardModel:
-    """A reward model with the weights of a language model, which it shares, but for the head. All scores are 0: so a
-    training begins at the loss of a guess, ln 2.
+def reward_model_of(model: Transformer, seed: int = 0) -> RewardModel:
+    """A reward model with the weights of a language model, which it shares, but for the head. What turns the last state
+    into a score is drawn, with variance 1 / (D + 1) (Stiennon et al. 2020, appendix B.1).
     """
     with torch.device("meta"):
         result = RewardModel(model.shape)
     weights = {name: weight for name, weight in model.named_parameters() if name != "head.weight"}
-    score = torch.zeros((1, model.shape.width), device=model.embedding.weight.device)
+    generator = torch.Generator().manual_seed(seed)
+    score = torch.randn((1, model.shape.width), generator=generator) * (model.shape.width + 1) ** -0.5
+    score = score.to(model.embedding.weight.device)
     result.load_state_dict({**weights, "score.weight": score}, assign=True)
     result.rope_cos, result.rope_sin = model.rope_cos, model.rope_sin
     return result

@@ -183,11 +183,11 @@ def load_for_scoring(
     What turns the last state into a score is always trained.
     """
     if not lora.rank:
-        return reward_model_of(load_model(folder))
+        return reward_model_of(load_model(folder), seed)
     if options.machine.shard:
         raise BadInput("adapters are small, and trained unsharded: leave machine.shard out, or lora.rank")
     _, dtype, _ = beginning(options, ranks)
-    model = reward_model_of(load_model(folder, dtype=dtype))
+    model = reward_model_of(load_model(folder, dtype=dtype), seed)
     add_adapters(model, lora, seed)
     model.score.requires_grad_(True)
     return model
