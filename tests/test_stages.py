@@ -33,6 +33,7 @@ def test_the_usual_journey_has_every_stage_but_those_to_be_asked_for():
         "synthesize.questions": "5",
         "dpo.data": "pairs.jsonl",
         "reward.data": "pairs.jsonl",
+        "rlhf.prompts": "pairs.jsonl",
         "grpo.tasks.arithmetic": "1",
     }
     with_all = stages(load_recipe("nano", flags=every))

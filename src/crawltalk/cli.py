@@ -25,6 +25,7 @@ GROUPS = {
         "sft": ("build:sft", "base model + conversations -> assistant"),
         "dpo": ("build:dpo", "assistant + preferences -> an assistant that people like better"),
         "reward": ("build:reward", "assistant + preferences -> a model that scores replies"),
+        "rlhf": ("build:rlhf", "assistant + reward model -> an assistant whose replies score higher"),
         "grpo": (
             "build:grpo",
             "assistant + problems that can be verified -> an assistant that solves more of them",

@@ -12,7 +12,7 @@ from crawltalk.model.adapters import add_adapters, attach, merge_adapters, save_
 from crawltalk.model.hf import load_model, save_model
 from crawltalk.model.transformer import Transformer
 from crawltalk.models import model_folder
-from crawltalk.recipe import Dpo, Grpo, Lora, Reward, Sft
+from crawltalk.recipe import Dpo, Grpo, Lora, Reward, Rlhf, Sft
 from crawltalk.run.stage import Job, ModelKind
 from crawltalk.train.batches import Batch
 from crawltalk.train.loop import TrainingOptions, beginning
@@ -26,7 +26,7 @@ CHECKED_ROWS, TOLERANCE = 2, 1e-3
 
 
 def starting_model(
-    job: Job[Sft] | Job[Dpo] | Job[Grpo] | Job[Reward], *kinds: ModelKind
+    job: Job[Sft] | Job[Dpo] | Job[Grpo] | Job[Reward] | Job[Rlhf], *kinds: ModelKind
 ) -> tuple[Path, ChatRenderer]:
     """The folder of the model that a stage starts from, `base` or the last input of one of these kinds, and how
     conversations are written for it. Raises MissingInput, or BadInput for a model without a chat format.
@@ -58,7 +58,12 @@ def load_for_tuning(
 
 
 def save_tuned(
-    model: Transformer, out: Path, chat: ChatRenderer, config: Sft | Dpo | Grpo, base: Path, batch: Batch
+    model: Transformer,
+    out: Path,
+    chat: ChatRenderer,
+    config: Sft | Dpo | Grpo | Rlhf,
+    base: Path,
+    batch: Batch,
 ) -> None:
     """Write the model with its tokenizer and chat format; of one with adapters these as PEFT's folder, too, and `base`
     with them merged in fp32. Raises BadInput if merging changes the loss of the `batch`.

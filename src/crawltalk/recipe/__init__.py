@@ -15,6 +15,7 @@ from crawltalk.recipe.pretrain import Pretrain
 from crawltalk.recipe.recipe import Recipe
 from crawltalk.recipe.report import Report
 from crawltalk.recipe.reward import Reward
+from crawltalk.recipe.rlhf import Rlhf
 from crawltalk.recipe.sft import Sft, SftFile
 from crawltalk.recipe.stages import FurtherStage
 from crawltalk.recipe.sweep import Sweep
@@ -42,6 +43,7 @@ __all__ = [
     "Reinforce",
     "Report",
     "Reward",
+    "Rlhf",
     "Sft",
     "SftFile",
     "Sweep",

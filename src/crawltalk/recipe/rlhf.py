@@ -3,9 +3,9 @@
 import dataclasses
 from dataclasses import dataclass, field
 
-from crawltalk.recipe.grpo import Reinforce, reinforce_optim
-from crawltalk.recipe.lora import Lora
-from crawltalk.recipe.optim import Optim
+from crawltalk.recipe.grpo import ADAMW_LR, LORA_LR, MUON_LR, Reinforce
+from crawltalk.recipe.lora import Lora, lora_optim
+from crawltalk.recipe.optim import Optim, derive_optim
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,9 @@ class Rlhf(Reinforce):
 
 def derive_rlhf(rlhf: Rlhf, width: int | None) -> Rlhf:
     """The section with its learning rates, if the width of the model is known."""
-    if not width or rlhf.base:
-        return rlhf
-    return dataclasses.replace(rlhf, optim=reinforce_optim(rlhf.optim, rlhf.lora, width))
+    return dataclasses.replace(rlhf, optim=rlhf_optim(rlhf, width)) if width and not rlhf.base else rlhf
+
+
+def rlhf_optim(rlhf: Rlhf, width: int) -> Optim:
+    """The section's learning rates for a model of this width."""
+    return derive_optim(lora_optim(rlhf.optim, rlhf.lora, LORA_LR), width, MUON_LR, ADAMW_LR)

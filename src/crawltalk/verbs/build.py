@@ -171,6 +171,11 @@ def reward(target: Target = "small", *overlays: Overlay, out: Out = None, set: S
     _build(("reward",), target, overlays, out, None, set)
 
 
+def rlhf(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set = ()) -> None:
+    """Reinforce the assistant by a reward model (--reward.data FILE --rlhf.prompts FILE)."""
+    _build(("rlhf",), target, overlays, out, None, set)
+
+
 def grpo(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set = ()) -> None:
     """Reinforce the assistant on problems of tasks (--grpo.tasks.arithmetic 1)."""
     _build(("grpo",), target, overlays, out, None, set)
@@ -306,11 +311,12 @@ ASKED_FOR = {
     "depths": "depths 1,2",
     "data": "data FILE",
     "tasks": "tasks.arithmetic 1",
+    "prompts": "prompts FILE",
 }
 """What asks for an optional stage: its field -> an example."""
 VERBS = (
     *("crawl", "data", "tokenizer", "synthesize", "sweep"),
-    *("pretrain", "factuality", "sft", "dpo", "reward", "grpo", "evals", "report"),
+    *("pretrain", "factuality", "sft", "dpo", "reward", "rlhf", "grpo", "evals", "report"),
 )
 """Stages that have a verb of their own; `run` builds the others, too."""
 
