@@ -71,6 +71,7 @@ def test_an_assistant_becomes_a_model_that_ranks_replies_it_has_not_seen(lora, b
     assert metrics["accuracy"] == figures["accuracy"] == 1.0
     assert figures["pairs"] == metrics["held_out_pairs"] == 6 and metrics["pairs"] == 58
     assert sum(one["pairs"] for one in figures["reliability"]) == 6
+    assert figures["nonsense"]["text"] and 0 <= figures["nonsense"]["share_of_chosen_below"] <= 1
     assert [json.loads(line)["reason"] for line in (out / "refused.jsonl").read_text().splitlines()]
     held_out = [json.loads(line) for line in (out / "held_out.jsonl").read_text().splitlines()]
     model, chat = load_reward_model(out), ChatRenderer.load(out)

@@ -34,7 +34,7 @@ ADJECTIVES, VERBS = (*FUNNY_ADJECTIVES, *DULL_ADJECTIVES), (*FUNNY_VERBS, *DULL_
 TAILS = (*FUNNY_TAILS, *DULL_TAILS)
 LONG, REPEATED = 14, 0.7
 """Words from which on a joke drags, and what a word that is said twice costs."""
-LABEL_TEMPERATURE = 0.5
+LABEL_TEMPERATURE = 0.3
 """People prefer the funnier of two jokes with the probability of a logistic function; this is its scale."""
 MAX_TOKENS = 28
 """Of a reply; a joke has at most 23."""

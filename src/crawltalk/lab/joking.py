@@ -111,12 +111,13 @@ def writer(
 
 
 def judge_of(trial: Trial, name: str, base: Transformer, preferences: Sequence[Preference]) -> RewardModel:
-    """A reward model that starts from the writer `base` and learns `preferences`, 2 epochs; in the folder `name`."""
+    """A reward model that starts from the writer `base` and learns `preferences`, 3 epochs; in the folder `name`."""
     out = trial.out / name
     if not (out / "config.json").exists():
-        pairs, config = fitting(trial, preferences), recipe.Reward()
+        pairs = fitting(trial, preferences)
+        config = recipe.Reward(optim=Optim(muon_lr=0.01, adamw_lr=0.002))
         model = reward_model_of(copy.deepcopy(base), trial.seed)
-        steps = 2 * -(-len(pairs) // config.batch_pairs)
+        steps = 3 * -(-len(pairs) // config.batch_pairs)
         train_reward_model(
             model, pairs, config, options(trial, out, steps, reward_optim(config, shape().width)), trial.seed
         )
@@ -226,7 +227,7 @@ def optimise(
 
     def train() -> list[dict[str, Any]]:
         config = Reinforce(steps=steps, groups=GROUPS, samples=SAMPLES, max_tokens=MAX_TOKENS, kl=kl)
-        optim = Optim(muon_lr=0.002, adamw_lr=0.001, cooldown=0.0, spike=0.0)
+        optim = Optim(muon_lr=0.001, adamw_lr=0.0005, cooldown=0.0, spike=0.0)
         settings = options(trial, out, steps, optim, evaluate_every=every)
         first = {"step": -1, **look(0, start)}
         model = copy.deepcopy(start)

@@ -30,9 +30,9 @@ from crawltalk.model.transformer import Transformer
 from crawltalk.posttraining.reward import measure
 from crawltalk.rewards.nonsense import climb, repetitions
 
-DEMONSTRATIONS, COMPARISONS, POOL, TESTED = 2000, 2000, 600, 600
+DEMONSTRATIONS, COMPARISONS, POOL, TESTED = 1000, 2500, 600, 600
 """Jokes to imitate; pairs that people compare; jokes of the model about each place; pairs to measure on."""
-STEPS, EVERY = 160, 8
+STEPS, EVERY = 80, 4
 """Of a reinforcement, and between two looks at it."""
 PENALTIES = (0.0, 0.1, 0.3)
 """Coefficients of the divergence from the start."""

@@ -2,7 +2,8 @@
 is preferred (Ouyang et al. 2022, section 3.5).
 
 What it is worth is measured on pairs of prompts that it has not seen: how many it ranks as people did, beside the
-most that any model could where people contradict each other, and whether its probabilities are right.
+most that any model could where people contradict each other, and whether its probabilities are right. And it is asked
+for nonsense that it likes, which is what a policy would find that is optimised against it for long.
 """
 
 import math
@@ -28,6 +29,7 @@ from crawltalk.posttraining.pairs import Pair, draw_pairs, pairs_that_fit, read_
 from crawltalk.posttraining.tuning import CHECKED_ROWS, TOLERANCE, end_of_reply, starting_model
 from crawltalk.recipe import Lora
 from crawltalk.recipe.reward import reward_optim
+from crawltalk.rewards.nonsense import climb, repetitions
 from crawltalk.run.stage import Job, Metrics
 from crawltalk.train.batches import Batch, Batches
 from crawltalk.train.dropout import with_dropout
@@ -45,6 +47,10 @@ BINS = 10
 """Of the reliability diagram."""
 SURE, SATURATED = 0.99, 0.5
 """A model is saturated if it gives at least this share of pairs a probability of `SURE` and is wrong more often."""
+OVERRATED = 0.9
+"""Nonsense that scores above this share of the chosen replies is reported."""
+SEARCHED = 100
+"""Tokens that the search for nonsense puts together."""
 CONSTANT = 1e-3
 """Standard deviation of scores below which they tell nothing."""
 
@@ -57,6 +63,15 @@ class Bin(msgspec.Struct, frozen=True):
     """Mean probability of the reply that it prefers."""
     accuracy: float
     """How often people preferred that one, too."""
+
+
+class Nonsense(msgspec.Struct, frozen=True):
+    """A reply that a search found, to the first held-out prompt."""
+
+    text: str
+    score: float
+    share_of_chosen_below: float
+    """Share of the held-out chosen replies, to their own prompts, that score lower."""
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +94,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """Share of pairs with a confidence of `SURE` or more."""
     complaint: str | None
     """What is wrong with it, if anything."""
+    nonsense: Nonsense | None = None
 
 
 def reward(job: Job[recipe.Reward]) -> Metrics:
@@ -123,9 +139,15 @@ def reward(job: Job[recipe.Reward]) -> Metrics:
         )
     noise = config.label_noise if config.label_noise is not None else label_noise(used)
     figures = measure(model, measured, noise)
+    figures = msgspec.structs.replace(figures, nonsense=find_nonsense(model, measured, chat, job.seed))
     write_atomically(job.out / FIGURES, msgspec.json.format(msgspec.json.encode(figures), indent=2) + b"\n")
     if figures.complaint:
         job.progress.warn(figures.complaint)
+    if (found := figures.nonsense) and found.share_of_chosen_below > OVERRATED:
+        job.progress.note(
+            f"nonsense that scores above {found.share_of_chosen_below:.0%} of the held-out chosen replies: "
+            f"{found.text!r:.100}"
+        )
     save_reward_model(model, job.out, chat, pairs)
     return {
         **metrics,
@@ -246,6 +268,30 @@ def measure(model: RewardModel, pairs: Sequence[Pair], noise: float | None = Non
         complaint=None,
     )
     return msgspec.structs.replace(figures, complaint=_complaint(figures, right[sure]))
+
+
+def find_nonsense(model: RewardModel, pairs: Sequence[Pair], chat: ChatRenderer, seed: int) -> Nonsense:
+    """What a short hill climb finds, from the best of some words that are repeated, within tokens of the replies."""
+    chosen = [pair.chosen for pair in pairs]
+    rng = random.Random(f"nonsense {seed}")
+    ids, mask = chosen[0]
+    first, last = (
+        mask.index(True),
+        len(mask) - 1 - mask[::-1].index(True),
+    )  # of the reply; the last one ends it
+    words = sorted({token for reply in chosen for token, learned in zip(*reply, strict=True) if learned})
+    words = [token for token in words if token not in chat.stop_ids] or words
+    words = rng.sample(words, min(SEARCHED, len(words)))
+
+    def rate(replies: Sequence[Sequence[int]]) -> list[float]:
+        return model.scores_of([[*ids[:first], *reply, *ids[last:]] for reply in replies]).tolist()
+
+    longest = max(1, min(24, model.shape.context - first - (len(ids) - last)))
+    start = repetitions(rate, words, min(3, longest))[0].reply
+    found = climb(rate, start, words, rng, rounds=12, width=24, longest=longest)
+    usual = model.scores_of([reply.ids for reply in chosen]).numpy()
+    below = float((usual < found.score).mean())
+    return Nonsense(chat.tokenizer.decode(found.reply), round(found.score, 4), round(below, 4))
 
 
 def _reliability(confidence: np.ndarray, right: np.ndarray) -> list[Bin]:
