@@ -189,7 +189,8 @@ def pairs_among(jokes: Sequence[Joke], count: int, rng: random.Random) -> list[t
     """Two jokes about one place, so often."""
     of_place = {place: [joke.text for joke in jokes if joke.place == place] for place in PLACES}
     places = [PLACES[number % len(PLACES)] for number in range(count)]
-    return [(place, *rng.sample(of_place[place], 2)) for place in places]
+    drawn = ((place, rng.sample(of_place[place], 2)) for place in places)
+    return [(place, one, other) for place, (one, other) in drawn]
 
 
 def optimise(
