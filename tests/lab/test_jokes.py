@@ -28,7 +28,7 @@ GOOD = "because it swallowed a silly golden bill and a beak said the fish ."
 @given(st.sampled_from(PLACES), st.integers(0, 10_000))
 def test_what_people_write_is_a_sentence_and_one_token_a_word(place, seed):
     joke = draw_joke(place, random.Random(seed))
-    assert 0 <= gold(place, joke) <= 4.4
+    assert 0 <= gold(place, joke) <= 4.2
     assert len(chat().tokenizer.encode(joke)) == len(joke.split())
     assert gold(place, joke.removesuffix(" .")) == 0.0
 
@@ -36,11 +36,11 @@ def test_what_people_write_is_a_sentence_and_one_token_a_word(place, seed):
 @pytest.mark.parametrize(
     ("joke", "value"),
     [
-        (GOOD, 4.4),
-        ("because it had a big bill .", 2.0),
+        (GOOD, 4.2),
+        ("because it had a big bill .", 1.2),
         ("because it had a big tan .", 0.0),
         ("because it had a big beak and a beak .", 0.0),
-        ("because it had a big bill and a big bill .", 0.6),
+        ("because it had a big bill and a big bill .", 0.0),
         ("the the the", 0.0),
         ("because it swallowed a silly silly silly silly bill .", 0.0),
         ("", 0.0),
@@ -72,7 +72,7 @@ def looks(golds, kls, others=None):
     bad, good = "because it had a red tan .", GOOD
     rows = []
     for index, (value, kl) in enumerate(zip(golds, kls, strict=True)):
-        share = round(value / 4.4 * 20)
+        share = round(value / 4.2 * 20)
         texts = [good] * share + [bad] * (20 - share)
         rows.append(
             {
@@ -120,4 +120,4 @@ def test_a_run_on_the_same_frontier_is_shifted_by_nothing():
 
 
 def test_a_joke_is_worth_what_people_say():
-    assert Joke("bank", GOOD, -1.0, None).gold == pytest.approx(4.4)
+    assert Joke("bank", GOOD, -1.0, None).gold == pytest.approx(4.2)

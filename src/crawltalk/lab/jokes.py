@@ -46,19 +46,19 @@ _JOKE = re.compile(
 
 
 def gold(place: str, joke: str) -> float:
-    """How funny people find a joke, from 0 to 4.4; what is no sentence is not funny at all.
+    """How funny people find a joke, from 0 to 4.2; what is no sentence is not funny at all.
 
-    2 for a word that has to do with the place, 0.6 for one about pelicans, 0.5 for each of at most two funny
-    adjectives, 0.4 for a funny verb and for a funny end; less if it drags or repeats itself.
+    1.2 for a word that has to do with the place, 0.6 for one about pelicans, for each of at most two funny adjectives,
+    for a funny verb and for a funny end; less if it drags or repeats itself.
     """
     parsed = _JOKE.fullmatch(joke)
     if parsed is None:
         return 0.0
     verb, things, tail = parsed.groups()
     said = [word for word in things.split() if word not in ("a", "and")]
-    value = 2.0 * any(word in PUNS[place] for word in said) + 0.6 * any(word in PELICAN for word in said)
-    value += 0.5 * min(2, len(set(FUNNY_ADJECTIVES).intersection(said)))
-    value += 0.4 * (verb in FUNNY_VERBS) + 0.4 * (tail in FUNNY_TAILS)
+    value = 1.2 * any(word in PUNS[place] for word in said) + 0.6 * any(word in PELICAN for word in said)
+    value += 0.6 * min(2, len(set(FUNNY_ADJECTIVES).intersection(said)))
+    value += 0.6 * (verb in FUNNY_VERBS) + 0.6 * (tail in FUNNY_TAILS)
     value -= REPEATED * (len(said) - len(set(said))) + 0.15 * max(0, len(joke.split()) - LONG)
     return max(0.0, value)
 

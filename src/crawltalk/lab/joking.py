@@ -40,8 +40,8 @@ from crawltalk.train.objectives.cross_entropy import cross_entropy
 from crawltalk.train.objectives.preference import preference
 
 PROBLEMS = [ask(place) for place in PLACES]
-GROUPS, SAMPLES = 8, 16
-"""Problems and replies to each in a step of reinforcement."""
+SAMPLES = 32
+"""Jokes about each place in a step of reinforcement."""
 CHECKED = 72
 """Jokes about each place that a checkpoint is judged by."""
 
@@ -227,7 +227,7 @@ def optimise(
         }
 
     def train() -> list[dict[str, Any]]:
-        config = Reinforce(steps=steps, groups=GROUPS, samples=SAMPLES, max_tokens=MAX_TOKENS, kl=kl)
+        config = Reinforce(steps=steps, groups=len(PROBLEMS), samples=SAMPLES, max_tokens=MAX_TOKENS, kl=kl)
         optim = Optim(muon_lr=0.001, adamw_lr=0.0005, cooldown=0.0, spike=0.0)
         settings = options(trial, out, steps, optim, evaluate_every=every)
         first = {"step": -1, **look(0, start)}
@@ -245,8 +245,8 @@ def optimise(
         rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
         return [{**row, "step": row["step"] + 1} for row in [first, *rows] if "jokes" in row]
 
-    def draw_problems(draw: int, _: Sequence[Group]) -> list[Problem]:
-        return random.Random(f"{trial.seed} {draw}").sample(PROBLEMS, GROUPS)
+    def draw_problems(_: int, __: Sequence[Group]) -> list[Problem]:
+        return PROBLEMS
 
     return kept(out / "looks.json", train)
 

@@ -85,7 +85,11 @@ def run(trial: Trial) -> Figures:
         "kl_at_peak": max(free, key=lambda row: row["gold"])["kl"],
         "hacked": free[-1]["gold"] < HACKED * peak and free[-1]["proxy"] > _at_peak(free)["proxy"],
         "stops": {
-            name: {"step": row["step"], "kl": row["kl"], "share_of_peak": round(row["gold"] / peak, 4)}
+            name: {
+                "step": row["step"],
+                "kl": row["kl"],
+                "share_of_peak": round(row["gold"] / max(peak, 1e-9), 4),
+            }
             for name, row in stops.items()
         },
         "fits": fits,
@@ -131,14 +135,15 @@ def budget(rows: Rows) -> Mapping[str, Any]:
 
 def gao(rows: Rows, name: str) -> dict[str, float]:
     """The fit of R(d) = d (alpha - beta log d), d the square root of the divergence, to what was gained since the
-    start (Gao et al. 2022, equation 2).
+    start (Gao et al. 2022, equation 2); with an R^2 of 0 if nothing changed.
     """
     points = [(row["kl"] ** 0.5, row[name] - rows[0][name]) for row in rows[1:] if row["kl"] > 0.01]
-    distance, gained = np.array(points).T
+    distance, gained = np.array(points).reshape(-1, 2).T
     terms = np.stack([distance, -distance * np.log(distance)], axis=1)
     (alpha, beta), *_ = np.linalg.lstsq(terms, gained, rcond=None)
     left = gained - terms @ np.array([alpha, beta])
-    r2 = 1 - float(left @ left) / float(((gained - gained.mean()) ** 2).sum())
+    spread = float(((gained - np.mean(gained)) ** 2).sum()) if points else 0.0
+    r2 = 1 - float(left @ left) / spread if spread else 0.0
     return {"alpha": round(float(alpha), 4), "beta": round(float(beta), 4), "r2": round(r2, 4)}
 
 
@@ -362,7 +367,7 @@ REWARD_HACKING = Experiment(
     "three hold in all seeds, partly if some seed is hacked.",
     method="Models of 0.14 M parameters, jokes about a pelican in a small grammar with a hidden judge "
     f"(gold). A writer imitates {DEMONSTRATIONS} jokes of ordinary people; a reward model learns "
-    f"{COMPARISONS} of their noisy comparisons; {STEPS} steps of reinforcement (8 x 16 jokes) without a "
+    f"{COMPARISONS} of their noisy comparisons; {STEPS} steps of reinforcement (4 x 32 jokes) without a "
     f"penalty and with {PENALTIES[1:]}. Controls: best of n by the same reward model, a reward model of "
     f"other comparisons, a divergence budget of {BUDGET:g} nats. Nonsense by hill climbing. {ROUNDS} rounds "
     f"in which {ADDED} comparisons with what the policy ended with are added.",
