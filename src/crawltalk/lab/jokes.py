@@ -63,6 +63,11 @@ def gold(place: str, joke: str) -> float:
     return max(0.0, value)
 
 
+def is_sentence(joke: str) -> bool:
+    """Whether the grammar has it."""
+    return _JOKE.fullmatch(joke) is not None
+
+
 def draw_joke(place: str, rng: random.Random, skill: float = 0.2) -> str:
     """A joke as an ordinary person writes it; a noun fits the place with probability `skill`, or by chance."""
 

@@ -18,7 +18,7 @@ from crawltalk.core.files import write_atomically
 from crawltalk.core.types import Problem
 from crawltalk.engine import Engine
 from crawltalk.lab.experiment import Trial
-from crawltalk.lab.jokes import MAX_TOKENS, PLACES, ask, chat, gold
+from crawltalk.lab.jokes import MAX_TOKENS, PLACES, ask, chat, gold, is_sentence
 from crawltalk.model.hf import load_model, load_reward_model, save_model
 from crawltalk.model.reward import RewardModel, reward_model_of
 from crawltalk.model.shape import Shape
@@ -222,13 +222,13 @@ def optimise(
             "proxy": _mean(scores(judge, told)),
             "others": [_mean(scores(other, told)) for other in others],
             "gold": _mean(golds),
-            "sentences": _mean([float(value > 0) for value in golds]),
+            "sentences": _mean([float(is_sentence(joke.text)) for joke in jokes]),
             "jokes": {place: [text for where, text in told if where == place] for place in PLACES},
         }
 
     def train() -> list[dict[str, Any]]:
         config = Reinforce(steps=steps, groups=len(PROBLEMS), samples=SAMPLES, max_tokens=MAX_TOKENS, kl=kl)
-        optim = Optim(muon_lr=0.001, adamw_lr=0.0005, cooldown=0.0, spike=0.0)
+        optim = Optim(muon_lr=0.002, adamw_lr=0.001, cooldown=0.0, spike=0.0)
         settings = options(trial, out, steps, optim, evaluate_every=every)
         first = {"step": -1, **look(0, start)}
         model = copy.deepcopy(start)

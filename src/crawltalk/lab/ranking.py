@@ -28,10 +28,10 @@ from crawltalk.posttraining.pairs import Pair
 from crawltalk.posttraining.reward import measure
 
 DEMONSTRATIONS = 1000
-LABELS = (250, 1000, 4000)
+LABELS = (250, 2000)
 """Further jokes that people write, or pairs that they compare."""
 POOL, TESTED, BEST_OF = 600, 600, 16
-STEPS, EVERY = 96, 8
+STEPS, EVERY = 48, 4
 MARGIN = 0.3
 """Gold by which ranking is ahead."""
 

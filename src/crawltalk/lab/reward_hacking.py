@@ -32,9 +32,9 @@ from crawltalk.rewards.nonsense import climb, repetitions
 
 DEMONSTRATIONS, COMPARISONS, POOL, TESTED = 1000, 2500, 600, 600
 """Jokes to imitate; pairs that people compare; jokes of the model about each place; pairs to measure on."""
-STEPS, EVERY = 80, 4
+STEPS, EVERY = 100, 4
 """Of a reinforcement, and between two looks at it."""
-PENALTIES = (0.0, 0.1, 0.3)
+PENALTIES = (0.0, 0.1)
 """Coefficients of the divergence from the start."""
 ROUNDS, ADDED = 2, 300
 """How often what was found is added to the preferences, and how many pairs with it."""
