@@ -1,0 +1,95 @@
+"""Fractions, roots, sets, intervals, vectors and formulas in LaTeX, compared by their value, with math-verify.
+
+What math-verify is not asked:
+
+- to find the answer in a reply: it joins near boxes into a set, so that a corrected answer is wrong, and takes money's
+  `$` for LaTeX;
+- to read a gold or an answer as it stands: bare ones are misread (`1,-2` as -2), so both go into a box;
+- to read expressions that are no LaTeX: for these sympy evaluates the reply as Python;
+- to compare plain numbers: it rounds to six decimals, so that .0000672 is 0.0000671;
+- to keep time: its alarms raise in threads. So use this verifier in a `pool`, whose processes can be killed.
+
+Its reader needs ANTLR's runtime, of which sympy's own LaTeX reader wants another version: use one of the two.
+"""
+
+import logging
+import re
+from functools import lru_cache
+from typing import Any
+
+from crawltalk.core.errors import MissingInput
+from crawltalk.core.types import Problem
+from crawltalk.rewards.answers import boxes, final_answer
+from crawltalk.rewards.numbers import single
+from crawltalk.rewards.spelling import latex
+from crawltalk.rewards.verdict import Verdict, correct, undetermined, wrong
+
+MAX_CHARACTERS = 400
+"""A longer answer is no answer: it takes sympy seconds to read."""
+_EQUALS = re.compile(r"(?<![\\<>!])=")
+
+
+class Mathematics:
+    """The verifier `math`."""
+
+    def __call__(self, problem: Problem, reply: str) -> Verdict:
+        """Whether the final answer of the reply has the value of the problem's answer."""
+        gold, said = _content(problem.answer), final_answer(reply)
+        if not said or len(said) > MAX_CHARACTERS:
+            return wrong(reason=f"an answer of {len(said)} characters" if said else "no answer")
+        said = _content(said)
+        if said == gold:
+            return correct()
+        if _is_number(gold) and _is_number(said):
+            return correct() if single(gold) == single(said) else wrong(reason=f"{said} is not {gold}")
+        values = _read(gold)
+        if not values:
+            return undetermined(f"the problem's answer {problem.answer!r} cannot be read")
+        for part in _parts(said):
+            if not _equal(values, part):
+                return wrong(reason=f"{part} is not {gold}")
+        return correct()
+
+    def warm_up(self) -> None:
+        """Load what reads LaTeX, which takes seconds the first time."""
+        _equal(_read(r"\frac{\pi}{2}"), r"\sqrt{2}")
+
+
+mathematics = Mathematics()
+
+
+def _content(answer: str) -> str:
+    """An answer in one spelling, without a box around it."""
+    found = boxes(answer)
+    return latex(found[-1][2] if found else answer)
+
+
+def _is_number(text: str) -> bool:
+    """Whether a text is a plain number and nothing else."""
+    return bool(re.fullmatch(r"[-+]? ?(?:\d+(?:\.\d*)?|\.\d+)(?: ?/ ?\d+)?", text)) and single(text) is not None
+
+
+def _parts(said: str) -> list[str]:
+    """What has to be equal to the gold: the answer, and each part of it if it is an equation between numbers. So
+    `5 = 1` is not 1.
+    """
+    parts = [part.strip() for part in _EQUALS.split(said)]
+    return parts if len(parts) > 1 and not re.search(r"[A-Za-z]", re.sub(r"\\[a-z]+", "", parts[0])) else [said]
+
+
+@lru_cache(maxsize=4096)
+def _read(content: str) -> list[Any]:
+    """What math-verify reads in a box with this content; a text instead of a value where it cannot read it."""
+    try:
+        from math_verify import LatexExtractionConfig, parse
+    except ImportError:
+        raise MissingInput("the verifier math needs math-verify; pip install 'crawltalk[rewards]'") from None
+    logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that somebody else keeps time
+    config = LatexExtractionConfig(boxed_match_priority=0)
+    return parse(rf"\boxed{{{content}}}", [config], parsing_timeout=0, raise_on_error=True)
+
+
+def _equal(gold: list[Any], said: str) -> bool:
+    from math_verify import verify
+
+    return verify(gold, _read(said), timeout_seconds=0, raise_on_error=True)
