@@ -1,4 +1,4 @@
-"""Fractions, roots, sets, intervals, vectors and formulas in LaTeX, compared by their value, with math-verify.
+r"""Fractions, roots, sets, intervals, vectors and formulas in LaTeX, compared by their value, with math-verify.
 
 What math-verify is not asked:
 
@@ -6,6 +6,7 @@ What math-verify is not asked:
   `$` for LaTeX;
 - to read a gold or an answer as it stands: bare ones are misread (`1,-2` as -2), so both go into a box;
 - to read expressions that are no LaTeX: for these sympy evaluates the reply as Python;
+- to tell one answer from several: it drops what it takes for a unit, so that `5 \text{ cents} or 3` is 5 cents;
 - to compare plain numbers: it rounds to six decimals, so that .0000672 is 0.0000671;
 - to keep time: its alarms raise in threads. So use this verifier in a `pool`, whose processes can be killed.
 
@@ -26,6 +27,11 @@ from crawltalk.rewards.verdict import Verdict, correct, undetermined, wrong
 
 MAX_CHARACTERS = 400
 """A longer answer is no answer: it takes sympy seconds to read."""
+MAX_WORDS = 4
+"""More of them are a sentence, and whatever mathematics is in it, it may be the question's."""
+_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
+_SEVERAL = re.compile(r"[,;]|\bor\b|\band\b")
+_GROUP = re.compile(r"[(\[{][^()\[\]{}]*[)\]}]")
 _EQUALS = re.compile(r"(?<![\\<>!])=")
 
 
@@ -42,6 +48,10 @@ class Mathematics:
             return correct()
         if _is_number(gold) and _is_number(said):
             return correct() if single(gold) == single(said) else wrong(reason=f"{said} is not {gold}")
+        if len(_WORD.findall(said)) > MAX_WORDS:
+            return wrong(reason=f"a sentence: {said[:80]!r}")
+        if _several(said) and not re.search(r"[,;]|\\pm|\\cup|\bor\b|\band\b", gold):
+            return wrong(reason=f"several answers: {said[:80]!r}")
         values = _read(gold)
         if not values:
             return undetermined(f"the problem's answer {problem.answer!r} cannot be read")
@@ -67,6 +77,14 @@ def _content(answer: str) -> str:
 def _is_number(text: str) -> bool:
     """Whether a text is a plain number and nothing else."""
     return bool(re.fullmatch(r"[-+]? ?(?:\d+(?:\.\d*)?|\.\d+)(?: ?/ ?\d+)?", text)) and single(text) is not None
+
+
+def _several(said: str) -> bool:
+    """Whether an answer has `or`, `and` or a comma outside of all brackets."""
+    said = re.sub(r"\\text\s*\{\s*(or|and)\s*\}", r" \1 ", said)
+    while (outside := _GROUP.sub(" ", said)) != said:
+        said = outside
+    return bool(_SEVERAL.search(said))
 
 
 def _parts(said: str) -> list[str]:

@@ -11,6 +11,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from crawltalk.core.errors import UserError
 from crawltalk.core.types import Problem
 from crawltalk.rewards.verdict import Verdict, Verifier, failed, verify
 from crawltalk.run.processes import limit_memory, start_worker
@@ -33,11 +34,12 @@ class Pool:
         process, beyond which the verifier fails for want of memory (Linux only).
         """
         self.verifier = verifier
+        self.count = max(1, workers)
         self.seconds = seconds
         self.memory = memory
         self.replaced = 0
         """Processes that died or were ended so far."""
-        self._workers = [_Worker(verifier, memory) for _ in range(max(1, workers))]
+        self._workers: list[_Worker] = []
 
     def __enter__(self) -> "Pool":
         return self
@@ -46,7 +48,7 @@ class Pool:
         self.close()
 
     def close(self) -> None:
-        """End the processes."""
+        """End the processes; the next batch would start new ones."""
         for worker in self._workers:
             worker.end()
         self._workers = []
@@ -54,26 +56,37 @@ class Pool:
     def __call__(self, problems: Sequence[Problem], replies: Sequence[str]) -> list[Verdict]:
         """A verdict for each reply, in their order.
 
-        Raises RuntimeError if the verifier cannot be loaded, which is no reply's fault.
+        Raises RuntimeError if the verifier cannot be loaded, and what UserError it raises: no reply's fault.
         """
         waiting = list(enumerate(zip(problems, replies, strict=True)))[::-1]
         verdicts: dict[int, Verdict] = {}
-        while len(verdicts) < len(replies):
-            for worker in self._workers:
-                if worker.idle and waiting:
-                    worker.begin(*waiting.pop(), self.seconds)
-            now = time.monotonic()
-            nearest = min((worker.deadline for worker in self._workers if worker.item is not None), default=None)
-            pipes = [worker.pipe for worker in self._workers if not worker.idle]
-            wait(pipes, None if nearest is None else max(0.0, nearest - now))
-            for position, worker in enumerate(self._workers):
-                item = worker.item
-                if (verdict := worker.verdict()) is not None and item is not None:
-                    verdicts[item] = verdict
-                if worker.ended:
-                    self.replaced += 1
-                    self._workers[position] = _Worker(self.verifier, self.memory)
+        try:
+            while len(verdicts) < len(replies):
+                self._start()
+                for worker in self._workers:
+                    if worker.idle and waiting:
+                        worker.begin(*waiting.pop(), self.seconds)
+                self._wait()
+                for worker in self._workers:
+                    item = worker.item
+                    if (verdict := worker.verdict()) is not None and item is not None:
+                        verdicts[item] = verdict
+        except BaseException:  # what is under way belongs to a batch that nobody waits for
+            self.close()
+            raise
         return [verdicts[index] for index in range(len(replies))]
+
+    def _start(self) -> None:
+        """Put new processes in the place of those that have ended."""
+        kept = [worker for worker in self._workers if not worker.gone()]
+        self.replaced += len(self._workers) - len(kept)
+        self._workers = kept + [_Worker(self.verifier, self.memory) for _ in range(self.count - len(kept))]
+
+    def _wait(self) -> None:
+        """Until a process says something, or one has had its time."""
+        at_work = [worker.deadline for worker in self._workers if worker.item is not None]
+        pipes = [worker.pipe for worker in self._workers if not worker.idle]
+        wait(pipes, max(0.0, min(at_work) - time.monotonic()) if at_work else None)
 
 
 class _Worker:
@@ -96,6 +109,12 @@ class _Worker:
     def idle(self) -> bool:
         """Whether it waits for a reply."""
         return self.ready and self.item is None
+
+    def gone(self) -> bool:
+        """Whether it has ended, by us or by itself while it waited."""
+        if self.idle and not self.process.is_alive():
+            self.end()
+        return self.ended
 
     def begin(self, item: int, asked: tuple[Problem, str], seconds: float) -> None:
         """Hand it a reply; from now on its time runs."""
@@ -126,8 +145,9 @@ class _Worker:
             if not self.ready:
                 raise RuntimeError(f"a process of the verifier ended before it could judge anything ({how})") from None
             return failed(f"the verifier's process ended: {how}")
+        if isinstance(message, UserError):
+            raise message
         if isinstance(message, str):
-            self.end()
             raise RuntimeError(f"the verifier could not be loaded:\n{message}")
         self.ready, self.item = True, None
         return message
@@ -144,12 +164,15 @@ def _work(pipe: Connection, verifier: Verifier, memory: int) -> None:
     """The main loop of a process: say that it is ready, then judge one reply after the other."""
     start_worker()
     limit_memory(memory)
-    try:
-        getattr(verifier, "warm_up", lambda: None)()
-    except Exception:
-        pipe.send(traceback.format_exc())
-        return
-    pipe.send(None)
     with contextlib.suppress(EOFError, BrokenPipeError):  # the pool has ended
-        while True:
-            pipe.send(verify(verifier, *pipe.recv()))
+        try:
+            getattr(verifier, "warm_up", lambda: None)()
+            pipe.send(None)
+            while True:
+                pipe.send(verify(verifier, *pipe.recv()))
+        except UserError as error:
+            pipe.send(error)
+        except (EOFError, BrokenPipeError):
+            raise
+        except Exception:
+            pipe.send(traceback.format_exc())

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
+from crawltalk.core.errors import UserError
 from crawltalk.core.types import Problem
 
 
@@ -72,9 +73,13 @@ def checked(verdict: object) -> Verdict:
 
 
 def verify(verifier: Verifier, problem: Problem, reply: str) -> Verdict:
-    """The checked verdict. A verifier that raises gives an error, never a wrong reply."""
+    """The checked verdict. A verifier that raises gives an error, never a wrong reply; but a UserError, such as for a
+    library that is missing, is raised, since it holds for all replies.
+    """
     try:
         return checked(verifier(problem, reply))
+    except UserError:
+        raise
     except Exception as error:  # whatever a verifier raises says nothing of the reply
         return failed(f"{type(error).__name__}: {error}"[:200])
 
