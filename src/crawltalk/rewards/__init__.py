@@ -75,5 +75,7 @@ def _load(name: str) -> Verifier:
         known = ", ".join(VERIFIERS)
         raise BadRecipe(f"{name!r} is neither {known} nor a module:name that loads ({error})") from None
     if not callable(verifier):
-        raise BadRecipe(f"{name!r} is {type(verifier).__name__}, which cannot be called with a problem and a reply")
+        raise BadRecipe(
+            f"{name!r} is {type(verifier).__name__}, which cannot be called with a problem and a reply"
+        )
     return verifier

@@ -25,7 +25,13 @@ WORDS = (
     "Let me think about this step by step.",
 )
 NOTHING = ("", " ", "\n\n", ".", "...", "\\boxed{}", "####", "A:", "<think></think>", "{}", "[]", "\\text{}")
-HEDGES = ("{gold} or {other}", "{other} or {gold}", "{gold}, {other}", "{other}; {gold}", "Either {other} or {gold}.")
+HEDGES = (
+    "{gold} or {other}",
+    "{other} or {gold}",
+    "{gold}, {other}",
+    "{other}; {gold}",
+    "Either {other} or {gold}.",
+)
 BOXED_HEDGES = (r"\boxed{{{gold}}} or \boxed{{{other}}}", r"\boxed{{{other}}}, \boxed{{{gold}}}")
 FOREIGN = 3
 """Golds of other problems that are tried on each."""
@@ -65,6 +71,8 @@ class Audit(msgspec.Struct, kw_only=True):
     @property
     def faults(self) -> list[str]:
         """Why it may not reward; empty if it may."""
+        if "gold" not in self.sorts:
+            return ["it has no golds"]
         gold = self.sorts["gold"]
         refused = gold.counts.get(Outcome.WRONG, 0) + gold.counts.get(Outcome.ERROR, 0)
         found = []
@@ -74,10 +82,18 @@ class Audit(msgspec.Struct, kw_only=True):
             if sort == "gold":
                 continue
             if tried.right:
-                found.append(f"it accepts {tried.right} of {tried.tried} of the sort {sort} ({_example(tried)})")
+                found.append(
+                    f"it accepts {tried.right} of {tried.tried} of the sort {sort} ({_example(tried)})"
+                )
             elif failures := tried.counts.get(Outcome.ERROR, 0):
-                found.append(f"it fails on {failures} of {tried.tried} of the sort {sort} ({_example(tried)})")
-            if not tried.right and None not in (tried.paid, self.lowest_gold) and tried.paid >= self.lowest_gold:
+                found.append(
+                    f"it fails on {failures} of {tried.tried} of the sort {sort} ({_example(tried)})"
+                )
+            if (
+                not tried.right
+                and None not in (tried.paid, self.lowest_gold)
+                and tried.paid >= self.lowest_gold
+            ):
                 found.append(f"it pays {tried.paid:g} for the sort {sort}, as much as for a gold")
         return found
 
@@ -103,7 +119,10 @@ def audit(
     """
     rng = random.Random(seed)
     answers = [right(problem) for problem in problems]
-    others = [[answer for answer in rng.sample(answers, min(12, len(answers))) if not _same(answer, own)] for own in answers]
+    others = [
+        [answer for answer in rng.sample(answers, min(12, len(answers))) if not _same(answer, own)]
+        for own in answers
+    ]
     asked: dict[str, list[tuple[Problem, str]]] = {
         sort: [] for sort in ("gold", "foreign", "words", "nothing", "question", "hedge")
     }
@@ -111,7 +130,9 @@ def audit(
         asked["gold"].append((problem, write(own)))
         asked["foreign"] += [(problem, write(answer)) for answer in dict.fromkeys(different[:FOREIGN])]
         asked["words"] += [(problem, reply) for text in WORDS for reply in dict.fromkeys((text, write(text)))]
-        asked["nothing"] += [(problem, reply) for text in NOTHING for reply in dict.fromkeys((text, write(text)))]
+        asked["nothing"] += [
+            (problem, reply) for text in NOTHING for reply in dict.fromkeys((text, write(text)))
+        ]
         asked["question"].append((problem, write(problem.prompt)))
         for hedge in (*HEDGES, *BOXED_HEDGES) if different else ():
             asked["hedge"].append((problem, write(hedge.format(gold=own, other=different[0]))))
@@ -132,7 +153,10 @@ def audit(
             ][:10],
         )
         if sort == "gold":
-            lowest = min((v.reward for v in verdicts if v.outcome == Outcome.CORRECT and v.reward is not None), default=None)
+            lowest = min(
+                (v.reward for v in verdicts if v.outcome == Outcome.CORRECT and v.reward is not None),
+                default=None,
+            )
     return Audit(verifier=name, problems=len(problems), sorts=sorts, lowest_gold=lowest)
 
 
@@ -143,14 +167,20 @@ def require(found: Audit) -> None:
 
 
 def table(audits: Sequence[Audit]) -> str:
-    """Markdown: a line for each verifier; of each sort, how many replies were held to be right, of how many."""
+    """Markdown: a line for each verifier; of each sort, how many replies it held to be right, of how many; the highest
+    reward of a reply that was no gold.
+    """
     sorts = ("gold", "foreign", "words", "nothing", "question", "hedge")
-    lines = [f"| verifier | problems | {' | '.join(sorts)} | may reward |", "|---" * (len(sorts) + 3) + "|"]
+    lines = [f"| verifier | problems | {' | '.join(sorts)} | pays others | may reward |", "|---" * 10 + "|"]
     for found in audits:
         cells = [
             f"{tried.right}/{tried.tried}" if (tried := found.sorts.get(sort)) else "-" for sort in sorts
         ]
-        lines.append(f"| {found.verifier} | {found.problems} | {' | '.join(cells)} | {'no' if found.faults else 'yes'} |")
+        paid = [
+            tried.paid for sort, tried in found.sorts.items() if sort != "gold" and tried.paid is not None
+        ]
+        cells += [f"{max(paid, default=0):.3g}", "no" if found.faults else "yes"]
+        lines.append(f"| {found.verifier} | {found.problems} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

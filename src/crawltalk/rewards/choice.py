@@ -23,4 +23,6 @@ def choice(problem: Problem, reply: str) -> Verdict:
     named |= set(_LETTER.findall(said[first.end() :] if first else said))
     if named == {gold}:
         return correct()
-    return wrong(reason=f"{' and '.join(sorted(named))} for {gold}" if named else f"no letter in {said[:80]!r}")
+    return wrong(
+        reason=f"{' and '.join(sorted(named))} for {gold}" if named else f"no letter in {said[:80]!r}"
+    )

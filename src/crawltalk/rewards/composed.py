@@ -32,7 +32,9 @@ class Composed:
         """
         verdicts = [verify(term.verifier, problem, reply) for term in self.terms]
         reasons = "; ".join(
-            f"{term.name}: {verdict.reason}" for term, verdict in zip(self.terms, verdicts, strict=True) if verdict.reason
+            f"{term.name}: {verdict.reason}"
+            for term, verdict in zip(self.terms, verdicts, strict=True)
+            if verdict.reason
         )
         outcomes = {verdict.outcome for verdict in verdicts}
         if Outcome.ERROR in outcomes:

@@ -7,6 +7,7 @@ What math-verify is not asked:
 - to read a gold or an answer as it stands: bare ones are misread (`1,-2` as -2), so both go into a box;
 - to read expressions that are no LaTeX: for these sympy evaluates the reply as Python;
 - to tell one answer from several: it drops what it takes for a unit, so that `5 \text{ cents} or 3` is 5 cents;
+- to compare numbers with a base: it drops the base, so that 52_8 is 52_7;
 - to compare plain numbers: it rounds to six decimals, so that .0000672 is 0.0000671;
 - to keep time: its alarms raise in threads. So use this verifier in a `pool`, whose processes can be killed.
 
@@ -32,6 +33,7 @@ MAX_WORDS = 4
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _SEVERAL = re.compile(r"[,;]|\bor\b|\band\b")
 _GROUP = re.compile(r"[(\[{][^()\[\]{}]*[)\]}]")
+_BASED = re.compile(r"([0-9A-Z]+)_\{?(\d+)\}?")
 _EQUALS = re.compile(r"(?<![\\<>!])=")
 
 
@@ -48,6 +50,10 @@ class Mathematics:
             return correct()
         if _is_number(gold) and _is_number(said):
             return correct() if single(gold) == single(said) else wrong(reason=f"{said} is not {gold}")
+        if (based := _BASED.fullmatch(gold)) or _BASED.fullmatch(said):
+            # an answer need not repeat the base that the problem asks for
+            same = based and _BASED.sub(r"\1_\2", said) in (based[1], f"{based[1]}_{based[2]}")
+            return correct() if same else wrong(reason=f"{said} is not {gold}")
         if len(_WORD.findall(said)) > MAX_WORDS:
             return wrong(reason=f"a sentence: {said[:80]!r}")
         if _several(said) and not re.search(r"[,;]|\\pm|\\cup|\bor\b|\band\b", gold):
@@ -76,7 +82,9 @@ def _content(answer: str) -> str:
 
 def _is_number(text: str) -> bool:
     """Whether a text is a plain number and nothing else."""
-    return bool(re.fullmatch(r"[-+]? ?(?:\d+(?:\.\d*)?|\.\d+)(?: ?/ ?\d+)?", text)) and single(text) is not None
+    return (
+        bool(re.fullmatch(r"[-+]? ?(?:\d+(?:\.\d*)?|\.\d+)(?: ?/ ?\d+)?", text)) and single(text) is not None
+    )
 
 
 def _several(said: str) -> bool:
@@ -92,7 +100,9 @@ def _parts(said: str) -> list[str]:
     `5 = 1` is not 1.
     """
     parts = [part.strip() for part in _EQUALS.split(said)]
-    return parts if len(parts) > 1 and not re.search(r"[A-Za-z]", re.sub(r"\\[a-z]+", "", parts[0])) else [said]
+    return (
+        parts if len(parts) > 1 and not re.search(r"[A-Za-z]", re.sub(r"\\[a-z]+", "", parts[0])) else [said]
+    )
 
 
 @lru_cache(maxsize=4096)

@@ -23,14 +23,20 @@ _NUMBER = re.compile(
 
 def numbers(text: str) -> list[Fraction]:
     """The values of all numbers in a text, in order: `$1,234` is 1234, `3/4` and `.75` are the same, `1e3` is 1000."""
-    text = _FRACTION.sub(lambda found: " {}/{}".format(*(part for part in found.groups() if part)), plain(text))
+    text = _FRACTION.sub(
+        lambda found: " {}/{}".format(*(part for part in found.groups() if part)), plain(text)
+    )
     return [value for found in _NUMBER.finditer(text) if (value := _value(found)) is not None]
 
 
 def _value(found: re.Match[str]) -> Fraction | None:
     if len(found[0]) > MAX_DIGITS:
         return None
-    units, part, below = int(found["units"] or 0), found["part"] or found["digits"], found["parts"] or found["below"] or "1"
+    units, part, below = (
+        int(found["units"] or 0),
+        found["part"] or found["digits"],
+        found["parts"] or found["below"] or "1",
+    )
     if int(below) == 0:
         return None
     value = units + Fraction(f"{part}e{found['power'] or 0}") / int(below)

@@ -143,7 +143,9 @@ class _Worker:
             how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             self.end()
             if not self.ready:
-                raise RuntimeError(f"a process of the verifier ended before it could judge anything ({how})") from None
+                raise RuntimeError(
+                    f"a process of the verifier ended before it could judge anything ({how})"
+                ) from None
             return failed(f"the verifier's process ended: {how}")
         if isinstance(message, UserError):
             raise message

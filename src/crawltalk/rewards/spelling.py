@@ -12,7 +12,16 @@ _LONG_EXPONENT = re.compile(r"\^\s*(-?\d{2,}|-\d)")
 _RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
 _RAISED_DIGITS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _SIGNS = str.maketrans(
-    {"×": r"\times ", "·": r"\cdot ", "÷": "/", "π": r"\pi ", "∞": r"\infty ", "°": r"^\circ ", "≤": r"\le ", "≥": r"\ge "}
+    {
+        "×": r"\times ",
+        "·": r"\cdot ",
+        "÷": "/",
+        "π": r"\pi ",
+        "∞": r"\infty ",
+        "°": r"^\circ ",
+        "≤": r"\le ",
+        "≥": r"\ge ",
+    }
 )
 _THOUSANDS = re.compile(r"(?<![\d,.(\[])\d{1,3}(?:,\d{3})+(?![\d,)\]])")
 
