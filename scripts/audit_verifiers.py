@@ -3,9 +3,9 @@
     python scripts/audit_verifiers.py DATA [--problems runs/small/sft/problems.jsonl] [--generators all]
 
 DATA is a folder with gsm8k/{train,test,example_model_solutions}.jsonl (github.com/openai/grade-school-math),
-math_eval/data/math_oai/test.jsonl (MATH-500) and arc_challenge/arc_challenge_test.jsonl. `--problems` audits the scores of
-the tasks on a run's own problems, `--generators` those of reasoning-gym: `all`, or names between commas. Needs
-`pip install 'crawltalk[rewards]'`, and for generators `'crawltalk[reasoning-gym]'`.
+math_eval/data/math_oai/test.jsonl (MATH-500) and arc_challenge/arc_challenge_test.jsonl. `--problems` audits the
+scores of the tasks on a run's own problems, `--generators` those of reasoning-gym: `all`, or names between commas.
+Needs `pip install 'crawltalk[rewards]'`, and for generators `'crawltalk[reasoning-gym]'`.
 """
 
 import argparse

@@ -33,6 +33,7 @@ MAX_WORDS = 4
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _SEVERAL = re.compile(r"[,;]|\bor\b|\band\b")
 _GROUP = re.compile(r"[(\[{][^()\[\]{}]*[)\]}]")
+_NUMBER = re.compile(r"[-+]? ?(?:\d+(?:\.\d*)?|\.\d+)(?: ?/ ?\d+)?")
 _BASED = re.compile(r"([0-9A-Z]+)_\{?(\d+)\}?")
 _EQUALS = re.compile(r"(?<![\\<>!])=")
 
@@ -42,29 +43,13 @@ class Mathematics:
 
     def __call__(self, problem: Problem, reply: str) -> Verdict:
         """Whether the final answer of the reply has the value of the problem's answer."""
-        gold, said = _content(problem.answer), final_answer(reply)
-        if not said or len(said) > MAX_CHARACTERS:
-            return wrong(reason=f"an answer of {len(said)} characters" if said else "no answer")
-        said = _content(said)
-        if said == gold:
-            return correct()
-        if _is_number(gold) and _is_number(said):
-            return correct() if single(gold) == single(said) else wrong(reason=f"{said} is not {gold}")
-        if (based := _BASED.fullmatch(gold)) or _BASED.fullmatch(said):
-            # an answer need not repeat the base that the problem asks for
-            same = based and _BASED.sub(r"\1_\2", said) in (based[1], f"{based[1]}_{based[2]}")
-            return correct() if same else wrong(reason=f"{said} is not {gold}")
-        if len(_WORD.findall(said)) > MAX_WORDS:
-            return wrong(reason=f"a sentence: {said[:80]!r}")
-        if _several(said) and not re.search(r"[,;]|\\pm|\\cup|\bor\b|\band\b", gold):
-            return wrong(reason=f"several answers: {said[:80]!r}")
-        values = _read(gold)
-        if not values:
+        gold, said = _content(problem.answer), _content(final_answer(reply))
+        if fault := _fault(gold, said):
+            return wrong(reason=fault)
+        same = _same(gold, said)
+        if same is None:
             return undetermined(f"the problem's answer {problem.answer!r} cannot be read")
-        for part in _parts(said):
-            if not _equal(values, part):
-                return wrong(reason=f"{part} is not {gold}")
-        return correct()
+        return correct() if same else wrong(reason=f"{said} is not {gold}")
 
     def warm_up(self) -> None:
         """Load what reads LaTeX, which takes seconds the first time."""
@@ -80,16 +65,38 @@ def _content(answer: str) -> str:
     return latex(found[-1][2] if found else answer)
 
 
+def _fault(gold: str, said: str) -> str:
+    """Why an answer is none, whatever its value; empty if it is one."""
+    if not said or len(said) > MAX_CHARACTERS:
+        return f"an answer of {len(said)} characters" if said else "no answer"
+    if len(_WORD.findall(said)) > max(MAX_WORDS, len(_WORD.findall(gold))):
+        return f"a sentence: {said[:80]!r}"
+    if _several(said) and not re.search(r"[,;]|\\pm|\\cup|\bor\b|\band\b", gold):
+        return f"several answers: {said[:80]!r}"
+    return ""
+
+
+def _same(gold: str, said: str) -> bool | None:
+    """Whether the values are equal; None if the gold's cannot be read."""
+    if said == gold:
+        return True
+    if _is_number(gold) and _is_number(said):
+        return single(gold) == single(said)
+    if (based := _BASED.fullmatch(gold)) or _BASED.fullmatch(said):
+        # an answer need not repeat the base that the problem asks for
+        return bool(based) and _BASED.sub(r"\1_\2", said) in (based[1], f"{based[1]}_{based[2]}")
+    values = _read(gold)
+    return all(_equal(values, part) for part in _parts(said)) if values else None
+
+
 def _is_number(text: str) -> bool:
     """Whether a text is a plain number and nothing else."""
-    return (
-        bool(re.fullmatch(r"[-+]? ?(?:\d+(?:\.\d*)?|\.\d+)(?: ?/ ?\d+)?", text)) and single(text) is not None
-    )
+    return bool(_NUMBER.fullmatch(text)) and single(text) is not None
 
 
 def _several(said: str) -> bool:
     """Whether an answer has `or`, `and` or a comma outside of all brackets."""
-    said = re.sub(r"\\text\s*\{\s*(or|and)\s*\}", r" \1 ", said)
+    said = re.sub(r"\\(?:text|mbox|mathrm|textbf)\s*\{\s*(or|and)\s*\}", r" \1 ", said)
     while (outside := _GROUP.sub(" ", said)) != said:
         said = outside
     return bool(_SEVERAL.search(said))
@@ -100,21 +107,22 @@ def _parts(said: str) -> list[str]:
     `5 = 1` is not 1.
     """
     parts = [part.strip() for part in _EQUALS.split(said)]
-    return (
-        parts if len(parts) > 1 and not re.search(r"[A-Za-z]", re.sub(r"\\[a-z]+", "", parts[0])) else [said]
-    )
+    letters = re.search(r"[A-Za-z]", re.sub(r"\\[a-z]+", "", parts[0]))
+    return [said] if len(parts) == 1 or letters else parts
 
 
 @lru_cache(maxsize=4096)
 def _read(content: str) -> list[Any]:
-    """What math-verify reads in a box with this content; a text instead of a value where it cannot read it."""
+    """What math-verify reads in a box with this content; nothing if it cannot read it."""
     try:
         from math_verify import LatexExtractionConfig, parse
     except ImportError:
         raise MissingInput("the verifier math needs math-verify; pip install 'crawltalk[rewards]'") from None
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that somebody else keeps time
     config = LatexExtractionConfig(boxed_match_priority=0)
-    return parse(rf"\boxed{{{content}}}", [config], parsing_timeout=0, raise_on_error=True)
+    return parse(
+        rf"\boxed{{{content}}}", [config], fallback_mode="no_fallback", parsing_timeout=0, raise_on_error=True
+    )
 
 
 def _equal(gold: list[Any], said: str) -> bool:

@@ -23,23 +23,24 @@ _NUMBER = re.compile(
 
 def numbers(text: str) -> list[Fraction]:
     """The values of all numbers in a text, in order: `$1,234` is 1234, `3/4` and `.75` are the same, `1e3` is 1000."""
-    text = _FRACTION.sub(
-        lambda found: " {}/{}".format(*(part for part in found.groups() if part)), plain(text)
-    )
+    text = _FRACTION.sub(_with_slash, plain(text))
     return [value for found in _NUMBER.finditer(text) if (value := _value(found)) is not None]
 
 
+def _with_slash(found: re.Match[str]) -> str:
+    above, below = filter(None, found.groups())
+    return f" {above}/{below}"
+
+
 def _value(found: re.Match[str]) -> Fraction | None:
+    """None for a number too long, or a fraction of nothing."""
     if len(found[0]) > MAX_DIGITS:
         return None
-    units, part, below = (
-        int(found["units"] or 0),
-        found["part"] or found["digits"],
-        found["parts"] or found["below"] or "1",
-    )
-    if int(below) == 0:
+    above = Fraction(f"{found['part'] or found['digits']}e{found['power'] or 0}")
+    below = int(found["parts"] or found["below"] or 1)
+    if below == 0:
         return None
-    value = units + Fraction(f"{part}e{found['power'] or 0}") / int(below)
+    value = int(found["units"] or 0) + above / below
     return -value if found["sign"] == "-" else value
 
 

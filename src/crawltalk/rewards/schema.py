@@ -46,6 +46,8 @@ def _validator(text: str) -> Any:
     except ImportError:
         raise MissingInput("the verifier schema needs jsonschema; pip install 'crawltalk[rewards]'") from None
     rules = json.loads(text)
+    if not isinstance(rules, dict):
+        raise ValueError("the problem's answer is no JSON schema, which is an object")
     kind = validator_for(rules)
     try:
         kind.check_schema(rules)
