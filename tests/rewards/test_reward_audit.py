@@ -60,6 +60,12 @@ def test_the_score_of_arithmetic_takes_a_hedge():
             lambda asked, reply: correct() if reply == asked.answer else wrong(1.0),
             "it pays 1 for the sort foreign",
         ),
+        (
+            lambda asked, reply: (
+                correct() if reply == asked.answer else wrong(0.5 * (asked.answer in reply.split()))
+            ),
+            "it pays 0.5 for the sort hedge, and 0 for a wrong answer",
+        ),
         (lambda asked, reply: correct(float("nan")), "the reward is nan"),
         (
             lambda asked, reply: moody(asked, reply if reply.strip() else "raise"),

@@ -31,10 +31,15 @@ HEDGES = (
     "{gold}, {other}",
     "{other}; {gold}",
     "Either {other} or {gold}.",
+    r"\boxed{{{gold}}} or \boxed{{{other}}}",
+    r"\boxed{{{other}}}, \boxed{{{gold}}}",
 )
-BOXED_HEDGES = (r"\boxed{{{gold}}} or \boxed{{{other}}}", r"\boxed{{{other}}}, \boxed{{{gold}}}")
-FOREIGN = 3
-"""Golds of other problems that are tried on each."""
+SORTS = ("gold", "foreign", "words", "nothing", "question", "hedge")
+DRAWN, FOREIGN = 12, 3
+"""Golds of other problems that are drawn for each, and those of them that are tried, at most."""
+MOST_ERRORS = 0.05
+"""Of a sort. A reply on which a verifier fails is not paid for, so a few are no way to fool it."""
+KEPT = 10
 
 
 class Tried(msgspec.Struct, kw_only=True):
@@ -43,9 +48,11 @@ class Tried(msgspec.Struct, kw_only=True):
     counts: dict[str, int]
     """Outcome -> replies."""
     paid: float | None
-    """The highest reward."""
+    """The highest reward of one of them."""
+    least: float | None
+    """The lowest reward of those that it holds to be right."""
     misjudged: list[str]
-    """Some of those it should not have judged so: `reply`, the problem's gold, and the reason."""
+    """Some that it should not have judged so: the reply, the problem's gold, and the reason."""
 
     @property
     def tried(self) -> int:
@@ -57,6 +64,16 @@ class Tried(msgspec.Struct, kw_only=True):
         """Those that it holds to be right."""
         return self.counts.get(Outcome.CORRECT, 0)
 
+    @property
+    def errors(self) -> int:
+        """Those on which it failed."""
+        return self.counts.get(Outcome.ERROR, 0)
+
+    @property
+    def example(self) -> str:
+        """The first that it misjudged."""
+        return self.misjudged[0] if self.misjudged else "all undetermined"
+
 
 class Audit(msgspec.Struct, kw_only=True):
     """What came of an audit."""
@@ -64,9 +81,7 @@ class Audit(msgspec.Struct, kw_only=True):
     verifier: str
     problems: int
     sorts: dict[str, Tried]
-    """gold, foreign, words, nothing, question, hedge -> what was said of them."""
-    lowest_gold: float | None
-    """The lowest reward of a gold that it holds to be right."""
+    """Sort of replies -> what was said of them."""
 
     @property
     def faults(self) -> list[str]:
@@ -74,32 +89,27 @@ class Audit(msgspec.Struct, kw_only=True):
         if "gold" not in self.sorts:
             return ["it has no golds"]
         gold = self.sorts["gold"]
-        refused = gold.counts.get(Outcome.WRONG, 0) + gold.counts.get(Outcome.ERROR, 0)
         found = []
-        if refused or not gold.right:
-            found.append(f"it refuses {gold.tried - gold.right} of {gold.tried} golds ({_example(gold)})")
+        if gold.errors or gold.counts.get(Outcome.WRONG) or not gold.right:
+            found.append(f"it refuses {gold.tried - gold.right} of {gold.tried} golds ({gold.example})")
         for sort, tried in self.sorts.items():
-            if sort == "gold":
-                continue
-            if tried.right:
-                found.append(
-                    f"it accepts {tried.right} of {tried.tried} of the sort {sort} ({_example(tried)})"
-                )
-            elif failures := tried.counts.get(Outcome.ERROR, 0):
-                found.append(
-                    f"it fails on {failures} of {tried.tried} of the sort {sort} ({_example(tried)})"
-                )
-            if (
-                not tried.right
-                and None not in (tried.paid, self.lowest_gold)
-                and tried.paid >= self.lowest_gold
-            ):
-                found.append(f"it pays {tried.paid:g} for the sort {sort}, as much as for a gold")
+            if sort != "gold" and (fault := self._fault(sort, tried)):
+                found.append(fault)
         return found
 
-
-def _example(tried: Tried) -> str:
-    return tried.misjudged[0] if tried.misjudged else "all undetermined"
+    def _fault(self, sort: str, tried: Tried) -> str | None:
+        if tried.right:
+            return f"it accepts {tried.right} of {tried.tried} of the sort {sort} ({tried.example})"
+        if tried.errors > MOST_ERRORS * tried.tried:
+            return f"it fails on {tried.errors} of {tried.tried} of the sort {sort} ({tried.example})"
+        least, answered = self.sorts["gold"].least, self.sorts.get("foreign")
+        if tried.paid is None:
+            return None
+        if least is not None and tried.paid >= least:
+            return f"it pays {tried.paid:g} for the sort {sort}, as much as for a gold"
+        if answered and answered.paid is not None and tried.paid > answered.paid:
+            return f"it pays {tried.paid:g} for the sort {sort}, and {answered.paid:g} for a wrong answer"
+        return None
 
 
 def audit(
@@ -114,50 +124,54 @@ def audit(
     """Try a judge on problems.
 
     `right` gives the answer that solves a problem, where `Problem.answer` is something else, such as a schema.
-    `write` makes a reply of an answer, such as with reasoning before it. Foreign golds are those of other problems,
-    unless they are this problem's own in another spelling.
+    `write` makes a reply of an answer, such as with reasoning before it.
     """
-    rng = random.Random(seed)
+    asked = _replies(problems, right, write, random.Random(seed))
+    sorts = {sort: _try(judge, replies, sort) for sort, replies in asked.items() if replies}
+    return Audit(verifier=name, problems=len(problems), sorts=sorts)
+
+
+def _replies(
+    problems: Sequence[Problem],
+    right: Callable[[Problem], str],
+    write: Callable[[str], str],
+    rng: random.Random,
+) -> dict[str, list[tuple[Problem, str]]]:
+    """Sort -> replies to problems. Foreign golds are those of other problems, unless they are this problem's own in
+    another spelling.
+    """
+    asked: dict[str, list[tuple[Problem, str]]] = {sort: [] for sort in SORTS}
     answers = [right(problem) for problem in problems]
-    others = [
-        [answer for answer in rng.sample(answers, min(12, len(answers))) if not _same(answer, own)]
-        for own in answers
-    ]
-    asked: dict[str, list[tuple[Problem, str]]] = {
-        sort: [] for sort in ("gold", "foreign", "words", "nothing", "question", "hedge")
-    }
-    for problem, own, different in zip(problems, answers, others, strict=True):
+    for problem, own in zip(problems, answers, strict=True):
+        drawn = dict.fromkeys(rng.sample(answers, min(DRAWN, len(answers))))
+        foreign = [answer for answer in drawn if not _same(answer, own)][:FOREIGN]
+        hedges = [hedge.format(gold=own, other=foreign[0]) for hedge in HEDGES] if foreign else []
         asked["gold"].append((problem, write(own)))
-        asked["foreign"] += [(problem, write(answer)) for answer in dict.fromkeys(different[:FOREIGN])]
-        asked["words"] += [(problem, reply) for text in WORDS for reply in dict.fromkeys((text, write(text)))]
-        asked["nothing"] += [
-            (problem, reply) for text in NOTHING for reply in dict.fromkeys((text, write(text)))
-        ]
+        asked["foreign"] += [(problem, write(answer)) for answer in foreign]
+        for sort, texts in (("words", WORDS), ("nothing", NOTHING)):
+            asked[sort] += [
+                (problem, reply) for text in texts for reply in dict.fromkeys((text, write(text)))
+            ]
         asked["question"].append((problem, write(problem.prompt)))
-        for hedge in (*HEDGES, *BOXED_HEDGES) if different else ():
-            asked["hedge"].append((problem, write(hedge.format(gold=own, other=different[0]))))
-    sorts, lowest = {}, None
-    for sort, replies in asked.items():
-        if not replies:
-            continue
-        verdicts = judge([problem for problem, _ in replies], [reply for _, reply in replies])
-        rewards = [verdict.reward for verdict in verdicts if verdict.reward is not None]
-        wanted = (Outcome.CORRECT,) if sort == "gold" else (Outcome.WRONG, Outcome.UNDETERMINED)
-        sorts[sort] = Tried(
-            counts=dict(Counter(verdict.outcome.value for verdict in verdicts)),
-            paid=max(rewards, default=None),
-            misjudged=[
-                f"{reply[-80:]!r} for {problem.answer[:40]!r}: {verdict.outcome} {verdict.reason}".rstrip()
-                for (problem, reply), verdict in zip(replies, verdicts, strict=True)
-                if verdict.outcome not in wanted
-            ][:10],
-        )
-        if sort == "gold":
-            lowest = min(
-                (v.reward for v in verdicts if v.outcome == Outcome.CORRECT and v.reward is not None),
-                default=None,
-            )
-    return Audit(verifier=name, problems=len(problems), sorts=sorts, lowest_gold=lowest)
+        asked["hedge"] += [(problem, write(hedge)) for hedge in hedges]
+    return asked
+
+
+def _try(judge: Judge, replies: Sequence[tuple[Problem, str]], sort: str) -> Tried:
+    verdicts = judge([problem for problem, _ in replies], [reply for _, reply in replies])
+    wanted = (Outcome.CORRECT,) if sort == "gold" else (Outcome.WRONG, Outcome.UNDETERMINED)
+    misjudged = [
+        f"{reply[-80:]!r} for {problem.answer[:40]!r}: {verdict.outcome} {verdict.reason}".rstrip()
+        for (problem, reply), verdict in zip(replies, verdicts, strict=True)
+        if verdict.outcome not in wanted
+    ]
+    rewards = [(verdict.outcome, verdict.reward) for verdict in verdicts if verdict.reward is not None]
+    return Tried(
+        counts=dict(Counter(verdict.outcome.value for verdict in verdicts)),
+        paid=max((reward for _, reward in rewards), default=None),
+        least=min((reward for outcome, reward in rewards if outcome == Outcome.CORRECT), default=None),
+        misjudged=misjudged[:KEPT],
+    )
 
 
 def require(found: Audit) -> None:
@@ -170,18 +184,19 @@ def table(audits: Sequence[Audit]) -> str:
     """Markdown: a line for each verifier; of each sort, how many replies it held to be right, of how many; the highest
     reward of a reply that was no gold.
     """
-    sorts = ("gold", "foreign", "words", "nothing", "question", "hedge")
-    lines = [f"| verifier | problems | {' | '.join(sorts)} | pays others | may reward |", "|---" * 10 + "|"]
+    lines = [f"| verifier | problems | {' | '.join(SORTS)} | pays others | may reward |", "|---" * 10 + "|"]
     for found in audits:
-        cells = [
-            f"{tried.right}/{tried.tried}" if (tried := found.sorts.get(sort)) else "-" for sort in sorts
-        ]
-        paid = [
-            tried.paid for sort, tried in found.sorts.items() if sort != "gold" and tried.paid is not None
-        ]
+        cells = [_cell(found.sorts.get(sort)) for sort in SORTS]
+        paid = [tried.paid or 0.0 for sort, tried in found.sorts.items() if sort != "gold"]
         cells += [f"{max(paid, default=0):.3g}", "no" if found.faults else "yes"]
         lines.append(f"| {found.verifier} | {found.problems} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _cell(tried: Tried | None) -> str:
+    if tried is None:
+        return "-"
+    return f"{tried.right}/{tried.tried}" + (f", {tried.errors} errors" if tried.errors else "")
 
 
 def _same(answer: str, other: str) -> bool:

@@ -33,6 +33,8 @@ class Generator:
     size: int = 100
     settings: tuple[tuple[str, Any], ...] = ()
     """Its own, such as `(("min_numbers", 4),)`."""
+    partial: bool = False
+    """Pay partial scores too. Most generators pay for a reply in which the answer stands among others: hedging pays."""
 
     def problems(self) -> list[Problem]:
         """Its problems, without those that have no gold. The same seed makes the same ones."""
@@ -58,7 +60,9 @@ class Generator:
         if _evaluates(self) and not _HARMLESS.fullmatch(said):
             return wrong(reason="the scorer would run it as Python")
         score = float(_dataset(self).score_answer(said, entry))
-        return correct() if score >= 1 else wrong(score, f"the score is {score:g}")
+        if score >= 1:
+            return correct()
+        return wrong(score if self.partial else 0.0, f"the score is {score:g}")
 
     def warm_up(self) -> None:
         """Make the problems, which takes some generators seconds."""

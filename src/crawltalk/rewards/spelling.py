@@ -1,4 +1,4 @@
-"""One spelling for what people and models write in several ways: signs, spaces, exponents, thousands, money, degrees."""
+"""One spelling for what people and models write in several ways: signs, spaces, exponents, thousands, money."""
 
 import re
 
