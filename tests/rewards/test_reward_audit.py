@@ -44,10 +44,13 @@ def test_a_verifier_that_finds_the_answer_anywhere_is_refused():
     assert " or " in str(error.value)
 
 
-def test_the_score_of_arithmetic_takes_a_hedge():
-    problems = [problem(str(n + 3), f"What is {n} + 3?", "arithmetic") for n in range(1, 11)]
-    (fault,) = audit("task", each(make_verifier("task")), problems).faults
-    assert "of the sort hedge" in fault
+def test_who_takes_the_last_of_two_answers_is_told_from_who_takes_both():
+    problems = [problem(str(n + 3), f"What is {n} + 3?", "arithmetic") for n in range(1, 21)]
+    found = audit("task", each(make_verifier("task")), problems)
+    assert found.faults == []
+    assert found.sorts["hedge"].right == 0
+    assert found.sorts["1 of 2"].right == 80  # those with the gold at the end
+    assert audit("number", each(make_verifier("number")), problems).sorts["1 of 2"].right == 0
 
 
 @pytest.mark.parametrize(
@@ -79,7 +82,7 @@ def test_every_fault_is_named(verifier, fault):
 
 def test_the_same_answer_in_another_spelling_is_not_foreign():
     problems = [problem("30"), problem(r"30^\circ"), problem(r"\frac{60}{2}"), problem("31")]
-    assert audit("math", each(make_verifier("number")), problems[:3]).sorts.keys() == {
+    assert audit("number", each(make_verifier("number")), problems[:3]).sorts.keys() == {
         "gold",
         "words",
         "nothing",
@@ -94,7 +97,7 @@ def test_no_problems_are_no_reason_to_trust():
 
 def test_the_table_has_a_line_for_each():
     lines = table([audit("number", each(make_verifier("number")), PROBLEMS)]).splitlines()
-    assert lines[-1] == "| number | 10 | 10/10 | 0/30 | 0/50 | 0/120 | 0/10 | 0/70 | 0 | yes |"
+    assert lines[-1] == "| number | 10 | 10/10 | 0/30 | 0/50 | 0/120 | 0/10 | 0/70 | 0/70 | 0 | yes |"
     assert len({line.count("|") for line in lines}) == 1
 
 

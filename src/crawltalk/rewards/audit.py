@@ -1,7 +1,9 @@
 """Whether a verifier may reward: tried on right replies, on replies that must not pass, and on both at once.
 
 A policy finds whatever a verifier pays for. So before it rewards, a verifier is asked about replies whose verdict is
-known: the golds, the golds of other problems, words, nothing, the question itself, and hedges such as `5 or 1`.
+known: the golds, the golds of other problems, words, nothing, the question itself, and hedges such as `5 or 1`. A hedge
+pays if one reply is right for two problems, of which one has the answer 5 and one has 1. Who takes the last of several
+answers for the reply's (`1 of 2` in the table) is generous, but nothing is gained by naming two.
 """
 
 import random
@@ -15,7 +17,7 @@ from crawltalk.core.errors import BadRecipe
 from crawltalk.core.types import Problem
 from crawltalk.rewards.numbers import single
 from crawltalk.rewards.spelling import latex
-from crawltalk.rewards.verdict import Judge, Outcome
+from crawltalk.rewards.verdict import Judge, Outcome, Verdict
 
 WORDS = (
     "I do not know.",
@@ -34,9 +36,11 @@ HEDGES = (
     r"\boxed{{{gold}}} or \boxed{{{other}}}",
     r"\boxed{{{other}}}, \boxed{{{gold}}}",
 )
-SORTS = ("gold", "foreign", "words", "nothing", "question", "hedge")
+SORTS = ("gold", "foreign", "words", "nothing", "question", "hedge", "1 of 2")
 DRAWN, FOREIGN = 12, 3
 """Golds of other problems that are drawn for each, and those of them that are tried, at most."""
+LUCK = 0.1
+"""Of the problems: so many questions may have their answer where a reply has it (`How much is 0 + 3?`)."""
 MOST_ERRORS = 0.05
 """Of a sort. A reply on which a verifier fails is not paid for, so a few are no way to fool it."""
 KEPT = 10
@@ -93,17 +97,17 @@ class Audit(msgspec.Struct, kw_only=True):
         if gold.errors or gold.counts.get(Outcome.WRONG) or not gold.right:
             found.append(f"it refuses {gold.tried - gold.right} of {gold.tried} golds ({gold.example})")
         for sort, tried in self.sorts.items():
-            if sort != "gold" and (fault := self._fault(sort, tried)):
+            if sort not in ("gold", "1 of 2") and (fault := self._fault(sort, tried)):
                 found.append(fault)
         return found
 
     def _fault(self, sort: str, tried: Tried) -> str | None:
-        if tried.right:
+        if tried.right > (LUCK * tried.tried if sort == "question" else 0):
             return f"it accepts {tried.right} of {tried.tried} of the sort {sort} ({tried.example})"
         if tried.errors > MOST_ERRORS * tried.tried:
             return f"it fails on {tried.errors} of {tried.tried} of the sort {sort} ({tried.example})"
         least, answered = self.sorts["gold"].least, self.sorts.get("foreign")
-        if tried.paid is None:
+        if tried.paid is None or tried.right:
             return None
         if least is not None and tried.paid >= least:
             return f"it pays {tried.paid:g} for the sort {sort}, as much as for a gold"
@@ -127,7 +131,15 @@ def audit(
     `write` makes a reply of an answer, such as with reasoning before it.
     """
     asked = _replies(problems, right, write, random.Random(seed))
-    sorts = {sort: _try(judge, replies, sort) for sort, replies in asked.items() if replies}
+    verdicts = {
+        sort: judge([problem for problem, _ in replies], [reply for _, reply in replies])
+        for sort, replies in asked.items()
+    }
+    hedged = zip(verdicts["hedge"], verdicts.pop("other side"), strict=True)
+    verdicts["1 of 2"] = verdicts["hedge"]
+    verdicts["hedge"] = [one if one.outcome != Outcome.CORRECT else other for one, other in hedged]
+    asked["1 of 2"] = asked["hedge"]
+    sorts = {sort: _tried(asked[sort], verdicts[sort], sort) for sort in SORTS if asked[sort]}
     return Audit(verifier=name, problems=len(problems), sorts=sorts)
 
 
@@ -138,14 +150,13 @@ def _replies(
     rng: random.Random,
 ) -> dict[str, list[tuple[Problem, str]]]:
     """Sort -> replies to problems. Foreign golds are those of other problems, unless they are this problem's own in
-    another spelling.
+    another spelling. `other side` has the replies of `hedge`, each to the problem of the other answer in it.
     """
-    asked: dict[str, list[tuple[Problem, str]]] = {sort: [] for sort in SORTS}
-    answers = [right(problem) for problem in problems]
-    for problem, own in zip(problems, answers, strict=True):
-        drawn = dict.fromkeys(rng.sample(answers, min(DRAWN, len(answers))))
+    asked: dict[str, list[tuple[Problem, str]]] = {sort: [] for sort in (*SORTS[:-1], "other side")}
+    solved = [(problem, right(problem)) for problem in problems]
+    for problem, own in solved:
+        drawn = {answer: other for other, answer in rng.sample(solved, min(DRAWN, len(solved)))}
         foreign = [answer for answer in drawn if not _same(answer, own)][:FOREIGN]
-        hedges = [hedge.format(gold=own, other=foreign[0]) for hedge in HEDGES] if foreign else []
         asked["gold"].append((problem, write(own)))
         asked["foreign"] += [(problem, write(answer)) for answer in foreign]
         for sort, texts in (("words", WORDS), ("nothing", NOTHING)):
@@ -153,12 +164,14 @@ def _replies(
                 (problem, reply) for text in texts for reply in dict.fromkeys((text, write(text)))
             ]
         asked["question"].append((problem, write(problem.prompt)))
-        asked["hedge"] += [(problem, write(hedge)) for hedge in hedges]
+        for hedge in HEDGES if foreign else ():
+            reply = write(hedge.format(gold=own, other=foreign[0]))
+            asked["hedge"].append((problem, reply))
+            asked["other side"].append((drawn[foreign[0]], reply))
     return asked
 
 
-def _try(judge: Judge, replies: Sequence[tuple[Problem, str]], sort: str) -> Tried:
-    verdicts = judge([problem for problem, _ in replies], [reply for _, reply in replies])
+def _tried(replies: Sequence[tuple[Problem, str]], verdicts: Sequence[Verdict], sort: str) -> Tried:
     wanted = (Outcome.CORRECT,) if sort == "gold" else (Outcome.WRONG, Outcome.UNDETERMINED)
     misjudged = [
         f"{reply[-80:]!r} for {problem.answer[:40]!r}: {verdict.outcome} {verdict.reason}".rstrip()
@@ -184,7 +197,7 @@ def table(audits: Sequence[Audit]) -> str:
     """Markdown: a line for each verifier; of each sort, how many replies it held to be right, of how many; the highest
     reward of a reply that was no gold.
     """
-    lines = [f"| verifier | problems | {' | '.join(SORTS)} | pays others | may reward |", "|---" * 10 + "|"]
+    lines = [f"| verifier | problems | {' | '.join(SORTS)} | pays others | may reward |", "|---" * 11 + "|"]
     for found in audits:
         cells = [_cell(found.sorts.get(sort)) for sort in SORTS]
         paid = [tried.paid or 0.0 for sort, tried in found.sorts.items() if sort != "gold"]
