@@ -17,10 +17,12 @@ from crawltalk.rewards import (
     Verdict,
     correct,
     each,
+    make_judge,
     make_verifier,
     verify,
     wrong,
 )
+from crawltalk.rewards.pool import Pool
 from support.verifiers import moody, problem
 
 RIGHT, WRONG, UNDETERMINED, ERROR = Outcome.CORRECT, Outcome.WRONG, Outcome.UNDETERMINED, Outcome.ERROR
@@ -112,6 +114,16 @@ def test_a_missing_term_makes_the_sum_undetermined_and_a_failing_one_an_error():
     assert failing.outcome == ERROR
     assert failing.reward is None
     assert "ZeroDivisionError: no such luck" in failing.reason
+
+
+def test_only_verifiers_that_may_hang_get_processes():
+    for name in ("number", "task + 0.1 * think"):
+        with make_judge(name) as judge:
+            assert not isinstance(judge, Pool)
+    for name in ("math", "number + support.verifiers:moody"):
+        with make_judge(name, workers=3, seconds=1) as judge:
+            assert isinstance(judge, Pool)
+            assert (judge.count, judge.seconds) == (3, 1)
 
 
 @pytest.mark.parametrize("reward", [math.inf, -math.inf, math.nan, None])

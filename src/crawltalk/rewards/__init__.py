@@ -5,10 +5,12 @@ or a function of one's own, named `"my_package.module:name"`. Before it rewards,
 """
 
 import re
+from contextlib import AbstractContextManager, nullcontext
 
 from crawltalk.core.errors import BadRecipe
 from crawltalk.core.objects import load_object
 from crawltalk.rewards.composed import Composed, Term
+from crawltalk.rewards.pool import SECONDS, Pool
 from crawltalk.rewards.verdict import (
     Judge,
     Outcome,
@@ -34,6 +36,8 @@ VERIFIERS = {
     "task": "crawltalk.rewards.by_task:by_task",
 }
 """By name."""
+QUICK = {"number", "exact", "choice", "schema", "think", "boxed", "task"}
+"""Those that neither take long nor hang."""
 
 __all__ = [
     "VERIFIERS",
@@ -47,6 +51,7 @@ __all__ = [
     "correct",
     "each",
     "failed",
+    "make_judge",
     "make_verifier",
     "undetermined",
     "verify",
@@ -61,11 +66,24 @@ def make_verifier(name: str) -> Verifier:
 
     Raises BadRecipe if there is none.
     """
-    terms = [_TERM.fullmatch(part.strip()) for part in name.split(" + ")]
-    if not all(terms):
+    terms = _terms(name)
+    return terms[0].verifier if len(terms) == 1 and terms[0].weight == 1 else Composed(terms)
+
+
+def make_judge(name: str, workers: int = 1, seconds: float = SECONDS) -> AbstractContextManager[Judge]:
+    """The verifier `make_verifier(name)` for many replies, as a context manager: in this process if it takes
+    microseconds, else in processes of its own, with `seconds` for each reply.
+    """
+    if all(term.name in QUICK for term in _terms(name)):
+        return nullcontext(each(make_verifier(name)))
+    return Pool(make_verifier(name), workers, seconds=seconds)
+
+
+def _terms(name: str) -> list[Term]:
+    found = [_TERM.fullmatch(part.strip()) for part in name.split(" + ")]
+    if not all(found):
         raise BadRecipe(f"{name!r} names no verifier; write one, or a sum such as 'number + 0.2 * think'")
-    found = [Term(term[2], _load(term[2]), float(term[1] or 1)) for term in terms if term]
-    return found[0].verifier if len(found) == 1 and found[0].weight == 1 else Composed(found)
+    return [Term(term[2], _load(term[2]), float(term[1] or 1)) for term in found if term]
 
 
 def _load(name: str) -> Verifier:
