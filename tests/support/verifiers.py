@@ -22,6 +22,8 @@ def moody(asked: Problem, reply: str) -> Verdict:
         bytearray(1 << 40)
     if reply == "infinity":
         return correct(float("inf"))
+    while reply == "compute":
+        pass
     if reply.startswith("sleep"):
         time.sleep(float(reply.split()[1]))
         return correct()

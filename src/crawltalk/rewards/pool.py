@@ -14,9 +14,10 @@ from typing import Any
 from crawltalk.core.errors import UserError
 from crawltalk.core.types import Problem
 from crawltalk.rewards.verdict import Verdict, Verifier, failed, verify
-from crawltalk.run.processes import limit_memory, start_worker
+from crawltalk.run.processes import limit_memory, limit_time, start_worker
 
 SECONDS = 10.0
+PATIENCE = 6.0
 MEMORY = 2 << 30
 
 
@@ -24,14 +25,15 @@ class Pool:
     """A `Judge`, and a context manager that ends the processes.
 
     A process gets one reply at a time, and only when it has loaded the verifier and waits. So the time-out counts from
-    execution: neither the queue before it nor the import of a library is part of it.
+    execution: neither the queue before it nor the import of a library is part of it. It is CPU time, which the kernel
+    counts, so that a busy machine makes no errors; what sleeps is ended after `PATIENCE` times as long by the clock.
     """
 
     def __init__(
         self, verifier: Verifier, workers: int = 1, *, seconds: float = SECONDS, memory: int = MEMORY
     ) -> None:
-        """`verifier`: anything that a spawned process can import. `seconds`: for one reply; `memory`: bytes of a
-        process, beyond which the verifier fails for want of memory (Linux only).
+        """`verifier`: anything that a spawned process can import. `seconds`: CPU time for one reply. `memory`: bytes of
+        a process, beyond which the verifier fails for want of memory (Linux only).
         """
         self.verifier = verifier
         self.count = max(1, workers)
@@ -65,7 +67,7 @@ class Pool:
                 self._start()
                 for worker in self._workers:
                     if worker.idle and waiting:
-                        worker.begin(*waiting.pop(), self.seconds)
+                        worker.begin(*waiting.pop())
                 self._wait()
                 for worker in self._workers:
                     item = worker.item
@@ -80,7 +82,9 @@ class Pool:
         """Put new processes in the place of those that have ended."""
         kept = [worker for worker in self._workers if not worker.gone()]
         self.replaced += len(self._workers) - len(kept)
-        self._workers = kept + [_Worker(self.verifier, self.memory) for _ in range(self.count - len(kept))]
+        self._workers = kept + [
+            _Worker(self.verifier, self.seconds, self.memory) for _ in range(self.count - len(kept))
+        ]
 
     def _wait(self) -> None:
         """Until a process says something, or one has had its time."""
@@ -92,18 +96,18 @@ class Pool:
 class _Worker:
     """A process, and the reply that it judges."""
 
-    def __init__(self, verifier: Verifier, memory: int) -> None:
+    def __init__(self, verifier: Verifier, seconds: float, memory: int) -> None:
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, verifier, memory), daemon=True)
+        self.process = context.Process(target=_work, args=(theirs, verifier, seconds, memory), daemon=True)
         self.process.start()
         theirs.close()
         self.ready = False
         self.ended = False
         self.item: int | None = None
         """The position of its reply in the batch."""
+        self.seconds = seconds
         self.deadline = 0.0
-        self.seconds = 0.0
 
     @property
     def idle(self) -> bool:
@@ -116,12 +120,12 @@ class _Worker:
             self.end()
         return self.ended
 
-    def begin(self, item: int, asked: tuple[Problem, str], seconds: float) -> None:
+    def begin(self, item: int, asked: tuple[Problem, str]) -> None:
         """Hand it a reply; from now on its time runs."""
-        self.item, self.seconds = item, seconds
+        self.item = item
         with contextlib.suppress(BrokenPipeError):  # it is dead already, which the next look at it will show
             self.pipe.send(asked)
-        self.deadline = time.monotonic() + seconds
+        self.deadline = time.monotonic() + PATIENCE * self.seconds
 
     def verdict(self) -> Verdict | None:
         """The verdict on its reply if it is out: what the process said, or an error if it died or took too long.
@@ -131,7 +135,7 @@ class _Worker:
             return self._received()
         if self.item is not None and time.monotonic() >= self.deadline:
             self.end()
-            return failed(f"the verifier took more than {self.seconds:g} s")
+            return failed(f"the verifier took more than {PATIENCE * self.seconds:g} s by the clock")
         return None
 
     def _received(self) -> Verdict | None:
@@ -146,6 +150,8 @@ class _Worker:
                 raise RuntimeError(
                     f"a process of the verifier ended before it could judge anything ({how})"
                 ) from None
+            if how == "SIGPROF":
+                return failed(f"the verifier took more than {self.seconds:g} s")
             return failed(f"the verifier's process ended: {how}")
         if isinstance(message, UserError):
             raise message
@@ -162,7 +168,7 @@ class _Worker:
         self.pipe.close()
 
 
-def _work(pipe: Connection, verifier: Verifier, memory: int) -> None:
+def _work(pipe: Connection, verifier: Verifier, seconds: float, memory: int) -> None:
     """The main loop of a process: say that it is ready, then judge one reply after the other."""
     start_worker()
     limit_memory(memory)
@@ -171,7 +177,11 @@ def _work(pipe: Connection, verifier: Verifier, memory: int) -> None:
             getattr(verifier, "warm_up", lambda: None)()
             pipe.send(None)
             while True:
-                pipe.send(verify(verifier, *pipe.recv()))
+                asked = pipe.recv()
+                limit_time(seconds, 0)
+                verdict = verify(verifier, *asked)
+                limit_time(0, 0)
+                pipe.send(verdict)
         except UserError as error:
             pipe.send(error)
         except (EOFError, BrokenPipeError):
