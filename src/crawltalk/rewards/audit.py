@@ -160,9 +160,8 @@ def _replies(
         asked["gold"].append((problem, write(own)))
         asked["foreign"] += [(problem, write(answer)) for answer in foreign]
         for sort, texts in (("words", WORDS), ("nothing", NOTHING)):
-            asked[sort] += [
-                (problem, reply) for text in texts for reply in dict.fromkeys((text, write(text)))
-            ]
+            said = [text for text in texts if not _same(text, own)]  # such as an empty list
+            asked[sort] += [(problem, reply) for text in said for reply in dict.fromkeys((text, write(text)))]
         asked["question"].append((problem, write(problem.prompt)))
         for hedge in HEDGES if foreign else ():
             reply = write(hedge.format(gold=own, other=foreign[0]))
@@ -200,7 +199,7 @@ def table(audits: Sequence[Audit]) -> str:
     lines = [f"| verifier | problems | {' | '.join(SORTS)} | pays others | may reward |", "|---" * 11 + "|"]
     for found in audits:
         cells = [_cell(found.sorts.get(sort)) for sort in SORTS]
-        paid = [tried.paid or 0.0 for sort, tried in found.sorts.items() if sort != "gold"]
+        paid = [tried.paid or 0.0 for sort, tried in found.sorts.items() if sort not in ("gold", "1 of 2")]
         cells += [f"{max(paid, default=0):.3g}", "no" if found.faults else "yes"]
         lines.append(f"| {found.verifier} | {found.problems} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -18,7 +18,7 @@ from crawltalk.rewards.audit import Audit, audit
 from crawltalk.rewards.pool import Pool
 from crawltalk.rewards.verdict import Verdict, correct, undetermined, wrong
 
-_EVALUATES = re.compile(r"\b(?:eval|exec|parse_expr|sympify)\(")
+_EVALUATES = re.compile(r"\b(?:eval|exec|parse_expr|sympify)\((?!entry)")
 _HARMLESS = re.compile(r"[\d\s+\-*/().,\[\]]{1,400}|[\w\s]{1,400}")
 """Numbers, or names: nothing that can call a function."""
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
