@@ -7,9 +7,9 @@ and the weights: a training that was killed continues from its checkpoint as if 
 
 It writes rollouts.jsonl, a `Group` a line, and into log.jsonl the figures of each step: `reward`, `accuracy` (the share
 of correct replies among those that could be judged), `pass_at_k` (the share of problems with a correct reply among the
-k that were drawn), `length` (tokens of a reply), `truncated` (the share cut at the limit), `groups_without_signal`,
-`not_judged` (the share of replies without a reward), `rollout_tokens_per_second`; and those of the objective
-(`train/objectives/policy_gradient.py`).
+k that were drawn), `length` (tokens of a reply that the policy wrote), `calls` (of tools, in a reply), `truncated` (the
+share cut at the limit), `groups_without_signal`, `not_judged` (the share of replies without a reward),
+`rollout_tokens_per_second`; and those of the objective (`train/objectives/policy_gradient.py`).
 """
 
 import copy
@@ -59,7 +59,7 @@ class Group(msgspec.Struct, kw_only=True):
     problem: Problem
     replies: list[str]
     lengths: list[int]
-    """In tokens."""
+    """Tokens that the policy wrote."""
     verdicts: list[Verdict]
 
     @property
@@ -166,7 +166,7 @@ class Replies:
                     step=0,
                     problem=problem,
                     replies=[one.text for one in group],
-                    lengths=[len(one.reply) for one in group],
+                    lengths=[sum(one.learned) for one in group],
                     verdicts=[_finite(next(verdicts)) for _ in group],
                 ),
             )
@@ -334,6 +334,7 @@ def _figures(
         **_outcomes(groups),
         "pass_at_k": _mean(solved),
         "length": written / max(1, len(replies)),
+        "calls": _mean([one.calls for one in replies]),
         "truncated": _mean([not one.finished for one in replies]),
         "groups_without_signal": _mean([not has_signal(group.rewards) for group in groups]),
         "not_judged": _mean([reward is None for group in groups for reward in group.rewards]),

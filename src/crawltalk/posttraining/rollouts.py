@@ -24,6 +24,8 @@ class Rollout(msgspec.Struct, frozen=True):
     """What the policy wrote, without the token that ended it: what a verifier reads."""
     finished: bool
     """Whether it ended by itself, not at the limit of tokens."""
+    calls: int = 0
+    """Calls of tools in it that were made."""
 
 
 class Rollouts(Protocol):
@@ -73,6 +75,12 @@ class EngineRollouts:
     ) -> list[list[Rollout]]:
         """Raises ContextOverflow for a problem that is longer than the model's context."""
         sampling = Sampling(temperature=1.0, max_tokens=self.max_tokens, seed=seed, logprobs=0)
+        return self.sample(problems, numbers, samples, sampling)
+
+    def sample(
+        self, problems: Sequence[Problem], numbers: Sequence[int], samples: int, sampling: Sampling
+    ) -> list[list[Rollout]]:
+        """The same with settings of one's own, as an evaluation needs them."""
         requests = [
             self.engine.request(
                 self.prompt(problem), sampling, self.stop_ids, row=number * samples, samples=samples
