@@ -4,7 +4,10 @@ rewarded by the tasks' own scores.
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from crawltalk import recipe
@@ -18,6 +21,7 @@ from crawltalk.model.adapters import merged
 from crawltalk.model.config import read_config, shape_of
 from crawltalk.model.hf import load_model
 from crawltalk.model.transformer import Transformer
+from crawltalk.posttraining.ray_rollouts import RayRollouts, Sampler
 from crawltalk.posttraining.reinforce import Group, reinforce
 from crawltalk.posttraining.rollouts import EngineRollouts
 from crawltalk.posttraining.tool_rollouts import ToolRollouts
@@ -54,13 +58,6 @@ def grpo(job: Job[recipe.Grpo]) -> Metrics:
         evaluate_every=config.eval_every,
     )
     model = load_for_tuning(folder, config.lora, options, job.seed, ranks)
-    engine = Engine(load_model(folder), chat.tokenizer, renderer=chat)
-    tools = called_tools(config.tools, shape.context)
-    rollouts: EngineRollouts | ToolRollouts = (
-        ToolRollouts(engine, conversation, tools, config.max_tokens)
-        if tools
-        else EngineRollouts(engine, lambda problem: encode(chat, problem), config.max_tokens)
-    )
     tested = {
         name: list(task.problems(random.Random(job.seed), config.difficulty, "test", config.problems))
         for name, task in tasks.items()
@@ -86,19 +83,26 @@ def grpo(job: Job[recipe.Grpo]) -> Metrics:
                     "task": name,
                     "prompt": problem.prompt,
                     "answer": problem.answer,
-                    "reply": chat.tokenizer.decode(one.reply) if tools else one.text,
+                    "reply": chat.tokenizer.decode(one.reply) if config.tools else one.text,
                 }
                 for problem, one in list(zip(asked, replies, strict=True))[:SAMPLED]
             ]
         job.progress.note(f"step {done}: {', '.join(f'{key} {value:g}' for key, value in figures.items())}")
         return {**figures, "samples": samples}
 
-    metrics = reinforce(
-        model, rollouts, problems, judge_by_score, config, options, job.seed, evaluate=evaluate, ranks=ranks
-    )
+    with sampler(job, folder, ranks) as rollouts:
+        metrics = reinforce(
+            model,
+            rollouts,
+            problems,
+            judge_by_score,
+            config,
+            options,
+            job.seed,
+            evaluate=evaluate,
+            ranks=ranks,
+        )
     ranks.leave()
-    for tool in tools:
-        tool.close()
     if ranks.rank > 0:
         return metrics
     rows = [json.loads(line) for line in (job.out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -134,6 +138,37 @@ def judge_by_score(problems: Sequence[Problem], replies: Sequence[str]) -> list[
     """The score of the task that a problem belongs to is the reward; the best one makes a reply correct."""
     rewards = [score(problem, reply) for problem, reply in zip(problems, replies, strict=True)]
     return [correct(reward) if reward == 1 else wrong(reward) for reward in rewards]
+
+
+@contextmanager
+def sampler(job: Job[recipe.Grpo], folder: Path, ranks: Ranks) -> Iterator[Sampler | RayRollouts]:
+    """Where replies come from: an engine of this process, or those of a Ray cluster. Raises BadRecipe for a cluster
+    beside several ranks.
+    """
+    make = partial(make_rollouts, folder, job.config.tools, job.config.max_tokens)
+    own, _ = make()
+    try:
+        if job.machine.executor != "ray":
+            yield own
+            return
+        if ranks.world_size > 1:
+            raise BadRecipe(
+                "replies come from the ranks of torchrun or from a Ray cluster: leave one of them out"
+            )
+        with RayRollouts(own, make, job.machine) as rollouts:
+            yield rollouts
+    finally:
+        own.close()
+
+
+def make_rollouts(folder: Path, tools: Sequence[str], max_tokens: int) -> tuple[Sampler, Transformer]:
+    """Replies of the model in a folder, and that model."""
+    chat, model = ChatRenderer.load(folder), load_model(folder)
+    engine = Engine(model, chat.tokenizer, renderer=chat)
+    if tools:
+        called = called_tools(tools, engine.context)
+        return ToolRollouts(engine, conversation, called, max_tokens), model
+    return EngineRollouts(engine, partial(encode, chat), max_tokens), model
 
 
 def called_tools(names: Sequence[str], context: int) -> list[Tool]:

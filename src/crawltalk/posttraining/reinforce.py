@@ -16,7 +16,7 @@ import copy
 import math
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ import msgspec
 import torch
 
 from crawltalk.core.errors import BadInput, BadRecipe, UserError
-from crawltalk.core.jsonl import read_jsonl, write_jsonl
+from crawltalk.core.jsonl import write_jsonl
 from crawltalk.core.types import Problem
 from crawltalk.model.adapters import merged
 from crawltalk.model.lora import LoraLinear
@@ -94,8 +94,7 @@ class Replies:
         self.model, self.rollouts, self.problems, self.judge = model, rollouts, problems, judge
         self.config, self.seed, self.reference, self.ranks = config, seed, reference, ranks
         self.path = out / ROLLOUTS
-        known = read_jsonl(self.path, Group) if first and self.path.exists() else ()
-        self.history = [group for group in known if group.step < first]
+        self.history = [group for group in _written(self.path) if group.step < first]
         if ranks.rank == 0:
             write_jsonl(self.path, self.history)  # what is newer than the checkpoint is sampled again
         self._round: tuple[int, list[list[tuple[Rollout, float]]], dict[str, float]] | None = None
@@ -351,6 +350,15 @@ def _finite(verdict: Verdict) -> Verdict:
     if verdict.reward is not None and not math.isfinite(verdict.reward):
         return Verdict(Outcome.ERROR, None, f"the reward is {verdict.reward}")
     return verdict
+
+
+def _written(path: Path) -> Iterator[Group]:
+    """The groups in a file, up to a line that was not written to its end when the process was killed."""
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        try:
+            yield msgspec.json.decode(line, type=Group)
+        except msgspec.MsgspecError:
+            return
 
 
 def _has_adapters(model: Transformer) -> bool:

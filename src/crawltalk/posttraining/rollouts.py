@@ -61,6 +61,9 @@ class EngineRollouts:
         self.engine, self.prompt, self.stop_ids = engine, prompt, stop_ids
         self.max_tokens = max_tokens
 
+    def close(self) -> None:
+        """There is nothing to end."""
+
     def update_weights(self, model: Transformer) -> None:
         """Copy the weights of the model into the engine."""
         self.engine.update_weights(model)

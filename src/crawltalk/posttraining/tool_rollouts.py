@@ -45,6 +45,11 @@ class ToolRollouts:
         self.engine, self.messages, self.tools, self.max_tokens = engine, messages, tools, max_tokens
         self.limits = limits or Limits.of_context(engine.context)
 
+    def close(self) -> None:
+        """End what the tools keep running."""
+        for tool in self.tools:
+            tool.close()
+
     def update_weights(self, model: Transformer) -> None:
         """Copy the weights of the model into the engine."""
         self.engine.update_weights(model)
