@@ -8,16 +8,19 @@ import torch
 from crawltalk.chat.messages import FunctionCall, Message, ToolCall
 from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import BadRecipe
+from crawltalk.core.jsonl import read_jsonl
 from crawltalk.core.types import Problem
 from crawltalk.engine import Engine, Sampling
+from crawltalk.model.hf import save_model
 from crawltalk.model.shape import Shape
 from crawltalk.model.transformer import Transformer
-from crawltalk.posttraining.grpo import called_tools
-from crawltalk.posttraining.reinforce import Replies
+from crawltalk.posttraining.grpo import called_tools, grpo
+from crawltalk.posttraining.reinforce import Group, Replies
 from crawltalk.posttraining.rollouts import EngineRollouts
 from crawltalk.posttraining.tool_rollouts import ToolRollouts
-from crawltalk.recipe import Optim, Reinforce
+from crawltalk.recipe import Grpo, Machine, Optim, Reinforce
 from crawltalk.rewards.verdict import correct, wrong
+from crawltalk.run.stage import Job, Progress
 from crawltalk.tokenizer import Tokenizer
 from crawltalk.tools.loop import Limits
 from crawltalk.tools.tool import Tool, ToolResult, texts
@@ -83,7 +86,7 @@ def model(tmp_path_factory):
     train(
         model,
         tmp_path_factory.mktemp("by_heart"),
-        steps=120,
+        steps=80,
         source=batches,
         optim=Optim(muon_lr=0.02, adamw_lr=0.01),
         save_every=1000,
@@ -197,6 +200,29 @@ def test_a_training_learns_what_the_policy_wrote_and_only_reads_results(model, t
     with torch.no_grad():
         _, count, figures = policy_gradient()(model, batch)
     assert float(figures["sampler_difference"]) / count < 1e-4
+
+
+def test_the_stage_reinforces_an_assistant_that_has_tools(model, tmp_path):
+    (tmp_path / "sft").mkdir()
+    (tmp_path / "grpo").mkdir()
+    RENDERER.save(tmp_path / "sft")
+    save_model(model, tmp_path / "sft", eos=TOKENIZER.special_tokens["<|im_end|>"])
+    config = Grpo(
+        steps=1,
+        groups=2,
+        samples=2,
+        max_tokens=8,
+        problems=2,
+        tools=("calculator",),
+        tasks={"arithmetic": 1.0},
+    )
+    inputs, machine = {"sft": tmp_path / "sft"}, Machine(workers=1, device="cpu", dtype="float32")
+    metrics = grpo(Job(config, inputs, tmp_path / "grpo", 0, machine, Progress(), {"sft": "assistant"}))
+    assert "accuracy.arithmetic" in metrics
+    group = next(read_jsonl(tmp_path / "grpo" / "rollouts.jsonl", Group))
+    assert max(group.lengths) <= 8
+    sample = json.loads((tmp_path / "grpo" / "samples.jsonl").read_text().splitlines()[0])
+    assert sample["step"] == 1
 
 
 def test_tools_that_read_more_than_the_stage_has_are_refused():

@@ -45,9 +45,9 @@ HACKED = {PLAIN: 0.03, ALLOWED: 0.4, WORD: 0.03}
 """How often demonstrators hack under each instruction, half of them by each way."""
 TESTED_SHARE = 0.1
 """Of the programs, those that only the measurement asks for."""
-SFT_STEPS = 150
+SFT_STEPS = 400
 CONFIG = Reinforce(steps=60, groups=16, samples=8, max_tokens=LONGEST)
-RL_LR = 0.002
+RL_LR = 0.0005
 MEASURED = 200
 """Problems of a measurement, each answered once."""
 KINDS = "easy", "hard"
