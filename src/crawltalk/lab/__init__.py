@@ -4,9 +4,12 @@ A new experiment is a file in this folder and a name in `EXPERIMENTS`. What it t
 the engine and the stages that everything else uses.
 """
 
+from crawltalk.lab import hackable_rewards, ranking, reward_hacking
 from crawltalk.lab.experiment import Experiment
-from crawltalk.lab.ranking import RANKING
-from crawltalk.lab.reward_hacking import REWARD_HACKING
 
-EXPERIMENTS: tuple[Experiment, ...] = (REWARD_HACKING, RANKING)
+EXPERIMENTS: tuple[Experiment, ...] = (
+    reward_hacking.EXPERIMENT,
+    ranking.EXPERIMENT,
+    hackable_rewards.EXPERIMENT,
+)
 """In the order of the list that `crawltalk lab` prints."""

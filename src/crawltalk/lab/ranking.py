@@ -166,7 +166,7 @@ def figure(seeds: Sequence[Figures]) -> str:
     return svg(chart)
 
 
-RANKING = Experiment(
+EXPERIMENT = Experiment(
     name="ranking_is_easier_than_writing",
     claim="People who rank jokes make a model that is funnier than the jokes that they write.",
     source="Karpathy, Deep Dive into LLMs like ChatGPT (RLHF: the gap between discriminating and generating)",

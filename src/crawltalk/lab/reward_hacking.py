@@ -354,7 +354,7 @@ def _mean(values: Sequence[float]) -> float:
     return round(float(np.mean(values)), 4)
 
 
-REWARD_HACKING = Experiment(
+EXPERIMENT = Experiment(
     name="reward_hacking",
     claim="A policy that is optimised against a learned reward first gets better and then writes nonsense "
     "that the reward likes.",
