@@ -29,6 +29,7 @@ def small(monkeypatch):
         for name, value in changes.items():
             monkeypatch.setattr(module, name, value)
     monkeypatch.setattr(joking, "CHECKED", 4)
+    monkeypatch.setattr(joking, "SAMPLES", 4)
 
 
 def test_a_reward_is_optimised_and_its_curve_stops_and_nonsense_are_measured(small, tmp_path):
