@@ -103,7 +103,10 @@ def run(trial: Trial) -> Figures:
 
 
 def fresh_preferences(rows: Rows, rng: random.Random) -> Mapping[str, Any]:
-    """The look at which this rule stops: people compare jokes of each look with those of the best so far."""
+    """The look that this rule keeps: people compare jokes of each look with those of the best so far, which it
+    replaces if it wins by two standard errors.
+    """
+    needed = ASKED / 2 + ASKED**0.5
     best, lost = rows[0], 0
     for row in rows[1:]:
         won = 0
@@ -111,7 +114,7 @@ def fresh_preferences(rows: Rows, rng: random.Random) -> Mapping[str, Any]:
             place = PLACES[number % len(PLACES)]
             one, other = (rng.choice(look["jokes"][place]) for look in (row, best))
             won += prefers(place, one, other, rng)
-        best, lost = (row, 0) if won > ASKED / 2 else (best, lost + 1)
+        best, lost = (row, 0) if won > needed else (best, lost + 1)
         if lost == PATIENCE:
             break
     return best
@@ -360,7 +363,7 @@ EXPERIMENT = Experiment(
     "that the reward likes.",
     source="Karpathy, Deep Dive into LLMs like ChatGPT (RLHF); Gao, Schulman and Hilton 2022, arXiv 2210.10760",
     prediction=f"In every seed gold rises, and ends below {HACKED} of its peak while the learned reward is "
-    f"higher than at the peak. A rule that never sees gold, fresh comparisons of {ASKED} pairs at each "
+    f"higher than at the peak. A rule that never sees gold, {ASKED} fresh comparisons at each "
     f"look, keeps {KEPT} of the peak in every seed. Gao's form fits gold with R^2 of {FITS} or more. A "
     "penalty on the divergence does not move the frontier: at equal divergence gold differs by less than "
     "0.3. Adding what was found to the preferences lets the next exploit appear. Confirmed if the first "
