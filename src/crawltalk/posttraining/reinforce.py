@@ -30,6 +30,7 @@ from crawltalk.model.adapters import merged
 from crawltalk.model.lora import LoraLinear
 from crawltalk.model.transformer import Transformer
 from crawltalk.posttraining.advantages import advantages, has_signal
+from crawltalk.posttraining.forecast import length_forecast
 from crawltalk.posttraining.rollouts import Rollout, Rollouts
 from crawltalk.recipe import Reinforce
 from crawltalk.rewards.verdict import Judge, Outcome, Verdict
@@ -251,6 +252,9 @@ def reinforce(
                 f"sampler and trainer differ by {difference:.3f} nats a token: both should compute in one precision, "
                 "such as --machine.dtype float32"
             )
+        if row["step"] == 0:
+            said = [(group.lengths, group.rewards) for group in replies.history]
+            options.progress.note(str(length_forecast(*zip(*said, strict=True))))
         if (row["step"] + 1) % config.updates:
             return None  # what was sampled is used up before a checkpoint
         return _alarm(row, config, replies.history)

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from crawltalk.core.errors import BadInput
 from crawltalk.core.types import Problem
-from crawltalk.tasks.scoring import Scorer
 from crawltalk.tasks.task import DEFAULT_COUNT, Split, Task, kept_for
 from crawltalk.tools.calculator import Number, calculate
 
@@ -41,7 +40,7 @@ class Countdown(Task):
     name = "countdown"
     about: ClassVar = {"countdown": "a number made of others, each used once"}
     examined = False
-    score: ClassVar[Scorer] = staticmethod(reaches)
+    score = staticmethod(reaches)
 
     def problems(
         self, rng: random.Random, difficulty: int = 1, split: Split = "train", count: int | None = None
