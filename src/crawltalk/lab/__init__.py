@@ -7,7 +7,8 @@ the engine and the stages that everything else uses.
 from crawltalk.lab.experiment import Experiment
 from crawltalk.lab.rl_amplifies import EXPERIMENT as AMPLIFIES
 from crawltalk.lab.rl_discovers import EXPERIMENT as DISCOVERS
+from crawltalk.lab.rl_lengthens import EXPERIMENT as LENGTHENS
 from crawltalk.lab.rl_selects import EXPERIMENT as SELECTS
 
-EXPERIMENTS: tuple[Experiment, ...] = (SELECTS, AMPLIFIES, DISCOVERS)
+EXPERIMENTS: tuple[Experiment, ...] = (SELECTS, LENGTHENS, AMPLIFIES, DISCOVERS)
 """In the order of the list that `crawltalk lab` prints."""

@@ -21,6 +21,8 @@ ALPHABET = "0123456789+*=;?"
 SIGNS = "+*"
 FACTS = 20
 """Single steps in an example of pretraining."""
+AGAIN = "!"
+"""Stands before a step that is done once more."""
 LINE = 6
 """Characters of a step in a worked answer."""
 REWARDED = Optim(muon_lr=0.0, adamw_lr=5e-4, warmup=0.0, cooldown=0.0, spike=0.0)
@@ -60,13 +62,18 @@ def results(reply: str) -> list[bool]:
     return [index % LINE == LINE - 2 for index in range(len(reply))]
 
 
-def worked(chain: Chain, rng: random.Random, mistakes: float) -> str:
-    """Every step, each wrong with a probability of `mistakes`; then what came out."""
+def worked(chain: Chain, rng: random.Random, mistakes: float, notices: float = 0.0) -> str:
+    """Every step, each wrong with a probability of `mistakes`; then what came out. Of the mistakes a share of `notices`
+    is seen, marked with `!`, and the step written again.
+    """
     value, lines = chain.start, []
     for sign, other in chain.steps:
-        result = step(value, sign, other)
+        right = result = step(value, sign, other)
         if rng.random() < mistakes:
             result = (result + rng.randint(1, 9)) % 10
+            if rng.random() < notices:
+                lines.append(f"{value}{sign}{other}={result};{AGAIN}")
+                result = right
         lines.append(f"{value}{sign}{other}={result};")
         value = result
     return f"{''.join(lines)}{value}"
