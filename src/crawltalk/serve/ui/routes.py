@@ -34,6 +34,7 @@ from crawltalk.serve.http.body import read_body
 from crawltalk.serve.settings import Settings
 from crawltalk.serve.ui import browse
 from crawltalk.serve.ui.answers import Answers
+from crawltalk.serve.ui.attachments import document_endpoint
 from crawltalk.serve.ui.labels import label_routes
 from crawltalk.serve.ui.runs import LogRows, Runs
 from crawltalk.tasks.recall import question_about
@@ -153,6 +154,7 @@ def routes(
         post("/api/tokens", TokensRequest, handlers.tokens),
         post("/api/steps", TokensRequest, handlers.steps),
         Route("/api/answer", answers.endpoint, methods=["POST"]),
+        Route("/api/document", document_endpoint(settings), methods=["POST"]),
         post("/api/trace", TraceRequest, handlers.trace),
         get("/api/data/funnel", EmptyRequest, handlers.funnel),
         get("/api/data/rows", ListRequest, handlers.list_pages),
