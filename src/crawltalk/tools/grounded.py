@@ -18,6 +18,7 @@ MIN_COVERAGE = 0.5
 """
 MIN_SUPPORT = 0.6
 """The share of the words of an answer, those of 4 letters and more, that must stand in the passage or the question."""
+_SENTENCE_ENDS = (".", "!", "。")
 NOTHING_FOUND = "I found nothing about that in these pages."
 
 Read = Callable[[Sequence[Message]], str]
@@ -93,14 +94,16 @@ class GroundedAssistant:
 
 
 def best_sentence(passages: Passages, question: str, text: str) -> tuple[int, int]:
-    """(start, end) of the sentence of a text that has most of the question's words, by inverse document frequency; of
-    equal ones the first.
+    """(start, end) of the sentence of a text that has most of the question's words, by inverse document frequency. Of
+    equal ones the first that is a whole sentence and no heading, or else the first.
     """
     weights = passages.weights(content_words(question))
 
-    def fit(span: tuple[int, int]) -> float:
-        known = {stem(word) for word in words_of(text[slice(*span)])}
-        return sum(weight for word, weight in weights.items() if stem(word) in known)
+    def fit(span: tuple[int, int]) -> tuple[float, bool]:
+        sentence = text[slice(*span)]
+        known = {stem(word) for word in words_of(sentence)}
+        covered = sum(weight for word, weight in weights.items() if stem(word) in known)
+        return covered, sentence.endswith(_SENTENCE_ENDS)
 
     return max(sentences(text), key=fit)
 
@@ -114,9 +117,7 @@ def is_supported(answer: str, passage: RetrievedPassage, question: str) -> bool:
     """Whether an answer is a whole sentence whose longer words stand in the passage or in the question, and all of
     whose numbers do.
     """
-    return answer.endswith((".", "!", "。")) and stands_in(
-        answer, f"{passage.title} {passage.text} {question}"
-    )
+    return answer.endswith(_SENTENCE_ENDS) and stands_in(answer, f"{passage.title} {passage.text} {question}")
 
 
 def stands_in(answer: str, text: str) -> bool:
