@@ -99,6 +99,14 @@ class LogRequest(Struct):
     start: Count = 0
 
 
+class RolloutsRequest(Struct):
+    """Samples of a reinforcement, from a place between 0, its beginning, and 1, the newest."""
+
+    run: ShortText
+    stage: ShortText
+    at: Annotated[float, Meta(ge=0, le=1)] = 1.0
+
+
 class RunRequest(Struct):
     run: ShortText
 
@@ -163,6 +171,7 @@ def routes(
         get("/api/runs", EmptyRequest, handlers.runs),
         get("/api/runs/stages", RunRequest, handlers.stages),
         get("/api/runs/log", LogRequest, handlers.log),
+        get("/api/runs/rollouts", RolloutsRequest, handlers.rollouts),
         *label_routes(labels, get, post),
     ]
 
@@ -303,6 +312,10 @@ class _Handlers:
     def log(self, request: LogRequest) -> LogRows:
         """The log of a training."""
         return self._all_runs().log(request.run, request.stage, request.start)
+
+    def rollouts(self, request: RolloutsRequest) -> dict[str, Any]:
+        """Problems with their replies and verdicts."""
+        return {"rows": self._all_runs().rollouts(request.run, request.stage, request.at)}
 
     def _renderer(self, model: str) -> ChatRenderer:
         if model not in self._renderers:
