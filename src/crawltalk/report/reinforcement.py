@@ -59,10 +59,11 @@ def _training(name: str, folder: Path, named: bool) -> str:
 def _figure(rows: Sequence[dict[str, Any]], name: str, unit: str, caption: str) -> str:
     """A figure of each step, and those of the evaluations, one for each task: `accuracy`, `accuracy.arithmetic`."""
     keys = dict.fromkeys(key for row in rows for key in row if key.split(".")[0] == name)
-    series = []
+    series: list[tuple[str, list[float], list[float]]] = []
     for key in keys:
-        points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
-        series.append((key.partition(".")[2] or "sampled", *map(list, zip(*points, strict=True))))
+        measured = [row for row in rows if row.get(key) is not None]
+        label = key.partition(".")[2] or "sampled"
+        series.append((label, [row["step"] for row in measured], [row[key] for row in measured]))
     return lines_figure(series, "step", unit, caption)
 
 
