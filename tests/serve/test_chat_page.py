@@ -84,6 +84,12 @@ def test_a_bad_file_is_said_in_one_line_and_a_long_one_is_cut_openly(tab):
     attach(tab, "long.txt", b"The ferry leaves at nine. " * 5000)
     expect(tab.get_by_role("alert")).to_have_count(0)
     expect(tab.locator(".document")).to_contain_text("130,000 characters")
+    attach(tab, "other.txt", b"x" * 399_000)
+    expect(tab.locator(".document")).to_have_count(2)
+    attach(tab, "third.txt", b"x" * 399_000)
+    attach(tab, "fourth.txt", b"x" * 399_000)
+    expect(tab.get_by_role("alert")).to_contain_text("1,000,000 characters at most together")
+    expect(tab.locator(".document")).to_have_count(3)
     told = [
         {"reading": {"read": 1000, "characters": 130000}},
         {"text": "At <b>nine</b>."},

@@ -88,7 +88,7 @@ Metadata = Annotated[
 
 
 class ResponsesRequest(SamplingRequest, kw_only=True):
-    """POST /v1/responses. No model here reasons before it answers: `reasoning` is named as not read."""
+    """POST /v1/responses. What a model thinks is part of its text: `reasoning` is named as not read."""
 
     input: str | Annotated[list[InputItem], Meta(min_length=1, max_length=2000)]
     instructions: str | None = None

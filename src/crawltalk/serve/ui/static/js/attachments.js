@@ -3,10 +3,17 @@
 import { upload } from "./api.js";
 import { html, number, plural } from "./ui.js";
 
-export const MAX_DOCUMENTS = 20; // of a conversation
+const MAX_DOCUMENTS = 20, MAX_CHARACTERS = 1_000_000; // of a conversation, as they are sent with each question
 
 /* The text of a file: {name, text}. */
 export const read = file => upload("/api/document", { name: file.name }, file);
+
+/* Why documents are too many for a conversation; nothing if they are not. */
+export function excess(all) {
+  if (all.length > MAX_DOCUMENTS) return `A conversation has ${MAX_DOCUMENTS} documents at most.`;
+  const characters = all.reduce((sum, one) => sum + (one.text?.length ?? 0), 0);
+  return characters > MAX_CHARACTERS ? `The documents of a conversation have ${number(MAX_CHARACTERS)} characters at most together.` : "";
+}
 
 /* The documents of a conversation up to a message, in order. */
 export const documents = nodes => nodes.flatMap(node => node.documents ?? []);

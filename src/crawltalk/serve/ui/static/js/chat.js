@@ -1,7 +1,7 @@
 /* The chat: a conversation, the list of those before it, and the settings. */
 
 import { get, models } from "./api.js";
-import { Basis, Chips, Cut, MAX_DOCUMENTS, documents, read } from "./attachments.js";
+import { Basis, Chips, Cut, documents, excess, read } from "./attachments.js";
 import { before, list, load, path, version, remove, save, turn } from "./conversations.js";
 import { Markdown } from "./markdown.js";
 import { Controls, DEFAULTS } from "./sampling.js";
@@ -49,7 +49,7 @@ export function Chat() {
       <p class="unseen" role="status">${running ? "The assistant is answering." : session.announcement}</p>
       <div class="foot">
         <${Problem} text=${session.problem || known.error || (known.value && !names.length && NO_CHAT)} />
-        <${Composer} key=${conversation.id} running=${running} ready=${names.length > 0} held=${documents(shown).length}
+        <${Composer} key=${conversation.id} running=${running} ready=${names.length > 0} held=${documents(shown)}
           send=${(text, attached) => say(shown.at(-1)?.id ?? 0, asked(text, attached), used)} />
       </div>
     </main>
@@ -217,12 +217,15 @@ function Composer({ running, ready, held, send }) {
   const reading = attached.some(one => one.text === undefined);
   const add = async files => {
     complain("");
+    const kept = [...attached];
     for (const file of files) {
-      if (held + attached.length >= MAX_DOCUMENTS) return complain(`A conversation has ${MAX_DOCUMENTS} documents at most.`);
       const waiting = { name: file.name };
       attach(all => [...all, waiting]);
       try {
         const known = await read(file);
+        const tooMuch = excess([...held, ...kept, known]);
+        if (tooMuch) throw new Error(tooMuch);
+        kept.push(known);
         attach(all => all.map(one => one === waiting ? known : one));
       } catch (error) {
         attach(all => all.filter(one => one !== waiting));
