@@ -42,9 +42,9 @@ def make_optimizers(
 
     `threads` share Muon's matrices.
     """
-    matrices, rest = split_parameters(model, config.muon)
     assert config.muon_lr is not None
     assert config.adamw_lr is not None
+    matrices, rest = split_parameters(model, config.muon_lr > 0)
     muon = Muon(
         matrices,
         lr=config.muon_lr,
