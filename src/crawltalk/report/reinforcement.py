@@ -43,9 +43,9 @@ def _training(name: str, folder: Path, named: bool) -> str:
         rows,
         "accuracy",
         "share of right replies",
-        "Right replies; named: to problems that are never trained on.",
+        "Right replies among those that it learned from; by the name of a task, to problems that are never trained on.",
     )
-    length = _figure(rows, "length", "tokens", "The length of the replies.")
+    length = _figure(rows, "length", "tokens", "The length of the same replies.")
     return (
         title
         + accuracy
