@@ -35,6 +35,6 @@ export function Cut({ reading }) {
 /* The sentence that an answer rests on; or, where its words do not stand in the document, what the document says. */
 export function Basis({ citations, supported }) {
   if (!citations.length) return html`<p class="soft">This answer does not stand in the document.</p>`;
-  return html`<div class="basis"><p class="soft">${supported ? "It rests on:" : "The document does not say so in these words. What fits the question best there:"}</p>
+  return html`<div class="basis"><p class="soft">${supported ? "The document says:" : "The document does not say so in these words. What fits the question best there:"}</p>
     ${citations.map(({ title, quote }) => html`<blockquote><p>${quote}</p><footer class="soft">${title}</footer></blockquote>`)}</div>`;
 }
