@@ -4,7 +4,8 @@ A new experiment is a file in this folder and a name in `EXPERIMENTS`. What it t
 the engine and the stages that everything else uses.
 """
 
+from crawltalk.lab import hackable_rewards
 from crawltalk.lab.experiment import Experiment
 
-EXPERIMENTS: tuple[Experiment, ...] = ()
+EXPERIMENTS: tuple[Experiment, ...] = (hackable_rewards.EXPERIMENT,)
 """In the order of the list that `crawltalk lab` prints."""
