@@ -28,6 +28,7 @@ from crawltalk.chat.tool_calls import Tool as Definition
 from crawltalk.core.errors import ContextOverflow
 from crawltalk.engine import Sampling
 from crawltalk.retrieval.passages import Passages
+from crawltalk.rewards.answers import spoken
 from crawltalk.run.folder import RunFolder
 from crawltalk.serve.api.errors import ErrorBody, as_api_error, internal_error, shutting_down
 from crawltalk.serve.http.body import read_body
@@ -163,7 +164,7 @@ class _Events:
             episode = offered.begin(messages) if offered else Episode(messages, [])
             async for event in aconverse(self._complete, episode):
                 yield _told(event, episode)
-            reply = text_of(episode.messages[-1]).rpartition("</think>")[2]
+            reply = spoken(text_of(episode.messages[-1]))
             citations, supported = await asyncio.to_thread(attached.cite, question, reply, reading)
         yield {"citations": citations, "supported": supported}
 
@@ -193,8 +194,7 @@ class _Events:
             reply = "".join([part async for part in self._complete(episode) if isinstance(part, str)])
         except ContextOverflow:
             reply = ""
-        reply = reply.rpartition("</think>")[2]
-        return await asyncio.to_thread(assistant.conclude, question, passage, reply)
+        return await asyncio.to_thread(assistant.conclude, question, passage, spoken(reply))
 
     async def _complete(self, episode: Episode) -> AsyncIterator[Part]:
         """The next reply, by the engine."""
