@@ -24,6 +24,10 @@ GROUPS = {
         "factuality": ("build:factuality", "ask the base model what it knows of its pages"),
         "sft": ("build:sft", "base model + conversations -> assistant"),
         "dpo": ("build:dpo", "assistant + preferences -> an assistant that people like better"),
+        "grpo": (
+            "build:grpo",
+            "assistant + problems that can be verified -> an assistant that solves more of them",
+        ),
         "evals": ("build:evals", "what both models can do"),
         "report": ("build:report", "one HTML file that shows it all"),
     },
@@ -62,6 +66,7 @@ GROUPS = {
         "diff": ("look:diff", "what differs between two runs"),
         "presets": ("look:presets", "the built-in recipes, and every setting"),
         "doctor": ("doctor:doctor", "check that this machine has what the journey needs"),
+        "lab": ("lab:lab", "claims about how models learn, tested with their controls over several seeds"),
         "bench": ("bench:bench", "measure time, CPU and memory, alone or against other programs"),
     },
 }

@@ -1,4 +1,4 @@
-"""Verifiers."""
+"""Scores of replies."""
 
 import pytest
 from hypothesis import given

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from crawltalk.core.types import Problem
-from crawltalk.tasks.scoring import Verifier
+from crawltalk.tasks.scoring import Scorer
 
 
 class ScoredReply(msgspec.Struct, kw_only=True):
@@ -29,14 +29,14 @@ class Score(msgspec.Struct, kw_only=True, omit_defaults=True):
     about: str = ""
 
 
-def score_reply(problem: Problem, reply: str, verifier: Verifier) -> ScoredReply:
+def score_reply(problem: Problem, reply: str, scorer: Scorer) -> ScoredReply:
     """The reply with its problem and its score."""
     return ScoredReply(
         task=problem.task,
         prompt=problem.prompt,
         answer=problem.answer,
         reply=reply,
-        score=verifier(problem, reply),
+        score=scorer(problem, reply),
     )
 
 

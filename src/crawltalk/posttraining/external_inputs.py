@@ -8,11 +8,11 @@ from typing import Any
 from crawltalk.core.errors import BadRecipe, MissingInput
 from crawltalk.core.files import stamp
 from crawltalk.models import FILES, model_folder
-from crawltalk.recipe import Dpo, Sft, Synthesize
+from crawltalk.recipe import Dpo, Grpo, Sft, Synthesize
 from crawltalk.run.manifest import read_manifest
 
 
-def external_inputs(config: Sft | Dpo | Synthesize) -> dict[str, Any]:
+def external_inputs(config: Sft | Dpo | Grpo | Synthesize) -> dict[str, Any]:
     """Path, size and modification time (ns) of each file of conversations or preferences; of a model the fingerprint of
     the stage that made it, else its files. Of what is missing only the name: the stage reports that it is missing. Of
     an endpoint nothing is known.
@@ -22,7 +22,7 @@ def external_inputs(config: Sft | Dpo | Synthesize) -> dict[str, Any]:
     elif isinstance(config, Sft):
         name, files = config.base, [stamp(file.path) for file in config.data.values()]
     else:
-        name, files = config.base, [stamp(path) for path in config.data]
+        name, files = config.base, [stamp(path) for path in config.data] if isinstance(config, Dpo) else []
     result: dict[str, Any] = {"files": files} if files else {}
     if name and "://" not in name:
         result["model"] = _model(name)

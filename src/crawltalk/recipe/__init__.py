@@ -5,6 +5,7 @@ from crawltalk.recipe.data import Data, Quality
 from crawltalk.recipe.dpo import Dpo
 from crawltalk.recipe.evals import Evals
 from crawltalk.recipe.factuality import Factuality
+from crawltalk.recipe.grpo import Grpo, Reinforce
 from crawltalk.recipe.index import Index
 from crawltalk.recipe.lora import Lora
 from crawltalk.recipe.machine import Machine
@@ -28,6 +29,7 @@ __all__ = [
     "Factuality",
     "Family",
     "FurtherStage",
+    "Grpo",
     "Index",
     "Lora",
     "Machine",
@@ -36,6 +38,7 @@ __all__ = [
     "Pretrain",
     "Quality",
     "Recipe",
+    "Reinforce",
     "Report",
     "Sft",
     "SftFile",

@@ -9,7 +9,7 @@ class Optim:
     """Muon for the matrices of the blocks, AdamW for the rest."""
 
     muon_lr: float | None = None
-    """Muon's peak learning rate; 0.02 (fine-tuning: 0.005) x sqrt(256 / width) if absent."""
+    """Muon's peak learning rate; 0.02 (fine-tuning: 0.005) x sqrt(256 / width) if absent. 0: AdamW trains all."""
     adamw_lr: float | None = None
     """AdamW's peak learning rate; 0.003 x sqrt(256 / width) if absent."""
     weight_decay: float = 0.0

@@ -17,6 +17,7 @@ from crawltalk.recipe.data import Data
 from crawltalk.recipe.dpo import Dpo, derive_dpo
 from crawltalk.recipe.evals import Evals
 from crawltalk.recipe.factuality import Factuality
+from crawltalk.recipe.grpo import Grpo, derive_grpo
 from crawltalk.recipe.index import Index
 from crawltalk.recipe.machine import Machine
 from crawltalk.recipe.model import derive_model
@@ -50,6 +51,7 @@ class Recipe:
     factuality: Factuality = field(default_factory=Factuality)
     sft: Sft = field(default_factory=Sft)
     dpo: Dpo = field(default_factory=Dpo)
+    grpo: Grpo = field(default_factory=Grpo)
     evals: Evals = field(default_factory=Evals)
     report: Report = field(default_factory=Report)
     stages: dict[str, FurtherStage] = field(default_factory=dict)
@@ -80,6 +82,7 @@ def derive(recipe: Recipe) -> Recipe:
         sweep=_derive_sweep(recipe.sweep, pretrain),
         sft=derive_sft(recipe.sft, width),
         dpo=derive_dpo(recipe.dpo, width),
+        grpo=derive_grpo(recipe.grpo, width),
         stages=stages,
     )
 
@@ -103,7 +106,9 @@ def _derive_section(section: Any, width: int | None) -> Any:
     """The section of a stage that starts from a model of this width, None if that follows from the corpus."""
     if isinstance(section, Sft):
         return derive_sft(section, width)
-    return derive_dpo(section, width) if isinstance(section, Dpo) else section
+    if isinstance(section, Dpo):
+        return derive_dpo(section, width)
+    return derive_grpo(section, width) if isinstance(section, Grpo) else section
 
 
 def _derive_sweep(sweep: Sweep, pretrain: Pretrain) -> Sweep:

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from html import escape
-from io import StringIO
 from typing import Any
+
+from crawltalk.core.charts import panels, svg
 
 
 def text(value: Any) -> str:
@@ -56,30 +57,10 @@ def lines_figure(
     *,
     log_x: bool = False,
 ) -> str:
-    """A line chart as inline SVG: (label, xs, ys) per line. Its neutral colours are readable on light and on dark
-    backgrounds.
-    """
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "crawltalk"  # the same input gives the same bytes
-    mpl.rcParams["svg.fonttype"] = "none"
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.5, 3.2), layout="constrained")
-    axes = figure.add_subplot()
+    """A line chart as inline SVG: (label, xs, ys) per line."""
+    figure, (axes,) = panels([(x, y)])
     for label, xs, ys in series:
         axes.plot(xs, ys, label=label, linewidth=1.6, marker="o" if log_x else None)
     if log_x:
         axes.set_xscale("log")
-    axes.set_xlabel(x, color="#8a93a3")
-    axes.set_ylabel(y, color="#8a93a3")
-    axes.tick_params(colors="#8a93a3")
-    axes.grid(alpha=0.25)
-    axes.spines[:].set_visible(False)
-    if len(series) > 1:
-        axes.legend(frameon=False, labelcolor="#8a93a3")
-    stream = StringIO()
-    figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
-    svg = stream.getvalue()
-    return f"<figure>{svg[svg.index('<svg') :]}<figcaption>{escape(caption)}</figcaption></figure>"
+    return f"<figure>{svg(figure)}<figcaption>{escape(caption)}</figcaption></figure>"

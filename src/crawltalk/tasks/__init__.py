@@ -47,7 +47,7 @@ def score(problem: Problem, reply: str) -> float:
     return TASK_OF[problem.task].score(problem, reply)
 
 
-def check_counts(counts: Mapping[str, int], key: str = "sft.tasks") -> None:
+def check_counts(counts: Mapping[str, float], key: str = "sft.tasks") -> None:
     """Raise BadRecipe for the first name that no task has, or number below 0; `key` is where they stand."""
     known = [task.name for task in TASKS]
     for name, count in counts.items():
@@ -56,4 +56,4 @@ def check_counts(counts: Mapping[str, int], key: str = "sft.tasks") -> None:
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise BadRecipe(f"{key}: no task is called {name!r}{hint}; tasks: {', '.join(known)}")
         if count < 0:
-            raise BadRecipe(f"{key}.{name} is {count}; it is a number of conversations, 0 for none")
+            raise BadRecipe(f"{key}.{name} is {count}; it must be 0 or more, 0 for none")

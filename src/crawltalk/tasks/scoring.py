@@ -1,4 +1,4 @@
-"""Verifiers: plain functions `(problem, reply) -> score`, from 0 (wrong) to 1 (right)."""
+"""Scores: plain functions `(problem, reply) -> score`, from 0 (wrong) to 1 (right)."""
 
 import re
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from crawltalk.core.types import Problem
 
-Verifier = Callable[[Problem, str], float]
+Scorer = Callable[[Problem, str], float]
 
 REFUSAL = re.compile(r"\b(?:I|we) (?:do not|don['’]t|cannot|can['’]t) (?:know|tell|say)\b", re.IGNORECASE)
 """How a refusal is recognised, whoever trained the model."""

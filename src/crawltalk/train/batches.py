@@ -105,7 +105,7 @@ def packed_rows(
     padding, and all products have one shape: oneDNN compiles code for each shape and keeps it. Each epoch has every
     row once; which rows share a batch is drawn anew. Raises BadInput for a conversation that is longer.
     """
-    packs = _pack([len(ids) for ids, _ in conversations], length, random.Random(seed))
+    packs = pack([len(ids) for ids, _ in conversations], length, random.Random(seed))
     rows = max(1, batch_tokens // length)
     per_epoch = math.ceil(len(packs) / rows)
 
@@ -133,8 +133,8 @@ def packed_rows(
     return batch, per_epoch
 
 
-def _pack(lengths: Sequence[int], length: int, rng: random.Random) -> list[list[int]]:
-    """Numbers of conversations that fit into `length` together: the longest first, each where least room is left
+def pack(lengths: Sequence[int], length: int, rng: random.Random) -> list[list[int]]:
+    """Numbers of sequences that fit into `length` together: the longest first, each where least room is left
     (best fit decreasing; Johnson 1973).
     """
     if max(lengths) > length:

@@ -150,7 +150,7 @@ def fit(
                 master, compute_model, objective, batch, optim.clip, ranks, threads
             )
             if not math.isfinite(loss) or not math.isfinite(norm):
-                _rescue(out, step, ranks)
+                rescue(out, step, ranks)
                 raise UserError(f"the loss of step {step} is {loss} (gradient {norm}); {_advice(optim)}")
             for optimizer in optimizers:
                 optimizer.step()
@@ -161,10 +161,11 @@ def fit(
             log.add(row)
             ended = stop(row) if stop is not None else None
             if optim.spike and diverged(log.losses, optim.spike):
-                _rescue(out, step - PATIENCE + 1, ranks)
+                rescue(out, step - PATIENCE + 1, ranks)
                 problem = f"the loss has risen to {loss:.2f} by step {step} and stayed there"
                 raise UserError(f"{problem}; {_advice(optim)}, or allow it with optim.spike 0")
-            options.progress.update(step + 1, steps, "steps", loss=round(loss, 4), tokens_per_second=speed)
+            shown = {name: round(row[name], 4) for name in ("loss", "reward") if name in row}
+            options.progress.update(step + 1, steps, "steps", **shown, tokens_per_second=speed)
             done = step + 1
             last = done == steps or ended is not None
             evaluates = options.evaluate_every > 0 and (last or _due(done, options.evaluate_every))
@@ -313,7 +314,7 @@ def _advice(optim: Optim) -> str:
     return f"lower the learning rates ({rates})"
 
 
-def _rescue(out: Path, step: int, ranks: Ranks) -> None:
+def rescue(out: Path, step: int, ranks: Ranks = ALONE) -> None:
     """Put the newest checkpoint from before `step` aside, where the run keeps it when the recipe changes."""
     good = [path for done, path in checkpoint.list_all(out / STATE) if done <= step]
     if good and ranks.rank == 0:

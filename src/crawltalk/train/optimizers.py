@@ -19,13 +19,18 @@ def trained_weights(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
 
 
-def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """(the blocks' matrices, for Muon; embeddings, head, norms and adapters, for AdamW), without what is frozen."""
+def split_parameters(model: nn.Module, muon: bool = True) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """(the blocks' matrices, for Muon if there is one; embeddings, head, norms, adapters, for AdamW), without what is
+    frozen.
+    """
     trained = trained_weights(model)
     matrices = [
         name
         for name, weight in trained.items()
-        if weight.ndim == 2 and name.startswith("blocks.") and not name.endswith(("lora_A", "lora_B"))
+        if muon
+        and weight.ndim == 2
+        and name.startswith("blocks.")
+        and not name.endswith(("lora_A", "lora_B"))
     ]
     return [trained.pop(name) for name in matrices], list(trained.values())
 
@@ -37,9 +42,9 @@ def make_optimizers(
 
     `threads` share Muon's matrices.
     """
-    matrices, rest = split_parameters(model)
     assert config.muon_lr is not None
     assert config.adamw_lr is not None
+    matrices, rest = split_parameters(model, config.muon_lr > 0)
     muon = Muon(
         matrices,
         lr=config.muon_lr,

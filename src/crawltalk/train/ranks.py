@@ -9,13 +9,15 @@ import json
 import os
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from crawltalk.recipe import Machine
+
+Value = TypeVar("Value")
 
 _TIMEOUT = timedelta(days=30)
 """How long a rank waits for another one: rank 0 may build other stages first, or validate between two steps.
@@ -73,6 +75,14 @@ class Ranks:
         dist.all_reduce(flat)
         for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
+
+    def gather(self, value: Value) -> list[Value]:
+        """The values of all ranks, in their order, on every rank."""
+        if self.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, value)
+        return values
 
     def broadcast(self, value: str) -> str:
         """Rank 0's value, on every rank."""

@@ -166,6 +166,11 @@ def dpo(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set 
     _build(("dpo",), target, overlays, out, None, set)
 
 
+def grpo(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set = ()) -> None:
+    """Reinforce the assistant on problems of tasks (--grpo.tasks.arithmetic 1)."""
+    _build(("grpo",), target, overlays, out, None, set)
+
+
 def evals(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set = ()) -> None:
     """Measure what the base model and the assistant can do."""
     _build(("evals",), target, overlays, out, None, set)
@@ -235,7 +240,7 @@ def build_stages(
         if stage.name in names and stage.name not in present:
             raise BadRecipe(
                 f"this recipe has no stage {stage.name}; it asks for it with {stage.kind}.{stage.optional}, such as: "
-                f"--{stage.kind}.{stage.optional} {ASKED_FOR[stage.optional]}"
+                f"--{stage.kind}.{ASKED_FOR[stage.optional]}"
             )
     check_source(recipe, out, past_data="tokenizer" in names)
     if any(stage.makes == "base" for stage in journey if stage.name in names):
@@ -290,11 +295,17 @@ def _flags(settings: Sequence[str]) -> dict[str, str]:
     return flags
 
 
-ASKED_FOR = {"samples": "8", "questions": "500", "depths": "1,2", "data": "FILE"}
+ASKED_FOR = {
+    "samples": "samples 8",
+    "questions": "questions 500",
+    "depths": "depths 1,2",
+    "data": "data FILE",
+    "tasks": "tasks.arithmetic 1",
+}
 """What asks for an optional stage: its field -> an example."""
 VERBS = (
     *("crawl", "data", "tokenizer", "synthesize", "sweep"),
-    *("pretrain", "factuality", "sft", "dpo", "evals", "report"),
+    *("pretrain", "factuality", "sft", "dpo", "grpo", "evals", "report"),
 )
 """Stages that have a verb of their own; `run` builds the others, too."""
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from crawltalk.core.types import Problem
-from crawltalk.tasks.scoring import Verifier
+from crawltalk.tasks.scoring import Scorer
 from crawltalk.tasks.task import Split
 from crawltalk.tools.tool import Tool
 
@@ -56,7 +56,7 @@ class Battery(ABC):
     """Of an answer, at most."""
     budgets: ClassVar[Sequence[int]] = (64,)
     """Tokens of thinking after which it is asked for the answer."""
-    score: ClassVar[Verifier]
+    score: ClassVar[Scorer]
 
     @abstractmethod
     def draw(self, rng: random.Random, kind: str, split: Split) -> list[Worked]:

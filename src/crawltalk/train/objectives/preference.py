@@ -11,13 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from crawltalk.model.functions import LinearLogProbs
 from crawltalk.model.transformer import Transformer
 from crawltalk.train.batches import IGNORE_INDEX, Batch
 from crawltalk.train.objectives import Figures, Objective
-
-LENGTHS = 64
-"""Rows are cut behind their last target, to a multiple of this: so few products have shapes of their own."""
+from crawltalk.train.objectives.log_probs import LENGTHS, target_log_probs
 
 
 def preference(beta: float, label_smoothing: float = 0.0) -> Objective:
@@ -54,13 +51,7 @@ def pair_log_probs(model: Transformer, batch: Batch) -> Tensor:
 
 def _log_probs(model: Transformer, tokens_BT: Tensor, targets_BT: Tensor) -> Tensor:
     """The log-probability of all targets of each row that are counted, [B]."""
-    counted_BT = targets_BT != IGNORE_INDEX
-    used = int(counted_BT.any(0).nonzero().max()) + 1 if bool(counted_BT.any()) else 1
-    length = min(tokens_BT.shape[1], model.shape.context, -(-used // LENGTHS) * LENGTHS)
-    tokens_BT, targets_BT, counted_BT = (x[:, :length] for x in (tokens_BT, targets_BT, counted_BT))
-    states_ND = model.states(tokens_BT)[counted_BT]
-    head_VD = model.head_weight if torch.is_grad_enabled() else model.head_weight.detach()
-    log_p: Tensor = LinearLogProbs.apply(states_ND, head_VD, targets_BT[counted_BT], model.logit_cap)
+    log_p, counted_BT = target_log_probs(model, tokens_BT, targets_BT)
     return log_p.new_zeros(counted_BT.shape).masked_scatter(counted_BT, log_p).sum(1)
 
 

@@ -1,0 +1,10 @@
+"""The lab: claims about how models learn, each shown or refuted by an experiment with its controls, over several seeds.
+
+A new experiment is a file in this folder and a name in `EXPERIMENTS`. What it trains goes through the training loop,
+the engine and the stages that everything else uses.
+"""
+
+from crawltalk.lab.experiment import Experiment
+
+EXPERIMENTS: tuple[Experiment, ...] = ()
+"""In the order of the list that `crawltalk lab` prints."""

@@ -1,0 +1,60 @@
+"""What an experiment is: a claim with its source, what is expected, a function that measures it for one seed, and the
+rule, fixed before the first run, by which the figures of all seeds are judged.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from crawltalk.recipe import Machine
+from crawltalk.run.stage import Progress
+
+Figures = dict[str, Any]
+"""What one seed measured: anything that JSON holds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """Everything that one run of an experiment gets."""
+
+    seed: int
+    out: Path
+    """A folder of its own, which exists. It survives an interruption: the same trial finds its partial work there."""
+    progress: Progress
+    machine: Machine
+    """Resolved: workers and device are set."""
+
+
+class Judgement(msgspec.Struct, kw_only=True, frozen=True):
+    """What the figures of all seeds say of the claim."""
+
+    verdict: Literal["confirmed", "partly", "not at this scale"]
+    effect: Mapping[str, float]
+    """How large it is: a few numbers by name, means over the seeds unless the name says otherwise."""
+    summary: str
+    """One or two sentences for people, with the figures."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A claim, and how it is tested."""
+
+    name: str
+    claim: str
+    """One sentence that the figures can refute."""
+    source: str
+    """Who says so: a talk, a paper with its section."""
+    prediction: str
+    """What is expected, and the thresholds of the verdict, written down before the first run."""
+    method: str
+    """What is trained and measured, its sizes, and the controls."""
+    run: Callable[[Trial], Figures]
+    """Measure one seed. Equal trials give equal figures, interrupted or not."""
+    judge: Callable[[Sequence[Figures]], Judgement]
+    """The verdict on the figures of all seeds, in their order."""
+    figure: Callable[[Sequence[Figures]], str]
+    """The same as a chart: SVG text (`core.charts`)."""
+    seeds: int = 3

@@ -1,0 +1,368 @@
+"""Reinforcement learning from rewards, on the one training loop and the one engine: GRPO (Shao et al. 2024) and its
+relatives.
+
+Each step the engine gets the weights, replies to some problems several times, a judge rewards the replies, and the
+policy gradient makes those likelier that were worth more than their group's mean. All of it is a function of the step
+and the weights: a training that was killed continues from its checkpoint as if nothing had happened.
+
+It writes rollouts.jsonl, a `Group` a line, and into log.jsonl the figures of each step: `reward`, `accuracy` (the share
+of correct replies among those that could be judged), `pass_at_k` (the share of problems with a correct reply among the
+k that were drawn), `length` (tokens of a reply), `truncated` (the share cut at the limit), `groups_without_signal`,
+`not_judged` (the share of replies without a reward), `rollout_tokens_per_second`; and those of the objective
+(`train/objectives/policy_gradient.py`).
+"""
+
+import copy
+import math
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from crawltalk.core.errors import BadInput, BadRecipe, UserError
+from crawltalk.core.jsonl import read_jsonl, write_jsonl
+from crawltalk.core.types import Problem
+from crawltalk.model.adapters import merged
+from crawltalk.model.lora import LoraLinear
+from crawltalk.model.transformer import Transformer
+from crawltalk.posttraining.advantages import advantages, has_signal
+from crawltalk.posttraining.rollouts import Rollout, Rollouts
+from crawltalk.recipe import Reinforce
+from crawltalk.rewards.verdict import Judge, Outcome, Verdict
+from crawltalk.run.stage import Metrics
+from crawltalk.train.batches import IGNORE_INDEX, Batch, pack
+from crawltalk.train.loop import TrainingOptions, beginning, compute_copy, fit, rescue
+from crawltalk.train.objectives.log_probs import LENGTHS, target_log_probs
+from crawltalk.train.objectives.policy_gradient import policy_gradient
+from crawltalk.train.ranks import ALONE, Ranks
+
+ROLLOUTS = "rollouts.jsonl"
+ROW = 256
+"""Replies share rows of so many positions, or of as many as the longest needs."""
+PATIENCE = 10
+"""Samplings in a row without any signal after which a training is given up."""
+MAX_SAMPLER_DIFFERENCE = 0.02
+"""Mean |log-ratio| between sampler and trainer, in nats, above which it is reported."""
+MAX_NOT_JUDGED = 0.5
+"""The share of replies without a reward at which a training stops: its verifier does not work."""
+
+
+class Group(msgspec.Struct, kw_only=True):
+    """The replies to one problem."""
+
+    step: int
+    """The optimizer step that learned from them first."""
+    problem: Problem
+    replies: list[str]
+    lengths: list[int]
+    """In tokens."""
+    verdicts: list[Verdict]
+
+    @property
+    def rewards(self) -> list[float | None]:
+        """Of each reply; None where there is none."""
+        return [verdict.reward for verdict in self.verdicts]
+
+
+Problems = Callable[[int, Sequence[Group]], Sequence[Problem]]
+"""(number of the draw, all groups so far) -> the problems of a step, the same for the same arguments. So a curriculum
+follows from what was learned, and survives an interruption.
+"""
+
+
+class Replies:
+    """The source of batches: samples replies, has them judged, and packs them into rows."""
+
+    def __init__(
+        self,
+        model: Transformer,
+        rollouts: Rollouts,
+        problems: Problems,
+        judge: Judge,
+        config: Reinforce,
+        out: Path,
+        seed: int,
+        *,
+        first: int = 0,
+        reference: Transformer | None = None,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.model, self.rollouts, self.problems, self.judge = model, rollouts, problems, judge
+        self.config, self.seed, self.reference, self.ranks = config, seed, reference, ranks
+        self.path = out / ROLLOUTS
+        known = read_jsonl(self.path, Group) if first and self.path.exists() else ()
+        self.history = [group for group in known if group.step < first]
+        if ranks.rank == 0:
+            write_jsonl(self.path, self.history)  # what is newer than the checkpoint is sampled again
+        self._round: tuple[int, list[list[tuple[Rollout, float]]], dict[str, float]] | None = None
+
+    def __call__(self, step: int) -> Batch:
+        """The batch of a step; the model has the weights of that step."""
+        number, part = divmod(step, self.config.updates)
+        if self._round is None or self._round[0] != number:
+            self._round = (number, *self._sample(number))
+        _, groups, figures = self._round
+        share = groups[part :: self.config.updates]
+        return self._batch([one for group in share for one in group], figures, step)
+
+    def _sample(self, number: int) -> tuple[list[list[tuple[Rollout, float]]], dict[str, float]]:
+        """The groups of rollouts with their advantages that are learned from, and figures of all that were sampled."""
+        config = self.config
+        self.rollouts.update_weights(merged(self.model) if _has_adapters(self.model) else self.model)
+        sampled: list[list[Rollout]] = []
+        groups: list[Group] = []
+        began = time.monotonic()
+        for draw in range(number * config.rounds, (number + 1) * config.rounds):
+            problems = self._fitting(self.problems(draw, self.history))
+            own = self._roll_out(problems[self.ranks.rank :: self.ranks.world_size], draw, problems)
+            for rolled, group in own:
+                group.step = number * config.updates
+                sampled.append(rolled)
+                groups.append(group)
+            if sum(has_signal(group.rewards) for group in groups) >= config.groups:
+                break
+        seconds = time.monotonic() - began
+        self.history += groups
+        if self.ranks.rank == 0:
+            with self.path.open("ab") as file:
+                file.writelines(msgspec.json.encode(group) + b"\n" for group in groups)
+        rewards = [group.rewards for group in groups]
+        learned = [
+            [(rollout, one) for rollout, one in zip(rolled, values, strict=True) if one is not None]
+            for rolled, values, group in zip(
+                sampled, advantages(rewards, config.advantage), groups, strict=True
+            )
+            if has_signal(group.rewards) or config.advantage == "reinforce"
+        ]
+        return learned[: config.groups], _figures(groups, sampled, seconds)
+
+    def _fitting(self, problems: Sequence[Problem]) -> list[Problem]:
+        fitting = [problem for problem in problems if self.rollouts.fits(problem)]
+        if not fitting:
+            raise BadInput(
+                f"none of {len(problems)} problems fits into the context of {self.model.shape.context} tokens with "
+                "room for a reply; ask shorter ones, or lower max_tokens"
+            )
+        return fitting
+
+    def _roll_out(
+        self, own: Sequence[Problem], draw: int, problems: Sequence[Problem]
+    ) -> list[tuple[list[Rollout], Group]]:
+        """The replies to a rank's own problems, judged; then those of all ranks, in the order of the problems."""
+        rank, world_size = self.ranks.rank, self.ranks.world_size
+        seed = random.Random(f"{self.seed} {draw}").getrandbits(63)
+        numbers = range(rank, len(problems), world_size)
+        rolled = self.rollouts(own, numbers, self.config.samples, seed)
+        asked = [problem for problem, group in zip(own, rolled, strict=True) for _ in group]
+        verdicts = iter(self.judge(asked, [one.text for group in rolled for one in group]))
+        mine = [
+            (
+                group,
+                Group(
+                    step=0,
+                    problem=problem,
+                    replies=[one.text for one in group],
+                    lengths=[len(one.reply) for one in group],
+                    verdicts=[_finite(next(verdicts)) for _ in group],
+                ),
+            )
+            for problem, group in zip(own, rolled, strict=True)
+        ]
+        shares = self.ranks.gather(mine)
+        return [shares[number % world_size][number // world_size] for number in range(len(problems))]
+
+    def _batch(
+        self, learned: Sequence[tuple[Rollout, float]], figures: Mapping[str, float], step: int
+    ) -> Batch:
+        lengths = [len(one.prompt) + len(one.reply) - 1 for one, _ in learned]
+        longest = max([ROW, *lengths])
+        length = min(max(self.model.shape.context, max(lengths, default=1)), -(-longest // LENGTHS) * LENGTHS)
+        packs = pack(lengths, length, random.Random(step)) if learned else []
+        tokens = torch.zeros((len(packs), length), dtype=torch.int64)
+        targets = torch.full((len(packs), length), IGNORE_INDEX)
+        documents = torch.full((len(packs), length), -1)
+        names = ("advantages", "log_probs", "weights")
+        extras = {name: torch.zeros((len(packs), length)) for name in names}
+        total = sum(sum(one.learned) for one, _ in learned)
+        for row, chosen in enumerate(packs):
+            start = 0
+            for number, (one, advantage) in enumerate(learned[index] for index in chosen):
+                ids = torch.tensor([*one.prompt, *one.reply])
+                end, first = start + len(ids) - 1, start + len(one.prompt) - 1
+                tokens[row, start:end], documents[row, start:end] = ids[:-1], number
+                mask = torch.tensor(one.learned)
+                targets[row, first:end] = torch.where(mask, ids[len(one.prompt) :], IGNORE_INDEX)
+                weight = self._weight(int(mask.sum()), total, len(learned))
+                extras["advantages"][row, first:end] = advantage * weight
+                extras["weights"][row, first:end] = weight
+                extras["log_probs"][row, first:end] = torch.tensor(one.log_probs)
+                start = end
+        batch = Batch(tokens, targets, documents, extras, figures)
+        if self.reference is not None:
+            extras["reference"] = _log_probs(self.reference, batch)
+        return batch
+
+    def _weight(self, length: int, total: int, count: int) -> float:
+        """Of each token of a reply of this length; the loop divides by the `total` of tokens of all replies."""
+        if self.config.loss == "token":
+            return 1.0
+        return total / (count * (length if self.config.loss == "sequence" else self.config.max_tokens))
+
+
+def reinforce(
+    model: Transformer,
+    rollouts: Rollouts,
+    problems: Problems,
+    judge: Judge,
+    config: Reinforce,
+    options: TrainingOptions,
+    seed: int,
+    *,
+    evaluate: Callable[[int, Transformer], dict[str, Any]] | None = None,
+    save_model: Callable[[int, Transformer], None] | None = None,
+    ranks: Ranks = ALONE,
+) -> Metrics:
+    """Train `model` in place; `evaluate` and `save_model` as those of `fit`. With adapters they get the model as it is.
+
+    Raises UserError, with a checkpoint kept, when the entropy or the divergence leaves its bounds, when no reply of
+    several samplings differed in reward, or when the judge fails; BadRecipe for settings that contradict each other.
+    """
+    _check(config, options)
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    first, dtype, _ = beginning(options, ranks)
+    reference = copy.deepcopy(compute_copy(model, dtype)).requires_grad_(False) if config.kl else None
+    replies = Replies(
+        model, rollouts, problems, judge, config, out, seed,
+        first=first, reference=reference, ranks=ranks,
+    )  # fmt: skip
+    warned = False
+
+    def stop(row: Mapping[str, Any]) -> str | None:
+        nonlocal warned
+        difference = row.get("sampler_difference") or 0.0
+        if difference > MAX_SAMPLER_DIFFERENCE and not warned:
+            warned = True
+            options.progress.warn(
+                f"sampler and trainer differ by {difference:.3f} nats a token: both should compute in one precision, "
+                "such as --machine.dtype float32"
+            )
+        if (row["step"] + 1) % config.updates:
+            return None  # what was sampled is used up before a checkpoint
+        return _alarm(row, config, replies.history)
+
+    metrics = fit(
+        model, replies, policy_gradient(config.clip_low, config.clip_high, config.kl), options,
+        evaluate=evaluate, save_model=save_model, stop=stop, ranks=ranks,
+    )  # fmt: skip
+    if "stopped" in metrics:
+        rescue(out, int(metrics["steps"]), ranks)
+        raise UserError(f"{metrics['stopped']} (step {metrics['steps']}; its checkpoint is kept)")
+    tail = replies.history[-config.groups :]
+    return {**metrics, **{name: round(value, 4) for name, value in _outcomes(tail).items()}}
+
+
+def _check(config: Reinforce, options: TrainingOptions) -> None:
+    if options.save_every % config.updates:
+        raise BadRecipe(
+            f"save_every is {options.save_every}, and replies last for {config.updates} updates: a checkpoint has to "
+            "stand between two samplings, so make it a multiple"
+        )
+    if config.max_kl is not None and not config.kl:
+        raise BadRecipe("max_kl is a bound of the divergence, which is computed only if kl is above 0")
+    if config.samples < 2 and config.advantage != "reinforce":
+        raise BadRecipe(
+            f"samples is {config.samples}: replies are compared within a group, so it takes 2 or more"
+        )
+    if options.machine.shard:
+        raise BadRecipe("replies are sampled from whole weights: leave machine.shard out")
+
+
+def _alarm(row: Mapping[str, Any], config: Reinforce, history: Sequence[Group]) -> str | None:
+    """Why a training should not go on, if so."""
+    entropy, divergence = row.get("entropy"), row.get("kl")
+    if entropy is not None and entropy < config.min_entropy:
+        return (
+            f"the entropy has fallen to {entropy:.4f} nats a token, below min_entropy: the replies are all alike; "
+            "lower the learning rate, raise clip_high, or give harder problems"
+        )
+    if config.max_kl is not None and divergence is not None and divergence > config.max_kl:
+        return (
+            f"the policy is {divergence:.4f} nats a token away from the model that it started from, more than max_kl; "
+            "raise kl, lower the learning rate, or take an earlier checkpoint"
+        )
+    if row.get("not_judged", 0.0) > MAX_NOT_JUDGED:
+        reason = next(
+            verdict.reason
+            for group in reversed(history)
+            for verdict in group.verdicts
+            if verdict.reward is None
+        )
+        return f"{row['not_judged']:.0%} of the replies got no reward ({reason}): mend the verifier"
+    recent = [group for group in history if group.step > row["step"] - PATIENCE * config.updates]
+    if len({group.step for group in recent}) >= PATIENCE and not any(
+        has_signal(one.rewards) for one in recent
+    ):
+        solved = _outcomes(recent)["accuracy"] > 0.5
+        advice = (
+            "harder problems"
+            if solved
+            else "easier problems, more samples, or a model that solves some of them"
+        )
+        return f"all replies to a problem were worth the same in {PATIENCE} samplings, so nothing is learned; {advice}"
+    return None
+
+
+def _outcomes(groups: Sequence[Group]) -> dict[str, float]:
+    verdicts = [verdict for group in groups for verdict in group.verdicts]
+    rewards = [verdict.reward for verdict in verdicts if verdict.reward is not None]
+    right = [verdict.outcome == Outcome.CORRECT for verdict in verdicts if verdict.reward is not None]
+    return {"reward": _mean(rewards), "accuracy": _mean(right)}
+
+
+def _figures(
+    groups: Sequence[Group], sampled: Sequence[Sequence[Rollout]], seconds: float
+) -> dict[str, float]:
+    replies = [one for group in sampled for one in group]
+    solved = [any(verdict.outcome == Outcome.CORRECT for verdict in group.verdicts) for group in groups]
+    written = sum(sum(one.learned) for one in replies)
+    return {
+        **_outcomes(groups),
+        "pass_at_k": _mean(solved),
+        "length": written / max(1, len(replies)),
+        "truncated": _mean([not one.finished for one in replies]),
+        "groups_without_signal": _mean([not has_signal(group.rewards) for group in groups]),
+        "not_judged": _mean([reward is None for group in groups for reward in group.rewards]),
+        "rollout_tokens_per_second": round(written / max(seconds, 1e-9)),
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / max(1, len(values))
+
+
+def _finite(verdict: Verdict) -> Verdict:
+    """The verdict; a reward that is not finite is an error of the judge."""
+    if verdict.reward is not None and not math.isfinite(verdict.reward):
+        return Verdict(Outcome.ERROR, None, f"the reward is {verdict.reward}")
+    return verdict
+
+
+def _has_adapters(model: Transformer) -> bool:
+    return any(isinstance(module, LoraLinear) for module in model.modules())
+
+
+@torch.no_grad()
+def _log_probs(model: Transformer, batch: Batch) -> torch.Tensor:
+    """What a model gives to the targets, [B, T], 0 where there are none."""
+    result = torch.zeros(batch.tokens.shape)
+    device = next(model.parameters()).device
+    for row in range(len(batch)):  # as few at once as the training computes
+        part = batch[row : row + 1].to(device)
+        log_p, counted_BT = target_log_probs(model, part.tokens, part.targets, part.documents)
+        result[row : row + 1][counted_BT.cpu()] = log_p.cpu()
+    return result

@@ -1,0 +1,104 @@
+"""Replies of the policy to problems, sampled by the engine with the log-probability of each token."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from crawltalk.core.types import Problem
+from crawltalk.engine import Engine, Sampling
+from crawltalk.model.transformer import Transformer
+
+
+class Rollout(msgspec.Struct, frozen=True):
+    """One reply, as token ids: what was sampled is what is learned, and no text is encoded again."""
+
+    prompt: list[int]
+    reply: list[int]
+    """With the token that ended it, if one did."""
+    log_probs: list[float]
+    """Of each token of the reply, when it was drawn."""
+    learned: list[bool]
+    """Which tokens of the reply the policy wrote; a tool's result is none of its own."""
+    text: str
+    """What the policy wrote, without the token that ended it: what a verifier reads."""
+    finished: bool
+    """Whether it ended by itself, not at the limit of tokens."""
+
+
+class Rollouts(Protocol):
+    """Where replies come from."""
+
+    def update_weights(self, model: Transformer) -> None:
+        """The next replies are those of this model."""
+
+    def fits(self, problem: Problem) -> bool:
+        """Whether the model can read the problem and has room for a reply."""
+
+    def __call__(
+        self, problems: Sequence[Problem], numbers: Sequence[int], samples: int, seed: int
+    ) -> list[list[Rollout]]:
+        """So many replies to each problem. A reply depends on `seed`, on the number of its problem in the step, and on
+        its own number in its group; never on the other problems, nor on who else samples.
+        """
+
+
+class EngineRollouts:
+    """Replies by an engine of this process. They are drawn at temperature 1 from the whole distribution: only then is
+    the log-probability of a token that of the policy that learns.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        prompt: Callable[[Problem], list[int]],
+        max_tokens: int,
+        stop_ids: frozenset[int] | None = None,
+    ) -> None:
+        """`prompt`: the token ids that ask a problem; `stop_ids` None: the ends of a text and of a turn."""
+        self.engine, self.prompt, self.stop_ids = engine, prompt, stop_ids
+        self.max_tokens = max_tokens
+
+    def update_weights(self, model: Transformer) -> None:
+        """Copy the weights of the model into the engine."""
+        self.engine.update_weights(model)
+
+    def fits(self, problem: Problem) -> bool:
+        """Whether there is room for the longest reply, or for half of the context."""
+        room = min(self.max_tokens, self.engine.context // 2)
+        return len(self.prompt(problem)) + room <= self.engine.context
+
+    def __call__(
+        self, problems: Sequence[Problem], numbers: Sequence[int], samples: int, seed: int
+    ) -> list[list[Rollout]]:
+        """Raises ContextOverflow for a problem that is longer than the model's context."""
+        sampling = Sampling(temperature=1.0, max_tokens=self.max_tokens, seed=seed, logprobs=0)
+        requests = [
+            self.engine.request(
+                self.prompt(problem), sampling, self.stop_ids, row=number * samples, samples=samples
+            )
+            for number, problem in zip(numbers, problems, strict=True)
+        ]
+        tokens = {(request.id, index): [] for request in requests for index in range(samples)}
+        texts, finished = dict.fromkeys(tokens, ""), dict.fromkeys(tokens, False)
+        for output in self.engine.run(requests):
+            key = (output.request.id, output.index)
+            tokens[key] += output.tokens
+            texts[key] += output.text
+            if output.stop_token is not None:
+                tokens[key].append(output.stop_token)
+            finished[key] |= output.finish_reason == "stop"
+        return [
+            [
+                Rollout(
+                    prompt=request.prompt,
+                    reply=[token.id for token in tokens[request.id, index]],
+                    log_probs=[token.logprob or 0.0 for token in tokens[request.id, index]],
+                    learned=[True] * len(tokens[request.id, index]),
+                    text=texts[request.id, index],
+                    finished=finished[request.id, index],
+                )
+                for index in range(samples)
+            ]
+            for request in requests
+        ]

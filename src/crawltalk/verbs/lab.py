@@ -1,0 +1,109 @@
+"""The verb that shows claims about learning, each by an experiment with its controls."""
+
+import difflib
+import json as jsonlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from cyclopts import Parameter
+
+from crawltalk.core.errors import BadInput
+from crawltalk.recipe import Machine
+from crawltalk.recipe.machine import derive_machine
+from crawltalk.run.console import clock, console, errors, number, print_table
+
+if TYPE_CHECKING:
+    from crawltalk.lab.conduct import Result
+    from crawltalk.lab.experiment import Experiment
+
+
+def lab(
+    *names: str,
+    all: Annotated[bool, Parameter(negative=(), help="Run all experiments.")] = False,
+    seeds: int | None = None,
+    out: Path = Path("lab"),
+    workers: int | None = None,
+    json: Annotated[
+        bool, Parameter(negative=(), help="Print one JSON object an experiment instead.")
+    ] = False,
+) -> None:
+    """List the lab's claims with their verdicts, or test some of them: `crawltalk lab rl_selects`.
+
+    A finished seed is not run again; remove its seed-N.json and its folder to do so. The same command continues what
+    was interrupted.
+
+    Parameters
+    ----------
+    names
+        Experiments to run. None: list all.
+    seeds
+        How many seeds; if absent, as many as the experiment says (3).
+    out
+        The folder of results: NAME/result.json, NAME/figure.svg, NAME/seed-N.json.
+    workers
+        Cores that seeds run on, side by side; all if absent.
+    """
+    from crawltalk.lab import EXPERIMENTS  # it loads torch
+    from crawltalk.lab.conduct import conduct, read_result
+
+    if seeds is not None and seeds < 1:
+        raise BadInput(f"--seeds is {seeds}; it is a number of seeds, 1 at least")
+    by_name = {experiment.name: experiment for experiment in EXPERIMENTS}
+    for name in names:
+        if name not in by_name:
+            near = difflib.get_close_matches(name, by_name, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise BadInput(f"no experiment is called {name!r}{hint}; experiments: {', '.join(by_name)}")
+    chosen = list(by_name) if all else list(dict.fromkeys(names))
+    if not chosen:
+        _list(EXPERIMENTS, {name: read_result(out, name) for name in by_name}, json)
+        return
+    machine = derive_machine(Machine(workers=workers))
+    for name in chosen:
+        experiment = by_name[name]
+        if not json:
+            console.print(f"{name}: {experiment.claim}", markup=False, soft_wrap=True)
+        _print(conduct(experiment, seeds or experiment.seeds, out, machine, _show), out, json)
+
+
+def _list(experiments: "tuple[Experiment, ...]", results: "dict[str, Result | None]", json: bool) -> None:
+    if json:
+        for experiment in experiments:
+            about = {
+                key: getattr(experiment, key) for key in ("name", "claim", "source", "prediction", "method")
+            }
+            print(jsonlib.dumps(about | {"result": msgspec.to_builtins(results[experiment.name])}))
+        return
+    verdicts = {name: result.judgement.verdict if result else "" for name, result in results.items()}
+    print_table(
+        ("name", "claim", "verdict"), [(one.name, one.claim, verdicts[one.name]) for one in experiments]
+    )
+
+
+def _print(result: "Result", out: Path, json: bool) -> None:
+    if json:
+        print(jsonlib.dumps(msgspec.to_builtins(result)), flush=True)
+        return
+    judgement = result.judgement
+    effects = "  ".join(f"{name} {value:.3g}" for name, value in judgement.effect.items())
+    console.print(
+        f"{judgement.verdict}, {len(result.seeds)} seeds, {clock(sum(result.cpu_seconds))} of CPU time: "
+        f"{judgement.summary}\n{effects}\nsee: {out / result.experiment / 'figure.svg'}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _show(event: dict[str, Any]) -> None:
+    """One line of a seed's progress, to standard error."""
+    if event["event"] == "progress":
+        figures = [f"{name} {number(value)}" for name, value in event.items() if name not in _COUNTED]
+        total = f" / {event['total']:,.0f}" if event["total"] else ""
+        text = "  ".join([f"{event['done']:,.0f}{total} {event['unit']}", *figures])
+    else:
+        text = event["text"]
+    errors.print(f"{event['stage']}: {text}", markup=False, soft_wrap=True)
+
+
+_COUNTED = {"event", "stage", "done", "total", "unit"}
