@@ -8,6 +8,7 @@ column into the next one.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 from numba import njit
 
 from crawltalk.core.errors import BadInput
@@ -85,6 +86,15 @@ def mirror(bits):
 def key_of(own, stones):
     """A number that no other position has (Tromp)."""
     return own + stones + BOTTOM
+
+
+@njit(cache=True)
+def keys(own, stones):
+    """For each of many positions a number that only its mirror image has, too; int64 [N]."""
+    smaller = np.zeros(len(own), np.int64)
+    for row in range(len(own)):
+        smaller[row] = min(key_of(own[row], stones[row]), key_of(mirror(own[row]), mirror(stones[row])))
+    return smaller
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 learning of policy networks").
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,33 +25,48 @@ POSITIONS = 2048
 LEARNING_RATE = 2e-3
 
 
-def record_games(player: Player, games: int, rng: np.random.Generator) -> Moves:
-    """The moves of games that a player plays against itself."""
-    seats = np.zeros((games, 2), np.int64)
-    return play([player], seats, *openings(games, rng), rng)[0]
+@dataclass(frozen=True)
+class Record:
+    """Games to learn from."""
+
+    moves: Moves
+    returns: np.ndarray
+    """float32 [N]: the result of each move's game for who moves."""
+
+    def first(self, games: int) -> "Record":
+        """The moves of the first games only."""
+        rows = self.moves.game < games
+        return Record(self.moves[rows], self.returns[rows])
+
+
+def record_games(player: Player, games: int, rng: np.random.Generator) -> Record:
+    """Games that a player plays against itself."""
+    moves, results = play([player], np.zeros((games, 2), np.int64), *openings(games, rng), rng)
+    return Record(moves, (results[moves.game] * (1 - 2 * moves.seat)).astype(np.float32))
 
 
 def imitate(
-    moves: Moves, epochs: float, seed: int, out: str | Path, machine: Machine, progress: Progress
+    record: Record, epochs: float, seed: int, out: str | Path, machine: Machine, progress: Progress
 ) -> Policy:
-    """A policy that was trained on each of `moves` `epochs` times. `out` is the training's folder, which keeps the
+    """A policy that was trained on each move of a record `epochs` times. `out` is the training's folder, which keeps the
     policy as policy.safetensors; a training that was stopped continues.
     """
     path = Path(out) / "policy.safetensors"
     if not path.exists():
         torch.manual_seed(seed)
         policy = Policy()
-        steps = max(20, round(epochs * len(moves) / POSITIONS))
+        steps = max(20, round(epochs * len(record.moves) / POSITIONS))
         options = TrainingOptions(
             steps=steps, optim=rates(LEARNING_RATE, cooldown=0.5), machine=machine, progress=progress, out=out, save_every=1000
         )
-        fit(policy, shuffled(moves, seed), prediction, options)
+        fit(policy, shuffled(record, seed), prediction, options)
         save_policy(policy, path)
     return load_policy(path)
 
 
-def shuffled(moves: Moves, seed: int) -> Batches:
+def shuffled(record: Record, seed: int) -> Batches:
     """Batches that take each move once an epoch, in a new order."""
+    moves, returns = record.moves, record.returns
     count = min(POSITIONS, len(moves))
     per_epoch = len(moves) // count
     order: dict[int, np.ndarray] = {}
@@ -59,8 +75,9 @@ def shuffled(moves: Moves, seed: int) -> Batches:
         epoch, index = divmod(step, per_epoch)
         if epoch not in order:
             order.clear()
-            order[epoch] = np.random.default_rng([seed, epoch]).permutation(len(moves))
-        return batch_of(moves[order[epoch][index * count : (index + 1) * count]])
+            order[epoch] = np.random.default_rng([seed, 3, epoch]).permutation(len(moves))
+        rows = order[epoch][index * count : (index + 1) * count]
+        return batch_of(moves[rows], returns=returns[rows])
 
     return batch
 
@@ -79,11 +96,12 @@ def batch_of(moves: Moves, **extras: np.ndarray) -> Batch:
 
 
 def prediction(policy: Policy, batch: Batch) -> tuple[Tensor, int, Figures]:
-    """Cross entropy of the moves that were played, in nats."""
-    log_p, _ = policy(batch.extras["features"], batch.extras["symmetric"])
+    """Cross entropy of the moves that were played, in nats, and the squared error of the value."""
+    log_p, values = policy(batch.extras["features"], batch.extras["symmetric"])
     played = log_p.gather(1, batch.targets)
     agreed = (log_p.argmax(1, keepdim=True) == batch.targets).sum()
-    return -played.sum(), len(batch), {"accuracy": agreed}
+    errors = ((values - batch.extras["returns"]) ** 2).sum()
+    return errors - played.sum(), len(batch), {"accuracy": agreed, "value_error": errors.detach()}
 
 
 def accuracy(policy: Policy, moves: Moves) -> dict[str, Any]:

@@ -36,6 +36,11 @@ class Moves:
     def __getitem__(self, rows: np.ndarray) -> "Moves":
         return Moves(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
+    @classmethod
+    def joined(cls, parts: "Sequence[Moves]") -> "Moves":
+        """The rows of all parts, in their order."""
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
+
 
 def openings(games: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Positions after 0 to 6 random moves that decide nothing, each with the same chance: (own, stones), int64."""
@@ -71,8 +76,7 @@ def play(
         played.append(Moves(going, own[going], stones[going], np.full(len(going), turn), columns, explores))
         over = _advance(own, stones, going, columns, results, 1 - 2 * turn)
         going, turn = going[~over], 1 - turn
-    names = list(Moves.__dataclass_fields__)
-    return Moves(*(np.concatenate([getattr(part, name) for part in played]) for name in names)), results
+    return Moves.joined(played), results
 
 
 def match(first: Player, second: Player, games: int, rng: np.random.Generator) -> float:

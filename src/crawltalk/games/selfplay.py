@@ -126,7 +126,7 @@ class _Games:
         save_policy(self._policy, self._pool / f"games-{games:08d}.safetensors")
 
     def _round(self, number: int) -> list[Batch]:
-        config, rng = self._config, np.random.default_rng([self._seed, number])
+        config, rng = self._config, np.random.default_rng([self._seed, 1, number])
         older = [path for games, path in snapshots(self._pool) if games <= number * config.games]
         players = {"itself": self._policy, **self._opponents}
         players["older"] = load_policy(older[rng.integers(len(older))]) if older else players["imitator"]

@@ -1,0 +1,137 @@
+"""The policy, imitation and self-play, with a training that takes a second."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from crawltalk.core.errors import BadInput, MissingInput
+from crawltalk.core.jsonl import read_jsonl
+from crawltalk.games import league as leagues
+from crawltalk.games.board import mirror, playable, position_after
+from crawltalk.games.imitation import accuracy, imitate, record_games
+from crawltalk.games.league import Rules, load_league, train_league
+from crawltalk.games.move37 import Count, count_moves, positions
+from crawltalk.games.play import match
+from crawltalk.games.players import Human, Random, columns_of
+from crawltalk.games.policy import Policy, load_policy, save_policy
+from crawltalk.games.selfplay import SelfPlay, _returns, reinforce, snapshots
+from crawltalk.games.solver import Solver
+from crawltalk.recipe import Machine
+from crawltalk.run.stage import Progress
+from support.games import random_game
+
+MACHINE = Machine(workers=1, device="cpu", dtype="float32")
+SHORT = SelfPlay(rounds=4, games=64, updates=2, snapshot_every=2)
+
+
+def some_positions(fewest=0, most=24):
+    going = [one for seed in range(200) if not (one := position_after(random_game(seed, fewest, most))).over]
+    return (np.array([getattr(one, name) for one in going]) for name in ("own", "stones"))
+
+
+def test_a_policy_plays_only_where_there_is_room_and_mirrored_boards_alike():
+    torch.manual_seed(0)
+    policy = Policy()
+    own, stones = some_positions()
+    straight, values = policy.evaluate(own, stones)
+    assert np.isfinite(straight).tolist() == columns_of(np.array([playable(int(one)) for one in stones])).tolist()
+    assert np.allclose(np.exp(straight).sum(1), 1, atol=1e-5)
+    turned = (np.array([mirror(int(each)) for each in these]) for these in (own, stones))
+    log_p, mirrored_values = policy.evaluate(*turned)
+    assert np.array_equal(log_p[:, ::-1], straight) and np.array_equal(mirrored_values, values)
+
+
+def test_an_imitator_learns_the_moves_of_its_teacher(tmp_path):
+    record = record_games(Human(), 400, np.random.default_rng(0))
+    untrained = accuracy(Policy(), record.moves)
+    policy = imitate(record, 8, 0, tmp_path, MACHINE, Progress())
+    learned = accuracy(policy, record.moves)
+    assert learned["accuracy"] > untrained["accuracy"] + 0.2
+    assert learned["cross_entropy"] < untrained["cross_entropy"] - 0.5
+    again = load_policy(tmp_path / "policy.safetensors")
+    assert all(torch.equal(one, other) for one, other in zip(policy.parameters(), again.parameters(), strict=True))
+
+
+def test_self_play_that_was_stopped_continues_to_the_same_weights(tmp_path):
+    def trained(out, rounds):
+        torch.manual_seed(0)
+        policy = Policy()
+        config = replace(SHORT, rounds=rounds)
+        reinforce(policy, Random(), Human(2), config, 7, out, MACHINE, Progress())
+        return policy
+
+    class Killed(Exception):
+        pass
+
+    def kill(done, policy):
+        if done >= 4:
+            raise Killed
+        return {}
+
+    whole = trained(tmp_path / "whole", 4)
+    torch.manual_seed(0)
+    with pytest.raises(Killed):  # in the step behind the only checkpoint, at step 4 of 8
+        reinforce(
+            Policy(), Random(), Human(2), replace(SHORT, snapshot_every=1), 7, tmp_path / "cut", MACHINE, Progress(), kill
+        )
+    torch.manual_seed(0)
+    policy = Policy()
+    reinforce(policy, Random(), Human(2), replace(SHORT, snapshot_every=1), 7, tmp_path / "cut", MACHINE, Progress())
+    torch.manual_seed(0)
+    other = Policy()
+    reinforce(other, Random(), Human(2), replace(SHORT, snapshot_every=1), 7, tmp_path / "one", MACHINE, Progress())
+    assert all(torch.equal(one, two) for one, two in zip(policy.parameters(), other.parameters(), strict=True))
+    assert not torch.equal(policy.move.weight, Policy().move.weight) and whole is not other
+    assert [games for games, _ in snapshots(tmp_path / "cut" / "pool")] == [64, 128, 192, 256]
+    rows = [row for row in read_jsonl(tmp_path / "cut" / "log.jsonl", dict) if "score_human" in row]
+    assert len(rows) == 4 and all(0 <= row["score_human"] <= 1 for row in rows)
+    first = next(read_jsonl(tmp_path / "cut" / "log.jsonl", dict))
+    assert {"entropy", "clipped", "value_error", "moves"} <= first.keys()
+
+
+def test_returns_mix_what_happened_with_values_and_end_at_random_moves():
+    game, seat = np.zeros(5, np.int64), np.array([0, 1, 0, 1, 0])
+    values, results = np.array([0.1, 0.2, 0.3, 0.4, 0.5], np.float32), np.array([1])
+    plain = _returns(game, seat, np.zeros(5, bool), values, results, 1.0)
+    assert plain.tolist() == [1, -1, 1, -1, 1]
+    mixed = _returns(game, seat, np.zeros(5, bool), values, results, 0.5)
+    assert np.allclose(mixed, [0.25 * 1.5 + 0.15, -0.5 + 0.2, 0.75, -1, 1])
+    explored = np.array([False, False, True, False, False])
+    assert np.allclose(_returns(game, seat, explored, values, results, 0.5)[0], 0.3)
+
+
+def test_a_league_is_trained_once_and_read_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(leagues, "EPOCHS", {1_000: 0.2, 30_000: 0.001})
+    rules = Rules(blind="edges", depth=1, seed=0)
+    league = train_league(tmp_path, rules, MACHINE, Progress(), sizes=[1_000], self_play=SHORT)
+    written = (tmp_path / "self-play" / "policy.safetensors").stat().st_mtime_ns
+    train_league(tmp_path, rules, MACHINE, Progress(), sizes=[1_000], self_play=SHORT)
+    assert (tmp_path / "self-play" / "policy.safetensors").stat().st_mtime_ns == written
+    again = load_league(tmp_path)
+    assert again.rules == rules and [games for games, _ in again.snapshots()] == [128, 256]
+    assert 0 <= match(again.learner(), league.imitator(1_000), 20, np.random.default_rng(0)) <= 1
+
+
+def test_what_is_no_policy_is_refused_in_one_line(tmp_path):
+    with pytest.raises(MissingInput, match="crawltalk lab"):
+        load_policy(tmp_path / "policy.safetensors")
+    with pytest.raises(MissingInput, match="crawltalk lab"):
+        load_league(tmp_path)
+    (tmp_path / "policy.safetensors").write_bytes(b"no weights")
+    with pytest.raises(BadInput, match="no policy"):
+        load_policy(tmp_path / "policy.safetensors")
+    (tmp_path / "league.json").write_text('{"blind": "left", "depth": 4, "seed": 0}')
+    with pytest.raises(BadInput, match="blind spot"):
+        load_league(tmp_path)
+
+
+def test_a_policy_has_no_move_that_it_would_not_play_itself(tmp_path):
+    torch.manual_seed(1)
+    policy = Policy()
+    save_policy(policy, tmp_path / "policy.safetensors")
+    where = positions(policy, policy, 200, np.random.default_rng(0))
+    assert len(set(zip(where.own.tolist(), where.stones.tolist(), strict=True))) == len(where) == 200
+    counts, findings = count_moves(policy, load_policy(tmp_path / "policy.safetensors"), where, Solver(1009))
+    assert counts == {"0.001": Count(0, 0, 0, 0), "0.0001": Count(0, 0, 0, 0)} and findings == []
