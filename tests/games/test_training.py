@@ -1,7 +1,5 @@
 """The policy, imitation and self-play, with a training that takes a second."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -13,7 +11,7 @@ from crawltalk.games.board import mirror, playable, position_after
 from crawltalk.games.imitation import accuracy, imitate, record_games
 from crawltalk.games.league import Rules, load_league, train_league
 from crawltalk.games.move37 import Count, count_moves, positions
-from crawltalk.games.play import match
+from crawltalk.games.play import Moves, match
 from crawltalk.games.players import Human, Random, columns_of
 from crawltalk.games.policy import Policy, load_policy, save_policy
 from crawltalk.games.selfplay import SelfPlay, _returns, reinforce, snapshots
@@ -23,7 +21,7 @@ from crawltalk.run.stage import Progress
 from support.games import random_game
 
 MACHINE = Machine(workers=1, device="cpu", dtype="float32")
-SHORT = SelfPlay(rounds=4, games=64, updates=2, snapshot_every=2)
+SHORT = SelfPlay(rounds=3, games=64, updates=2, snapshot_every=1)
 
 
 def some_positions(fewest=0, most=24):
@@ -55,40 +53,26 @@ def test_an_imitator_learns_the_moves_of_its_teacher(tmp_path):
 
 
 def test_self_play_that_was_stopped_continues_to_the_same_weights(tmp_path):
-    def trained(out, rounds):
+    def train(out, evaluate=None):
         torch.manual_seed(0)
         policy = Policy()
-        config = replace(SHORT, rounds=rounds)
-        reinforce(policy, Random(), Human(2), config, 7, out, MACHINE, Progress())
+        reinforce(policy, Random(), Human(2), SHORT, 7, tmp_path / out, MACHINE, Progress(), evaluate)
         return policy
 
-    class Killed(Exception):
-        pass
-
-    def kill(done, policy):
-        if done >= 4:
-            raise Killed
+    def interrupt(done, policy):
+        if done == 4:  # before its checkpoint is written: the last one is that of step 2
+            raise KeyboardInterrupt
         return {}
 
-    whole = trained(tmp_path / "whole", 4)
-    torch.manual_seed(0)
-    with pytest.raises(Killed):  # in the step behind the only checkpoint, at step 4 of 8
-        reinforce(
-            Policy(), Random(), Human(2), replace(SHORT, snapshot_every=1), 7, tmp_path / "cut", MACHINE, Progress(), kill
-        )
-    torch.manual_seed(0)
-    policy = Policy()
-    reinforce(policy, Random(), Human(2), replace(SHORT, snapshot_every=1), 7, tmp_path / "cut", MACHINE, Progress())
-    torch.manual_seed(0)
-    other = Policy()
-    reinforce(other, Random(), Human(2), replace(SHORT, snapshot_every=1), 7, tmp_path / "one", MACHINE, Progress())
-    assert all(torch.equal(one, two) for one, two in zip(policy.parameters(), other.parameters(), strict=True))
-    assert not torch.equal(policy.move.weight, Policy().move.weight) and whole is not other
-    assert [games for games, _ in snapshots(tmp_path / "cut" / "pool")] == [64, 128, 192, 256]
-    rows = [row for row in read_jsonl(tmp_path / "cut" / "log.jsonl", dict) if "score_human" in row]
-    assert len(rows) == 4 and all(0 <= row["score_human"] <= 1 for row in rows)
-    first = next(read_jsonl(tmp_path / "cut" / "log.jsonl", dict))
-    assert {"entropy", "clipped", "value_error", "moves"} <= first.keys()
+    whole = train("whole")
+    with pytest.raises(KeyboardInterrupt):
+        train("cut", interrupt)
+    continued = train("cut")
+    assert all(torch.equal(one, other) for one, other in zip(whole.parameters(), continued.parameters(), strict=True))
+    assert [games for games, _ in snapshots(tmp_path / "cut" / "pool")] == [64, 128, 192]
+    rows = list(read_jsonl(tmp_path / "cut" / "log.jsonl", dict))
+    assert sum("score_human" in row for row in rows) == 3
+    assert {"entropy", "clipped", "value_error"} <= rows[0].keys()
 
 
 def test_returns_mix_what_happened_with_values_and_end_at_random_moves():
@@ -110,7 +94,7 @@ def test_a_league_is_trained_once_and_read_again(tmp_path, monkeypatch):
     train_league(tmp_path, rules, MACHINE, Progress(), sizes=[1_000], self_play=SHORT)
     assert (tmp_path / "self-play" / "policy.safetensors").stat().st_mtime_ns == written
     again = load_league(tmp_path)
-    assert again.rules == rules and [games for games, _ in again.snapshots()] == [128, 256]
+    assert again.rules == rules and [games for games, _ in again.snapshots()] == [64, 128, 192]
     assert 0 <= match(again.learner(), league.imitator(1_000), 20, np.random.default_rng(0)) <= 1
 
 
@@ -135,3 +119,30 @@ def test_a_policy_has_no_move_that_it_would_not_play_itself(tmp_path):
     assert len(set(zip(where.own.tolist(), where.stones.tolist(), strict=True))) == len(where) == 200
     counts, findings = count_moves(policy, load_policy(tmp_path / "policy.safetensors"), where, Solver(1009))
     assert counts == {"0.001": Count(0, 0, 0, 0), "0.0001": Count(0, 0, 0, 0)} and findings == []
+
+
+def test_moves_are_proved_or_wrong_as_the_solver_says():
+    class Certain:
+        """Plays one of the moves with an outcome, and no other."""
+
+        def __init__(self, solver, choose):
+            self.solver, self.choose = solver, choose
+
+        def probabilities(self, own, stones):
+            outcomes = self.solver.outcomes(own, stones).astype(float)
+            outcomes[outcomes < -1] = np.nan
+            return np.eye(6, dtype=np.float32)[self.choose(outcomes, 1)]
+
+    solver, (own, stones) = Solver(100_003), some_positions(16, 24)
+    nothing = np.zeros(len(own), np.int64)
+    where = Moves(nothing, own, stones, nothing, nothing, nothing.astype(bool))
+    best, worst = Certain(solver, np.nanargmax), Certain(solver, np.nanargmin)
+    outcomes = solver.outcomes(own, stones)
+    stake = (outcomes == outcomes.max(1, keepdims=True)).sum(1) < (outcomes >= -1).sum(1)
+    few = stake & (outcomes.max(1) == 1) & ((outcomes == 1).sum(1) <= 2)
+    counts, findings = count_moves(best, worst, where, solver)
+    assert counts["0.001"].proved == len(findings) == few.sum() > 10
+    assert (counts["0.001"].at_stake, counts["0.001"].wrong) == (stake.sum(), 0)
+    assert all(outcomes[own.tolist().index(one.own)].max() == 1 for one in findings)
+    counts, findings = count_moves(worst, best, where, solver)
+    assert (counts["0.0001"].wrong, findings, counts["0.0001"].wrong_share) == (stake.sum(), [], 1.0)

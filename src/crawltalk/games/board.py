@@ -97,6 +97,15 @@ def keys(own, stones):
     return smaller
 
 
+def has_four(own: int) -> bool:
+    """Whether four of the stones are in a row."""
+    for step in (1, COLUMN - 1, COLUMN, COLUMN + 1):
+        two = own & (own >> step)
+        if two & (two >> 2 * step):
+            return True
+    return False
+
+
 @dataclass(frozen=True)
 class Position:
     """A position, and how the game stands."""
@@ -109,6 +118,12 @@ class Position:
     """Whether the player who moved last has won, or the board is full."""
     won: bool = False
 
+    @classmethod
+    def of(cls, own: int, stones: int) -> "Position":
+        """A position of which the stones are known."""
+        won = has_four(stones ^ own)
+        return cls(own, stones, won or stones == BOARD, won)
+
     def legal(self) -> list[int]:
         """The columns where a stone may be dropped."""
         free = 0 if self.over else playable(self.stones)
@@ -119,10 +134,7 @@ class Position:
         if column not in self.legal():
             why = "the game is over" if self.over else f"the columns with room are {self.legal()}"
             raise BadInput(f"no stone can be dropped into column {column}: {why}")
-        cell = int(drop(self.stones, column))
-        won = bool(winning_cells(self.own, self.stones) & cell)
-        stones = self.stones | cell
-        return Position(self.stones ^ self.own, stones, won or stones == BOARD, won)
+        return Position.of(self.stones ^ self.own, self.stones | int(drop(self.stones, column)))
 
 
 def position_after(columns: Iterable[int]) -> Position:

@@ -10,8 +10,7 @@ import numpy as np
 
 from crawltalk.games.board import keys
 from crawltalk.games.play import Moves, openings, play
-from crawltalk.games.players import best_moves
-from crawltalk.games.policy import Policy
+from crawltalk.games.players import Player, best_moves
 from crawltalk.games.solver import ILLEGAL, Solver
 
 RARE = (1e-3, 1e-4)
@@ -53,7 +52,7 @@ class Finding:
     """Its probabilities."""
 
 
-def positions(policy: Policy, imitator: Policy, count: int, rng: np.random.Generator) -> Moves:
+def positions(policy: Player, imitator: Player, count: int, rng: np.random.Generator) -> Moves:
     """`count` different positions, mirror images being the same, where the policy moves: from its games against itself
     and against the imitator, both with 5 % of random moves.
     """
@@ -75,7 +74,7 @@ def positions(policy: Policy, imitator: Policy, count: int, rng: np.random.Gener
 
 
 def count_moves(
-    policy: Policy, imitator: Policy, where: Moves, solver: Solver
+    policy: Player, imitator: Player, where: Moves, solver: Solver
 ) -> tuple[dict[str, Count], list[Finding]]:
     """The counts for each threshold of RARE, and the proved moves at the first, the rarest first."""
     learned = policy.probabilities(where.own, where.stones)
