@@ -1,7 +1,7 @@
 """The rules on bitboards equal those on a plain grid."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crawltalk.core.errors import BadInput
@@ -21,9 +21,11 @@ from crawltalk.games.board import (
 from crawltalk.games.players import columns_of
 from support.games import grid_of, random_game, wins_on
 
+quick = settings(deadline=None, max_examples=60)  # the first example compiles
 GAMES = st.integers(0, 10**9).map(random_game)
 
 
+@quick
 @given(GAMES)
 def test_a_move_is_allowed_where_a_column_has_room(columns):
     position = position_after(columns)
@@ -33,6 +35,7 @@ def test_a_move_is_allowed_where_a_column_has_room(columns):
     assert position.legal() == ([] if position.over else room)
 
 
+@quick
 @given(GAMES)
 def test_the_winning_cells_are_those_that_complete_four_in_a_row(columns):
     position = position_after(columns)
@@ -45,6 +48,7 @@ def test_the_winning_cells_are_those_that_complete_four_in_a_row(columns):
     assert winning_cells(position.own, position.stones) == expected
 
 
+@quick
 @given(GAMES)
 def test_a_position_and_its_mirror_image_have_one_key_and_no_other_position_has_it(columns):
     one = position_after(columns)

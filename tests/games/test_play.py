@@ -44,7 +44,9 @@ def test_a_human_plays_into_its_blind_spot_only_to_win_to_prevent_a_win_or_for_w
     own, stones = openings(300, rng)
     moves, _ = play([Human(4, blind)], np.zeros((300, 2), np.int64), own, stones, rng)
     blindly = 0
-    for mine, both, column in zip(moves.own.tolist(), moves.stones.tolist(), moves.column.tolist(), strict=True):
+    for mine, both, column in zip(
+        moves.own.tolist(), moves.stones.tolist(), moves.column.tolist(), strict=True
+    ):
         free = playable(both)
         cell = free & (0b11111 << (6 * column))
         loud = (winning_cells(mine, both) | winning_cells(both ^ mine, both)) & free
@@ -82,5 +84,9 @@ def test_who_looks_further_ahead_is_stronger_and_blindness_costs_points():
 def test_elo_says_what_share_of_points_to_expect():
     results = [MatchResult("a", "b", 100_000, 0.75), MatchResult("b", "c", 100_000, 0.75)]
     elo = ratings(results, "b")
-    assert elo["b"] == 0 and elo["a"] == pytest.approx(190.8, abs=0.2) and elo["c"] == pytest.approx(-190.8, abs=0.2)
+    assert (
+        elo["b"] == 0
+        and elo["a"] == pytest.approx(190.8, abs=0.2)
+        and elo["c"] == pytest.approx(-190.8, abs=0.2)
+    )
     assert ratings([MatchResult("a", "b", 10, 1.0)], "b")["a"] > 400

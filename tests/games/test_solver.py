@@ -11,6 +11,8 @@ from crawltalk.games.players import Perfect, best_moves
 from crawltalk.games.solver import ILLEGAL, Solver
 from support.games import brute_force, random_game
 
+quick = settings(deadline=None, max_examples=60)  # the first example compiles
+
 
 @cache
 def solver() -> Solver:
@@ -21,7 +23,7 @@ def arrays(*numbers):
     return [np.array([number], np.int64) for number in numbers]
 
 
-@settings(max_examples=60)
+@quick
 @given(st.integers(0, 10**9))
 def test_scores_are_those_of_brute_force(seed):
     position = position_after(random_game(seed, 22, 30))
@@ -34,7 +36,7 @@ def test_scores_are_those_of_brute_force(seed):
     assert solver().score(position.own, position.stones) == max(expected)
 
 
-@settings(max_examples=60)
+@quick
 @given(st.integers(0, 10**9))
 def test_outcomes_are_the_signs_of_scores_and_those_of_a_solver_that_has_seen_nothing(seed):
     position = position_after(random_game(seed, 14, 30))
@@ -46,7 +48,7 @@ def test_outcomes_are_the_signs_of_scores_and_those_of_a_solver_that_has_seen_no
     assert (Solver(1009).outcomes(*arrays(position.own, position.stones)) == outcomes).all()
 
 
-@settings(max_examples=60)
+@quick
 @given(st.integers(0, 10**9))
 def test_a_mirrored_position_has_mirrored_scores(seed):
     position = position_after(random_game(seed, 12, 30))

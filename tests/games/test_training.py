@@ -34,7 +34,10 @@ def test_a_policy_plays_only_where_there_is_room_and_mirrored_boards_alike():
     policy = Policy()
     own, stones = some_positions()
     straight, values = policy.evaluate(own, stones)
-    assert np.isfinite(straight).tolist() == columns_of(np.array([playable(int(one)) for one in stones])).tolist()
+    assert (
+        np.isfinite(straight).tolist()
+        == columns_of(np.array([playable(int(one)) for one in stones])).tolist()
+    )
     assert np.allclose(np.exp(straight).sum(1), 1, atol=1e-5)
     turned = (np.array([mirror(int(each)) for each in these]) for these in (own, stones))
     log_p, mirrored_values = policy.evaluate(*turned)
@@ -49,7 +52,9 @@ def test_an_imitator_learns_the_moves_of_its_teacher(tmp_path):
     assert learned["accuracy"] > untrained["accuracy"] + 0.2
     assert learned["cross_entropy"] < untrained["cross_entropy"] - 0.5
     again = load_policy(tmp_path / "policy.safetensors")
-    assert all(torch.equal(one, other) for one, other in zip(policy.parameters(), again.parameters(), strict=True))
+    assert all(
+        torch.equal(one, other) for one, other in zip(policy.parameters(), again.parameters(), strict=True)
+    )
 
 
 def test_self_play_that_was_stopped_continues_to_the_same_weights(tmp_path):
@@ -68,7 +73,9 @@ def test_self_play_that_was_stopped_continues_to_the_same_weights(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train("cut", interrupt)
     continued = train("cut")
-    assert all(torch.equal(one, other) for one, other in zip(whole.parameters(), continued.parameters(), strict=True))
+    assert all(
+        torch.equal(one, other) for one, other in zip(whole.parameters(), continued.parameters(), strict=True)
+    )
     assert [games for games, _ in snapshots(tmp_path / "cut" / "pool")] == [64, 128, 192]
     rows = list(read_jsonl(tmp_path / "cut" / "log.jsonl", dict))
     assert sum("score_human" in row for row in rows) == 3

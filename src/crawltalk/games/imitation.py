@@ -48,8 +48,8 @@ def record_games(player: Player, games: int, rng: np.random.Generator) -> Record
 def imitate(
     record: Record, epochs: float, seed: int, out: str | Path, machine: Machine, progress: Progress
 ) -> Policy:
-    """A policy that was trained on each move of a record `epochs` times. `out` is the training's folder, which keeps the
-    policy as policy.safetensors; a training that was stopped continues.
+    """A policy that was trained on each move of a record `epochs` times. `out` is the training's folder, which keeps
+    the policy as policy.safetensors; a training that was stopped continues.
     """
     path = Path(out) / "policy.safetensors"
     if not path.exists():
@@ -57,7 +57,12 @@ def imitate(
         policy = Policy()
         steps = max(20, round(epochs * len(record.moves) / POSITIONS))
         options = TrainingOptions(
-            steps=steps, optim=rates(LEARNING_RATE, cooldown=0.5), machine=machine, progress=progress, out=out, save_every=1000
+            steps=steps,
+            optim=rates(LEARNING_RATE, cooldown=0.5),
+            machine=machine,
+            progress=progress,
+            out=out,
+            save_every=1000,
         )
         fit(policy, shuffled(record, seed), prediction, options)
         save_policy(policy, path)
@@ -83,7 +88,8 @@ def shuffled(record: Record, seed: int) -> Batches:
 
 
 def batch_of(moves: Moves, **extras: np.ndarray) -> Batch:
-    """A row a move: `tokens` are the position, [N, 2], `targets` the column on the board that the policy sees, [N, 1].
+    """A row a move: `tokens` are the position, [N, 2], and `targets` the column on the board that the policy sees,
+    [N, 1].
     """
     features, turned, symmetric = features_of(moves.own, moves.stones)
     columns = np.where(turned, WIDTH - 1 - moves.column, moves.column)

@@ -122,11 +122,15 @@ def load_league(folder: str | Path) -> League:
     """What `train_league` has left in a folder. Raises MissingInput, or BadInput if the file is damaged."""
     path = Path(folder) / RULES
     if not path.is_file():
-        raise MissingInput(f"{folder} has no policies for connect four; train some with: crawltalk lab move_37")
+        raise MissingInput(
+            f"{folder} has no policies for connect four; train some with: crawltalk lab move_37"
+        )
     try:
         rules = msgspec.json.decode(path.read_bytes(), type=Rules)
     except msgspec.MsgspecError as error:
         raise BadInput(f"{path} is damaged ({error}); remove {folder} and train again") from None
     if rules.blind not in BLIND_SPOTS:
-        raise BadInput(f"{path} names the blind spot {rules.blind[:40]!r}; there are: {', '.join(BLIND_SPOTS)}")
+        raise BadInput(
+            f"{path} names the blind spot {rules.blind[:40]!r}; there are: {', '.join(BLIND_SPOTS)}"
+        )
     return League(Path(folder), rules)

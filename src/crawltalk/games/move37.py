@@ -92,7 +92,9 @@ def count_moves(
     proved = wins[at, chosen] & (wins.sum(1) <= FEW) & ~wins[at, favourite]
     rarity = imitated[rows, chosen]
     counts = {
-        f"{limit:g}": Count(*(int((mask & (rarity < limit)).sum()) for mask in (rarity < 1, stake, wrong, proved)))
+        f"{limit:g}": Count(
+            *(int((mask & (rarity < limit)).sum()) for mask in (rarity < 1, stake, wrong, proved))
+        )
         for limit in RARE
     }
     order = [index for index in np.argsort(rarity, kind="stable") if proved[index]]

@@ -39,7 +39,9 @@ class Moves:
     @classmethod
     def joined(cls, parts: "Sequence[Moves]") -> "Moves":
         """The rows of all parts, in their order."""
-        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
+        return cls(
+            *(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__)
+        )
 
 
 def openings(games: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -136,9 +136,7 @@ def _near_best_of(own, stones, depth, blind):
     for column in range(WIDTH):  # values above -2 * WIN, ten bits a column
         cell = moves & (ONE_COLUMN << (COLUMN * column))
         if cell:
-            value = -_search(
-                stones ^ own, stones | cell, depth - 1, -2 * WIN, -(best - NEAR - 1), blind
-            )
+            value = -_search(stones ^ own, stones | cell, depth - 1, -2 * WIN, -(best - NEAR - 1), blind)
             best = max(best, value)
             values |= (value + 2 * WIN) << (10 * column)
     chosen = 0

@@ -92,7 +92,9 @@ def load_policy(path: str | Path) -> Policy:
     try:
         policy.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError):
-        raise BadInput(f"{path} is no policy for connect four; give one that crawltalk lab has trained") from None
+        raise BadInput(
+            f"{path} is no policy for connect four; give one that crawltalk lab has trained"
+        ) from None
     return policy.eval()
 
 

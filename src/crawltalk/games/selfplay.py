@@ -19,7 +19,7 @@ from torch import Tensor
 
 from crawltalk.core.errors import BadInput
 from crawltalk.games.imitation import batch_of
-from crawltalk.games.play import Moves, openings, play
+from crawltalk.games.play import openings, play
 from crawltalk.games.players import Player
 from crawltalk.games.policy import Policy, load_policy, rates, save_policy
 from crawltalk.recipe import Machine
@@ -78,7 +78,12 @@ def reinforce(
         save_model_every=every,
     )
     return fit(
-        policy, games, clipped(config.clip), options, evaluate=evaluate, save_model=lambda done, _: games.keep(done)
+        policy,
+        games,
+        clipped(config.clip),
+        options,
+        evaluate=evaluate,
+        save_model=lambda done, _: games.keep(done),
     )
 
 
@@ -117,7 +122,9 @@ class _Games:
         if index == 0:
             self._parts = self._round(number)
         if not self._parts:
-            raise BadInput(f"step {step} is within a round, whose games are gone; continue from its beginning")
+            raise BadInput(
+                f"step {step} is within a round, whose games are gone; continue from its beginning"
+            )
         return self._parts[index]
 
     def keep(self, done: int) -> None:

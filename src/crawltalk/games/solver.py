@@ -9,7 +9,6 @@ import numpy as np
 from numba import njit
 
 from crawltalk.games.board import (
-    BOARD,
     CELLS,
     COLUMN,
     ONE_COLUMN,

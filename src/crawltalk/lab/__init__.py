@@ -5,6 +5,11 @@ the engine and the stages that everything else uses.
 """
 
 from crawltalk.lab.experiment import Experiment
+from crawltalk.lab.move_37 import MOVE_37
+from crawltalk.lab.sl_plateaus_rl_surpasses import SL_PLATEAUS_RL_SURPASSES
 
-EXPERIMENTS: tuple[Experiment, ...] = ()
+EXPERIMENTS: tuple[Experiment, ...] = (
+    SL_PLATEAUS_RL_SURPASSES,
+    MOVE_37,
+)
 """In the order of the list that `crawltalk lab` prints."""

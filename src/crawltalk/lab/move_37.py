@@ -50,7 +50,13 @@ def _count(trial: Trial, blind: str) -> Figures:
         "another_imitator": as_figures(control),
         "optimal": optimal,
         "rarest": [
-            {"own": one.own, "stones": one.stones, "column": one.column, "learned": one.learned, "imitated": one.imitated}
+            {
+                "own": one.own,
+                "stones": one.stones,
+                "column": one.column,
+                "learned": one.learned,
+                "imitated": one.imitated,
+            }
             for one in findings[:10]
         ],
     }
@@ -58,7 +64,9 @@ def _count(trial: Trial, blind: str) -> Figures:
 
 def judge(figures: Sequence[Figures]) -> Judgement:
     """By the thresholds of the prediction, in every seed."""
-    enough = [all(one["edges"]["moves"][limit]["proved"] >= WANTED[limit] for limit in LIMITS) for one in figures]
+    enough = [
+        all(one["edges"]["moves"][limit]["proved"] >= WANTED[limit] for limit in LIMITS) for one in figures
+    ]
     exact = [all(one["edges"]["moves"][limit]["wrong_share"] <= 0.05 for limit in LIMITS) for one in figures]
     controls = [
         max(one["edges"]["another_imitator"]["0.001"]["proved"], one["none"]["moves"]["0.001"]["proved"])
@@ -72,19 +80,23 @@ def judge(figures: Sequence[Figures]) -> Judgement:
             for limit in LIMITS
         },
         "wrong share": mean(one["edges"]["moves"]["0.001"]["wrong_share"] for one in figures),
-        "proved moves, teacher blind to high cells": mean(one["high"]["moves"]["0.001"]["proved"] for one in figures),
-        "proved moves, teacher without a blind spot": mean(one["none"]["moves"]["0.001"]["proved"] for one in figures),
+        "proved moves, teacher blind to high cells": mean(
+            one["high"]["moves"]["0.001"]["proved"] for one in figures
+        ),
+        "proved moves, teacher without a blind spot": mean(
+            one["none"]["moves"]["0.001"]["proved"] for one in figures
+        ),
         "against the imitator, no blind spot": mean(one["none"]["vs_imitator"] for one in figures),
     }
     return Judgement(
         verdict="confirmed" if all(passed) else "partly" if all(enough) else "not at this scale",
         effect={name: round(value, 3) for name, value in effect.items()},
         summary=(
-            f"Of {POSITIONS:,} positions {effect['proved moves below 0.001']:.0f} hold a move that wins, that imitation "
-            f"plays less than once in 1,000 times and self-play with more than {CONFIDENT:g}; "
-            f"{effect['wrong share']:.1%} of such moves are wrong where it matters. Without a blind spot of the teacher "
+            f"Of {POSITIONS:,} positions {effect['proved moves below 0.001']:.0f} hold a move that wins, imitation "
+            f"plays less than once in 1,000 times, self-play with more than {CONFIDENT:g}; "
+            f"{effect['wrong share']:.1%} of such moves are wrong where it matters. Of a teacher that sees all "
             f"there are {effect['proved moves, teacher without a blind spot']:.1f}, though self-play still beats the "
-            f"imitator: such moves measure the escape from the teacher's blind spot, not strength. All thresholds held "
+            "imitator: such moves measure the escape from the teacher's blind spot, not strength. All thresholds held "
             f"in {sum(passed)} of {len(figures)} seeds."
         ),
     )
@@ -115,11 +127,11 @@ MOVE_37 = Experiment(
         "place of self-play, and none where the teacher has no blind spot."
     ),
     method=(
-        f"A candidate is the favourite move of the policy after self-play, with a probability above {CONFIDENT:g}, where "
-        f"imitation gives it less than 0.001 (0.0001). It is proved if an exact solver says that it wins, at most {FEW} "
-        "moves of the position win, and imitation's favourite does not; wrong if it gives a better result away. Different "
-        "positions (mirror images are one) of the policy's games against itself and the imitator. Teachers that are blind "
-        "to the edge columns, to the two highest rows, and to nothing. All are counted, none selected."
+        f"A candidate is the favourite move of the policy after self-play, with a probability above {CONFIDENT:g}, "
+        "where imitation gives it less than 0.001 (0.0001). It is proved if an exact solver says that it wins, at "
+        f"most {FEW} moves of the position win, and imitation's favourite does not; wrong if it gives a result away. "
+        "Positions, all different (mirror images are one), are from the policy's games against itself and the "
+        "imitator. Teachers are blind to the edge columns, to the two highest rows, and to nothing. All are counted."
     ),
     run=run,
     judge=judge,

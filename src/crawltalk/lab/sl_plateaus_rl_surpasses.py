@@ -91,7 +91,8 @@ def _elo(league: League, rng: np.random.Generator) -> Figures:
         pairs += [(name, other) for other in dict.fromkeys((largest, "human", before))]
         before = name
     elo = ratings(
-        [MatchResult(one, two, GAMES, match(players[one], players[two], GAMES, rng)) for one, two in pairs], largest
+        [MatchResult(one, two, GAMES, match(players[one], players[two], GAMES, rng)) for one, two in pairs],
+        largest,
     )
     curve = [{"games": games, "elo": elo[str(games)]} for games, _ in league.snapshots()]
     last = mean(row["elo"] for row in curve[-5:])
@@ -147,9 +148,15 @@ def figure(figures: Sequence[Figures]) -> str:
         )
         left.axhline(one["elo"]["human"], color="C1", linestyle="--", label=None if index else "teacher")
         rows = one["imitation"]
-        for key, color, label in (("vs_human", "C2", "imitator"), ("greedy_vs_human", "C3", "its likeliest move")):
+        for key, color, label in (
+            ("vs_human", "C2", "imitator"),
+            ("greedy_vs_human", "C3", "its likeliest move"),
+        ):
             right.plot(
-                [row["games"] for row in rows], [row[key] for row in rows], "o-", color=color,
+                [row["games"] for row in rows],
+                [row[key] for row in rows],
+                "o-",
+                color=color,
                 label=None if index else label,
             )
     left.axhline(0, color="C2", linestyle="--", label="imitation of all games")
@@ -165,15 +172,15 @@ SL_PLATEAUS_RL_SURPASSES = Experiment(
     claim="Imitation ends below its teacher however many games it sees; self-play goes beyond the teacher.",
     source="Silver et al. 2016 (AlphaGo): the RL policy network won 80 % of games against the SL policy network",
     prediction=(
-        "In every seed: the policy after self-play takes at least 0.80 of the points from the imitator it began as, and "
-        "0.70 from the teacher; the imitator of 100,000 games takes less than 0.50 from the teacher; self-play goes on "
-        "for five times the games that it takes to come within 30 Elo of its end, and Elo never falls by more than 100."
+        "In every seed: the policy after self-play takes at least 0.80 of the points from the imitator that it began "
+        "as, and 0.70 from the teacher; the imitator of 100,000 games takes less than 0.50 from the teacher; self-play "
+        "goes on for five times the games after which it is within 30 Elo of its end, and never falls by more than 100."
     ),
     method=(
-        "Connect four, 6x5, from openings of 0 to 6 random moves. The teacher searches 4 moves ahead; quiet moves in the "
-        "edge columns do not exist for it. Imitators of 1,000 to 100,000 of its games (175,000 weights, mirror images "
-        "merged); then 512,000 games against itself (0.4), older selves (0.2), the imitator (0.2) and the teacher (0.2). "
-        "Opponents that were never in training are shown beside. Moves are drawn from the policies' probabilities."
+        "Connect four, 6x5, from openings of 0 to 6 random moves. The teacher searches 4 moves ahead; quiet moves in "
+        "the edge columns do not exist for it. Imitators of 1,000 to 100,000 of its games (175,000 weights, mirror "
+        "images merged); then 512,000 games: against itself 0.4, older selves 0.2, the imitator 0.2, the teacher 0.2. "
+        "Opponents that were never in training stand beside. Moves are drawn from the policies' probabilities."
     ),
     run=run,
     judge=judge,

@@ -84,7 +84,7 @@ class _Games:
                     "column": column,
                     "after": {"own": after.own, "stones": after.stones},
                     "verdict": _verdict(scores[column], position.stones.bit_count()),
-                    "keeps": np.sign(scores[column]) == np.sign(best),
+                    "keeps": _sign(scores[column]) == _sign(best),
                     **{name: each[column] for name, each in opinions.items()},
                 }
             )
@@ -94,17 +94,28 @@ class _Games:
         if self._lab is None:
             return []
         root = self._lab / LEAGUES
-        done = [path.parent for path in root.glob(f"*/*/{RULES}") if (path.parent / "self-play/policy.safetensors").exists()]
+        done = [
+            path.parent
+            for path in root.glob(f"*/*/{RULES}")
+            if (path.parent / "self-play/policy.safetensors").exists()
+        ]
         return sorted(path.relative_to(root).as_posix() for path in done)
 
     def _league(self, name: str) -> League:
         if self._lab is None or name not in self._names():
-            raise MissingInput(f"there are no policies {name[:100]!r} here; train some with: crawltalk lab {FINDINGS}")
+            raise MissingInput(
+                f"there are no policies {name[:100]!r} here; train some with: crawltalk lab {FINDINGS}"
+            )
         return load_league(self._lab / LEAGUES / name)
 
     def _describe(self, name: str, league: League) -> dict[str, Any]:
         rules = league.rules
-        return {"name": name, "blind": rules.blind, "depth": rules.depth, "found": self._findings(rules.seed, rules.blind)}
+        return {
+            "name": name,
+            "blind": rules.blind,
+            "depth": rules.depth,
+            "found": self._findings(rules.seed, rules.blind),
+        }
 
     def _findings(self, seed: int, blind: str) -> list[dict[str, Any]]:
         assert self._lab is not None
@@ -136,11 +147,17 @@ def _position(own: int, stones: int) -> Position:
 def _columns(position: Position) -> list[list[int]]:
     """The stones of each column from below: 0 for the player who began, 1 for the other."""
     count = position.stones.bit_count()
-    heights = [(position.stones >> (COLUMN * column) & ((1 << COLUMN) - 1)).bit_count() for column in range(WIDTH)]
+    heights = [
+        (position.stones >> (COLUMN * column) & ((1 << COLUMN) - 1)).bit_count() for column in range(WIDTH)
+    ]
     return [
         [(count + (not position.own >> (COLUMN * column + row) & 1)) % 2 for row in range(height)]
         for column, height in enumerate(heights)
     ]
+
+
+def _sign(score: int) -> int:
+    return (score > 0) - (score < 0)
 
 
 def _verdict(score: int, count: int) -> dict[str, Any]:
