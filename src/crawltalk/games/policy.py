@@ -23,11 +23,11 @@ PLANES = 5
 """Own stones, the opponent's, cells where either would win, and cells where a stone may fall."""
 FEATURES = PLANES * WIDTH * HEIGHT + 2 * WIDTH
 """Planes of all cells; and for each column whether a stone there wins at once, or prevents the opponent's win."""
-WIDTH_OF_LAYERS, LAYERS = 256, 2
+WIDTH_OF_LAYERS, LAYERS = 128, 2
 
 
 class Policy(Trainable):
-    """A multi-layer perceptron with residual layers (He et al. 2016), of 175,000 weights."""
+    """A multi-layer perceptron with residual layers (He et al. 2016), of 55,000 weights."""
 
     micro_batch_tokens = 8192
 

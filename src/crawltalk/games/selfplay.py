@@ -41,10 +41,15 @@ class SelfPlay:
     """Games in a round."""
     updates: int = 4
     """Steps of the optimizer in a round; each takes its part of the moves."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-4
     clip: float = 0.2
+    entropy: float = 0.01
+    """Weight of the entropy of the policy's moves, in nats, against a result of 1."""
     exploration: float = 0.05
-    """Share of the policy's moves that are drawn from all legal ones."""
+    """Share of the policy's moves that are drawn from all legal ones. It learns from those that turn out better than
+    expected (self-imitation; Oh et al. 2018). Learning from the others, which it would not have played, drives its
+    entropy to zero.
+    """
     trace: float = 0.95
     """Weight of what happened further on against the value of the next position: lambda of TD(lambda)."""
     snapshot_every: int = 20
@@ -80,15 +85,17 @@ def reinforce(
     return fit(
         policy,
         games,
-        clipped(config.clip),
+        clipped(config.clip, config.entropy),
         options,
         evaluate=evaluate,
         save_model=lambda done, _: games.keep(done),
     )
 
 
-def clipped(clip: float) -> Objective:
-    """PPO's clipped surrogate for the move that was played, and the squared error of the value."""
+def clipped(clip: float, weight: float) -> Objective:
+    """PPO's clipped surrogate for the move that was played, the squared error of the value, and the entropy of the
+    moves times its `weight`.
+    """
 
     def objective(policy: Policy, batch: Batch) -> tuple[Tensor, int, Figures]:
         log_p, values = policy(batch.extras["features"], batch.extras["symmetric"])
@@ -96,13 +103,14 @@ def clipped(clip: float) -> Objective:
         advantages, returns = batch.extras["advantages"], batch.extras["returns"]
         gains = torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
         errors = (values - returns) ** 2
-        with torch.no_grad():
-            figures = {
-                "entropy": -(log_p.exp() * log_p).nansum(),
-                "clipped": ((ratio - 1).abs() > clip).sum(),
-                "value_error": errors.sum(),
-            }
-        return (errors - gains).sum(), len(batch), figures
+        finite = log_p.masked_fill(log_p == -torch.inf, 0.0)  # where there is no room
+        entropy = -(log_p.exp() * finite).sum(1)
+        figures = {
+            "entropy": entropy.detach().sum(),
+            "clipped": ((ratio.detach() - 1).abs() > clip).sum(),
+            "value_error": errors.detach().sum(),
+        }
+        return (errors - gains - weight * entropy).sum(), len(batch), figures
 
     return objective
 
@@ -155,7 +163,9 @@ class _Games:
         log_p, values = self._policy.evaluate(learned.own, learned.stones)
         returns = _returns(learned.game, learned.seat, learned.explored, values, results, config.trace)
         played = np.take_along_axis(log_p, learned.column[:, None], 1)[:, 0]
-        extras = {"log_p": played, "advantages": returns - values, "returns": returns}
+        advantages = returns - values
+        advantages[learned.explored] = advantages[learned.explored].clip(min=0)
+        extras = {"log_p": played, "advantages": advantages, "returns": returns}
         parts = np.array_split(rng.permutation(len(learned)), config.updates)
         batches = [
             batch_of(learned[part], **{name: each[part] for name, each in extras.items()}) for part in parts

@@ -14,7 +14,7 @@ from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial
 from crawltalk.lab.sl_plateaus_rl_surpasses import league_of
 
 POSITIONS = 50_000
-JUDGED = 2000
+JUDGED = 1000
 """Positions in which all moves are judged by the solver."""
 LIMITS = [f"{limit:g}" for limit in RARE]
 WANTED = {"0.001": 300, "0.0001": 150}

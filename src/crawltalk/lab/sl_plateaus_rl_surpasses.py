@@ -53,7 +53,7 @@ def run(trial: Trial) -> Figures:
         "perfect": Perfect(Solver()),
         "random": Random(),
     }
-    games = {name: 400 if name == "perfect" else GAMES for name in outside}
+    games = {name: 200 if name == "perfect" else GAMES for name in outside}
     return {
         "best_accuracy": float(human.probabilities(held_out.own, held_out.stones).max(1).mean()),
         "imitation": imitation,
@@ -178,7 +178,7 @@ SL_PLATEAUS_RL_SURPASSES = Experiment(
     ),
     method=(
         "Connect four, 6x5, from openings of 0 to 6 random moves. The teacher searches 4 moves ahead; quiet moves in "
-        "the edge columns do not exist for it. Imitators of 1,000 to 100,000 of its games (175,000 weights, mirror "
+        "the edge columns do not exist for it. Imitators of 1,000 to 100,000 of its games (55,000 weights, mirror "
         "images merged); then 512,000 games: against itself 0.4, older selves 0.2, the imitator 0.2, the teacher 0.2. "
         "Opponents that were never in training stand beside. Moves are drawn from the policies' probabilities."
     ),
