@@ -74,7 +74,12 @@ def test_verdicts_are_right_about_who_wins_and_when(client, seed):
     answer = ask(client, position.own, position.stones).json()
     assert [one["column"] for one in answer["moves"]] == position.legal()
     for move in answer["moves"]:  # the best play of both, by the verdicts, ends as the first one says
-        verdict, mover, after, moves = move["verdict"], answer["to_move"], ask(client, **move["after"]).json(), 1
+        verdict, mover, after, moves = (
+            move["verdict"],
+            answer["to_move"],
+            ask(client, **move["after"]).json(),
+            1,
+        )
         while not after["over"]:
             best = max(after["moves"], key=lambda one: _worth(one["verdict"]))
             moves += after["to_move"] == (mover if verdict["result"] == "wins" else 1 - mover)
@@ -93,7 +98,10 @@ def _worth(verdict):
 def test_what_is_no_position_and_no_league_is_refused_in_one_line(client):
     for own, stones in ((1, 0), (2, 2), (0, 3), (3, 3), (0, 1 << 5)):
         response = ask(client, own, stones)
-        assert response.status_code == 400 and "no position of connect four" in response.json()["error"]["message"]
+        assert (
+            response.status_code == 400
+            and "no position of connect four" in response.json()["error"]["message"]
+        )
     for own, stones in ((0, 1 << 36), (-1, 0), ("x", 0)):
         assert ask(client, own, stones).status_code in (400, 422)
     for league in ("../../etc", "seed-0", "", "seed-0/edges/../edges"):
@@ -107,7 +115,9 @@ def test_a_person_plays_a_game_and_looks_at_a_proved_move(chromium, lab):
         tab = chromium.new_page()
         tab.set_default_timeout(20_000)
         complaints = []
-        tab.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        tab.on(
+            "console", lambda message: complaints.append(message.text) if message.type == "error" else None
+        )
         tab.goto(f"{server.url}/#/games")
         expect(tab.get_by_role("status")).to_have_text("You are to move.")
         tab.get_by_label("Column 3: empty").click()

@@ -20,7 +20,7 @@ from crawltalk.train.batches import Batch, Batches
 from crawltalk.train.loop import TrainingOptions, fit
 from crawltalk.train.objectives import Figures
 
-POSITIONS = 2048
+POSITIONS = 1024
 """Positions in a step."""
 LEARNING_RATE = 2e-3
 

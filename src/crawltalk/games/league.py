@@ -81,10 +81,11 @@ def train_league(
     progress: Progress,
     *,
     sizes: Sequence[int] = (LARGEST,),
+    other: bool = False,
     self_play: SelfPlay | None = None,
 ) -> League:
-    """Train what is not there yet: imitators of so many games, the other imitator, and the policy that plays itself
-    from the largest one on. It computes in fp32 on the CPU. What is trained depends on the arguments alone, also
+    """Train what is not there yet: imitators of so many games, the `other` imitator if asked for, and the policy that
+    plays itself from the largest one on. It computes in fp32 on the CPU. What is trained depends on the arguments alone, also
     after an interruption.
     """
     folder, machine = Path(folder), replace(machine, device="cpu", dtype="float32")
@@ -97,9 +98,9 @@ def train_league(
         assert record is not None
         out = folder / f"imitation-{size}"
         imitate(record.first(size), EPOCHS[size], rules.seed, out, machine, progress)
-    other = folder / "imitation-other"
-    if not (other / "policy.safetensors").exists():
-        imitate(league.record(30_000, OTHER), EPOCHS[30_000], rules.seed + 1000, other, machine, progress)
+    if other:
+        record, out = league.record(30_000, OTHER), folder / "imitation-other"
+        imitate(record, EPOCHS[30_000], rules.seed + 1000, out, machine, progress)
     out = folder / "self-play"
     if not (out / "policy.safetensors").exists():
         imitator = league.imitator(max(sizes))

@@ -34,11 +34,6 @@ class Count:
     proved: int
     """Those that win, where few moves do, and the imitator's favourite does not."""
 
-    @property
-    def wrong_share(self) -> float:
-        """Of the candidates where something was at stake."""
-        return self.wrong / max(1, self.at_stake)
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -112,5 +107,12 @@ def count_moves(
 
 
 def as_figures(counts: dict[str, Count]) -> dict[str, dict[str, float]]:
-    """For JSON."""
-    return {limit: asdict(count) | {"wrong_share": count.wrong_share} for limit, count in counts.items()}
+    """For JSON, with the share of wrong moves among all candidates and among those where something was at stake."""
+    return {
+        limit: asdict(count)
+        | {
+            "wrong_share": count.wrong / max(1, count.candidates),
+            "wrong_share_at_stake": count.wrong / max(1, count.at_stake),
+        }
+        for limit, count in counts.items()
+    }

@@ -36,7 +36,7 @@ OPPONENTS = MappingProxyType({"itself": 0.4, "older": 0.2, "imitator": 0.2, "hum
 class SelfPlay:
     """How long a policy plays, and how it learns from it."""
 
-    rounds: int = 500
+    rounds: int = 400
     games: int = 1024
     """Games in a round."""
     updates: int = 4

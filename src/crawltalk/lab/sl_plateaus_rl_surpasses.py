@@ -14,25 +14,29 @@ from crawltalk.games.league import EPOCHS, HELD_OUT, LARGEST, League, Rules, tra
 from crawltalk.games.play import match
 from crawltalk.games.players import BLIND_SPOTS, Greedy, Human, Perfect, Player, Random
 from crawltalk.games.policy import load_policy
+from crawltalk.games.selfplay import SelfPlay
 from crawltalk.games.solver import Solver
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial
 
-GAMES = 2000
+GAMES = 1000
 """In a match."""
+SELF_PLAY = SelfPlay()
 NEAR_END = 30
 """Elo below its last ratings from which on a policy is on its plateau."""
 
 
-def league_of(trial: Trial, blind: str, sizes: Sequence[int] = (LARGEST,)) -> League:
+def league_of(trial: Trial, blind: str) -> League:
     """The policies of a seed, which several experiments share: connect_four/seed-N/BLIND beside their folders."""
     folder = trial.out.parents[1] / "connect_four" / f"seed-{trial.seed}" / blind
     rules = Rules(blind=blind, depth=4, seed=trial.seed)
-    return train_league(folder, rules, trial.machine, trial.progress, sizes=sizes)
+    whole = blind == "edges"
+    sizes = tuple(EPOCHS) if whole else (LARGEST,)
+    return train_league(folder, rules, trial.machine, trial.progress, sizes=sizes, other=whole)
 
 
 def run(trial: Trial) -> Figures:
     """Train a seed's policies, and let them play each other, their teacher, and players that none has met."""
-    league = league_of(trial, "edges", tuple(EPOCHS))
+    league = league_of(trial, "edges")
     rng, human = np.random.default_rng([trial.seed, 37]), league.human
     held_out = league.record(2000, HELD_OUT).moves
     imitation = [
@@ -179,7 +183,7 @@ SL_PLATEAUS_RL_SURPASSES = Experiment(
     method=(
         "Connect four, 6x5, from openings of 0 to 6 random moves. The teacher searches 4 moves ahead; quiet moves in "
         "the edge columns do not exist for it. Imitators of 1,000 to 100,000 of its games (55,000 weights, mirror "
-        "images merged); then 512,000 games: against itself 0.4, older selves 0.2, the imitator 0.2, the teacher 0.2. "
+        f"images merged); then {SELF_PLAY.rounds * SELF_PLAY.games:,} games: against itself 0.4, older selves 0.2, the imitator 0.2, the teacher 0.2. "
         "Opponents that were never in training stand beside. Moves are drawn from the policies' probabilities."
     ),
     run=run,
