@@ -3,13 +3,13 @@
 from functools import cache
 
 import numpy as np
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crawltalk.games.board import WIDTH, mirror, position_after
+from crawltalk.games.board import WIDTH, mirror
 from crawltalk.games.players import Perfect, best_moves
 from crawltalk.games.solver import ILLEGAL, Solver
-from support.games import brute_force, random_game
+from support.games import brute_force, undecided
 
 quick = settings(deadline=None, max_examples=60)  # the first example compiles
 
@@ -26,8 +26,7 @@ def arrays(*numbers):
 @quick
 @given(st.integers(0, 10**9))
 def test_scores_are_those_of_brute_force(seed):
-    position = position_after(random_game(seed, 22, 30))
-    assume(not position.over and position.stones.bit_count() >= 22)
+    position = undecided(seed, 22, 29)
     expected = [ILLEGAL] * WIDTH
     for column in position.legal():
         expected[column] = -brute_force(position.play(column))
@@ -39,8 +38,7 @@ def test_scores_are_those_of_brute_force(seed):
 @quick
 @given(st.integers(0, 10**9))
 def test_outcomes_are_the_signs_of_scores_and_those_of_a_solver_that_has_seen_nothing(seed):
-    position = position_after(random_game(seed, 14, 30))
-    assume(not position.over and position.stones.bit_count() >= 14)
+    position = undecided(seed, 14, 29)
     outcomes = solver().outcomes(*arrays(position.own, position.stones))
     scores = solver().scores(position.own, position.stones)
     legal = scores != ILLEGAL
@@ -51,16 +49,14 @@ def test_outcomes_are_the_signs_of_scores_and_those_of_a_solver_that_has_seen_no
 @quick
 @given(st.integers(0, 10**9))
 def test_a_mirrored_position_has_mirrored_scores(seed):
-    position = position_after(random_game(seed, 12, 30))
-    assume(not position.over and position.stones.bit_count() >= 12)
+    position = undecided(seed, 12, 29)
     mirrored = solver().scores(mirror(position.own), mirror(position.stones))
     assert mirrored[::-1].tolist() == solver().scores(position.own, position.stones).tolist()
 
 
 def test_a_perfect_player_never_gives_a_result_away():
-    positions = [position_after(random_game(seed, 14, 26)) for seed in range(200)]
-    going = [one for one in positions if not one.over and one.stones.bit_count() >= 14]
-    own, stones = (np.array([getattr(one, name) for one in going]) for name in ("own", "stones"))
+    positions = [undecided(seed, 14, 26) for seed in range(200)]
+    own, stones = (np.array([getattr(one, name) for one in positions]) for name in ("own", "stones"))
     best = best_moves(solver().outcomes(own, stones))
     probabilities = Perfect(solver()).probabilities(own, stones)
     assert np.allclose(probabilities.sum(1), 1) and not probabilities[~best].any()

@@ -7,7 +7,7 @@ import torch
 from crawltalk.core.errors import BadInput, MissingInput
 from crawltalk.core.jsonl import read_jsonl
 from crawltalk.games import league as leagues
-from crawltalk.games.board import mirror, playable, position_after
+from crawltalk.games.board import mirror, playable
 from crawltalk.games.imitation import accuracy, imitate, record_games
 from crawltalk.games.league import Rules, load_league, train_league
 from crawltalk.games.move37 import Count, as_figures, count_moves, positions
@@ -18,14 +18,14 @@ from crawltalk.games.selfplay import SelfPlay, _returns, reinforce, snapshots
 from crawltalk.games.solver import Solver
 from crawltalk.recipe import Machine
 from crawltalk.run.stage import Progress
-from support.games import random_game
+from support.games import undecided
 
 MACHINE = Machine(workers=1, device="cpu", dtype="float32")
 SHORT = SelfPlay(rounds=3, games=64, updates=2, snapshot_every=1)
 
 
 def some_positions(fewest=0, most=24):
-    going = [one for seed in range(200) if not (one := position_after(random_game(seed, fewest, most))).over]
+    going = [undecided(seed, fewest, most) for seed in range(200)]
     return (np.array([getattr(one, name) for one in going]) for name in ("own", "stones"))
 
 
@@ -45,7 +45,7 @@ def test_a_policy_plays_only_where_there_is_room_and_mirrored_boards_alike():
 
 
 def test_an_imitator_learns_the_moves_of_its_teacher(tmp_path):
-    record = record_games(Human(), 400, np.random.default_rng(0))
+    record = record_games(Human(), 200, np.random.default_rng(0))
     torch.manual_seed(0)
     untrained = accuracy(Policy(), record.moves)
     policy = imitate(record, 8, 0, tmp_path, MACHINE, Progress())

@@ -46,6 +46,22 @@ def random_game(seed: int, fewest: int = 0, most: int = 30) -> list[int]:
     return columns
 
 
+def undecided(seed: int, fewest: int, most: int) -> Position:
+    """A position of a game that goes on, with so many stones, at random."""
+    rng = random.Random(seed)
+    wanted = rng.randint(fewest, most)
+    while True:
+        position = Position(0, 0)
+        while position.stones.bit_count() < wanted:
+            after = [position.play(column) for column in position.legal()]
+            going = [one for one in after if not one.over]
+            if not going:
+                break
+            position = rng.choice(going)
+        else:
+            return position
+
+
 def brute_force(position: Position) -> int:
     """The score of a position by trying everything: see `crawltalk.games.solver`."""
     if position.over:

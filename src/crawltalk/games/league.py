@@ -85,8 +85,8 @@ def train_league(
     self_play: SelfPlay | None = None,
 ) -> League:
     """Train what is not there yet: imitators of so many games, the `other` imitator if asked for, and the policy that
-    plays itself from the largest one on. It computes in fp32 on the CPU. What is trained depends on the arguments alone, also
-    after an interruption.
+    plays itself from the largest one on. It computes in fp32 on the CPU. What is trained depends on the arguments
+    alone, also after an interruption.
     """
     folder, machine = Path(folder), replace(machine, device="cpu", dtype="float32")
     folder.mkdir(parents=True, exist_ok=True)

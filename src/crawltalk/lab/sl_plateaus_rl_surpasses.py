@@ -183,8 +183,9 @@ SL_PLATEAUS_RL_SURPASSES = Experiment(
     method=(
         "Connect four, 6x5, from openings of 0 to 6 random moves. The teacher searches 4 moves ahead; quiet moves in "
         "the edge columns do not exist for it. Imitators of 1,000 to 100,000 of its games (55,000 weights, mirror "
-        f"images merged); then {SELF_PLAY.rounds * SELF_PLAY.games:,} games: against itself 0.4, older selves 0.2, the imitator 0.2, the teacher 0.2. "
-        "Opponents that were never in training stand beside. Moves are drawn from the policies' probabilities."
+        f"images merged); then {SELF_PLAY.rounds * SELF_PLAY.games:,} games: against itself 0.4, older selves 0.2, "
+        "the imitator 0.2, the teacher 0.2. Opponents that were never in training stand beside. Moves are drawn from "
+        "the policies' probabilities."
     ),
     run=run,
     judge=judge,
