@@ -4,12 +4,12 @@ A new experiment is a file in this folder and a name in `EXPERIMENTS`. What it t
 the engine and the stages that everything else uses.
 """
 
+from crawltalk.lab import hackable_rewards, move_37, sl_plateaus_rl_surpasses
 from crawltalk.lab.experiment import Experiment
-from crawltalk.lab.move_37 import MOVE_37
-from crawltalk.lab.sl_plateaus_rl_surpasses import SL_PLATEAUS_RL_SURPASSES
 
 EXPERIMENTS: tuple[Experiment, ...] = (
-    SL_PLATEAUS_RL_SURPASSES,
-    MOVE_37,
+    sl_plateaus_rl_surpasses.EXPERIMENT,
+    move_37.EXPERIMENT,
+    hackable_rewards.EXPERIMENT,
 )
 """In the order of the list that `crawltalk lab` prints."""

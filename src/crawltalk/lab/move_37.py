@@ -122,7 +122,7 @@ def figure(figures: Sequence[Figures]) -> str:
     return charts.svg(chart)
 
 
-MOVE_37 = Experiment(
+EXPERIMENT = Experiment(
     name="move_37",
     claim="Self-play finds winning moves that imitation all but never plays, where the teacher has a blind spot.",
     source="Silver et al. 2016 (AlphaGo), and its match with Lee Sedol: game 2, move 37",

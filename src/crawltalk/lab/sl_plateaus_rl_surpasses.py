@@ -171,7 +171,7 @@ def figure(figures: Sequence[Figures]) -> str:
     return charts.svg(chart)
 
 
-SL_PLATEAUS_RL_SURPASSES = Experiment(
+EXPERIMENT = Experiment(
     name="sl_plateaus_rl_surpasses",
     claim="Imitation ends below its teacher however many games it sees; self-play goes beyond the teacher.",
     source="Silver et al. 2016 (AlphaGo): the RL policy network won 80 % of games against the SL policy network",

@@ -7,16 +7,16 @@ and the weights: a training that was killed continues from its checkpoint as if 
 
 It writes rollouts.jsonl, a `Group` a line, and into log.jsonl the figures of each step: `reward`, `accuracy` (the share
 of correct replies among those that could be judged), `pass_at_k` (the share of problems with a correct reply among the
-k that were drawn), `length` (tokens of a reply), `truncated` (the share cut at the limit), `groups_without_signal`,
-`not_judged` (the share of replies without a reward), `rollout_tokens_per_second`; and those of the objective
-(`train/objectives/policy_gradient.py`).
+k that were drawn), `length` (tokens of a reply that the policy wrote), `calls` (of tools, in a reply), `truncated` (the
+share cut at the limit), `groups_without_signal`, `not_judged` (the share of replies without a reward),
+`rollout_tokens_per_second`; and those of the objective (`train/objectives/policy_gradient.py`).
 """
 
 import copy
 import math
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ import msgspec
 import torch
 
 from crawltalk.core.errors import BadInput, BadRecipe, UserError
-from crawltalk.core.jsonl import read_jsonl, write_jsonl
+from crawltalk.core.jsonl import write_jsonl
 from crawltalk.core.types import Problem
 from crawltalk.model.adapters import merged
 from crawltalk.model.lora import LoraLinear
@@ -59,7 +59,7 @@ class Group(msgspec.Struct, kw_only=True):
     problem: Problem
     replies: list[str]
     lengths: list[int]
-    """In tokens."""
+    """Tokens that the policy wrote."""
     verdicts: list[Verdict]
 
     @property
@@ -94,8 +94,7 @@ class Replies:
         self.model, self.rollouts, self.problems, self.judge = model, rollouts, problems, judge
         self.config, self.seed, self.reference, self.ranks = config, seed, reference, ranks
         self.path = out / ROLLOUTS
-        known = read_jsonl(self.path, Group) if first and self.path.exists() else ()
-        self.history = [group for group in known if group.step < first]
+        self.history = [group for group in _written(self.path) if group.step < first]
         if ranks.rank == 0:
             write_jsonl(self.path, self.history)  # what is newer than the checkpoint is sampled again
         self._round: tuple[int, list[list[tuple[Rollout, float]]], dict[str, float]] | None = None
@@ -166,7 +165,7 @@ class Replies:
                     step=0,
                     problem=problem,
                     replies=[one.text for one in group],
-                    lengths=[len(one.reply) for one in group],
+                    lengths=[sum(one.learned) for one in group],
                     verdicts=[_finite(next(verdicts)) for _ in group],
                 ),
             )
@@ -334,6 +333,7 @@ def _figures(
         **_outcomes(groups),
         "pass_at_k": _mean(solved),
         "length": written / max(1, len(replies)),
+        "calls": _mean([one.calls for one in replies]),
         "truncated": _mean([not one.finished for one in replies]),
         "groups_without_signal": _mean([not has_signal(group.rewards) for group in groups]),
         "not_judged": _mean([reward is None for group in groups for reward in group.rewards]),
@@ -350,6 +350,15 @@ def _finite(verdict: Verdict) -> Verdict:
     if verdict.reward is not None and not math.isfinite(verdict.reward):
         return Verdict(Outcome.ERROR, None, f"the reward is {verdict.reward}")
     return verdict
+
+
+def _written(path: Path) -> Iterator[Group]:
+    """The groups in a file, up to a line that was not written to its end when the process was killed."""
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        try:
+            yield msgspec.json.decode(line, type=Group)
+        except msgspec.MsgspecError:
+            return
 
 
 def _has_adapters(model: Transformer) -> bool:

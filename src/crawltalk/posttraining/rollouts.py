@@ -24,6 +24,8 @@ class Rollout(msgspec.Struct, frozen=True):
     """What the policy wrote, without the token that ended it: what a verifier reads."""
     finished: bool
     """Whether it ended by itself, not at the limit of tokens."""
+    calls: int = 0
+    """Calls of tools in it that were made."""
 
 
 class Rollouts(Protocol):
@@ -59,6 +61,9 @@ class EngineRollouts:
         self.engine, self.prompt, self.stop_ids = engine, prompt, stop_ids
         self.max_tokens = max_tokens
 
+    def close(self) -> None:
+        """There is nothing to end."""
+
     def update_weights(self, model: Transformer) -> None:
         """Copy the weights of the model into the engine."""
         self.engine.update_weights(model)
@@ -73,6 +78,12 @@ class EngineRollouts:
     ) -> list[list[Rollout]]:
         """Raises ContextOverflow for a problem that is longer than the model's context."""
         sampling = Sampling(temperature=1.0, max_tokens=self.max_tokens, seed=seed, logprobs=0)
+        return self.sample(problems, numbers, samples, sampling)
+
+    def sample(
+        self, problems: Sequence[Problem], numbers: Sequence[int], samples: int, sampling: Sampling
+    ) -> list[list[Rollout]]:
+        """The same with settings of one's own, as an evaluation needs them."""
         requests = [
             self.engine.request(
                 self.prompt(problem), sampling, self.stop_ids, row=number * samples, samples=samples
