@@ -7,6 +7,8 @@ the engine and the stages that everything else uses.
 from crawltalk.lab import (
     hackable_rewards,
     move_37,
+    ranking,
+    reward_hacking,
     rl_amplifies,
     rl_discovers,
     rl_lengthens,
@@ -22,6 +24,8 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     rl_discovers.EXPERIMENT,
     sl_plateaus_rl_surpasses.EXPERIMENT,
     move_37.EXPERIMENT,
+    ranking.EXPERIMENT,
+    reward_hacking.EXPERIMENT,
     hackable_rewards.EXPERIMENT,
 )
 """In the order of the list that `crawltalk lab` prints."""
