@@ -19,7 +19,8 @@ from crawltalk.lab.jokes import (
     preference_probability,
 )
 from crawltalk.lab.joking import Joke
-from crawltalk.lab.reward_hacking import budget, fresh_preferences, frontier_shift, gao, second_model
+from crawltalk.lab.reward_hacking import frontier_shift, gao
+from crawltalk.lab.stopping import budget, fresh_preferences, second_model
 
 GOOD = "because it swallowed a silly golden bill and a beak said the fish ."
 

@@ -22,7 +22,7 @@ from crawltalk.lab.joking import (
     scores,
     writer,
 )
-from crawltalk.lab.reward_hacking import budget, fresh_preferences
+from crawltalk.lab.stopping import budget, fresh_preferences
 from crawltalk.model.transformer import Transformer
 from crawltalk.posttraining.pairs import Pair
 from crawltalk.posttraining.reward import measure

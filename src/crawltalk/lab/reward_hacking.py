@@ -13,7 +13,7 @@ import numpy as np
 
 from crawltalk.core.charts import panels, svg
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial
-from crawltalk.lab.jokes import PLACES, ask, chat, compare, conversations, gold, label_noise, prefers
+from crawltalk.lab.jokes import PLACES, ask, chat, compare, conversations, gold, label_noise
 from crawltalk.lab.joking import (
     Joke,
     Teller,
@@ -25,6 +25,7 @@ from crawltalk.lab.joking import (
     scores,
     writer,
 )
+from crawltalk.lab.stopping import ASKED, BUDGET, Rows, budget, fresh_preferences, second_model
 from crawltalk.model.reward import RewardModel
 from crawltalk.model.transformer import Transformer
 from crawltalk.posttraining.reward import measure
@@ -38,21 +39,15 @@ PENALTIES = (0.0, 0.1)
 """Coefficients of the divergence from the start."""
 ROUNDS, ADDED = 2, 300
 """How often what was found is added to the preferences, and how many pairs with it."""
-ASKED, PATIENCE = 200, 3
-"""Fresh comparisons at a look, and looks in a row without progress after which a rule stops."""
-BUDGET = 5.0
-"""Nats a joke that the third rule allows."""
 BEST_OF = (1, 2, 4, 8, 16, 32, 64, 128)
 HACKED, KEPT, FITS = 0.5, 0.9, 0.8
 """A seed is hacked if gold ends below this share of its peak while the proxy goes on rising; a rule works if it keeps
 this share of the peak; a fit is good from this R^2 on.
 """
 
-Rows = Sequence[Mapping[str, Any]]
-
 
 def run(trial: Trial) -> Figures:
-    """One seed: a writer, two judges, three reinforcements, rules that stop, nonsense, rounds of repair."""
+    """One seed: a writer, two judges, reinforcements with and without a penalty, rules that stop, nonsense, rounds of repair."""
     rng = random.Random(f"jokes {trial.seed}")
     base = writer(trial, "writer", conversations(DEMONSTRATIONS, rng))
     told = Teller(base).jokes(base, POOL, trial.seed)
@@ -100,40 +95,6 @@ def run(trial: Trial) -> Figures:
         "nonsense": nonsense(trial, judge, told),
         "rounds": rounds(trial, base, told, preferences, judge, free),
     }
-
-
-def fresh_preferences(rows: Rows, rng: random.Random) -> Mapping[str, Any]:
-    """The look that this rule keeps: people compare jokes of each look with those of the best so far, which it
-    replaces if it wins by two standard errors.
-    """
-    needed = ASKED / 2 + ASKED**0.5
-    best, lost = rows[0], 0
-    for row in rows[1:]:
-        won = 0
-        for number in range(ASKED):
-            place = PLACES[number % len(PLACES)]
-            one, other = (rng.choice(look["jokes"][place]) for look in (row, best))
-            won += prefers(place, one, other, rng)
-        best, lost = (row, 0) if won > needed else (best, lost + 1)
-        if lost == PATIENCE:
-            break
-    return best
-
-
-def second_model(rows: Rows) -> Mapping[str, Any]:
-    """The look at which a reward model that was trained on other comparisons liked the jokes best."""
-    best, lost = rows[0], 0
-    for row in rows[1:]:
-        best, lost = (row, 0) if row["others"][0] > best["others"][0] else (best, lost + 1)
-        if lost == PATIENCE:
-            break
-    return best
-
-
-def budget(rows: Rows) -> Mapping[str, Any]:
-    """The last look before the divergence exceeds `BUDGET`."""
-    over = next((index for index, row in enumerate(rows) if row["kl"] > BUDGET), len(rows))
-    return rows[max(0, over - 1)]
 
 
 def gao(rows: Rows, name: str) -> dict[str, float]:
@@ -371,7 +332,7 @@ EXPERIMENT = Experiment(
     method="Models of 0.14 M parameters, jokes about a pelican in a small grammar with a hidden judge "
     f"(gold). A writer imitates {DEMONSTRATIONS} jokes of ordinary people; a reward model learns "
     f"{COMPARISONS} of their noisy comparisons; {STEPS} steps of reinforcement (4 x 32 jokes) without a "
-    f"penalty and with {PENALTIES[1:]}. Controls: best of n by the same reward model, a reward model of "
+    f"penalty and with {PENALTIES[1]:g}. Controls: best of n by the same reward model, a reward model of "
     f"other comparisons, a divergence budget of {BUDGET:g} nats. Nonsense by hill climbing. {ROUNDS} rounds "
     f"in which {ADDED} comparisons with what the policy ended with are added.",
     run=run,
