@@ -47,7 +47,7 @@ this share of the peak; a fit is good from this R^2 on.
 
 
 def run(trial: Trial) -> Figures:
-    """One seed: a writer, two judges, reinforcements with and without a penalty, rules that stop, nonsense, rounds of repair."""
+    """One seed: a writer, two judges, reinforcement with and without a penalty, rules that stop, nonsense, repair."""
     rng = random.Random(f"jokes {trial.seed}")
     base = writer(trial, "writer", conversations(DEMONSTRATIONS, rng))
     told = Teller(base).jokes(base, POOL, trial.seed)
