@@ -43,6 +43,8 @@ RIGHT, WRONG, UNDETERMINED, ERROR = Outcome.CORRECT, Outcome.WRONG, Outcome.UNDE
         ("choice", "B", r"\boxed{\text{B}}", RIGHT),
         ("choice", "B", "A or B", WRONG),
         ("choice", "B", "Because", WRONG),
+        ("choice", "B", "A. iron\nB. gold", WRONG),
+        ("choice", "B", "A. iron\nB. gold\nThe answer is B.", RIGHT),
         ("choice", "B", "", WRONG),
         ("choice", "Berlin", "B", UNDETERMINED),
         ("schema", '{"type": "integer"}', "5", RIGHT),
