@@ -60,3 +60,21 @@ def test_curves_figures_and_replies_of_several_steps_are_shown(tmp_path):
     assert "first 4 steps" in html and "0.0375" in html and "0.9375" in html  # the mean rewards
     assert "entropy" not in html and "kl" in html
     assert f"crawltalk grpo {tmp_path}" in html
+
+
+def test_where_a_reward_model_scores_the_curve_is_its_score_and_no_reply_is_right(tmp_path):
+    folder = tmp_path / "rlhf"
+    folder.mkdir()
+    steps = [{"step": step, "reward": step / 10, "accuracy": 1.0, "length": 9.0} for step in range(10)]
+    write(
+        folder / "log.jsonl",
+        [*steps, {"step": 9, "reward.held_out": 0.4, "length.held_out": 8.0, "samples": []}],
+    )
+    (folder / "rollouts.jsonl").touch()
+    write(
+        folder / "samples.jsonl",
+        [{"step": 9, "task": "prompt", "prompt": "Why?", "reply": "So.", "reward": 0.25}],
+    )
+    html = reinforcement(report_job(tmp_path, {"rlhf": "assistant"}))
+    assert html is not None and ">held_out<" in html
+    assert "(reward: 0.25)" in html and "right replies" not in html

@@ -89,7 +89,13 @@ def rlhf(job: Job[recipe.Rlhf]) -> Metrics:
         }
         job.progress.note(f"step {done}: {', '.join(f'{key} {value:g}' for key, value in figures.items())}")
         samples = [
-            {"step": done, "prompt": problem.prompt, "reply": text, "reward": verdict.reward}
+            {
+                "step": done,
+                "task": problem.task,
+                "prompt": problem.prompt,
+                "reply": text,
+                "reward": verdict.reward,
+            }
             for problem, text, verdict in list(zip(measured, texts, verdicts, strict=True))[:SAMPLED]
         ]
         return {**figures, "samples": samples}

@@ -39,16 +39,23 @@ def _training(name: str, folder: Path, named: bool) -> str:
     rows = _rows(folder / "log.jsonl")
     steps = [row for row in rows if "reward" in row]
     title = f"<h3>{text(name)}</h3>" if named else ""
-    accuracy = _figure(
+    curve = _figure(
         rows,
         "accuracy",
         "share of right replies",
         "Right replies among those that it learned from; by the name of a task, to problems that are never trained on.",
     )
+    if any("reward.held_out" in row for row in rows):  # a reward model scores, and no reply is right
+        curve = _figure(
+            rows,
+            "reward",
+            "score",
+            "What the reward model gives to the replies that it learned from, and to those to held-out prompts.",
+        )
     length = _figure(rows, "length", "tokens", "The length of the same replies.")
     return (
         title
-        + accuracy
+        + curve
         + length
         + _table(steps)
         + _samples(folder)
@@ -87,7 +94,7 @@ def _samples(folder: Path) -> str:
     chosen = [at[round(index * (len(at) - 1) / max(1, STEPS - 1))] for index in range(STEPS)] if at else []
     first = {row["task"]: row["prompt"] for row in reversed(rows)}
     shown = "".join(
-        f'<div class="label">step {text(row["step"])}, {text(row["prompt"])} (right: {text(row["answer"])})</div>'
+        f'<div class="label">step {text(row["step"])}, {text(row["prompt"])} ({_worth(row)})</div>'
         f"<pre>{escape(row['reply'][:_SHOWN])}</pre>"
         for task, prompt in sorted(first.items())
         for step in dict.fromkeys(chosen)
@@ -95,6 +102,11 @@ def _samples(folder: Path) -> str:
         if (row["step"], row["task"], row["prompt"]) == (step, task, prompt)
     )
     return f"<h3>What it replies, at several steps</h3>{shown}" if shown else ""
+
+
+def _worth(row: dict[str, Any]) -> str:
+    """The right answer, or, where there is none, what a reward model gave."""
+    return f"right: {text(row['answer'])}" if "answer" in row else f"reward: {text(row['reward'])}"
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
