@@ -10,7 +10,7 @@ from crawltalk.core import charts
 from crawltalk.core.jsonl import read_jsonl
 from crawltalk.games.elo import MatchResult, ratings
 from crawltalk.games.imitation import accuracy
-from crawltalk.games.league import EPOCHS, HELD_OUT, LARGEST, League, Rules, train_league
+from crawltalk.games.league import EPOCHS, HELD_OUT, League, Rules, train_league
 from crawltalk.games.play import match
 from crawltalk.games.players import BLIND_SPOTS, Greedy, Human, Perfect, Player, Random
 from crawltalk.games.policy import load_policy
@@ -18,6 +18,7 @@ from crawltalk.games.selfplay import SelfPlay
 from crawltalk.games.solver import Solver
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial
 
+LARGEST = max(EPOCHS)
 GAMES = 1000
 """In a match."""
 SELF_PLAY = SelfPlay()
@@ -28,10 +29,9 @@ NEAR_END = 30
 def league_of(trial: Trial, blind: str) -> League:
     """The policies of a seed, which several experiments share: connect_four/seed-N/BLIND beside their folders."""
     folder = trial.out.parents[1] / "connect_four" / f"seed-{trial.seed}" / blind
-    rules = Rules(blind=blind, depth=4, seed=trial.seed)
     whole = blind == "edges"
-    sizes = tuple(EPOCHS) if whole else (LARGEST,)
-    return train_league(folder, rules, trial.machine, trial.progress, sizes=sizes, other=whole)
+    rules = Rules(blind=blind, seed=trial.seed, epochs=dict(EPOCHS) if whole else {LARGEST: EPOCHS[LARGEST]})
+    return train_league(folder, rules, trial.machine, trial.progress, other=whole)
 
 
 def run(trial: Trial) -> Figures:
