@@ -192,7 +192,9 @@ def models_of(name: str | Path) -> tuple[RunFolder | None, dict[str, Path]]:
     if not runs or best.resolve() in (Path(name).resolve(), (MODELS / name).resolve()):
         return None, {best.resolve().name: best}
     title = runs[0].path.resolve().name
-    folders = {f"{title}/{stage.name}": folder for stage, folder in models_of_run(runs[0])}
+    folders = {
+        f"{title}/{stage.name}": folder for stage, folder in models_of_run(runs[0]) if stage.makes != "reward"
+    }
     return runs[0], {title: best} | folders
 
 

@@ -34,6 +34,7 @@ from crawltalk.serve.http.body import read_body
 from crawltalk.serve.settings import Settings
 from crawltalk.serve.ui import browse
 from crawltalk.serve.ui.answers import Answers
+from crawltalk.serve.ui.attachments import document_endpoint
 from crawltalk.serve.ui.games import game_routes
 from crawltalk.serve.ui.labels import label_routes
 from crawltalk.serve.ui.runs import LogRows, Runs
@@ -99,6 +100,14 @@ class LogRequest(Struct):
     start: Count = 0
 
 
+class RolloutsRequest(Struct):
+    """Samples of a reinforcement, from a place between 0, its beginning, and 1, the newest."""
+
+    run: ShortText
+    stage: ShortText
+    at: Annotated[float, Meta(ge=0, le=1)] = 1.0
+
+
 class RunRequest(Struct):
     run: ShortText
 
@@ -155,6 +164,7 @@ def routes(
         post("/api/tokens", TokensRequest, handlers.tokens),
         post("/api/steps", TokensRequest, handlers.steps),
         Route("/api/answer", answers.endpoint, methods=["POST"]),
+        Route("/api/document", document_endpoint(settings), methods=["POST"]),
         post("/api/trace", TraceRequest, handlers.trace),
         get("/api/data/funnel", EmptyRequest, handlers.funnel),
         get("/api/data/rows", ListRequest, handlers.list_pages),
@@ -163,6 +173,7 @@ def routes(
         get("/api/runs", EmptyRequest, handlers.runs),
         get("/api/runs/stages", RunRequest, handlers.stages),
         get("/api/runs/log", LogRequest, handlers.log),
+        get("/api/runs/rollouts", RolloutsRequest, handlers.rollouts),
         *label_routes(labels, get, post),
         *game_routes(lab, get),
     ]
@@ -304,6 +315,10 @@ class _Handlers:
     def log(self, request: LogRequest) -> LogRows:
         """The log of a training."""
         return self._all_runs().log(request.run, request.stage, request.start)
+
+    def rollouts(self, request: RolloutsRequest) -> dict[str, Any]:
+        """Problems with their replies and verdicts."""
+        return {"rows": self._all_runs().rollouts(request.run, request.stage, request.at)}
 
     def _renderer(self, model: str) -> ChatRenderer:
         if model not in self._renderers:
