@@ -121,6 +121,11 @@ def judge(figures: Sequence[Figures]) -> Judgement:
         "learner against imitator": mean(one["vs_imitator"] for one in figures),
         "learner against human": mean(one["vs_human"] for one in figures),
         "imitator against human": mean(one["imitation"][-1]["vs_human"] for one in figures),
+        **{
+            f"{who} against one never met: {name}": mean(one["outside"][name][who] for one in figures)
+            for name in ("sees all, 6 moves ahead", "perfect")
+            for who in ("learner", "imitator")
+        },
         "Elo of the learner": mean(one["elo_of_self_play"][-1]["elo"] for one in figures),
         "Elo of the human": mean(one["elo"]["human"] for one in figures),
     }
