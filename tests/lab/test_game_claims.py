@@ -18,9 +18,11 @@ def surpassing(**changes):
         "imitation": imitation,
         "outside": outside,
         "elo": {"human": 60.0},
-        "elo_of_self_play": [{"games": 20_000, "elo": 150.0}, {"games": 200_000, "elo": 250.0}],
-        "times_beyond": 6.0,
-        "deepest_fall": 20.0,
+        "elo_of_self_play": [{"games": games, "elo": games / 1000} for games in (20_000, 40_000, 200_000)],
+        "evaluations": [
+            {"games": 20_000, "vs_human": 0.72, "vs_imitator": 0.7},
+            {"games": 40_000, "vs_human": 0.72, "vs_imitator": 0.81},
+        ],
     }
     return figures | changes
 
@@ -28,8 +30,12 @@ def surpassing(**changes):
 def test_surpassing_is_confirmed_only_if_every_seed_passes_every_threshold():
     judge = sl_plateaus_rl_surpasses.judge
     assert judge([surpassing()] * 3).verdict == "confirmed"
-    assert judge([surpassing(), surpassing(times_beyond=3.0)]).verdict == "partly"
-    assert judge([surpassing(), surpassing(deepest_fall=150.0)]).verdict == "partly"
+    assert sl_plateaus_rl_surpasses.beyond(surpassing()) == (5.0, 0.0)
+    short = [{"games": games, "elo": 200.0} for games in (20_000, 40_000, 160_000)]
+    fallen = [{"games": 40_000, "elo": 300.0}, {"games": 200_000, "elo": 150.0}]
+    for curve in (short, fallen):
+        assert judge([surpassing(), surpassing(elo_of_self_play=curve)]).verdict == "partly"
+    assert sl_plateaus_rl_surpasses.beyond(surpassing(evaluations=[])) == (0.0, 0.0)
     assert judge([surpassing(), surpassing(vs_human=0.65)]).verdict == "not at this scale"
     assert "1 of 2 seeds" in judge([surpassing(), surpassing(vs_imitator=0.7)]).summary
     assert sl_plateaus_rl_surpasses.figure([surpassing()] * 2).startswith("<svg")
