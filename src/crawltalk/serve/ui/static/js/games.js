@@ -19,7 +19,7 @@ export function GamesPage() {
     <h1>Games</h1>
     <p class="lead">Connect four, as AlphaGo played Go: one policy imitates a teacher, another began as it and then played itself. A solver knows what every move is worth.</p>
     <${Problem} text=${known.error} />
-    ${known.value && !league && html`<p>There are no policies yet. Train them, in about a quarter of an hour a seed: <code>crawltalk lab move_37</code>. Then serve with <code>--lab FOLDER</code>, if it is not the folder lab.</p>`}
+    ${known.value && !league && html`<p>There are no policies yet. Train them, in about ten minutes a seed: <code>crawltalk lab move_37</code>. Then serve with <code>--lab FOLDER</code>, if it is not the folder lab.</p>`}
     ${leagues.length > 1 && html`<${Select} id="league" label="Policies" value=${league.name} onChange=${pick}
       options=${leagues.map(one => [one.name, `${one.name}: the teacher ${BLIND[one.blind]}`])} />`}
     ${league && html`<${Game} key=${league.name} league=${league} />`}
