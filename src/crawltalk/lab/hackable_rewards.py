@@ -274,7 +274,7 @@ def curve(out: Path) -> list[tuple[int, float, float]]:
             right = passes(attempt.program, group.problem.answer)
             steps.setdefault(group.step, []).append((attempt.hacks, right))
     return [
-        (step, *(round(sum(column) / len(column), 4) for column in zip(*rows, strict=True)))
+        (step, sum(hacks for hacks, _ in rows) / len(rows), sum(right for _, right in rows) / len(rows))
         for step, rows in steps.items()
     ]
 
