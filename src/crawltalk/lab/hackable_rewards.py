@@ -273,10 +273,11 @@ def curve(out: Path) -> list[tuple[int, float, float]]:
             attempt = read(reply)
             right = passes(attempt.program, group.problem.answer)
             steps.setdefault(group.step, []).append((attempt.hacks, right))
-    return [
-        (step, sum(hacks for hacks, _ in rows) / len(rows), sum(right for _, right in rows) / len(rows))
+    shares = {
+        step: [round(sum(column) / len(column), 4) for column in zip(*rows, strict=True)]
         for step, rows in steps.items()
-    ]
+    }
+    return [(step, hacks, right) for step, (hacks, right) in shares.items()]
 
 
 def share(found: Figures, condition: str, what: str, *, instruction: str = "plain", kind: str = "") -> float:

@@ -17,7 +17,6 @@ from crawltalk.core.errors import BadRecipe
 from crawltalk.core.jsonl import write_jsonl
 from crawltalk.core.types import Problem
 from crawltalk.engine import Engine, Sampling
-from crawltalk.model.adapters import merged
 from crawltalk.model.config import read_config, shape_of
 from crawltalk.model.hf import load_model
 from crawltalk.model.transformer import Transformer
@@ -69,7 +68,7 @@ def grpo(job: Job[recipe.Grpo]) -> Metrics:
         return [next(iter(tasks[name].problems(rng, config.difficulty, "train", 1))) for name in names]
 
     def evaluate(done: int, model: Transformer) -> dict[str, Any]:
-        rollouts.update_weights(merged(model) if config.lora.rank else model)
+        rollouts.update_weights(model)
         figures, samples = dict[str, float](), list[dict[str, Any]]()
         sampling = Sampling(temperature=0.0, max_tokens=config.max_tokens)
         for name, asked in tested.items():

@@ -17,6 +17,7 @@ import torch
 from crawltalk.core.errors import UserError
 from crawltalk.core.types import Problem
 from crawltalk.engine import Sampling
+from crawltalk.model.lora import merged_weights
 from crawltalk.model.transformer import Transformer
 from crawltalk.posttraining.rollouts import EngineRollouts, Rollout
 from crawltalk.posttraining.tool_rollouts import ToolRollouts
@@ -54,7 +55,7 @@ class RayRollouts:
 
     def update_weights(self, model: Transformer) -> None:
         """Put the weights into the object store."""
-        weights = {name: weight.detach().cpu().numpy() for name, weight in model.state_dict().items()}
+        weights = {name: weight.detach().float().cpu().numpy() for name, weight in merged_weights(model)}
         self._weights, self._version = self.ray.put(weights), self._version + 1
 
     def fits(self, problem: Problem) -> bool:

@@ -17,6 +17,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,6 @@ import torch
 from crawltalk.core.errors import BadInput, BadRecipe, UserError
 from crawltalk.core.jsonl import write_jsonl
 from crawltalk.core.types import Problem
-from crawltalk.model.adapters import merged
-from crawltalk.model.lora import LoraLinear
 from crawltalk.model.transformer import Transformer
 from crawltalk.posttraining.advantages import advantages, has_signal
 from crawltalk.posttraining.rollouts import Rollout, Rollouts
@@ -35,14 +34,14 @@ from crawltalk.recipe import Reinforce
 from crawltalk.rewards.verdict import Judge, Outcome, Verdict
 from crawltalk.run.stage import Metrics
 from crawltalk.train.batches import IGNORE_INDEX, Batch, pack
-from crawltalk.train.loop import TrainingOptions, beginning, compute_copy, fit, rescue
+from crawltalk.train.loop import TrainingOptions, beginning, compute_copy, fit, micro_batches, rescue
 from crawltalk.train.objectives.log_probs import LENGTHS, target_log_probs
 from crawltalk.train.objectives.policy_gradient import policy_gradient
 from crawltalk.train.ranks import ALONE, Ranks
 
 ROLLOUTS = "rollouts.jsonl"
 ROW = 256
-"""Replies share rows of so many positions, or of as many as the longest needs."""
+"""Replies share rows of at most so many positions, or of as many as the longest needs."""
 PATIENCE = 10
 """Samplings in a row without any signal after which a training is given up."""
 MAX_SAMPLER_DIFFERENCE = 0.02
@@ -89,10 +88,12 @@ class Replies:
         *,
         first: int = 0,
         reference: Transformer | None = None,
+        threads: int = 1,
         ranks: Ranks = ALONE,
     ) -> None:
         self.model, self.rollouts, self.problems, self.judge = model, rollouts, problems, judge
         self.config, self.seed, self.reference, self.ranks = config, seed, reference, ranks
+        self.threads = threads
         self.path = out / ROLLOUTS
         self.history = [group for group in _written(self.path) if group.step < first]
         if ranks.rank == 0:
@@ -111,7 +112,7 @@ class Replies:
     def _sample(self, number: int) -> tuple[list[list[tuple[Rollout, float]]], dict[str, float]]:
         """The groups of rollouts with their advantages that are learned from, and figures of all that were sampled."""
         config = self.config
-        self.rollouts.update_weights(merged(self.model) if _has_adapters(self.model) else self.model)
+        self.rollouts.update_weights(self.model)
         sampled: list[list[Rollout]] = []
         groups: list[Group] = []
         began = time.monotonic()
@@ -178,9 +179,7 @@ class Replies:
         self, learned: Sequence[tuple[Rollout, float]], figures: Mapping[str, float], step: int
     ) -> Batch:
         lengths = [len(one.prompt) + len(one.reply) - 1 for one, _ in learned]
-        longest = max([ROW, *lengths])
-        length = min(max(self.model.shape.context, max(lengths, default=1)), -(-longest // LENGTHS) * LENGTHS)
-        packs = pack(lengths, length, random.Random(step)) if learned else []
+        packs, length = _packed(lengths, self.model.shape.context, step)
         tokens = torch.zeros((len(packs), length), dtype=torch.int64)
         targets = torch.full((len(packs), length), IGNORE_INDEX)
         documents = torch.full((len(packs), length), -1)
@@ -202,7 +201,7 @@ class Replies:
                 start = end
         batch = Batch(tokens, targets, documents, extras, figures)
         if self.reference is not None:
-            extras["reference"] = _log_probs(self.reference, batch)
+            extras["reference"] = _log_probs(self.reference, batch, self.threads)
         return batch
 
     def _weight(self, length: int, total: int, count: int) -> float:
@@ -237,7 +236,7 @@ def reinforce(
     reference = copy.deepcopy(compute_copy(model, dtype)).requires_grad_(False) if config.kl else None
     replies = Replies(
         model, rollouts, problems, judge, config, out, seed,
-        first=first, reference=reference, ranks=ranks,
+        first=first, reference=reference, threads=options.machine.workers or torch.get_num_threads(), ranks=ranks,
     )  # fmt: skip
     warned = False
 
@@ -361,17 +360,36 @@ def _written(path: Path) -> Iterator[Group]:
             return
 
 
-def _has_adapters(model: Transformer) -> bool:
-    return any(isinstance(module, LoraLinear) for module in model.modules())
+def _packed(lengths: Sequence[int], context: int, seed: int) -> tuple[list[list[int]], int]:
+    """Numbers of the replies in each row, and the length of rows: that one up to ROW, or to what the longest needs,
+    with the fewest positions in all.
+    """
+    if not lengths:
+        return [], LENGTHS
+    least = -(-max(lengths) // LENGTHS) * LENGTHS
+    choices = []
+    for length in range(least, max(ROW, least) + 1, LENGTHS):
+        length = max(*lengths, min(length, context))
+        packs = pack(lengths, length, random.Random(seed))
+        choices.append((len(packs) * length, length, packs))
+    _, length, packs = min(choices)
+    return packs, length
 
 
-@torch.no_grad()
-def _log_probs(model: Transformer, batch: Batch) -> torch.Tensor:
+def _log_probs(model: Transformer, batch: Batch, threads: int) -> torch.Tensor:
     """What a model gives to the targets, [B, T], 0 where there are none."""
     result = torch.zeros(batch.tokens.shape)
     device = next(model.parameters()).device
-    for row in range(len(batch)):  # as few at once as the training computes
-        part = batch[row : row + 1].to(device)
+    parts = micro_batches(batch, ALONE, device, model)  # as few at once as the training computes
+
+    @torch.no_grad()
+    def compute(part: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         log_p, counted_BT = target_log_probs(model, part.tokens, part.targets, part.documents)
-        result[row : row + 1][counted_BT.cpu()] = log_p.cpu()
+        return log_p.cpu(), counted_BT.cpu()
+
+    row = 0
+    with ThreadPoolExecutor(max(1, min(threads, len(parts))), "reference") as pool:
+        for log_p, counted_BT in pool.map(compute, parts):
+            result[row : row + len(counted_BT)][counted_BT] = log_p
+            row += len(counted_BT)
     return result

@@ -6,7 +6,7 @@ from typing import Protocol
 import msgspec
 
 from crawltalk.core.types import Problem
-from crawltalk.engine import Engine, Sampling
+from crawltalk.engine import BUNDLE, Engine, Sampling
 from crawltalk.model.transformer import Transformer
 
 
@@ -90,22 +90,25 @@ class EngineRollouts:
             )
             for number, problem in zip(numbers, problems, strict=True)
         ]
-        tokens = {(request.id, index): [] for request in requests for index in range(samples)}
-        texts, finished = dict.fromkeys(tokens, ""), dict.fromkeys(tokens, False)
-        for output in self.engine.run(requests):
+        keys = [(request.id, index) for request in requests for index in range(samples)]
+        ids = {key: list[int]() for key in keys}
+        log_probs = {key: list[float]() for key in keys}
+        texts, finished = dict.fromkeys(keys, ""), dict.fromkeys(keys, False)
+        for output in self.engine.run(requests, BUNDLE):
             key = (output.request.id, output.index)
-            tokens[key] += output.tokens
+            last = () if output.stop_token is None else (output.stop_token,)
+            for token in (*output.tokens, *last):
+                ids[key].append(token.id)
+                log_probs[key].append(token.logprob or 0.0)
             texts[key] += output.text
-            if output.stop_token is not None:
-                tokens[key].append(output.stop_token)
             finished[key] |= output.finish_reason == "stop"
         return [
             [
                 Rollout(
                     prompt=request.prompt,
-                    reply=[token.id for token in tokens[request.id, index]],
-                    log_probs=[token.logprob or 0.0 for token in tokens[request.id, index]],
-                    learned=[True] * len(tokens[request.id, index]),
+                    reply=ids[request.id, index],
+                    log_probs=log_probs[request.id, index],
+                    learned=[True] * len(ids[request.id, index]),
                     text=texts[request.id, index],
                     finished=finished[request.id, index],
                 )
