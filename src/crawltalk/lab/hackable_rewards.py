@@ -27,7 +27,7 @@ from crawltalk.model.transformer import Transformer
 from crawltalk.posttraining.reinforce import ROLLOUTS, Group, reinforce
 from crawltalk.posttraining.rollouts import EngineRollouts
 from crawltalk.recipe import Optim, Reinforce
-from crawltalk.rewards.verdict import Outcome, Verdict, Verifier, correct, wrong
+from crawltalk.rewards.verdict import Verdict, Verifier, correct, undetermined, wrong
 from crawltalk.tokenizer import Tokenizer
 from crawltalk.tokenizer.patterns import GPT4
 from crawltalk.tokenizer.tokenizer import END_OF_TEXT
@@ -139,7 +139,7 @@ def half_blind(problem: Problem, reply: str) -> Verdict:
 def screened(problem: Problem, reply: str) -> Verdict:
     """As left; a reply that touched the tests leaves its group."""
     if read(reply).hacks:
-        return Verdict(Outcome.UNDETERMINED, reason="the tests were touched")
+        return undetermined("the tests were touched")
     return as_left(problem, reply)
 
 

@@ -34,6 +34,7 @@ VERIFIERS = {
     "think": "crawltalk.rewards.form:think",
     "boxed": "crawltalk.rewards.form:boxed",
     "task": "crawltalk.rewards.by_task:by_task",
+    "tests": "crawltalk.rewards.unit_tests:unit_tests",
 }
 """By name."""
 QUICK = {"number", "exact", "choice", "schema", "think", "boxed", "task"}

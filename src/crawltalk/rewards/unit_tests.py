@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import Any
 
 from crawltalk.core.types import Problem
-from crawltalk.rewards.verdict import Outcome, Verdict, correct, wrong
+from crawltalk.rewards.verdict import Verdict, correct, failed, undetermined, wrong
 from crawltalk.tools.python import Python, Tier
 from crawltalk.tools.sandbox.cpython import NotConfined
 from crawltalk.tools.sandbox.outcome import Limits
@@ -95,14 +95,14 @@ class UnitTests:
         try:
             tests = read_tests(problem.answer)
         except ValueError as error:
-            return Verdict(Outcome.UNDETERMINED, reason=f"the problem's tests cannot be read: {error}")
+            return undetermined(f"the problem's tests cannot be read: {error}")
         program = last_program(reply)
         if program is None:
             return wrong(reason="no program between ``` and ```")
         try:
             results = self.results(program, tests)
         except SandboxFailed as error:
-            return Verdict(Outcome.ERROR, reason=f"the sandbox failed: {error}")
+            return failed(f"the sandbox failed: {error}")
         passed = sum(result.passed for result in results)
         if passed == len(results):
             return correct()
