@@ -29,6 +29,7 @@ from crawltalk.core.jsonl import write_jsonl
 from crawltalk.core.types import Problem
 from crawltalk.model.transformer import Transformer
 from crawltalk.posttraining.advantages import advantages, has_signal
+from crawltalk.posttraining.forecast import length_forecast
 from crawltalk.posttraining.rollouts import Rollout, Rollouts
 from crawltalk.recipe import Reinforce
 from crawltalk.rewards.verdict import Judge, Outcome, Verdict
@@ -249,6 +250,9 @@ def reinforce(
                 f"sampler and trainer differ by {difference:.3f} nats a token: both should compute in one precision, "
                 "such as --machine.dtype float32"
             )
+        if row["step"] == 0:
+            said = [(group.lengths, group.rewards) for group in replies.history]
+            options.progress.note(str(length_forecast(*zip(*said, strict=True))))
         if (row["step"] + 1) % config.updates:
             return None  # what was sampled is used up before a checkpoint
         return _alarm(row, config, replies.history)
@@ -369,9 +373,9 @@ def _packed(lengths: Sequence[int], context: int, seed: int) -> tuple[list[list[
     least = -(-max(lengths) // LENGTHS) * LENGTHS
     choices = []
     for length in range(least, max(ROW, least) + 1, LENGTHS):
-        length = max(*lengths, min(length, context))
-        packs = pack(lengths, length, random.Random(seed))
-        choices.append((len(packs) * length, length, packs))
+        room = max(*lengths, min(length, context))
+        packs = pack(lengths, room, random.Random(seed))
+        choices.append((len(packs) * room, room, packs))
     _, length, packs = min(choices)
     return packs, length
 
