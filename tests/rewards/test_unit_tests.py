@@ -86,9 +86,9 @@ def test_a_program_that_changes_its_interpreter_passes_no_more_than_it_knows(cpy
 
 
 def test_what_a_sandbox_fails_at_is_an_error_and_no_wrong_answer(cpython, monkeypatch):
-    right = fenced("def f(x):\n    return x + x")
+    right, hangs = fenced("def f(x):\n    return x + x"), fenced("while True:\n    pass")
     monkeypatch.setattr(cpython.sandbox, "limits", Limits(seconds=0.001))
-    assert cpython(DOUBLE, right).outcome == Outcome.WRONG  # the program's own time
+    assert cpython(DOUBLE, hangs).outcome == Outcome.WRONG  # it began, and its own time was over
     monkeypatch.setattr("crawltalk.tools.sandbox.cpython.START_SECONDS", 0.0)
     found = cpython(DOUBLE, right)
     assert (found.outcome, found.reward) == (Outcome.ERROR, None)
