@@ -23,7 +23,7 @@ DOUBLE = Problem(
 
 @pytest.fixture(scope="module")
 def monty():
-    verifier = UnitTests("monty", seconds=0.5, total_seconds=1.0)
+    verifier = UnitTests("monty", seconds=0.3, total_seconds=1.0)
     yield verifier
     verifier.sandbox.close()
 

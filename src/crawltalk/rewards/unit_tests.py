@@ -24,9 +24,9 @@ from crawltalk.tools.python import Python, Tier
 from crawltalk.tools.sandbox.cpython import NotConfined
 from crawltalk.tools.sandbox.outcome import Limits
 
-SECONDS = 3.0
-"""Of one run in the sandbox, from its start."""
-TOTAL_SECONDS = 6.0
+SECONDS, PATIENCE = 2.0, 2.0
+"""Of one run in the sandbox, from its start; and how many times as long it may wait for its turn."""
+TOTAL_SECONDS = 5.0
 """After so long no further run begins: tests that are left have not passed."""
 _FENCED = re.compile(
     r"^```[ \t]*(?:python|py|python3)?[ \t]*\n(.*?)^```", re.DOTALL | re.MULTILINE | re.IGNORECASE
@@ -85,7 +85,7 @@ class UnitTests:
         """`tier` as in `tools.python.Python`. `partial`: the reward is the share of passed tests; else only all of them
         are worth something. Raises NotConfined as `Python` does.
         """
-        self.sandbox = Python(tier, Limits(seconds=seconds, output=1 << 17)).sandbox
+        self.sandbox = Python(tier, Limits(seconds=seconds, patience=PATIENCE, output=1 << 17)).sandbox
         self.total_seconds, self.partial = total_seconds, partial
 
     def __call__(self, problem: Problem, reply: str) -> Verdict:
