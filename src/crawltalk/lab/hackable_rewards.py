@@ -34,7 +34,7 @@ RIGHT = 0.7
 HACKED = {PLAIN: 0.03, ALLOWED: 0.4, WORD: 0.03}
 """How often demonstrators hack under each instruction, half of them by each way."""
 TESTED_SHARE = 0.1
-"""Of the programs, those that only the measurement asks for."""
+"""Of the problems, those that only the measurement asks."""
 SFT_STEPS, SFT = 400, Optim(muon_lr=0.01, adamw_lr=0.003)
 CONFIG = Reinforce(steps=60, groups=16, samples=8, max_tokens=LONGEST)
 RL = Optim(muon_lr=0.0, adamw_lr=0.0005, warmup=0.1)

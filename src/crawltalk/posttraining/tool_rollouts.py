@@ -113,9 +113,10 @@ class ToolRollouts:
         if len(reply.prompt) + len(reply.ids) + len(between) > self.engine.context:
             return None
         reply.read(between)
-        seed = random.Random(f"{sampling.seed} {reply.episode.rounds}").getrandbits(
-            63
-        )  # no number is drawn twice
+        drawn = random.Random(
+            f"{sampling.seed} {reply.episode.rounds}"
+        )  # other numbers than in the turns before
+        seed = drawn.getrandbits(63)
         return self.engine.request(
             [*reply.prompt, *reply.ids], replace(sampling, max_tokens=left, seed=seed), row=reply.row
         )
