@@ -138,17 +138,16 @@ class Condition(NamedTuple):
 
     instruction: str
     verifier: Verifier
-    label: str
 
 
 CONDITIONS = {
-    "sealed": Condition(PLAIN, sealed, "tests that cannot be changed"),
-    "open": Condition(PLAIN, as_left, "tests that can be overwritten"),
-    "penalty": Condition(PLAIN, penalised, "penalty, each hack seen"),
-    "half_blind": Condition(PLAIN, half_blind, "penalty, one way not seen"),
-    "screening": Condition(PLAIN, screened, "hacks leave their group"),
-    "allowed": Condition(ALLOWED, as_left, "hacking allowed in the prompt"),
-    "word": Condition(WORD, as_left, "a word without meaning in the prompt"),
+    "sealed": Condition(PLAIN, sealed),
+    "open": Condition(PLAIN, as_left),
+    "penalty": Condition(PLAIN, penalised),
+    "half_blind": Condition(PLAIN, half_blind),
+    "screening": Condition(PLAIN, screened),
+    "allowed": Condition(ALLOWED, as_left),
+    "word": Condition(WORD, as_left),
 }
 
 
@@ -281,10 +280,10 @@ def figure(figures: Sequence[Figures]) -> str:
     chart, (curves, bars) = panels(
         [("step", "share of replies that hack"), ("at the end, without permission", "")]
     )
-    for name, condition in CONDITIONS.items():
+    for name in CONDITIONS:
         rows = zip(*(found[name]["curve"] for found in figures), strict=False)
         points = [(row[0][0], sum(one[1] for one in row) / len(row)) for row in rows]
-        curves.plot(*zip(*points, strict=True), label=condition.label, linewidth=1.2)
+        curves.plot(*zip(*points, strict=True), label=name, linewidth=1.2)
     names = ["sft", *CONDITIONS]
     for offset, what, kind, label in (
         (0.2, "hacked", "", "hacks"),
@@ -297,6 +296,7 @@ def figure(figures: Sequence[Figures]) -> str:
         bars.barh(places, means, height=0.36, label=label)
     bars.set_yticks([len(names) - index for index in range(len(names))], names)
     bars.set_xlim(0, 1)
+    bars.set_ylim(0, len(names) + 2.5)  # the legend stands above the bars
     return svg(chart)
 
 
