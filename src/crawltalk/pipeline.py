@@ -95,14 +95,14 @@ STAGES = (
     ),
     Stage(
         "grpo",
-        ("sft", "dpo"),
+        ("factuality", "sft", "dpo"),
         "crawltalk.posttraining.grpo:grpo",
         "the assistant, reinforced by rewards that can be verified",
         optional="tasks",
         makes="assistant",
         ranks=True,
         external_inputs="crawltalk.posttraining.external_inputs:external_inputs",
-        replaced={"base": ("sft", "dpo")},
+        replaced={"base": ("factuality", "sft", "dpo")},
     ),
     Stage(
         "evals",

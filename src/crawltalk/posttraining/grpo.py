@@ -4,27 +4,31 @@ rewarded by the tasks' own scores.
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from crawltalk import recipe
 from crawltalk.chat.messages import Message
 from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import BadRecipe
-from crawltalk.core.jsonl import write_jsonl
+from crawltalk.core.jsonl import read_jsonl, write_jsonl
 from crawltalk.core.types import Problem
 from crawltalk.engine import Engine, Sampling
 from crawltalk.model.adapters import merged
 from crawltalk.model.config import read_config, shape_of
 from crawltalk.model.hf import load_model
 from crawltalk.model.transformer import Transformer
+from crawltalk.posttraining import known
+from crawltalk.posttraining.factuality import Question
 from crawltalk.posttraining.reinforce import Group, reinforce
 from crawltalk.posttraining.rollouts import EngineRollouts
 from crawltalk.posttraining.tuning import load_for_tuning, save_tuned, starting_model
 from crawltalk.recipe.grpo import grpo_optim
-from crawltalk.rewards.verdict import Verdict, correct, wrong
+from crawltalk.rewards.truthful import truthful
+from crawltalk.rewards.verdict import Outcome, Verdict, correct, wrong
 from crawltalk.run.stage import Job, Metrics
-from crawltalk.tasks import TASKS, Task, check_counts, score
+from crawltalk.tasks import TASKS, Split, Task, check_counts, score
 from crawltalk.tasks.corpus import Corpus
 from crawltalk.train.batches import packed_rows
 from crawltalk.train.loop import TrainingOptions
@@ -33,11 +37,16 @@ from crawltalk.train.ranks import Ranks
 SAMPLED = 2
 """Replies of each task that an evaluation keeps."""
 
+Source = Callable[[random.Random, Split, int], Iterator[Problem]]
+"""(rng, split, count) -> so many problems."""
+
 
 def grpo(job: Job[recipe.Grpo]) -> Metrics:
     """Train; writes an HF folder, rollouts.jsonl, log.jsonl, and samples.jsonl with replies at several steps."""
     config, ranks = job.config, Ranks.join(job.machine, str(job.out))
-    tasks = rewarded_tasks(config.tasks)
+    asked = job.inputs.get("factuality")
+    questions = list(read_jsonl(asked / "questions.jsonl", Question)) if asked else []
+    sources = make_sources(config, questions)
     folder, chat = starting_model(job, "assistant")
     shape = shape_of(read_config(folder), folder)
     options = TrainingOptions(
@@ -54,14 +63,14 @@ def grpo(job: Job[recipe.Grpo]) -> Metrics:
     engine = Engine(load_model(folder), chat.tokenizer, renderer=chat)
     rollouts = EngineRollouts(engine, lambda problem: encode(chat, problem), config.max_tokens)
     tested = {
-        name: list(task.problems(random.Random(job.seed), config.difficulty, "test", config.problems))
-        for name, task in tasks.items()
+        name: list(source(random.Random(job.seed), "test", config.problems))
+        for name, source in sources.items()
     }
 
     def problems(draw: int, _: Sequence[Group]) -> list[Problem]:
         rng = random.Random(f"{job.seed} {draw}")
-        names = rng.choices(list(tasks), [config.tasks[name] for name in tasks], k=config.groups)
-        return [next(iter(tasks[name].problems(rng, config.difficulty, "train", 1))) for name in names]
+        names = rng.choices(list(sources), [config.tasks[name] for name in sources], k=config.groups)
+        return [problem for name in names for problem in sources[name](rng, "train", 1)]
 
     def evaluate(done: int, model: Transformer) -> dict[str, Any]:
         engine.update_weights(merged(model) if config.lora.rank else model)
@@ -70,8 +79,11 @@ def grpo(job: Job[recipe.Grpo]) -> Metrics:
         for name, asked in tested.items():
             replies = engine.generate([encode(chat, problem) for problem in asked], sampling)
             texts = [chat.tokenizer.decode(ids) for ids in replies]
-            scores = [score(problem, text) for problem, text in zip(asked, texts, strict=True)]
-            figures[f"accuracy.{name}"] = round(sum(scores) / len(scores), 4)
+            verdicts = judge_all(asked, texts)
+            rewards = [verdict.reward or 0.0 for verdict in verdicts]
+            right = sum(verdict.outcome == Outcome.CORRECT for verdict in verdicts)
+            figures[f"accuracy.{name}"] = round(right / len(asked), 4)
+            figures[f"reward.{name}"] = round(sum(rewards) / len(asked), 4)
             figures[f"length.{name}"] = round(sum(map(len, replies)) / len(replies), 1)
             samples += [
                 {
@@ -87,7 +99,7 @@ def grpo(job: Job[recipe.Grpo]) -> Metrics:
         return {**figures, "samples": samples}
 
     metrics = reinforce(
-        model, rollouts, problems, judge_by_score, config, options, job.seed, evaluate=evaluate, ranks=ranks
+        model, rollouts, problems, judge_all, config, options, job.seed, evaluate=evaluate, ranks=ranks
     )
     ranks.leave()
     if ranks.rank > 0:
@@ -102,29 +114,45 @@ def grpo(job: Job[recipe.Grpo]) -> Metrics:
     return {**metrics, **accuracies}
 
 
-def rewarded_tasks(shares: Mapping[str, float]) -> dict[str, Task]:
-    """The tasks with a share of the problems. Raises BadRecipe for an unknown name, and for a task that makes its
-    problems from pages.
+def make_sources(config: recipe.Grpo, questions: Sequence[Question]) -> dict[str, Source]:
+    """Where the problems of each task with a share come from. Raises BadRecipe for an unknown name, and for a task that
+    makes its problems from pages.
     """
-    check_counts(shares, "grpo.tasks")
-    made = {
-        task.name: task(Corpus())
-        for task in TASKS
-        if any(True for _ in task(Corpus()).problems(random.Random(0), 1, "train", 1))
-    }
-    for name, share in shares.items():
-        if share and name not in made:
+    check_counts({name: share for name, share in config.tasks.items() if name != known.KIND}, "grpo.tasks")
+    sources: dict[str, Source] = {}
+    for task in TASKS:
+        made = task(Corpus())
+        if any(True for _ in made.problems(random.Random(0), 1, "train", 1)):
+            sources[task.name] = partial(_of_task, made, config.difficulty)
+    if any(question.decision != "none" for question in questions):
+        sources[known.KIND] = known.KnownOrNot(questions).problems
+    for name, share in config.tasks.items():
+        if share and name not in sources:
             raise BadRecipe(
-                f"grpo.tasks.{name}: its problems come from pages, and reinforcement takes tasks that make any number "
-                f"of them: {', '.join(made)}"
+                f"grpo.tasks.{name}: it makes no problems here. Reinforcement takes tasks that make any number of them, "
+                f"and {known.KIND} in a run that asks its base model what it knows (factuality.samples): "
+                f"{', '.join(sources)}"
             )
-    return {name: task for name, task in made.items() if shares.get(name)}
+    return {name: source for name, source in sources.items() if config.tasks.get(name)}
 
 
-def judge_by_score(problems: Sequence[Problem], replies: Sequence[str]) -> list[Verdict]:
-    """The score of the task that a problem belongs to is the reward; the best one makes a reply correct."""
-    rewards = [score(problem, reply) for problem, reply in zip(problems, replies, strict=True)]
-    return [correct(reward) if reward == 1 else wrong(reward) for reward in rewards]
+def _of_task(task: Task, difficulty: int, rng: random.Random, split: Split, count: int) -> Iterator[Problem]:
+    return task.problems(rng, difficulty, split, count)
+
+
+def judge_all(problems: Sequence[Problem], replies: Sequence[str]) -> list[Verdict]:
+    """The verdict on each reply."""
+    return [verdict(problem, reply) for problem, reply in zip(problems, replies, strict=True)]
+
+
+def verdict(problem: Problem, reply: str) -> Verdict:
+    """The score of the task that a problem belongs to is the reward, and the best one makes a reply correct; questions
+    about pages are rewarded for the truth.
+    """
+    if problem.task == known.KIND:
+        return truthful(problem, reply)
+    reward = score(problem, reply)
+    return correct(reward) if reward == 1 else wrong(reward)
 
 
 def encode(chat: ChatRenderer, problem: Problem) -> list[int]:
