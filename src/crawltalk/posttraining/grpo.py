@@ -129,8 +129,8 @@ def make_sources(config: recipe.Grpo, questions: Sequence[Question]) -> dict[str
     for name, share in config.tasks.items():
         if share and name not in sources:
             raise BadRecipe(
-                f"grpo.tasks.{name}: it makes no problems here. Reinforcement takes tasks that make any number of them, "
-                f"and {known.KIND} in a run that asks its base model what it knows (factuality.samples): "
+                f"grpo.tasks.{name}: it makes no problems here. Reinforcement takes tasks that make any number of "
+                f"them, and {known.KIND} where a run asks its base model what it knows (factuality.samples): "
                 f"{', '.join(sources)}"
             )
     return {name: source for name, source in sources.items() if config.tasks.get(name)}
