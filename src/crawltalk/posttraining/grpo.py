@@ -23,7 +23,7 @@ from crawltalk.posttraining import known
 from crawltalk.posttraining.factuality import Question
 from crawltalk.posttraining.reinforce import Group, reinforce
 from crawltalk.posttraining.rollouts import EngineRollouts
-from crawltalk.posttraining.tuning import load_for_tuning, save_tuned, starting_model
+from crawltalk.posttraining.tuning import load_for_tuning, pass_on_problems, save_tuned, starting_model
 from crawltalk.recipe.grpo import grpo_optim
 from crawltalk.rewards.truthful import truthful
 from crawltalk.rewards.verdict import Outcome, Verdict, correct, wrong
@@ -42,7 +42,9 @@ Source = Callable[[random.Random, Split, int], Iterator[Problem]]
 
 
 def grpo(job: Job[recipe.Grpo]) -> Metrics:
-    """Train; writes an HF folder, rollouts.jsonl, log.jsonl, and samples.jsonl with replies at several steps."""
+    """Train; writes an HF folder, rollouts.jsonl, log.jsonl, problems.jsonl, and samples.jsonl with replies at several
+    steps, before the first one too.
+    """
     config, ranks = job.config, Ranks.join(job.machine, str(job.out))
     asked = job.inputs.get("factuality")
     questions = list(read_jsonl(asked / "questions.jsonl", Question)) if asked else []
@@ -98,6 +100,7 @@ def grpo(job: Job[recipe.Grpo]) -> Metrics:
         job.progress.note(f"step {done}: {', '.join(f'{key} {value:g}' for key, value in figures.items())}")
         return {**figures, "samples": samples}
 
+    before = evaluate(0, model) if ranks.rank == 0 else {}
     metrics = reinforce(
         model, rollouts, problems, judge_all, config, options, job.seed, evaluate=evaluate, ranks=ranks
     )
@@ -105,13 +108,18 @@ def grpo(job: Job[recipe.Grpo]) -> Metrics:
     if ranks.rank > 0:
         return metrics
     rows = [json.loads(line) for line in (job.out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    evaluations = [row for row in rows if "samples" in row]
+    evaluations = [before, *(row for row in rows if "samples" in row)]
     write_jsonl(job.out / "samples.jsonl", [sample for row in evaluations for sample in row["samples"]])
+    pass_on_problems(folder, job.out)
     prompts = [encode(chat, problem) for asked in tested.values() for problem in asked]
     batches, _ = packed_rows([(ids, [True] * len(ids)) for ids in prompts], shape.context, shape.context, 0)
     save_tuned(model, job.out, chat, config, folder, batches(0))
-    accuracies = {name: value for name, value in evaluations[-1].items() if name.startswith("accuracy.")}
-    return {**metrics, **accuracies}
+    accuracies = [name for name in before if name.startswith("accuracy.")]
+    return {
+        **metrics,
+        **{f"{name}.before": before[name] for name in accuracies},
+        **{name: evaluations[-1][name] for name in accuracies},
+    }
 
 
 def make_sources(config: recipe.Grpo, questions: Sequence[Question]) -> dict[str, Source]:
