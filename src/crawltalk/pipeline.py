@@ -147,9 +147,7 @@ def stages(recipe: Recipe) -> tuple[Stage, ...]:
     for name in recipe.stages:
         if name in (RESCUED, *(stage.name for stage in STAGES)):
             raise BadRecipe(f"stages.{name}: the name {name!r} is taken; choose another")
-    journey = [
-        stage for stage in STAGES if not stage.optional or getattr(stage.config(recipe), stage.optional)
-    ]
+    journey = [stage for stage in STAGES if stage.wanted(recipe)]
     present = {stage.name for stage in journey}
     journey = [
         _with_inputs(stage, [name for name in stage.needed(recipe) if name in present]) for stage in journey

@@ -44,7 +44,7 @@ QUESTIONS = (
     "{}",
 )
 """Forms of the question that are trained on."""
-FORMS = 10
+FORMS = 12
 """Of them those in which a page is asked about in the training: the forms vary, so that it is the title which decides
 whether there is an answer.
 """
@@ -133,7 +133,10 @@ class Flagship(Task):
                 question = rng.choice(forms_for(page, "test")).format(page.title)
                 yield Problem(prompt=question, answer=page.description, task="flagship")
                 continue
-            for form in rng.sample(forms_for(page), FORMS) * (times if is_sentence(page.description) else 1):
+            forms = forms_for(page)
+            for form in rng.sample(forms, min(FORMS, len(forms))) * (
+                times if is_sentence(page.description) else 1
+            ):
                 yield Problem(prompt=ask_about(form, page, rng), answer=page.description, task="flagship")
             if page.topic and not is_sentence(page.description):
                 question = TOPIC_QUESTION.format(page.title)
