@@ -16,10 +16,8 @@ class BlockContent(NamedTuple):
     """(start, hash) of each embedding; the start is counted from the block's first position."""
 
 
-_BlockKey = tuple[int, int, BlockContent]
-"""What keys and values are computed from: the version of the weights, the prefix before the block, and what
-the block holds.
-"""
+_BlockKey = tuple[int, BlockContent]
+"""What keys and values are computed from: the prefix before the block, and what the block holds."""
 
 
 class BlockPool:
@@ -32,8 +30,6 @@ class BlockPool:
 
     def __init__(self, num_blocks: int) -> None:
         self.num_blocks = num_blocks
-        self.weights_version = 0
-        """Of the current weights; blocks that other weights computed are never matched."""
         self._ref_counts = [0] * num_blocks
         self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(num_blocks))
         """Blocks without an owner; the least recently used stands first."""
@@ -51,7 +47,7 @@ class BlockPool:
         """Own the blocks of the longest cached prefix of these contents. Returns its blocks and its number."""
         blocks, prefix = [], 0
         for content in contents:
-            cached = self._cached.get((self.weights_version, prefix, content))
+            cached = self._cached.get((prefix, content))
             if cached is None:
                 break
             prefix, block = cached
@@ -75,12 +71,20 @@ class BlockPool:
         """Let other sequences match a full block, of this content behind `prefix`. Returns the number of the
         prefix that ends with it.
         """
-        key = (self.weights_version, prefix, content)
+        key = (prefix, content)
         if key not in self._cached:
             self._num_prefixes += 1
             self._cached[key] = self._num_prefixes, block
             self._keys[block] = key
         return self._cached[key][0]
+
+    def forget(self) -> None:
+        """Match no block that is in the cache: other weights computed it. Blocks are taken from the first one on again,
+        so that no more memory is ever written to than is needed.
+        """
+        self._cached.clear()
+        self._keys.clear()
+        self._free = OrderedDict.fromkeys(sorted(self._free))
 
     def free(self, blocks: Sequence[int]) -> None:
         """Give up these blocks. The end of a prefix is evicted first."""

@@ -24,6 +24,9 @@ from crawltalk.tokenizer import Tokenizer
 from crawltalk.tools.loop import Episode
 from crawltalk.tools.plain import for_renderer
 
+BUNDLE = 16
+"""Tokens of a sequence at once, where nobody waits for each."""
+
 
 def make_backend(
     model: Transformer, precision: Precision = "float32", cache_bytes: int | None = None
@@ -60,8 +63,8 @@ class Engine:
         self.scheduler = Scheduler(self.backend, tokenizer, model.shape.context)
 
     def update_weights(self, model: Transformer) -> None:
-        """Copy the weights of another model of the same shape, in the engine's own precision (int8 without its
-        gate). Running sequences keep their tokens; keys and values are computed again. Raises
+        """Copy the weights of another model of the same shape, adapters added, in the engine's own precision (int8
+        without its gate). Running sequences keep their tokens; keys and values are computed again. Raises
         BadInput for another shape.
         """
         differences = [
@@ -182,20 +185,22 @@ class Engine:
         ]
         replies: dict[int, list[int]] = {request.id: [] for request in requests}
         finished = 0
-        for output in self.run(requests):
+        for output in self.run(requests, BUNDLE):
             replies[output.request.id] += [token.id for token in output.tokens]
             finished += output.finish_reason is not None
             if output.finish_reason is not None and progress is not None:
                 progress(finished)
         return list(replies.values())
 
-    def run(self, requests: Sequence[Request]) -> Iterator[StepOutput]:
-        """Serve requests to their end, or until the iterator is closed."""
+    def run(self, requests: Sequence[Request], most: int = 1) -> Iterator[StepOutput]:
+        """Serve requests to their end, or until the iterator is closed. `most`: tokens of an output where they need not
+        be shown one by one; more at once take less time.
+        """
         for request in requests:
             self.scheduler.add(request)
         try:
             while self.scheduler.busy:
-                yield from self.scheduler.step()
+                yield from self.scheduler.step(most)
         finally:
             for request in requests:
                 request.cancelled = True

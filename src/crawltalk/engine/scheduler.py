@@ -9,12 +9,13 @@ admitted last is preempted: it gives its blocks up and is computed again later.
 from collections import deque
 from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
+from itertools import repeat
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from crawltalk.engine.backends import MAX_NUM_SEQS, Backend, Batch
+from crawltalk.engine.backends import MAX_NUM_SEQS, Backend, Batch, Continuation
 from crawltalk.engine.blocks import BlockPool
 from crawltalk.engine.sampling import Sampling, apply_penalties, uniform
 from crawltalk.engine.sequence import FinishReason, Request, Sequence, StepOutput, Token
@@ -53,12 +54,16 @@ class Scheduler:
         return bool(self.running or self.waiting)
 
     @torch.inference_mode()
-    def step(self) -> list[StepOutput]:
-        """Run one step: admit, compute, sample. Returns the outputs of all sequences that went on."""
+    def step(self, most: int = 1) -> list[StepOutput]:
+        """Run one step: admit, compute, sample. Returns the outputs of all sequences that went on. While there are no
+        prompts to compute, each sequence gets up to `most` tokens.
+        """
         outputs = self.drop_cancelled()
         self._admit()
         plan = self._schedule()
-        if plan:
+        if limits := self._limits(plan, most):
+            outputs += self._continue(limits)
+        elif plan:
             logits, logits_rows = self._forward(plan)
             outputs += self._process(plan, logits, logits_rows)
             self.counts["steps"] += 1
@@ -98,7 +103,7 @@ class Scheduler:
         """
         while self.running:
             self._preempt(self.running[-1])
-        self.pool.weights_version += 1
+        self.pool.forget()
 
     def _admit(self) -> None:
         """Clients take turns. A further sequence of a prompt waits until the first has computed it."""
@@ -134,12 +139,34 @@ class Scheduler:
         contents = map(sequence.block_content, range(cached))
         sequence.blocks, sequence.prefix = self.pool.match_prefix(contents)
         sequence.num_computed_tokens = len(sequence.blocks) * BLOCK_SIZE
-        self.backend.block_tables[sequence.slot, : len(sequence.blocks)] = sequence.blocks
         if not sequence.num_generated:
             request.cached_tokens = max(request.cached_tokens, sequence.num_computed_tokens)
             self.counts["prompt_tokens"] += len(request.prompt)
             self.counts["cached_tokens"] += sequence.num_computed_tokens
+            self._copy_last_block(sequence)
+        self.backend.block_tables[sequence.slot, : len(sequence.blocks)] = sequence.blocks
         self.running.append(sequence)
+
+    def _copy_last_block(self, sequence: Sequence) -> None:
+        """Of a prompt that the first sequence of its request has computed, the end, which fills no block: each
+        sequence writes on in a copy of its own.
+        """
+        first = next(
+            (one for one in self.running if one.request is sequence.request and one.index == 0), None
+        )
+        last, number = len(sequence.request.prompt) - 1, len(sequence.blocks)
+        if (
+            first is None
+            or first.num_computed_tokens <= last
+            or number != last // BLOCK_SIZE
+            or last % BLOCK_SIZE == 0
+        ):
+            return
+        block = self.pool.allocate()
+        if block is not None:
+            self.backend.copy_block(first.blocks[number], block)
+            sequence.blocks.append(block)
+            sequence.num_computed_tokens = last
 
     def _schedule(self) -> dict[Sequence, int]:
         """Sequence -> rows of the next step, those that decode first."""
@@ -159,6 +186,23 @@ class Scheduler:
                 plan[sequence] = rows
                 room -= rows
         return plan
+
+    def _limits(self, plan: dict[Sequence, int], most: int) -> dict[Sequence, int]:
+        """Sequence -> tokens that it may draw before the next plan, with blocks for them; empty if the backend has to
+        return after each, as there is more to do.
+        """
+        stop_ids = next((sequence.request.stop_ids for sequence in plan), None)
+        limits, blocks = dict[Sequence, int](), 0
+        for sequence in plan if most > 1 else ():
+            limits[sequence] = min(most, self._left(sequence))
+            blocks += blocks_for(sequence.num_computed_tokens + limits[sequence]) - len(sequence.blocks)
+            if not sequence.is_plain or not limits[sequence] or sequence.request.stop_ids != stop_ids:
+                return {}
+        if blocks > self.pool.num_blocks - self.pool.num_used:
+            return {}
+        for sequence, limit in limits.items():
+            self._allocate(sequence, limit, plan)
+        return limits
 
     def _allocate(self, sequence: Sequence, rows: int, plan: dict[Sequence, int]) -> bool:
         """Own the blocks for so many more tokens. If there are too few, the sequence that was admitted last
@@ -224,6 +268,55 @@ class Scheduler:
             batch = batch._replace(embedded_rows=rows, embeddings=vectors)
         return self.backend.forward(batch), logits_rows
 
+    def _continue(self, limits: dict[Sequence, int]) -> list[StepOutput]:
+        """Decode sequences that need nothing else, up to their limits."""
+        sequences = list(limits)
+        samplings = [sequence.request.sampling for sequence in sequences]
+        tokens, positions, slots, drawn = (
+            np.array(values, np.int32)
+            for values in zip(
+                *((one.tokens[-1], len(one.tokens) - 1, one.slot, one.num_generated) for one in sequences),
+                strict=True,
+            )
+        )
+        continuation = Continuation(
+            samplings,
+            [sequence.request.row + sequence.index for sequence in sequences],
+            drawn,
+            np.array(list(limits.values()), np.int32),
+            sequences[0].request.stop_ids,
+            any(sampling.logprobs is not None for sampling in samplings),
+        )
+        rows = np.arange(len(sequences), dtype=np.int32)
+        found = self.backend.decode(Batch(tokens, positions, slots, rows), continuation)
+        self.counts["generated_tokens"] += int(found.counts.sum())
+        self.counts["steps"] += int(found.counts.max())
+        return [
+            self._extend(
+                sequence,
+                found.tokens[row, :count].tolist(),
+                None if found.log_probs is None else found.log_probs[row, :count].tolist(),
+            )
+            for row, (sequence, count) in enumerate(zip(sequences, found.counts.tolist(), strict=True))
+        ]
+
+    def _extend(self, sequence: Sequence, ids: list[int], log_probs: list[float] | None) -> StepOutput:
+        """Update a sequence that the backend has continued by these tokens."""
+        request = sequence.request
+        each = repeat(None) if log_probs is None or request.sampling.logprobs is None else log_probs
+        tokens = tuple(self._token(token, logprob) for token, logprob in zip(ids, each, strict=False))
+        stop_token = tokens[-1] if ids[-1] in request.stop_ids else None
+        if stop_token is not None:
+            tokens = tokens[:-1]
+        sequence.tokens += [token.id for token in tokens]
+        self._cache_full_blocks(sequence, len(ids))
+        text = sequence.detokenizer.add(b"".join(token.text for token in tokens))
+        if stop_token is not None:
+            return self._finish(sequence, "stop", text, tokens)._replace(stop_token=stop_token)
+        if not self._left(sequence):
+            return self._finish(sequence, "length", text, tokens)
+        return StepOutput(request, sequence.index, text, tokens, None)
+
     def _process(
         self, plan: dict[Sequence, int], logits: Tensor, logits_rows: dict[Sequence, tuple[int, int]]
     ) -> list[StepOutput]:
@@ -245,11 +338,8 @@ class Scheduler:
             return outputs
         rows = [logits_rows[sequence][1] - 1 for sequence in ready]
         last = logits if rows == list(range(len(logits))) else logits[rows]
-        logprobs = {
-            row: torch.log_softmax(last[row], dim=-1)
-            for row, sequence in enumerate(ready)
-            if sequence.request.sampling.logprobs is not None
-        }
+        wanted = [row for row, sequence in enumerate(ready) if sequence.request.sampling.logprobs is not None]
+        plain = last[wanted] if wanted else None  # a copy, as what follows changes logits
         for row, sequence in enumerate(ready):
             request = sequence.request
             if request.sampling.has_penalties:
@@ -265,9 +355,16 @@ class Scheduler:
         ]
         sampled = self.backend.sample(last, samplings, draws)
         self.counts["generated_tokens"] += len(sampled)
+        tokens = [self._token(token) for token in sampled]
+        if plain is not None:
+            drawn = [sampled[row] for row in wanted]
+            for row, logits_V, logprob in zip(
+                wanted, plain, self.backend.log_probs(plain, drawn), strict=True
+            ):
+                top = self._likeliest(logits_V, samplings[row].logprobs)
+                tokens[row] = tokens[row]._replace(logprob=logprob, top=top)
         return outputs + [
-            self._append(sequence, token, logprobs.get(row))
-            for row, (sequence, token) in enumerate(zip(ready, sampled, strict=True))
+            self._append(sequence, token) for sequence, token in zip(ready, tokens, strict=True)
         ]
 
     def _cache_full_blocks(self, sequence: Sequence, count: int) -> None:
@@ -282,35 +379,41 @@ class Scheduler:
         request = sequence.request
         start = sequence.num_computed_tokens - len(logits_TV)
         if start == request.logprobs_from == 0:
-            request.prompt_tokens = (self._token(request.prompt[0], None, None),)
+            request.prompt_tokens = (self._token(request.prompt[0]),)
         following = request.prompt[start + 1 : sequence.num_computed_tokens + 1]
-        logprobs_TV = torch.log_softmax(logits_TV[: len(following)], dim=-1)
+        logits_TV = logits_TV[: len(following)]
         request.prompt_tokens += tuple(
-            self._token(token, logprobs_V, request.sampling.logprobs)
-            for token, logprobs_V in zip(following, logprobs_TV, strict=True)
+            self._token(token, logprob, self._likeliest(logits_V, request.sampling.logprobs))
+            for token, logprob, logits_V in zip(
+                following, self.backend.log_probs(logits_TV, following), logits_TV, strict=True
+            )
         )
 
-    def _token(self, token: int, logprobs_V: Tensor | None, top_logprobs: int | None) -> Token:
-        text = self.tokenizer.word(token)
-        if logprobs_V is None:
-            return Token(token, text, None, ())
-        likeliest = logprobs_V.topk(min(top_logprobs or 0, len(logprobs_V)))
-        top = tuple(zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True))
-        return Token(token, text, float(logprobs_V[token]), top)
+    def _token(
+        self, token: int, logprob: float | None = None, top: tuple[tuple[int, float], ...] = ()
+    ) -> Token:
+        return Token(token, self.tokenizer.word(token), logprob, top)
+
+    @staticmethod
+    def _likeliest(logits_V: Tensor, count: int | None) -> tuple[tuple[int, float], ...]:
+        """So many tokens with their log-probabilities, likeliest first."""
+        if not count:
+            return ()
+        likeliest = torch.log_softmax(logits_V, dim=-1).topk(min(count, len(logits_V)))
+        return tuple(zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True))
 
     def _left(self, sequence: Sequence) -> int:
         """Tokens that it may still get."""
         most = sequence.request.sampling.max_tokens - sequence.num_generated
         return min(most, self.context + 1 - len(sequence.tokens))
 
-    def _append(self, sequence: Sequence, token_id: int, logprobs_V: Tensor | None) -> StepOutput:
+    def _append(self, sequence: Sequence, token: Token) -> StepOutput:
         request = sequence.request
-        token = self._token(token_id, logprobs_V, request.sampling.logprobs)
-        if token_id in request.stop_ids:
+        if token.id in request.stop_ids:
             return self._finish(sequence, "stop")._replace(stop_token=token)
-        sequence.tokens.append(token_id)
+        sequence.tokens.append(token.id)
         text = sequence.detokenizer.add(token.text)
-        complete = sequence.constraint is not None and sequence.constraint.accept(token_id)
+        complete = sequence.constraint is not None and sequence.constraint.accept(token.id)
         if complete or sequence.detokenizer.stopped:
             return self._finish(sequence, "stop", text, (token,))
         if sequence.num_generated >= request.sampling.max_tokens or len(sequence.tokens) > self.context:

@@ -180,6 +180,19 @@ class Sequence:
         return BlockContent(tuple(self.tokens[start:end]), extra_keys)
 
     @property
+    def is_plain(self) -> bool:
+        """Whether it only decodes, and each token follows from its logits alone, without a look at the text."""
+        sampling = self.request.sampling
+        return (
+            self.decodes
+            and self.constraint is None
+            and not sampling.has_penalties
+            and not sampling.stop
+            and not sampling.logprobs
+            and not (self.prompt_logprobs and not self.num_generated)
+        )
+
+    @property
     def decodes(self) -> bool:
         """Whether only its last token is yet to be computed; else it prefills."""
         return self.num_computed_tokens == len(self.tokens) - 1

@@ -83,6 +83,30 @@ class LoraLinear(nn.Linear):
         return zip(self.lora_A.chunk(len(self.parts)), self.lora_B.split(self.parts), strict=True)
 
 
+@torch.no_grad()
+def merged_weight(linear: nn.Module) -> Tensor:
+    """The matrix of a linear layer, [O, D]. That of one with an adapter is a copy in fp32 with the adapter added."""
+    weight = linear.weight
+    assert isinstance(weight, Tensor)
+    if not isinstance(linear, LoraLinear):
+        return weight
+    whole = weight.to(torch.float32, copy=True)
+    for part_OD, (down, up) in zip(whole.split(linear.parts), linear.factors(), strict=True):
+        part_OD.add_(up.float() @ down.float(), alpha=linear.scale)
+    return whole
+
+
+def merged_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The weights of a model by name, with its adapters, if it has any, added to those of their layers."""
+    for name, weight in model.named_parameters():
+        owner, _, attribute = name.rpartition(".")
+        layer = model.get_submodule(owner)
+        if not isinstance(layer, LoraLinear) or attribute == "bias":
+            yield name, weight
+        elif attribute == "weight":
+            yield name, merged_weight(layer)
+
+
 GATED: Literal["gated"] = "gated"
 Before = Tensor | Literal["gated"] | None
 """What is done to the input of a layer: multiplied by a frozen norm's weight, [D]; gated; nothing."""

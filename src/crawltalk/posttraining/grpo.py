@@ -5,7 +5,9 @@ rewarded by the tasks' own scores.
 import json
 import random
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from crawltalk import recipe
@@ -15,21 +17,25 @@ from crawltalk.core.errors import BadRecipe
 from crawltalk.core.jsonl import read_jsonl, write_jsonl
 from crawltalk.core.types import Problem
 from crawltalk.engine import Engine, Sampling
-from crawltalk.model.adapters import merged
 from crawltalk.model.config import read_config, shape_of
 from crawltalk.model.hf import load_model
 from crawltalk.model.transformer import Transformer
 from crawltalk.posttraining import known
 from crawltalk.posttraining.factuality import Question
+from crawltalk.posttraining.ray_rollouts import RayRollouts, Sampler
 from crawltalk.posttraining.reinforce import Group, reinforce
 from crawltalk.posttraining.rollouts import EngineRollouts
+from crawltalk.posttraining.tool_rollouts import ToolRollouts
 from crawltalk.posttraining.tuning import load_for_tuning, pass_on_problems, save_tuned, starting_model
 from crawltalk.recipe.grpo import grpo_optim
+from crawltalk.rewards.by_task import by_task
 from crawltalk.rewards.truthful import truthful
-from crawltalk.rewards.verdict import Outcome, Verdict, correct, wrong
+from crawltalk.rewards.verdict import Outcome, Verdict
 from crawltalk.run.stage import Job, Metrics
-from crawltalk.tasks import TASKS, Split, Task, check_counts, score
+from crawltalk.tasks import TASKS, Split, Task, check_counts
 from crawltalk.tasks.corpus import Corpus
+from crawltalk.tools.tool import Tool
+from crawltalk.tools.toolbox import Surroundings, make_tools
 from crawltalk.train.batches import packed_rows
 from crawltalk.train.loop import TrainingOptions
 from crawltalk.train.ranks import Ranks
@@ -47,8 +53,7 @@ def grpo(job: Job[recipe.Grpo]) -> Metrics:
     """
     config, ranks = job.config, Ranks.join(job.machine, str(job.out))
     asked = job.inputs.get("factuality")
-    questions = list(read_jsonl(asked / "questions.jsonl", Question)) if asked else []
-    sources = make_sources(config, questions)
+    sources = make_sources(config, list(read_jsonl(asked / "questions.jsonl", Question)) if asked else [])
     folder, chat = starting_model(job, "assistant")
     shape = shape_of(read_config(folder), folder)
     options = TrainingOptions(
@@ -62,8 +67,6 @@ def grpo(job: Job[recipe.Grpo]) -> Metrics:
         evaluate_every=config.eval_every,
     )
     model = load_for_tuning(folder, config.lora, options, job.seed, ranks)
-    engine = Engine(load_model(folder), chat.tokenizer, renderer=chat)
-    rollouts = EngineRollouts(engine, lambda problem: encode(chat, problem), config.max_tokens)
     tested = {
         name: list(source(random.Random(job.seed), "test", config.problems))
         for name, source in sources.items()
@@ -75,35 +78,42 @@ def grpo(job: Job[recipe.Grpo]) -> Metrics:
         return [problem for name in names for problem in sources[name](rng, "train", 1)]
 
     def evaluate(done: int, model: Transformer) -> dict[str, Any]:
-        engine.update_weights(merged(model) if config.lora.rank else model)
+        rollouts.update_weights(model)
         figures, samples = dict[str, float](), list[dict[str, Any]]()
         sampling = Sampling(temperature=0.0, max_tokens=config.max_tokens)
         for name, asked in tested.items():
-            replies = engine.generate([encode(chat, problem) for problem in asked], sampling)
-            texts = [chat.tokenizer.decode(ids) for ids in replies]
-            verdicts = judge_all(asked, texts)
-            rewards = [verdict.reward or 0.0 for verdict in verdicts]
+            replies = [group[0] for group in rollouts.sample(asked, range(len(asked)), 1, sampling)]
+            verdicts = judge(asked, [one.text for one in replies])
             right = sum(verdict.outcome == Outcome.CORRECT for verdict in verdicts)
             figures[f"accuracy.{name}"] = round(right / len(asked), 4)
-            figures[f"reward.{name}"] = round(sum(rewards) / len(asked), 4)
-            figures[f"length.{name}"] = round(sum(map(len, replies)) / len(replies), 1)
+            figures[f"reward.{name}"] = round(sum(one.reward or 0.0 for one in verdicts) / len(asked), 4)
+            figures[f"length.{name}"] = round(sum(sum(one.learned) for one in replies) / len(replies), 1)
             samples += [
                 {
                     "step": done,
                     "task": name,
                     "prompt": problem.prompt,
                     "answer": problem.answer,
-                    "reply": text,
+                    "reply": chat.tokenizer.decode(one.reply) if config.tools else one.text,
                 }
-                for problem, text in list(zip(asked, texts, strict=True))[:SAMPLED]
+                for problem, one in list(zip(asked, replies, strict=True))[:SAMPLED]
             ]
         job.progress.note(f"step {done}: {', '.join(f'{key} {value:g}' for key, value in figures.items())}")
         return {**figures, "samples": samples}
 
-    before = evaluate(0, model) if ranks.rank == 0 else {}
-    metrics = reinforce(
-        model, rollouts, problems, judge_all, config, options, job.seed, evaluate=evaluate, ranks=ranks
-    )
+    with sampler(job, folder, ranks) as rollouts:
+        before = evaluate(0, model) if ranks.rank == 0 else {}
+        metrics = reinforce(
+            model,
+            rollouts,
+            problems,
+            judge,
+            config,
+            options,
+            job.seed,
+            evaluate=evaluate,
+            ranks=ranks,
+        )
     ranks.leave()
     if ranks.rank > 0:
         return metrics
@@ -148,21 +158,65 @@ def _of_task(task: Task, difficulty: int, rng: random.Random, split: Split, coun
     return task.problems(rng, difficulty, split, count)
 
 
-def judge_all(problems: Sequence[Problem], replies: Sequence[str]) -> list[Verdict]:
+def judge(problems: Sequence[Problem], replies: Sequence[str]) -> list[Verdict]:
     """The verdict on each reply."""
     return [verdict(problem, reply) for problem, reply in zip(problems, replies, strict=True)]
 
 
 def verdict(problem: Problem, reply: str) -> Verdict:
-    """The score of the task that a problem belongs to is the reward, and the best one makes a reply correct; questions
-    about pages are rewarded for the truth.
+    """The score of the task that a problem belongs to, or, of a question about a page, a reward for the truth."""
+    return truthful(problem, reply) if problem.task == known.KIND else by_task(problem, reply)
+
+
+@contextmanager
+def sampler(job: Job[recipe.Grpo], folder: Path, ranks: Ranks) -> Iterator[Sampler | RayRollouts]:
+    """Where replies come from: an engine of this process, or those of a Ray cluster. Raises BadRecipe for a cluster
+    beside several ranks.
     """
-    if problem.task == known.KIND:
-        return truthful(problem, reply)
-    reward = score(problem, reply)
-    return correct(reward) if reward == 1 else wrong(reward)
+    make = partial(make_rollouts, folder, job.config.tools, job.config.max_tokens)
+    own, _ = make()
+    try:
+        if job.machine.executor != "ray":
+            yield own
+            return
+        if ranks.world_size > 1:
+            raise BadRecipe(
+                "replies come from the ranks of torchrun or from a Ray cluster: leave one of them out"
+            )
+        with RayRollouts(own, make, job.machine) as rollouts:
+            yield rollouts
+    finally:
+        own.close()
+
+
+def make_rollouts(folder: Path, tools: Sequence[str], max_tokens: int) -> tuple[Sampler, Transformer]:
+    """Replies of the model in a folder, and that model."""
+    chat, model = ChatRenderer.load(folder), load_model(folder)
+    engine = Engine(model, chat.tokenizer, renderer=chat)
+    if tools:
+        called = called_tools(tools, engine.context)
+        return ToolRollouts(engine, conversation, called, max_tokens), model
+    return EngineRollouts(engine, partial(encode, chat), max_tokens), model
+
+
+def called_tools(names: Sequence[str], context: int) -> list[Tool]:
+    """The tools of a reply. Raises BadRecipe for those that need what this stage does not have, and UserError for
+    unknown ones.
+    """
+    for name in ("search", "fetch"):
+        if name in names:
+            raise BadRecipe(
+                f"grpo.tools: {name} reads what is no input of this stage; take calculator or python, and other tools "
+                "with crawltalk.posttraining.tool_rollouts"
+            )
+    return make_tools(names, Surroundings(context=context))
 
 
 def encode(chat: ChatRenderer, problem: Problem) -> list[int]:
     """The problem as a user's turn, with the assistant's turn opened."""
-    return chat.encode_chat([Message("user", problem.prompt)], add_generation_prompt=True)
+    return chat.encode_chat(conversation(problem), add_generation_prompt=True)
+
+
+def conversation(problem: Problem) -> list[Message]:
+    """The problem as a user asks it."""
+    return [Message("user", problem.prompt)]

@@ -7,16 +7,17 @@ and the weights: a training that was killed continues from its checkpoint as if 
 
 It writes rollouts.jsonl, a `Group` a line, and into log.jsonl the figures of each step: `reward`, `accuracy` (the share
 of correct replies among those that could be judged), `pass_at_k` (the share of problems with a correct reply among the
-k that were drawn), `length` (tokens of a reply), `truncated` (the share cut at the limit), `groups_without_signal`,
-`not_judged` (the share of replies without a reward), `rollout_tokens_per_second`; and those of the objective
-(`train/objectives/policy_gradient.py`).
+k that were drawn), `length` (tokens of a reply that the policy wrote), `calls` (of tools, in a reply), `truncated` (the
+share cut at the limit), `groups_without_signal`, `not_judged` (the share of replies without a reward),
+`rollout_tokens_per_second`; and those of the objective (`train/objectives/policy_gradient.py`).
 """
 
 import copy
 import math
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +25,24 @@ import msgspec
 import torch
 
 from crawltalk.core.errors import BadInput, BadRecipe, UserError
-from crawltalk.core.jsonl import read_jsonl, write_jsonl
+from crawltalk.core.jsonl import write_jsonl
 from crawltalk.core.types import Problem
-from crawltalk.model.adapters import merged
-from crawltalk.model.lora import LoraLinear
 from crawltalk.model.transformer import Transformer
 from crawltalk.posttraining.advantages import advantages, has_signal
+from crawltalk.posttraining.forecast import length_forecast
 from crawltalk.posttraining.rollouts import Rollout, Rollouts
 from crawltalk.recipe import Reinforce
 from crawltalk.rewards.verdict import Judge, Outcome, Verdict
 from crawltalk.run.stage import Metrics
 from crawltalk.train.batches import IGNORE_INDEX, Batch, pack
-from crawltalk.train.loop import TrainingOptions, beginning, compute_copy, fit, rescue
+from crawltalk.train.loop import TrainingOptions, beginning, compute_copy, fit, micro_batches, rescue
 from crawltalk.train.objectives.log_probs import LENGTHS, target_log_probs
 from crawltalk.train.objectives.policy_gradient import policy_gradient
 from crawltalk.train.ranks import ALONE, Ranks
 
 ROLLOUTS = "rollouts.jsonl"
 ROW = 256
-"""Replies share rows of so many positions, or of as many as the longest needs."""
+"""Replies share rows of at most so many positions, or of as many as the longest needs."""
 PATIENCE = 10
 """Samplings in a row without any signal after which a training is given up."""
 MAX_SAMPLER_DIFFERENCE = 0.02
@@ -59,7 +59,7 @@ class Group(msgspec.Struct, kw_only=True):
     problem: Problem
     replies: list[str]
     lengths: list[int]
-    """In tokens."""
+    """Tokens that the policy wrote."""
     verdicts: list[Verdict]
 
     @property
@@ -89,13 +89,14 @@ class Replies:
         *,
         first: int = 0,
         reference: Transformer | None = None,
+        threads: int = 1,
         ranks: Ranks = ALONE,
     ) -> None:
         self.model, self.rollouts, self.problems, self.judge = model, rollouts, problems, judge
         self.config, self.seed, self.reference, self.ranks = config, seed, reference, ranks
+        self.threads = threads
         self.path = out / ROLLOUTS
-        known = read_jsonl(self.path, Group) if first and self.path.exists() else ()
-        self.history = [group for group in known if group.step < first]
+        self.history = [group for group in _written(self.path) if group.step < first]
         if ranks.rank == 0:
             write_jsonl(self.path, self.history)  # what is newer than the checkpoint is sampled again
         self._round: tuple[int, list[list[tuple[Rollout, float]]], dict[str, float]] | None = None
@@ -112,7 +113,7 @@ class Replies:
     def _sample(self, number: int) -> tuple[list[list[tuple[Rollout, float]]], dict[str, float]]:
         """The groups of rollouts with their advantages that are learned from, and figures of all that were sampled."""
         config = self.config
-        self.rollouts.update_weights(merged(self.model) if _has_adapters(self.model) else self.model)
+        self.rollouts.update_weights(self.model)
         sampled: list[list[Rollout]] = []
         groups: list[Group] = []
         began = time.monotonic()
@@ -166,7 +167,7 @@ class Replies:
                     step=0,
                     problem=problem,
                     replies=[one.text for one in group],
-                    lengths=[len(one.reply) for one in group],
+                    lengths=[sum(one.learned) for one in group],
                     verdicts=[_finite(next(verdicts)) for _ in group],
                 ),
             )
@@ -179,9 +180,7 @@ class Replies:
         self, learned: Sequence[tuple[Rollout, float]], figures: Mapping[str, float], step: int
     ) -> Batch:
         lengths = [len(one.prompt) + len(one.reply) - 1 for one, _ in learned]
-        longest = max([ROW, *lengths])
-        length = min(max(self.model.shape.context, max(lengths, default=1)), -(-longest // LENGTHS) * LENGTHS)
-        packs = pack(lengths, length, random.Random(step)) if learned else []
+        packs, length = _packed(lengths, self.model.shape.context, step)
         tokens = torch.zeros((len(packs), length), dtype=torch.int64)
         targets = torch.full((len(packs), length), IGNORE_INDEX)
         documents = torch.full((len(packs), length), -1)
@@ -203,7 +202,7 @@ class Replies:
                 start = end
         batch = Batch(tokens, targets, documents, extras, figures)
         if self.reference is not None:
-            extras["reference"] = _log_probs(self.reference, batch)
+            extras["reference"] = _log_probs(self.reference, batch, self.threads)
         return batch
 
     def _weight(self, length: int, total: int, count: int) -> float:
@@ -238,7 +237,7 @@ def reinforce(
     reference = copy.deepcopy(compute_copy(model, dtype)).requires_grad_(False) if config.kl else None
     replies = Replies(
         model, rollouts, problems, judge, config, out, seed,
-        first=first, reference=reference, ranks=ranks,
+        first=first, reference=reference, threads=options.machine.workers or torch.get_num_threads(), ranks=ranks,
     )  # fmt: skip
     warned = False
 
@@ -251,6 +250,9 @@ def reinforce(
                 f"sampler and trainer differ by {difference:.3f} nats a token: both should compute in one precision, "
                 "such as --machine.dtype float32"
             )
+        if row["step"] == 0:
+            said = [(group.lengths, group.rewards) for group in replies.history]
+            options.progress.note(str(length_forecast(*zip(*said, strict=True))))
         if (row["step"] + 1) % config.updates:
             return None  # what was sampled is used up before a checkpoint
         return _alarm(row, config, replies.history)
@@ -334,6 +336,7 @@ def _figures(
         **_outcomes(groups),
         "pass_at_k": _mean(solved),
         "length": written / max(1, len(replies)),
+        "calls": _mean([one.calls for one in replies]),
         "truncated": _mean([not one.finished for one in replies]),
         "groups_without_signal": _mean([not has_signal(group.rewards) for group in groups]),
         "not_judged": _mean([reward is None for group in groups for reward in group.rewards]),
@@ -352,17 +355,45 @@ def _finite(verdict: Verdict) -> Verdict:
     return verdict
 
 
-def _has_adapters(model: Transformer) -> bool:
-    return any(isinstance(module, LoraLinear) for module in model.modules())
+def _written(path: Path) -> Iterator[Group]:
+    """The groups in a file, up to a line that was not written to its end when the process was killed."""
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        try:
+            yield msgspec.json.decode(line, type=Group)
+        except msgspec.MsgspecError:
+            return
 
 
-@torch.no_grad()
-def _log_probs(model: Transformer, batch: Batch) -> torch.Tensor:
+def _packed(lengths: Sequence[int], context: int, seed: int) -> tuple[list[list[int]], int]:
+    """Numbers of the replies in each row, and the length of rows: that one up to ROW, or to what the longest needs,
+    with the fewest positions in all.
+    """
+    if not lengths:
+        return [], LENGTHS
+    least = -(-max(lengths) // LENGTHS) * LENGTHS
+    choices = []
+    for length in range(least, max(ROW, least) + 1, LENGTHS):
+        room = max(*lengths, min(length, context))
+        packs = pack(lengths, room, random.Random(seed))
+        choices.append((len(packs) * room, room, packs))
+    _, length, packs = min(choices)
+    return packs, length
+
+
+def _log_probs(model: Transformer, batch: Batch, threads: int) -> torch.Tensor:
     """What a model gives to the targets, [B, T], 0 where there are none."""
     result = torch.zeros(batch.tokens.shape)
     device = next(model.parameters()).device
-    for row in range(len(batch)):  # as few at once as the training computes
-        part = batch[row : row + 1].to(device)
+    parts = micro_batches(batch, ALONE, device, model)  # as few at once as the training computes
+
+    @torch.no_grad()
+    def compute(part: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         log_p, counted_BT = target_log_probs(model, part.tokens, part.targets, part.documents)
-        result[row : row + 1][counted_BT.cpu()] = log_p.cpu()
+        return log_p.cpu(), counted_BT.cpu()
+
+    row = 0
+    with ThreadPoolExecutor(max(1, min(threads, len(parts))), "reference") as pool:
+        for log_p, counted_BT in pool.map(compute, parts):
+            result[row : row + len(counted_BT)][counted_BT] = log_p
+            row += len(counted_BT)
     return result

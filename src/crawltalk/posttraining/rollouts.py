@@ -6,7 +6,7 @@ from typing import Protocol
 import msgspec
 
 from crawltalk.core.types import Problem
-from crawltalk.engine import Engine, Sampling
+from crawltalk.engine import BUNDLE, Engine, Sampling
 from crawltalk.model.transformer import Transformer
 
 
@@ -24,6 +24,8 @@ class Rollout(msgspec.Struct, frozen=True):
     """What the policy wrote, without the token that ended it: what a verifier reads."""
     finished: bool
     """Whether it ended by itself, not at the limit of tokens."""
+    calls: int = 0
+    """Calls of tools in it that were made."""
 
 
 class Rollouts(Protocol):
@@ -59,6 +61,9 @@ class EngineRollouts:
         self.engine, self.prompt, self.stop_ids = engine, prompt, stop_ids
         self.max_tokens = max_tokens
 
+    def close(self) -> None:
+        """There is nothing to end."""
+
     def update_weights(self, model: Transformer) -> None:
         """Copy the weights of the model into the engine."""
         self.engine.update_weights(model)
@@ -73,28 +78,37 @@ class EngineRollouts:
     ) -> list[list[Rollout]]:
         """Raises ContextOverflow for a problem that is longer than the model's context."""
         sampling = Sampling(temperature=1.0, max_tokens=self.max_tokens, seed=seed, logprobs=0)
+        return self.sample(problems, numbers, samples, sampling)
+
+    def sample(
+        self, problems: Sequence[Problem], numbers: Sequence[int], samples: int, sampling: Sampling
+    ) -> list[list[Rollout]]:
+        """The same with settings of one's own, as an evaluation needs them."""
         requests = [
             self.engine.request(
                 self.prompt(problem), sampling, self.stop_ids, row=number * samples, samples=samples
             )
             for number, problem in zip(numbers, problems, strict=True)
         ]
-        tokens = {(request.id, index): [] for request in requests for index in range(samples)}
-        texts, finished = dict.fromkeys(tokens, ""), dict.fromkeys(tokens, False)
-        for output in self.engine.run(requests):
+        keys = [(request.id, index) for request in requests for index in range(samples)]
+        ids = {key: list[int]() for key in keys}
+        log_probs = {key: list[float]() for key in keys}
+        texts, finished = dict.fromkeys(keys, ""), dict.fromkeys(keys, False)
+        for output in self.engine.run(requests, BUNDLE):
             key = (output.request.id, output.index)
-            tokens[key] += output.tokens
+            last = () if output.stop_token is None else (output.stop_token,)
+            for token in (*output.tokens, *last):
+                ids[key].append(token.id)
+                log_probs[key].append(token.logprob or 0.0)
             texts[key] += output.text
-            if output.stop_token is not None:
-                tokens[key].append(output.stop_token)
             finished[key] |= output.finish_reason == "stop"
         return [
             [
                 Rollout(
                     prompt=request.prompt,
-                    reply=[token.id for token in tokens[request.id, index]],
-                    log_probs=[token.logprob or 0.0 for token in tokens[request.id, index]],
-                    learned=[True] * len(tokens[request.id, index]),
+                    reply=ids[request.id, index],
+                    log_probs=log_probs[request.id, index],
+                    learned=[True] * len(ids[request.id, index]),
                     text=texts[request.id, index],
                     finished=finished[request.id, index],
                 )

@@ -58,6 +58,10 @@ class Grpo(Reinforce):
     """
     difficulty: int = 1
     """Of the tasks' problems."""
+    tools: tuple[str, ...] = ()
+    """What the assistant may call in its replies, as `crawltalk chat --tools`: calculator, python, python:monty or
+    python:cpython. Their definitions stand in each prompt, and of a reply only what the assistant said is rewarded.
+    """
     base: str = ""
     """A model to start from instead of the run's assistant, as `sft.base`."""
     optim: Optim = field(default_factory=Optim)

@@ -39,6 +39,33 @@ class Batch(NamedTuple):
     """These vectors, [embedded rows, D] fp32, row by row in memory."""
 
 
+class Continuation(NamedTuple):
+    """How sequences go on by themselves, one a row of the arrays."""
+
+    samplings: Sequence[Sampling]
+    """Without penalties and schemas."""
+    numbers: Sequence[int]
+    """What the draws of each sequence depend on, beside its seed (`sampling.uniform`)."""
+    drawn: np.ndarray
+    """Tokens that each has drawn before, int32."""
+    limits: np.ndarray
+    """Tokens that each draws at most, int32."""
+    stop_ids: frozenset[int]
+    """Tokens after which a sequence draws no more."""
+    log_probs: bool
+    """Whether those of the drawn tokens are needed."""
+
+
+class Continued(NamedTuple):
+    """What sequences have drawn; a row has `counts` tokens, a stop token included."""
+
+    tokens: np.ndarray
+    """[rows, the largest limit] int32."""
+    log_probs: np.ndarray | None
+    """Of the same shape, fp32."""
+    counts: np.ndarray
+
+
 class Backend(Protocol):
     """A model's weights on some hardware, copied from a `Transformer`, and a key/value cache."""
 
@@ -47,8 +74,8 @@ class Backend(Protocol):
     """[MAX_NUM_SEQS, blocks of a whole context] int32: the blocks of each slot's sequence, in order."""
 
     def update_weights(self, model: Transformer) -> None:
-        """Overwrite the weights with copies of those of a model of the same shape. What is in the cache is of
-        the old ones.
+        """Overwrite the weights with copies of those of a model of the same shape, its adapters added. What is in the
+        cache is of the old ones.
         """
         ...
 
@@ -62,6 +89,20 @@ class Backend(Protocol):
 
     def sample(self, logits_BV: Tensor, samplings: Sequence[Sampling], draws: Sequence[float]) -> list[int]:
         """The next token of each row; `draws`: a number of [0, 1) for each, which decides."""
+        ...
+
+    def log_probs(self, logits_BV: Tensor, tokens: Sequence[int]) -> list[float]:
+        """The natural logarithm of each row's probability of one token."""
+        ...
+
+    def decode(self, batch: Batch, continuation: Continuation) -> Continued:
+        """Steps of `forward` and `sample` one after the other. `batch`: the last token of each sequence, whose block
+        table has room for all that it may draw.
+        """
+        ...
+
+    def copy_block(self, source: int, target: int) -> None:
+        """Copy the keys and values of a block."""
         ...
 
 

@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crawltalk.engine.backends import Batch, empty_block_tables, num_cache_blocks
+from crawltalk.engine.backends import Batch, Continuation, Continued, empty_block_tables, num_cache_blocks
 from crawltalk.engine.sampling import Sampling
 from crawltalk.model.cache import BLOCK_SIZE
+from crawltalk.model.lora import merged_weight
 from crawltalk.model.transformer import Transformer, rope_tables
 from crawltalk.run.machine import cache_folder
 
@@ -185,7 +186,7 @@ class CpuBackend:
         self.num_blocks = num_cache_blocks(shape, number_bytes, cache_bytes)
         self.block_tables = empty_block_tables(shape)
         self.vocab_size, self.width = shape.vocab_size, shape.width
-        cache_size = shape.layers * self.num_blocks * shape.kv_heads * shape.head_dim * BLOCK_SIZE
+        cache_size = shape.layers, self.num_blocks, shape.kv_heads * shape.head_dim * BLOCK_SIZE
         self._cache = [np.zeros(cache_size, np.float32 if number_bytes == 4 else np.uint16) for _ in range(2)]
         config = _Config(
             kind=_KINDS[precision],
@@ -262,15 +263,43 @@ class CpuBackend:
     def sample(self, logits_BV: Tensor, samplings: Sequence[Sampling], draws: Sequence[float]) -> list[int]:
         """See `Backend.sample`."""
         logits = logits_BV.contiguous().numpy()
-        settings = zip(*(sampling.filters for sampling in samplings), strict=True)
-        kinds = (np.float32, np.int32, np.float32, np.float32)
-        columns: list[np.ndarray] = [
-            np.array(column, kind) for column, kind in zip(settings, kinds, strict=True)
-        ]
-        columns.append(np.array(draws, np.float64))
         tokens = np.empty(len(draws), np.int32)
-        self._library.crawltalk_sample(self._model, len(draws), *map(_pointer, (logits, *columns, tokens)))
+        arrays = (logits, *_settings(samplings), np.array(draws, np.float64), tokens)
+        self._library.crawltalk_sample(self._model, len(draws), *map(_pointer, arrays))
         return tokens.tolist()
+
+    def log_probs(self, logits_BV: Tensor, tokens: Sequence[int]) -> list[float]:
+        """See `Backend.log_probs`."""
+        result = np.empty(len(tokens), np.float32)
+        arrays = (logits_BV.contiguous().numpy(), np.array(tokens, np.int32), result)
+        self._library.crawltalk_log_probabilities(self._model, len(tokens), *map(_pointer, arrays))
+        return result.tolist()
+
+    def decode(self, batch: Batch, continuation: Continuation) -> Continued:
+        """See `Backend.decode`."""
+        rows, steps = len(batch.tokens), int(continuation.limits.max())
+        tokens, counts = np.zeros((rows, steps), np.int32), np.zeros(rows, np.int32)
+        log_probs = np.zeros((rows, steps), np.float32) if continuation.log_probs else None
+        stop_ids = np.array(sorted(continuation.stop_ids), np.int32)
+        seeds = np.array([one.seed % 2**64 for one in continuation.samplings], np.uint64)
+        numbers = np.array(continuation.numbers, np.uint64)
+        logits = np.empty((rows, self.vocab_size), np.float32)
+        arrays = (batch.tokens, batch.positions, batch.slots, *_settings(continuation.samplings))
+        arrays = (*arrays, seeds, numbers, continuation.drawn, continuation.limits, stop_ids)
+        self._library.crawltalk_decode(
+            self._model,
+            rows,
+            steps,
+            *map(_pointer, arrays),
+            len(stop_ids),
+            *map(_pointer, (logits, tokens, log_probs, counts)),
+        )
+        return Continued(tokens, log_probs, counts)
+
+    def copy_block(self, source: int, target: int) -> None:
+        """See `Backend.copy_block`."""
+        for blocks in self._cache:
+            blocks[:, target] = blocks[:, source]
 
     def _copy(self, name: str, weight: Tensor | None, dtype: torch.dtype = torch.float32) -> int | None:
         """The address of the copy of this name."""
@@ -287,7 +316,8 @@ class CpuBackend:
         attention, mlp = block.attention, block.mlp
         gated = hasattr(mlp, "gate_up")
         up = mlp.gate_up if gated else mlp.up
-        rows = interleave_panels(up.weight, self._lanes) if gated else up.weight
+        rows = merged_weight(up)
+        rows = interleave_panels(rows, self._lanes) if gated else rows
         return _Layer(
             norm1=self._copy(f"{name}.norm1", block.attention_norm.weight),
             norm1_bias=self._copy(f"{name}.norm1.bias", getattr(block.attention_norm, "bias", None)),
@@ -295,10 +325,10 @@ class CpuBackend:
             norm2_bias=self._copy(f"{name}.norm2.bias", getattr(block.mlp_norm, "bias", None)),
             q_norm=self._copy(f"{name}.q_norm", attention.q_norm),
             k_norm=self._copy(f"{name}.k_norm", attention.k_norm),
-            qkv=self._matrix(f"{name}.qkv", attention.qkv.weight, attention.qkv.bias),
-            out=self._matrix(f"{name}.out", attention.out.weight, attention.out.bias),
+            qkv=self._matrix(f"{name}.qkv", merged_weight(attention.qkv), attention.qkv.bias),
+            out=self._matrix(f"{name}.out", merged_weight(attention.out), attention.out.bias),
             up=self._matrix(f"{name}.up", rows, up.bias),
-            down=self._matrix(f"{name}.down", mlp.down.weight, mlp.down.bias),
+            down=self._matrix(f"{name}.down", merged_weight(mlp.down), mlp.down.bias),
         )
 
     def _matrix(self, name: str, weight: Tensor, bias: Tensor | None) -> _Matrix:
@@ -326,6 +356,13 @@ class CpuBackend:
             scales=scales,
             bias=self._copy(f"{name}.bias", bias),
         )
+
+
+def _settings(samplings: Sequence[Sampling]) -> list[np.ndarray]:
+    """Temperature, top_k, top_p and min_p of each row."""
+    columns = zip(*(sampling.filters for sampling in samplings), strict=True)
+    kinds = (np.float32, np.int32, np.float32, np.float32)
+    return [np.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
 
 
 def _pointer(array: np.ndarray | None) -> ctypes.c_void_p:

@@ -458,7 +458,7 @@ inline void store_lanes(float* to, V v, int count) {
 // One row of logits becomes a token: as `sampling.sample`, by a threshold below which no token is taken.
 // `draw`: a number of [0, 1).
 int32_t sample(const float* logits, int count, float temperature, int top_k, float top_p, float min_p, double draw,
-               std::vector<float>& weights, std::vector<float>& sorted) {
+               std::vector<float>& weights, std::vector<float>& sorted, std::vector<double>& sums) {
   int best = int(std::max_element(logits, logits + count) - logits);
   if (temperature == 0) return best;
   weights.resize(count + LANES);
@@ -489,17 +489,68 @@ int32_t sample(const float* logits, int count, float temperature, int top_k, flo
     }
     threshold = std::max(threshold, done ? sorted[done - 1] : weights[best]);  // top_p so small that it became zero
   }
+  // Sums of some weights at once, so that additions do not wait for each other; only the one in which the draw falls
+  // is looked through.
+  constexpr int SOME = 64;
+  const int parts = (count + SOME - 1) / SOME;
   double total = 0;
-  for (i = 0; i < count; i++) total += weights[i] >= threshold ? weights[i] : 0;
+  sums.resize(parts);
+  for (int part = 0; part < parts; part++) {
+    double lanes[8] = {};
+    const float* w = &weights[(size_t)part * SOME];
+    const int end = std::min(SOME, count - part * SOME);
+    for (i = 0; i + 8 <= end; i += 8)
+      for (int j = 0; j < 8; j++) lanes[j] += w[i + j] >= threshold ? w[i + j] : 0;
+    for (; i < end; i++) lanes[i % 8] += w[i] >= threshold ? w[i] : 0;
+    sums[part] = ((lanes[0] + lanes[4]) + (lanes[1] + lanes[5])) + ((lanes[2] + lanes[6]) + (lanes[3] + lanes[7]));
+    total += sums[part];
+  }
   double sum = 0, target = draw * total;
   int last = best;
-  for (i = 0; i < count; i++)
-    if (weights[i] >= threshold && weights[i] > 0) {
-      sum += weights[i];
-      last = i;
-      if (sum > target) return i;
+  for (int part = 0; part < parts; part++) {
+    if (sum + sums[part] <= target && part + 1 < parts) {
+      sum += sums[part];
+      continue;
     }
+    double within = sum;
+    for (i = part * SOME; i < std::min(count, (part + 1) * SOME); i++)
+      if (weights[i] >= threshold && weights[i] > 0) {
+        within += weights[i];
+        last = i;
+        if (within > target) return i;
+      }
+    sum += sums[part];  // by a rounding the draw is behind it
+  }
   return last;
+}
+
+// The natural logarithm of the model's probability of a token.
+float log_probability(const float* logits, int count, int token) {
+  V most_V = broadcast(-INFINITY);
+  int i = 0;
+  for (; i + LANES <= count; i += LANES) most_V = maximum(most_V, load(logits + i));
+  float most = max_lane(most_V);
+  for (; i < count; i++) most = std::max(most, logits[i]);
+  double total = 0;
+  for (i = 0; i + LANES <= count;) {
+    V sum = {};
+    for (const int end = i + 8 * LANES; i < end && i + LANES <= count; i += LANES) sum += exponential(load(logits + i) - most);
+    total += sum_lanes(sum);
+  }
+  for (; i < count; i++) total += exponential(broadcast(logits[i] - most))[0];
+  return float(logits[token] - most - std::log(total));
+}
+
+// A number of [0, 1) that depends on nothing but its arguments: `sampling.uniform`.
+double uniform(uint64_t seed, uint64_t row, uint64_t position) {
+  uint64_t mixed = 0;
+  for (uint64_t part : {seed, row, position}) {
+    mixed += part + 0x9E3779B97F4A7C15u;
+    mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9u;
+    mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EBu;
+    mixed ^= mixed >> 31;
+  }
+  return (mixed >> 11) * 0x1p-53;
 }
 
 struct Call {
@@ -544,6 +595,7 @@ class Model {
   }
   std::vector<float>& weights(int t) { return scratch[t].weights; }
   std::vector<float>& sorted(int t) { return scratch[t].sorted; }
+  std::vector<double>& sums(int t) { return scratch[t].sums; }
 
  private:
   static constexpr int SIZES = 10;  // of calls, by powers of two
@@ -552,6 +604,7 @@ class Model {
   struct Scratch {  // of one thread
     Activations rows;
     std::vector<float> scores, norm, weights, sorted;
+    std::vector<double> sums;
   };
   std::vector<Layer> layers;
   std::vector<Scratch> scratch;
@@ -799,8 +852,53 @@ void crawltalk_sample(void* model, int rows, const float* logits, const float* t
     Range mine = partition(rows, t, m.team.size());
     for (int r = mine.begin; r < mine.end; r++)
       tokens[r] = sample(logits + (size_t)r * m.c.vocab, m.c.vocab, temperatures[r], top_k[r], top_p[r], min_p[r], draws[r],
-                         m.weights(t), m.sorted(t));
+                         m.weights(t), m.sorted(t), m.sums(t));
   });
+}
+
+void crawltalk_log_probabilities(void* model, int rows, const float* logits, const int32_t* tokens, float* to) {
+  Model& m = *(Model*)model;
+  const int threads = m.team.size();
+  m.team.run(rows > 1 ? threads : 1, [&](int t) {
+    Range mine = partition(rows, t, m.team.size());
+    for (int r = mine.begin; r < mine.end; r++) to[r] = log_probability(logits + (size_t)r * m.c.vocab, m.c.vocab, tokens[r]);
+  });
+}
+
+// Steps of forward and sample without a return in between. A row leaves with a stop token or at its limit of tokens.
+// `drawn`: tokens that each row has drawn before; `logits`: room for those of a step; `to` and `log_probs` (or null):
+// [rows][steps]; `counts`: the tokens of each row, a stop token included.
+void crawltalk_decode(void* model, int rows, int steps, const int32_t* tokens, const int32_t* positions, const int32_t* slots,
+                      const float* temperatures, const int32_t* top_k, const float* top_p, const float* min_p,
+                      const uint64_t* seeds, const uint64_t* numbers, const int32_t* drawn, const int32_t* limits,
+                      const int32_t* stop_ids, int stops, float* logits, int32_t* to, float* log_probs, int32_t* counts) {
+  Model& m = *(Model*)model;
+  const size_t vocab = m.c.vocab;
+  std::vector<int32_t> going(rows), next(tokens, tokens + rows), now_tokens(rows), now_positions(rows), now_slots(rows), all(rows);
+  for (int r = 0; r < rows; r++) going[r] = all[r] = r, counts[r] = 0;
+  while (!going.empty()) {
+    const int n = int(going.size());
+    for (int i = 0; i < n; i++) {
+      const int r = going[i];
+      now_tokens[i] = next[r], now_positions[i] = positions[r] + counts[r], now_slots[i] = slots[r];
+    }
+    m.forward({n, now_tokens.data(), now_positions.data(), now_slots.data(), nullptr, nullptr, 0, n, all.data(), logits, nullptr, false});
+    const int threads = m.team.size();
+    m.team.run(n > 1 ? threads : 1, [&](int t) {
+      Range mine = partition(n, t, m.team.size());
+      for (int i = mine.begin; i < mine.end; i++) {
+        const int r = going[i], count = counts[r];
+        const float* row = logits + i * vocab;
+        const double draw = temperatures[r] == 0 ? 0 : uniform(seeds[r], numbers[r], (uint64_t)drawn[r] + count);
+        next[r] = sample(row, m.c.vocab, temperatures[r], top_k[r], top_p[r], min_p[r], draw, m.weights(t), m.sorted(t), m.sums(t));
+        to[(size_t)r * steps + count] = next[r];
+        if (log_probs) log_probs[(size_t)r * steps + count] = log_probability(row, m.c.vocab, next[r]);
+        counts[r]++;
+      }
+    });
+    auto ends = [&](int r) { return counts[r] >= limits[r] || std::find(stop_ids, stop_ids + stops, next[r]) != stop_ids + stops; };
+    going.erase(std::remove_if(going.begin(), going.end(), ends), going.end());
+  }
 }
 
 }  // extern "C"

@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crawltalk.engine.backends import Batch, empty_block_tables, num_cache_blocks
-from crawltalk.engine.sampling import Sampling, sample
+from crawltalk.engine.backends import Batch, Continuation, Continued, empty_block_tables, num_cache_blocks
+from crawltalk.engine.sampling import Sampling, sample, uniform
+from crawltalk.model.adapters import adapted_layers, merged
 from crawltalk.model.cache import KVCache, blocks_for
+from crawltalk.model.lora import merged_weights
 from crawltalk.model.transformer import Transformer
 
 
@@ -25,8 +27,9 @@ class TorchBackend:
         self, model: Transformer, *, batch_invariant: bool = False, cache_bytes: int | None = None
     ) -> None:
         self.batch_invariant = batch_invariant
-        self.model = copy.deepcopy(model)  # the caller may continue to train its own
         weight = model.embedding.weight
+        # the caller may continue to train its own
+        self.model = merged(model).to(weight.dtype) if any(adapted_layers(model)) else copy.deepcopy(model)
         self.num_blocks = num_cache_blocks(model.shape, weight.element_size(), cache_bytes)
         self.block_tables = empty_block_tables(model.shape)
         self._cache = KVCache(model.shape, self.num_blocks, device=weight.device, dtype=weight.dtype)
@@ -34,8 +37,9 @@ class TorchBackend:
     @torch.no_grad()
     def update_weights(self, model: Transformer) -> None:
         """See `Backend.update_weights`."""
-        for weight, new in zip(self.model.parameters(), model.parameters(), strict=True):
-            weight.copy_(new)
+        own = dict(self.model.named_parameters())
+        for name, weight in merged_weights(model):
+            own[name].copy_(weight)
 
     @torch.inference_mode()
     def forward(self, batch: Batch) -> Tensor:
@@ -83,6 +87,42 @@ class TorchBackend:
             for row, token in zip(rows, drawn.tolist(), strict=True):
                 tokens[row] = token
         return tokens
+
+    def log_probs(self, logits_BV: Tensor, tokens: Sequence[int]) -> list[float]:
+        """See `Backend.log_probs`."""
+        index = torch.tensor(tokens, device=logits_BV.device)[:, None]
+        return torch.log_softmax(logits_BV, dim=-1).gather(1, index)[:, 0].tolist()
+
+    def decode(self, batch: Batch, continuation: Continuation) -> Continued:
+        """See `Backend.decode`."""
+        samplings, limits = continuation.samplings, continuation.limits
+        tokens = np.zeros((len(limits), int(limits.max())), np.int32)
+        log_probs, counts = np.zeros(tokens.shape, np.float32), np.zeros(len(limits), np.int32)
+        last, going = batch.tokens.copy(), np.arange(len(limits))
+        for step in range(tokens.shape[1]):
+            logits_BV = self.forward(
+                Batch(last[going], batch.positions[going] + step, batch.slots[going], np.arange(len(going)))
+            )
+            rows = going.tolist()
+            draws = [
+                uniform(samplings[row].seed, continuation.numbers[row], int(continuation.drawn[row]) + step)
+                for row in rows
+            ]
+            drawn = self.sample(logits_BV, [samplings[row] for row in rows], draws)
+            if continuation.log_probs:
+                log_probs[going, step] = self.log_probs(logits_BV, drawn)
+            tokens[going, step] = last[going] = drawn
+            counts[going] += 1
+            ended = np.isin(last[going], list(continuation.stop_ids)) | (counts[going] >= limits[going])
+            going = going[~ended]
+            if not len(going):
+                break
+        return Continued(tokens, log_probs if continuation.log_probs else None, counts)
+
+    def copy_block(self, source: int, target: int) -> None:
+        """See `Backend.copy_block`."""
+        for pool in (self._cache.keys, self._cache.values):
+            pool[:, target] = pool[:, source]
 
 
 def _groups(batch: Batch) -> list[np.ndarray]:
