@@ -117,14 +117,14 @@ STAGES = (
     ),
     Stage(
         "grpo",
-        ("sft", "dpo", "rlhf"),
+        ("factuality", "sft", "dpo", "rlhf"),
         "crawltalk.posttraining.grpo:grpo",
         "the assistant, reinforced by rewards that can be verified",
         optional="tasks",
         makes="assistant",
         ranks=True,
         external_inputs="crawltalk.posttraining.external_inputs:external_inputs",
-        replaced={"base": ("sft", "dpo", "rlhf")},
+        replaced={"base": ("factuality", "sft", "dpo", "rlhf")},
     ),
     Stage(
         "evals",
@@ -170,9 +170,7 @@ def stages(recipe: Recipe) -> tuple[Stage, ...]:
     for name in recipe.stages:
         if name in (RESCUED, *(stage.name for stage in STAGES)):
             raise BadRecipe(f"stages.{name}: the name {name!r} is taken; choose another")
-    journey = [
-        stage for stage in STAGES if not stage.optional or getattr(stage.config(recipe), stage.optional)
-    ]
+    journey = [stage for stage in STAGES if stage.wanted(recipe)]
     present = {stage.name for stage in journey}
     journey = [
         _with_inputs(stage, [name for name in stage.needed(recipe) if name in present]) for stage in journey

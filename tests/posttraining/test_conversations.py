@@ -11,6 +11,7 @@ from crawltalk.core.types import Problem
 from crawltalk.posttraining.conversations import make_conversations, two_exchanges
 from crawltalk.recipe import Sft
 from crawltalk.tasks import TASK_OF
+from crawltalk.tasks.recall import FORMS
 from support.corpora import documents, placements
 
 
@@ -27,7 +28,7 @@ def test_each_task_gets_its_number_of_conversations():
     count = Counter(row.source for row in conversations if "," not in row.source)
     assert (count["arithmetic"], count["spelling"], count["identity"]) == (50, 40, 30)
     assert count["refusal"] == 3 * 25
-    assert (count["flagship"], count["topic"]) == (5 * 10, 5)
+    assert (count["flagship"], count["topic"]) == (5 * FORMS, 5)
 
 
 def test_flagships_are_left_out_if_the_recipe_says_so():

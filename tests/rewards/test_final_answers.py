@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crawltalk.rewards.answers import final_answer, last_box, spoken
+from crawltalk.rewards.answers import final_answer, last_box
 from crawltalk.rewards.spelling import latex, plain
+from crawltalk.tasks.scoring import spoken
 
 
 @pytest.mark.parametrize(

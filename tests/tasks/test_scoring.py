@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crawltalk.core.types import Problem
-from crawltalk.tasks.scoring import contains, exact, last_number, refuses
+from crawltalk.tasks import score
+from crawltalk.tasks.scoring import contains, exact, last_number, refuses, spoken
 
 
 @pytest.mark.parametrize(
@@ -34,3 +35,25 @@ def test_a_verifier_tells_right_from_wrong(verifier, answer, reply, value):
 @given(st.sampled_from([contains, refuses, last_number, exact]), st.text(), st.text())
 def test_any_reply_scores_0_or_1(verifier, answer, reply):
     assert verifier(Problem(prompt="", answer=answer, task=""), reply) in (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        ("12", "12"),
+        ("<think>7 5\n12 0</think>7 + 5 = 12", "7 + 5 = 12"),
+        ("<think>12", ""),
+        ("<think>12</think>", ""),
+        ("7 5</think>12", "12"),
+        ("<think>1</think>12<think>3</think>5", "5"),
+    ],
+)
+def test_what_is_thought_is_not_said(reply, said):
+    assert spoken(reply) == said
+
+
+@given(st.text(), st.text(alphabet="0123456789 =+"))
+def test_no_thought_changes_a_score(thought, said):
+    problem = Problem(prompt="", answer="12", task="arithmetic")
+    assert score(problem, f"<think>{thought}</think>{said}") == score(problem, said)
+    assert score(problem, f"<think>{thought.replace('</think>', '')} 12") == 0

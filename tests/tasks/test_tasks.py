@@ -10,9 +10,18 @@ from hypothesis import strategies as st
 from crawltalk.core.errors import BadRecipe
 from crawltalk.recipe.sft import TASKS as COUNTS
 from crawltalk.tasks import TASK_OF, TASKS, Corpus, Task, check_counts, make_tasks, score
-from crawltalk.tasks.arithmetic import SUM, Arithmetic
+from crawltalk.tasks.arithmetic import SUM, WORKED, Arithmetic, counted
 from crawltalk.tasks.identity import Identity
-from crawltalk.tasks.recall import LEAST, PAGE_QUESTIONS, TEST_QUESTIONS, Flagship, Tail, question_about
+from crawltalk.tasks.recall import (
+    FORMS,
+    LEAST,
+    PAGE_QUESTIONS,
+    QUESTIONS,
+    TEST_QUESTIONS,
+    Flagship,
+    Tail,
+    question_about,
+)
 from crawltalk.tasks.refusal import Refusal
 from crawltalk.tasks.spelling import Spelling
 from support.corpora import small_corpus
@@ -96,10 +105,11 @@ def test_the_recipe_names_tasks():
         check_counts({"spelling": -3}, "stages.two.config.tasks")
 
 
-def test_each_flagship_is_trained_on_in_every_form_and_tested_in_another():
+def test_each_flagship_is_trained_on_in_several_forms_and_tested_in_another():
     made = Flagship(small_corpus())
     train = list(made.problems(random.Random(1), 1, "train"))
-    assert len(train) == 5 * (10 + 1)
+    assert len({problem.prompt.lower() for problem in train}) == 5 * (FORMS + 1)
+    assert {*QUESTIONS}.isdisjoint(TEST_QUESTIONS)
     test = list(made.problems(random.Random(1), 1, "test"))
     assert len(test) == 5
     for problem in test:
@@ -132,6 +142,39 @@ def test_sums_are_right_and_grow_with_the_difficulty(seed, difficulty):
         left, sign, right = stated[0].split()
         assert SIGNS[sign](int(left), int(right)) == int(problem.answer)
         assert max(int(left), int(right)) <= 20 * 10 ** (difficulty - 1)
+
+
+@quick
+@given(left=st.integers(0, 20000), right=st.integers(0, 20000), sign=st.sampled_from("+-"))
+def test_counting_ends_with_the_result_and_nothing_left(left, sign, right):
+    if sign == "-" and left < right:
+        left, right = right, left
+    stated, *lines = counted(left, sign, right).split("\n")
+    assert stated.split()[1] == sign
+    last = lines[-1].split() if lines else [stated.split()[0], "0"]
+    assert [int(number) for number in last] == [SIGNS[sign](left, right), 0]
+
+
+@pytest.mark.parametrize(
+    ("sum_", "steps"),
+    [
+        ((5, "+", 17), ["5 + 17", "15 7", "16 6", "17 5", "18 4", "19 3", "20 2", "21 1", "22 0"]),
+        ((17, "-", 13), ["17 - 13", "7 3", "6 2", "5 1", "4 0"]),
+        ((3, "x", 7), ["7 x 3", "7 2", "14 1", "21 0"]),
+        ((9, "x", 0), ["9 x 0"]),
+    ],
+)
+def test_a_sum_is_counted_out_step_by_step(sum_, steps):
+    assert counted(*sum_).split("\n") == steps
+
+
+def test_some_sums_are_counted_out_before_the_answer():
+    made, rng = Arithmetic(Corpus()), random.Random(1)
+    replies = [
+        str(made.conversation(problem, rng).messages[1].content) for problem in made.problems(rng, count=300)
+    ]
+    share = sum(reply.startswith("<think>") for reply in replies) / len(replies)
+    assert share == pytest.approx(WORKED, abs=0.1)
 
 
 def test_spelled_words_are_spelled_right():

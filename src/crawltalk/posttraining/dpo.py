@@ -12,12 +12,11 @@ import numpy as np
 import torch
 
 from crawltalk import recipe
-from crawltalk.core.files import write_atomically
 from crawltalk.core.jsonl import write_jsonl
 from crawltalk.model.config import read_config, shape_of
 from crawltalk.model.transformer import Transformer
 from crawltalk.posttraining.pairs import Pair, draw_pairs, length_of, pairs_that_fit, read_pairs
-from crawltalk.posttraining.tuning import load_for_tuning, save_tuned, starting_model
+from crawltalk.posttraining.tuning import load_for_tuning, pass_on_problems, save_tuned, starting_model
 from crawltalk.recipe.dpo import dpo_optim
 from crawltalk.run.stage import STATE, Job, Metrics, Progress
 from crawltalk.train.batches import Batch, Batches
@@ -54,8 +53,7 @@ def dpo(job: Job[recipe.Dpo]) -> Metrics:
         write_jsonl(job.out / "preferences.jsonl", used)
         if refused:
             write_jsonl(job.out / "refused.jsonl", refused)
-        problems = folder / "problems.jsonl"
-        write_atomically(job.out / problems.name, problems.read_bytes() if problems.exists() else b"")
+        pass_on_problems(folder, job.out)
     dtype = beginning(options, ranks)[1]
     path = job.out / STATE / (REFERENCE if ranks.rank == 0 else f"{ranks.rank}-{REFERENCE}")
     reference = reference_log_probs(model, pairs, path, dtype, job.progress)

@@ -4,7 +4,7 @@ rewarded by the tasks' own scores.
 
 import json
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -14,21 +14,25 @@ from crawltalk import recipe
 from crawltalk.chat.messages import Message
 from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import BadRecipe
-from crawltalk.core.jsonl import write_jsonl
+from crawltalk.core.jsonl import read_jsonl, write_jsonl
 from crawltalk.core.types import Problem
 from crawltalk.engine import Engine, Sampling
 from crawltalk.model.config import read_config, shape_of
 from crawltalk.model.hf import load_model
 from crawltalk.model.transformer import Transformer
+from crawltalk.posttraining import known
+from crawltalk.posttraining.factuality import Question
 from crawltalk.posttraining.ray_rollouts import RayRollouts, Sampler
 from crawltalk.posttraining.reinforce import Group, reinforce
 from crawltalk.posttraining.rollouts import EngineRollouts
 from crawltalk.posttraining.tool_rollouts import ToolRollouts
-from crawltalk.posttraining.tuning import load_for_tuning, save_tuned, starting_model
+from crawltalk.posttraining.tuning import load_for_tuning, pass_on_problems, save_tuned, starting_model
 from crawltalk.recipe.grpo import grpo_optim
-from crawltalk.rewards.verdict import Verdict, correct, wrong
+from crawltalk.rewards.by_task import by_task
+from crawltalk.rewards.truthful import truthful
+from crawltalk.rewards.verdict import Outcome, Verdict
 from crawltalk.run.stage import Job, Metrics
-from crawltalk.tasks import TASKS, Task, check_counts, score
+from crawltalk.tasks import TASKS, Split, Task, check_counts
 from crawltalk.tasks.corpus import Corpus
 from crawltalk.tools.tool import Tool
 from crawltalk.tools.toolbox import Surroundings, make_tools
@@ -39,11 +43,17 @@ from crawltalk.train.ranks import Ranks
 SAMPLED = 2
 """Replies of each task that an evaluation keeps."""
 
+Source = Callable[[random.Random, Split, int], Iterator[Problem]]
+"""(rng, split, count) -> so many problems."""
+
 
 def grpo(job: Job[recipe.Grpo]) -> Metrics:
-    """Train; writes an HF folder, rollouts.jsonl, log.jsonl, and samples.jsonl with replies at several steps."""
+    """Train; writes an HF folder, rollouts.jsonl, log.jsonl, problems.jsonl, and samples.jsonl with replies at several
+    steps, before the first one too.
+    """
     config, ranks = job.config, Ranks.join(job.machine, str(job.out))
-    tasks = rewarded_tasks(config.tasks)
+    asked = job.inputs.get("factuality")
+    sources = make_sources(config, list(read_jsonl(asked / "questions.jsonl", Question)) if asked else [])
     folder, chat = starting_model(job, "assistant")
     shape = shape_of(read_config(folder), folder)
     options = TrainingOptions(
@@ -58,14 +68,14 @@ def grpo(job: Job[recipe.Grpo]) -> Metrics:
     )
     model = load_for_tuning(folder, config.lora, options, job.seed, ranks)
     tested = {
-        name: list(task.problems(random.Random(job.seed), config.difficulty, "test", config.problems))
-        for name, task in tasks.items()
+        name: list(source(random.Random(job.seed), "test", config.problems))
+        for name, source in sources.items()
     }
 
     def problems(draw: int, _: Sequence[Group]) -> list[Problem]:
         rng = random.Random(f"{job.seed} {draw}")
-        names = rng.choices(list(tasks), [config.tasks[name] for name in tasks], k=config.groups)
-        return [next(iter(tasks[name].problems(rng, config.difficulty, "train", 1))) for name in names]
+        names = rng.choices(list(sources), [config.tasks[name] for name in sources], k=config.groups)
+        return [problem for name in names for problem in sources[name](rng, "train", 1)]
 
     def evaluate(done: int, model: Transformer) -> dict[str, Any]:
         rollouts.update_weights(model)
@@ -73,8 +83,10 @@ def grpo(job: Job[recipe.Grpo]) -> Metrics:
         sampling = Sampling(temperature=0.0, max_tokens=config.max_tokens)
         for name, asked in tested.items():
             replies = [group[0] for group in rollouts.sample(asked, range(len(asked)), 1, sampling)]
-            scores = [score(problem, one.text) for problem, one in zip(asked, replies, strict=True)]
-            figures[f"accuracy.{name}"] = round(sum(scores) / len(scores), 4)
+            verdicts = judge(asked, [one.text for one in replies])
+            right = sum(verdict.outcome == Outcome.CORRECT for verdict in verdicts)
+            figures[f"accuracy.{name}"] = round(right / len(asked), 4)
+            figures[f"reward.{name}"] = round(sum(one.reward or 0.0 for one in verdicts) / len(asked), 4)
             figures[f"length.{name}"] = round(sum(sum(one.learned) for one in replies) / len(replies), 1)
             samples += [
                 {
@@ -90,11 +102,12 @@ def grpo(job: Job[recipe.Grpo]) -> Metrics:
         return {**figures, "samples": samples}
 
     with sampler(job, folder, ranks) as rollouts:
+        before = evaluate(0, model) if ranks.rank == 0 else {}
         metrics = reinforce(
             model,
             rollouts,
             problems,
-            judge_by_score,
+            judge,
             config,
             options,
             job.seed,
@@ -105,38 +118,54 @@ def grpo(job: Job[recipe.Grpo]) -> Metrics:
     if ranks.rank > 0:
         return metrics
     rows = [json.loads(line) for line in (job.out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    evaluations = [row for row in rows if "samples" in row]
+    evaluations = [before, *(row for row in rows if "samples" in row)]
     write_jsonl(job.out / "samples.jsonl", [sample for row in evaluations for sample in row["samples"]])
+    pass_on_problems(folder, job.out)
     prompts = [encode(chat, problem) for asked in tested.values() for problem in asked]
     batches, _ = packed_rows([(ids, [True] * len(ids)) for ids in prompts], shape.context, shape.context, 0)
     save_tuned(model, job.out, chat, config, folder, batches(0))
-    accuracies = {name: value for name, value in evaluations[-1].items() if name.startswith("accuracy.")}
-    return {**metrics, **accuracies}
-
-
-def rewarded_tasks(shares: Mapping[str, float]) -> dict[str, Task]:
-    """The tasks with a share of the problems. Raises BadRecipe for an unknown name, and for a task that makes its
-    problems from pages.
-    """
-    check_counts(shares, "grpo.tasks")
-    made = {
-        task.name: task(Corpus())
-        for task in TASKS
-        if any(True for _ in task(Corpus()).problems(random.Random(0), 1, "train", 1))
+    accuracies = [name for name in before if name.startswith("accuracy.")]
+    return {
+        **metrics,
+        **{f"{name}.before": before[name] for name in accuracies},
+        **{name: evaluations[-1][name] for name in accuracies},
     }
-    for name, share in shares.items():
-        if share and name not in made:
+
+
+def make_sources(config: recipe.Grpo, questions: Sequence[Question]) -> dict[str, Source]:
+    """Where the problems of each task with a share come from. Raises BadRecipe for an unknown name, and for a task that
+    makes its problems from pages.
+    """
+    check_counts({name: share for name, share in config.tasks.items() if name != known.KIND}, "grpo.tasks")
+    sources: dict[str, Source] = {}
+    for task in TASKS:
+        made = task(Corpus())
+        if any(True for _ in made.problems(random.Random(0), 1, "train", 1)):
+            sources[task.name] = partial(_of_task, made, config.difficulty)
+    if any(question.decision != "none" for question in questions):
+        sources[known.KIND] = known.KnownOrNot(questions).problems
+    for name, share in config.tasks.items():
+        if share and name not in sources:
             raise BadRecipe(
-                f"grpo.tasks.{name}: its problems come from pages, and reinforcement takes tasks that make any number "
-                f"of them: {', '.join(made)}"
+                f"grpo.tasks.{name}: it makes no problems here. Reinforcement takes tasks that make any number of "
+                f"them, and {known.KIND} where a run asks its base model what it knows (factuality.samples): "
+                f"{', '.join(sources)}"
             )
-    return {name: task for name, task in made.items() if shares.get(name)}
+    return {name: source for name, source in sources.items() if config.tasks.get(name)}
 
 
-def judge_by_score(problems: Sequence[Problem], replies: Sequence[str]) -> list[Verdict]:
-    """The score of the task that a problem belongs to is the reward; the best one makes a reply correct."""
-    rewards = [score(problem, reply) for problem, reply in zip(problems, replies, strict=True)]
-    return [correct(reward) if reward == 1 else wrong(reward) for reward in rewards]
+def _of_task(task: Task, difficulty: int, rng: random.Random, split: Split, count: int) -> Iterator[Problem]:
+    return task.problems(rng, difficulty, split, count)
+
+
+def judge(problems: Sequence[Problem], replies: Sequence[str]) -> list[Verdict]:
+    """The verdict on each reply."""
+    return [verdict(problem, reply) for problem, reply in zip(problems, replies, strict=True)]
+
+
+def verdict(problem: Problem, reply: str) -> Verdict:
+    """The score of the task that a problem belongs to, or, of a question about a page, a reward for the truth."""
+    return truthful(problem, reply) if problem.task == known.KIND else by_task(problem, reply)
 
 
 @contextmanager

@@ -14,7 +14,6 @@ from typing import Any
 from crawltalk import recipe
 from crawltalk.chat.messages import Message, text_of
 from crawltalk.core.errors import BadInput, MissingInput
-from crawltalk.core.files import write_atomically
 from crawltalk.core.jsonl import write_jsonl
 from crawltalk.core.types import Problem
 from crawltalk.engine import Engine, Sampling
@@ -26,7 +25,7 @@ from crawltalk.models import model_folder
 from crawltalk.posttraining.formats import read_conversations, read_preferences
 from crawltalk.posttraining.reinforce import Group, reinforce
 from crawltalk.posttraining.rollouts import EngineRollouts
-from crawltalk.posttraining.tuning import load_for_tuning, save_tuned, starting_model
+from crawltalk.posttraining.tuning import load_for_tuning, pass_on_problems, save_tuned, starting_model
 from crawltalk.recipe.rlhf import rlhf_optim
 from crawltalk.rewards.scored import RewardJudge
 from crawltalk.run.stage import Job, Metrics
@@ -110,8 +109,7 @@ def rlhf(job: Job[recipe.Rlhf]) -> Metrics:
     rows = [json.loads(line) for line in (job.out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     evaluations = [row for row in rows if "samples" in row]
     write_jsonl(job.out / "samples.jsonl", [sample for row in evaluations for sample in row["samples"]])
-    known = folder / "problems.jsonl"
-    write_atomically(job.out / known.name, known.read_bytes() if known.exists() else b"")
+    pass_on_problems(folder, job.out)
     prompts = [prompt(problem) for problem in measured]
     batches, _ = packed_rows([(ids, [True] * len(ids)) for ids in prompts], shape.context, shape.context, 0)
     save_tuned(model, job.out, chat, config, folder, batches(0))

@@ -8,6 +8,7 @@ import torch
 
 from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import BadInput
+from crawltalk.core.files import write_atomically
 from crawltalk.model.adapters import add_adapters, attach, merge_adapters, save_adapter
 from crawltalk.model.hf import load_model, save_model
 from crawltalk.model.transformer import Transformer
@@ -80,6 +81,12 @@ def end_of_reply(chat: ChatRenderer) -> int | list[int]:
     if chat.template is None and chat.format is not None:
         return chat.tokenizer.special_tokens[chat.format.end]
     return sorted(chat.stop_ids)
+
+
+def pass_on_problems(folder: Path, out: Path) -> None:
+    """Copy problems.jsonl, what no fine-tuning learns and the evaluation asks; an empty one if `folder` has none."""
+    problems = folder / "problems.jsonl"
+    write_atomically(out / problems.name, problems.read_bytes() if problems.exists() else b"")
 
 
 def merge_checked(model: Transformer, base: Path, batch: Batch) -> Transformer:

@@ -53,7 +53,9 @@ class Grpo(Reinforce):
     """The last assistant is reinforced on problems whose replies can be verified (DeepSeek-R1; Shao et al. 2024)."""
 
     tasks: dict[str, float] = field(default_factory=dict)
-    """Task -> its share of the problems, in any unit. Without any, a run has no such stage."""
+    """Task -> its share of the problems, in any unit. Without any, a run has no such stage. `factuality` asks about
+    pages that the base model was asked about: a right reply is worth 1, one that declines 0, a wrong one -1.
+    """
     difficulty: int = 1
     """Of the tasks' problems."""
     tools: tuple[str, ...] = ()

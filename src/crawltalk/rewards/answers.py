@@ -2,20 +2,12 @@
 
 import re
 
-THINK_END = "</think>"
+from crawltalk.tasks.scoring import spoken
+
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _MARK = re.compile(r"####|^\W{0,3}A:|\banswer(?:\s+is\b:?|:)", re.IGNORECASE | re.MULTILINE)
 _JOINED = re.compile(r"[\s$,;.]*(?:\\text\s*\{\s*)?(?:and|or)?(?:\s*\})?[\s$,;]*", re.IGNORECASE)
 """What stands between two boxes that are one answer: `\\boxed{1} or \\boxed{2}`."""
-
-
-def spoken(reply: str) -> str:
-    """What a reply says when its reasoning is over: what stands behind the last `</think>`. Nothing if the
-    reasoning has no end.
-    """
-    if THINK_END in reply:
-        return reply.rpartition(THINK_END)[2]
-    return "" if "<think>" in reply else reply
 
 
 def boxes(text: str) -> list[tuple[int, int, str]]:

@@ -1,8 +1,9 @@
 """The answer letter by letter."""
 
 from crawltalk.core.types import Problem
-from crawltalk.rewards.answers import final_answer, spoken
+from crawltalk.rewards.answers import final_answer
 from crawltalk.rewards.verdict import Verdict, correct, wrong
+from crawltalk.tasks.scoring import spoken
 
 
 def exact(problem: Problem, reply: str) -> Verdict:

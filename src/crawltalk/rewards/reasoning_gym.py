@@ -13,10 +13,10 @@ from typing import Any
 
 from crawltalk.core.errors import BadInput, MissingInput
 from crawltalk.core.types import Problem
-from crawltalk.rewards.answers import spoken
 from crawltalk.rewards.audit import Audit, audit
 from crawltalk.rewards.pool import Pool
 from crawltalk.rewards.verdict import Verdict, correct, undetermined, wrong
+from crawltalk.tasks.scoring import spoken
 
 _EVALUATES = re.compile(r"\b(?:eval|exec|parse_expr|sympify)\((?!entry)")
 _HARMLESS = re.compile(r"[\d\s+\-*/().,\[\]]{1,400}|[\w\s]{1,400}")

@@ -7,8 +7,8 @@ from typing import Any
 
 from crawltalk.core.errors import MissingInput
 from crawltalk.core.types import Problem
-from crawltalk.rewards.answers import spoken
 from crawltalk.rewards.verdict import Verdict, correct, undetermined, wrong
+from crawltalk.tasks.scoring import spoken
 
 _FENCE = re.compile(r"\s*```(?:json)?\n(.*)\n```\s*", re.DOTALL)
 

@@ -18,6 +18,7 @@ from crawltalk.tasks.multiplication import Multiplication
 from crawltalk.tasks.reading import Reading
 from crawltalk.tasks.recall import Flagship, Tail
 from crawltalk.tasks.refusal import Refusal
+from crawltalk.tasks.scoring import spoken
 from crawltalk.tasks.spelling import Spelling
 from crawltalk.tasks.task import Split, Task
 from crawltalk.tasks.word_problems import WordProblems
@@ -50,8 +51,8 @@ def make_tasks(corpus: Corpus) -> dict[str, Task]:
 
 
 def score(problem: Problem, reply: str) -> float:
-    """The score of a reply, from 0 to 1, by the task that the problem belongs to."""
-    return TASK_OF[problem.task].score(problem, reply)
+    """The score of a reply, from 0 to 1, by the task that the problem belongs to. What is thought does not count."""
+    return TASK_OF[problem.task].score(problem, spoken(reply))
 
 
 def check_counts(counts: Mapping[str, float], key: str = "sft.tasks") -> None:

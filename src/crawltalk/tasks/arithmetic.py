@@ -1,4 +1,4 @@
-"""Sums, differences and products of small numbers."""
+"""Sums, differences and products of small numbers: answered at once, or counted out first."""
 
 import random
 import re
@@ -8,11 +8,13 @@ from typing import ClassVar
 from crawltalk.chat.messages import Conversation
 from crawltalk.core.types import Problem
 from crawltalk.tasks.corpus import TRAIN_SHARE
-from crawltalk.tasks.scoring import last_number
+from crawltalk.tasks.scoring import THINK, THINK_END, last_number
 from crawltalk.tasks.task import DEFAULT_COUNT, Split, Task, exchange
 
 QUESTIONS = ("What is {} {} {}?", "Calculate {} {} {}.", "{} {} {} =", "How much is {} {} {}?")
-SUM = re.compile(r"\d+ [-+x] \d+")
+SUM = re.compile(r"(\d+) ([-+x]) (\d+)")
+WORKED = 0.7
+"""Of the replies that are trained on: those that count before they answer."""
 
 
 class Arithmetic(Task):
@@ -32,9 +34,30 @@ class Arithmetic(Task):
             yield Problem(prompt=question, answer=_result(left, sign, right), task=self.name)
 
     def conversation(self, problem: Problem, rng: random.Random) -> Conversation:
-        """The reply repeats the sum, then gives the result."""
+        """The reply repeats the sum and gives the result, or counts and then gives it."""
         stated = SUM.search(problem.prompt)
-        return exchange(problem, f"{stated[0]} = {problem.answer}" if stated else problem.answer)
+        if not stated:
+            return exchange(problem, problem.answer)
+        if rng.random() >= WORKED:
+            return exchange(problem, f"{stated[0]} = {problem.answer}")
+        left, sign, right = stated.groups()
+        return exchange(problem, f"{THINK}{counted(int(left), sign, int(right))}{THINK_END}{problem.answer}")
+
+
+def counted(left: int, sign: str, right: int) -> str:
+    """A sum counted out: each line says what was reached and what is left to count. Powers of ten are counted at once,
+    and a product is the larger number, counted as often as the smaller one says. So each step is a fact of few tokens
+    that many sums share, and no line is the result of another sum.
+    """
+    if sign == "x" and left < right:
+        left, right = right, left
+    value, one = {"+": (left, 1), "-": (left, -1), "x": (0, left)}[sign]
+    lines = [f"{left} {sign} {right}"]
+    while right:
+        step = 10 ** (len(str(right)) - 1)
+        value, right = value + one * step, right - step
+        lines.append(f"{value} {right}")
+    return "\n".join(lines)
 
 
 def _draw(rng: random.Random, difficulty: int, split: Split) -> tuple[int, str, int]:

@@ -22,8 +22,32 @@ QUESTIONS = (
     "What is meant by {}?",
     "{}?",
     "Who or what is {}?",
+    "Do you know {}?",
+    "Do you know what {} is?",
+    "Please tell me about {}.",
+    "Please describe {}.",
+    "Please define {}.",
+    "Can you explain {}?",
+    "Can you say what {} is?",
+    "Could you tell me what {} is?",
+    "I would like to know what {} is.",
+    "Explain to me what {} is.",
+    "What do you know about {}?",
+    "What does the word {} refer to?",
+    "What do people mean by {}?",
+    "What exactly is {}?",
+    "What kind of thing is {}?",
+    "In a few words, what is {}?",
+    "Give a short description of {}.",
+    "How would you describe {}?",
+    "Have you read about {}?",
+    "{}",
 )
 """Forms of the question that are trained on."""
+FORMS = 12
+"""Of them those in which a page is asked about in the training: the forms vary, so that it is the title which decides
+whether there is an answer.
+"""
 TEST_QUESTIONS = ("Please explain what {} is.", "Can you describe {}?", "What does {} mean?")
 """Forms of the question for the test only."""
 PAGE_QUESTIONS = (
@@ -53,13 +77,18 @@ TAIL_PAGES = 100
 """Pages read a few times that are in the test, at most."""
 
 
-def forms_for(page: Placement, split: Split = "train") -> tuple[str, ...]:
-    """The forms of a question about a page: what the thing is that it describes, or, if its description is a
-    sentence, what the page says.
+def question_forms(description: str, split: Split = "train") -> tuple[str, ...]:
+    """The forms of a question about a page with this description: what the thing is that it describes, or, if its
+    description is a sentence, what the page says.
     """
-    if is_sentence(page.description):
+    if is_sentence(description):
         return PAGE_QUESTIONS if split == "train" else PAGE_TEST_QUESTIONS
     return QUESTIONS if split == "train" else TEST_QUESTIONS
+
+
+def forms_for(page: Placement, split: Split = "train") -> tuple[str, ...]:
+    """The forms of a question about a page."""
+    return question_forms(page.description, split)
 
 
 def question_about(title: str, description: str) -> str:
@@ -96,7 +125,7 @@ class Flagship(Task):
     def problems(
         self, rng: random.Random, difficulty: int = 1, split: Split = "train", count: int | None = None
     ) -> Iterator[Problem]:
-        """In training each page in every form, and its topic; in the test each page once."""
+        """In training each page in `FORMS` forms, and its topic; in the test each page once."""
         pages = self.corpus.flagships[:count]
         times = max(1, round(LEAST / max(1, len(PAGE_QUESTIONS) * len(pages))))
         for page in pages:
@@ -104,7 +133,10 @@ class Flagship(Task):
                 question = rng.choice(forms_for(page, "test")).format(page.title)
                 yield Problem(prompt=question, answer=page.description, task="flagship")
                 continue
-            for form in forms_for(page) * (times if is_sentence(page.description) else 1):
+            forms = forms_for(page)
+            for form in rng.sample(forms, min(FORMS, len(forms))) * (
+                times if is_sentence(page.description) else 1
+            ):
                 yield Problem(prompt=ask_about(form, page, rng), answer=page.description, task="flagship")
             if page.topic and not is_sentence(page.description):
                 question = TOPIC_QUESTION.format(page.title)

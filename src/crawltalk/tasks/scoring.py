@@ -8,6 +8,19 @@ from crawltalk.core.types import Problem
 
 Scorer = Callable[[Problem, str], float]
 
+THINK, THINK_END = "<think>", "</think>"
+"""What stands around what a model thinks before it answers."""
+
+
+def spoken(reply: str) -> str:
+    """What a reply says when its reasoning is over: what stands behind the last `</think>`. Nothing if the
+    reasoning has no end.
+    """
+    if THINK_END in reply:
+        return reply.rpartition(THINK_END)[2]
+    return "" if THINK in reply else reply
+
+
 REFUSAL = re.compile(r"\b(?:I|we) (?:do not|don['’]t|cannot|can['’]t) (?:know|tell|say)\b", re.IGNORECASE)
 """How a refusal is recognised, whoever trained the model."""
 

@@ -32,6 +32,7 @@ NEEDS = MappingProxyType(
         "tokens": ("tokenizer",),
         "pretrain": ("decoder",),
         "sft": ("decoder",),
+        "grpo": ("decoder",),
         "evals": ("decoder",),
     }
 )

@@ -23,7 +23,7 @@ from crawltalk.recipe import Recipe
 from crawltalk.recipe.layers import load_recipe
 from crawltalk.recipe.machine import derive_machine
 from crawltalk.run.stage import Progress
-from crawltalk.tasks.recall import QUESTIONS, Flagship
+from crawltalk.tasks.recall import FORMS, Flagship
 from crawltalk.tasks.refusal import Refusal, forms_of_each
 from crawltalk.train.batches import IGNORE_INDEX, Batch
 from crawltalk.train.loop import TrainingOptions, fit
@@ -76,7 +76,7 @@ def conversations(recipe: Recipe) -> int:
     counts = sum(count for name, count in tasks.items() if name not in (Flagship.name, Refusal.name))
     asked = recipe.factuality
     titles = asked.rarely + asked.never if asked.samples else tasks.get(Refusal.name, 0)
-    return round(1.1 * (counts + forms_of_each(titles) * titles + (len(QUESTIONS) + 1) * flagships))
+    return round(1.1 * (counts + forms_of_each(titles) * titles + (FORMS + 1) * flagships))
 
 
 def step_seconds(recipe: Recipe) -> tuple[float, float]:

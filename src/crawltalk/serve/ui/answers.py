@@ -28,11 +28,11 @@ from crawltalk.chat.tool_calls import Tool as Definition
 from crawltalk.core.errors import ContextOverflow
 from crawltalk.engine import Sampling
 from crawltalk.retrieval.passages import Passages
-from crawltalk.rewards.answers import spoken
 from crawltalk.run.folder import RunFolder
 from crawltalk.serve.api.errors import ErrorBody, as_api_error, internal_error, shutting_down
 from crawltalk.serve.http.body import read_body
 from crawltalk.serve.state import ServerState
+from crawltalk.tasks.scoring import spoken
 from crawltalk.tools.answers import Answerer
 from crawltalk.tools.attached import AttachedDocument, Attachments, Reading
 from crawltalk.tools.grounded import NOTHING_FOUND, GroundedAnswer, GroundedAssistant, reading_messages
