@@ -151,7 +151,9 @@ class Scheduler:
         """Of a prompt that the first sequence of its request has computed, the end, which fills no block: each
         sequence writes on in a copy of its own.
         """
-        first = next((one for one in self.running if one.request is sequence.request and one.index == 0), None)
+        first = next(
+            (one for one in self.running if one.request is sequence.request and one.index == 0), None
+        )
         last, number = len(sequence.request.prompt) - 1, len(sequence.blocks)
         if (
             first is None
@@ -356,7 +358,9 @@ class Scheduler:
         tokens = [self._token(token) for token in sampled]
         if plain is not None:
             drawn = [sampled[row] for row in wanted]
-            for row, logits_V, logprob in zip(wanted, plain, self.backend.log_probs(plain, drawn), strict=True):
+            for row, logits_V, logprob in zip(
+                wanted, plain, self.backend.log_probs(plain, drawn), strict=True
+            ):
                 top = self._likeliest(logits_V, samplings[row].logprobs)
                 tokens[row] = tokens[row]._replace(logprob=logprob, top=top)
         return outputs + [

@@ -91,7 +91,7 @@ def merged_weight(linear: nn.Module) -> Tensor:
         return weight
     whole = weight.to(torch.float32, copy=True)
     for part_OD, (down, up) in zip(whole.split(linear.parts), linear.factors(), strict=True):
-        part_OD += linear.scale * (up.float() @ down.float())
+        part_OD.add_(linear.scale * (up.float() @ down.float()))
     return whole
 
 

@@ -14,12 +14,10 @@ from crawltalk.core.errors import BadRecipe
 from crawltalk.core.jsonl import write_jsonl
 from crawltalk.core.types import Problem
 from crawltalk.engine import Engine, Sampling
-from crawltalk.model.adapters import merged
 from crawltalk.model.config import read_config, shape_of
-from crawltalk.model.hf import load_model
 from crawltalk.model.transformer import Transformer
 from crawltalk.posttraining.reinforce import Group, reinforce
-from crawltalk.posttraining.rollouts import EngineRollouts
+from crawltalk.posttraining.rollouts import EngineRollouts, rollout_backend
 from crawltalk.posttraining.tuning import load_for_tuning, save_tuned, starting_model
 from crawltalk.recipe.grpo import grpo_optim
 from crawltalk.rewards.verdict import Verdict, correct, wrong
@@ -27,9 +25,11 @@ from crawltalk.run.stage import Job, Metrics
 from crawltalk.tasks import TASKS, Task, check_counts, score
 from crawltalk.tasks.corpus import Corpus
 from crawltalk.train.batches import packed_rows
-from crawltalk.train.loop import TrainingOptions
+from crawltalk.train.loop import TrainingOptions, beginning
 from crawltalk.train.ranks import Ranks
 
+PROMPT = 256
+"""Tokens of a prompt that the engine has room for beside a reply; with longer ones it samples fewer replies at once."""
 SAMPLED = 2
 """Replies of each task that an evaluation keeps."""
 
@@ -51,7 +51,10 @@ def grpo(job: Job[recipe.Grpo]) -> Metrics:
         evaluate_every=config.eval_every,
     )
     model = load_for_tuning(folder, config.lora, options, job.seed, ranks)
-    engine = Engine(load_model(folder), chat.tokenizer, renderer=chat)
+    dtype = beginning(options, ranks)[1]
+    room = PROMPT + config.max_tokens
+    backend = rollout_backend(model, config.precision or dtype, config.groups * config.samples, room)
+    engine = Engine(model, chat.tokenizer, backend, chat)
     rollouts = EngineRollouts(engine, lambda problem: encode(chat, problem), config.max_tokens)
     tested = {
         name: list(task.problems(random.Random(job.seed), config.difficulty, "test", config.problems))
@@ -64,7 +67,7 @@ def grpo(job: Job[recipe.Grpo]) -> Metrics:
         return [next(iter(tasks[name].problems(rng, config.difficulty, "train", 1))) for name in names]
 
     def evaluate(done: int, model: Transformer) -> dict[str, Any]:
-        engine.update_weights(merged(model) if config.lora.rank else model)
+        engine.update_weights(model)
         figures, samples = dict[str, float](), list[dict[str, Any]]()
         sampling = Sampling(temperature=0.0, max_tokens=config.max_tokens)
         for name, asked in tested.items():

@@ -359,8 +359,8 @@ def _packed(lengths: Sequence[int], context: int, seed: int) -> tuple[list[list[
         return [], LENGTHS
     least = -(-max(lengths) // LENGTHS) * LENGTHS
     choices = []
-    for length in range(least, max(ROW, least) + 1, LENGTHS):
-        length = max(max(lengths), min(length, context))
+    for rounded in range(least, max(ROW, least) + 1, LENGTHS):
+        length = max(*lengths, min(rounded, context))
         packs = pack(lengths, length, random.Random(seed))
         choices.append((len(packs) * length, length, packs))
     _, length, packs = min(choices)

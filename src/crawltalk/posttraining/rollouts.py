@@ -1,13 +1,31 @@
 """Replies of the policy to problems, sampled by the engine with the log-probability of each token."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 import msgspec
+import torch
 
 from crawltalk.core.types import Problem
 from crawltalk.engine import BUNDLE, Engine, Sampling
+from crawltalk.engine.backends import MAX_CACHE_BYTES, MAX_NUM_SEQS, Backend
+from crawltalk.engine.backends.cpu import Precision
+from crawltalk.engine.engine import make_backend
+from crawltalk.model.cache import BLOCK_SIZE, blocks_for
 from crawltalk.model.transformer import Transformer
+
+
+def rollout_backend(
+    model: Transformer, precision: Precision | torch.dtype, replies: int, length: int
+) -> Backend:
+    """A backend to sample with; its cache holds so many replies of this length, prompts included, or what a backend
+    takes at most.
+    """
+    name = cast(Precision, str(precision).removeprefix("torch."))
+    shape, number_bytes = model.shape, 4 if name == "float32" else 2
+    position_bytes = 2 * shape.layers * shape.kv_heads * shape.head_dim * number_bytes
+    blocks = min(MAX_NUM_SEQS, replies) * blocks_for(min(shape.context, length))
+    return make_backend(model, name, min(MAX_CACHE_BYTES, blocks * BLOCK_SIZE * position_bytes))
 
 
 class Rollout(msgspec.Struct, frozen=True):

@@ -56,6 +56,8 @@ class Grpo(Reinforce):
     """Task -> its share of the problems, in any unit. Without any, a run has no such stage."""
     difficulty: int = 1
     """Of the tasks' problems."""
+    precision: Literal["float32", "bfloat16", "int8"] | None = None
+    """Of the weights that replies are sampled with; None: that of the training."""
     base: str = ""
     """A model to start from instead of the run's assistant, as `sft.base`."""
     optim: Optim = field(default_factory=Optim)
