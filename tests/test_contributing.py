@@ -10,6 +10,7 @@ import torch
 from crawltalk.core.types import Document
 from crawltalk.pipeline import stages
 from crawltalk.recipe.layers import load_recipe
+from crawltalk.rewards import each
 from crawltalk.tasks import Corpus
 from crawltalk.train.batches import Batch
 from crawltalk.train.objectives.cross_entropy import cross_entropy
@@ -48,6 +49,16 @@ def test_the_task_has_problems_of_both_splits_and_scores_replies():
     assert (taught.answer, tested.answer) == ("tac", "god")
     assert task.conversation(taught, random.Random(0)).messages[1].content == "tac"
     assert (task.score(tested, "god"), task.score(tested, "dog")) == (1.0, 0.0)
+
+
+def test_the_verifier_passes_its_audit_and_would_not_without_a_line(tmp_path, monkeypatch):
+    code = example("python", "def palindrome")
+    (tmp_path / "my_rewards.py").write_text(code, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    names = names_in(example("python", "def solve"))
+    careless = names_in(code.replace("not word.isalpha() or ", ""))["palindrome"]
+    found = names["audit"]("careless", each(careless), names["problems"], right=names["solve"])
+    assert found.sorts["nothing"].right == 2  # ... and ####
 
 
 def test_the_objective_s_figure_is_the_cross_entropy():

@@ -280,7 +280,7 @@ COMMANDS = [
     for block in re.findall(r"^```\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
     for line in block.splitlines()
     if line.startswith("crawltalk ")
-    and not line.startswith("crawltalk run ")
+    and not line.startswith(("crawltalk run ", "crawltalk lab "))
     and "smollm2" not in line
     and "://" not in line
 ]

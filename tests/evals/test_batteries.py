@@ -12,7 +12,6 @@ from crawltalk.chat.messages import FunctionCall, ToolCall
 from crawltalk.core.types import Problem
 from crawltalk.evals.batteries import BATTERIES
 from crawltalk.evals.batteries.battery import ANSWER, Worked
-from crawltalk.evals.batteries.word_problems import solve
 from crawltalk.tools.loop import Episode
 
 SEEDS = st.integers(0, 10_000)
@@ -81,14 +80,6 @@ def test_the_functions_give_the_results_that_the_examples_show(name: str):
         for call in worked.calls:
             made = ToolCall(FunctionCall(call.function, json.dumps(call.arguments)))
             assert Episode([], battery.functions).make(made).text.shown == call.result
-
-
-def test_the_calculations_of_a_word_problem_are_read_from_its_text():
-    prompt = (
-        "A box holds 24 books. 2 packs of 9 are added. 37 are taken out. How many books are in the box now?"
-    )
-    assert [call.arguments["expression"] for call in solve(prompt)] == ["2 * 9", "24 + 18", "42 - 37"]
-    assert solve(prompt)[-1].result == "5"
 
 
 def test_numbers_are_compared_in_both_orders():

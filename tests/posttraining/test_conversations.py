@@ -52,7 +52,8 @@ def test_an_unknown_task_is_refused_with_the_nearest():
 def test_problems_cover_every_kind_that_is_tested_and_are_never_trained_on():
     conversations, problems = make(arithmetic=3000, spelling=500, refusal=25, identity=30)
     kinds = list(dict.fromkeys(problem.task for problem in problems))
-    assert kinds == [kind for kind in TASK_OF if kind not in ("topic", "refusal")]
+    examined = [kind for kind, task in TASK_OF.items() if task.examined]
+    assert kinds == [kind for kind in examined if kind not in ("topic", "refusal")]
     spoken = {message.content.lower() for row in conversations for message in row.messages}
     everything = " | ".join(spoken)
     for problem in problems:

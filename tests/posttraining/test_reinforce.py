@@ -11,54 +11,18 @@ from hypothesis import strategies as st
 
 from crawltalk.core.errors import BadRecipe, UserError
 from crawltalk.core.jsonl import read_jsonl
-from crawltalk.core.types import Problem
-from crawltalk.engine import Engine
 from crawltalk.posttraining.advantages import advantages, has_signal
-from crawltalk.posttraining.reinforce import Group, Replies, reinforce
-from crawltalk.posttraining.rollouts import EngineRollouts
-from crawltalk.recipe import Machine, Optim, Reinforce
+from crawltalk.posttraining.reinforce import Group, Replies, packed, reinforce
+from crawltalk.posttraining.rollouts import sampling_precision
+from crawltalk.recipe import Optim
 from crawltalk.rewards.verdict import Outcome, Verdict, correct, wrong
-from crawltalk.run.stage import Progress
 from crawltalk.train.batches import IGNORE_INDEX
-from crawltalk.train.loop import TrainingOptions
 from crawltalk.train.objectives.policy_gradient import policy_gradient
-from support.engines import TOKENIZER
-from support.models import QWEN, random_model
-
-SHAPE = dataclasses.replace(QWEN, vocab_size=TOKENIZER.vocab_size, context=64)
-CONFIG = Reinforce(steps=4, groups=3, samples=4, max_tokens=6)
+from support.engines import BACKENDS, TOKENIZER
+from support.models import random_model
+from support.reinforcements import CONFIG, SHAPE, even, options, policy, problems
 
 REWARDS = st.lists(st.lists(st.none() | st.floats(-2, 2), min_size=2, max_size=6), min_size=1, max_size=4)
-
-
-def policy():
-    model = random_model(SHAPE)
-    engine = Engine(random_model(SHAPE), TOKENIZER)
-    return model, EngineRollouts(engine, lambda problem: TOKENIZER.encode(problem.prompt), 6)
-
-
-def problems(draw, history):
-    return [Problem(prompt=f"{draw} {number} is", answer="", task="odd") for number in range(3)]
-
-
-def even(asked, replies):
-    """The share of even bytes in a reply."""
-    shares = [
-        sum(byte % 2 == 0 for byte in reply.encode()) / max(1, len(reply.encode())) for reply in replies
-    ]
-    return [correct(share) if share > 0.5 else wrong(share) for share in shares]
-
-
-def options(out, steps=4, **changes):
-    defaults = {
-        "steps": steps,
-        "optim": Optim(muon_lr=0.002, adamw_lr=0.002),
-        "machine": Machine(workers=1, device="cpu", dtype="float32"),
-        "progress": Progress(),
-        "out": out,
-        "save_every": 2,
-    }
-    return TrainingOptions(**(defaults | changes))
 
 
 def trained(out, config=CONFIG, judge=even, **changes):
@@ -158,6 +122,8 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(tmp_path, co
 
     with pytest.raises(KeyboardInterrupt):
         trained(tmp_path / "cut", config, interrupted)
+    with (tmp_path / "cut" / "rollouts.jsonl").open("a") as file:
+        file.write('{"step": 3, "prob')  # as a process that is killed leaves it
     resumed, _ = trained(tmp_path / "cut", config)
     for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(one, other)
@@ -217,3 +183,21 @@ def test_entropy_and_divergence_have_bounds(tmp_path, bounds, what):
 def test_settings_that_contradict_each_other_are_refused(tmp_path, changes, what):
     with pytest.raises(BadRecipe, match=what):
         trained(tmp_path, dataclasses.replace(CONFIG, **changes))
+
+
+@given(st.lists(st.integers(1, 200), max_size=40), st.sampled_from([64, 200, 512]))
+def test_replies_are_packed_into_rows_with_room_for_each_and_none_to_spare(lengths, context):
+    lengths = [min(length, context) for length in lengths]
+    packs, length = packed(lengths, context, 0)
+    assert sorted(number for pack in packs for number in pack) == list(range(len(lengths)))
+    assert length <= context
+    assert all(sum(lengths[number] for number in pack) <= length for pack in packs)
+    longest = min(context, 64 * math.ceil(max(lengths, default=1) / 64))
+    assert len(packs) * length <= len(lengths) * longest
+
+
+@pytest.mark.skipif("bfloat16" not in BACKENDS, reason="there is no compiler")
+def test_bfloat16_samples_only_for_a_model_that_it_changes_little():
+    model = random_model(SHAPE)
+    assert sampling_precision(model, TOKENIZER, most=0.1) == "bfloat16"
+    assert sampling_precision(model, TOKENIZER, most=1e-6) == "float32"

@@ -12,15 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from playwright.sync_api import expect
 
-from crawltalk.chat.render import ChatRenderer
 from crawltalk.engine.sampling import Sampling, distribution
 from crawltalk.pipeline import stages
 from crawltalk.recipe.layers import load_recipe
 from crawltalk.run.folder import RunFolder
 from crawltalk.serve import Settings
 from crawltalk.serve.ui.browse import MAX_ROWS, list_pages
-from crawltalk.serve.ui.routes import routes
-from support.serving import TOKENIZER, serving
+from support.browsing import answer_with, page_of_a_model, say, wait_for_answer
 
 pytestmark = pytest.mark.slow
 
@@ -72,32 +70,6 @@ def keep(tab, **values):
     tab.evaluate("values => localStorage.setItem('crawltalk.settings', JSON.stringify(values))", values)
     tab.reload()
     tab.get_by_role("button", name="What is").first.wait_for()
-
-
-def say(tab, text):
-    tab.get_by_label("Message", exact=True).fill(text)
-    expect(tab.get_by_role("button", name="Send", exact=True)).to_be_enabled()
-    tab.get_by_label("Message", exact=True).press("Enter")
-
-
-def wait_for_answer(tab):
-    tab.get_by_role("button", name="Regenerate").last.wait_for()
-    tab.get_by_role("button", name="Send", exact=True).wait_for()
-
-
-def answer_with(tab, deltas, finish="stop"):
-    """Let the model say this, for what a model of the tests' size never says. Returns the requests that came."""
-    bodies = []
-    chunks = [{"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
-    chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
-    body = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
-
-    def fulfil(route):
-        bodies.append(route.request.post_data_json)
-        route.fulfill(status=200, content_type="text/event-stream", body=body)
-
-    tab.route("**/v1/chat/completions", fulfil)
-    return bodies
 
 
 def test_chat_streams_an_answer_and_keeps_it_after_a_reload(tab):
@@ -581,11 +553,6 @@ def test_a_training_that_goes_on_is_drawn_as_it_goes(tab, run):
     expect(tab.get_by_label("loss 1.250 at step 2")).to_be_visible()
     shutil.rmtree(work)
     expect(tab.get_by_text("being made anew")).to_have_count(0)
-
-
-def page_of_a_model(settings):
-    """A server of a small random model with its page."""
-    return serving(settings, routes=routes(None, {"tiny": ChatRenderer(TOKENIZER)}, None, settings))
 
 
 def test_a_server_with_keys_asks_for_one(chromium):

@@ -1,6 +1,7 @@
 """OpenAI's Responses API with the official client."""
 
 import json
+import time
 from collections.abc import Iterator
 
 import httpx
@@ -199,6 +200,86 @@ def test_a_response_that_is_not_stored_is_gone(client):
     assert client.responses.retrieve(streamed.id).output_text == streamed.output_text
 
 
+def wait_for(client: openai.OpenAI, response_id: str) -> openai.types.responses.Response:
+    """A response that is made in the background, when it has an end."""
+    deadline = time.monotonic() + 60
+    while (response := client.responses.retrieve(response_id)).status == "in_progress":
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return response
+
+
+def test_a_response_in_the_background_is_there_later_as_if_it_had_been_waited_for(client):
+    begun = create(client, background=True)
+    assert (begun.status, begun.background, begun.output) == ("in_progress", True, [])
+    done = wait_for(client, begun.id)
+    assert (done.status, done.output_text, done.usage.output_tokens) == (
+        "incomplete",
+        create(client).output_text,
+        12,
+    )
+    assert client.responses.cancel(done.id) == done  # it is too late, and no error
+    assert create(client, input="And?", previous_response_id=done.id).previous_response_id == done.id
+
+
+def test_a_response_in_the_background_is_cancelled_and_frees_its_place(server, client):
+    begun = create(client, background=True, max_output_tokens=1900)
+    refused(client, "previous_response_id", previous_response_id=begun.id)
+    cancelled = client.responses.cancel(begun.id)
+    assert (cancelled.id, cancelled.status) == (begun.id, "cancelled")
+    assert client.responses.cancel(begun.id) == client.responses.retrieve(begun.id) == cancelled
+    server.until("running", 0)
+    refused(client, "previous_response_id", previous_response_id=begun.id)
+    deleted = create(client, background=True, max_output_tokens=1900)
+    client.responses.delete(deleted.id)
+    server.until("running", 0)
+    with pytest.raises(openai.NotFoundError):
+        client.responses.cancel(deleted.id)
+    with pytest.raises(openai.BadRequestError, match="only a response made in the background"):
+        client.responses.cancel(create(client).id)
+
+
+def test_a_response_in_the_background_that_fails_says_why():
+    with serving(Settings(timeout=0.05)) as server, openai.OpenAI(base_url=server.url, api_key="-") as client:
+        failed = wait_for(client, create(client, background=True, max_output_tokens=1900).id)
+        assert (failed.status, failed.error.code) == ("failed", "timeout")
+
+
+def test_the_items_that_a_response_was_made_from_are_listed(client):
+    call = {"type": "function_call", "call_id": "c1", "name": "weather", "arguments": "{}"}
+    items = [
+        {"role": "developer", "content": "Be kind."},
+        {"role": "user", "content": "How is the weather?"},
+        {"role": "assistant", "content": "I look."},
+        call,
+        {"type": "function_call_output", "call_id": "c1", "output": "rain"},
+    ]
+    first = create(client, input=items)
+    listed = list(client.responses.input_items.list(first.id, order="asc"))
+    kinds = ["message", "message", "message", "function_call", "function_call_output"]
+    assert [item.type for item in listed] == kinds
+    assert [item.role for item in listed[:3]] == ["system", "user", "assistant"]
+    assert [item.content[0].text for item in listed[:3]] == ["Be kind.", "How is the weather?", "I look."]
+    assert (listed[3].call_id, listed[3].name, listed[4].output) == ("c1", "weather", "rain")
+    second = create(client, input="And?", previous_response_id=first.id)
+    pages = client.responses.input_items.list(second.id, limit=3)
+    assert len(pages.data) == 3 and pages.has_more and pages.data[0].content[0].text == "And?"
+    everything = list(pages)  # the client asks for further pages by itself
+    assert len(everything) == len({item.id for item in everything}) == 7
+    assert everything[1].content[0].text == first.output_text
+    background = create(client, background=True)
+    [item] = client.responses.input_items.list(background.id)
+    assert item.content[0].text == "Hello"
+    wait_for(client, background.id)
+    assert [one.id for one in client.responses.input_items.list(background.id)] == [item.id]
+    with pytest.raises(openai.BadRequestError, match="has no item 'x'"):
+        client.responses.input_items.list(first.id, after="x")
+    with pytest.raises(openai.BadRequestError, match="limit"):
+        client.responses.input_items.list(first.id, limit=0)
+    with pytest.raises(openai.NotFoundError):
+        client.responses.input_items.list("resp_x")
+
+
 def test_a_response_is_found_by_the_client_that_asked_for_it_only():
     with serving(Settings(keys=("first", "second"))) as server:
         first, second = (openai.OpenAI(base_url=server.url, api_key=key) for key in ("first", "second"))
@@ -259,7 +340,8 @@ def test_what_is_not_read_is_named(server):
 
 
 def test_what_would_be_silently_wrong_is_refused_and_the_field_is_named(client):
-    refused(client, "background", background=True)
+    refused(client, "store", background=True, store=False)
+    refused(client, "stream", background=True, stream=True)
     refused(client, "conversation", conversation="conv_1")
     refused(client, "prompt", prompt={"id": "pmpt_1"})
     refused(client, "tool_choice", tool_choice="required", tools=[{"type": "web_search"}])
@@ -332,7 +414,7 @@ def stored(response_id: str, text: str) -> Stored:
         store=True,
         metadata={},
     )
-    return Stored(response, (UserMessage(content=text),))
+    return Stored(response, (UserMessage(content=text),), 1)
 
 
 @given(

@@ -1,5 +1,6 @@
 """One rank of small trainings, for torchrun: `rank_of_training.py FOLDER` goes through all of `TRAININGS`, each in
-FOLDER/NAME; `rank_of_training.py FOLDER kill` interrupts two of them at step 6, the second by the death of rank 0."""
+FOLDER/NAME, then reinforces a policy in FOLDER/reinforced; `rank_of_training.py FOLDER kill` interrupts two of them at
+step 6, the second by the death of rank 0."""
 
 import dataclasses
 import os
@@ -8,9 +9,11 @@ from pathlib import Path
 
 import torch
 
+from crawltalk.posttraining.reinforce import reinforce
 from crawltalk.recipe import Machine
 from crawltalk.train.batches import Batch
 from crawltalk.train.ranks import Ranks
+from support.reinforcements import CONFIG, even, options, policy, problems
 from support.trainings import (
     FP32,
     adapters_only,
@@ -63,6 +66,15 @@ def run(name: str, folder: Path, machine: Machine, settings: dict) -> None:
     ranks.leave()
 
 
+def reinforced(folder: Path) -> None:
+    """Each rank samples its share of the replies."""
+    ranks = Ranks.join(COPY, "reinforced")
+    model, rollouts = policy()
+    reinforce(model, rollouts, problems, even, CONFIG, options(folder, machine=COPY), 7, ranks=ranks)
+    torch.save(model.state_dict(), folder / f"rank-{ranks.rank}.pt")
+    ranks.leave()
+
+
 def kill(folder: Path) -> None:
     def stopping(step: int) -> Batch:
         if step == 6:
@@ -87,5 +99,6 @@ if __name__ == "__main__":
     else:
         for name, (machine, settings) in TRAININGS.items():
             run(name, Path(sys.argv[1]), machine, settings)
+        reinforced(Path(sys.argv[1]) / "reinforced")
     sys.stdout.flush()
     os._exit(0)  # as a stage's process ends (run/child.py)

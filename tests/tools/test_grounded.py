@@ -2,7 +2,7 @@
 
 import pytest
 
-from crawltalk.tools.grounded import NOTHING_FOUND, GroundedAssistant, is_supported
+from crawltalk.tools.grounded import NOTHING_FOUND, GroundedAssistant, best_sentence, is_supported
 from support.library import library, library_index
 
 TEXTS = {document.id: document.text for document in library()}
@@ -72,3 +72,9 @@ def test_an_answer_without_words_of_its_own_is_not_supported(tmp_path):
     passage = library_index(tmp_path).search("What is sourdough?")[0]
     assert not is_supported("No.", passage, "What is sourdough?")
     assert is_supported("Sourdough is dough.", passage, "What is it?")
+
+
+def test_a_sentence_is_quoted_before_a_heading_that_fits_as_well(tmp_path):
+    text = "Sourdough\nSourdough is fermented. Sourdough is a dough."
+    start, end = best_sentence(library_index(tmp_path), "What is sourdough?", text)
+    assert text[start:end] == "Sourdough is fermented."

@@ -12,10 +12,12 @@ import torch
 
 from crawltalk.core.objects import load_object
 from crawltalk.pipeline import stages
+from crawltalk.posttraining.reinforce import ROLLOUTS, reinforce
 from crawltalk.recipe.machine import derive_machine
 from crawltalk.run.folder import RunFolder
 from crawltalk.run.stage import Job, Progress
 from support.rank_of_training import TRAININGS
+from support.reinforcements import CONFIG, even, options, policy, problems
 from support.trainings import FP32, rows_of, train
 
 SCRIPT = Path(__file__).parents[1] / "support" / "rank_of_training.py"
@@ -89,6 +91,19 @@ def test_a_training_that_shared_its_weights_goes_on_on_one_rank(trained, tmp_pat
     assert column(tmp_path / "out", "loss") == pytest.approx(
         column(trained / "whole-shard", "loss"), abs=1e-5
     )
+
+
+def test_two_ranks_that_each_sample_a_share_of_the_replies_learn_what_one_learns(trained, tmp_path):
+    model, rollouts = policy()
+    reinforce(model, rollouts, problems, even, CONFIG, options(tmp_path), 7)
+    two = trained / "reinforced"
+    assert (two / ROLLOUTS).read_bytes() == (tmp_path / ROLLOUTS).read_bytes()
+    for name in ("loss", "reward", "entropy"):
+        assert column(two, name) == pytest.approx(column(tmp_path, name), abs=1e-5)
+    first, second = weights(two / "rank-0.pt"), weights(two / "rank-1.pt")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    for name, weight in model.state_dict().items():
+        torch.testing.assert_close(first[name], weight, atol=1e-4, rtol=0)
 
 
 def test_stages_train_on_two_ranks_from_the_command_line(nano, tmp_path):

@@ -128,6 +128,13 @@ def test_the_log_stays_json_and_keeps_its_own_columns_whatever_the_figures(tmp_p
     assert all(row["loss"] > 0 and row["advantage"] is None for row in rows)
 
 
+def test_a_log_can_be_read_between_two_checkpoints(tmp_path):
+    with pytest.raises(Killed):
+        train(fresh(), tmp_path, source=killed_at(2))
+    assert [row["step"] for row in rows_of(tmp_path)][:1] == [0]
+    assert not (tmp_path / loop.STATE).exists()
+
+
 def test_a_training_of_no_weight_is_refused(tmp_path):
     with pytest.raises(BadInput, match="all weights are frozen"):
         train(fresh().requires_grad_(False), tmp_path)

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import UserError
 from crawltalk.core.types import Problem
 from crawltalk.engine import Engine
+from crawltalk.engine.backends.cpu import Precision
 from crawltalk.model.hf import save_model
 from crawltalk.model.shape import Shape
 from crawltalk.model.transformer import Transformer
@@ -85,7 +87,11 @@ def rl(runs: int, peer: Path | None = None) -> Iterator[dict[str, Any]]:
     for size, case in CASES.items():
         with tempfile.TemporaryDirectory(prefix="crawltalk-bench-") as folder:
             write_model(case, Path(folder))
-            rounds = [_round(size, folder) for _ in range(runs)]
+            rounds = [_round("crawltalk.bench.rl", size, folder) for _ in range(runs)]
+            if size == "3M":
+                scored = [_round("crawltalk.bench.reward", folder) for _ in range(runs)]
+                ours, theirs = ([row[side]["seconds"] for row in scored] for side in ("ours", "peer"))
+                yield figure("rl.reward_model", "s", ours, theirs, "TRL RewardTrainer, 64 pairs", THREADS)
             reloaded = [] if case.lora else [_reload(case, folder, peer) for _ in range(runs)]
         about = f"{case.groups} x {case.samples} replies of {case.reply} tokens, {rounds[0]['ours']['dtype']}"
         name = "TRL and PEFT" if case.lora else "TRL GRPOTrainer"
@@ -117,10 +123,10 @@ def prompts(case: Case) -> list[list[int]]:
     return [[rng.randrange(case.shape.vocab_size - 8) for _ in range(PROMPT)] for _ in range(count)]
 
 
-def _round(size: str, folder: str) -> dict[str, dict[str, Any]]:
+def _round(module: str, *arguments: str) -> dict[str, dict[str, Any]]:
     results: dict[str, dict[str, Any]] = {}
     for side in ("ours", *PEERS):
-        command = [sys.executable, "-m", "crawltalk.bench.rl", side, size, folder]
+        command = [sys.executable, "-m", module, side, *arguments]
         results[side] = json.loads(_output(command, side))
     best = min(PEERS, key=lambda side: results[side]["seconds"])
     least = min(results[side]["peak_mb"] for side in PEERS)
@@ -174,7 +180,8 @@ def _ours(case: Case, folder: Path, dtype: torch.dtype) -> dict[str, float]:
     Path(options.out).mkdir(exist_ok=True)
     model = load_for_tuning(folder, LORA if case.lora else Lora(), options, 0, ALONE)
     asked = prompts(case)
-    backend = rollout_backend(model, dtype, case.groups * case.samples, PROMPT + case.reply)
+    precision: Precision = "bfloat16" if dtype == torch.bfloat16 else "float32"
+    backend = rollout_backend(model, precision, case.groups * case.samples, PROMPT + case.reply)
     engine = Engine(model, pair_tokenizer(case.shape.vocab_size), backend)
     rollouts = _Timed(
         EngineRollouts(engine, lambda problem: asked[int(problem.prompt)], case.reply, frozenset())
@@ -277,9 +284,7 @@ def _trl(case: Case, folder: Path, dtype: torch.dtype, side: str) -> dict[str, f
     )
     trainer.train()
     wall, used = (
-        statistics.median(
-            after - before for before, after in zip(column[WARM:], column[WARM + 1 :], strict=False)
-        )
+        statistics.median(after - before for before, after in pairwise(column[WARM:]))
         for column in zip(*ends, strict=True)
     )
     return {"seconds": wall, "cpu_seconds": used}

@@ -86,12 +86,13 @@ class LoraLinear(nn.Linear):
 @torch.no_grad()
 def merged_weight(linear: nn.Module) -> Tensor:
     """The matrix of a linear layer, [O, D]. That of one with an adapter is a copy in fp32 with the adapter added."""
-    weight: Tensor = linear.weight
+    weight = linear.weight
+    assert isinstance(weight, Tensor)
     if not isinstance(linear, LoraLinear):
         return weight
     whole = weight.to(torch.float32, copy=True)
     for part_OD, (down, up) in zip(whole.split(linear.parts), linear.factors(), strict=True):
-        part_OD.add_(linear.scale * (up.float() @ down.float()))
+        part_OD.add_(up.float() @ down.float(), alpha=linear.scale)
     return whole
 
 

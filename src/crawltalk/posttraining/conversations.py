@@ -41,7 +41,8 @@ def make_conversations(
     if counts.get(Refusal.name) != 0:
         counts[Refusal.name] = len(corpus.declined)
     conversations = mix(tasks, counts, rng)
-    return conversations, [problem for task in tasks.values() for problem in task.problems(rng, split="test")]
+    examined = [task for name, task in tasks.items() if task.examined or counts.get(name)]
+    return conversations, [problem for task in examined for problem in task.problems(rng, split="test")]
 
 
 def mix(tasks: Mapping[str, Task], counts: Mapping[str, int], rng: random.Random) -> list[Conversation]:

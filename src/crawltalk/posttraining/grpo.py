@@ -4,7 +4,10 @@ rewarded by the tasks' own scores.
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from crawltalk import recipe
@@ -14,18 +17,24 @@ from crawltalk.core.errors import BadRecipe
 from crawltalk.core.jsonl import write_jsonl
 from crawltalk.core.types import Problem
 from crawltalk.engine import Engine, Sampling
+from crawltalk.engine.backends.cpu import Precision
 from crawltalk.model.config import read_config, shape_of
+from crawltalk.model.hf import load_model
 from crawltalk.model.transformer import Transformer
+from crawltalk.posttraining.ray_rollouts import RayRollouts, Sampler
 from crawltalk.posttraining.reinforce import Group, reinforce
-from crawltalk.posttraining.rollouts import EngineRollouts, rollout_backend
+from crawltalk.posttraining.rollouts import EngineRollouts, rollout_backend, sampling_precision
+from crawltalk.posttraining.tool_rollouts import ToolRollouts
 from crawltalk.posttraining.tuning import load_for_tuning, save_tuned, starting_model
 from crawltalk.recipe.grpo import grpo_optim
 from crawltalk.rewards.verdict import Verdict, correct, wrong
 from crawltalk.run.stage import Job, Metrics
 from crawltalk.tasks import TASKS, Task, check_counts, score
 from crawltalk.tasks.corpus import Corpus
+from crawltalk.tools.tool import Tool
+from crawltalk.tools.toolbox import Surroundings, make_tools
 from crawltalk.train.batches import packed_rows
-from crawltalk.train.loop import TrainingOptions, beginning
+from crawltalk.train.loop import TrainingOptions
 from crawltalk.train.ranks import Ranks
 
 PROMPT = 256
@@ -51,11 +60,6 @@ def grpo(job: Job[recipe.Grpo]) -> Metrics:
         evaluate_every=config.eval_every,
     )
     model = load_for_tuning(folder, config.lora, options, job.seed, ranks)
-    dtype = beginning(options, ranks)[1]
-    room = PROMPT + config.max_tokens
-    backend = rollout_backend(model, config.precision or dtype, config.groups * config.samples, room)
-    engine = Engine(model, chat.tokenizer, backend, chat)
-    rollouts = EngineRollouts(engine, lambda problem: encode(chat, problem), config.max_tokens)
     tested = {
         name: list(task.problems(random.Random(job.seed), config.difficulty, "test", config.problems))
         for name, task in tasks.items()
@@ -67,31 +71,39 @@ def grpo(job: Job[recipe.Grpo]) -> Metrics:
         return [next(iter(tasks[name].problems(rng, config.difficulty, "train", 1))) for name in names]
 
     def evaluate(done: int, model: Transformer) -> dict[str, Any]:
-        engine.update_weights(model)
+        rollouts.update_weights(model)
         figures, samples = dict[str, float](), list[dict[str, Any]]()
         sampling = Sampling(temperature=0.0, max_tokens=config.max_tokens)
         for name, asked in tested.items():
-            replies = engine.generate([encode(chat, problem) for problem in asked], sampling)
-            texts = [chat.tokenizer.decode(ids) for ids in replies]
-            scores = [score(problem, text) for problem, text in zip(asked, texts, strict=True)]
+            replies = [group[0] for group in rollouts.sample(asked, range(len(asked)), 1, sampling)]
+            scores = [score(problem, one.text) for problem, one in zip(asked, replies, strict=True)]
             figures[f"accuracy.{name}"] = round(sum(scores) / len(scores), 4)
-            figures[f"length.{name}"] = round(sum(map(len, replies)) / len(replies), 1)
+            figures[f"length.{name}"] = round(sum(sum(one.learned) for one in replies) / len(replies), 1)
             samples += [
                 {
                     "step": done,
                     "task": name,
                     "prompt": problem.prompt,
                     "answer": problem.answer,
-                    "reply": text,
+                    "reply": chat.tokenizer.decode(one.reply) if config.tools else one.text,
                 }
-                for problem, text in list(zip(asked, texts, strict=True))[:SAMPLED]
+                for problem, one in list(zip(asked, replies, strict=True))[:SAMPLED]
             ]
         job.progress.note(f"step {done}: {', '.join(f'{key} {value:g}' for key, value in figures.items())}")
         return {**figures, "samples": samples}
 
-    metrics = reinforce(
-        model, rollouts, problems, judge_by_score, config, options, job.seed, evaluate=evaluate, ranks=ranks
-    )
+    with sampler(job, folder, model, ranks) as rollouts:
+        metrics = reinforce(
+            model,
+            rollouts,
+            problems,
+            judge_by_score,
+            config,
+            options,
+            job.seed,
+            evaluate=evaluate,
+            ranks=ranks,
+        )
     ranks.leave()
     if ranks.rank > 0:
         return metrics
@@ -130,6 +142,64 @@ def judge_by_score(problems: Sequence[Problem], replies: Sequence[str]) -> list[
     return [correct(reward) if reward == 1 else wrong(reward) for reward in rewards]
 
 
+@contextmanager
+def sampler(
+    job: Job[recipe.Grpo], folder: Path, model: Transformer, ranks: Ranks
+) -> Iterator[Sampler | RayRollouts]:
+    """Where replies come from: an engine of this process, or those of a Ray cluster. Raises BadRecipe for a cluster
+    beside several ranks.
+    """
+    config, tokenizer = job.config, ChatRenderer.load(folder).tokenizer
+    precision = config.precision or sampling_precision(model, tokenizer)
+    job.progress.note(f"replies are sampled in {precision}")
+    replies = config.groups * config.samples
+    make = partial(make_rollouts, folder, config.tools, config.max_tokens, precision, replies)
+    own, _ = make()
+    try:
+        if job.machine.executor != "ray":
+            yield own
+            return
+        if ranks.world_size > 1:
+            raise BadRecipe(
+                "replies come from the ranks of torchrun or from a Ray cluster: leave one of them out"
+            )
+        with RayRollouts(own, make, job.machine) as rollouts:
+            yield rollouts
+    finally:
+        own.close()
+
+
+def make_rollouts(
+    folder: Path, tools: Sequence[str], max_tokens: int, precision: Precision, replies: int
+) -> tuple[Sampler, Transformer]:
+    """Replies of the model in a folder, so many at once, and that model."""
+    chat, model = ChatRenderer.load(folder), load_model(folder)
+    backend = rollout_backend(model, precision, replies, PROMPT + max_tokens)
+    engine = Engine(model, chat.tokenizer, backend, chat)
+    if tools:
+        called = called_tools(tools, engine.context)
+        return ToolRollouts(engine, conversation, called, max_tokens), model
+    return EngineRollouts(engine, partial(encode, chat), max_tokens), model
+
+
+def called_tools(names: Sequence[str], context: int) -> list[Tool]:
+    """The tools of a reply. Raises BadRecipe for those that need what this stage does not have, and UserError for
+    unknown ones.
+    """
+    for name in ("search", "fetch"):
+        if name in names:
+            raise BadRecipe(
+                f"grpo.tools: {name} reads what is no input of this stage; take calculator or python, and other tools "
+                "with crawltalk.posttraining.tool_rollouts"
+            )
+    return make_tools(names, Surroundings(context=context))
+
+
 def encode(chat: ChatRenderer, problem: Problem) -> list[int]:
     """The problem as a user's turn, with the assistant's turn opened."""
-    return chat.encode_chat([Message("user", problem.prompt)], add_generation_prompt=True)
+    return chat.encode_chat(conversation(problem), add_generation_prompt=True)
+
+
+def conversation(problem: Problem) -> list[Message]:
+    """The problem as a user asks it."""
+    return [Message("user", problem.prompt)]

@@ -7,16 +7,16 @@ and the weights: a training that was killed continues from its checkpoint as if 
 
 It writes rollouts.jsonl, a `Group` a line, and into log.jsonl the figures of each step: `reward`, `accuracy` (the share
 of correct replies among those that could be judged), `pass_at_k` (the share of problems with a correct reply among the
-k that were drawn), `length` (tokens of a reply), `truncated` (the share cut at the limit), `groups_without_signal`,
-`not_judged` (the share of replies without a reward), `rollout_tokens_per_second`; and those of the objective
-(`train/objectives/policy_gradient.py`).
+k that were drawn), `length` (tokens of a reply that the policy wrote), `calls` (of tools, in a reply), `truncated` (the
+share cut at the limit), `groups_without_signal`, `not_judged` (the share of replies without a reward),
+`rollout_tokens_per_second`; and those of the objective (`train/objectives/policy_gradient.py`).
 """
 
 import copy
 import math
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,11 @@ import msgspec
 import torch
 
 from crawltalk.core.errors import BadInput, BadRecipe, UserError
-from crawltalk.core.jsonl import read_jsonl, write_jsonl
+from crawltalk.core.jsonl import write_jsonl
 from crawltalk.core.types import Problem
 from crawltalk.model.transformer import Transformer
 from crawltalk.posttraining.advantages import advantages, has_signal
+from crawltalk.posttraining.forecast import length_forecast
 from crawltalk.posttraining.rollouts import Rollout, Rollouts
 from crawltalk.recipe import Reinforce
 from crawltalk.rewards.verdict import Judge, Outcome, Verdict
@@ -58,7 +59,7 @@ class Group(msgspec.Struct, kw_only=True):
     problem: Problem
     replies: list[str]
     lengths: list[int]
-    """In tokens."""
+    """Tokens that the policy wrote."""
     verdicts: list[Verdict]
 
     @property
@@ -95,8 +96,7 @@ class Replies:
         self.config, self.seed, self.reference, self.ranks = config, seed, reference, ranks
         self.threads = threads
         self.path = out / ROLLOUTS
-        known = read_jsonl(self.path, Group) if first and self.path.exists() else ()
-        self.history = [group for group in known if group.step < first]
+        self.history = [group for group in _written(self.path) if group.step < first]
         if ranks.rank == 0:
             write_jsonl(self.path, self.history)  # what is newer than the checkpoint is sampled again
         self._round: tuple[int, list[list[tuple[Rollout, float]]], dict[str, float]] | None = None
@@ -167,7 +167,7 @@ class Replies:
                     step=0,
                     problem=problem,
                     replies=[one.text for one in group],
-                    lengths=[len(one.reply) for one in group],
+                    lengths=[sum(one.learned) for one in group],
                     verdicts=[_finite(next(verdicts)) for _ in group],
                 ),
             )
@@ -180,7 +180,7 @@ class Replies:
         self, learned: Sequence[tuple[Rollout, float]], figures: Mapping[str, float], step: int
     ) -> Batch:
         lengths = [len(one.prompt) + len(one.reply) - 1 for one, _ in learned]
-        packs, length = _packed(lengths, self.model.shape.context, step)
+        packs, length = packed(lengths, self.model.shape.context, step)
         tokens = torch.zeros((len(packs), length), dtype=torch.int64)
         targets = torch.full((len(packs), length), IGNORE_INDEX)
         documents = torch.full((len(packs), length), -1)
@@ -250,6 +250,9 @@ def reinforce(
                 f"sampler and trainer differ by {difference:.3f} nats a token: both should compute in one precision, "
                 "such as --machine.dtype float32"
             )
+        if row["step"] == 0:
+            said = [(group.lengths, group.rewards) for group in replies.history]
+            options.progress.note(str(length_forecast(*zip(*said, strict=True))))
         if (row["step"] + 1) % config.updates:
             return None  # what was sampled is used up before a checkpoint
         return _alarm(row, config, replies.history)
@@ -333,6 +336,7 @@ def _figures(
         **_outcomes(groups),
         "pass_at_k": _mean(solved),
         "length": written / max(1, len(replies)),
+        "calls": _mean([one.calls for one in replies]),
         "truncated": _mean([not one.finished for one in replies]),
         "groups_without_signal": _mean([not has_signal(group.rewards) for group in groups]),
         "not_judged": _mean([reward is None for group in groups for reward in group.rewards]),
@@ -351,7 +355,16 @@ def _finite(verdict: Verdict) -> Verdict:
     return verdict
 
 
-def _packed(lengths: Sequence[int], context: int, seed: int) -> tuple[list[list[int]], int]:
+def _written(path: Path) -> Iterator[Group]:
+    """The groups in a file, up to a line that was not written to its end when the process was killed."""
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        try:
+            yield msgspec.json.decode(line, type=Group)
+        except msgspec.MsgspecError:
+            return
+
+
+def packed(lengths: Sequence[int], context: int, seed: int) -> tuple[list[list[int]], int]:
     """Numbers of the replies in each row, and the length of rows: that one up to ROW, or to what the longest needs,
     with the fewest positions in all.
     """
@@ -359,10 +372,10 @@ def _packed(lengths: Sequence[int], context: int, seed: int) -> tuple[list[list[
         return [], LENGTHS
     least = -(-max(lengths) // LENGTHS) * LENGTHS
     choices = []
-    for rounded in range(least, max(ROW, least) + 1, LENGTHS):
-        length = max(*lengths, min(rounded, context))
-        packs = pack(lengths, length, random.Random(seed))
-        choices.append((len(packs) * length, length, packs))
+    for length in range(least, max(ROW, least) + 1, LENGTHS):
+        room = max(*lengths, min(length, context))
+        packs = pack(lengths, room, random.Random(seed))
+        choices.append((len(packs) * room, room, packs))
     _, length, packs = min(choices)
     return packs, length
 

@@ -1,31 +1,56 @@
 """Replies of the policy to problems, sampled by the engine with the log-probability of each token."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, cast
+from typing import Protocol
 
 import msgspec
-import torch
 
 from crawltalk.core.types import Problem
 from crawltalk.engine import BUNDLE, Engine, Sampling
 from crawltalk.engine.backends import MAX_CACHE_BYTES, MAX_NUM_SEQS, Backend
 from crawltalk.engine.backends.cpu import Precision
 from crawltalk.engine.engine import make_backend
+from crawltalk.engine.sequence import Token
 from crawltalk.model.cache import BLOCK_SIZE, blocks_for
 from crawltalk.model.transformer import Transformer
+from crawltalk.tokenizer import Tokenizer
+
+MAX_DIFFERENCE = 0.01
+"""Mean |difference of log-probabilities|, in nats, up to which a coarser precision may sample."""
+_TEXTS, _TOKENS = 8, 64
+"""What it is measured on."""
 
 
-def rollout_backend(
-    model: Transformer, precision: Precision | torch.dtype, replies: int, length: int
-) -> Backend:
+def sampling_precision(model: Transformer, tokenizer: Tokenizer, most: float = MAX_DIFFERENCE) -> Precision:
+    """bfloat16, if that changes the log-probabilities of text that the model writes by `most` nats at most in the mean;
+    else float32. int8 is never faster where many replies are sampled at once.
+    """
+    coarse, exact = (
+        Engine(model, tokenizer, rollout_backend(model, precision, _TEXTS, _TOKENS))
+        for precision in ("bfloat16", "float32")
+    )
+    sampling = Sampling(max_tokens=min(_TOKENS, coarse.context) - 1, logprobs=0)
+    request = coarse.request([tokenizer.eot], sampling, frozenset(), samples=_TEXTS)
+    drawn: list[list[Token]] = [[] for _ in range(_TEXTS)]
+    for output in coarse.run([request], BUNDLE):
+        drawn[output.index] += output.tokens
+    found = exact.logprobs([(request.prompt, [token.id for token in text]) for text in drawn])
+    differences = [
+        abs((token.logprob or 0.0) - log_prob)
+        for text, log_probs in zip(drawn, found, strict=True)
+        for token, log_prob in zip(text, log_probs, strict=True)
+    ]
+    return "bfloat16" if sum(differences) <= most * len(differences) else "float32"
+
+
+def rollout_backend(model: Transformer, precision: Precision, replies: int, length: int) -> Backend:
     """A backend to sample with; its cache holds so many replies of this length, prompts included, or what a backend
     takes at most.
     """
-    name = cast(Precision, str(precision).removeprefix("torch."))
-    shape, number_bytes = model.shape, 4 if name == "float32" else 2
+    shape, number_bytes = model.shape, 4 if precision == "float32" else 2
     position_bytes = 2 * shape.layers * shape.kv_heads * shape.head_dim * number_bytes
     blocks = min(MAX_NUM_SEQS, replies) * blocks_for(min(shape.context, length))
-    return make_backend(model, name, min(MAX_CACHE_BYTES, blocks * BLOCK_SIZE * position_bytes))
+    return make_backend(model, precision, min(MAX_CACHE_BYTES, blocks * BLOCK_SIZE * position_bytes))
 
 
 class Rollout(msgspec.Struct, frozen=True):
@@ -42,6 +67,8 @@ class Rollout(msgspec.Struct, frozen=True):
     """What the policy wrote, without the token that ended it: what a verifier reads."""
     finished: bool
     """Whether it ended by itself, not at the limit of tokens."""
+    calls: int = 0
+    """Calls of tools in it that were made."""
 
 
 class Rollouts(Protocol):
@@ -77,6 +104,9 @@ class EngineRollouts:
         self.engine, self.prompt, self.stop_ids = engine, prompt, stop_ids
         self.max_tokens = max_tokens
 
+    def close(self) -> None:
+        """There is nothing to end."""
+
     def update_weights(self, model: Transformer) -> None:
         """Copy the weights of the model into the engine."""
         self.engine.update_weights(model)
@@ -91,6 +121,12 @@ class EngineRollouts:
     ) -> list[list[Rollout]]:
         """Raises ContextOverflow for a problem that is longer than the model's context."""
         sampling = Sampling(temperature=1.0, max_tokens=self.max_tokens, seed=seed, logprobs=0)
+        return self.sample(problems, numbers, samples, sampling)
+
+    def sample(
+        self, problems: Sequence[Problem], numbers: Sequence[int], samples: int, sampling: Sampling
+    ) -> list[list[Rollout]]:
+        """The same with settings of one's own, as an evaluation needs them."""
         requests = [
             self.engine.request(
                 self.prompt(problem), sampling, self.stop_ids, row=number * samples, samples=samples

@@ -57,7 +57,13 @@ class Grpo(Reinforce):
     difficulty: int = 1
     """Of the tasks' problems."""
     precision: Literal["float32", "bfloat16", "int8"] | None = None
-    """Of the weights that replies are sampled with; None: that of the training."""
+    """In which replies are sampled; None: bfloat16, if that changes the log-probabilities of the model's own text by
+    0.01 at most in the mean, else float32.
+    """
+    tools: tuple[str, ...] = ()
+    """What the assistant may call in its replies, as `crawltalk chat --tools`: calculator, python, python:monty or
+    python:cpython. Their definitions stand in each prompt, and of a reply only what the assistant said is rewarded.
+    """
     base: str = ""
     """A model to start from instead of the run's assistant, as `sft.base`."""
     optim: Optim = field(default_factory=Optim)

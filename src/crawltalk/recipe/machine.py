@@ -19,7 +19,9 @@ class Machine:
     """Compute type of matrix products: float32 or bfloat16; the faster one, by a start-up probe, if absent.
     """
     executor: str = "local"
-    """What runs the data stage: local (processes of this machine) or ray (a Ray cluster; pip install ray)."""
+    """What runs the data stage, and samples replies for reinforcement: local (this machine) or ray (a Ray cluster; pip
+    install ray).
+    """
     ray_address: str | None = None
     """Address of the Ray cluster, whose machines must share the run's folder. If absent: a cluster of this
     machine alone.

@@ -9,7 +9,7 @@ from importlib.resources import files
 
 from crawltalk import recipe
 from crawltalk.core.files import write_atomically
-from crawltalk.report import abilities, sections
+from crawltalk.report import abilities, reinforcement, sections
 from crawltalk.report.html import text
 from crawltalk.report.tokens_page import tokens_page
 from crawltalk.run.stage import Job, Metrics
@@ -26,6 +26,7 @@ SECTIONS: dict[str, Section] = {
     "Recall": sections.recall,
     "Factuality": sections.factuality,
     "The assistant": sections.conversations,
+    "Reinforcement": reinforcement.reinforcement,
     "Evaluation": sections.evaluation,
     "Weights and context": abilities.weights_and_context,
     "Tokens to think": abilities.thinking,

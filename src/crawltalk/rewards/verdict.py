@@ -1,10 +1,12 @@
 """What a verifier says of a reply: a verdict, with the reward where there is one."""
 
+import math
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 
 import msgspec
 
+from crawltalk.core.errors import UserError
 from crawltalk.core.types import Problem
 
 
@@ -43,3 +45,47 @@ def correct(reward: float = 1.0, reason: str = "") -> Verdict:
 def wrong(reward: float = 0.0, reason: str = "") -> Verdict:
     """A wrong reply."""
     return Verdict(Outcome.WRONG, reward, reason)
+
+
+def undetermined(reason: str) -> Verdict:
+    """A reply that nobody can judge."""
+    return Verdict(Outcome.UNDETERMINED, reason=reason)
+
+
+def failed(reason: str) -> Verdict:
+    """A verifier that failed."""
+    return Verdict(Outcome.ERROR, reason=reason)
+
+
+def checked(verdict: object) -> Verdict:
+    """The verdict, if it is one whose reward can be trained on; else an error that says what it is instead.
+
+    Infinity is refused as NaN is: the mean of its group would be infinite, and all advantages NaN.
+    """
+    if not isinstance(verdict, Verdict):
+        return failed(f"the verifier returned {type(verdict).__name__}, which is no Verdict")
+    judged = verdict.outcome in (Outcome.CORRECT, Outcome.WRONG)
+    if judged and (verdict.reward is None or not math.isfinite(verdict.reward)):
+        return failed(f"the reward is {verdict.reward}")
+    if not judged and verdict.reward is not None:
+        return msgspec.structs.replace(verdict, reward=None)
+    return verdict
+
+
+def verify(verifier: Verifier, problem: Problem, reply: str) -> Verdict:
+    """The checked verdict. A verifier that raises gives an error, never a wrong reply; but a UserError, such as for a
+    library that is missing, is raised, since it holds for all replies.
+    """
+    try:
+        return checked(verifier(problem, reply))
+    except UserError:
+        raise
+    except Exception as error:  # whatever a verifier raises says nothing of the reply
+        return failed(f"{type(error).__name__}: {error}"[:200])
+
+
+def each(verifier: Verifier) -> Judge:
+    """A judge that asks the verifier about one reply after the other, in this process."""
+    return lambda problems, replies: [
+        verify(verifier, problem, reply) for problem, reply in zip(problems, replies, strict=True)
+    ]

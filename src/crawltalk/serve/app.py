@@ -72,6 +72,18 @@ OPERATIONS = (
     ),
     Operation(
         "POST",
+        "/v1/responses/{response_id}/cancel",
+        responses.cancel_response,
+        responses_protocol.ModelResponse,
+    ),
+    Operation(
+        "GET",
+        "/v1/responses/{response_id}/input_items",
+        responses.input_items,
+        responses_protocol.InputItems,
+    ),
+    Operation(
+        "POST",
         "/v1/messages",
         messages.create_message,
         messages_protocol.AssistantReply,

@@ -10,15 +10,22 @@ from collections.abc import Mapping
 from crawltalk.core.errors import BadRecipe
 from crawltalk.core.types import Problem
 from crawltalk.tasks.arithmetic import Arithmetic
+from crawltalk.tasks.chains import Chains
 from crawltalk.tasks.corpus import Corpus, draw_corpus
+from crawltalk.tasks.countdown import Countdown
 from crawltalk.tasks.identity import Identity
+from crawltalk.tasks.multiplication import Multiplication
 from crawltalk.tasks.reading import Reading
 from crawltalk.tasks.recall import Flagship, Tail
 from crawltalk.tasks.refusal import Refusal
 from crawltalk.tasks.spelling import Spelling
 from crawltalk.tasks.task import Split, Task
+from crawltalk.tasks.word_problems import WordProblems
 
-TASKS: tuple[type[Task], ...] = (Flagship, Refusal, Tail, Reading, Arithmetic, Spelling, Identity)
+TASKS: tuple[type[Task], ...] = (
+    *(Flagship, Refusal, Tail, Reading, Arithmetic, Spelling, Identity),
+    *(Chains, Multiplication, Countdown, WordProblems),
+)
 """In the order of problems.jsonl and scores.json."""
 
 TASK_OF: dict[str, type[Task]] = {kind: task for task in TASKS for kind in task.about}

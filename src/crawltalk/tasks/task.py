@@ -1,5 +1,6 @@
 """What a task is: problems, a score for each reply to one of them, and what a good reply looks like."""
 
+import hashlib
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,8 @@ class Task(ABC):
     """Its key in `[sft.tasks]`."""
     about: ClassVar[Mapping[str, str]]
     """Kind of problem (`Problem.task`) -> what a score of that kind measures, in one line."""
+    examined: ClassVar[bool] = True
+    """Whether every assistant is examined in it. Else only those are that were trained on it."""
 
     def __init__(self, corpus: Corpus) -> None:
         self.corpus = corpus
@@ -42,6 +45,11 @@ class Task(ABC):
     def conversation(self, problem: Problem, rng: random.Random) -> Conversation:
         """The problem with a good reply, for fine-tuning; here the reply is the answer itself."""
         return exchange(problem, problem.answer)
+
+
+def kept_for(key: str, train: float = 0.5) -> Split:
+    """The split that something belongs to, the same for all seeds; `train` is the share of the training."""
+    return "train" if hashlib.sha256(key.encode()).digest()[0] / 256 < train else "test"
 
 
 DEFAULT_COUNT = 200

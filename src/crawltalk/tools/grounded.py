@@ -18,6 +18,7 @@ MIN_COVERAGE = 0.5
 """
 MIN_SUPPORT = 0.6
 """The share of the words of an answer, those of 4 letters and more, that must stand in the passage or the question."""
+_SENTENCE_ENDS = (".", "!", "。")
 NOTHING_FOUND = "I found nothing about that in these pages."
 
 Read = Callable[[Sequence[Message]], str]
@@ -77,9 +78,9 @@ class GroundedAssistant:
         if text == NOTHING_FOUND:
             return GroundedAnswer(text=NOTHING_FOUND, citations=[])
         if text and is_supported(text, passage, question):
-            start, end = self._best_sentence(f"{question} {text}", passage)
+            start, end = best_sentence(self.passages, f"{question} {text}", passage.text)
         else:
-            start, end = self._best_sentence(question, passage)
+            start, end = best_sentence(self.passages, question, passage.text)
             text = passage.text[start:end]
         citation = Citation(
             id=passage.id,
@@ -91,17 +92,20 @@ class GroundedAssistant:
         )
         return GroundedAnswer(text=text, citations=[citation])
 
-    def _best_sentence(self, question: str, passage: RetrievedPassage) -> tuple[int, int]:
-        """(start, end) of the sentence that has most of the question's words, by inverse document frequency; of equal
-        ones the first.
-        """
-        weights = self.passages.weights(content_words(question))
 
-        def fit(span: tuple[int, int]) -> float:
-            known = {stem(word) for word in words_of(passage.text[slice(*span)])}
-            return sum(weight for word, weight in weights.items() if stem(word) in known)
+def best_sentence(passages: Passages, question: str, text: str) -> tuple[int, int]:
+    """(start, end) of the sentence of a text that has most of the question's words, by inverse document frequency. Of
+    equal ones the first that is a whole sentence and no heading, or else the first.
+    """
+    weights = passages.weights(content_words(question))
 
-        return max(sentences(passage.text), key=fit)
+    def fit(span: tuple[int, int]) -> tuple[float, bool]:
+        sentence = text[slice(*span)]
+        known = {stem(word) for word in words_of(sentence)}
+        covered = sum(weight for word, weight in weights.items() if stem(word) in known)
+        return covered, sentence.endswith(_SENTENCE_ENDS)
+
+    return max(sentences(text), key=fit)
 
 
 def reading_messages(title: str, passage: str, question: str) -> list[Message]:
@@ -113,12 +117,16 @@ def is_supported(answer: str, passage: RetrievedPassage, question: str) -> bool:
     """Whether an answer is a whole sentence whose longer words stand in the passage or in the question, and all of
     whose numbers do.
     """
-    known = {stem(word) for word in words_of(f"{passage.title} {passage.text} {question}")}
+    return answer.endswith(_SENTENCE_ENDS) and stands_in(answer, f"{passage.title} {passage.text} {question}")
+
+
+def stands_in(answer: str, text: str) -> bool:
+    """Whether most of an answer's longer words stand in a text, and all of its numbers."""
+    known = {stem(word) for word in words_of(text)}
     words = words_of(answer)
     said = [word for word in words if len(word) >= 4]
     return (
-        answer.endswith((".", "!", "。"))
-        and all(word in known for word in words if word.isdigit())
+        all(word in known for word in words if word.isdigit())
         and bool(said)
         and sum(stem(word) in known for word in said) >= MIN_SUPPORT * len(said)
     )

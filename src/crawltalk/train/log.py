@@ -2,18 +2,21 @@
 
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
 from crawltalk.core.errors import UserError
 from crawltalk.core.files import write_atomically
 
+WATCHED_SECONDS = 2.0
+
 
 class TrainingLog:
     """A log.jsonl: one row a step, and one an evaluation.
 
-    It is written with each checkpoint. Rows that are newer than the checkpoint that a training resumes from are
-    dropped.
+    It is written with each checkpoint, and in between for those who watch. Rows that are newer than the checkpoint
+    that a training resumes from are dropped.
     """
 
     def __init__(self, path: str | Path, done: int, events: "TensorBoardEvents | None" = None) -> None:
@@ -21,6 +24,7 @@ class TrainingLog:
         lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
         self.rows: list[dict[str, Any]] = [row for row in map(json.loads, lines) if row["step"] < done]
         self.losses: list[float] = [row["loss"] for row in self.rows if "loss" in row]
+        self._due = 0.0
 
     def add(self, row: dict[str, Any]) -> None:
         """Append a row."""
@@ -36,6 +40,13 @@ class TrainingLog:
     def flush(self) -> None:
         """Write all rows, atomically."""
         write_atomically(self.path, "".join(json.dumps(row) + "\n" for row in self.rows).encode())
+
+    def flush_if_due(self) -> None:
+        """The same every WATCHED_SECONDS, or as seldom as it takes to cost no more than 1 % of the time."""
+        began = time.monotonic()
+        if began >= self._due:
+            self.flush()
+            self._due = began + max(WATCHED_SECONDS, 100 * (time.monotonic() - began))
 
     def last_loss(self) -> float:
         """The mean loss over the last tenth of the steps, since that of one batch is noisy."""

@@ -159,6 +159,8 @@ def fit(
             row = {"step": step, "loss": loss, "norm": norm, "lr_factor": factor, "tokens_per_second": speed}
             row = row | dict(batch.figures) | figures | row  # a figure never replaces what is in every row
             log.add(row)
+            if ranks.rank == 0:
+                log.flush_if_due()
             ended = stop(row) if stop is not None else None
             if optim.spike and diverged(log.losses, optim.spike):
                 rescue(out, step - PATIENCE + 1, ranks)

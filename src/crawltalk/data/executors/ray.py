@@ -5,15 +5,15 @@ process reads from a file in that folder at which page the other died (`worker.G
 process is tried twice at most.
 """
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from crawltalk.core.errors import MissingInput, UserError
+from crawltalk.core.errors import UserError
 from crawltalk.data.parts import FileTask
 from crawltalk.data.worker import refine
 from crawltalk.recipe import Machine
+from crawltalk.run.ray_cluster import connect
 
 RETRIES = 100
 """Retries of one file: two for each page that kills its process, and those for machines that went away."""
@@ -24,7 +24,7 @@ class RayExecutor:
     """A context manager that is connected to the cluster."""
 
     def __init__(self, machine: Machine, files: int, own_code: bool) -> None:
-        self.ray = _ray(machine)
+        self.ray = connect(machine)
 
     def __enter__(self) -> "RayExecutor":
         return self
@@ -70,20 +70,3 @@ class RayExecutor:
 
 def _window(ray: Any) -> int:
     return max(2, int(_AHEAD * ray.cluster_resources().get("CPU", 1)))
-
-
-def _ray(machine: Machine) -> Any:
-    """Ray, connected. Raises MissingInput if it is not installed or there is no cluster at the address."""
-    try:
-        import ray
-    except ImportError:
-        raise MissingInput("--machine.executor ray needs Ray: pip install 'ray>=2.40'") from None
-    if not ray.is_initialized():
-        here: dict[str, Any] = (
-            {} if machine.ray_address else {"num_cpus": machine.workers, "include_dashboard": False}
-        )
-        try:
-            ray.init(machine.ray_address, logging_level=logging.ERROR, log_to_driver=False, **here)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise MissingInput(f"there is no Ray cluster at {machine.ray_address} ({error})") from None
-    return ray

@@ -322,8 +322,8 @@ class CpuBackend:
 
     def copy_block(self, source: int, target: int) -> None:
         """See `Backend.copy_block`."""
-        for numbers in self._cache:
-            numbers[:, target] = numbers[:, source]
+        for blocks in self._cache:
+            blocks[:, target] = blocks[:, source]
 
     def _copy(self, name: str, weight: Tensor | None, dtype: torch.dtype = torch.float32) -> int | None:
         """The address of the copy of this name."""

@@ -2,7 +2,6 @@
 of steps that leads to its answer.
 """
 
-import hashlib
 import random
 import re
 from abc import ABC, abstractmethod
@@ -14,8 +13,6 @@ from crawltalk.tasks.scoring import Scorer
 from crawltalk.tasks.task import Split
 from crawltalk.tools.tool import Tool
 
-TRAIN_SHARE = 0.5
-"""Of what a battery draws from; the rest is for the test."""
 ANSWER = "Answer:"
 """Stands before the answer in examples, and is written for the model where its thinking ends."""
 
@@ -73,12 +70,6 @@ class Battery(ABC):
                 if drawn[0].problem.prompt not in seen:
                     seen.update(worked.problem.prompt for worked in drawn)
                     yield from drawn
-
-
-def kept_for(key: str) -> Split:
-    """The split that something belongs to, the same for all seeds."""
-    share = hashlib.sha256(key.encode()).digest()[0] / 256
-    return "train" if share < TRAIN_SHARE else "test"
 
 
 def answered(reply: str) -> str:

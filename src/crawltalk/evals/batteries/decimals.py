@@ -5,10 +5,10 @@ import re
 from typing import ClassVar
 
 from crawltalk.core.types import Problem
-from crawltalk.evals.batteries.battery import Battery, Call, Worked, answered, kept_for
+from crawltalk.evals.batteries.battery import Battery, Call, Worked, answered
 from crawltalk.evals.batteries.functions import CALCULATOR
 from crawltalk.tasks.scoring import numbers
-from crawltalk.tasks.task import Split
+from crawltalk.tasks.task import Split, kept_for
 
 _COMPARED = re.compile(r"(\d+\.\d+)(?:\s+is)?\s+(?:the\s+)?(?:larger|bigger|greater)\b")
 

@@ -4,10 +4,10 @@ import random
 from typing import ClassVar
 
 from crawltalk.core.types import Problem
-from crawltalk.evals.batteries.battery import Battery, Call, Worked, kept_for
+from crawltalk.evals.batteries.battery import Battery, Call, Worked
 from crawltalk.evals.batteries.functions import COUNT
 from crawltalk.evals.batteries.word_problems import first_number
-from crawltalk.tasks.task import Split
+from crawltalk.tasks.task import Split, kept_for
 
 MOST = {"to_9": (1, 9), "to_60": (10, 60)}
 QUESTIONS = ("How many dots are here? {}", "Count these dots: {}", "{} How many dots was that?")

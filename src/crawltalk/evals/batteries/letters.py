@@ -6,10 +6,10 @@ from functools import cache
 from typing import ClassVar
 
 from crawltalk.core.types import Problem
-from crawltalk.evals.batteries.battery import Battery, Call, Worked, answered, kept_for
+from crawltalk.evals.batteries.battery import Battery, Call, Worked, answered
 from crawltalk.evals.batteries.functions import COUNT, REVERSE, SPELL
 from crawltalk.tasks.scoring import numbers
-from crawltalk.tasks.task import Split
+from crawltalk.tasks.task import Split, kept_for
 from crawltalk.tools.tool import Tool
 
 # fmt: off

@@ -120,7 +120,7 @@ class CountTokensRequest(SamplingRequest, kw_only=True):
 
 
 class MessagesRequest(CountTokensRequest, kw_only=True):
-    """POST /v1/messages. No model here thinks before it answers: `thinking` is named as not read."""
+    """POST /v1/messages. What a model thinks is part of its text: `thinking` is named as not read."""
 
     max_tokens: Annotated[int, Meta(ge=1)]
     stop_sequences: Annotated[list[StopString], Meta(max_length=16)] | None = None

@@ -1,12 +1,15 @@
-"""OpenAI's Responses API: POST /v1/responses; GET and DELETE /v1/responses/{id}.
+"""OpenAI's Responses API: POST /v1/responses; GET and DELETE /v1/responses/{id}; POST /v1/responses/{id}/cancel; GET
+/v1/responses/{id}/input_items.
 
 A request becomes one of chat (`begin_reply`), and the reply is written as items: messages and calls. A whole response
-is the last state of its stream.
+is the last state of its stream. One that is made in the background goes on in a task of its own.
 """
 
+import asyncio
 import time
+import traceback
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET
@@ -18,13 +21,14 @@ from crawltalk.chat.messages import ToolCall
 from crawltalk.engine.sequence import Token
 from crawltalk.serve.api import protocol
 from crawltalk.serve.api.chat import ChatReply, begin_reply, content_logprob, text_of
-from crawltalk.serve.api.errors import ApiError, bad_request
+from crawltalk.serve.api.errors import ApiError, as_api_error, bad_request, internal_error, invalid_body
 from crawltalk.serve.api.generation import or_default
 from crawltalk.serve.api.protocol import AssistantMessage, Call, ChatMessage, ChatRequest
 from crawltalk.serve.api.responses_protocol import (
     AllowedChoice,
     ArgumentsDelta,
     ArgumentsDone,
+    CallOutput,
     Completed,
     Created,
     DeletedResponse,
@@ -35,6 +39,8 @@ from crawltalk.serve.api.responses_protocol import (
     IncompleteDetails,
     InProgress,
     InputItem,
+    InputItems,
+    InputText,
     InputTokensDetails,
     ItemAdded,
     ItemDone,
@@ -48,7 +54,10 @@ from crawltalk.serve.api.responses_protocol import (
     OutputTokensDetails,
     PartAdded,
     PartDone,
+    ReadItem,
+    ReadMessage,
     ResponseFailure,
+    ResponseId,
     ResponsesRequest,
     ResponseUsage,
     StreamEvent,
@@ -69,7 +78,6 @@ _PARAMS = {
 }
 """Fields of a chat request -> where a client of this API finds them."""
 _NOT_HERE = {
-    "background": "responses here are not made in the background",
     "conversation": "conversations are not kept here; send previous_response_id, or all items as input",
     "prompt": "there are no stored prompts here; send instructions and input",
 }
@@ -80,6 +88,10 @@ async def create_response(server: ServerState, http_request: Request, request: R
     for name, reason in _NOT_HERE.items():
         if getattr(request, name):
             raise bad_request(f"{name} is not read here: {reason}", name)
+    if request.background and request.store is False:
+        raise bad_request("a response made in the background has to be stored: leave store out", "store")
+    if request.background and request.stream:
+        raise bad_request("a response made in the background comes whole: ask for it by its id", "stream")
     _name_ignored(http_request, request)
     before: tuple[ChatMessage, ...] = ()
     if request.previous_response_id is not None:
@@ -91,26 +103,122 @@ async def create_response(server: ServerState, http_request: Request, request: R
         )
     except ApiError as error:
         raise _in_terms_of_this_api(error) from None
-    return await respond(_ResponseBuilder(reply, request, messages))
+    builder = _ResponseBuilder(reply, request, messages)
+    return _in_background(server, builder) if request.background else await respond(builder)
+
+
+def _in_background(server: ServerState, builder: "_ResponseBuilder") -> Response:
+    """The response as it begins; a task goes on with it."""
+    key = builder.generation.client, builder.state.id
+    builder.keep()
+    making = server.responses.making
+    making[key] = asyncio.create_task(builder.finish(server.settings.timeout))
+    making[key].add_done_callback(lambda _: making.pop(key, None))
+    return json_response(builder.state)
 
 
 async def retrieve_response(server: ServerState, http_request: Request) -> Response:
     """A response that is kept."""
-    response_id = http_request.path_params["response_id"]
     if http_request.query_params.get("stream", "").lower() == "true":
         raise bad_request("a response that is kept comes whole, not as a stream", "stream")
-    stored = server.responses.get(http_request.state.client, response_id)
-    if stored is None:
-        raise _not_found(response_id)
-    return json_response(stored.response)
+    return json_response(_stored(server, http_request).response)
 
 
 async def delete_response(server: ServerState, http_request: Request) -> Response:
-    """Forgets a response."""
+    """Forgets a response, and no longer makes it."""
+    response = _stored(server, http_request).response
+    await _cancel(server, http_request)
+    server.responses.delete(http_request.state.client, response.id)
+    return json_response(DeletedResponse(id=response.id))
+
+
+async def cancel_response(server: ServerState, http_request: Request) -> Response:
+    """Ends a response that is made in the background, as far as it is; a finished one stays as it is."""
+    response = _stored(server, http_request).response
+    if not response.background:
+        raise bad_request(
+            "only a response made in the background can be cancelled: close the connection of another",
+            "response_id",
+        )
+    await _cancel(server, http_request)
+    return json_response(response)
+
+
+async def input_items(server: ServerState, http_request: Request) -> Response:
+    """What a response was made from, item by item."""
+    stored = _stored(server, http_request)
+    try:
+        query = msgspec.convert(dict(http_request.query_params), _ItemsQuery, strict=False)
+    except msgspec.ValidationError as error:
+        raise invalid_body(error) from None
+    items = list(_as_items(stored))
+    if query.order == "desc":
+        items.reverse()
+    ids = [item.id for item in items]
+    if query.after is not None and query.after not in ids:
+        raise bad_request(f"this response has no item {query.after!r}", "after")
+    start = ids.index(query.after) + 1 if query.after is not None else 0
+    page = items[start : start + query.limit]
+    return json_response(
+        InputItems(
+            data=page,
+            first_id=page[0].id if page else None,
+            last_id=page[-1].id if page else None,
+            has_more=start + query.limit < len(items),
+        )
+    )
+
+
+class _ItemsQuery(msgspec.Struct):
+    after: ResponseId | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=100)] = 20
+    order: Literal["asc", "desc"] = "desc"
+
+
+def _as_items(stored: Stored) -> Iterator[ReadItem]:
+    """The messages that the model read, as items, in order."""
+    name, count = stored.response.id.removeprefix("resp_"), 0
+    for message in stored.messages[: stored.read]:
+        content = text_of(message.content or "", "input")
+        match message:
+            case protocol.ToolMessage():
+                yield CallOutput(id=f"fco_{name}_{count}", call_id=message.tool_call_id or "", output=content)
+            case AssistantMessage():
+                if content:
+                    part = OutputText(text=content)
+                    yield ReadMessage(id=f"msg_{name}_in_{count}", role="assistant", content=[part])
+                    count += 1
+                for call in message.tool_calls or []:
+                    given = call.function.arguments
+                    yield OutputCall(
+                        id=f"fc_{name}_in_{count}",
+                        status="completed",
+                        call_id=call.id or "",
+                        name=call.function.name,
+                        arguments=given if isinstance(given, str) else msgspec.json.encode(given).decode(),
+                    )
+                    count += 1
+                continue
+            case _:
+                role = "system" if isinstance(message, protocol.SystemMessage) else "user"
+                yield ReadMessage(id=f"msg_{name}_in_{count}", role=role, content=[InputText(text=content)])
+        count += 1
+
+
+async def _cancel(server: ServerState, http_request: Request) -> None:
+    """End the task that makes a response, if there is one."""
+    task = server.responses.making.get((http_request.state.client, http_request.path_params["response_id"]))
+    if task is not None:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def _stored(server: ServerState, http_request: Request) -> Stored:
     response_id = http_request.path_params["response_id"]
-    if not server.responses.delete(http_request.state.client, response_id):
+    stored = server.responses.get(http_request.state.client, response_id)
+    if stored is None:
         raise _not_found(response_id)
-    return json_response(DeletedResponse(id=response_id))
+    return stored
 
 
 def _not_found(response_id: str) -> ApiError:
@@ -126,6 +234,11 @@ def _previous(server: ServerState, http_request: Request, response_id: str) -> S
             "or the server was started since; send the whole conversation as input",
             param="previous_response_id",
             code="previous_response_not_found",
+        )
+    if stored.response.status not in ("completed", "incomplete"):
+        raise bad_request(
+            f"the response {response_id!r} is {stored.response.status}: only one that has an end can be continued",
+            "previous_response_id",
         )
     return stored
 
@@ -283,6 +396,7 @@ class _ResponseBuilder(ResponseBuilder):
             top_p=or_default(request.top_p, 1.0),
             truncation=request.truncation or "disabled",
             store=request.store is not False,
+            background=bool(request.background),
             metadata=request.metadata or {},
             dropped_messages=reply.dropped or UNSET,
         )
@@ -298,6 +412,35 @@ class _ResponseBuilder(ResponseBuilder):
         async for _ in self.chunks():
             pass
         return self.state
+
+    async def finish(self, timeout: float) -> None:
+        """Make the whole response while nobody waits for it, and keep how it ends."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self.response()
+        except asyncio.CancelledError:
+            self._leave("cancelled")
+            raise
+        except Exception as error:
+            api_error = as_api_error(error)
+            if api_error is None:
+                self.generation.log_entry["traceback"] = traceback.format_exc()
+            self.failure(api_error or internal_error(self.generation.id))
+            self._leave("failed")
+        finally:
+            await self.generation.close()
+
+    def _leave(self, status: Literal["cancelled", "failed"]) -> None:
+        """Keep the response as far as it is."""
+        self.state.status, self.state.usage = status, _usage(self.generation.usage())
+        if self._open is not None:
+            self._open.status = "incomplete"
+        self.keep()
+
+    def keep(self, *reply: AssistantMessage) -> None:
+        """Keep the response, with its conversation."""
+        stored = Stored(self.state, (*self.messages, *reply), len(self.messages))
+        self.generation.server.responses.put(self.generation.client, stored)
 
     async def chunks(self) -> AsyncIterator[StreamEvent]:
         """The response in parts: it is there, items grow one after the other, and it ends."""
@@ -390,8 +533,7 @@ class _ResponseBuilder(ResponseBuilder):
         else:
             self.state.completed_at = int(time.time())
         if self.state.store:
-            stored = Stored(self.state, (*self.messages, _as_message(self.output)))
-            self.generation.server.responses.put(self.generation.client, stored)
+            self.keep(_as_message(self.output))
 
     def _take_logprobs(self) -> list[protocol.ContentLogprob]:
         """Of the tokens whose text was not sent yet; none unless the request includes them."""

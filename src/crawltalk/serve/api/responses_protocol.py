@@ -13,7 +13,7 @@ from crawltalk.serve.api.protocol import (
 )
 
 ResponseId = Annotated[str, Meta(max_length=200)]
-Status = Literal["in_progress", "completed", "incomplete", "failed"]
+Status = Literal["in_progress", "completed", "incomplete", "failed", "cancelled"]
 
 
 class InputItem(Struct, kw_only=True):
@@ -88,7 +88,7 @@ Metadata = Annotated[
 
 
 class ResponsesRequest(SamplingRequest, kw_only=True):
-    """POST /v1/responses. No model here reasons before it answers: `reasoning` is named as not read."""
+    """POST /v1/responses. What a model thinks is part of its text: `reasoning` is named as not read."""
 
     input: str | Annotated[list[InputItem], Meta(min_length=1, max_length=2000)]
     instructions: str | None = None
@@ -110,8 +110,9 @@ class ResponsesRequest(SamplingRequest, kw_only=True):
     metadata: Metadata | None = None
     """Comes back with the response."""
     background: bool | None = None
-    """Refused if true, as are the next two."""
+    """The response is made while nobody waits for it: it comes at once, in progress, and can be asked for later."""
     conversation: Any = None
+    """Refused, as is the next one."""
     prompt: Any = None
 
 
@@ -205,6 +206,43 @@ class ModelResponse(Struct, kw_only=True):
     metadata: dict[str, str]
     dropped_messages: int | UnsetType = UNSET
     """Ours: how many of the oldest messages were left out because they do not fit into the context."""
+
+
+class InputText(Struct, kw_only=True, tag_field="type", tag="input_text"):
+    """A text that the model read."""
+
+    text: str
+
+
+class ReadMessage(Struct, kw_only=True, tag_field="type", tag="message"):
+    """A message that the model read."""
+
+    id: str
+    role: Literal["user", "assistant", "system"]
+    status: Literal["completed"] = "completed"
+    content: list[InputText | OutputText]
+
+
+class CallOutput(Struct, kw_only=True, tag_field="type", tag="function_call_output"):
+    """The result of a call."""
+
+    id: str
+    call_id: str
+    output: str
+    status: Literal["completed"] = "completed"
+
+
+ReadItem = ReadMessage | OutputCall | CallOutput
+
+
+class InputItems(Struct, kw_only=True):
+    """What a response was made from, a page of it: the earlier responses' items, too, if it continues one."""
+
+    object: Literal["list"] = "list"
+    data: list[ReadItem]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
 
 
 class DeletedResponse(Struct, kw_only=True):

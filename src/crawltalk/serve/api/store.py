@@ -1,5 +1,6 @@
 """The responses that clients may ask for again or continue (`/v1/responses`), in memory."""
 
+from asyncio import Task
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ class Stored:
     response: ModelResponse
     messages: tuple[ChatMessage, ...]
     """Without `instructions`."""
+    read: int
+    """How many of the messages the model read; its reply follows when it is finished."""
 
 
 class ResponseStore:
@@ -27,13 +30,16 @@ class ResponseStore:
         """`most_bytes`: of all responses and conversations as JSON; a longer one is not kept."""
         self.most, self.most_bytes = most, most_bytes
         self.bytes = 0
+        self.making: dict[tuple[str, str], Task[None]] = {}
+        """Those that are made in the background, by client and id."""
         self._kept: OrderedDict[tuple[str, str], tuple[Stored, int]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._kept)
 
     def put(self, client: str, stored: Stored) -> None:
-        """Keep a response."""
+        """Keep a response, in the place of what was kept of it before."""
+        self.delete(client, stored.response.id)
         size = len(msgspec.json.encode((stored.response, stored.messages)))
         if size > self.most_bytes:
             return

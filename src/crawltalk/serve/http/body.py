@@ -24,9 +24,26 @@ async def read_body(request: Request, kind: type[T], settings: Settings) -> T:
     come as text and whole numbers as 12.0, as other servers of this API take them. Raises ApiError, which names
     the wrong field, ClientGone, or RecursionError.
     """
+    body = await read_bytes(request, settings)
+    body = body.removeprefix(codecs.BOM_UTF8)
+    try:
+        decoded = msgspec.json.decode(body, type=kind, strict=False)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise invalid_body(error) from None
+    ignored = dict(unknown_fields(msgspec.json.decode(body), decoded))
+    for name, instead in REFUSED.items():
+        if ignored.get(name):
+            raise bad_request(f"{name} is not read here; send {instead}", name)
+    if ignored:
+        request.state.log_entry["ignored"] = list(ignored)
+    return decoded
+
+
+async def read_bytes(request: Request, settings: Settings) -> bytearray:
+    """The body as it is. Raises ApiError if it is compressed, too large or too slow, or ClientGone."""
     encoding = request.headers.get("content-encoding", "identity").lower()
     if encoding != "identity":
-        raise ApiError(415, f"a body in {encoding[:50]!r} is not read here: send it as plain JSON")
+        raise ApiError(415, f"a body in {encoding[:50]!r} is not read here: send it uncompressed")
     body = bytearray()
     try:
         async with asyncio.timeout(settings.body_timeout):
@@ -42,18 +59,7 @@ async def read_body(request: Request, kind: type[T], settings: Settings) -> T:
         ) from None
     except ClientDisconnect:
         raise ClientGone from None
-    body = body.removeprefix(codecs.BOM_UTF8)
-    try:
-        decoded = msgspec.json.decode(body, type=kind, strict=False)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise invalid_body(error) from None
-    ignored = dict(unknown_fields(msgspec.json.decode(body), decoded))
-    for name, instead in REFUSED.items():
-        if ignored.get(name):
-            raise bad_request(f"{name} is not read here; send {instead}", name)
-    if ignored:
-        request.state.log_entry["ignored"] = list(ignored)
-    return decoded
+    return body
 
 
 def unknown_fields(given: Any, decoded: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -2,15 +2,18 @@
 
 OpenAI's API has no such thing: there calls go to the client. So this is an endpoint of the page's own. It sends one
 event for each piece: `text`, `call`, `result`. Or the answer comes from the run's pages: `citations` (none where
-nothing was found), then `text`.
+nothing was found), then `text`. With documents that a person attached: `reading`, how much of them the model reads;
+then the pieces; then `citations`, the sentence that the answer rests on, and whether it is `supported` by it.
 """
 
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator, Mapping
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -19,19 +22,26 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from crawltalk.chat.messages import Message, ToolCall, text_of
+from crawltalk.chat.render import REPLY_FRACTION
 from crawltalk.chat.tool_calls import CallReader, call_schema
+from crawltalk.chat.tool_calls import Tool as Definition
 from crawltalk.core.errors import ContextOverflow
 from crawltalk.engine import Sampling
 from crawltalk.retrieval.passages import Passages
+from crawltalk.rewards.answers import spoken
 from crawltalk.run.folder import RunFolder
 from crawltalk.serve.api.errors import ErrorBody, as_api_error, internal_error, shutting_down
 from crawltalk.serve.http.body import read_body
 from crawltalk.serve.state import ServerState
 from crawltalk.tools.answers import Answerer
+from crawltalk.tools.attached import AttachedDocument, Attachments, Reading
 from crawltalk.tools.grounded import NOTHING_FOUND, GroundedAnswer, GroundedAssistant, reading_messages
 from crawltalk.tools.loop import Episode, Event, Part, aconverse
 from crawltalk.tools.plain import for_renderer
 from crawltalk.tools.tool import ToolResult
+
+_LEAST_READ = 16
+"""Tokens of a document."""
 
 
 class AnswerRequest(Struct):
@@ -43,6 +53,8 @@ class AnswerRequest(Struct):
     """Whether the assistant may call the server's tools."""
     search_first: bool = False
     """Whether the last message is answered from the run's documents alone; then tools are not needed."""
+    documents: Annotated[list[AttachedDocument], Meta(max_length=20)] = []
+    """Attached documents, which the model reads in front of the last message. Then no others are searched."""
     temperature: float = 0.3
     top_k: Annotated[int, Meta(ge=0)] = 0
     top_p: float = 1.0
@@ -125,15 +137,51 @@ class _Events:
 
     async def _events(self) -> AsyncIterator[dict[str, Any]]:
         request, model = self.request, self.request.model
+        offered = self.answers.tools.get(model) if request.tools else None
+        if request.documents:
+            async for event in self._read(offered):
+                yield event
+            return
         if request.search_first and self.answers.run is not None:
             answer = await self._grounded(text_of(request.messages[-1]))
             yield {"citations": answer.citations}
             yield {"text": answer.text}
             return
-        offered = self.answers.tools.get(model) if request.tools else None
         episode = offered.begin(request.messages) if offered else Episode(request.messages, [])
         async for event in aconverse(self._complete, episode):
             yield _told(event, episode)
+
+    async def _read(self, offered: Answerer | None) -> AsyncIterator[dict[str, Any]]:
+        """An answer after reading the attached documents, as far as there is room for them."""
+        *before, last = self.request.messages
+        question = text_of(last)
+        with tempfile.TemporaryDirectory(prefix="crawltalk-") as folder:
+            attached = await asyncio.to_thread(Attachments, self.request.documents, Path(folder))
+            tools = offered.begin([last]).offered if offered else []
+            reading = await asyncio.to_thread(self._reading, attached, question, tools)
+            yield {"reading": {"read": reading.read, "characters": reading.characters}}
+            messages = [*before, reading.message]
+            episode = offered.begin(messages) if offered else Episode(messages, [])
+            async for event in aconverse(self._complete, episode):
+                yield _told(event, episode)
+            reply = spoken(text_of(episode.messages[-1]))
+            citations, supported = await asyncio.to_thread(attached.cite, question, reply, reading)
+        yield {"citations": citations, "supported": supported}
+
+    def _reading(self, attached: Attachments, question: str, tools: Sequence[Definition]) -> Reading:
+        """What the model reads of the documents, beside the question. Raises ContextOverflow if there is no room."""
+        engine, most = self.service.engine, self.sampling.max_tokens
+        system = [message for message in self.request.messages[:1] if message.role == "system"]
+        bare = [*system, attached.message(question, attached.nothing)]
+        messages, definitions = for_renderer(engine.renderer, bare, tools)
+        ids, _ = engine.chat_prompt(messages, definitions, reply=most)
+        room = engine.context - len(ids) - min(most, engine.context // REPLY_FRACTION)
+        if room < _LEAST_READ:
+            raise ContextOverflow(
+                f"this model's context of {engine.context} tokens has no room for a document: "
+                "make the question or the system prompt shorter"
+            )
+        return attached.read(question, room, lambda text: len(engine.tokenizer.encode(text)))
 
     async def _grounded(self, question: str) -> GroundedAnswer:
         """An answer from the run's pages, which the model reads if its context has room for them."""
@@ -146,7 +194,7 @@ class _Events:
             reply = "".join([part async for part in self._complete(episode) if isinstance(part, str)])
         except ContextOverflow:
             reply = ""
-        return await asyncio.to_thread(assistant.conclude, question, passage, reply)
+        return await asyncio.to_thread(assistant.conclude, question, passage, spoken(reply))
 
     async def _complete(self, episode: Episode) -> AsyncIterator[Part]:
         """The next reply, by the engine."""

@@ -34,6 +34,8 @@ from crawltalk.serve.http.body import read_body
 from crawltalk.serve.settings import Settings
 from crawltalk.serve.ui import browse
 from crawltalk.serve.ui.answers import Answers
+from crawltalk.serve.ui.attachments import document_endpoint
+from crawltalk.serve.ui.games import game_routes
 from crawltalk.serve.ui.labels import label_routes
 from crawltalk.serve.ui.runs import LogRows, Runs
 from crawltalk.tasks.recall import question_about
@@ -98,6 +100,14 @@ class LogRequest(Struct):
     start: Count = 0
 
 
+class RolloutsRequest(Struct):
+    """Samples of a reinforcement, from a place between 0, its beginning, and 1, the newest."""
+
+    run: ShortText
+    stage: ShortText
+    at: Annotated[float, Meta(ge=0, le=1)] = 1.0
+
+
 class RunRequest(Struct):
     run: ShortText
 
@@ -120,12 +130,13 @@ def routes(
     settings: Settings,
     labels: LabelStore | None = None,
     answers: Answers | None = None,
+    lab: Path | None = None,
 ) -> list[BaseRoute]:
     """The page and its JSON.
 
     `run`: the served one; None if the model belongs to no run. `renderers`: by the names of the models. `index`:
     of the run's training data, if there is one. `labels`: where labels go; None: nobody can label. `answers`: the
-    tools of this server, and search.
+    tools of this server, and search. `lab`: the folder with the policies of its games.
     """
     answers = answers if answers is not None else Answers({})
     handlers = _Handlers(run, renderers, index, labels, answers)
@@ -153,6 +164,7 @@ def routes(
         post("/api/tokens", TokensRequest, handlers.tokens),
         post("/api/steps", TokensRequest, handlers.steps),
         Route("/api/answer", answers.endpoint, methods=["POST"]),
+        Route("/api/document", document_endpoint(settings), methods=["POST"]),
         post("/api/trace", TraceRequest, handlers.trace),
         get("/api/data/funnel", EmptyRequest, handlers.funnel),
         get("/api/data/rows", ListRequest, handlers.list_pages),
@@ -161,7 +173,9 @@ def routes(
         get("/api/runs", EmptyRequest, handlers.runs),
         get("/api/runs/stages", RunRequest, handlers.stages),
         get("/api/runs/log", LogRequest, handlers.log),
+        get("/api/runs/rollouts", RolloutsRequest, handlers.rollouts),
         *label_routes(labels, get, post),
+        *game_routes(lab, get),
     ]
 
 
@@ -301,6 +315,10 @@ class _Handlers:
     def log(self, request: LogRequest) -> LogRows:
         """The log of a training."""
         return self._all_runs().log(request.run, request.stage, request.start)
+
+    def rollouts(self, request: RolloutsRequest) -> dict[str, Any]:
+        """Problems with their replies and verdicts."""
+        return {"rows": self._all_runs().rollouts(request.run, request.stage, request.at)}
 
     def _renderer(self, model: str) -> ChatRenderer:
         if model not in self._renderers:

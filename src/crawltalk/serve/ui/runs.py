@@ -14,6 +14,12 @@ MAX_RUNS = 50
 """Runs that are listed: the served one, then the newest."""
 MAX_LOG_BYTES = 1 << 18
 """Bytes of a log in one response."""
+ROLLOUTS = "rollouts.jsonl"
+MAX_ROLLOUT_BYTES = 1 << 20
+SHOWN_GROUPS = 3
+"""Problems in one response, each with its replies."""
+SHOWN_CHARACTERS = 4000
+"""Of a prompt and of a reply."""
 _MANIFEST_FIELDS = (
     "seconds",
     "cpu_seconds",
@@ -77,23 +83,31 @@ class Runs:
             "stages": [_row(run, state) for state in states],
         }
 
+    def rollouts(self, name: str, stage: str, at: float) -> list[dict[str, Any]]:
+        """Some of what a reinforcement has sampled, at a place in its file between 0, the beginning, and 1, the
+        newest. Empty for a stage that samples nothing. Raises MissingInput as `log`.
+        """
+        for path in self._files(name, stage, ROLLOUTS):
+            with contextlib.suppress(FileNotFoundError):
+                return _read_groups(path, at)
+        return []
+
     def log(self, name: str, stage: str, start: int) -> LogRows:
         """The rows of a stage's log from byte `start` on; of the running training if there is one. Empty if
         there is no log yet. Raises MissingInput if there is no such run, or the stage trains no model.
         """
-        run = self.run(name)
-        logged = [each.name for each in stages(run.recipe()) if each.makes]
-        if stage not in logged:
-            raise MissingInput(f"{stage[:100]!r} writes no log; these do: {', '.join(logged)}")
-        for path in _log_paths(run, stage):
+        for path in self._files(name, stage, "log.jsonl"):
             with contextlib.suppress(FileNotFoundError):  # also if the stage is being renamed
                 return _read_log(path, start)
         return LogRows([], 0, 0)
 
-
-def _log_paths(run: RunFolder, stage: str) -> tuple[Path, Path]:
-    """Where the log of a stage may be: in its work folder, in the finished stage."""
-    return run.work(stage) / "log.jsonl", run.folder(stage) / "log.jsonl"
+    def _files(self, name: str, stage: str, file: str) -> tuple[Path, Path]:
+        """Where a file of a training may be: in its work folder, in the finished stage."""
+        run = self.run(name)
+        logged = [each.name for each in stages(run.recipe()) if each.makes]
+        if stage not in logged:
+            raise MissingInput(f"{stage[:100]!r} writes no log; these do: {', '.join(logged)}")
+        return run.work(stage) / file, run.folder(stage) / file
 
 
 def _row(run: RunFolder, state: StageState) -> dict[str, Any]:
@@ -127,3 +141,22 @@ def _read_log(path: Path, start: int) -> LogRows:
         {key: value for key, value in msgspec.json.decode(line).items() if key != "samples"} for line in lines
     ]
     return LogRows(rows, start, start + sum(len(line) + 1 for line in lines))
+
+
+def _read_groups(path: Path, at: float) -> list[dict[str, Any]]:
+    """Whole lines from a place in the file on, or the last ones. Rows stand in the order of the steps."""
+    size = path.stat().st_size
+    start = int(at * size) if at < 1 else max(0, size - MAX_ROLLOUT_BYTES)
+    with open(path, "rb") as file:
+        file.seek(start)
+        if start:
+            file.readline()  # the rest of a line
+        lines = file.read(MAX_ROLLOUT_BYTES).split(b"\n")[:-1]
+    if not lines and 0 < at < 1:
+        return _read_groups(path, 1.0)
+    chosen = lines[-SHOWN_GROUPS:] if at >= 1 else lines[:SHOWN_GROUPS]
+    groups = [msgspec.json.decode(line) for line in chosen]
+    for group in groups:
+        group["problem"]["prompt"] = group["problem"]["prompt"][:SHOWN_CHARACTERS]
+        group["replies"] = [reply[:SHOWN_CHARACTERS] for reply in group["replies"]]
+    return groups

@@ -32,6 +32,8 @@ from crawltalk.core.errors import UserError
 from crawltalk.tools.sandbox.outcome import MAX_CODE, Limits, Outcome
 
 NAME = "CPython"
+START_SECONDS = 5.0
+"""Until a program begins; only then its own time does."""
 _CONFINE = Path(__file__).with_name("confine.py")
 _LIBRARIES = (
     "/lib",
@@ -152,6 +154,7 @@ class CPythonSandbox:
     def _watch(self, process: "subprocess.Popen[bytes]", status: int) -> Outcome:
         """Read the output to its end, or to the end of the program's time."""
         assert process.stdout is not None
+        select.select([status], [], [], START_SECONDS)
         deadline = time.monotonic() + self.limits.seconds
         pipe, output = process.stdout.fileno(), b""
         problem = ""

@@ -31,6 +31,11 @@ export async function post(path, body, signal) {
   return (await send(path, asJson(body, signal))).json();
 }
 
+/* A file as it is. */
+export async function upload(path, query, file) {
+  return (await send(`${path}?${new URLSearchParams(query)}`, { method: "POST", body: file })).json();
+}
+
 /* The chunks of a streamed answer. Leaving the loop, or aborting the signal, ends the answer on the server too. */
 export async function* stream(path, body, signal) {
   const response = await send(path, asJson({ ...body, stream: true, stream_options: { include_usage: true } }, signal));

@@ -1,11 +1,13 @@
 /* The chat: a conversation, the list of those before it, and the settings. */
 
 import { get, models } from "./api.js";
-import { list, load, path, version, remove, save, turn } from "./conversations.js";
+import { Basis, Chips, Cut, documents, excess, read } from "./attachments.js";
+import { before, list, load, path, version, remove, save, turn } from "./conversations.js";
 import { Markdown } from "./markdown.js";
 import { Controls, DEFAULTS } from "./sampling.js";
 import { answer, begin, keep, open, say, session, stop } from "./session.js";
 import { Sources } from "./sources.js";
+import { parted, Thought } from "./thinking.js";
 import { Thumbs } from "./thumbs.js";
 import { Area, Copy, Field, html, plural, Problem, Select, useAsync, useEffect, useLayoutEffect, useRef, useState, useStored } from "./ui.js";
 
@@ -47,8 +49,8 @@ export function Chat() {
       <p class="unseen" role="status">${running ? "The assistant is answering." : session.announcement}</p>
       <div class="foot">
         <${Problem} text=${session.problem || known.error || (known.value && !names.length && NO_CHAT)} />
-        <${Composer} key=${conversation.id} running=${running} ready=${names.length > 0}
-          send=${text => say(shown.at(-1)?.id ?? 0, { role: "user", content: text }, used)} />
+        <${Composer} key=${conversation.id} running=${running} ready=${names.length > 0} held=${documents(shown)}
+          send=${(text, attached) => say(shown.at(-1)?.id ?? 0, asked(text, attached), used)} />
       </div>
     </main>
     <${Settings} names=${names} about=${about} settings=${used} change=${part => set({ ...used, ...part })} close=${() => show("")} open=${panel === "settings"} />
@@ -117,16 +119,20 @@ function Welcome({ about, settings }) {
 function Message({ node, settings, about, last }) {
   const [mode, set] = useState("read"); // or "edit", "sources"
   const busy = session.running?.node === node;
+  const { thought, answer: said } = node.role === "assistant" ? parted(node.content, busy) : { answer: node.content };
   if (mode === "edit") return html`<li class="message user"><${Editor} node=${node} close=${() => set("read")} settings=${settings} /></li>`;
   const who = { user: "You", assistant: "Assistant", tool: "Tool" }[node.role];
   return html`<li class=${`message ${node.role}`}>
     <h2 class="unseen">${who}</h2>
-    ${node.role === "user" && html`<p class="said">${node.content}</p>`}
+    ${node.role === "user" && html`<${Chips} attached=${node.documents ?? []} /><p class="said">${node.content}</p>`}
     ${node.role === "tool" && html`<details class="tool"><summary>Result of <code>${node.name}</code></summary><pre>${node.content}</pre></details>`}
     ${node.role === "assistant" && html`
-      ${node.citations && html`<${Citations} citations=${node.citations} />`}
-      ${mode === "sources" ? html`<${Sources} text=${node.content} />` : html`<${Markdown} text=${node.content} />`}
+      <${Cut} reading=${node.reading} />
+      ${node.citations && node.supported === undefined && html`<${Citations} citations=${node.citations} />`}
+      ${thought !== undefined && html`<${Thought} text=${thought} going=${busy && !said} />`}
+      ${mode === "sources" ? html`<${Sources} text=${said} />` : html`<${Markdown} text=${said} />`}
       ${busy && html`<span class="cursor" aria-hidden="true"></span>`}
+      ${node.supported !== undefined && html`<${Basis} citations=${node.citations} supported=${node.supported} />`}
       ${(node.calls ?? []).map(call => html`<${Call} call=${call} node=${node} open=${last && !busy && !call.made} settings=${settings} />`)}
       <${Problem} text=${node.problem} />`}
     ${!busy && html`<div class="actions">
@@ -134,10 +140,10 @@ function Message({ node, settings, about, last }) {
       ${node.role === "user" && html`<button type="button" class="quiet" onClick=${() => set("edit")}>Edit</button>`}
       ${node.role === "assistant" && html`
         <button type="button" class="quiet" onClick=${() => answer(node.parent, settings)}>Regenerate</button>
-        ${about?.trace && node.content && html`<button type="button" class="quiet" aria-pressed=${mode === "sources"}
+        ${about?.trace && said && html`<button type="button" class="quiet" aria-pressed=${mode === "sources"}
           onClick=${() => set(mode === "sources" ? "read" : "sources")}>Sources</button>`}`}
-      ${node.content && html`<${Copy} text=${node.content} />`}
-      ${about?.labels && node.role === "assistant" && (node.content || node.calls?.length) && html`<${Thumbs} node=${node} />`}
+      ${said && html`<${Copy} text=${said} />`}
+      ${about?.labels && node.role === "assistant" && !documents(before(session.conversation, node.id)).length && (node.content || node.calls?.length) && html`<${Thumbs} node=${node} />`}
       ${node.dropped && html`<span class="soft">written without the oldest ${plural(node.dropped, "message")}: the context is full</span>`}
       ${END[node.finish] && html`<span class="soft">${END[node.finish]}</span>`}
     </div>`}
@@ -158,12 +164,14 @@ function Versions({ node }) {
 
 function Editor({ node, close, settings }) {
   const [text, set] = useState(node.content);
+  const [attached, attach] = useState(node.documents ?? []);
   const send = event => {
     event.preventDefault();
     close();
-    if (text.trim()) say(node.parent, { role: "user", content: text }, settings);
+    if (text.trim()) say(node.parent, asked(text, attached), settings);
   };
   return html`<form class="editor" onSubmit=${send}>
+    <${Chips} attached=${attached} remove=${one => attach(attached.filter(other => other !== one))} />
     <${Area} aria-label="Edit the message" value=${text} onInput=${set} focused
       onKeyDown=${event => { if (event.key === "Escape") close(); if (sends(event)) send(event); }} />
     <div class="actions"><button type="submit" class="main">Send</button><button type="button" class="quiet" onClick=${close}>Cancel</button></div>
@@ -198,19 +206,56 @@ function Citations({ citations }) {
 
 const sends = event => event.key === "Enter" && !event.shiftKey && !event.isComposing;
 
-function Composer({ running, ready, send }) {
+/* What a person says, with the documents that go with it. */
+const asked = (text, attached) => ({ role: "user", content: text, ...(attached.length ? { documents: attached } : {}) });
+
+function Composer({ running, ready, held, send }) {
   const [text, set] = useState("");
+  const [attached, attach] = useState([]); // {name}, and {name, text} when it is read
+  const [problem, complain] = useState("");
+  const picker = useRef(null);
+  const reading = attached.some(one => one.text === undefined);
+  const add = async files => {
+    complain("");
+    const kept = [...attached];
+    for (const file of files) {
+      const waiting = { name: file.name };
+      attach(all => [...all, waiting]);
+      try {
+        const known = await read(file);
+        const tooMuch = excess([...held, ...kept, known]);
+        if (tooMuch) throw new Error(tooMuch);
+        kept.push(known);
+        attach(all => all.map(one => one === waiting ? known : one));
+      } catch (error) {
+        attach(all => all.filter(one => one !== waiting));
+        complain(error.message);
+      }
+    }
+  };
   const submit = event => {
     event.preventDefault();
-    if (running || !ready || !text.trim()) return;
-    send(text);
+    if (running || !ready || reading || !text.trim()) return;
+    send(text, attached);
     set("");
+    attach([]);
   };
-  return html`<form class="composer" onSubmit=${submit}>
+  const drop = event => {
+    if (!event.dataTransfer.files.length) return;
+    event.preventDefault();
+    add([...event.dataTransfer.files]);
+  };
+  return html`<${Problem} text=${problem} />
+    <${Chips} attached=${attached} remove=${one => attach(all => all.filter(other => other !== one))} />
+    <form class="composer" onSubmit=${submit} onDragOver=${event => event.preventDefault()} onDrop=${drop}>
+    <input type="file" multiple hidden ref=${picker} aria-label="Documents to attach"
+      onChange=${event => { add([...event.currentTarget.files]); event.currentTarget.value = ""; }} />
+    <button type="button" class="icon" aria-label="Attach a document" title="Attach a document: text, Markdown, HTML"
+      onClick=${() => picker.current.click()}>+</button>
     <${Area} id="message" rows="1" aria-label="Message" placeholder="Ask something" focused value=${text} onInput=${set}
       onKeyDown=${event => { if (sends(event)) submit(event); }} />
     ${running ? html`<button type="button" class="main" onClick=${stop}>Stop</button>`
-      : html`<button type="submit" class="main" disabled=${!ready || !text.trim()}>Send</button>`}
+      : html`<button type="submit" class="main" disabled=${!ready || reading || !text.trim()}>Send</button>`}
   </form>`;
 }
 

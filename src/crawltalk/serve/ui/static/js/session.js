@@ -1,8 +1,10 @@
 /* The conversation on the screen and the answer that is being written; both outlive a look at another page. */
 
 import { stream } from "./api.js";
+import { documents } from "./attachments.js";
 import { add, before, fresh, list, load, messages, save } from "./conversations.js";
 import { body } from "./sampling.js";
+import { parted, withoutThought } from "./thinking.js";
 
 export const session = {
   conversation: fresh(),
@@ -44,10 +46,11 @@ export async function answer(parent, settings) {
   Object.assign(session, { running, problem: "", announcement: "" });
   keep(conversation);
   try {
-    const request = { ...body(settings), messages: messages(history, settings.system) };
+    const request = { ...body(settings), messages: messages(history.map(withoutThought), settings.system) };
     const here = { tools: !!settings.useTools, search_first: !!settings.searchFirst };
-    if (here.tools || here.search_first) {
-      for await (const event of stream("/api/answer", { ...request, ...here }, cancel.signal)) {
+    const attached = documents(history);
+    if (here.tools || here.search_first || attached.length) {
+      for await (const event of stream("/api/answer", { ...request, ...here, documents: attached }, cancel.signal)) {
         hear(conversation, running, event, settings);
         session.redraw();
       }
@@ -55,7 +58,7 @@ export async function answer(parent, settings) {
       take(node, chunk);
       session.redraw();
     }
-    session.announcement = running.node.content;
+    session.announcement = parted(running.node.content).answer;
   } catch (error) {
     if (cancel.signal.aborted) running.node.finish = "stopped";
     else running.node.problem = error.message;
@@ -75,8 +78,9 @@ function take(node, { choices, dropped_messages: dropped }) {
 }
 
 /* An event of an answer with the server's tools. After results the assistant goes on in a message of its own. */
-function hear(conversation, running, { text, call, result, citations }, settings) {
-  if (citations) running.node.citations = citations;
+function hear(conversation, running, { text, call, result, reading, citations, supported }, settings) {
+  if (reading) running.node.reading = reading;
+  if (citations) Object.assign(running.node, { citations, supported });
   if (call) (running.node.calls ??= []).push({ ...call, type: "function", made: true });
   if (result) {
     const name = running.node.calls?.find(({ id }) => id === result.call)?.function.name ?? result.source;
