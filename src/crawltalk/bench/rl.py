@@ -269,7 +269,7 @@ def _trl(case: Case, folder: Path, dtype: torch.dtype, side: str) -> dict[str, f
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
             ends.append((time.perf_counter(), time.process_time()))
 
-    def even(completion_ids: list[list[int]], **_: Any) -> list[float]:
+    def even(completion_ids: list[list[int]], **_: Any) -> list[float | None]:
         return [sum(id % 2 == 0 for id in ids) / max(1, len(ids)) for ids in completion_ids]
 
     texts = [" ".join(map(str, ids)) for ids in prompts(case)]
