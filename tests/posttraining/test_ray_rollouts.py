@@ -59,5 +59,8 @@ def test_replies_come_from_ranks_or_from_a_cluster(tmp_path: Path):
     save_model(model, tmp_path, eos=0)
     job = Job(Grpo(), {}, tmp_path, 0, Machine(workers=1, executor="ray"), Progress())
     ranks = Ranks(0, 2)
-    with pytest.raises(BadRecipe, match="ranks of torchrun or from a Ray"), sampler(job, tmp_path, ranks):
+    with (
+        pytest.raises(BadRecipe, match="ranks of torchrun or from a Ray"),
+        sampler(job, tmp_path, model, ranks),
+    ):
         pass

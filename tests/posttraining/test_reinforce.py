@@ -12,12 +12,15 @@ from hypothesis import strategies as st
 from crawltalk.core.errors import BadRecipe, UserError
 from crawltalk.core.jsonl import read_jsonl
 from crawltalk.posttraining.advantages import advantages, has_signal
-from crawltalk.posttraining.reinforce import Group, Replies, reinforce
+from crawltalk.posttraining.reinforce import Group, Replies, packed, reinforce
+from crawltalk.posttraining.rollouts import sampling_precision
 from crawltalk.recipe import Optim
 from crawltalk.rewards.verdict import Outcome, Verdict, correct, wrong
 from crawltalk.train.batches import IGNORE_INDEX
 from crawltalk.train.objectives.policy_gradient import policy_gradient
-from support.reinforcements import CONFIG, even, options, policy, problems
+from support.engines import BACKENDS, TOKENIZER
+from support.models import random_model
+from support.reinforcements import CONFIG, SHAPE, even, options, policy, problems
 
 REWARDS = st.lists(st.lists(st.none() | st.floats(-2, 2), min_size=2, max_size=6), min_size=1, max_size=4)
 
@@ -180,3 +183,21 @@ def test_entropy_and_divergence_have_bounds(tmp_path, bounds, what):
 def test_settings_that_contradict_each_other_are_refused(tmp_path, changes, what):
     with pytest.raises(BadRecipe, match=what):
         trained(tmp_path, dataclasses.replace(CONFIG, **changes))
+
+
+@given(st.lists(st.integers(1, 200), max_size=40), st.sampled_from([64, 200, 512]))
+def test_replies_are_packed_into_rows_with_room_for_each_and_none_to_spare(lengths, context):
+    lengths = [min(length, context) for length in lengths]
+    packs, length = packed(lengths, context, 0)
+    assert sorted(number for pack in packs for number in pack) == list(range(len(lengths)))
+    assert length <= context
+    assert all(sum(lengths[number] for number in pack) <= length for pack in packs)
+    longest = min(context, 64 * math.ceil(max(lengths, default=1) / 64))
+    assert len(packs) * length <= len(lengths) * longest
+
+
+@pytest.mark.skipif("bfloat16" not in BACKENDS, reason="there is no compiler")
+def test_bfloat16_samples_only_for_a_model_that_it_changes_little():
+    model = random_model(SHAPE)
+    assert sampling_precision(model, TOKENIZER, most=0.1) == "bfloat16"
+    assert sampling_precision(model, TOKENIZER, most=1e-6) == "float32"

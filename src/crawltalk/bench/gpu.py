@@ -1,5 +1,5 @@
-"""bench gpu: training and decoding on a GPU, in less than eight minutes. On a machine without one the same code runs
-in miniature (a tiny model, gloo, no torch.compile).
+"""bench gpu: training, decoding and reinforcement on a GPU, in less than ten minutes. On a machine without one the same
+code runs in miniature (a tiny model, gloo, no torch.compile).
 
 Each part is a process of its own, `python -m crawltalk.bench.gpu PART DEVICE FOLDER`, with its own limit of time. It
 prints rows; a part that fails or runs over has one row that says so, and the next part goes on.
@@ -10,12 +10,13 @@ The torch backend decodes without CUDA graphs: every kernel is launched by itsel
 import copy
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,13 +27,18 @@ import torch.distributed as dist
 from crawltalk.bench.data import figure
 from crawltalk.bench.engine_trace import pair_tokenizer
 from crawltalk.bench.tokenizer import memory
+from crawltalk.core.types import Problem
 from crawltalk.engine import Engine, Sampling
 from crawltalk.engine.backends.torch import TorchBackend
 from crawltalk.model.hf import save_model
 from crawltalk.model.transformer import Transformer
+from crawltalk.posttraining.reinforce import Group, reinforce
+from crawltalk.posttraining.rollouts import EngineRollouts
 from crawltalk.pretraining.pretrain import shape_of
-from crawltalk.recipe import Machine, Model, Optim, cost
+from crawltalk.recipe import Machine, Model, Optim, Reinforce, cost
 from crawltalk.recipe.model import derive_model
+from crawltalk.rewards.problems import read_problems
+from crawltalk.rewards.verdict import Verdict, correct
 from crawltalk.run.stage import Progress
 from crawltalk.train.batches import Batch, Batches
 from crawltalk.train.loop import TrainingOptions, compute_gradients, fit
@@ -44,6 +50,8 @@ from crawltalk.train.sharding import shard_model
 
 OPTIM = Optim(muon_lr=0.01, adamw_lr=0.001, spike=0.0)
 WANTED_MFU = 0.5
+GSM8K = Path("shared/data/gsm8k/train.jsonl")
+"""Prompts to reinforce on, where the folder in which this runs has them."""
 TOLERANCE = 1e-2
 """How far two losses of the same training may lie apart, in nats: sums of bf16 in another order."""
 
@@ -58,13 +66,23 @@ class Size(NamedTuple):
     prompt: int
     reply: int
     decoded_rows: int
+    rl_steps: int
+    rl_samples: int
 
 
 SIZES = {
     "cuda": Size(
-        derive_model(Model(family="gpt2", depth=12, width=768, context=1024)), 50_304, 256, 24, 64, 128, 8
+        derive_model(Model(family="gpt2", depth=12, width=768, context=1024)),
+        50_304,
+        256,
+        24,
+        64,
+        128,
+        8,
+        12,
+        16,
     ),
-    "cpu": Size(derive_model(Model(family="gpt2", depth=2, width=64, context=32)), 512, 4, 6, 4, 8, 2),
+    "cpu": Size(derive_model(Model(family="gpt2", depth=2, width=64, context=32)), 512, 4, 6, 4, 8, 2, 20, 8),
 }
 """On a GPU GPT-2's smallest shape, 124 million parameters, and 262,144 tokens a step."""
 
@@ -285,9 +303,56 @@ def _greedy(model: Transformer, prompts: list[list[int]], reply: int) -> list[li
     ]
 
 
-PARTS = {"train": train, "resume": resume, "ranks": ranks, "decode": decode}
-LIMITS = {"train": 180.0, "resume": 90.0, "ranks": 100.0, "decode": 100.0}
-"""Seconds; less than eight minutes in all."""
+def rl(device: torch.device, folder: Path) -> Iterator[dict[str, Any]]:
+    """Steps of GRPO with random weights on prompts of GSM8K: sampler and training agree about each token, and what is
+    rewarded, even bytes, becomes more.
+    """
+    size = SIZES[device.type]
+    model, tokenizer = _model(size).to(device), pair_tokenizer(size.vocabulary)
+    backend = TorchBackend(model)
+    rollouts = EngineRollouts(
+        Engine(model, tokenizer, backend),
+        lambda problem: tokenizer.encode(problem.prompt)[: size.prompt],
+        size.reply,
+        frozenset(),
+    )
+    asked = read_problems(GSM8K)[0] if GSM8K.exists() else [Problem(prompt="1 + 1 =", answer="2", task="sum")]
+    config = Reinforce(steps=size.rl_steps, groups=8, samples=size.rl_samples, max_tokens=size.reply)
+    machine = Machine(device=device.type, dtype="float32", compile=False)
+    options = TrainingOptions(
+        steps=config.steps,
+        optim=Optim(muon_lr=0.01, adamw_lr=0.01, spike=0.0),
+        machine=machine,
+        progress=Progress(),
+        out=folder,
+        save_every=config.steps,
+    )
+
+    def problems(draw: int, _: Sequence[Group]) -> list[Problem]:
+        return random.Random(draw).choices(asked, k=config.groups)
+
+    reinforce(model, rollouts, problems, _even, config, options, 0)
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    about = f"float32, 8 x {config.samples} replies of {size.reply} tokens; {len(asked)} prompts"
+    speeds = [row["rollout_tokens_per_second"] for row in rows[1:]]
+    yield figure("gpu.rl_rollout", "tokens/s", speeds, None, about) | {"passed": True}
+    apart = max(row["sampler_difference"] for row in rows)
+    yield figure("gpu.rl_sampler", "nats apart", [apart], None, about) | {"passed": apart <= TOLERANCE}
+    before, after = (statistics.mean(row["reward"] for row in some) for some in (rows[:3], rows[-3:]))
+    yield figure("gpu.rl_reward", "at the end", [after], [before], "at the beginning") | {
+        "passed": after > before
+    }
+
+
+def _even(problems: Sequence[Problem], replies: Sequence[str]) -> list[Verdict]:
+    """The share of even bytes in a reply."""
+    texts = [reply.encode() for reply in replies]
+    return [correct(sum(byte % 2 == 0 for byte in text) / max(1, len(text))) for text in texts]
+
+
+PARTS = {"train": train, "resume": resume, "ranks": ranks, "decode": decode, "rl": rl}
+LIMITS = {"train": 180.0, "resume": 90.0, "ranks": 100.0, "decode": 100.0, "rl": 110.0}
+"""Seconds; less than ten minutes in all."""
 
 
 if __name__ == "__main__":

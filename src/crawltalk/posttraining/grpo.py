@@ -17,6 +17,7 @@ from crawltalk.core.errors import BadRecipe
 from crawltalk.core.jsonl import read_jsonl, write_jsonl
 from crawltalk.core.types import Problem
 from crawltalk.engine import Engine, Sampling
+from crawltalk.engine.backends.cpu import Precision
 from crawltalk.model.config import read_config, shape_of
 from crawltalk.model.hf import load_model
 from crawltalk.model.transformer import Transformer
@@ -24,7 +25,7 @@ from crawltalk.posttraining import known
 from crawltalk.posttraining.factuality import Question
 from crawltalk.posttraining.ray_rollouts import RayRollouts, Sampler
 from crawltalk.posttraining.reinforce import Group, reinforce
-from crawltalk.posttraining.rollouts import EngineRollouts
+from crawltalk.posttraining.rollouts import EngineRollouts, rollout_backend, sampling_precision
 from crawltalk.posttraining.tool_rollouts import ToolRollouts
 from crawltalk.posttraining.tuning import load_for_tuning, pass_on_problems, save_tuned, starting_model
 from crawltalk.recipe.grpo import grpo_optim
@@ -40,6 +41,8 @@ from crawltalk.train.batches import packed_rows
 from crawltalk.train.loop import TrainingOptions
 from crawltalk.train.ranks import Ranks
 
+PROMPT = 256
+"""Tokens of a prompt that the engine has room for beside a reply; with longer ones it samples fewer replies at once."""
 SAMPLED = 2
 """Replies of each task that an evaluation keeps."""
 
@@ -101,7 +104,7 @@ def grpo(job: Job[recipe.Grpo]) -> Metrics:
         job.progress.note(f"step {done}: {', '.join(f'{key} {value:g}' for key, value in figures.items())}")
         return {**figures, "samples": samples}
 
-    with sampler(job, folder, ranks) as rollouts:
+    with sampler(job, folder, model, ranks) as rollouts:
         before = evaluate(0, model) if ranks.rank == 0 else {}
         metrics = reinforce(
             model,
@@ -169,11 +172,17 @@ def verdict(problem: Problem, reply: str) -> Verdict:
 
 
 @contextmanager
-def sampler(job: Job[recipe.Grpo], folder: Path, ranks: Ranks) -> Iterator[Sampler | RayRollouts]:
+def sampler(
+    job: Job[recipe.Grpo], folder: Path, model: Transformer, ranks: Ranks
+) -> Iterator[Sampler | RayRollouts]:
     """Where replies come from: an engine of this process, or those of a Ray cluster. Raises BadRecipe for a cluster
     beside several ranks.
     """
-    make = partial(make_rollouts, folder, job.config.tools, job.config.max_tokens)
+    config, tokenizer = job.config, ChatRenderer.load(folder).tokenizer
+    precision = config.precision or sampling_precision(model, tokenizer)
+    job.progress.note(f"replies are sampled in {precision}")
+    replies = config.groups * config.samples
+    make = partial(make_rollouts, folder, config.tools, config.max_tokens, precision, replies)
     own, _ = make()
     try:
         if job.machine.executor != "ray":
@@ -189,10 +198,13 @@ def sampler(job: Job[recipe.Grpo], folder: Path, ranks: Ranks) -> Iterator[Sampl
         own.close()
 
 
-def make_rollouts(folder: Path, tools: Sequence[str], max_tokens: int) -> tuple[Sampler, Transformer]:
-    """Replies of the model in a folder, and that model."""
+def make_rollouts(
+    folder: Path, tools: Sequence[str], max_tokens: int, precision: Precision, replies: int
+) -> tuple[Sampler, Transformer]:
+    """Replies of the model in a folder, so many at once, and that model."""
     chat, model = ChatRenderer.load(folder), load_model(folder)
-    engine = Engine(model, chat.tokenizer, renderer=chat)
+    backend = rollout_backend(model, precision, replies, PROMPT + max_tokens)
+    engine = Engine(model, chat.tokenizer, backend, chat)
     if tools:
         called = called_tools(tools, engine.context)
         return ToolRollouts(engine, conversation, called, max_tokens), model

@@ -180,7 +180,7 @@ class Replies:
         self, learned: Sequence[tuple[Rollout, float]], figures: Mapping[str, float], step: int
     ) -> Batch:
         lengths = [len(one.prompt) + len(one.reply) - 1 for one, _ in learned]
-        packs, length = _packed(lengths, self.model.shape.context, step)
+        packs, length = packed(lengths, self.model.shape.context, step)
         tokens = torch.zeros((len(packs), length), dtype=torch.int64)
         targets = torch.full((len(packs), length), IGNORE_INDEX)
         documents = torch.full((len(packs), length), -1)
@@ -364,7 +364,7 @@ def _written(path: Path) -> Iterator[Group]:
             return
 
 
-def _packed(lengths: Sequence[int], context: int, seed: int) -> tuple[list[list[int]], int]:
+def packed(lengths: Sequence[int], context: int, seed: int) -> tuple[list[list[int]], int]:
     """Numbers of the replies in each row, and the length of rows: that one up to ROW, or to what the longest needs,
     with the fewest positions in all.
     """

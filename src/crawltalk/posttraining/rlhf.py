@@ -17,7 +17,6 @@ from crawltalk.core.errors import BadInput, MissingInput
 from crawltalk.core.jsonl import write_jsonl
 from crawltalk.core.types import Problem
 from crawltalk.engine import Engine, Sampling
-from crawltalk.model.adapters import merged
 from crawltalk.model.config import read_config, shape_of
 from crawltalk.model.hf import load_model
 from crawltalk.model.transformer import Transformer
@@ -76,7 +75,7 @@ def rlhf(job: Job[recipe.Rlhf]) -> Metrics:
         return random.Random(f"{job.seed} {draw}").sample(learned, min(config.groups, len(learned)))
 
     def evaluate(done: int, model: Transformer) -> dict[str, Any]:
-        engine.update_weights(merged(model) if config.lora.rank else model)
+        engine.update_weights(model)
         sampling = Sampling(max_tokens=config.max_tokens, seed=job.seed)
         replies = engine.generate([prompt(problem) for problem in measured], sampling)
         texts = [chat.tokenizer.decode(ids) for ids in replies]

@@ -7,7 +7,50 @@ import msgspec
 
 from crawltalk.core.types import Problem
 from crawltalk.engine import BUNDLE, Engine, Sampling
+from crawltalk.engine.backends import MAX_CACHE_BYTES, MAX_NUM_SEQS, Backend
+from crawltalk.engine.backends.cpu import Precision
+from crawltalk.engine.engine import make_backend
+from crawltalk.engine.sequence import Token
+from crawltalk.model.cache import BLOCK_SIZE, blocks_for
 from crawltalk.model.transformer import Transformer
+from crawltalk.tokenizer import Tokenizer
+
+MAX_DIFFERENCE = 0.01
+"""Mean |difference of log-probabilities|, in nats, up to which a coarser precision may sample."""
+_TEXTS, _TOKENS = 8, 64
+"""What it is measured on."""
+
+
+def sampling_precision(model: Transformer, tokenizer: Tokenizer, most: float = MAX_DIFFERENCE) -> Precision:
+    """bfloat16, if that changes the log-probabilities of text that the model writes by `most` nats at most in the mean;
+    else float32. int8 is never faster where many replies are sampled at once.
+    """
+    coarse, exact = (
+        Engine(model, tokenizer, rollout_backend(model, precision, _TEXTS, _TOKENS))
+        for precision in ("bfloat16", "float32")
+    )
+    sampling = Sampling(max_tokens=min(_TOKENS, coarse.context) - 1, logprobs=0)
+    request = coarse.request([tokenizer.eot], sampling, frozenset(), samples=_TEXTS)
+    drawn: list[list[Token]] = [[] for _ in range(_TEXTS)]
+    for output in coarse.run([request], BUNDLE):
+        drawn[output.index] += output.tokens
+    found = exact.logprobs([(request.prompt, [token.id for token in text]) for text in drawn])
+    differences = [
+        abs((token.logprob or 0.0) - log_prob)
+        for text, log_probs in zip(drawn, found, strict=True)
+        for token, log_prob in zip(text, log_probs, strict=True)
+    ]
+    return "bfloat16" if sum(differences) <= most * len(differences) else "float32"
+
+
+def rollout_backend(model: Transformer, precision: Precision, replies: int, length: int) -> Backend:
+    """A backend to sample with; its cache holds so many replies of this length, prompts included, or what a backend
+    takes at most.
+    """
+    shape, number_bytes = model.shape, 4 if precision == "float32" else 2
+    position_bytes = 2 * shape.layers * shape.kv_heads * shape.head_dim * number_bytes
+    blocks = min(MAX_NUM_SEQS, replies) * blocks_for(min(shape.context, length))
+    return make_backend(model, precision, min(MAX_CACHE_BYTES, blocks * BLOCK_SIZE * position_bytes))
 
 
 class Rollout(msgspec.Struct, frozen=True):

@@ -58,6 +58,10 @@ class Grpo(Reinforce):
     """
     difficulty: int = 1
     """Of the tasks' problems."""
+    precision: Literal["float32", "bfloat16", "int8"] | None = None
+    """In which replies are sampled; None: bfloat16, if that changes the log-probabilities of the model's own text by
+    0.01 at most in the mean, else float32.
+    """
     tools: tuple[str, ...] = ()
     """What the assistant may call in its replies, as `crawltalk chat --tools`: calculator, python, python:monty or
     python:cpython. Their definitions stand in each prompt, and of a reply only what the assistant said is rewarded.

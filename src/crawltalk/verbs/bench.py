@@ -30,18 +30,19 @@ def bench(
 ) -> None:
     """Measure, medians over several runs.
 
-    journey: the whole, stage by stage, alone or against another checkout (--peer); data, tokenizer, pretrain, sft,
+    journey: the whole, stage by stage, alone or against another checkout (--peer); data, tokenizer, pretrain, sft, rl,
     engine: the parts against their peers; gpu: training and decoding on a GPU.
 
     Parameters
     ----------
     name
-        What to measure: journey, data, tokenizer, pretrain, sft, engine or gpu; or one row of the journey:
+        What to measure: journey, data, tokenizer, pretrain, sft, rl, engine or gpu; or one row of the journey:
         journey.stages, journey.train_cpu, journey.memory, journey.busy, journey.compile, journey.tests.
     preset
         Preset of the journey, or a TOML file.
     peer
-        Another checkout of crawltalk, to measure the journey against. With it, journey has all of these rows.
+        Another checkout of crawltalk, to measure the journey or the rollouts of rl against. With it, journey has all
+        of these rows.
     seed
         The only seed of the journey; if absent, each run has another one.
     pages
@@ -70,6 +71,7 @@ def bench(
         "tokenizer": lambda: tokenizer(text, vocabulary, runs),
         "pretrain": lambda: _pretrain(text, runs, seconds),
         "sft": lambda: _sft(runs),
+        "rl": lambda: _rl(runs, peer),
         "engine": lambda: _engine(llama_cpp, runs),
         "gpu": _gpu,
     }[bench]()
@@ -80,7 +82,7 @@ def bench(
         print_table(_COLUMNS, [["" if row[key] is None else row[key] for key in _COLUMNS] for row in rows])
 
 
-BENCHES = ("journey", "data", "tokenizer", "pretrain", "sft", "engine", "gpu")
+BENCHES = ("journey", "data", "tokenizer", "pretrain", "sft", "rl", "engine", "gpu")
 _COLUMNS = ("name", "unit", "ours", "peer", "ratio", "min", "max", "runs")
 
 
@@ -96,6 +98,12 @@ def _sft(runs: int) -> Iterator[dict[str, Any]]:
     from crawltalk.bench.sft import sft  # it loads torch
 
     yield from sft(runs)
+
+
+def _rl(runs: int, peer: Path | None) -> Iterator[dict[str, Any]]:
+    from crawltalk.bench.rl import rl  # it loads torch
+
+    yield from rl(runs, peer)
 
 
 def _engine(llama_cpp: Path, runs: int) -> Iterator[dict[str, Any]]:

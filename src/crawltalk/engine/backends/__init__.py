@@ -18,7 +18,7 @@ MAX_NUM_SEQS = 256
 """Sequences that run at once."""
 _CACHE_FRACTION = 1 / 8
 """Of the memory, for keys and values, unless a size is given."""
-_MAX_CACHE_BYTES = 1 << 30
+MAX_CACHE_BYTES = 1 << 30
 """The same, at most."""
 
 
@@ -113,7 +113,7 @@ def num_cache_blocks(shape: Shape, number_bytes: int, cache_bytes: int | None) -
     Memory is only taken when it is written to.
     """
     if cache_bytes is None:
-        cache_bytes = min(_MAX_CACHE_BYTES, int(memory_bytes() * _CACHE_FRACTION))
+        cache_bytes = min(MAX_CACHE_BYTES, int(memory_bytes() * _CACHE_FRACTION))
     block_bytes = 2 * shape.layers * shape.kv_heads * shape.head_dim * BLOCK_SIZE * number_bytes
     most = MAX_NUM_SEQS * blocks_for(shape.context)
     return max(blocks_for(shape.context), min(most, cache_bytes // block_bytes))

@@ -19,7 +19,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crawltalk.engine.backends import Batch, Continuation, Continued, empty_block_tables, num_cache_blocks
+from crawltalk.engine.backends import (
+    MAX_NUM_SEQS,
+    Batch,
+    Continuation,
+    Continued,
+    empty_block_tables,
+    num_cache_blocks,
+)
 from crawltalk.engine.sampling import Sampling
 from crawltalk.model.cache import BLOCK_SIZE
 from crawltalk.model.lora import merged_weight
@@ -32,6 +39,8 @@ _SIZE_MULTIPLE = 16
 """Widths, head sizes and MLP sizes must be multiples of it."""
 _GROUP = 32
 """Weights of int8 that share a scale; the columns of every matrix are padded to a multiple of it."""
+_PROCESSOR_CACHE, _FEW = 12 << 20, 16
+"""Bytes of a processor's caches that decoding may fill, and the rows that it takes then at least."""
 _SOURCE = Path(__file__).with_name("native.cpp")
 _FLAGS = (
     "-O3",
@@ -283,18 +292,33 @@ class CpuBackend:
         stop_ids = np.array(sorted(continuation.stop_ids), np.int32)
         seeds = np.array([one.seed % 2**64 for one in continuation.samplings], np.uint64)
         numbers = np.array(continuation.numbers, np.uint64)
-        logits = np.empty((rows, self.vocab_size), np.float32)
         arrays = (batch.tokens, batch.positions, batch.slots, *_settings(continuation.samplings))
-        arrays = (*arrays, seeds, numbers, continuation.drawn, continuation.limits, stop_ids)
-        self._library.crawltalk_decode(
-            self._model,
-            rows,
-            steps,
-            *map(_pointer, arrays),
-            len(stop_ids),
-            *map(_pointer, (logits, tokens, log_probs, counts)),
-        )
+        arrays = (*arrays, seeds, numbers, continuation.drawn, continuation.limits)
+        results = (tokens, log_probs, counts)
+        together = self._together(int(batch.positions.max()) + steps)
+        logits = np.empty((min(rows, together), self.vocab_size), np.float32)
+        for start in range(0, rows, together):
+            part = slice(start, start + together)
+            self._library.crawltalk_decode(
+                self._model,
+                len(batch.tokens[part]),
+                steps,
+                *(_pointer(array[part]) for array in arrays),
+                _pointer(stop_ids),
+                len(stop_ids),
+                _pointer(logits),
+                *(_pointer(None if array is None else array[part]) for array in results),
+            )
         return Continued(tokens, log_probs, counts)
+
+    def _together(self, length: int) -> int:
+        """Sequences of this length that decode together: so many that the caches of the processor hold their keys and
+        values beside the weights. All, where that would be few.
+        """
+        weights = sum(copy.nbytes for copy in self._copies.values())
+        position = sum(numbers.nbytes for numbers in self._cache) // (self.num_blocks * BLOCK_SIZE)
+        rows = (_PROCESSOR_CACHE - weights) // (position * length)
+        return rows if rows >= _FEW else MAX_NUM_SEQS
 
     def copy_block(self, source: int, target: int) -> None:
         """See `Backend.copy_block`."""

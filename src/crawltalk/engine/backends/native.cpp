@@ -809,6 +809,7 @@ class Model {
     float* to = &attended[(size_t)r * c.heads * E + h * E];
     int e = 0;
     for (; e + 4 * LANES <= E; e += 4 * LANES) weighted_values<T, 4>(table, position, l, head, scores, inverse, e, to);
+    for (; e + 2 * LANES <= E; e += 2 * LANES) weighted_values<T, 2>(table, position, l, head, scores, inverse, e, to);
     for (; e < E; e += LANES) weighted_values<T, 1>(table, position, l, head, scores, inverse, e, to);
   }
 
