@@ -37,8 +37,8 @@ RIGHT, MISTAKES = 0.79, 0.058
 PRETRAINING, READING, FINE_TUNING = 150, 400, 300
 """Steps: single steps; worked solutions, as documents; demonstrations."""
 TAUGHT = Optim(muon_lr=0.0, adamw_lr=7e-4, warmup=0.05, cooldown=0.2, spike=0.0)
-CONFIG = Reinforce(steps=150, groups=32, samples=8, max_tokens=48)
-REWARDED = Optim(muon_lr=0.0, adamw_lr=3e-4, warmup=20 / 150, cooldown=0.0, spike=0.0)
+CONFIG = Reinforce(steps=120, groups=32, samples=8, max_tokens=48)
+REWARDED = Optim(muon_lr=0.0, adamw_lr=3e-4, warmup=20 / 120, cooldown=0.0, spike=0.0)
 VARIED = 0.03
 """The share at which the rates and the start are varied, one at a time."""
 SOLVED, HALF = 0.9, 0.5

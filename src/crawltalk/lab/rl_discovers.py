@@ -27,8 +27,8 @@ PIECE = 0.02
 """The share of lines above `KNOWN` whose next number is right all the same."""
 LINES = 12
 """After so many a demonstrator gives up."""
-PRETRAINING, FINE_TUNING = 150, 300
-CONFIG = Reinforce(steps=400, groups=32, samples=8, max_tokens=64)
+PRETRAINING, FINE_TUNING = 150, 800
+CONFIG = Reinforce(steps=300, groups=32, samples=8, max_tokens=64)
 ANCHOR = 0.2
 """The reward of a wrong reply whose first line is right."""
 MASTERED = 0.75
