@@ -28,7 +28,14 @@ def test_the_usual_journey_has_every_stage_but_those_to_be_asked_for():
     asked_for = ("factuality",)  # by nano
     usual = [stage.name for stage in STAGES if not stage.optional or stage.name in asked_for]
     assert list(journey()) == usual
-    every = {"sweep.depths": "1,2", "synthesize.questions": "5", "dpo.data": "pairs.jsonl"}
+    every = {
+        "sweep.depths": "1,2",
+        "synthesize.questions": "5",
+        "dpo.data": "pairs.jsonl",
+        "reward.data": "pairs.jsonl",
+        "rlhf.prompts": "pairs.jsonl",
+        "grpo.tasks.arithmetic": "1",
+    }
     with_all = stages(load_recipe("nano", flags=every))
     assert with_all == STAGES
 

@@ -24,6 +24,8 @@ GROUPS = {
         "factuality": ("build:factuality", "ask the base model what it knows of its pages"),
         "sft": ("build:sft", "base model + conversations -> assistant"),
         "dpo": ("build:dpo", "assistant + preferences -> an assistant that people like better"),
+        "reward": ("build:reward", "assistant + preferences -> a model that scores replies"),
+        "rlhf": ("build:rlhf", "assistant + reward model -> an assistant whose replies score higher"),
         "grpo": (
             "build:grpo",
             "assistant + problems that can be verified -> an assistant that solves more of them",

@@ -4,7 +4,17 @@ A new experiment is a file in this folder and a name in `EXPERIMENTS`. What it t
 the engine and the stages that everything else uses.
 """
 
-from crawltalk.lab import hackable_rewards, rl_amplifies, rl_discovers, rl_lengthens, rl_selects
+from crawltalk.lab import (
+    hackable_rewards,
+    move_37,
+    ranking,
+    reward_hacking,
+    rl_amplifies,
+    rl_discovers,
+    rl_lengthens,
+    rl_selects,
+    sl_plateaus_rl_surpasses,
+)
 from crawltalk.lab.experiment import Experiment
 
 EXPERIMENTS: tuple[Experiment, ...] = (
@@ -12,6 +22,10 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     rl_lengthens.EXPERIMENT,
     rl_amplifies.EXPERIMENT,
     rl_discovers.EXPERIMENT,
+    sl_plateaus_rl_surpasses.EXPERIMENT,
+    move_37.EXPERIMENT,
+    ranking.EXPERIMENT,
+    reward_hacking.EXPERIMENT,
     hackable_rewards.EXPERIMENT,
 )
 """In the order of the list that `crawltalk lab` prints."""

@@ -182,6 +182,31 @@ def config_of(shape: Shape) -> dict[str, Any]:
     }
 
 
+_CLASSIFIER = "ForSequenceClassification"
+"""How the names of architectures end that give a score for each label."""
+
+
+def classifier_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The config.json of a language model as that of a classifier with one label, the reward."""
+    [name] = config["architectures"]
+    stem = name.removesuffix("ForCausalLM").removesuffix("LMHeadModel")
+    labels = {"id2label": {"0": "reward"}, "label2id": {"reward": 0}}
+    return config | {"architectures": [stem + _CLASSIFIER], **labels}
+
+
+def shape_of_classifier(config: dict[str, Any], folder: str | Path) -> Shape:
+    """The shape of a classifier with one label, which scores texts. Raises BadInput for another kind of model."""
+    [name, *_] = config.get("architectures") or [""]
+    labels = config.get("id2label")
+    count = len(labels) if isinstance(labels, dict) else config.get("num_labels", 2)
+    if not str(name).endswith(_CLASSIFIER) or count != 1:
+        raise BadInput(
+            f"{folder} is no reward model, a classifier with one label (config.json: architectures {name!r}, "
+            f"{count} labels); make one with: crawltalk reward small --reward.data FILE"
+        )
+    return shape_of(config | {"architectures": None}, folder)
+
+
 def shape_of(config: dict[str, Any], folder: str | Path) -> Shape:
     """The shape that a config.json describes. Raises BadInput for what crawltalk does not compute, by the
     field's name.

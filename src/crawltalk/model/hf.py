@@ -1,12 +1,12 @@
 """Weights in Hugging Face's folder layout (config.json, model.safetensors), for the families of Qwen3, Llama
-(with Qwen2 and Mistral) and GPT-2.
+(with Qwen2 and Mistral) and GPT-2; language models, and reward models as classifiers with one label.
 """
 
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,7 +15,8 @@ from torch import Tensor
 
 from crawltalk.core.errors import BadInput, MissingInput, TooBig
 from crawltalk.core.files import write_atomically
-from crawltalk.model.config import config_of, read_config, shape_of
+from crawltalk.model.config import classifier_config, config_of, read_config, shape_of, shape_of_classifier
+from crawltalk.model.reward import RewardModel
 from crawltalk.model.shape import Shape
 from crawltalk.model.transformer import Transformer, rope_tables
 from crawltalk.run.machine import memory_bytes
@@ -28,6 +29,8 @@ _BUFFERS = (".attn.bias", ".attn.masked_bias", "rotary_emb.inv_freq")
 _DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _LFS = b"version https://git-lfs"
 
+Model = TypeVar("Model", bound=Transformer)
+
 
 def save_model(
     model: Transformer,
@@ -35,9 +38,12 @@ def save_model(
     *,
     eos: int | list[int] | None,
     bos: int | None = None,
+    pad: int | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """Write the model in fp32, in several files if it is large. `eos` ends a document or reply."""
+    """Write the model in fp32, in several files if it is large. `eos` ends a document or reply. `pad`, of a reward
+    model: the token that `transformers` overlooks at the end of a text; scored texts end with another.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = to_hf(model)
@@ -62,6 +68,8 @@ def save_model(
     generation = {"eos_token_id": eos, "bos_token_id": bos, "do_sample": True}
     write_atomically(folder / "generation_config.json", json.dumps(generation, indent=2).encode())
     config = config_of(model.shape) | {"dtype": "float32", "eos_token_id": eos, "bos_token_id": bos}
+    if isinstance(model, RewardModel):
+        config = classifier_config(config) | {"pad_token_id": pad}
     write_atomically(folder / "config.json", json.dumps(config, indent=2).encode())
 
 
@@ -73,21 +81,36 @@ def load_model(folder: str | Path, *, device: str = "cpu", dtype: torch.dtype = 
     """
     folder = Path(folder)
     shape = shape_of(read_config(folder), folder)
-    _check_memory(_empty(shape, dtype), folder, device)
+    _check_memory(_empty(Transformer, shape, dtype), folder, device)
     tensors = _Tensors(folder)
     if shape.tie_embeddings and _has_own_head(tensors):
         shape = dataclasses.replace(shape, tie_embeddings=False)
-    model = _empty(shape, dtype)
-    model.to_empty(device=device)
-    model.rope_cos, model.rope_sin = (table.to(device, dtype) for table in rope_tables(shape))
-    load_hf(model, tensors, folder)
-    return model.eval()
+    return _filled(_empty(Transformer, shape, dtype), tensors, folder, device)
 
 
-def _empty(shape: Shape, dtype: torch.dtype) -> Transformer:
+def load_reward_model(
+    folder: str | Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> RewardModel:
+    """Read a classifier with one label, as `load_model` reads a language model. Raises BadInput for what is none."""
+    folder = Path(folder)
+    model = _empty(RewardModel, shape_of_classifier(read_config(folder), folder), dtype)
+    _check_memory(model, folder, device)
+    return _filled(model, _Tensors(folder), folder, device)
+
+
+def _empty(kind: type[Model], shape: Shape, dtype: torch.dtype) -> Model:
     """A model whose weights have no memory yet."""
     with torch.device("meta"):
-        return Transformer(shape).to(dtype)
+        return kind(shape).to(dtype)
+
+
+def _filled(model: Model, tensors: Mapping[str, Tensor], folder: Path, device: str) -> Model:
+    """An empty model with its weights."""
+    dtype = model.embedding.weight.dtype
+    model.to_empty(device=device)
+    model.rope_cos, model.rope_sin = (table.to(device, dtype) for table in rope_tables(model.shape))
+    load_hf(model, tensors, folder)
+    return model.eval()
 
 
 def _has_own_head(tensors: Mapping[str, Tensor]) -> bool:
@@ -170,6 +193,8 @@ def to_hf(model: Transformer) -> dict[str, Tensor]:
         tensors = _gpt2_weights(model) if model.shape.family == "gpt2" else _llama_weights(model)
         if model.head is not None:
             tensors["lm_head.weight"] = model.head.weight
+        if isinstance(model, RewardModel):
+            tensors["score.weight"] = model.score.weight
     return {name: tensor.detach() for name, tensor in tensors.items()}
 
 

@@ -8,30 +8,39 @@ from typing import Any
 from crawltalk.core.errors import BadRecipe, MissingInput
 from crawltalk.core.files import stamp
 from crawltalk.models import FILES, model_folder
-from crawltalk.recipe import Dpo, Grpo, Sft, Synthesize
+from crawltalk.recipe import Dpo, Grpo, Reward, Rlhf, Sft, Synthesize
 from crawltalk.run.manifest import read_manifest
+from crawltalk.run.stage import ModelKind
 
 
-def external_inputs(config: Sft | Dpo | Grpo | Synthesize) -> dict[str, Any]:
+def external_inputs(config: Sft | Dpo | Grpo | Reward | Rlhf | Synthesize) -> dict[str, Any]:
     """Path, size and modification time (ns) of each file of conversations or preferences; of a model the fingerprint of
     the stage that made it, else its files. Of what is missing only the name: the stage reports that it is missing. Of
     an endpoint nothing is known.
     """
-    if isinstance(config, Synthesize):
-        name, files = config.model, []
-    elif isinstance(config, Sft):
-        name, files = config.base, [stamp(file.path) for file in config.data.values()]
-    else:
-        name, files = config.base, [stamp(path) for path in config.data] if isinstance(config, Dpo) else []
-    result: dict[str, Any] = {"files": files} if files else {}
+    result: dict[str, Any] = {}
+    if files := [stamp(path) for path in _files(config)]:
+        result["files"] = files
+    name = config.model if isinstance(config, Synthesize) else config.base
     if name and "://" not in name:
         result["model"] = _model(name)
+    if isinstance(config, Rlhf) and config.reward:
+        result["reward"] = _model(config.reward, "reward")
     return result
 
 
-def _model(name: str) -> Any:
+def _files(config: Sft | Dpo | Grpo | Reward | Rlhf | Synthesize) -> list[str]:
+    match config:
+        case Sft(data=files):
+            return [file.path for file in files.values()]
+        case Dpo(data=paths) | Reward(data=paths) | Rlhf(prompts=paths):
+            return list(paths)
+    return []
+
+
+def _model(name: str, *prefer: ModelKind) -> Any:
     try:
-        folder = model_folder(name, prefer=("base", "assistant"))
+        folder = model_folder(name, prefer=prefer or ("base", "assistant"))
     except MissingInput:
         return name
     manifest = read_manifest(folder)

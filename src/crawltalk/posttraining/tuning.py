@@ -12,7 +12,7 @@ from crawltalk.model.adapters import add_adapters, attach, merge_adapters, save_
 from crawltalk.model.hf import load_model, save_model
 from crawltalk.model.transformer import Transformer
 from crawltalk.models import model_folder
-from crawltalk.recipe import Dpo, Grpo, Lora, Sft
+from crawltalk.recipe import Dpo, Grpo, Lora, Reward, Rlhf, Sft
 from crawltalk.run.stage import Job, ModelKind
 from crawltalk.train.batches import Batch
 from crawltalk.train.loop import TrainingOptions, beginning
@@ -25,7 +25,9 @@ CHECKED_ROWS, TOLERANCE = 2, 1e-3
 """Rows on which a merged model is compared, and how far its loss may be from that with adapters, relatively."""
 
 
-def starting_model(job: Job[Sft] | Job[Dpo] | Job[Grpo], *kinds: ModelKind) -> tuple[Path, ChatRenderer]:
+def starting_model(
+    job: Job[Sft] | Job[Dpo] | Job[Grpo] | Job[Reward] | Job[Rlhf], *kinds: ModelKind
+) -> tuple[Path, ChatRenderer]:
     """The folder of the model that a stage starts from, `base` or the last input of one of these kinds, and how
     conversations are written for it. Raises MissingInput, or BadInput for a model without a chat format.
     """
@@ -56,7 +58,12 @@ def load_for_tuning(
 
 
 def save_tuned(
-    model: Transformer, out: Path, chat: ChatRenderer, config: Sft | Dpo | Grpo, base: Path, batch: Batch
+    model: Transformer,
+    out: Path,
+    chat: ChatRenderer,
+    config: Sft | Dpo | Grpo | Rlhf,
+    base: Path,
+    batch: Batch,
 ) -> None:
     """Write the model with its tokenizer and chat format; of one with adapters these as PEFT's folder, too, and `base`
     with them merged in fp32. Raises BadInput if merging changes the loss of the `batch`.
@@ -65,10 +72,10 @@ def save_tuned(
         save_adapter(model, out / ADAPTER, config.lora, str(base.resolve()))
         model = merge_checked(model, base, batch)
     chat.save(out)
-    save_model(model, out, eos=_eos(chat))
+    save_model(model, out, eos=end_of_reply(chat))
 
 
-def _eos(chat: ChatRenderer) -> int | list[int]:
+def end_of_reply(chat: ChatRenderer) -> int | list[int]:
     """What ends a reply: the end of a turn, or all that the model's own files name."""
     if chat.template is None and chat.format is not None:
         return chat.tokenizer.special_tokens[chat.format.end]

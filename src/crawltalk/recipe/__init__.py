@@ -14,6 +14,8 @@ from crawltalk.recipe.optim import Optim
 from crawltalk.recipe.pretrain import Pretrain
 from crawltalk.recipe.recipe import Recipe
 from crawltalk.recipe.report import Report
+from crawltalk.recipe.reward import Reward
+from crawltalk.recipe.rlhf import Rlhf
 from crawltalk.recipe.sft import Sft, SftFile
 from crawltalk.recipe.stages import FurtherStage
 from crawltalk.recipe.sweep import Sweep
@@ -40,6 +42,8 @@ __all__ = [
     "Recipe",
     "Reinforce",
     "Report",
+    "Reward",
+    "Rlhf",
     "Sft",
     "SftFile",
     "Sweep",

@@ -24,6 +24,8 @@ from crawltalk.recipe.model import derive_model
 from crawltalk.recipe.optim import derive_optim
 from crawltalk.recipe.pretrain import Pretrain
 from crawltalk.recipe.report import Report
+from crawltalk.recipe.reward import Reward, derive_reward
+from crawltalk.recipe.rlhf import Rlhf, derive_rlhf
 from crawltalk.recipe.sft import Sft, derive_sft
 from crawltalk.recipe.stages import FurtherStage
 from crawltalk.recipe.sweep import Sweep
@@ -51,6 +53,8 @@ class Recipe:
     factuality: Factuality = field(default_factory=Factuality)
     sft: Sft = field(default_factory=Sft)
     dpo: Dpo = field(default_factory=Dpo)
+    reward: Reward = field(default_factory=Reward)
+    rlhf: Rlhf = field(default_factory=Rlhf)
     grpo: Grpo = field(default_factory=Grpo)
     evals: Evals = field(default_factory=Evals)
     report: Report = field(default_factory=Report)
@@ -82,6 +86,8 @@ def derive(recipe: Recipe) -> Recipe:
         sweep=_derive_sweep(recipe.sweep, pretrain),
         sft=derive_sft(recipe.sft, width),
         dpo=derive_dpo(recipe.dpo, width),
+        reward=derive_reward(recipe.reward, width),
+        rlhf=derive_rlhf(recipe.rlhf, width),
         grpo=derive_grpo(recipe.grpo, width),
         stages=stages,
     )
@@ -106,6 +112,10 @@ def _derive_section(section: Any, width: int | None) -> Any:
     """The section of a stage that starts from a model of this width, None if that follows from the corpus."""
     if isinstance(section, Sft):
         return derive_sft(section, width)
+    if isinstance(section, Reward):
+        return derive_reward(section, width)
+    if isinstance(section, Rlhf):
+        return derive_rlhf(section, width)
     if isinstance(section, Dpo):
         return derive_dpo(section, width)
     return derive_grpo(section, width) if isinstance(section, Grpo) else section

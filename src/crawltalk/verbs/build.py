@@ -166,6 +166,16 @@ def dpo(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set 
     _build(("dpo",), target, overlays, out, None, set)
 
 
+def reward(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set = ()) -> None:
+    """Train a model that scores replies on pairs of a better and a worse one (--reward.data FILE)."""
+    _build(("reward",), target, overlays, out, None, set)
+
+
+def rlhf(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set = ()) -> None:
+    """Reinforce the assistant by a reward model (--reward.data FILE --rlhf.prompts FILE)."""
+    _build(("rlhf",), target, overlays, out, None, set)
+
+
 def grpo(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set = ()) -> None:
     """Reinforce the assistant on problems of tasks (--grpo.tasks.arithmetic 1)."""
     _build(("grpo",), target, overlays, out, None, set)
@@ -301,11 +311,12 @@ ASKED_FOR = {
     "depths": "depths 1,2",
     "data": "data FILE",
     "tasks": "tasks.arithmetic 1",
+    "prompts": "prompts FILE",
 }
 """What asks for an optional stage: its field -> an example."""
 VERBS = (
     *("crawl", "data", "tokenizer", "synthesize", "sweep"),
-    *("pretrain", "factuality", "sft", "dpo", "grpo", "evals", "report"),
+    *("pretrain", "factuality", "sft", "dpo", "reward", "rlhf", "grpo", "evals", "report"),
 )
 """Stages that have a verb of their own; `run` builds the others, too."""
 

@@ -150,6 +150,7 @@ def _export(store: LabelStore, out: Path, labelers: Sequence[str]) -> None:
     for rows, flag in (
         (conversations, f"--sft.data.labels.path {messages}"),
         (preferences, f"--dpo.data {pairs}"),
+        (preferences, f"--reward.data {pairs}"),
     ):
         if rows:
             console.print(f"next: crawltalk run {run} {flag}", markup=False, soft_wrap=True)

@@ -48,6 +48,7 @@ def serve(
     tools: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     allow: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     documents: str | None = None,
+    lab: Path = Path("lab"),
 ) -> None:
     """Serve models to browsers and to any client of OpenAI's or Anthropic's API.
 
@@ -92,6 +93,8 @@ def serve(
         The beginning of addresses that fetch may get; may be given again.
     documents
         The run whose documents are searched: the served one, unless given.
+    lab
+        The folder of `crawltalk lab`, whose policies play connect four on the page.
     """
     keys = tuple(filter(None, (*api_key, *os.environ.get(_KEYS, "").split(","))))
     if host not in _LOCAL and not keys:
@@ -151,7 +154,7 @@ def serve(
     labels = labels or (served.path if served else None)
     store = LabelStore(labels) if labels else None
     answers = _answers(models, tools, allow, served if documents is None else find_run(documents))
-    app = make_app(models, settings, routes(served, renderers, index, settings, store, answers), tracers)
+    app = make_app(models, settings, routes(served, renderers, index, settings, store, answers, lab), tracers)
     log = logging.getLogger("crawltalk.serve")
     log.addHandler(logging.StreamHandler(sys.stderr))
     log.setLevel(logging.INFO)
@@ -189,7 +192,9 @@ def models_of(name: str | Path) -> tuple[RunFolder | None, dict[str, Path]]:
     if not runs or best.resolve() in (Path(name).resolve(), (MODELS / name).resolve()):
         return None, {best.resolve().name: best}
     title = runs[0].path.resolve().name
-    folders = {f"{title}/{stage.name}": folder for stage, folder in models_of_run(runs[0])}
+    folders = {
+        f"{title}/{stage.name}": folder for stage, folder in models_of_run(runs[0]) if stage.makes != "reward"
+    }
     return runs[0], {title: best} | folders
 
 

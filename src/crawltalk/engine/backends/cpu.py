@@ -298,8 +298,8 @@ class CpuBackend:
 
     def copy_block(self, source: int, target: int) -> None:
         """See `Backend.copy_block`."""
-        for cache in self._cache:
-            cache[:, target] = cache[:, source]
+        for blocks in self._cache:
+            blocks[:, target] = blocks[:, source]
 
     def _copy(self, name: str, weight: Tensor | None, dtype: torch.dtype = torch.float32) -> int | None:
         """The address of the copy of this name."""

@@ -35,6 +35,7 @@ from crawltalk.serve.settings import Settings
 from crawltalk.serve.ui import browse
 from crawltalk.serve.ui.answers import Answers
 from crawltalk.serve.ui.attachments import document_endpoint
+from crawltalk.serve.ui.games import game_routes
 from crawltalk.serve.ui.labels import label_routes
 from crawltalk.serve.ui.runs import LogRows, Runs
 from crawltalk.tasks.recall import question_about
@@ -129,12 +130,13 @@ def routes(
     settings: Settings,
     labels: LabelStore | None = None,
     answers: Answers | None = None,
+    lab: Path | None = None,
 ) -> list[BaseRoute]:
     """The page and its JSON.
 
     `run`: the served one; None if the model belongs to no run. `renderers`: by the names of the models. `index`:
     of the run's training data, if there is one. `labels`: where labels go; None: nobody can label. `answers`: the
-    tools of this server, and search.
+    tools of this server, and search. `lab`: the folder with the policies of its games.
     """
     answers = answers if answers is not None else Answers({})
     handlers = _Handlers(run, renderers, index, labels, answers)
@@ -173,6 +175,7 @@ def routes(
         get("/api/runs/log", LogRequest, handlers.log),
         get("/api/runs/rollouts", RolloutsRequest, handlers.rollouts),
         *label_routes(labels, get, post),
+        *game_routes(lab, get),
     ]
 
 

@@ -10,6 +10,7 @@ const PAGES = {
   tokenizer: ["Tokenizer", async () => (await import("./tokenizer.js")).TokenizerPage],
   data: ["Data", async () => (await import("./data.js")).Data],
   labels: ["Label", async () => (await import("./labels.js")).LabelsPage],
+  games: ["Games", async () => (await import("./games.js")).GamesPage],
   runs: ["Runs", async () => (await import("./runs.js")).RunsPage],
 };
 
