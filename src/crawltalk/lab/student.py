@@ -151,6 +151,11 @@ class Student:
             Reply(self.tokenizer.decode(reply), len(reply) + (len(reply) < max_tokens)) for reply in replies
         ]
 
+    def follows(self, prompt: str) -> dict[str, float]:
+        """The probability of each character to be the next one."""
+        chances = self.engine.logits(self.encode(prompt))[-1].softmax(0).tolist()
+        return {self.tokenizer.decode([index]): chance for index, chance in enumerate(chances)}
+
     def encode(self, prompt: str) -> list[int]:
         """A prompt as the model reads it."""
         return [self.tokenizer.eot, *self.tokenizer.encode(prompt)]
