@@ -43,7 +43,7 @@ async def read_bytes(request: Request, settings: Settings) -> bytearray:
     """The body as it is. Raises ApiError if it is compressed, too large or too slow, or ClientGone."""
     encoding = request.headers.get("content-encoding", "identity").lower()
     if encoding != "identity":
-        raise ApiError(415, f"a body in {encoding[:50]!r} is not read here: send it as it is")
+        raise ApiError(415, f"a body in {encoding[:50]!r} is not read here: send it uncompressed")
     body = bytearray()
     try:
         async with asyncio.timeout(settings.body_timeout):
