@@ -29,6 +29,8 @@ pytest.importorskip("math_verify", reason="math-verify is not installed (the ext
         ("5", "2 + 3 = 5"),
         ("6", r"\boxed{5}. I mean \boxed{6}"),
         (r"\text{Evelyn}", "Evelyn"),
+        (r"8\sqrt{3} \text { square inches}", r"8\sqrt3"),
+        (r"\frac{7}{5} + \frac{1}{5} i.", r"\frac{i+7}{5}"),
         ("y = 2x + 3", "y - 2x = 3"),
         ("(3,4]", r"\left( 3, 4 \right]"),
         (r"\begin{pmatrix} -2 \\ 1/3 \end{pmatrix}", r"\begin{pmatrix}-2\\\frac13\end{pmatrix}"),

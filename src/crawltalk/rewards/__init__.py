@@ -33,6 +33,7 @@ VERIFIERS = {
     "schema": "crawltalk.rewards.schema:schema",
     "think": "crawltalk.rewards.form:think",
     "boxed": "crawltalk.rewards.form:boxed",
+    "unit_tests": "crawltalk.rewards.unit_tests:unit_tests",
     "task": "crawltalk.rewards.by_task:by_task",
 }
 """By name."""

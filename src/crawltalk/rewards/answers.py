@@ -49,18 +49,24 @@ def last_box(text: str) -> str | None:
     return answer
 
 
-def final_answer(reply: str) -> str:
-    """The answer of a reply: its last box; else the line behind the last `####`, `A:` or `answer is`; else its last
-    line. Empty if there is none.
-    """
+def stated(reply: str) -> str | None:
+    """The answer that a reply marks as one: its last box, else the line behind its last `####`, `A:` or `answer is`."""
     text = spoken(reply)
     if (box := last_box(text)) is not None:
         return box
-    behind = text[marks[-1].end() :] if (marks := list(_MARK.finditer(text))) else ""
-    lines = [line.strip() for line in (behind or text).splitlines() if line.strip()]
-    if not lines:
-        return ""
-    return _plain(lines[0] if behind else lines[-1])
+    marks = list(_MARK.finditer(text))
+    lines = _lines(text[marks[-1].end() :]) if marks else []
+    return lines[0] if lines else None
+
+
+def final_answer(reply: str) -> str:
+    """The answer that a reply states, or its last line. Empty if there is none."""
+    answer = stated(reply)
+    return answer if answer is not None else (_lines(spoken(reply)) or [""])[-1]
+
+
+def _lines(text: str) -> list[str]:
+    return [_plain(line) for line in text.splitlines() if line.strip()]
 
 
 def _plain(line: str) -> str:

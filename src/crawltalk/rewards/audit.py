@@ -221,4 +221,4 @@ def _same(answer: str, other: str) -> bool:
 
 
 def _letters(answer: str) -> str:
-    return re.sub(r"\\(?:left|right)|(?<=\\)[dt](?=frac)|[\s{}.]", "", latex(answer)).casefold()
+    return re.sub(r"\\(?:left|right)|(?<=\\)[dt](?=frac)|[\s{}.:]", "", latex(answer)).casefold()

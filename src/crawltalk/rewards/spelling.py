@@ -36,7 +36,7 @@ def plain(text: str) -> str:
 
 def latex(text: str) -> str:
     """The same as LaTeX, in which `1e3`, `2^10` and `x**2` say what they are meant to say."""
-    text = plain(text).translate(_SIGNS)
+    text = plain(text).translate(_SIGNS).removesuffix(".").replace(r"\text {", r"\text{")
     text = _RAISED.sub(lambda found: f"^{{{found[0].translate(_RAISED_DIGITS)}}}", text)
     text = _POWER.sub(r" \\times 10^{\1}", text.replace("**", "^"))
     return _LONG_EXPONENT.sub(r"^{\1}", text).strip()
