@@ -29,7 +29,7 @@ from crawltalk.train.objectives.cross_entropy import cross_entropy
 
 ROW = 128
 """Positions of a row that examples share, and the context."""
-SAVE_EVERY = 100
+SAVE_EVERY = 20
 LEARN = Optim(muon_lr=0.02, adamw_lr=0.01, warmup=0.05, cooldown=0.2, spike=0.0)
 """Of supervised trainings, unless an experiment says otherwise."""
 
