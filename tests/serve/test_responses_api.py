@@ -420,7 +420,7 @@ def stored(response_id: str, text: str) -> Stored:
 @given(
     st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("123456"), st.integers(0, 9000)), max_size=40)
 )
-@examples(max_examples=50)
+@examples(max_examples=50, deadline=None)
 def test_a_store_keeps_within_its_bounds_and_what_was_used_last(asked):
     store = ResponseStore(most=4, most_bytes=20_000)
     for number, (client, name, size) in enumerate(asked):
