@@ -15,11 +15,10 @@ from crawltalk.games.board import (
     keys,
     mirror,
     playable,
-    position_after,
     winning_cells,
 )
 from crawltalk.games.players import columns_of
-from support.games import grid_of, random_game, wins_on
+from support.games import grid_of, position_after, random_game, wins_on
 
 quick = settings(deadline=None, max_examples=60)  # the first example compiles
 GAMES = st.integers(0, 10**9).map(random_game)

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from crawltalk.games.board import EDGES, HIGH, Position, mirror, playable, position_after, winning_cells
+from crawltalk.games.board import EDGES, HIGH, Position, mirror, playable, winning_cells
 from crawltalk.games.elo import MatchResult, ratings
 from crawltalk.games.play import match, openings, play
 from crawltalk.games.players import BLIND_SPOTS, Greedy, Human, Random, columns_of
-from support.games import random_game
+from support.games import position_after, random_game
 
 
 def test_every_move_is_allowed_and_results_are_those_of_the_rules():

@@ -6,7 +6,6 @@ import torch
 
 from crawltalk.core.errors import BadInput, MissingInput
 from crawltalk.core.jsonl import read_jsonl
-from crawltalk.games import league as leagues
 from crawltalk.games.board import mirror, playable
 from crawltalk.games.imitation import accuracy, imitate, record_games
 from crawltalk.games.league import Rules, load_league, train_league
@@ -94,16 +93,24 @@ def test_returns_mix_what_happened_with_values_and_end_at_random_moves():
     assert np.allclose(_returns(game, seat, explored, values, results, 0.5)[0], 0.3)
 
 
-def test_a_league_is_trained_once_and_read_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(leagues, "EPOCHS", {1_000: 0.2, 30_000: 0.001})
-    rules = Rules(blind="edges", depth=1, seed=0)
-    league = train_league(tmp_path, rules, MACHINE, Progress(), sizes=[1_000], self_play=SHORT)
-    written = (tmp_path / "self-play" / "policy.safetensors").stat().st_mtime_ns
-    train_league(tmp_path, rules, MACHINE, Progress(), sizes=[1_000], self_play=SHORT)
-    assert (tmp_path / "self-play" / "policy.safetensors").stat().st_mtime_ns == written
+def test_a_league_is_trained_once_and_read_again(tmp_path):
+    rules = Rules(blind="edges", depth=1, epochs={50: 1.0, 100: 1.0}, self_play=SHORT)
+    league = train_league(tmp_path, rules, MACHINE, Progress(), other=True)
+    files = sorted(tmp_path.glob("*/policy.safetensors"))
+    assert [path.parent.name for path in files] == [
+        "imitation-100",
+        "imitation-50",
+        "imitation-other",
+        "self-play",
+    ]
+    written = [path.stat().st_mtime_ns for path in files]
+    train_league(tmp_path, rules, MACHINE, Progress(), other=True)
+    assert [path.stat().st_mtime_ns for path in files] == written
     again = load_league(tmp_path)
     assert again.rules == rules and [games for games, _ in again.snapshots()] == [64, 128, 192]
-    assert 0 <= match(again.learner(), league.imitator(1_000), 20, np.random.default_rng(0)) <= 1
+    assert 0 <= match(again.learner(), league.imitator(), 20, np.random.default_rng(0)) <= 1
+    with pytest.raises(BadInput, match="other rules"):
+        train_league(tmp_path, Rules(blind="edges", depth=2), MACHINE, Progress())
 
 
 def test_what_is_no_policy_is_refused_in_one_line(tmp_path):

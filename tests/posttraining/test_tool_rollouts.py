@@ -1,5 +1,6 @@
-"""Replies with calls of tools, by a small model that has learned two such conversations by heart."""
+"""Replies with calls of tools, by a small model that has learned a few conversations by heart."""
 
+import copy
 import json
 
 import pytest
@@ -15,7 +16,7 @@ from crawltalk.model.hf import save_model
 from crawltalk.model.shape import Shape
 from crawltalk.model.transformer import Transformer
 from crawltalk.posttraining.grpo import called_tools, grpo
-from crawltalk.posttraining.reinforce import Group, Replies
+from crawltalk.posttraining.reinforce import Group, Replies, reinforce
 from crawltalk.posttraining.rollouts import EngineRollouts
 from crawltalk.posttraining.tool_rollouts import ToolRollouts
 from crawltalk.recipe import Grpo, Machine, Optim, Reinforce
@@ -27,12 +28,13 @@ from crawltalk.tools.tool import Tool, ToolResult, texts
 from crawltalk.train.batches import IGNORE_INDEX, packed_rows
 from crawltalk.train.objectives.policy_gradient import policy_gradient
 from support.models import random_model
+from support.reinforcements import options
 from support.trainings import train
 
 TOKENIZER = Tokenizer.trained([(116, 104), (256, 101)])  # "th", "the"
 RENDERER = ChatRenderer(TOKENIZER)
 SHAPE = Shape(
-    vocab_size=TOKENIZER.vocab_size, layers=2, width=48, heads=2, kv_heads=1, head_dim=24, mlp=96, context=384
+    vocab_size=TOKENIZER.vocab_size, layers=2, width=48, heads=3, kv_heads=1, head_dim=16, mlp=96, context=384
 )
 GREEDY = Sampling(temperature=0.0, max_tokens=150, logprobs=0)
 
@@ -64,13 +66,14 @@ def spelled_out(token):
 
 
 TELLS, HIDES = conversation("tell", says="the 42nd"), conversation("hide", says="no")
+LOOKS, GUESSES = conversation("ask", says="the 42nd"), [Message("user", "ask"), Message("assistant", "no")]
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """Knows `TELLS` as the tokenizer spells it, and `HIDES` in bytes."""
+    """Knows `TELLS` as the tokenizer spells it, and `HIDES` in bytes; asked, it calls or guesses."""
     examples = []
-    for messages in (TELLS, HIDES):
+    for messages in (TELLS, HIDES, LOOKS, GUESSES):
         ids, learned = RENDERER.render(messages, tools=[Look().definition])
         if messages is HIDES:
             runs = [
@@ -82,7 +85,7 @@ def model(tmp_path_factory):
         examples.append((ids, learned))
     model = Transformer(SHAPE)
     model.initialize(0)
-    batches, _ = packed_rows(examples, SHAPE.context, 2 * SHAPE.context, 0)
+    batches, _ = packed_rows(examples, SHAPE.context, 4 * SHAPE.context, 0)
     train(
         model,
         tmp_path_factory.mktemp("by_heart"),
@@ -159,7 +162,10 @@ def test_without_a_call_replies_are_those_of_a_policy_without_tools():
     engine = Engine(random_model(SHAPE), TOKENIZER)
     with_tools = rollouts(random_model(SHAPE), max_tokens=12)
     plain = EngineRollouts(engine, prompt_with_tools, 12)
-    assert with_tools(asked("a", "b"), [0, 1], 4, 3) == plain(asked("a", "b"), [0, 1], 4, 3)
+    one, other = (each(asked("a", "b"), [0, 1], 4, 3) for each in (with_tools, plain))
+    assert [[(it.reply, it.log_probs) for it in group] for group in one] == [
+        [(it.reply, it.log_probs) for it in group] for group in other
+    ]
 
 
 def prompt_with_tools(problem):
@@ -200,6 +206,17 @@ def test_a_training_learns_what_the_policy_wrote_and_only_reads_results(model, t
     with torch.no_grad():
         _, count, figures = policy_gradient()(model, batch)
     assert float(figures["sampler_difference"]) / count < 1e-4
+
+
+def test_a_policy_learns_to_call_where_that_is_paid(model, tmp_path):
+    policy = copy.deepcopy(model)
+    config = Reinforce(steps=6, groups=2, samples=6, max_tokens=150, loss="sequence")
+    reinforce(
+        policy, rollouts(model), lambda *_: asked("ask", "ask"), says_42, config, options(tmp_path, 6), 7
+    )
+    calls = [json.loads(line)["calls"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert 0.2 < calls[0] < 0.8
+    assert calls[-1] > 0.9
 
 
 def test_the_stage_reinforces_an_assistant_that_has_tools(model, tmp_path):

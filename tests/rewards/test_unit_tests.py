@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from crawltalk.core.types import Problem
-from crawltalk.rewards.unit_tests import UnitTests, last_program, read_tests
-from crawltalk.rewards.verdict import Outcome
+from crawltalk.rewards import Outcome, each, make_verifier
+from crawltalk.rewards.audit import audit
+from crawltalk.rewards.unit_tests import UnitTests, last_program, read_tests, unit_tests
 from crawltalk.tools.sandbox.cpython import NotConfined
 from crawltalk.tools.sandbox.outcome import Limits
 
@@ -22,7 +23,7 @@ DOUBLE = Problem(
 
 @pytest.fixture(scope="module")
 def monty():
-    verifier = UnitTests("monty", seconds=0.5, total_seconds=1.0)
+    verifier = UnitTests("monty", seconds=0.3, total_seconds=1.0)
     yield verifier
     verifier.sandbox.close()
 
@@ -85,9 +86,9 @@ def test_a_program_that_changes_its_interpreter_passes_no_more_than_it_knows(cpy
 
 
 def test_what_a_sandbox_fails_at_is_an_error_and_no_wrong_answer(cpython, monkeypatch):
-    right = fenced("def f(x):\n    return x + x")
+    right, hangs = fenced("def f(x):\n    return x + x"), fenced("while True:\n    pass")
     monkeypatch.setattr(cpython.sandbox, "limits", Limits(seconds=0.001))
-    assert cpython(DOUBLE, right).outcome == Outcome.WRONG  # the program's own time
+    assert cpython(DOUBLE, hangs).outcome == Outcome.WRONG  # it began, and its own time was over
     monkeypatch.setattr("crawltalk.tools.sandbox.cpython.START_SECONDS", 0.0)
     found = cpython(DOUBLE, right)
     assert (found.outcome, found.reward) == (Outcome.ERROR, None)
@@ -129,12 +130,22 @@ def test_what_an_assert_expects_is_kept_apart_from_what_it_asks():
 
 
 @pytest.mark.skipif(not HUMANEVAL.exists(), reason="shared/data/humaneval is not here")
-def test_published_solutions_pass_their_tests_and_not_those_of_others(monty):
-    rows = [json.loads(line) for line in gzip.decompress(HUMANEVAL.read_bytes()).splitlines()[:30]]
-    solutions = [fenced(row["prompt"] + row["canonical_solution"]) for row in rows]
-    for number, row in enumerate(rows):
-        problem = Problem(
-            prompt=row["prompt"], answer=f"{row['test']}\ncheck({row['entry_point']})", task="code"
-        )
-        assert monty(problem, solutions[number]).outcome == Outcome.CORRECT, row["task_id"]
-        assert monty(problem, solutions[number - 1]).outcome == Outcome.WRONG, row["task_id"]
+def test_published_programs_pass_the_audit(monty):
+    rows = [json.loads(line) for line in gzip.decompress(HUMANEVAL.read_bytes()).splitlines()[:12]]
+    tests = [f"{row['test']}\ncheck({row['entry_point']})" for row in rows]
+    solutions = {
+        answer: row["prompt"] + row["canonical_solution"] for answer, row in zip(tests, rows, strict=True)
+    }
+    problems = [
+        Problem(prompt=row["prompt"], answer=answer, task="code")
+        for row, answer in zip(rows, tests, strict=True)
+    ]
+    found = audit(
+        "tests", each(monty), problems, right=lambda problem: solutions[problem.answer], write=fenced
+    )
+    assert found.faults == []
+    assert found.sorts["gold"].right == len(rows)
+
+
+def test_the_verifier_has_a_name():
+    assert make_verifier("tests") is unit_tests

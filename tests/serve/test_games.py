@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from playwright.sync_api import expect
 from starlette.testclient import TestClient
 
-from crawltalk.games.board import CELLS, position_after
-from crawltalk.games.league import LARGEST
+from crawltalk.games.board import CELLS
+from crawltalk.games.league import EPOCHS
 from crawltalk.games.policy import Policy, save_policy
 from crawltalk.serve import Settings, make_app
 from crawltalk.serve.ui.routes import routes
-from support.games import undecided
+from support.games import position_after, undecided
 from support.serving import serving
 
 ALONE = position_after([0, 1, 0, 1, 0, 1])
@@ -25,7 +25,7 @@ ALONE = position_after([0, 1, 0, 1, 0, 1])
 def lab(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
     league = folder / "connect_four" / "seed-0" / "edges"
-    for number, name in enumerate((f"imitation-{LARGEST}", "self-play")):
+    for number, name in enumerate((f"imitation-{max(EPOCHS)}", "self-play")):
         torch.manual_seed(number)
         save_policy(Policy(), league / name / "policy.safetensors")
     (league / "league.json").write_text('{"blind": "edges", "depth": 1, "seed": 0}')

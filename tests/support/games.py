@@ -1,10 +1,19 @@
 """Connect four on a plain grid, and games at random."""
 
 import random
+from collections.abc import Iterable
 
 from crawltalk.games.board import COLUMN, HEIGHT, WIDTH, Position
 
 DIRECTIONS = ((1, 0), (0, 1), (1, 1), (1, -1))
+
+
+def position_after(columns: Iterable[int]) -> Position:
+    """The position after moves from the empty board."""
+    position = Position(0, 0)
+    for column in columns:
+        position = position.play(column)
+    return position
 
 
 def has(stones: int, column: int, height: int) -> bool:

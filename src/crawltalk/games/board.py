@@ -5,7 +5,6 @@ row 0 at the bottom. A column has one bit more than cells, which stays empty, so
 column into the next one.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,16 +54,6 @@ def winning_cells(own, stones):
         cells |= two & (own << step)
         cells |= two & (own >> 3 * step)
     return cells & (BOARD ^ stones)
-
-
-@njit(cache=True)
-def column_of(cell):
-    """The column of a single cell."""
-    column = 0
-    while cell >> COLUMN:
-        cell >>= COLUMN
-        column += 1
-    return column
 
 
 @njit(cache=True)
@@ -135,11 +124,3 @@ class Position:
             why = "the game is over" if self.over else f"the columns with room are {self.legal()}"
             raise BadInput(f"no stone can be dropped into column {column}: {why}")
         return Position.of(self.stones ^ self.own, self.stones | int(drop(self.stones, column)))
-
-
-def position_after(columns: Iterable[int]) -> Position:
-    """The position after moves from the empty board. Raises BadInput for a move that the rules do not allow."""
-    position = Position(0, 0)
-    for column in columns:
-        position = position.play(column)
-    return position

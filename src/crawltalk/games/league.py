@@ -1,15 +1,15 @@
 """All that is trained with one human as the teacher: imitators of more and more of its games, and a policy that begins
 as the best of them and plays itself.
 
-FOLDER/league.json                             who the human is
+FOLDER/league.json                             who the human is, and how the others learn
 FOLDER/imitation-100000/policy.safetensors     after so many games of the human
 FOLDER/imitation-other/policy.safetensors      another imitator: of other games, from other weights
 FOLDER/self-play/policy.safetensors            after self-play; log.jsonl, and older selves in pool/
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -25,20 +25,22 @@ from crawltalk.games.selfplay import SelfPlay, reinforce, snapshots
 from crawltalk.recipe import Machine
 from crawltalk.run.stage import Progress
 
-EPOCHS = {1_000: 10.0, 10_000: 5.0, 30_000: 3.0, 100_000: 2.0}
+EPOCHS = MappingProxyType({1_000: 10.0, 10_000: 5.0, 30_000: 3.0, 100_000: 2.0})
 """Games of the human -> how often an imitator sees each."""
-LARGEST = max(EPOCHS)
 EVALUATION_GAMES = 400
-RULES = "league.json"
+RULES, POLICY = "league.json", "policy.safetensors"
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """league.json."""
+    """Who the teacher is, and how others learn: league.json."""
 
     blind: str
     """The human's blind spot, one of BLIND_SPOTS."""
-    depth: int
-    seed: int
+    depth: int = 4
+    seed: int = 0
+    epochs: dict[int, float] = msgspec.field(default_factory=lambda: dict(EPOCHS))
+    """Games of the human -> how often an imitator sees each."""
+    self_play: SelfPlay = msgspec.field(default_factory=SelfPlay)
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,13 @@ class League:
         """The teacher."""
         return Human(self.rules.depth, BLIND_SPOTS[self.rules.blind])
 
-    def imitator(self, games: int | str = LARGEST) -> Policy:
-        """The policy that has learned from so many games of the human, or the `other` one."""
-        return load_policy(self.folder / f"imitation-{games}" / "policy.safetensors")
+    def imitator(self, games: int | str | None = None) -> Policy:
+        """The policy that has learned from so many games of the human, the most if absent; or the `other` one."""
+        return load_policy(self.folder / f"imitation-{games or max(self.rules.epochs)}" / POLICY)
 
     def learner(self) -> Policy:
         """The policy after self-play."""
-        return load_policy(self.folder / "self-play" / "policy.safetensors")
+        return load_policy(self.folder / "self-play" / POLICY)
 
     def snapshots(self) -> list[tuple[int, Path]]:
         """(games played, file) of the policy during self-play."""
@@ -75,47 +77,44 @@ TRAINING, HELD_OUT, OTHER = range(3)
 
 
 def train_league(
-    folder: str | Path,
-    rules: Rules,
-    machine: Machine,
-    progress: Progress,
-    *,
-    sizes: Sequence[int] = (LARGEST,),
-    other: bool = False,
-    self_play: SelfPlay | None = None,
+    folder: str | Path, rules: Rules, machine: Machine, progress: Progress, *, other: bool = False
 ) -> League:
-    """Train what is not there yet: imitators of so many games, the `other` imitator if asked for, and the policy that
-    plays itself from the largest one on. It computes in fp32 on the CPU. What is trained depends on the arguments
-    alone, also after an interruption.
+    """Train what is not there yet: the imitators, the `other` one if asked for, and the policy that plays itself from
+    the largest one on. It computes in fp32 on the CPU. What is trained depends on the arguments alone, also after an
+    interruption. Raises BadInput if the folder has policies of other rules.
     """
     folder, machine = Path(folder), replace(machine, device="cpu", dtype="float32")
+    if (folder / RULES).exists() and load_league(folder).rules != rules:
+        raise BadInput(
+            f"{folder} has policies of other rules; remove it, or choose another folder with --out"
+        )
     folder.mkdir(parents=True, exist_ok=True)
-    league = League(folder, rules)
     write_atomically(folder / RULES, msgspec.json.format(msgspec.json.encode(rules)) + b"\n")
-    missing = [size for size in sizes if not (folder / f"imitation-{size}" / "policy.safetensors").exists()]
+    league = League(folder, rules)
+    missing = {size: folder / f"imitation-{size}" for size in rules.epochs}
+    missing = {size: out for size, out in missing.items() if not (out / POLICY).exists()}
     record = league.record(max(missing), TRAINING) if missing else None
-    for size in missing:
+    for size, out in missing.items():
         assert record is not None
-        out = folder / f"imitation-{size}"
-        imitate(record.first(size), EPOCHS[size], rules.seed, out, machine, progress)
-    if other:
-        record, out = league.record(30_000, OTHER), folder / "imitation-other"
-        imitate(record, EPOCHS[30_000], rules.seed + 1000, out, machine, progress)
+        imitate(record.first(size), rules.epochs[size], rules.seed, out, machine, progress)
+    out = folder / "imitation-other"
+    if other and not (out / POLICY).exists():
+        size = sorted(rules.epochs)[-2:][0]
+        imitate(league.record(size, OTHER), rules.epochs[size], rules.seed + 1000, out, machine, progress)
     out = folder / "self-play"
-    if not (out / "policy.safetensors").exists():
-        imitator = league.imitator(max(sizes))
-        policy, human, config = league.imitator(max(sizes)).train(), league.human, self_play or SelfPlay()
+    if not (out / POLICY).exists():
+        imitator, policy, human = league.imitator(), league.imitator().train(), league.human
 
         def evaluate(done: int, policy: Policy) -> dict[str, Any]:
             rng = np.random.default_rng([rules.seed, 2, done])
             return {
-                "games": done // config.updates * config.games,
+                "games": done // rules.self_play.updates * rules.self_play.games,
                 "vs_human": match(policy, human, EVALUATION_GAMES, rng),
                 "vs_imitator": match(policy, imitator, EVALUATION_GAMES, rng),
             }
 
-        reinforce(policy, imitator, human, config, rules.seed, out, machine, progress, evaluate)
-        save_policy(policy, out / "policy.safetensors")
+        reinforce(policy, imitator, human, rules.self_play, rules.seed, out, machine, progress, evaluate)
+        save_policy(policy, out / POLICY)
     return league
 
 

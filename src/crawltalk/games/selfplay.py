@@ -44,11 +44,13 @@ class SelfPlay:
     learning_rate: float = 5e-4
     clip: float = 0.2
     entropy: float = 0.01
-    """Weight of the entropy of the policy's moves, in nats, against a result of 1."""
+    """Weight of the entropy of the policy's moves, in nats, against a result of 1. It falls to 0 over the second half
+    of the rounds.
+    """
     exploration: float = 0.05
-    """Share of the policy's moves that are drawn from all legal ones. It learns from those that turn out better than
-    expected (self-imitation; Oh et al. 2018). Learning from the others, which it would not have played, drives its
-    entropy to zero.
+    """Share of the policy's moves that are drawn from all legal ones; falls in the same way. The policy learns from
+    those that turn out better than expected (self-imitation; Oh et al. 2018). Learning from the others, which it would
+    not have played, drives its entropy to zero.
     """
     trace: float = 0.95
     """Weight of what happened further on against the value of the next position: lambda of TD(lambda)."""
@@ -85,16 +87,16 @@ def reinforce(
     return fit(
         policy,
         games,
-        clipped(config.clip, config.entropy),
+        clipped(config.clip),
         options,
         evaluate=evaluate,
         save_model=lambda done, _: games.keep(done),
     )
 
 
-def clipped(clip: float, weight: float) -> Objective:
+def clipped(clip: float) -> Objective:
     """PPO's clipped surrogate for the move that was played, the squared error of the value, and the entropy of the
-    moves times its `weight`.
+    moves with its weight, which the batch brings.
     """
 
     def objective(policy: Policy, batch: Batch) -> tuple[Tensor, int, Figures]:
@@ -110,7 +112,7 @@ def clipped(clip: float, weight: float) -> Objective:
             "clipped": ((ratio.detach() - 1).abs() > clip).sum(),
             "value_error": errors.detach().sum(),
         }
-        return (errors - gains - weight * entropy).sum(), len(batch), figures
+        return (errors - gains - batch.extras["entropy"] * entropy).sum(), len(batch), figures
 
     return objective
 
@@ -151,7 +153,8 @@ class _Games:
         seats = np.zeros((config.games, 2), np.int64)
         seats[np.arange(config.games), second] = opponents
         own, stones = openings(config.games, rng)
-        exploration = [config.exploration if name == "itself" else 0.0 for name in names]
+        left = min(1.0, 2 * (1 - number / config.rounds))
+        exploration = [config.exploration * left if name == "itself" else 0.0 for name in names]
         moves, results = play([players[name] for name in names], seats, own, stones, rng, exploration)
         points = np.where(second == 1, results, -results)
         figures = {
@@ -165,7 +168,8 @@ class _Games:
         played = np.take_along_axis(log_p, learned.column[:, None], 1)[:, 0]
         advantages = returns - values
         advantages[learned.explored] = advantages[learned.explored].clip(min=0)
-        extras = {"log_p": played, "advantages": advantages, "returns": returns}
+        weights = np.full_like(returns, config.entropy * left)
+        extras = {"log_p": played, "advantages": advantages, "returns": returns, "entropy": weights}
         parts = np.array_split(rng.permutation(len(learned)), config.updates)
         batches = [
             batch_of(learned[part], **{name: each[part] for name, each in extras.items()}) for part in parts

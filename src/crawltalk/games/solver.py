@@ -36,10 +36,6 @@ class Solver:
         self._keys = np.zeros(places, np.int64)
         self._bounds = np.zeros((places, 2), np.int8)
 
-    def score(self, own: int, stones: int) -> int:
-        """The score of a position of a game that is not over."""
-        return int(_score(own, stones, -BEST, BEST, self._keys, self._bounds))
-
     def scores(self, own: int, stones: int) -> np.ndarray:
         """The score of each move, int8 [6]; ILLEGAL for columns that are full."""
         positions = np.array([own], np.int64), np.array([stones], np.int64)

@@ -10,7 +10,7 @@ from crawltalk.core import charts
 from crawltalk.core.jsonl import read_jsonl
 from crawltalk.games.elo import MatchResult, ratings
 from crawltalk.games.imitation import accuracy
-from crawltalk.games.league import EPOCHS, HELD_OUT, LARGEST, League, Rules, train_league
+from crawltalk.games.league import EPOCHS, HELD_OUT, League, Rules, train_league
 from crawltalk.games.play import match
 from crawltalk.games.players import BLIND_SPOTS, Greedy, Human, Perfect, Player, Random
 from crawltalk.games.policy import load_policy
@@ -18,20 +18,20 @@ from crawltalk.games.selfplay import SelfPlay
 from crawltalk.games.solver import Solver
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial
 
+LARGEST = max(EPOCHS)
 GAMES = 1000
 """In a match."""
 SELF_PLAY = SelfPlay()
-NEAR_END = 30
-"""Elo below its last ratings from which on a policy is on its plateau."""
+OVER_IMITATOR, OVER_TEACHER = 0.80, 0.70
+"""The shares of points that count as surpassing."""
 
 
 def league_of(trial: Trial, blind: str) -> League:
     """The policies of a seed, which several experiments share: connect_four/seed-N/BLIND beside their folders."""
     folder = trial.out.parents[1] / "connect_four" / f"seed-{trial.seed}" / blind
-    rules = Rules(blind=blind, depth=4, seed=trial.seed)
     whole = blind == "edges"
-    sizes = tuple(EPOCHS) if whole else (LARGEST,)
-    return train_league(folder, rules, trial.machine, trial.progress, sizes=sizes, other=whole)
+    rules = Rules(blind=blind, seed=trial.seed, epochs=dict(EPOCHS) if whole else {LARGEST: EPOCHS[LARGEST]})
+    return train_league(folder, rules, trial.machine, trial.progress, other=whole)
 
 
 def run(trial: Trial) -> Figures:
@@ -99,28 +99,42 @@ def _elo(league: League, rng: np.random.Generator) -> Figures:
         largest,
     )
     curve = [{"games": games, "elo": elo[str(games)]} for games, _ in league.snapshots()]
-    last = mean(row["elo"] for row in curve[-5:])
-    plateau = next(row["games"] for row in curve if row["elo"] >= last - NEAR_END)
-    after = [row["elo"] for row in curve if row["games"] >= plateau]
-    return {
-        "elo": {name: elo[name] for name in players if not name.isdecimal()},
-        "elo_of_self_play": curve,
-        "plateau_games": plateau,
-        "times_beyond": curve[-1]["games"] / plateau,
-        "deepest_fall": max(max(after[: index + 1]) - elo for index, elo in enumerate(after)),
-    }
+    return {"elo": {name: elo[name] for name in players if not name.isdecimal()}, "elo_of_self_play": curve}
+
+
+def beyond(one: Figures) -> tuple[float, float]:
+    """(how many times the games of self-play that it took to surpass imitator and teacher it went on for, 0 if it never
+    did; by how much Elo fell after that at most, from its highest until then).
+    """
+    surpassed = [row["games"] for row in one["evaluations"] if _surpasses(row)]
+    if not surpassed:
+        return 0.0, 0.0
+    after = [row["elo"] for row in one["elo_of_self_play"] if row["games"] >= surpassed[0]]
+    falls = [max(after[: index + 1]) - elo for index, elo in enumerate(after)]
+    return one["elo_of_self_play"][-1]["games"] / surpassed[0], max(falls)
+
+
+def _surpasses(scores: Figures) -> bool:
+    return scores["vs_imitator"] >= OVER_IMITATOR and scores["vs_human"] >= OVER_TEACHER
 
 
 def judge(figures: Sequence[Figures]) -> Judgement:
     """By the thresholds of the prediction, in every seed."""
-    surpasses = [one["vs_imitator"] >= 0.80 and one["vs_human"] >= 0.70 for one in figures]
+    surpasses = [_surpasses(one) for one in figures]
     plateaus = [one["imitation"][-1]["vs_human"] < 0.5 for one in figures]
-    holds = [one["times_beyond"] >= 5 and one["deepest_fall"] <= 100 for one in figures]
+    holds = [times >= 5 and fall <= 100 for times, fall in map(beyond, figures)]
     all_true = [all(each) for each in zip(surpasses, plateaus, holds, strict=True)]
     effect = {
         "learner against imitator": mean(one["vs_imitator"] for one in figures),
         "learner against human": mean(one["vs_human"] for one in figures),
         "imitator against human": mean(one["imitation"][-1]["vs_human"] for one in figures),
+        **{
+            f"{who} against one never met: {name}": mean(one["outside"][name][who] for one in figures)
+            for name in ("sees all, 6 moves ahead", "perfect")
+            for who in ("learner", "imitator")
+        },
+        "times the games to surpass": mean(beyond(one)[0] for one in figures),
+        "deepest fall in Elo": max(beyond(one)[1] for one in figures),
         "Elo of the learner": mean(one["elo_of_self_play"][-1]["elo"] for one in figures),
         "Elo of the human": mean(one["elo"]["human"] for one in figures),
     }
@@ -178,7 +192,7 @@ EXPERIMENT = Experiment(
     prediction=(
         "In every seed: the policy after self-play takes at least 0.80 of the points from the imitator that it began "
         "as, and 0.70 from the teacher; the imitator of 100,000 games takes less than 0.50 from the teacher; self-play "
-        "goes on for five times the games after which it is within 30 Elo of its end, and never falls by more than 100."
+        "goes on for five times the games that it takes to get there, and Elo never falls by more than 100 meanwhile."
     ),
     method=(
         "Connect four, 6x5, from openings of 0 to 6 random moves. The teacher searches 4 moves ahead; quiet moves in "

@@ -146,7 +146,7 @@ class Replies:
         if not fitting:
             raise BadInput(
                 f"none of {len(problems)} problems fits into the context of {self.model.shape.context} tokens with "
-                "room for a reply; ask shorter ones, or lower max_tokens"
+                "room for a reply; ask shorter ones, lower max_tokens, or offer fewer tools"
             )
         return fitting
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from crawltalk.chat.messages import Message, ToolCall, text_of
 from crawltalk.chat.tool_calls import CallReader
 from crawltalk.core.types import Problem
-from crawltalk.engine import Engine, Sampling
+from crawltalk.engine import BUNDLE, Engine, Sampling
 from crawltalk.engine.sequence import Request, StepOutput
 from crawltalk.model.transformer import Transformer
 from crawltalk.posttraining.rollouts import Rollout
@@ -85,7 +85,7 @@ class ToolRollouts:
             requests.append(request)
             groups.append(group)
             writing |= {(request.id, index): reply for index, reply in enumerate(group)}
-        for output in self.engine.run(requests):
+        for output in self.engine.run(requests, BUNDLE):
             reply = writing[output.request.id, output.index]
             reply.add(output)
             if output.finish_reason is None:
@@ -113,9 +113,10 @@ class ToolRollouts:
         if len(reply.prompt) + len(reply.ids) + len(between) > self.engine.context:
             return None
         reply.read(between)
-        seed = random.Random(f"{sampling.seed} {reply.episode.rounds}").getrandbits(
-            63
-        )  # no number is drawn twice
+        drawn = random.Random(
+            f"{sampling.seed} {reply.episode.rounds}"
+        )  # other numbers than in the turns before
+        seed = drawn.getrandbits(63)
         return self.engine.request(
             [*reply.prompt, *reply.ids], replace(sampling, max_tokens=left, seed=seed), row=reply.row
         )

@@ -35,6 +35,7 @@ VERIFIERS = {
     "boxed": "crawltalk.rewards.form:boxed",
     "unit_tests": "crawltalk.rewards.unit_tests:unit_tests",
     "task": "crawltalk.rewards.by_task:by_task",
+    "tests": "crawltalk.rewards.unit_tests:unit_tests",
 }
 """By name."""
 QUICK = {"number", "exact", "choice", "schema", "think", "boxed", "task"}

@@ -19,14 +19,14 @@ from functools import lru_cache
 from typing import Any
 
 from crawltalk.core.types import Problem
-from crawltalk.rewards.verdict import Outcome, Verdict, correct, wrong
+from crawltalk.rewards.verdict import Verdict, correct, failed, undetermined, wrong
 from crawltalk.tools.python import Python, Tier
 from crawltalk.tools.sandbox.cpython import NotConfined
 from crawltalk.tools.sandbox.outcome import Limits
 
-SECONDS = 3.0
-"""Of one run in the sandbox, from its start."""
-TOTAL_SECONDS = 6.0
+SECONDS, PATIENCE = 2.0, 2.0
+"""Of one run in the sandbox, from its start; and how many times as long it may wait for its turn."""
+TOTAL_SECONDS = 5.0
 """After so long no further run begins: tests that are left have not passed."""
 _FENCED = re.compile(
     r"^```[ \t]*(?:python|py|python3)?[ \t]*\n(.*?)^```", re.DOTALL | re.MULTILINE | re.IGNORECASE
@@ -85,7 +85,7 @@ class UnitTests:
         """`tier` as in `tools.python.Python`. `partial`: the reward is the share of passed tests; else only all of them
         are worth something. Raises NotConfined as `Python` does.
         """
-        self.sandbox = Python(tier, Limits(seconds=seconds, output=1 << 17)).sandbox
+        self.sandbox = Python(tier, Limits(seconds=seconds, patience=PATIENCE, output=1 << 17)).sandbox
         self.total_seconds, self.partial = total_seconds, partial
 
     def __call__(self, problem: Problem, reply: str) -> Verdict:
@@ -95,14 +95,14 @@ class UnitTests:
         try:
             tests = read_tests(problem.answer)
         except ValueError as error:
-            return Verdict(Outcome.UNDETERMINED, reason=f"the problem's tests cannot be read: {error}")
+            return undetermined(f"the problem's tests cannot be read: {error}")
         program = last_program(reply)
         if program is None:
             return wrong(reason="no program between ``` and ```")
         try:
             results = self.results(program, tests)
         except SandboxFailed as error:
-            return Verdict(Outcome.ERROR, reason=f"the sandbox failed: {error}")
+            return failed(f"the sandbox failed: {error}")
         passed = sum(result.passed for result in results)
         if passed == len(results):
             return correct()

@@ -33,7 +33,7 @@ class Python(Tool):
         cannot.
         """
         limits = limits or Limits()
-        self.seconds = limits.seconds + 5
+        self.seconds = limits.wall + 5
         self.tier, self.sandbox = _sandbox(tier, limits)
 
     @property

@@ -270,7 +270,7 @@ def main() -> None:
             in_user_namespace = own_namespaces()
             if not in_user_namespace:
                 own_user = _OWN_IDS + int.from_bytes(os.urandom(3), "little")
-            _become_init(request["seconds"])
+            _become_init(request["wall"])
             own_root(request["readable"], request["files"])
             _fork_and_wait()
         writable = [_FOLDER] if request["namespaces"] else []

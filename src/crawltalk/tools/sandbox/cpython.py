@@ -123,6 +123,7 @@ class CPythonSandbox:
             "landlock": layers.landlock,
             "seccomp": layers.seccomp,
             "seconds": self.limits.seconds,
+            "wall": self.limits.wall,
             "memory": self.limits.memory,
             "files": self.limits.files,
             "processes": self.limits.processes,
@@ -155,13 +156,13 @@ class CPythonSandbox:
         """Read the output to its end, or to the end of the program's time."""
         assert process.stdout is not None
         select.select([status], [], [], START_SECONDS)
-        deadline = time.monotonic() + self.limits.seconds
+        deadline = time.monotonic() + self.limits.wall
         pipe, output = process.stdout.fileno(), b""
         problem = ""
         while True:
             ready, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
             if not ready:
-                problem = f"the program was ended after {self.limits.seconds:g} s"
+                problem = f"the program was ended after {self.limits.wall:g} s"
                 break
             piece = os.read(pipe, 65_536)
             output += piece
@@ -172,7 +173,7 @@ class CPythonSandbox:
                 try:
                     code = process.wait(max(0.01, deadline - time.monotonic()))
                 except subprocess.TimeoutExpired:
-                    problem = f"the program was ended after {self.limits.seconds:g} s"
+                    problem = f"the program was ended after {self.limits.wall:g} s"
                     break
                 problem = _ending(code)
                 break

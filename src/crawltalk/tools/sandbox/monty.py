@@ -38,10 +38,10 @@ class MontySandbox:
             try:
                 return self._run(monty, code)
             except monty.MontyCrashedError:
-                return Outcome(output="", problem=f"the program was ended after {self.limits.seconds:g} s")
+                return Outcome(output="", problem=f"the program was ended after {self.limits.wall:g} s")
 
     def _run(self, monty: Any, code: str) -> Outcome:
-        seconds, output = self.limits.seconds, monty.CollectString(max_bytes=self.limits.output)
+        seconds, output = self.limits.wall, monty.CollectString(max_bytes=self.limits.output)
         limits = monty.ResourceLimits(
             max_feed_duration_secs=seconds,
             max_turn_duration_secs=seconds,
@@ -75,7 +75,7 @@ class MontySandbox:
             pool = monty.Monty(
                 min_processes=1,
                 max_processes=1,
-                request_timeout=self.limits.seconds + 2,
+                request_timeout=self.limits.wall + 2,
                 feed_duration_limit_grace=1.0,
                 turn_duration_limit_grace=1.0,
                 max_checkouts_per_worker=200,

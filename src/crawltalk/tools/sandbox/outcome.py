@@ -11,6 +11,9 @@ class Limits:
     """Of one run. Every sandbox sets each of them explicitly."""
 
     seconds: float = 10.0
+    """Of CPU time (CPython), and with `patience` of wall-clock time."""
+    patience: float = 1.0
+    """How many times as long a program may take by the clock: where other work is done, too, it waits for its turn."""
     memory: int = 512 << 20
     """Bytes of address space (CPython; numpy alone takes 200 MB) or of heap (Monty)."""
     output: int = 16_384
@@ -21,6 +24,11 @@ class Limits:
     """Threads, and processes where these are not forbidden."""
     recursion: int = 400
     """Calls within each other (Monty)."""
+
+    @property
+    def wall(self) -> float:
+        """Seconds of wall-clock time."""
+        return self.seconds * self.patience
 
 
 @dataclass(frozen=True, kw_only=True)

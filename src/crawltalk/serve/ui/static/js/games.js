@@ -19,7 +19,7 @@ export function GamesPage() {
     <h1>Games</h1>
     <p class="lead">Connect four, as AlphaGo played Go: one policy imitates a teacher, another began as it and then played itself. A solver knows what every move is worth.</p>
     <${Problem} text=${known.error} />
-    ${known.value && !league && html`<p>There are no policies yet. Train them, in about a quarter of an hour a seed: <code>crawltalk lab move_37</code>. Then serve with <code>--lab FOLDER</code>, if it is not the folder lab.</p>`}
+    ${known.value && !league && html`<p>There are no policies yet. Train them, in about ten minutes a seed: <code>crawltalk lab move_37</code>. Then serve with <code>--lab FOLDER</code>, if it is not the folder lab.</p>`}
     ${leagues.length > 1 && html`<${Select} id="league" label="Policies" value=${league.name} onChange=${pick}
       options=${leagues.map(one => [one.name, `${one.name}: the teacher ${BLIND[one.blind]}`])} />`}
     ${league && html`<${Game} key=${league.name} league=${league} />`}
@@ -85,8 +85,11 @@ function Board({ position, wait, onPlay }) {
 
 const verdict = ({ result, moves }) => result === "draws" ? "draws" : `${result} in ${plural(moves, "move")}`;
 
+const seldom = share => `1 in ${Number((1 / share).toPrecision(2)).toLocaleString("en")}`;
+const often = share => share === 0 ? "never" : share < 0.0005 ? seldom(share) : percent(share);
+
 function Opinions({ moves }) {
-  const bar = share => html`<span class="share">${percent(share)}</span><span class="meter"><span style=${`width: ${100 * share}%`}></span></span>`;
+  const bar = share => html`<span class="share">${often(share)}</span><span class="meter"><span style=${`width: ${100 * share}%`}></span></span>`;
   return html`<div class="wide"><table class="opinions">
     <caption class="unseen">What each column is worth, and who would play it</caption>
     <thead><tr><th>Column</th><th>Solver</th><th>Teacher</th><th>Imitation</th><th>Self-play</th></tr></thead>
@@ -99,5 +102,5 @@ function Found({ found, onOpen }) {
   return html`<section aria-labelledby="found-title"><h2 id="found-title">Moves 37</h2>
     <p class="soft">Positions where self-play is sure of a move that imitation all but never plays, and the solver proves that it wins: the rarest of this seed.</p>
     <ul class="found">${found.map((one, index) => html`<li><button type="button" onClick=${() => onOpen(one)}>Position ${index + 1}</button>
-      <span class="soft">imitation: one time in ${Math.round(1 / Math.max(one.imitated, 1e-12)).toLocaleString("en")}; self-play: ${percent(one.learned)}</span></li>`)}</ul></section>`;
+      <span class="soft">imitation: ${often(one.imitated)}; self-play: ${percent(one.learned)}</span></li>`)}</ul></section>`;
 }
