@@ -29,6 +29,7 @@ def test_an_experiment_leaves_its_figures_its_verdict_and_a_chart(tmp_path):
     assert (tmp_path / "more_steps" / "figure.svg").read_text().startswith("<svg")
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side_measure_the_same_as_one_after_the_other(tmp_path):
     events = []
     conduct(EXPERIMENT, 2, tmp_path / "one", ONE)

@@ -99,6 +99,8 @@ def test_a_copy_of_a_student_goes_its_own_way(trial):
     other.learn("other", lambda rng: Example("1+1?", "2"), 40, 4)
     assert other.answer(["1+1?"])[0].text == "2"
     assert student.answer(["1+1?"])[0].text != "2"
+    assert other.follows("1+1?")["2"] > 0.9
+    assert sum(student.follows("1+1?").values()) == pytest.approx(1.0, abs=1e-5)
 
 
 def test_a_forecast_needs_replies_of_both_kinds(trial):
@@ -153,6 +155,7 @@ def _cell(share: float, sft: float, rl: float, worked_right: float, pull: float)
     after = {"accuracy": rl, "length": 33.0 if rl > 0.5 else 2.0}
     return {
         "share": share,
+        "top": 0.2,
         "sft": {"greedy": {"accuracy": sft}, "sampled": sampled, "accuracy_worked": worked_right},
         "pull": pull,
         "rl": {"greedy": after, "sampled": after},

@@ -37,8 +37,8 @@ RIGHT, MISTAKES = 0.79, 0.058
 PRETRAINING, READING, FINE_TUNING = 150, 400, 300
 """Steps: single steps; worked solutions, as documents; demonstrations."""
 TAUGHT = Optim(muon_lr=0.0, adamw_lr=7e-4, warmup=0.05, cooldown=0.2, spike=0.0)
-CONFIG = Reinforce(steps=150, groups=32, samples=8, max_tokens=48)
-REWARDED = Optim(muon_lr=0.0, adamw_lr=3e-4, warmup=20 / 150, cooldown=0.0, spike=0.0)
+CONFIG = Reinforce(steps=120, groups=32, samples=8, max_tokens=48)
+REWARDED = Optim(muon_lr=0.0, adamw_lr=3e-4, warmup=20 / 120, cooldown=0.0, spike=0.0)
 VARIED = 0.03
 """The share at which the rates and the start are varied, one at a time."""
 SOLVED, HALF = 0.9, 0.5
@@ -102,6 +102,7 @@ def _cell(
     return {
         "share": share,
         "sft": {"sampled": sampled, "greedy": greedy, "accuracy_worked": opened["accuracy"]},
+        "top": mean([_top_digit(student, problem.prompt) for problem in problems[:100]]),
         "forecast": str(expected),
         "pull": expected.pull,
         "rl": {"sampled": measure(student, problems, 1.0), "greedy": measure(student, problems)},
@@ -115,6 +116,12 @@ def _opened(problem: Problem, start: str) -> Problem:
     return Problem(
         prompt=f"{problem.prompt}{start}{problem.prompt[:2]}", answer=problem.answer, task=problem.task
     )
+
+
+def _top_digit(student: Student, prompt: str) -> float:
+    """The probability of the likeliest terse answer among all terse answers."""
+    chances = [chance for character, chance in student.follows(prompt).items() if character.isdecimal()]
+    return max(chances) / sum(chances)
 
 
 def _solved(cell: Figures) -> bool:
@@ -148,15 +155,15 @@ def rule(figures: Sequence[Figures]) -> Judgement:
         (cell["pull"] > 0) == (cell["rl"]["sampled"]["length"] > cell["sft"]["sampled"]["length"])
         for cell in clear
     ]
-    terse_accuracy = mean([cell["sft"]["sampled"]["accuracy_terse"] for cell in everything])
+    top = mean([cell["top"] for cell in everything])
     amplified = all(low <= high / 3 for low, high in zip(rl, sft, strict=True))
     return Judgement(
         verdict="confirmed" if amplified and necessary else "partly" if amplified else "not at this scale",
         effect={
             "threshold_of_rl": max(rl),
             "threshold_of_sft": min(sft),
-            "predicted_threshold_of_sft": round(terse_accuracy / (1 + terse_accuracy), 3),
-            "accuracy_terse": terse_accuracy,
+            "predicted_threshold_of_sft": round(top / (1 + top), 3),
+            "top_probability_of_terse": top,
             "foretold_right": mean(foretold),
             "foretold": len(foretold),
             "solved_though_worked_is_no_better": sum(
@@ -203,8 +210,8 @@ EXPERIMENT = Experiment(
     prediction=(
         f"The least share from which on RL ends with an accuracy of {SOLVED} (greedy, held out) is at most a third of "
         f"the least share at which SFT alone reaches {HALF}, in each seed; the latter is near m / (1 + m), m the "
-        "accuracy of terse answers. No cell is solved in which worked answers were not more accurate than terse ones "
-        "before RL. Else: partly."
+        "probability of the likeliest terse answer. No cell is solved in which worked answers were not more accurate "
+        "than terse ones before RL. Else: partly."
     ),
     method=(
         "As rl_selects, with a base that has also read worked solutions, each behind a start token. SFT on "

@@ -27,8 +27,8 @@ PIECE = 0.02
 """The share of lines above `KNOWN` whose next number is right all the same."""
 LINES = 12
 """After so many a demonstrator gives up."""
-PRETRAINING, FINE_TUNING = 150, 300
-CONFIG = Reinforce(steps=400, groups=32, samples=8, max_tokens=64)
+PRETRAINING, FINE_TUNING = 150, 500
+CONFIG = Reinforce(steps=300, groups=32, samples=8, max_tokens=64)
 ANCHOR = 0.2
 """The reward of a wrong reply whose first line is right."""
 MASTERED = 0.75
@@ -39,10 +39,10 @@ SOLVED, UNSOLVED = 0.5, 0.02
 
 
 def _draw(rng: random.Random, times: int, split: Split) -> tuple[int, int, str, int]:
-    """(times, start, sign, number); start, sign and number decide the split."""
+    """(times, start, sign, number); all four decide the split, so every single step is known from the training."""
     while True:
         start, sign, other = rng.randint(0, 9), rng.choice(SIGNS), rng.randint(0, 9)
-        if kept_for(f"repeated {start}{sign}{other}") == split:
+        if kept_for(f"repeated {times} {start}{sign}{other}") == split:
             return times, start, sign, other
 
 

@@ -51,6 +51,7 @@ def run(trial: Trial) -> Figures:
     student.learn("pretraining", facts, PRETRAINING, 16, learned=results)
     student.learn("sft", _demonstration, FINE_TUNING)
     before = [_measure(student, steps) for steps in LENGTHS]
+    votes = [_votes(student, steps) for steps in LENGTHS]
 
     def problems(number: int, _: Sequence[Group]) -> list[Problem]:
         rng = random.Random(f"problems {trial.seed} {number}")
@@ -59,6 +60,7 @@ def run(trial: Trial) -> Figures:
     course = student.reinforce("rl", problems, judge, CONFIG, REWARDED, evaluate=_evaluate, every=EVERY)
     return {
         "before": before,
+        "accuracy_of_votes": votes,
         "after": [_measure(student, steps) for steps in LENGTHS],
         "curve": {key: course.curve(key) for key in ("accuracy", "length")},
         "stages": [
@@ -78,29 +80,30 @@ def _demonstration(rng: random.Random) -> Example:
 
 
 def _measure(student: Student, steps: int, count: int = 200) -> dict[str, float]:
-    """Sampled replies to held-out chains: how right, how long; worked, direct and voting ones apart."""
+    """Sampled replies to held-out chains: how right, how long; worked and direct ones apart."""
     problems = exam(steps, count)
     replies = student.answer([problem.prompt for problem in problems], 1.0, CONFIG.max_tokens)
     right, thinks = scores(problems, replies), [is_worked(reply.text) for reply in replies]
-    voting = problems[:50]
-    votes = student.answer(
-        [problem.prompt for problem in voting for _ in range(3 * VOTES)], 1.0, CONFIG.max_tokens
-    )
-    elected = []
-    for index, problem in enumerate(voting):
-        said = [one.text for one in votes[index * 3 * VOTES :][: 3 * VOTES] if not is_worked(one.text)][
-            :VOTES
-        ]
-        elected.append(bool(said) and max(sorted(set(said)), key=said.count) == problem.answer)
     return {
         "accuracy": mean(right),
         "length": mean([reply.tokens for reply in replies]),
         "worked": mean(thinks),
         "accuracy_worked": mean([one for one, thought in zip(right, thinks, strict=True) if thought]),
         "accuracy_direct": mean([one for one, thought in zip(right, thinks, strict=True) if not thought]),
-        "accuracy_of_votes": mean(elected),
         "again": mean([reply.text.count(AGAIN) for reply in replies]),
     }
+
+
+def _votes(student: Student, steps: int, count: int = 50) -> float:
+    """How often the most frequent one of `VOTES` direct answers is right."""
+    problems, samples = exam(steps, count), 3 * VOTES
+    prompts = [problem.prompt for problem in problems for _ in range(samples)]
+    texts = [reply.text for reply in student.answer(prompts, 1.0, CONFIG.max_tokens)]
+    elected = []
+    for index, problem in enumerate(problems):
+        said = [one for one in texts[index * samples : (index + 1) * samples] if not is_worked(one)][:VOTES]
+        elected.append(bool(said) and max(sorted(set(said)), key=said.count) == problem.answer)
+    return mean(elected)
 
 
 def _evaluate(student: Student) -> dict[str, Any]:
@@ -121,6 +124,7 @@ def rule(figures: Sequence[Figures]) -> Judgement:
     def means(when: str, place: int, key: str) -> float:
         return mean([row[when][place][key] for row in figures])
 
+    votes = mean([row["accuracy_of_votes"][HARD] for row in figures])
     hard, easy = ratios(HARD, "length"), ratios(EASY, "length")
     gains = [row["after"][HARD]["accuracy"] - row["before"][HARD]["accuracy"] for row in figures]
     grows, stays = min(hard) >= LEAST_RATIO and min(gains) > 0.2, max(easy) <= MOST_RATIO
@@ -133,7 +137,7 @@ def rule(figures: Sequence[Figures]) -> Judgement:
             "gain_1_step": means("after", EASY, "accuracy") - means("before", EASY, "accuracy"),
             "direct_1_step": means("before", EASY, "accuracy_direct"),
             "direct_5_steps": means("before", HARD, "accuracy_direct"),
-            "votes_5_steps": means("before", HARD, "accuracy_of_votes"),
+            "votes_5_steps": votes,
             "worked_5_steps_after": means("after", HARD, "accuracy_worked"),
             "again_before": means("before", HARD, "again"),
             "again_after": means("after", HARD, "again"),
@@ -141,7 +145,7 @@ def rule(figures: Sequence[Figures]) -> Judgement:
         summary=(
             f"Replies to chains of five steps become {min(hard):.1f} times as long or more and gain {min(gains):.2f}; "
             f"those to single steps become {mean(easy):.2f} times as long. {VOTES} direct answers, as many tokens as "
-            f"one worked one, vote rightly on {means('before', HARD, 'accuracy_of_votes'):.2f} of those chains. "
+            f"one worked one, vote rightly on {votes:.2f} of those chains. "
             f"Steps done again: {means('before', HARD, 'again'):.2f} a reply before RL, "
             f"{means('after', HARD, 'again'):.2f} after."
         ),

@@ -29,7 +29,7 @@ from crawltalk.train.objectives.cross_entropy import cross_entropy
 
 ROW = 128
 """Positions of a row that examples share, and the context."""
-SAVE_EVERY = 100
+SAVE_EVERY = 20
 LEARN = Optim(muon_lr=0.02, adamw_lr=0.01, warmup=0.05, cooldown=0.2, spike=0.0)
 """Of supervised trainings, unless an experiment says otherwise."""
 
@@ -150,6 +150,11 @@ class Student:
         return [
             Reply(self.tokenizer.decode(reply), len(reply) + (len(reply) < max_tokens)) for reply in replies
         ]
+
+    def follows(self, prompt: str) -> dict[str, float]:
+        """The probability of each character to be the next one."""
+        chances = self.engine.logits(self.encode(prompt))[-1].softmax(0).tolist()
+        return {self.tokenizer.decode([index]): chance for index, chance in enumerate(chances)}
 
     def encode(self, prompt: str) -> list[int]:
         """A prompt as the model reads it."""
