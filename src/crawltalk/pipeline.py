@@ -77,7 +77,7 @@ STAGES = (
         "crawltalk.posttraining.sft:sft",
         "the assistant, from conversations",
         external_inputs="crawltalk.posttraining.external_inputs:external_inputs",
-        version=3,
+        version=4,
         makes="assistant",
         ranks=True,
         replaced={"base": ("pretrain", "factuality", "tokenizer"), "base+data": ("tokens", "data")},
@@ -144,7 +144,7 @@ STAGES = (
         "crawltalk.evals.stage:evals",
         "what both models can do",
         external_inputs="crawltalk.evals.external_inputs:external_inputs",
-        version=4,
+        version=5,
     ),
     Stage(
         "report",

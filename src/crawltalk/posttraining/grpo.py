@@ -29,6 +29,7 @@ from crawltalk.posttraining.rollouts import EngineRollouts, rollout_backend, sam
 from crawltalk.posttraining.tool_rollouts import ToolRollouts
 from crawltalk.posttraining.tuning import load_for_tuning, pass_on_problems, save_tuned, starting_model
 from crawltalk.recipe.grpo import grpo_optim
+from crawltalk.rewards.audit import audit
 from crawltalk.rewards.by_task import by_task
 from crawltalk.rewards.truthful import truthful
 from crawltalk.rewards.verdict import Outcome, Verdict
@@ -74,6 +75,10 @@ def grpo(job: Job[recipe.Grpo]) -> Metrics:
         name: list(source(random.Random(job.seed), "test", config.problems))
         for name, source in sources.items()
     }
+
+    for name, problems_of_task in tested.items():
+        for fault in audit(name, judge, problems_of_task).faults:
+            job.progress.note(f"what may fool the reward of {name}: {fault}")
 
     def problems(draw: int, _: Sequence[Group]) -> list[Problem]:
         rng = random.Random(f"{job.seed} {draw}")

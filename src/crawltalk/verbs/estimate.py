@@ -34,9 +34,9 @@ CONVERSATION_TOKENS = 34
 """Positions of a conversation of `small` on the average, padding included."""
 LEARNED = 0.4
 """Share of these positions that count in the loss."""
-SERIAL, PARALLEL = 12.0, 87.0
-"""CPU seconds of all stages of `small` that do not train, in a fresh clone: what one core does (crawl, token shards,
-index, report), and what is shared among all (data, tokenizer, evals, and what these compile).
+SERIAL, PARALLEL = 12.0, 137.0
+"""CPU seconds of all stages of `small` beside pretraining and fine-tuning, in a fresh clone: what one core does (crawl,
+token shards, index, report), and what is shared among all (data, tokenizer, grpo, evals, and what these compile).
 """
 REFERENCE = 0.029
 """Seconds of `_python_work` on the processor (EPYC, Zen 4) on which SERIAL and PARALLEL were measured."""
