@@ -158,8 +158,8 @@ def test_counting_ends_with_the_result_and_nothing_left(left, sign, right):
 @pytest.mark.parametrize(
     ("sum_", "steps"),
     [
-        ((5, "+", 17), ["5 + 17", "15 7", "16 6", "17 5", "18 4", "19 3", "20 2", "21 1", "22 0"]),
-        ((17, "-", 13), ["17 - 13", "7 3", "6 2", "5 1", "4 0"]),
+        ((5, "+", 17), ["5 + 17", *(f"{5 + step} {17 - step}" for step in range(1, 18))]),
+        ((40, "-", 21), ["40 - 21", "30 11", *(f"{30 - step} {11 - step}" for step in range(1, 12))]),
         ((3, "x", 7), ["7 x 3", "7 2", "14 1", "21 0"]),
         ((9, "x", 0), ["9 x 0"]),
     ],

@@ -45,8 +45,8 @@ class Arithmetic(Task):
 
 
 def counted(left: int, sign: str, right: int) -> str:
-    """A sum counted out: each line says what was reached and what is left to count. Powers of ten are counted at once,
-    and a product is the larger number, counted as often as the smaller one says. So each step is a fact of few tokens
+    """A sum counted out: each line says what was reached and what is left to count. Of 20 or more tens are counted,
+    of 200 or more hundreds, and a product is the larger number, counted as often as the smaller one says. So each step is a fact of few tokens
     that many sums share, and no line is the result of another sum.
     """
     if sign == "x" and left < right:
@@ -54,7 +54,7 @@ def counted(left: int, sign: str, right: int) -> str:
     value, one = {"+": (left, 1), "-": (left, -1), "x": (0, left)}[sign]
     lines = [f"{left} {sign} {right}"]
     while right:
-        step = 10 ** (len(str(right)) - 1)
+        step = 10 ** (len(str(right // 2)) - 1)
         value, right = value + one * step, right - step
         lines.append(f"{value} {right}")
     return "\n".join(lines)
