@@ -45,9 +45,9 @@ class Arithmetic(Task):
 
 
 def counted(left: int, sign: str, right: int) -> str:
-    """A sum counted out: each line says what was reached and what is left to count. Of 20 or more tens are counted,
-    of 200 or more hundreds, and a product is the larger number, counted as often as the smaller one says. So each step is a fact of few tokens
-    that many sums share, and no line is the result of another sum.
+    """A sum counted out: each line says what was reached and what is left to count. From 20 on tens are counted, from
+    200 on hundreds, and a product is the larger number, counted as often as the smaller one says. So each step is a
+    fact of few tokens that many sums share, and no line is the result of another sum.
     """
     if sign == "x" and left < right:
         left, right = right, left
