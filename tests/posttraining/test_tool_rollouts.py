@@ -239,7 +239,7 @@ def test_the_stage_reinforces_an_assistant_that_has_tools(model, tmp_path):
     group = next(read_jsonl(tmp_path / "grpo" / "rollouts.jsonl", Group))
     assert max(group.lengths) <= 8
     sample = json.loads((tmp_path / "grpo" / "samples.jsonl").read_text().splitlines()[0])
-    assert sample["step"] == 1
+    assert sample["step"] == 0
 
 
 def test_tools_that_read_more_than_the_stage_has_are_refused():
