@@ -15,6 +15,7 @@ import torch
 
 from crawltalk.bench.sft import WHOLE
 from crawltalk.bench.tokenizer import memory
+from crawltalk.bench.trl_settings import ON_CPU
 from crawltalk.chat.render import Rendered
 from crawltalk.posttraining.pairs import Pair
 from crawltalk.posttraining.reward import batches_of_comparisons, load_for_scoring
@@ -89,14 +90,7 @@ def _trl(folder: Path, dtype: torch.dtype, side: str) -> list[tuple[float, float
         gradient_accumulation_steps=PAIRS // AT_ONCE,
         max_length=None,
         bf16=dtype == torch.bfloat16,
-        use_cpu=True,
-        gradient_checkpointing=False,
-        optim="adamw_torch_fused",
-        report_to=[],
-        save_strategy="no",
-        logging_strategy="no",
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
+        **ON_CPU,
     )
     ends = [(0.0, 0.0)]
 

@@ -27,6 +27,7 @@ from crawltalk.bench.data import figure
 from crawltalk.bench.engine_trace import pair_tokenizer
 from crawltalk.bench.sft import SMOLLM2, WHOLE
 from crawltalk.bench.tokenizer import memory
+from crawltalk.bench.trl_settings import ON_CPU
 from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import UserError
 from crawltalk.core.types import Problem
@@ -252,14 +253,7 @@ def _trl(case: Case, folder: Path, dtype: torch.dtype, side: str) -> dict[str, f
         max_completion_length=case.reply,
         learning_rate=5e-4,
         bf16=dtype == torch.bfloat16,
-        use_cpu=True,
-        gradient_checkpointing=False,
-        optim="adamw_torch_fused",
-        report_to=[],
-        save_strategy="no",
-        logging_strategy="no",
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
+        **ON_CPU,
     )
     modules = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     lora = LoraConfig(r=LORA.rank, lora_alpha=2 * LORA.rank, target_modules=modules, task_type="CAUSAL_LM")

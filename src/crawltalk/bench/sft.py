@@ -22,6 +22,7 @@ import torch
 
 from crawltalk.bench.data import figure
 from crawltalk.bench.tokenizer import memory
+from crawltalk.bench.trl_settings import ON_CPU
 from crawltalk.core.errors import UserError
 from crawltalk.core.files import write_atomically
 from crawltalk.model.hf import save_model
@@ -185,14 +186,7 @@ def _trl(what: str, folder: Path, rendered: list[Rendered], dtype: torch.dtype, 
         packing=True,
         max_length=length,
         bf16=dtype == torch.bfloat16,
-        use_cpu=True,
-        gradient_checkpointing=False,
-        optim="adamw_torch_fused",
-        report_to=[],
-        save_strategy="no",
-        logging_strategy="no",
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
+        **ON_CPU,
     )
     modules = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     lora = LoraConfig(r=LORA.rank, lora_alpha=2 * LORA.rank, target_modules=modules, task_type="CAUSAL_LM")
