@@ -31,13 +31,13 @@ from crawltalk.bench.trl_settings import ON_CPU
 from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import UserError
 from crawltalk.core.types import Problem
-from crawltalk.engine import Engine
+from crawltalk.engine import Engine, Sampling
 from crawltalk.engine.backends.cpu import Precision
 from crawltalk.model.hf import save_model
 from crawltalk.model.shape import Shape
 from crawltalk.model.transformer import Transformer
 from crawltalk.posttraining.reinforce import Group, Replies
-from crawltalk.posttraining.rollouts import EngineRollouts, Rollout, rollout_backend
+from crawltalk.posttraining.rollouts import EngineRollouts, Rollout, Rollouts, rollout_backend
 from crawltalk.posttraining.tuning import load_for_tuning
 from crawltalk.recipe import Lora, Machine, Optim, Reinforce
 from crawltalk.rewards.verdict import Verdict, correct
@@ -150,23 +150,25 @@ def _output(command: Sequence[str], side: str, environment: dict[str, str] | Non
     return done.stdout.strip().splitlines()[-1]
 
 
-class _Timed:
+class _Timed(Rollouts):
     """Rollouts, and the seconds that they take with the update of their weights."""
 
     def __init__(self, rollouts: EngineRollouts) -> None:
-        self.rollouts, self.seconds = rollouts, 0.0
-        self.fits = rollouts.fits
+        self.rollouts, self.seconds, self.max_tokens = rollouts, 0.0, rollouts.max_tokens
+
+    def fits(self, problem: Problem) -> bool:
+        return self.rollouts.fits(problem)
 
     def update_weights(self, model: Transformer) -> None:
         began = time.perf_counter()
         self.rollouts.update_weights(model)
         self.seconds += time.perf_counter() - began
 
-    def __call__(
-        self, problems: Sequence[Problem], numbers: Sequence[int], samples: int, seed: int
+    def sample(
+        self, problems: Sequence[Problem], numbers: Sequence[int], samples: int, sampling: Sampling
     ) -> list[list[Rollout]]:
         began = time.perf_counter()
-        rolled = self.rollouts(problems, numbers, samples, seed)
+        rolled = self.rollouts.sample(problems, numbers, samples, sampling)
         self.seconds += time.perf_counter() - began
         return rolled
 

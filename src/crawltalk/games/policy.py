@@ -29,6 +29,7 @@ WIDTH_OF_LAYERS, LAYERS = 128, 2
 class Policy(Trainable):
     """A multi-layer perceptron with residual layers (He et al. 2016), of 55,000 weights."""
 
+    width = WIDTH_OF_LAYERS
     micro_batch_tokens = 8192
 
     def __init__(self) -> None:
@@ -37,10 +38,6 @@ class Policy(Trainable):
         self.layers = nn.ModuleList(nn.Linear(WIDTH_OF_LAYERS, WIDTH_OF_LAYERS) for _ in range(LAYERS))
         self.move = nn.Linear(WIDTH_OF_LAYERS, WIDTH)
         self.value = nn.Linear(WIDTH_OF_LAYERS, 1)
-
-    @property
-    def width(self) -> int:
-        return WIDTH_OF_LAYERS
 
     def forward(self, features: Tensor, symmetric: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probabilities of the columns, [N, 6], and the expected result for the player to move, [N], in -1..1.

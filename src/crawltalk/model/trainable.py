@@ -14,17 +14,14 @@ class Trainable(nn.Module):
     that it computes in.
     """
 
+    width: int
+    """Values in a hidden state."""
     activation_checkpointing = False
     """Whether activations are recomputed in the backward pass (Chen et al. 2016), where the model can do that."""
     micro_batch_tokens: int | None = None
     """Positions of a batch in one forward and backward pass of a thread; None: as the loop thinks best for a
     Transformer.
     """
-
-    @property
-    def width(self) -> int:
-        """Values in a hidden state."""
-        raise NotImplementedError
 
     def compute(self, objective: Callable[[Any, Batch], Result], batch: Batch) -> Result:
         """The objective of a batch. Training calls it so, because sharded weights are gathered around a method

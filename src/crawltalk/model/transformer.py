@@ -316,7 +316,7 @@ class Transformer(Trainable):
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.shape = shape
+        self.shape, self.width = shape, shape.width
         self.embedding = nn.Embedding(shape.vocab_size, shape.width)
         self.positions = nn.Embedding(shape.context, shape.width) if shape.family == "gpt2" else None
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
@@ -408,8 +408,3 @@ class Transformer(Trainable):
     ) -> Tensor:
         """Logits, [B, T, V]; the arguments are those of `states`."""
         return self.logits(self.states(tokens_BT, cache, documents_BT=documents_BT))
-
-    @property
-    def width(self) -> int:
-        """Values in a state of the residual stream."""
-        return self.shape.width

@@ -2,7 +2,6 @@
 rewarded by the tasks' own scores.
 """
 
-import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from crawltalk import recipe
 from crawltalk.chat.messages import Message
 from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import BadRecipe
-from crawltalk.core.jsonl import read_jsonl, write_jsonl
+from crawltalk.core.jsonl import read_jsonl
 from crawltalk.core.types import Problem
 from crawltalk.engine import Engine, Sampling
 from crawltalk.engine.backends.cpu import Precision
@@ -23,11 +22,16 @@ from crawltalk.model.hf import load_model
 from crawltalk.model.transformer import Transformer
 from crawltalk.posttraining import known
 from crawltalk.posttraining.factuality import Question
-from crawltalk.posttraining.ray_rollouts import RayRollouts, Sampler
+from crawltalk.posttraining.ray_rollouts import RayRollouts
 from crawltalk.posttraining.reinforce import Group, reinforce
-from crawltalk.posttraining.rollouts import EngineRollouts, rollout_backend, sampling_precision
+from crawltalk.posttraining.rollouts import EngineRollouts, Rollouts, rollout_backend, sampling_precision
 from crawltalk.posttraining.tool_rollouts import ToolRollouts
-from crawltalk.posttraining.tuning import load_for_tuning, pass_on_problems, save_tuned, starting_model
+from crawltalk.posttraining.tuning import (
+    load_for_tuning,
+    reinforcement_options,
+    save_reinforced,
+    starting_model,
+)
 from crawltalk.recipe.grpo import grpo_optim
 from crawltalk.rewards.audit import audit
 from crawltalk.rewards.by_task import by_task
@@ -38,8 +42,6 @@ from crawltalk.tasks import TASKS, Split, Task, check_counts
 from crawltalk.tasks.corpus import Corpus
 from crawltalk.tools.tool import Tool
 from crawltalk.tools.toolbox import Surroundings, make_tools
-from crawltalk.train.batches import packed_rows
-from crawltalk.train.loop import TrainingOptions
 from crawltalk.train.ranks import Ranks
 
 PROMPT = 256
@@ -60,16 +62,7 @@ def grpo(job: Job[recipe.Grpo]) -> Metrics:
     sources = make_sources(config, list(read_jsonl(asked / "questions.jsonl", Question)) if asked else [])
     folder, chat = starting_model(job, "assistant")
     shape = shape_of(read_config(folder), folder)
-    options = TrainingOptions(
-        steps=config.steps,
-        optim=grpo_optim(config, shape.width),
-        machine=job.machine,
-        progress=job.progress,
-        out=job.out,
-        save_every=config.save_every,
-        resume_from=config.resume_from,
-        evaluate_every=config.eval_every,
-    )
+    options = reinforcement_options(job, grpo_optim(config, shape.width))
     model = load_for_tuning(folder, config.lora, options, job.seed, ranks)
     tested = {
         name: list(source(random.Random(job.seed), "test", config.problems))
@@ -125,18 +118,13 @@ def grpo(job: Job[recipe.Grpo]) -> Metrics:
     ranks.leave()
     if ranks.rank > 0:
         return metrics
-    rows = [json.loads(line) for line in (job.out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    evaluations = [before, *(row for row in rows if "samples" in row)]
-    write_jsonl(job.out / "samples.jsonl", [sample for row in evaluations for sample in row["samples"]])
-    pass_on_problems(folder, job.out)
     prompts = [encode(chat, problem) for asked in tested.values() for problem in asked]
-    batches, _ = packed_rows([(ids, [True] * len(ids)) for ids in prompts], shape.context, shape.context, 0)
-    save_tuned(model, job.out, chat, config, folder, batches(0))
+    last = save_reinforced(model, job, chat, folder, prompts, [before])
     accuracies = [name for name in before if name.startswith("accuracy.")]
     return {
         **metrics,
         **{f"{name}.before": before[name] for name in accuracies},
-        **{name: evaluations[-1][name] for name in accuracies},
+        **{name: last[name] for name in accuracies},
     }
 
 
@@ -177,9 +165,7 @@ def verdict(problem: Problem, reply: str) -> Verdict:
 
 
 @contextmanager
-def sampler(
-    job: Job[recipe.Grpo], folder: Path, model: Transformer, ranks: Ranks
-) -> Iterator[Sampler | RayRollouts]:
+def sampler(job: Job[recipe.Grpo], folder: Path, model: Transformer, ranks: Ranks) -> Iterator[Rollouts]:
     """Where replies come from: an engine of this process, or those of a Ray cluster. Raises BadRecipe for a cluster
     beside several ranks.
     """
@@ -205,7 +191,7 @@ def sampler(
 
 def make_rollouts(
     folder: Path, tools: Sequence[str], max_tokens: int, precision: Precision, replies: int
-) -> tuple[Sampler, Transformer]:
+) -> tuple[Rollouts, Transformer]:
     """Replies of the model in a folder, so many at once, and that model."""
     chat, model = ChatRenderer.load(folder), load_model(folder)
     backend = rollout_backend(model, precision, replies, PROMPT + max_tokens)

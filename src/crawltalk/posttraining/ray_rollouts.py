@@ -19,27 +19,25 @@ from crawltalk.core.types import Problem
 from crawltalk.engine import Sampling
 from crawltalk.model.lora import merged_weights
 from crawltalk.model.transformer import Transformer
-from crawltalk.posttraining.rollouts import EngineRollouts, Rollout
-from crawltalk.posttraining.tool_rollouts import ToolRollouts
+from crawltalk.posttraining.rollouts import Rollout, Rollouts
 from crawltalk.recipe import Machine
 from crawltalk.run.ray_cluster import connect
 
-Sampler = EngineRollouts | ToolRollouts
 Weights = dict[str, np.ndarray]
 RESTARTS = 100
 """How often an actor is started anew, and how often it redoes what it was asked."""
 
 
-class RayRollouts:
-    """`Rollouts` by the actors of a cluster; a context manager that is connected to it."""
+class RayRollouts(Rollouts):
+    """Replies by the actors of a cluster; a context manager that is connected to it."""
 
     def __init__(
-        self, own: Sampler, make: Callable[[], tuple[Sampler, Transformer]], machine: Machine
+        self, own: Rollouts, make: Callable[[], tuple[Rollouts, Transformer]], machine: Machine
     ) -> None:
         """`own`: the same in this process, which is asked what fits. `make` is called in each actor: replies, and a
         model to hold their weights. Raises MissingInput without Ray, or without a cluster at `machine.ray_address`.
         """
-        self.own = own
+        self.own, self.max_tokens = own, own.max_tokens
         self.ray = connect(machine)
         count = max(1, int(self.ray.cluster_resources().get("CPU", 1)))
         actor = self.ray.remote(num_cpus=1, max_restarts=RESTARTS, max_task_retries=RESTARTS)(Worker)
@@ -62,17 +60,12 @@ class RayRollouts:
         """Whether the model can read the problem and has room for a reply."""
         return self.own.fits(problem)
 
-    def __call__(
-        self, problems: Sequence[Problem], numbers: Sequence[int], samples: int, seed: int
-    ) -> list[list[Rollout]]:
-        """As that of `own`; see `Rollouts`. Raises UserError if actors die again and again."""
-        sampling = Sampling(temperature=1.0, max_tokens=self.own.max_tokens, seed=seed, logprobs=0)
-        return self.sample(problems, numbers, samples, sampling)
-
     def sample(
         self, problems: Sequence[Problem], numbers: Sequence[int], samples: int, sampling: Sampling
     ) -> list[list[Rollout]]:
-        """The same with settings of one's own. Of n actors the first has the problems 0, n, 2n, ..."""
+        """See `Rollouts`. Of n actors the first has the problems 0, n, 2n, ... Raises UserError if they die again and
+        again.
+        """
         count = len(self.workers)
         shares = [
             worker.sample.remote(
@@ -101,7 +94,7 @@ class RayRollouts:
 class Worker:
     """One actor."""
 
-    def __init__(self, make: Callable[[], tuple[Sampler, Transformer]]) -> None:
+    def __init__(self, make: Callable[[], tuple[Rollouts, Transformer]]) -> None:
         torch.set_num_threads(1)
         self.rollouts, self.model = make()
         self.version = 0

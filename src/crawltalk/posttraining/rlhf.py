@@ -5,7 +5,6 @@ It pays for moving away from where it started (`rlhf.kl`). Held-out prompts show
 replies get better only people can say, since a reward model that is optimised for long is hacked: read samples.jsonl.
 """
 
-import json
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 from crawltalk import recipe
 from crawltalk.chat.messages import Message, text_of
 from crawltalk.core.errors import BadInput, MissingInput
-from crawltalk.core.jsonl import write_jsonl
 from crawltalk.core.types import Problem
 from crawltalk.engine import Engine, Sampling
 from crawltalk.model.config import read_config, shape_of
@@ -24,12 +22,15 @@ from crawltalk.models import model_folder
 from crawltalk.posttraining.formats import read_conversations, read_preferences
 from crawltalk.posttraining.reinforce import Group, reinforce
 from crawltalk.posttraining.rollouts import EngineRollouts
-from crawltalk.posttraining.tuning import load_for_tuning, pass_on_problems, save_tuned, starting_model
+from crawltalk.posttraining.tuning import (
+    load_for_tuning,
+    reinforcement_options,
+    save_reinforced,
+    starting_model,
+)
 from crawltalk.recipe.rlhf import rlhf_optim
 from crawltalk.rewards.scored import RewardJudge
 from crawltalk.run.stage import Job, Metrics
-from crawltalk.train.batches import packed_rows
-from crawltalk.train.loop import TrainingOptions
 from crawltalk.train.ranks import Ranks
 
 MEASURED, SAMPLED = 64, 4
@@ -41,16 +42,7 @@ def rlhf(job: Job[recipe.Rlhf]) -> Metrics:
     config, ranks = job.config, Ranks.join(job.machine, str(job.out))
     folder, chat = starting_model(job, "assistant")
     shape = shape_of(read_config(folder), folder)
-    options = TrainingOptions(
-        steps=config.steps,
-        optim=rlhf_optim(config, shape.width),
-        machine=job.machine,
-        progress=job.progress,
-        out=job.out,
-        save_every=config.save_every,
-        resume_from=config.resume_from,
-        evaluate_every=config.eval_every,
-    )
+    options = reinforcement_options(job, rlhf_optim(config, shape.width))
     asked = read_prompts(config.prompts)
     judge = RewardJudge.load(_reward_folder(job), messages=lambda problem: asked[problem.prompt])
     engine = Engine(load_model(folder), chat.tokenizer, renderer=chat)
@@ -105,14 +97,8 @@ def rlhf(job: Job[recipe.Rlhf]) -> Metrics:
     ranks.leave()
     if ranks.rank > 0:
         return metrics
-    rows = [json.loads(line) for line in (job.out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    evaluations = [row for row in rows if "samples" in row]
-    write_jsonl(job.out / "samples.jsonl", [sample for row in evaluations for sample in row["samples"]])
-    pass_on_problems(folder, job.out)
-    prompts = [prompt(problem) for problem in measured]
-    batches, _ = packed_rows([(ids, [True] * len(ids)) for ids in prompts], shape.context, shape.context, 0)
-    save_tuned(model, job.out, chat, config, folder, batches(0))
-    return {**metrics, "reward.held_out": evaluations[-1]["reward.held_out"]}
+    last = save_reinforced(model, job, chat, folder, [prompt(problem) for problem in measured])
+    return {**metrics, "reward.held_out": last["reward.held_out"]}
 
 
 def read_prompts(paths: Sequence[str]) -> Mapping[str, list[Message]]:

@@ -1,7 +1,7 @@
 """Replies of the policy to problems, sampled by the engine with the log-probability of each token."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import msgspec
 
@@ -71,27 +71,44 @@ class Rollout(msgspec.Struct, frozen=True):
     """Calls of tools in it that were made."""
 
 
-class Rollouts(Protocol):
-    """Where replies come from."""
+class Rollouts(ABC):
+    """Where replies come from. They are drawn at temperature 1 from the whole distribution: only then is the
+    log-probability of a token that of the policy that learns.
+    """
 
+    max_tokens: int
+    """That the policy writes in a reply."""
+
+    @abstractmethod
     def update_weights(self, model: Transformer) -> None:
         """The next replies are those of this model."""
 
+    @abstractmethod
     def fits(self, problem: Problem) -> bool:
         """Whether the model can read the problem and has room for a reply."""
+
+    @abstractmethod
+    def sample(
+        self, problems: Sequence[Problem], numbers: Sequence[int], samples: int, sampling: Sampling
+    ) -> list[list[Rollout]]:
+        """So many replies to each problem. A reply depends on the seed, on the number of its problem in the step, and
+        on its own number in its group; never on the other problems, nor on who else samples. Raises ContextOverflow for
+        a problem that is longer than the model's context.
+        """
 
     def __call__(
         self, problems: Sequence[Problem], numbers: Sequence[int], samples: int, seed: int
     ) -> list[list[Rollout]]:
-        """So many replies to each problem. A reply depends on `seed`, on the number of its problem in the step, and on
-        its own number in its group; never on the other problems, nor on who else samples.
-        """
+        """Replies to learn from; see `sample`, which takes other settings, as an evaluation needs them."""
+        sampling = Sampling(temperature=1.0, max_tokens=self.max_tokens, seed=seed, logprobs=0)
+        return self.sample(problems, numbers, samples, sampling)
+
+    def close(self) -> None:  # noqa: B027 - most keep nothing running
+        """End what it keeps running."""
 
 
-class EngineRollouts:
-    """Replies by an engine of this process. They are drawn at temperature 1 from the whole distribution: only then is
-    the log-probability of a token that of the policy that learns.
-    """
+class EngineRollouts(Rollouts):
+    """Replies by an engine of this process."""
 
     def __init__(
         self,
@@ -104,9 +121,6 @@ class EngineRollouts:
         self.engine, self.prompt, self.stop_ids = engine, prompt, stop_ids
         self.max_tokens = max_tokens
 
-    def close(self) -> None:
-        """There is nothing to end."""
-
     def update_weights(self, model: Transformer) -> None:
         """Copy the weights of the model into the engine."""
         self.engine.update_weights(model)
@@ -116,17 +130,10 @@ class EngineRollouts:
         room = min(self.max_tokens, self.engine.context // 2)
         return len(self.prompt(problem)) + room <= self.engine.context
 
-    def __call__(
-        self, problems: Sequence[Problem], numbers: Sequence[int], samples: int, seed: int
-    ) -> list[list[Rollout]]:
-        """Raises ContextOverflow for a problem that is longer than the model's context."""
-        sampling = Sampling(temperature=1.0, max_tokens=self.max_tokens, seed=seed, logprobs=0)
-        return self.sample(problems, numbers, samples, sampling)
-
     def sample(
         self, problems: Sequence[Problem], numbers: Sequence[int], samples: int, sampling: Sampling
     ) -> list[list[Rollout]]:
-        """The same with settings of one's own, as an evaluation needs them."""
+        """See `Rollouts`."""
         requests = [
             self.engine.request(
                 self.prompt(problem), sampling, self.stop_ids, row=number * samples, samples=samples

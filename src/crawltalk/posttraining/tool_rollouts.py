@@ -19,14 +19,14 @@ from crawltalk.core.types import Problem
 from crawltalk.engine import BUNDLE, Engine, Sampling
 from crawltalk.engine.sequence import Request, StepOutput
 from crawltalk.model.transformer import Transformer
-from crawltalk.posttraining.rollouts import Rollout
+from crawltalk.posttraining.rollouts import Rollout, Rollouts
 from crawltalk.tools.loop import Episode, Limits, Part
 from crawltalk.tools.plain import for_renderer
 from crawltalk.tools.tool import Tool
 
 
-class ToolRollouts:
-    """`Rollouts` by an engine of this process. A reply whose call is made goes on beside those that are not done yet.
+class ToolRollouts(Rollouts):
+    """Replies by an engine of this process. A reply whose call is made goes on beside those that are not done yet.
 
     Equal weights give equal replies only as far as a tool gives equal results.
     """
@@ -59,17 +59,10 @@ class ToolRollouts:
         room = min(self.max_tokens, self.engine.context // 2)
         return len(self._prompt(self.messages(problem))) + room <= self.engine.context
 
-    def __call__(
-        self, problems: Sequence[Problem], numbers: Sequence[int], samples: int, seed: int
-    ) -> list[list[Rollout]]:
-        """Raises ContextOverflow for a problem that is longer than the model's context."""
-        sampling = Sampling(temperature=1.0, max_tokens=self.max_tokens, seed=seed, logprobs=0)
-        return self.sample(problems, numbers, samples, sampling)
-
     def sample(
         self, problems: Sequence[Problem], numbers: Sequence[int], samples: int, sampling: Sampling
     ) -> list[list[Rollout]]:
-        """The same with settings of one's own, as an evaluation needs them."""
+        """See `Rollouts`."""
         requests: list[Request] = []
         groups: list[list[_Reply]] = []
         writing: dict[tuple[int, int], _Reply] = {}

@@ -2,20 +2,24 @@
 the folder that it leaves.
 """
 
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import BadInput
 from crawltalk.core.files import write_atomically
+from crawltalk.core.jsonl import write_jsonl
 from crawltalk.model.adapters import add_adapters, attach, merge_adapters, save_adapter
 from crawltalk.model.hf import load_model, save_model
 from crawltalk.model.transformer import Transformer
 from crawltalk.models import model_folder
-from crawltalk.recipe import Dpo, Grpo, Lora, Reward, Rlhf, Sft
+from crawltalk.recipe import Dpo, Grpo, Lora, Optim, Reward, Rlhf, Sft
 from crawltalk.run.stage import Job, ModelKind
-from crawltalk.train.batches import Batch
+from crawltalk.train.batches import Batch, packed_rows
 from crawltalk.train.loop import TrainingOptions, beginning
 from crawltalk.train.objectives.cross_entropy import cross_entropy
 from crawltalk.train.ranks import Ranks
@@ -87,6 +91,42 @@ def pass_on_problems(folder: Path, out: Path) -> None:
     """Copy problems.jsonl, what no fine-tuning learns and the evaluation asks; an empty one if `folder` has none."""
     problems = folder / "problems.jsonl"
     write_atomically(out / problems.name, problems.read_bytes() if problems.exists() else b"")
+
+
+def reinforcement_options(job: Job[Grpo] | Job[Rlhf], optim: Optim) -> TrainingOptions:
+    """How a stage that learns from rewards is trained."""
+    config = job.config
+    return TrainingOptions(
+        steps=config.steps,
+        optim=optim,
+        machine=job.machine,
+        progress=job.progress,
+        out=job.out,
+        save_every=config.save_every,
+        resume_from=config.resume_from,
+        evaluate_every=config.eval_every,
+    )
+
+
+def save_reinforced(
+    model: Transformer,
+    job: Job[Grpo] | Job[Rlhf],
+    chat: ChatRenderer,
+    base: Path,
+    prompts: Sequence[list[int]],
+    before: Sequence[Mapping[str, Any]] = (),
+) -> Mapping[str, Any]:
+    """Write the model as `save_tuned` does, checked on the `prompts`; its problems; and samples.jsonl from all
+    evaluations, those `before` the training first. Returns the last evaluation.
+    """
+    rows = map(json.loads, (job.out / "log.jsonl").read_text(encoding="utf-8").splitlines())
+    evaluations = [*before, *(row for row in rows if "samples" in row)]
+    write_jsonl(job.out / "samples.jsonl", [sample for row in evaluations for sample in row["samples"]])
+    pass_on_problems(base, job.out)
+    context = model.shape.context
+    batches, _ = packed_rows([(ids, [True] * len(ids)) for ids in prompts], context, context, 0)
+    save_tuned(model, job.out, chat, job.config, base, batches(0))
+    return evaluations[-1]
 
 
 def merge_checked(model: Transformer, base: Path, batch: Batch) -> Transformer:

@@ -186,5 +186,5 @@ def _work(pipe: Connection, verifier: Verifier, seconds: float, memory: int) -> 
             pipe.send(error)
         except (EOFError, BrokenPipeError):
             raise
-        except Exception:
+        except Exception:  # a user's verifier that cannot be made ready: the pool says so, with the trace
             pipe.send(traceback.format_exc())
