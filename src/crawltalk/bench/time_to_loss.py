@@ -240,7 +240,7 @@ def _leave_out(trick: str) -> None:
     if trick == "attention":
         vars(functions)["LONG"] = 0
     elif trick == "Muon":
-        vars(loop)["make_optimizers"] = lambda model, optim, dtype: (
+        vars(loop)["make_optimizers"] = lambda model, *_: (
             torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), foreach=True),
         )
     elif trick == "allocator":
