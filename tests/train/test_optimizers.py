@@ -65,7 +65,9 @@ def test_our_adamw_steps_as_that_of_torch_to_the_last_bit():
     reference = torch.optim.AdamW(theirs, betas=(0.8, 0.95), foreach=True, **settings)
     for step in range(3):
         mine.param_groups[0]["lr"] = reference.param_groups[0]["lr"] = 0.1 / (step + 1)
-        for one, other in zip(ours[: step + 1], theirs, strict=False):  # the later ones have no gradient at first
+        for one, other in zip(
+            ours[: step + 1], theirs, strict=False
+        ):  # the later ones have no gradient at first
             gradient = torch.randn(one.shape, generator=generator)
             one.grad, other.grad = gradient.clone(), gradient.clone()
         mine.step()
