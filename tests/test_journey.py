@@ -262,14 +262,12 @@ def test_a_run_answers_from_python(nano):
     assert several == run.generate("Gold is", samples=3, max_tokens=8, seed=1)
 
 
-def test_a_run_answers_on_the_command_line(nano):
-    assert crawltalk("chat", "What is dysprosium?", "--model", str(nano)).strip()
-    assert (
-        crawltalk("generate", "Gold is", "--model", str(nano), "--samples", "2", "--max-tokens", "8").count(
-            "Gold is"
-        )
-        == 2
-    )
+def test_a_run_answers_on_the_command_line(nano, capsys):
+    assert main(["chat", "What is dysprosium?", "--model", str(nano)]) == 0
+    assert capsys.readouterr().out.strip()
+    words = ["generate", "Gold is", "--model", str(nano), "--samples", "2", "--max-tokens", "8"]
+    assert main(words) == 0
+    assert capsys.readouterr().out.count("Gold is") == 2
 
 
 ROOT = Path(__file__).parents[1]
