@@ -262,8 +262,16 @@ def _right(row: Question) -> bool:
 
 
 def _tested(rows: Iterable[Question], seen: Seen) -> list[Question]:
-    """Pages for the test; of those read often all, since fine-tuning asks about them in other forms."""
-    return [row for row in rows if row.seen == seen and (row.split == "test" or seen == "often")]
+    """Pages for the test; of those read often all, since fine-tuning asks about them in other forms. The relations of
+    facts come in turn.
+    """
+    tested = [row for row in rows if row.seen == seen and (row.split == "test" or seen == "often")]
+    count: Counter[str] = Counter()
+    turns = []
+    for row in tested:
+        turns.append(count[row.relation])
+        count[row.relation] += 1
+    return [row for _, row in sorted(zip(turns, tested, strict=True), key=lambda pair: pair[0])]
 
 
 def _reply(row: Question, way: str, prompt: str, reply: str) -> Reply:
