@@ -36,6 +36,10 @@ class Batch:
     """[B, ...]: what an objective needs beside these, such as advantages or the rejected reply of a pair."""
     figures: Mapping[str, float] = field(default_factory=dict)
     """What its maker says of it, for the log; micro-batches have none."""
+    parents: Tensor | None = None
+    """[B, T], int64: the number of the document that each token's document continues, so that several share it; -1:
+    none. It stands before them in the row, and continues none itself.
+    """
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -53,8 +57,9 @@ class Batch:
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         documents = None if self.documents is None else change(self.documents)
+        parents = None if self.parents is None else change(self.parents)
         extras = {name: change(tensor) for name, tensor in self.extras.items()}
-        return Batch(change(self.tokens), change(self.targets), documents, extras)
+        return Batch(change(self.tokens), change(self.targets), documents, extras, parents=parents)
 
 
 Batches = Callable[[int], Batch]
