@@ -306,7 +306,7 @@ def places_in_documents(documents_BT: Tensor, parents_BT: Tensor | None = None) 
     lengths = torch.zeros((len(documents_BT), int(documents_BT.max()) + 2), dtype=torch.int64)
     lengths = lengths.to(documents_BT.device).scatter_add_(1, documents_BT + 1, torch.ones_like(documents_BT))
     lengths[:, 0] = 0  # of documents that continue none
-    return places_BT + lengths.gather(1, parents_BT + 1)
+    return (places_BT + lengths.gather(1, parents_BT + 1)).where(documents_BT >= 0, 0)  # padding may be long
 
 
 def rope_tables(shape: Shape) -> tuple[Tensor, Tensor]:

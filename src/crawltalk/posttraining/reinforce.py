@@ -34,19 +34,17 @@ from crawltalk.posttraining.rollouts import Rollout, Rollouts
 from crawltalk.recipe import Reinforce
 from crawltalk.rewards.verdict import Judge, Outcome, Verdict
 from crawltalk.run.stage import Metrics
-from crawltalk.train.batches import IGNORE_INDEX, Batch
+from crawltalk.train.batches import IGNORE_INDEX, ROW_STEP, Batch, fewest_positions
 from crawltalk.train.loop import (
-    MICRO_BATCH_TOKENS,
-    WIDE,
-    WIDE_MICRO_BATCH_TOKENS,
     TrainingOptions,
     beginning,
     compute_copy,
     fit,
+    longest_row,
     micro_batches,
     rescue,
 )
-from crawltalk.train.objectives.log_probs import LENGTHS, target_log_probs
+from crawltalk.train.objectives.log_probs import target_log_probs
 from crawltalk.train.objectives.policy_gradient import policy_gradient
 from crawltalk.train.ranks import ALONE, Ranks
 
@@ -188,7 +186,7 @@ class Replies:
         self, learned: Sequence[tuple[Rollout, float]], figures: Mapping[str, float], step: int
     ) -> Batch:
         prompts = [tuple(one.prompt) for one, _ in learned]
-        packs, length = packed(prompts, [len(one.reply) for one, _ in learned], self._row, step)
+        packs, length = packed(prompts, [len(one.reply) for one, _ in learned], longest_row(self.model), step)
         tokens = torch.zeros((len(packs), length), dtype=torch.int64)
         targets = torch.full((len(packs), length), IGNORE_INDEX)
         documents, parents = (torch.full((len(packs), length), -1) for _ in range(2))
@@ -218,11 +216,6 @@ class Replies:
         if self.reference is not None:
             extras["reference"] = _log_probs(self.reference, batch, self.threads)
         return batch
-
-    @property
-    def _row(self) -> int:
-        """Positions of the longest rows that replies share: as many as are computed at once."""
-        return WIDE_MICRO_BATCH_TOKENS if self.model.width >= WIDE else MICRO_BATCH_TOKENS["cpu"]
 
     def _weight(self, length: int, total: int, count: int) -> float:
         """Of each token of a reply of this length; the loop divides by the `total` of tokens of all replies."""
@@ -385,20 +378,14 @@ def _written(path: Path) -> Iterator[Group]:
 
 def packed(
     prompts: Sequence[tuple[int, ...]], lengths: Sequence[int], most: int, seed: int
-) -> tuple[list[dict[tuple[int, ...], list[int]]], int]:
+) -> tuple[Sequence[dict[tuple[int, ...], list[int]]], int]:
     """Numbers of the replies in each row, by their prompts, and the length of rows: that one up to `most`, or to what
     the longest needs, with the fewest positions in all. In a row a prompt takes its length less 1, once.
     """
     if not lengths:
-        return [], LENGTHS
+        return [], ROW_STEP
     needed = max(len(prompt) - 1 + length for prompt, length in zip(prompts, lengths, strict=True))
-    least = -(-needed // LENGTHS) * LENGTHS
-    choices = []
-    for length in range(least, max(most, least) + 1, LENGTHS):
-        packs = _pack(prompts, lengths, length, random.Random(seed))
-        choices.append((len(packs) * length, length, packs))
-    _, length, packs = min(choices, key=lambda choice: choice[:2])
-    return packs, length
+    return fewest_positions(needed, most, lambda length: _pack(prompts, lengths, length, random.Random(seed)))
 
 
 def _pack(

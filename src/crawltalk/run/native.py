@@ -1,4 +1,4 @@
-"""C++ beside the Python that calls it, compiled for this machine when it is first needed, and kept for the next time."""
+"""C++ beside the Python that calls it: compiled for this machine when first needed, and kept for the next time."""
 
 import ctypes
 import hashlib

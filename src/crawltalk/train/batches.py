@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,8 +19,12 @@ from torch import Tensor
 from crawltalk.core.errors import BadInput
 from crawltalk.core.shards import TokenShards
 
+Row = TypeVar("Row")
+
 IGNORE_INDEX = -100
 """A target that is not counted in the loss."""
+ROW_STEP = 64
+"""Rows that texts share have lengths that are multiples of it: so few products have shapes of their own."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +141,17 @@ def packed_rows(
         return Batch(tokens, targets, documents)
 
     return batch, per_epoch
+
+
+def fewest_positions(
+    least: int, most: int, rows_of: Callable[[int], Sequence[Row]]
+) -> tuple[Sequence[Row], int]:
+    """Rows and their length, a multiple of `ROW_STEP`: of those from `least` up to `most`, or the first, that with the
+    fewest positions in all. `rows_of` says how rows of a length are filled.
+    """
+    first = -(-least // ROW_STEP) * ROW_STEP
+    choices = [(rows_of(length), length) for length in range(first, max(most, first) + 1, ROW_STEP)]
+    return min(choices, key=lambda choice: (len(choice[0]) * choice[1], choice[1]))
 
 
 def pack(lengths: Sequence[int], length: int, rng: random.Random) -> list[list[int]]:
