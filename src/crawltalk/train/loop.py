@@ -300,6 +300,11 @@ def micro_batches(batch: Batch, ranks: Ranks, device: torch.device, model: Train
     return [own[start : start + rows] for start in range(0, longest, rows)]
 
 
+def longest_row(model: Trainable) -> int:
+    """Positions of a row that texts share, if no text needs more: as many as are computed at once on a CPU."""
+    return WIDE_MICRO_BATCH_TOKENS if model.width >= WIDE else MICRO_BATCH_TOKENS["cpu"]
+
+
 def diverged(losses: list[float], limit: float) -> bool:
     """Whether the last `PATIENCE` losses are each more than `limit` above the mean of the twenty before them."""
     before, last = losses[-20 - PATIENCE : -PATIENCE], losses[-PATIENCE:]
