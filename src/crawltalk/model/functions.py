@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from crawltalk.model.native import NativeGated, NativeNormalize, computes
+
 LONG = 2048
 """Longest sequence for `CausalAttention`, which keeps all attention probabilities in memory."""
 QUERY_BLOCK, KEY_BLOCK = 128, 64
@@ -59,8 +61,13 @@ class Normalize(torch.autograd.Function):
 
 
 def normalize(x: Tensor, eps: float) -> Tensor:
-    """`Normalize` with types."""
-    return Normalize.apply(x, eps)
+    """`Normalize` with types, as native code where there is some."""
+    return NativeNormalize.apply(x, eps) if computes(x, x.shape[-1]) else Normalize.apply(x, eps)
+
+
+def gated(gate_up: Tensor) -> Tensor:
+    """`Gated` with types, as native code where there is some."""
+    return NativeGated.apply(gate_up) if computes(gate_up, gate_up.shape[-1] // 2) else Gated.apply(gate_up)
 
 
 class QueryBlock(NamedTuple):
