@@ -73,9 +73,7 @@ def test_some_problems_are_held_out_and_none_that_asks_the_same_is_learned(tmp_p
     assert not {one.prompt for one in mine.held_out} & {one.prompt for one in mine.learned}
     assert {one.task for one in mine.learned} == {"mine"}
     assert list(mine.problems(random.Random(0), "test", 3)) == mine.held_out[:3]
-    assert {p.prompt for p in mine.problems(random.Random(0), "train", 9)} <= {
-        p.prompt for p in mine.learned
-    }
+    assert {p.prompt for p in mine.problems(random.Random(0), "train", 9)} <= {p.prompt for p in mine.learned}
     assert read(config)[0]["mine"] == mine
     assert read(config, seed=1)[0]["mine"] != mine
 

@@ -27,7 +27,13 @@ from crawltalk.posttraining.mixture import Refused, describe
 from crawltalk.posttraining.problem_sources import judge_of, read_sources
 from crawltalk.posttraining.ray_rollouts import RayRollouts
 from crawltalk.posttraining.reinforce import Group, reinforce
-from crawltalk.posttraining.rollouts import EngineRollouts, Rollouts, rollout_backend, sampling_precision
+from crawltalk.posttraining.rollouts import (
+    PROMPT,
+    EngineRollouts,
+    Rollouts,
+    rollout_backend,
+    sampling_precision,
+)
 from crawltalk.posttraining.tool_rollouts import ToolRollouts
 from crawltalk.posttraining.tuning import (
     load_for_tuning,
@@ -48,8 +54,6 @@ from crawltalk.tools.tool import Tool
 from crawltalk.tools.toolbox import Surroundings, make_tools
 from crawltalk.train.ranks import Ranks
 
-PROMPT = 256
-"""Tokens of a prompt that the engine has room for beside a reply; with longer ones it samples fewer replies at once."""
 SAMPLED = 2
 """Replies of each task that an evaluation keeps."""
 
@@ -191,7 +195,7 @@ def sampler(job: Job[recipe.Grpo], folder: Path, model: Transformer, ranks: Rank
     job.progress.note(f"replies are sampled in {precision}")
     replies = config.groups * config.samples
     make = partial(make_rollouts, folder, config, precision, replies)
-    own, _ = make()
+    own, _ = make(str(ranks.device(job.machine.device)))
     try:
         if job.machine.executor != "ray":
             yield own
@@ -207,10 +211,10 @@ def sampler(job: Job[recipe.Grpo], folder: Path, model: Transformer, ranks: Rank
 
 
 def make_rollouts(
-    folder: Path, config: recipe.Grpo, precision: Precision, replies: int
+    folder: Path, config: recipe.Grpo, precision: Precision, replies: int, device: str = "cpu"
 ) -> tuple[Rollouts, Transformer]:
     """Replies of the model in a folder, so many at once, and that model."""
-    chat, model = ChatRenderer.load(folder), load_model(folder)
+    chat, model = ChatRenderer.load(folder), load_model(folder, device=device)
     backend = rollout_backend(model, precision, replies, PROMPT + config.max_tokens)
     engine = Engine(model, chat.tokenizer, backend, chat)
     if config.tools:

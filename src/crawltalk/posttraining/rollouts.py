@@ -1,9 +1,11 @@
 """Replies of the policy to problems, sampled by the engine with the log-probability of each token."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import msgspec
+import torch
 
 from crawltalk.core.types import Problem
 from crawltalk.engine import BUNDLE, Engine, Sampling
@@ -17,6 +19,8 @@ from crawltalk.tokenizer import Tokenizer
 
 MAX_DIFFERENCE = 0.01
 """Mean |difference of log-probabilities|, in nats, up to which a coarser precision may sample."""
+PROMPT = 256
+"""Tokens of a prompt that an engine has room for beside a reply; with longer ones it samples fewer replies at once."""
 _TEXTS, _TOKENS = 8, 64
 """What it is measured on."""
 
@@ -47,6 +51,10 @@ def rollout_backend(model: Transformer, precision: Precision, replies: int, leng
     """A backend to sample with; its cache holds so many replies of this length, prompts included, or what a backend
     takes at most.
     """
+    if (
+        model.embedding.weight.device.type != "cpu"
+    ):  # on a GPU a backend computes in the model's own precision
+        model = copy.deepcopy(model).to(torch.float32 if precision == "float32" else torch.bfloat16)
     shape, number_bytes = model.shape, 4 if precision == "float32" else 2
     position_bytes = 2 * shape.layers * shape.kv_heads * shape.head_dim * number_bytes
     blocks = min(MAX_NUM_SEQS, replies) * blocks_for(min(shape.context, length))

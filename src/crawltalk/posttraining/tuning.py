@@ -4,6 +4,7 @@ the folder that it leaves.
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +52,16 @@ def starting_model(
 def load_for_tuning(
     folder: Path, lora: Lora, options: TrainingOptions, seed: int, ranks: Ranks
 ) -> Transformer:
-    """The model in fp32; with adapters, in the dtype that it computes in: what is frozen is needed in no other."""
+    """The model in fp32, where it is trained; with adapters, in the dtype that it computes in: what is frozen is needed
+    in no other.
+    """
+    device = str(ranks.device(options.machine.device))
     if not lora.rank:
-        return load_model(folder)
+        return load_model(folder, device=device)
     if options.machine.shard:
         raise BadInput("adapters are small, and trained unsharded: leave machine.shard out, or lora.rank")
     _, dtype, _ = beginning(options, ranks)
-    model = load_model(folder, dtype=dtype)
+    model = load_model(folder, device=device, dtype=dtype)
     add_adapters(model, lora, seed)
     return model
 
@@ -99,7 +103,7 @@ def reinforcement_options(job: Job[Grpo] | Job[Rlhf], optim: Optim) -> TrainingO
     return TrainingOptions(
         steps=config.steps,
         optim=optim,
-        machine=job.machine,
+        machine=replace(job.machine, compile=bool(job.machine.compile)),  # each step has rows of other shapes
         progress=job.progress,
         out=job.out,
         save_every=config.save_every,
