@@ -127,8 +127,8 @@ def save_reinforced(
     evaluations = [*before, *(row for row in rows if "samples" in row)]
     write_jsonl(job.out / "samples.jsonl", [sample for row in evaluations for sample in row["samples"]])
     pass_on_problems(base, job.out)
-    context = model.shape.context
-    batches, _ = packed_rows([(ids, [True] * len(ids)) for ids in prompts], context, context, 0)
+    length = max(map(len, prompts))  # not the context, which may be thousands of positions
+    batches, _ = packed_rows([(ids, [True] * len(ids)) for ids in prompts], length, CHECKED_ROWS * length, 0)
     save_tuned(model, job.out, chat, job.config, base, batches(0))
     return evaluations[-1]
 
