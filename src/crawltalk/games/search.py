@@ -92,7 +92,7 @@ class _Tree:
         """The positions after these moves as new nodes."""
         own, stones, shifts = self.own[rows, above], self.stones[rows, above], SHIFTS[columns]
         cells = (stones + (np.int64(1) << shifts)) & (ONE_COLUMN << shifts)
-        won = winning_cells.py_func(own, stones) & cells != 0
+        won = winning_cells(own, stones) & cells != 0
         self.own[rows, self.count], self.stones[rows, self.count] = stones ^ own, stones | cells
         self.over[rows, self.count] = won | (stones | cells == BOARD)
         self.values[rows, self.count] = np.where(won, -1.0, 0.0)  # to the player who has lost
