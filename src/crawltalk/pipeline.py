@@ -122,7 +122,7 @@ STAGES = (
         ("factuality", "sft", "dpo", "rlhf"),
         "crawltalk.posttraining.grpo:grpo",
         "the assistant, reinforced by rewards that can be verified",
-        optional="tasks",
+        optional="tasks|data",
         makes="assistant",
         ranks=True,
         external_inputs="crawltalk.posttraining.external_inputs:external_inputs",
