@@ -13,7 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from crawltalk.model.native import NativeGated, NativeNormalize, computes
+from crawltalk.model.native import (
+    NativeGated,
+    NativeNormalize,
+    computes,
+    log_probabilities,
+    logit_gradients_,
+)
 
 LONG = 2048
 """Longest sequence for `CausalAttention`, which keeps all attention probabilities in memory."""
@@ -248,29 +254,27 @@ class LinearLoss(torch.autograd.Function):
         d_states = torch.empty_like(states_ND) if ctx.needs_input_grad[0] else None
         d_weight = torch.zeros_like(weight_VD, dtype=torch.float32) if weight_VD.requires_grad else None
         needed = d_states is not None or d_weight is not None
-        rows = max(16, SOFTMAX_VALUES // len(weight_VD))
         for start in range(0, len(states_ND), LOSS_CHUNK):
             part = slice(start, start + LOSS_CHUNK)
             logits_NV = states_ND[part] @ weight_VD.T
-            targets = targets_N[part, None]
+            whole = cap is None and computes(logits_NV, len(weight_VD))
+            rows = LOSS_CHUNK if whole else max(16, SOFTMAX_VALUES // len(weight_VD))
             for first, few, labels in zip(
                 range(start, start + LOSS_CHUNK, rows),
                 logits_NV.split(rows),
-                targets.split(rows),
+                targets_N[part].split(rows),
                 strict=False,
             ):
-                capped, slope = _capped(few, cap)
-                log_p = torch.log_softmax(capped, dim=-1, dtype=torch.float32)
                 these = slice(min(first, count), min(first + len(few), count))
-                taken[these] = log_p.gather(1, labels)[: these.stop - these.start, 0]
-                loss, d_log_p = _with_slopes(losses, taken[these], these)
+                log_p, rest = (
+                    log_probabilities(few, labels) if whole else _log_probabilities(few, labels, cap)
+                )
+                taken[these] = log_p[: these.stop - these.start]
+                loss, slopes = _with_slopes(losses, taken[these], these)
                 total += loss
                 if needed:
-                    p = log_p.exp_()
-                    p.scatter_add_(1, labels, p.new_full(labels.shape, -1.0))
-                    if d_log_p is not None:
-                        p.mul_(F.pad(-d_log_p, (0, len(p) - len(d_log_p)))[:, None])
-                    few.copy_(p if slope is None else p.mul_(slope))
+                    d_log_p = F.pad(slopes, (0, len(few) - len(slopes)))
+                    (logit_gradients_ if whole else _logit_gradients_)(few, labels, rest, d_log_p)
             if d_states is not None:
                 torch.mm(logits_NV, weight_VD, out=d_states[part])  # by now the logits' gradients
             if d_weight is not None:
@@ -292,12 +296,31 @@ class LinearLoss(torch.autograd.Function):
         return d_states, d_weight, None, None, None
 
 
+def _log_probabilities(
+    logits_NV: Tensor, targets_N: Tensor, cap: float | None
+) -> tuple[Tensor, tuple[Tensor, Tensor | None]]:
+    """(the log-probability of each target, [N]; those of all tokens, and the slope of the cap)."""
+    capped, slope = _capped(logits_NV, cap)
+    every = torch.log_softmax(capped, dim=-1, dtype=torch.float32)
+    return every.gather(1, targets_N[:, None])[:, 0], (every, slope)
+
+
+def _logit_gradients_(
+    logits_NV: Tensor, targets_N: Tensor, rest: tuple[Tensor, Tensor | None], d_log_p_N: Tensor
+) -> None:
+    """Turn logits into the gradient of a loss by them; what `_log_probabilities` gave is written over."""
+    every, slope = rest
+    p = every.exp_()
+    p.scatter_add_(1, targets_N[:, None], p.new_full((len(p), 1), -1.0)).mul_(-d_log_p_N[:, None])
+    logits_NV.copy_(p if slope is None else p.mul_(slope))
+
+
 def _with_slopes(
     losses: Callable[[Tensor, slice], Tensor] | None, log_p: Tensor, these: slice
-) -> tuple[Tensor, Tensor | None]:
-    """The sum of the losses, and its gradient; None: minus one each."""
+) -> tuple[Tensor, Tensor]:
+    """The sum of the losses, and its gradient by the log-probabilities."""
     if losses is None:
-        return -log_p.sum(), None
+        return -log_p.sum(), torch.full_like(log_p, -1.0)
     with torch.enable_grad():
         log_p = log_p.detach().requires_grad_()
         total = losses(log_p, these).sum()
