@@ -31,10 +31,8 @@ LOSS_ROWS = 128
 """`LinearLoss` fills up its positions to a multiple of this, so that its products have few shapes: oneDNN
 compiles code for each, and keeps it.
 """
-LOSS_CHUNK = 1024
-"""Positions whose logits are in memory at once in `LinearLoss`: it bounds memory at LOSS_CHUNK x V and is
-large enough for full matmul speed.
-"""
+LOSS_CHUNK, LOSS_LOGITS = 1024, 2**24
+"""Positions and logits that are in memory at once in `LinearLoss`: as few as allow full matmul speed."""
 LOG_PROB_CHUNK = 256
 """The same in `LinearLogProbs`."""
 SOFTMAX_VALUES = 2**18
@@ -254,13 +252,14 @@ class LinearLoss(torch.autograd.Function):
         d_states = torch.empty_like(states_ND) if ctx.needs_input_grad[0] else None
         d_weight = torch.zeros_like(weight_VD, dtype=torch.float32) if weight_VD.requires_grad else None
         needed = d_states is not None or d_weight is not None
-        for start in range(0, len(states_ND), LOSS_CHUNK):
-            part = slice(start, start + LOSS_CHUNK)
+        chunk = min(LOSS_CHUNK, max(1, LOSS_LOGITS // len(weight_VD) // LOSS_ROWS) * LOSS_ROWS)
+        for start in range(0, len(states_ND), chunk):
+            part = slice(start, start + chunk)
             logits_NV = states_ND[part] @ weight_VD.T
             whole = cap is None and computes(logits_NV, len(weight_VD))
-            rows = LOSS_CHUNK if whole else max(16, SOFTMAX_VALUES // len(weight_VD))
+            rows = chunk if whole else max(16, SOFTMAX_VALUES // len(weight_VD))
             for first, few, labels in zip(
-                range(start, start + LOSS_CHUNK, rows),
+                range(start, start + chunk, rows),
                 logits_NV.split(rows),
                 targets_N[part].split(rows),
                 strict=False,
