@@ -256,8 +256,8 @@ class LinearLoss(torch.autograd.Function):
         for start in range(0, len(states_ND), chunk):
             part = slice(start, start + chunk)
             logits_NV = states_ND[part] @ weight_VD.T
-            whole = cap is None and computes(logits_NV, len(weight_VD))
-            rows = chunk if whole else max(16, SOFTMAX_VALUES // len(weight_VD))
+            native = cap is None and computes(logits_NV, len(weight_VD))
+            rows = chunk if native else max(16, SOFTMAX_VALUES // len(weight_VD))
             for first, few, labels in zip(
                 range(start, start + chunk, rows),
                 logits_NV.split(rows),
@@ -265,15 +265,13 @@ class LinearLoss(torch.autograd.Function):
                 strict=False,
             ):
                 these = slice(min(first, count), min(first + len(few), count))
-                log_p, rest = (
-                    log_probabilities(few, labels) if whole else _log_probabilities(few, labels, cap)
-                )
+                log_p, rest = _log_probabilities(few, labels, cap, native)
                 taken[these] = log_p[: these.stop - these.start]
                 loss, slopes = _with_slopes(losses, taken[these], these)
                 total += loss
                 if needed:
                     d_log_p = F.pad(slopes, (0, len(few) - len(slopes)))
-                    (logit_gradients_ if whole else _logit_gradients_)(few, labels, rest, d_log_p)
+                    _logit_gradients_(few, labels, rest, d_log_p, native)
             if d_states is not None:
                 torch.mm(logits_NV, weight_VD, out=d_states[part])  # by now the logits' gradients
             if d_weight is not None:
@@ -296,20 +294,26 @@ class LinearLoss(torch.autograd.Function):
 
 
 def _log_probabilities(
-    logits_NV: Tensor, targets_N: Tensor, cap: float | None
+    logits_NV: Tensor, targets_N: Tensor, cap: float | None, native: bool
 ) -> tuple[Tensor, tuple[Tensor, Tensor | None]]:
-    """(the log-probability of each target, [N]; those of all tokens, and the slope of the cap)."""
+    """(the log-probability of each target, [N]; what `_logit_gradients_` needs)."""
+    if native:
+        log_p, logsums = log_probabilities(logits_NV, targets_N)
+        return log_p, (logsums, None)
     capped, slope = _capped(logits_NV, cap)
     every = torch.log_softmax(capped, dim=-1, dtype=torch.float32)
     return every.gather(1, targets_N[:, None])[:, 0], (every, slope)
 
 
 def _logit_gradients_(
-    logits_NV: Tensor, targets_N: Tensor, rest: tuple[Tensor, Tensor | None], d_log_p_N: Tensor
+    logits_NV: Tensor, targets_N: Tensor, rest: tuple[Tensor, Tensor | None], d_log_p_N: Tensor, native: bool
 ) -> None:
-    """Turn logits into the gradient of a loss by them; what `_log_probabilities` gave is written over."""
-    every, slope = rest
-    p = every.exp_()
+    """Turn logits into the gradient of a loss by them; what `_log_probabilities` gave may be written over."""
+    given, slope = rest
+    if native:
+        logit_gradients_(logits_NV, targets_N, given, d_log_p_N)
+        return
+    p = given.exp_()
     p.scatter_add_(1, targets_N[:, None], p.new_full((len(p), 1), -1.0)).mul_(-d_log_p_N[:, None])
     logits_NV.copy_(p if slope is None else p.mul_(slope))
 
