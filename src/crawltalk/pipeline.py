@@ -82,7 +82,7 @@ STAGES = (
         version=4,
         makes="assistant",
         ranks=True,
-        replaced={"base": ("pretrain", "tokenizer"), "base+data": ("tokens", "data")},
+        replaced={"base": ("pretrain", "tokenizer"), "base+data": ("factuality", "tokens", "data")},
     ),
     Stage(
         "dpo",
