@@ -5,11 +5,12 @@ worth, and a tree of positions corrects both.
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
-from crawltalk.games.board import BOARD, WIDTH, drop, playable, winning_cells
+from crawltalk.games.board import BOARD, COLUMN, ONE_COLUMN, WIDTH, playable, winning_cells
 from crawltalk.games.players import columns_of
 from crawltalk.games.policy import Policy
+
+SHIFTS = COLUMN * np.arange(WIDTH)
 
 
 @dataclass(frozen=True)
@@ -89,19 +90,10 @@ class _Tree:
 
     def _add(self, rows: np.ndarray, above: np.ndarray, columns: np.ndarray) -> None:
         """The positions after these moves as new nodes."""
-        own, stones = self.own[rows, above], self.stones[rows, above]
-        cells, won = _played(own, stones, columns)
+        own, stones, shifts = self.own[rows, above], self.stones[rows, above], SHIFTS[columns]
+        cells = (stones + (np.int64(1) << shifts)) & (ONE_COLUMN << shifts)
+        won = winning_cells(own, stones) & cells != 0
         self.own[rows, self.count], self.stones[rows, self.count] = stones ^ own, stones | cells
         self.over[rows, self.count] = won | (stones | cells == BOARD)
         self.values[rows, self.count] = np.where(won, -1.0, 0.0)  # to the player who has lost
         self.children[rows, above, columns] = self.count
-
-
-@njit(cache=True)
-def _played(own, stones, columns):
-    """The cell where each move falls, and whether it wins."""
-    cells, won = np.zeros(len(own), np.int64), np.zeros(len(own), np.bool_)
-    for row in range(len(own)):
-        cells[row] = drop(stones[row], columns[row])
-        won[row] = winning_cells(own[row], stones[row]) & cells[row] != 0
-    return cells, won

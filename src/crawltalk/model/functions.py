@@ -4,6 +4,7 @@ builds.
 Shape suffixes as in `transformer`. In `CausalAttention` N is B x H.
 """
 
+from collections.abc import Callable
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -12,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from crawltalk.model.native import NativeGated, NativeNormalize, computes
+
 LONG = 2048
 """Longest sequence for `CausalAttention`, which keeps all attention probabilities in memory."""
 QUERY_BLOCK, KEY_BLOCK = 128, 64
@@ -19,11 +22,11 @@ QUERY_BLOCK, KEY_BLOCK = 128, 64
 those sees one.
 """
 LOSS_ROWS = 128
-"""`LinearCrossEntropy` fills up its positions to a multiple of this, so that its products have few shapes: oneDNN
+"""`LinearLoss` fills up its positions to a multiple of this, so that its products have few shapes: oneDNN
 compiles code for each, and keeps it.
 """
 LOSS_CHUNK = 1024
-"""Positions whose logits are in memory at once in `LinearCrossEntropy`: it bounds memory at LOSS_CHUNK x V and is
+"""Positions whose logits are in memory at once in `LinearLoss`: it bounds memory at LOSS_CHUNK x V and is
 large enough for full matmul speed.
 """
 LOG_PROB_CHUNK = 256
@@ -58,8 +61,13 @@ class Normalize(torch.autograd.Function):
 
 
 def normalize(x: Tensor, eps: float) -> Tensor:
-    """`Normalize` with types."""
-    return Normalize.apply(x, eps)
+    """`Normalize` with types, as native code where there is some."""
+    return NativeNormalize.apply(x, eps) if computes(x, x.shape[-1]) else Normalize.apply(x, eps)
+
+
+def gated(gate_up: Tensor) -> Tensor:
+    """`Gated` with types, as native code where there is some."""
+    return NativeGated.apply(gate_up) if computes(gate_up, gate_up.shape[-1] // 2) else Gated.apply(gate_up)
 
 
 class QueryBlock(NamedTuple):
@@ -210,9 +218,9 @@ class Gated(torch.autograd.Function):
         return d_gate_up
 
 
-class LinearCrossEntropy(torch.autograd.Function):
-    """Head and cross entropy in one. Forward computes the gradients too, so that the logits of a batch are never in
-    memory at once.
+class LinearLoss(torch.autograd.Function):
+    """Head and a loss of each target's log-probability in one: cross entropy, if `losses` is None. Forward computes
+    the gradients too, so that the logits of a batch are never in memory at once.
 
     Softmax in fp32. The gradient is that of the summed loss; backward scales it (as in Liger Kernel, Hsu et
     al. 2024).
@@ -220,14 +228,23 @@ class LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, states_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, cap: float | None
-    ) -> Tensor:
-        """The summed loss, fp32; with `cap`, of capped logits."""
+        ctx: Any,
+        states_ND: Tensor,
+        weight_VD: Tensor,
+        targets_N: Tensor,
+        cap: float | None,
+        losses: Callable[[Tensor, slice], Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """(the summed loss; the log-probabilities, [N], for figures only), fp32; with `cap`, of capped logits.
+
+        `losses` gets the log-probabilities of some targets, and which those are.
+        """
         ctx.dtype, count = states_ND.dtype, len(states_ND)
         if count % LOSS_ROWS:  # states of zero have no part in the gradient of the weight
             states_ND = F.pad(states_ND, (0, 0, 0, -count % LOSS_ROWS))
             targets_N = F.pad(targets_N, (0, -count % LOSS_ROWS))
         total = torch.zeros((), dtype=torch.float32, device=states_ND.device)
+        taken = torch.empty(count, dtype=torch.float32, device=states_ND.device)
         d_states = torch.empty_like(states_ND) if ctx.needs_input_grad[0] else None
         d_weight = torch.zeros_like(weight_VD, dtype=torch.float32) if weight_VD.requires_grad else None
         needed = d_states is not None or d_weight is not None
@@ -242,34 +259,49 @@ class LinearCrossEntropy(torch.autograd.Function):
                 targets.split(rows),
                 strict=False,
             ):
-                capped, slope = few, None
-                if cap is not None:
-                    bent = torch.tanh(few.float() / cap)
-                    capped, slope = cap * bent, 1 - bent.square()
+                capped, slope = _capped(few, cap)
                 log_p = torch.log_softmax(capped, dim=-1, dtype=torch.float32)
-                total -= log_p.gather(1, labels)[: max(0, count - first)].sum()
+                these = slice(min(first, count), min(first + len(few), count))
+                taken[these] = log_p.gather(1, labels)[: these.stop - these.start, 0]
+                loss, d_log_p = _with_slopes(losses, taken[these], these)
+                total += loss
                 if needed:
                     p = log_p.exp_()
                     p.scatter_add_(1, labels, p.new_full(labels.shape, -1.0))
+                    if d_log_p is not None:
+                        p.mul_(F.pad(-d_log_p, (0, len(p) - len(d_log_p)))[:, None])
                     few.copy_(p if slope is None else p.mul_(slope))
             if d_states is not None:
                 torch.mm(logits_NV, weight_VD, out=d_states[part])  # by now the logits' gradients
             if d_weight is not None:
                 d_weight += logits_NV.T @ states_ND[part]
         ctx.save_for_backward(None if d_states is None else d_states[:count], d_weight)
-        return total
+        ctx.mark_non_differentiable(taken)
+        return total, taken
 
     @staticmethod
     def backward(  # type: ignore[override]
-        ctx: Any, d_total: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, None, None]:
+        ctx: Any, d_total: Tensor, _: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         """Scale the gradients that forward computed."""
         d_states, d_weight = ctx.saved_tensors
         if d_states is not None:
             d_states = d_states * d_total.to(d_states.dtype)
         if d_weight is not None:
             d_weight = (d_weight * d_total).to(ctx.dtype)
-        return d_states, d_weight, None, None
+        return d_states, d_weight, None, None, None
+
+
+def _with_slopes(
+    losses: Callable[[Tensor, slice], Tensor] | None, log_p: Tensor, these: slice
+) -> tuple[Tensor, Tensor | None]:
+    """The sum of the losses, and its gradient; None: minus one each."""
+    if losses is None:
+        return -log_p.sum(), None
+    with torch.enable_grad():
+        log_p = log_p.detach().requires_grad_()
+        total = losses(log_p, these).sum()
+        return total.detach(), torch.autograd.grad(total, log_p)[0]
 
 
 class LinearLogProbs(torch.autograd.Function):

@@ -68,9 +68,11 @@ def _model(name: str, *prefer: ModelKind) -> Any:
 
 
 def check_files(config: Sft, key: str = "sft") -> None:
-    """Raise MissingInput for the first file of `[sft.data]` that does not exist, BadRecipe for numbers that make no
-    mixture; `key` is the section.
+    """Raise MissingInput for a model to start from or a file of `[sft.data]` that does not exist, BadRecipe for numbers
+    that make no mixture; `key` is the section.
     """
+    if config.base:
+        model_folder(config.base)
     for name, file in config.data.items():
         if name == "tasks":
             raise BadRecipe(
