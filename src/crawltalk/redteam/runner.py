@@ -66,14 +66,14 @@ class _Sitting:
                     asked.append((key, goal, prompt, time.process_time() - began))
                 elif attack.white_box and self.target.white_box is None and number == 0:
                     reply = Reply(error="the attack needs the target's weights", reached=False)
-                    done.append(self.log.add(key, goal, goal.prompt, reply, 0.0))
+                    done.append(self.log.add(key, goal.oracle, goal.prompt, reply, 0.0))
             began = time.process_time()
             replies = self.target.answer([prompt for _, _, prompt, _ in asked]) if asked else []
             share = (time.process_time() - began) / max(1, len(asked))
             for (key, goal, prompt, spent), reply in zip(asked, replies, strict=True):
-                done.append(self.log.add(key, goal, prompt, reply, spent + share))
+                done.append(self.log.add(key, goal.oracle, prompt, reply, spent + share))
             made += done
-            open_ = {one.goal.id for one in done if one.outcome in (Outcome.FAIL, Outcome.UNDETERMINED)}
+            open_ = {one.goal for one in done if one.outcome in (Outcome.FAIL, Outcome.UNDETERMINED)}
             waiting = [goal for goal in waiting if goal.id in open_]
             if not waiting:
                 break
@@ -110,7 +110,7 @@ def _cell(
 ) -> Cell:
     of_goal: dict[str, list[Attempt]] = {goal.id: [] for goal in goals}
     for one in attempts:
-        of_goal[one.goal.id].append(one)
+        of_goal[one.goal].append(one)
     verdicts = Counter(_together(list_) for list_ in of_goal.values())
     judged = verdicts[Outcome.SUCCESS] + verdicts[Outcome.FAIL]
     fell = [one.number for one in attempts if one.outcome is Outcome.SUCCESS]
