@@ -92,8 +92,8 @@ class AttemptLog:
         target, defense, attack, seed, kind, goal, number = key
         outcome, reason = judge(oracle, prompt, reply)
         row = Attempt(
-            target=target, defense=defense, attack=attack, seed=seed, kind=kind, goal=goal, oracle=oracle, number=number,
-            prompt=prompt, reply=reply, outcome=outcome, reason=reason, refused=is_refusal(reply.text),
+            target=target, defense=defense, attack=attack, seed=seed, kind=kind, goal=goal, oracle=oracle,
+            number=number, prompt=prompt, reply=reply, outcome=outcome, reason=reason, refused=is_refusal(reply.text),
             cpu_seconds=round(cpu_seconds, 6),
         )  # fmt: skip
         self._rows[key] = row

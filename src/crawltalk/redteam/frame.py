@@ -70,15 +70,18 @@ class Prompt(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """What the attacker left where the target will read it: address or file name -> content. A target without tools
     has no use for it.
     """
+    steps: int = 0
+    """Of a search that led to it."""
 
     @property
     def request(self) -> str:
-        """The text of the last message."""
-        return text_of(self.messages[-1])
+        """The text of the user's last message."""
+        return next((text_of(message) for message in reversed(self.messages) if message.role == "user"), "")
 
-    def asking(self, text: str) -> "Prompt":
+    def asking(self, text: str, steps: int = 0) -> "Prompt":
         """The same with another text as the last message."""
-        return msgspec.structs.replace(self, messages=[*self.messages[:-1], Message("user", text)])
+        messages = [*self.messages[:-1], Message("user", text)]
+        return msgspec.structs.replace(self, messages=messages, steps=steps)
 
 
 class Reply(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -120,6 +123,8 @@ class WhiteBox(NamedTuple):
 
     engine: "Engine"
     model: "Transformer"
+    guard: "WhiteBox | None" = None
+    """A model in front of it that says whether a request may pass (`defenses.guarded`)."""
 
 
 class Target(Protocol):
@@ -157,6 +162,8 @@ class Attack:
     """Names of the defences that it knows and works around."""
     white_box: bool = False
     """Whether it needs the target's weights."""
+    tamper: Callable[[Target, Sequence[Goal], random.Random], Target] | None = None
+    """What it does to the target's inside before it asks, the goals being known."""
     control: bool = False
     """A measure for the others, such as a random suffix, and no attack by itself."""
 
