@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -32,7 +31,7 @@ class Handler(BaseHTTPRequestHandler):
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))["messages"]
         match self.server.fault:  # type: ignore[attr-defined]
             case "hangs":
-                time.sleep(1.0)
+                self.server.released.wait(60)  # type: ignore[attr-defined]
             case "garbage":
                 self.send(200, "\x00]]>")
             case "limits":
@@ -40,7 +39,7 @@ class Handler(BaseHTTPRequestHandler):
             case "breaks":
                 self.send(200, '{"choices": [{"mess')
             case _:
-                secret = asked[0]["content"].split()[5].rstrip(".") if asked[0]["role"] == "system" else ""
+                secret = asked[0]["content"].split()[6].rstrip(".") if asked[0]["role"] == "system" else ""
                 self.send(200, json.dumps({"choices": [{"message": {"content": f"It is {secret}."}}]}))
 
     def send(self, status: int, body: str) -> None:
@@ -56,9 +55,10 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[ThreadingHTTPServer]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.fault = ""  # type: ignore[attr-defined]
+    server.fault, server.released = "", threading.Event()  # type: ignore[attr-defined]
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
+    server.released.set()  # type: ignore[attr-defined]
     server.shutdown()
     server.server_close()
 
@@ -79,7 +79,7 @@ def address(server: ThreadingHTTPServer) -> str:
 def test_an_endpoint_that_fails_is_not_judged_and_asked_again_later(
     server: ThreadingHTTPServer, tmp_path: Path, fault: str, outcome: Outcome
 ) -> None:
-    target = EndpointTarget(address(server), seconds=0.2, tries=1)
+    target = EndpointTarget(address(server), seconds=2.0 if fault == "hangs" else 30.0, tries=1)
     server.fault = fault  # type: ignore[attr-defined]
     with AttemptLog(tmp_path / ATTEMPTS) as log:
         cell = run_cell(ATTACKS["plain"], GOALS[:2], target, NO_DEFENSE, log, budget=2)
@@ -120,9 +120,12 @@ def test_the_verb_scans_an_endpoint_and_fails_its_gate(
     assert [(cell.attack, cell.rate) for cell in own] == [("plain", 1.0), ("base64", 1.0)]
     assert all(cell.rate == 0.0 for cell in scores.cells if cell.target.startswith("null-"))
     sarif = json.loads((tmp_path / "found.sarif").read_text())
-    [result] = sarif["runs"][0]["results"]
-    assert (result["ruleId"], result["level"]) == ("base64", "error")
-    assert 'failures="1"' in (tmp_path / "gates.xml").read_text()
+    results = sarif["runs"][0]["results"]
+    assert [(result["ruleId"], result["level"]) for result in results] == [
+        ("plain", "error"),
+        ("base64", "error"),
+    ]
+    assert 'failures="2"' in (tmp_path / "gates.xml").read_text()
     assert main([*words, "--gate", "1"]) == 0
     assert main(["redteam", address(server), "--attacks", "plian", "--out", str(tmp_path)]) == 2
     assert "did you mean 'plain'?" in capsys.readouterr().err
