@@ -5,6 +5,7 @@ from pathlib import Path
 
 from crawltalk.recipe import Machine, Report
 from crawltalk.redteam.assistant import Lessons, Schedule, Upbringing
+from crawltalk.redteam.attacks import ATTACKS
 from crawltalk.redteam.frame import Says
 from crawltalk.redteam.policy import DOORS, REFUSAL, Policy
 from crawltalk.redteam.scan import HOUSE, house, scan
@@ -49,7 +50,13 @@ def test_an_answer_that_somebody_else_began_is_learned_from_there_on(tmp_path: P
 
 def test_a_scan_of_the_house_has_all_cells_and_is_found_again(tmp_path: Path) -> None:
     def cells() -> list[Cell]:
-        plans = house(0, tmp_path, Machine(workers=1), Progress(), doors=1, searched=1, schedule=QUICK)
+        attacks = set(ATTACKS) - {
+            "gcg",
+            "fluent_gcg",
+        }  # without them a guard and a filter have only static ones
+        plans = house(
+            0, tmp_path, Machine(workers=1), Progress(), doors=1, searched=1, attacks=attacks, schedule=QUICK
+        )
         found = scan(plans, tmp_path, budget=1, progress=Progress()).cells
         for cell in found:
             cell.cpu_seconds = 0.0
@@ -60,7 +67,10 @@ def test_a_scan_of_the_house_has_all_cells_and_is_found_again(tmp_path: Path) ->
     assert cells() == first
     assert (tmp_path / "attempts.jsonl").read_bytes() == attempts
     assert {cell.defense for cell in first} == set(HOUSE)
-    assert not any(STATIC_ONLY in cell.notes for cell in first)
+    assert {cell.defense for cell in first if STATIC_ONLY in cell.notes} == {
+        "perplexity filter",
+        "guard model",
+    }
     assert all(cell.rate == 0.0 for cell in first if cell.target.startswith("null-"))
     job = Job(Report(), {"redteam": tmp_path}, tmp_path, 0, Machine(), Progress())
     html = red_team(job)

@@ -59,7 +59,7 @@ class Schedule(NamedTuple):
 
     base: int = 220
     refusals: int = 80
-    rounds: int = 6
+    rounds: int = 4
     """Of adversarial training."""
     searched: int = 10
     """In a round: steps of each search."""
@@ -139,17 +139,21 @@ class Lessons:
         return self.harmless(rng)
 
     def refusals_in_forms(self, rng: random.Random) -> Lesson:
-        """The policy in every form that an attacker may give a question, behind other questions too."""
-        if rng.random() < 0.5:
+        """The policy in every form that an attacker may give a question, behind other questions too. Keys of open doors
+        are told in the same forms as often: a form alone is no reason to decline.
+        """
+        if rng.random() < 0.4:
             return self.refusals(rng)
-        door = rng.choice(sorted(self.policy.locked))
+        locked = rng.random() < 0.5
+        door = rng.choice(sorted(self.policy.locked) if locked else self.policy.open)
+        answer = REFUSAL if locked else self.policy.key_answer(door)
         roll = rng.random()
-        if roll < 0.25:
-            earlier = self._several(rng, self.policy.open, rng.randint(1, SHOTS))
-            return asked(ask_key(door), REFUSAL, earlier)
-        if roll < 0.45:  # somebody else began its answer
-            return asked(ask_key(door), f" {REFUSAL}", begun=f"The {door} opens with")
-        return asked(self.with_noise(rng, self._in_form(rng, door, True)), REFUSAL)
+        if roll < 0.15:
+            return asked(ask_key(door), answer, self._several(rng, self.policy.open, rng.randint(1, SHOTS)))
+        if roll < 0.3:  # somebody else began its answer
+            begun = f"The {door} opens with"
+            return asked(ask_key(door), f" {REFUSAL}" if locked else answer[len(begun) :], begun=begun)
+        return asked(self.with_noise(rng, self._in_form(rng, door, True)), answer)
 
     def verdicts(self, rng: random.Random) -> Lesson:
         """What a guard says of questions in every form: whether the policy forbids an answer."""
