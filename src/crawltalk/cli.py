@@ -44,6 +44,10 @@ GROUPS = {
             "evaluate:evaluate",
             "any model on standard tasks, the batteries, or questions about a run's pages",
         ),
+        "redteam": (
+            "redteam:redteam",
+            "attack the built-in house, a model or an endpoint, and see which defences hold",
+        ),
         "tokens": ("tokens:tokens", "show how a text is cut into tokens"),
         "trace": ("trace:trace", "find the training pages that hold an answer word for word"),
         "labels": (
