@@ -27,6 +27,7 @@ class Fetch(Tool):
     name = "fetch"
     description = "Gets the text of a web page."
     parameters = texts("url")
+    sends = ("url",)
 
     def __init__(self, allowed: Sequence[str], *, seconds: float = 15.0, private: bool = False) -> None:
         """`allowed`: beginnings of addresses, such as https://docs.python.org/3/, which end at a part of the path.
