@@ -104,7 +104,7 @@ def test_what_the_assistant_said_is_no_permission():
 @given(st.text(alphabet="abcXYZ019-._~%/?&=", max_size=30), st.sampled_from([" ", ", ", ").", "!\n", '" ']))
 def test_an_address_in_a_sentence_is_found_whole(path, after):
     address = f"https://a.example/{path}x"
-    assert address in addresses_in(f"See {address}{after}and more.")
+    assert address in addresses_in(f"See {address}{after} and more.")
 
 
 def test_words_with_dots_and_mail_are_no_addresses():

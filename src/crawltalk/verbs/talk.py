@@ -337,7 +337,7 @@ def _answer(
     for event in converse(lambda episode: engine.stream_parts(episode, sampling), episode):
         if isinstance(event, str):
             reply += event
-            sys.stdout.write(event)
+            sys.stdout.write(harmless(event))  # a page may have told it to steer the terminal
             sys.stdout.flush()
         elif isinstance(event, ToolResult):
             console.print(f"[dim]= {escape(harmless(event.text.shown))}", soft_wrap=True, highlight=False)
