@@ -8,7 +8,6 @@ own log of the network (`looked_up`), since a look-up is no request.
 import base64
 import binascii
 import codecs
-import json
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -95,10 +94,18 @@ class Canary:
         """What came for one attempt, whose name stands in the path or in the name that was looked up."""
         return [hit for hit in self.hits if f"/{cell}/" in hit.path or f".{cell}." in hit.host]
 
-    def looked_up(self, netlog: Path) -> None:
-        """Add the names below `NAMES` that a browser has looked up, from the log that Chromium's `--log-net-log` writes."""
-        names = re.findall(rf'"host":\s*"(?:\w+://)?([\w.-]+\.{re.escape(NAMES)})', netlog.read_text("utf-8", "replace"))
+    def looked_up(self, netlog: Path, start: int = 0) -> int:
+        """Add the names below `NAMES` that a browser has looked up, from the log that Chromium's `--log-net-log` writes, from
+        a byte on. Returns where to go on.
+        """
+        if not netlog.exists():
+            return start
+        with netlog.open("rb") as file:
+            file.seek(start)
+            log = file.read()
+        names = re.findall(rf'"host":\s*"(?:\w+://)?([\w.-]+\.{re.escape(NAMES)})', log.decode("utf-8", "replace"))
         self.hits += [CanaryHit("LOOKUP", name, "") for name in dict.fromkeys(names)]
+        return start + log.rfind(b"\n") + 1
 
     def _handler(self, is_site: bool) -> type[BaseHTTPRequestHandler]:
         canary = self
@@ -180,7 +187,3 @@ def _decoded(token: str) -> Iterator[str]:
             except (ValueError, binascii.Error):
                 continue
 
-
-def as_json(hits: Iterable[CanaryHit]) -> str:
-    """For a record."""
-    return json.dumps(msgspec.to_builtins(list(hits)))
