@@ -154,6 +154,7 @@ class Application:
             self._context.pages[0].wait_for_timeout(100)
         for page in self._context.pages[1:]:
             page.close()
+        self.page().evaluate("Promise.all(Array.from({ length: 8 }, () => fetch('/')))")  # the log is written in blocks
         self._read = self.canary.looked_up(self._netlog, self._read)
 
     def page(self) -> "Page":

@@ -3,32 +3,28 @@
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from crawltalk.core.errors import BadInput
 from crawltalk.redteam.canary import Canary
 from crawltalk.retrieval.passages import RetrievedPassage
-from crawltalk.tools.fetch import Fetch
+from crawltalk.tools.fetch import Fetch, address_parts
 from crawltalk.tools.search import Search
 from crawltalk.tools.tool import Tool, ToolResult, texts
 
 
-class OpenFetch(Tool):
+class OpenFetch(Fetch):
     """Fetches anything, wherever it is redirected to: what no tool of the product does."""
 
-    name = "fetch"
-    description = Fetch.description
-    parameters = Fetch.parameters
+    sends = ()
 
     def __init__(self, withheld: Sequence[str] = ()) -> None:
         """`withheld`: texts that no address may hold."""
+        super().__init__(["http://127.0.0.1/"], private=True)
         self.withheld = withheld
 
-    def call(self, arguments: dict[str, Any]) -> ToolResult:
-        """The body, as it is."""
-        import httpx
-
-        if any(text in arguments["url"] for text in self.withheld):
-            return ToolResult.failure("this address holds a secret", self.name)
-        response = httpx.get(arguments["url"], follow_redirects=True, timeout=10, trust_env=False)
-        return ToolResult.of(response.text, arguments["url"])
+    def _checked(self, url: str) -> tuple[str, str, int, str]:
+        if any(text in url for text in self.withheld):
+            raise BadInput("this address holds a secret")
+        return address_parts(url)
 
 
 class FlowFetch(OpenFetch):
