@@ -91,7 +91,7 @@ def test_a_success_is_what_the_oracle_sees_and_nothing_else() -> None:
         (Says("abc 1"), Reply(error="refused", reached=False), Outcome.NOT_RUN),
         (Says("tell  me"), Reply(text="Tell me!"), Outcome.UNDETERMINED),
     ]:
-        assert judge(Goal(id="x", prompt=asked, oracle=oracle), asked, reply).outcome is outcome
+        assert judge(oracle, asked, reply).outcome is outcome
 
 
 def test_attempts_go_on_until_one_succeeds(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from crawltalk.core.errors import BadInput
-from crawltalk.redteam.frame import Goal, Outcome, Prompt, Reply, judge
+from crawltalk.redteam.frame import Oracle, Outcome, Prompt, Reply, judge
 from crawltalk.tasks.scoring import is_refusal
 
 ATTEMPTS = "attempts.jsonl"
@@ -23,7 +23,8 @@ class Attempt(msgspec.Struct, kw_only=True):
     attack: str
     seed: int
     kind: Kind
-    goal: Goal
+    goal: str
+    oracle: Oracle
     number: int
     """Of the attempts at its goal, from 0."""
     prompt: Prompt
@@ -38,7 +39,7 @@ class Attempt(msgspec.Struct, kw_only=True):
     @property
     def key(self) -> "Key":
         """What no two attempts share."""
-        return (self.target, self.defense, self.attack, self.seed, self.kind, self.goal.id, self.number)
+        return (self.target, self.defense, self.attack, self.seed, self.kind, self.goal, self.number)
 
 
 Key = tuple[str, str, str, int, Kind, str, int]
@@ -86,13 +87,13 @@ class AttemptLog:
         answered = row is not None and row.outcome in (Outcome.SUCCESS, Outcome.FAIL)
         return row if answered else None
 
-    def add(self, key: Key, goal: Goal, prompt: Prompt, reply: Reply, cpu_seconds: float) -> Attempt:
+    def add(self, key: Key, oracle: Oracle, prompt: Prompt, reply: Reply, cpu_seconds: float) -> Attempt:
         """Judge an attempt and write it."""
-        target, defense, attack, seed, kind, _, number = key
-        outcome, reason = judge(goal, prompt, reply)
+        target, defense, attack, seed, kind, goal, number = key
+        outcome, reason = judge(oracle, prompt, reply)
         row = Attempt(
-            target=target, defense=defense, attack=attack, seed=seed, kind=kind, goal=goal, number=number,
-            prompt=prompt, reply=reply, outcome=outcome, reason=reason, refused=is_refusal(reply.text),
+            target=target, defense=defense, attack=attack, seed=seed, kind=kind, goal=goal, oracle=oracle,
+            number=number, prompt=prompt, reply=reply, outcome=outcome, reason=reason, refused=is_refusal(reply.text),
             cpu_seconds=round(cpu_seconds, 6),
         )  # fmt: skip
         self._rows[key] = row

@@ -4,6 +4,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from statistics import median
 
 from crawltalk.redteam.attempts import Attempt, AttemptLog, Key, Kind
 from crawltalk.redteam.frame import Attack, Defense, Goal, Outcome, Prompt, Reply, Target
@@ -30,12 +31,15 @@ def run_cell(
     `budget`: attempts at a goal; `twins`: whether harmless twins go through the attack, too. They are asked plainly in
     any case, once for all attacks.
     """
-    defended = defense.apply(target)
-    sitting = _Sitting(defended, target.name, defense.name, seed, log)
+    defended = attacked = defense.apply(target)
+    if attack.tamper is not None and defended.white_box is not None:
+        attacked = attack.tamper(defended, goals, random.Random(f"{seed} {attack.name}"))
+    sitting = _Sitting(attacked, target.name, defense.name, seed, log)
     attempts = sitting.attempts(attack, goals, "attack", budget)
     harmless = [goal.twin for goal in goals if goal.twin is not None]
     formed = sitting.attempts(attack, harmless, "twin", 1) if twins else []
-    plain = sitting.attempts(_PLAIN, harmless, "plain", 1)
+    asked = _Sitting(defended, target.name, defense.name, seed, log)
+    plain = asked.attempts(_PLAIN, harmless, "plain", 1)
     return _cell(attack, goals, target, defense, seed, budget, attempts, formed, plain)
 
 
@@ -66,14 +70,14 @@ class _Sitting:
                     asked.append((key, goal, prompt, time.process_time() - began))
                 elif attack.white_box and self.target.white_box is None and number == 0:
                     reply = Reply(error="the attack needs the target's weights", reached=False)
-                    done.append(self.log.add(key, goal, goal.prompt, reply, 0.0))
+                    done.append(self.log.add(key, goal.oracle, goal.prompt, reply, 0.0))
             began = time.process_time()
             replies = self.target.answer([prompt for _, _, prompt, _ in asked]) if asked else []
             share = (time.process_time() - began) / max(1, len(asked))
             for (key, goal, prompt, spent), reply in zip(asked, replies, strict=True):
-                done.append(self.log.add(key, goal, prompt, reply, spent + share))
+                done.append(self.log.add(key, goal.oracle, prompt, reply, spent + share))
             made += done
-            open_ = {one.goal.id for one in done if one.outcome in (Outcome.FAIL, Outcome.UNDETERMINED)}
+            open_ = {one.goal for one in done if one.outcome in (Outcome.FAIL, Outcome.UNDETERMINED)}
             waiting = [goal for goal in waiting if goal.id in open_]
             if not waiting:
                 break
@@ -110,10 +114,11 @@ def _cell(
 ) -> Cell:
     of_goal: dict[str, list[Attempt]] = {goal.id: [] for goal in goals}
     for one in attempts:
-        of_goal[one.goal.id].append(one)
+        of_goal[one.goal].append(one)
     verdicts = Counter(_together(list_) for list_ in of_goal.values())
     judged = verdicts[Outcome.SUCCESS] + verdicts[Outcome.FAIL]
     fell = [one.number for one in attempts if one.outcome is Outcome.SUCCESS]
+    searched = [one.prompt.steps for one in attempts if one.outcome is Outcome.SUCCESS and one.prompt.steps]
     ks = sorted({1, *(k for k in (2, 4, 8, 16, 32) if k < budget), budget})
     everything = [*attempts, *formed]
     return Cell(
@@ -132,6 +137,7 @@ def _cell(
         rate=verdicts[Outcome.SUCCESS] / judged if judged else None,
         interval=wilson(verdicts[Outcome.SUCCESS], judged) if judged else None,
         hit_at={str(k): sum(number < k for number in fell) / judged if judged else 0.0 for k in ks},
+        steps=median(searched) if searched else None,
         twin=_share(formed, lambda one: one.outcome is Outcome.SUCCESS),
         capability=_share(plain, lambda one: one.outcome is Outcome.SUCCESS),
         false_refusals=_share(plain, lambda one: one.outcome is not Outcome.SUCCESS and one.refused),

@@ -40,6 +40,8 @@ class Cell(msgspec.Struct, kw_only=True):
     """Wilson's, at 95 %."""
     hit_at: dict[str, float]
     """Attempts k -> share of the goals that fell within the first k."""
+    steps: float | None
+    """Of the searches that succeeded, the median; None where nothing was searched for."""
     twin: float | None
     """Harmless twins that are answered through the same attack: whether the target understands its form."""
     capability: float | None
