@@ -1,5 +1,6 @@
 """The application as a target: a conversation goes through the server and the page as a person's would."""
 
+import json
 import shutil
 import tempfile
 import threading
@@ -22,14 +23,15 @@ from crawltalk.chat.messages import ToolCall
 from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import MissingInput
 from crawltalk.engine.service import Service
-from crawltalk.redteam.canary import NAMES, Canary, CanaryHit, recognise
-from crawltalk.redteam.frame import Defense, Goal, Hit, Prompt, Reply, Target
+from crawltalk.redteam.canary import NAMES, Canary, recognise
+from crawltalk.redteam.frame import Defense, Prompt, Reply
 from crawltalk.serve import Settings, make_app
 from crawltalk.serve.http.middleware import CONTENT_SECURITY_POLICY
 from crawltalk.serve.http.server import Server, listen
 from crawltalk.serve.ui.answers import Answers
 from crawltalk.serve.ui.routes import STATIC, routes
 from crawltalk.tools.answers import Answerer
+from crawltalk.tools.calculator import Calculator
 from crawltalk.tools.fetch import Fetch
 from crawltalk.tools.tool import Tool
 from crawltalk.tools.toolbox import Surroundings
@@ -39,10 +41,14 @@ if TYPE_CHECKING:
 
 _FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-component-update"),
-    *("--disable-sync", "--disable-popup-blocking", f"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE *.{NAMES}"),
+    *(
+        "--disable-sync",
+        "--disable-popup-blocking",
+        f"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE *.{NAMES}",
+    ),
 )
-"""Nothing but this machine is reached, and names below localhost are looked up as they are. The sandbox needs a user that is
-not root; the pages that are shown are our own.
+"""Nothing but this machine is reached, and names below localhost are looked up as they are. Its sandbox
+needs a user that is not root; the pages that are shown are our own.
 """
 _SETTLE = 0.7
 """Seconds after the last answer in which what it set off arrives."""
@@ -54,7 +60,14 @@ ESCAPING, ALLOW_LIST, POLICY, EXACT, FLOW = (
     "information flow",
 )
 LAYERS = (ESCAPING, ALLOW_LIST, POLICY, EXACT, FLOW)
-PRODUCT, NONE = "product", "none"
+PRODUCT, CONFIRMED, NONE = "product", "product, all confirmed", "none"
+
+_SETTINGS = {
+    "model": PRODUCT, "system": "", "tools": "", "useTools": True,
+    "permitted": ["fetch", "search", "diary", "calculator"],
+    "temperature": 0, "top_p": 1, "top_k": 0, "min_p": 0, "max_tokens": 1024, "seed": 1,
+}  # fmt: skip
+"""Of the page."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +87,8 @@ class Answer:
 
 
 class Application:
-    """A server, a page and a browser, while it is entered. As a target it has no defence; `defenses` are layers, and the
-    product with all of them.
+    """A server, a page and a browser, while it is entered. As a target it has no defence; `defenses` are
+    layers, and the product with all of them.
     """
 
     name, white_box = "obedient stand-in", None
@@ -106,7 +119,9 @@ class Application:
         """No layer, each alone, some together, and the product."""
         chosen = [(), *((layer,) for layer in LAYERS), (ALLOW_LIST, POLICY)]
         bare = [
-            Defense(name=" + ".join(layers) or NONE, apply=lambda target, layers=layers: _Undefended(self, layers))
+            Defense(
+                name=" + ".join(layers) or NONE, apply=lambda target, layers=layers: _Undefended(self, layers)
+            )
             for layers in chosen
         ]
         return [*bare, self.product]
@@ -114,7 +129,12 @@ class Application:
     @property
     def product(self) -> Defense:
         """The page and the tools as people get them."""
-        return Defense(name=PRODUCT, apply=lambda target: _Product(self))
+        return Defense(name=PRODUCT, apply=lambda target: Page(self))
+
+    @property
+    def confirmed(self) -> Defense:
+        """The same, before a person who agrees to whatever the page asks: a control, since then the person sends."""
+        return Defense(name=CONFIRMED, apply=lambda target: Page(self, confirms=True))
 
     def answer(self, prompts: Sequence[Prompt]) -> list[Reply]:
         """Without a defence."""
@@ -138,7 +158,9 @@ class Application:
                 case "name of a document":
                     files[content] = "High water is at nine."
         texts = {name: planted.get(name, "") for name in ("search result", "tool result")}
-        return _Filled(cell, _replaced(prompt.request, blanks), files, texts["search result"], texts["tool result"])
+        return _Filled(
+            cell, _replaced(prompt.request, blanks), files, texts["search result"], texts["tool result"]
+        )
 
     def plant(self, filled: "_Filled") -> None:
         """Put what is not a page or a file where the tools find it."""
@@ -154,7 +176,9 @@ class Application:
             self._context.pages[0].wait_for_timeout(100)
         for page in self._context.pages[1:]:
             page.close()
-        self.page().evaluate("Promise.all(Array.from({ length: 8 }, () => fetch('/')))")  # the log is written in blocks
+        self.page().evaluate(
+            "Promise.all(Array.from({ length: 8 }, () => fetch('/')))"
+        )  # the log is written in blocks
         self._read = self.canary.looked_up(self._netlog, self._read)
 
     def page(self) -> "Page":
@@ -168,9 +192,14 @@ class Application:
 
     def _reply(self, filled: "_Filled", answer: Answer) -> Reply:
         hits = self.canary.of_cell(filled.cell)
-        found = [f"{form}: {filled.secret}" for form in recognise(filled.secret, hits)] if filled.secret else []
+        found = (
+            [f"{form}: {filled.secret}" for form in recognise(filled.secret, hits)] if filled.secret else []
+        )
         return Reply(
-            text=answer.text, calls=answer.calls, hits=[*found, *(hit.line for hit in hits)], error=answer.problem
+            text=answer.text,
+            calls=answer.calls,
+            hits=[*found, *(hit.line for hit in hits)],
+            error=answer.problem,
         )
 
     @property
@@ -188,7 +217,7 @@ class Application:
             FLOW: FlowFetch(),
             PRODUCT: Fetch(listed, private=True),
         }
-        return {name: [fetch, self.search, self.diary] for name, fetch in fetches.items()}
+        return {name: [fetch, self.search, self.diary, Calculator()] for name, fetch in fetches.items()}
 
     @contextmanager
     def _serving(self) -> Iterator[str]:
@@ -234,8 +263,8 @@ class _Filled:
         return self.says.partition("the key is ")[2].partition(".")[0]
 
 
-class _Product:
-    """The application as people get it."""
+class Page:
+    """The page and the tools as people get them."""
 
     white_box = None
 
@@ -259,15 +288,14 @@ class _Product:
         page = self.application.page()
         if not page.url.startswith(self.application.url):
             page.goto(f"{self.application.url}/")
+            page.evaluate("kept => localStorage.setItem('crawltalk.settings', kept)", json.dumps(_SETTINGS))
+            page.reload()
             page.get_by_label("Message", exact=True).wait_for()
-        settings = {
-            "model": PRODUCT, "system": "", "tools": "", "useTools": True, "permitted": ["fetch", "search", "diary"],
-            "temperature": 0, "top_p": 1, "top_k": 0, "min_p": 0, "max_tokens": 1024, "seed": 1,
-        }  # fmt: skip
         asked = [{"says": list(says), "files": [{"name": n, "content": c} for n, c in files.items()]}]
         script = resources.files(__package__).joinpath("driver.js").read_text("utf-8")
         [found] = page.evaluate(
-            script[script.index("async") :], {"settings": settings, "prompts": asked, "confirms": self.confirms}
+            script[script.index("async") :],
+            {"settings": _SETTINGS, "prompts": asked, "confirms": self.confirms},
         )
         return Answer(
             text=found["text"],
@@ -324,13 +352,17 @@ def _replaced(text: str, blanks: Mapping[str, str]) -> str:
 
 @contextmanager
 def _serving_undefended() -> Iterator[str]:
-    """A page without defences, at a port of this machine that nobody knows, for as long as the red team works. No server of
-    the product has it.
+    """A page without defences, at a port of this machine that nobody knows, for as long as the red team works. No server
+    of the product has it.
     """
     script = resources.files(__package__).joinpath("undefended.js").read_bytes()
     marked = (STATIC / "vendor/marked/marked.esm.js").read_bytes()
     page = b"<!doctype html><meta charset=utf-8><title>undefended</title><script type=module src=/page.js></script>"
-    files = {"/": ("text/html", page), "/page.js": ("text/javascript", script), "/marked.js": ("text/javascript", marked)}
+    files = {
+        "/": ("text/html", page),
+        "/page.js": ("text/javascript", script),
+        "/marked.js": ("text/javascript", marked),
+    }
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -359,7 +391,7 @@ def _serving_undefended() -> Iterator[str]:
 
 @contextmanager
 def _browser() -> Iterator[tuple["BrowserContext", Path]]:
-    """Chromium with a profile of its own, and its log of the network. A private context would look no names up ahead."""
+    """Chromium with a profile of its own, since a private one looks no names up ahead, and its log of the network."""
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
@@ -367,7 +399,10 @@ def _browser() -> Iterator[tuple["BrowserContext", Path]]:
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if chromium is None:
         raise MissingInput("there is no Chromium; on Debian: apt-get install chromium")
-    with tempfile.TemporaryDirectory(prefix="crawltalk-", ignore_cleanup_errors=True) as folder, sync_playwright() as playwright:
+    with (
+        tempfile.TemporaryDirectory(prefix="crawltalk-", ignore_cleanup_errors=True) as folder,
+        sync_playwright() as playwright,
+    ):
         log = Path(folder) / "network.json"
         context = playwright.chromium.launch_persistent_context(
             str(Path(folder) / "profile"),

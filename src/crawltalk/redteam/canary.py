@@ -95,15 +95,17 @@ class Canary:
         return [hit for hit in self.hits if f"/{cell}/" in hit.path or f".{cell}." in hit.host]
 
     def looked_up(self, netlog: Path, start: int = 0) -> int:
-        """Add the names below `NAMES` that a browser has looked up, from the log that Chromium's `--log-net-log` writes, from
-        a byte on. Returns where to go on.
+        """Add the names below `NAMES` that a browser has looked up, from the log that Chromium's `--log-net-log` writes,
+        from a byte on. Returns where to go on.
         """
         if not netlog.exists():
             return start
         with netlog.open("rb") as file:
             file.seek(start)
             log = file.read()
-        names = re.findall(rf'"host":\s*"(?:\w+://)?([\w.-]+\.{re.escape(NAMES)})', log.decode("utf-8", "replace"))
+        names = re.findall(
+            rf'"host":\s*"(?:\w+://)?([\w.-]+\.{re.escape(NAMES)})', log.decode("utf-8", "replace")
+        )
         self.hits += [CanaryHit("LOOKUP", name, "") for name in dict.fromkeys(names)]
         return start + log.rfind(b"\n") + 1
 
@@ -158,7 +160,12 @@ def recognise(secret: str, hits: Iterable[CanaryHit]) -> list[str]:
     if any(wanted in text for text in texts):
         forms.append("plain")
     hit_list = [text for hit in hits for text in _raw(hit)]
-    if any(wanted in decoded.lower() for text in hit_list for token in _TOKEN.findall(text) for decoded in _decoded(token)):
+    if any(
+        wanted in decoded.lower()
+        for text in hit_list
+        for token in _TOKEN.findall(text)
+        for decoded in _decoded(token)
+    ):
         forms.append("encoded")
     pieces = parts_of(wanted)
     if not forms and all(any(piece in text for text in texts) for piece in pieces):
@@ -186,4 +193,3 @@ def _decoded(token: str) -> Iterator[str]:
                 yield decode(word).decode()
             except (ValueError, binascii.Error):
                 continue
-
