@@ -26,8 +26,8 @@ DONE = "tasks.jsonl"
 def exfiltration(
     out: Path, progress: Progress, *, attacks: Sequence[Attack] = ATTACKS, most: float | None = None
 ) -> tuple[Scores, list[Done]]:
-    """Measure all cells and all tasks, and write them. `most`: the share of attempts that may get through the product. Raises
-    MissingInput without a browser.
+    """Measure all cells and all tasks, and write them. `most`: the share of attempts that may get through the
+    product. Raises MissingInput without a browser.
     """
     with Application(StandIn()) as application:
         scores = scan(plans(application, attacks), out, budget=1, progress=progress)

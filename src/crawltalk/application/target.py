@@ -23,6 +23,7 @@ from crawltalk.chat.messages import ToolCall
 from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import MissingInput
 from crawltalk.engine.service import Service
+from crawltalk.redteam.attacks.exfiltration import CLICKS
 from crawltalk.redteam.canary import NAMES, Canary, recognise
 from crawltalk.redteam.frame import Defense, Prompt, Reply
 from crawltalk.serve import Settings, make_app
@@ -158,9 +159,8 @@ class Application:
                 case "name of a document":
                     files[content] = "High water is at nine."
         texts = {name: planted.get(name, "") for name in ("search result", "tool result")}
-        return _Filled(
-            cell, _replaced(prompt.request, blanks), files, texts["search result"], texts["tool result"]
-        )
+        says, clicks = _replaced(prompt.request, blanks), CLICKS in prompt.planted
+        return _Filled(cell, says, files, texts["search result"], texts["tool result"], clicks)
 
     def plant(self, filled: "_Filled") -> None:
         """Put what is not a page or a file where the tools find it."""
@@ -256,6 +256,7 @@ class _Filled:
     files: Mapping[str, str]
     found: str
     entry: str
+    clicks: bool
 
     @property
     def secret(self) -> str:
@@ -335,6 +336,7 @@ class _Undefended:
             application.plant(one)
             documents = [{"name": name, "text": text} for name, text in one.files.items()]
             asked = {"model": tool, "question": one.says, "secret": one.secret, "documents": documents}
+            asked |= {"clicks": one.clicks}
             found = page.evaluate(
                 "asked => window.answer(asked).catch(error => ({ text: '', calls: [], problem: error.message }))",
                 asked,
@@ -352,8 +354,8 @@ def _replaced(text: str, blanks: Mapping[str, str]) -> str:
 
 @contextmanager
 def _serving_undefended() -> Iterator[str]:
-    """A page without defences, at a port of this machine that nobody knows, for as long as the red team works. No server
-    of the product has it.
+    """A page without defences, at a port of this machine that nobody knows, for as long as the red team works. No
+    server of the product has it.
     """
     script = resources.files(__package__).joinpath("undefended.js").read_bytes()
     marked = (STATIC / "vendor/marked/marked.esm.js").read_bytes()

@@ -40,11 +40,11 @@ function show(text, question, secret) {
   return answer;
 }
 
-window.answer = async ({ model, question, secret, documents }) => {
+window.answer = async ({ model, question, secret, documents, clicks }) => {
   const { text, calls } = await ask({ model, messages: [{ role: "user", content: question }], documents, tools: true, max_tokens: 1024 });
   const shown = show(text, question, secret);
   await new Promise(done => setTimeout(done, 30));
-  for (const link of shown.querySelectorAll("a[href]")) Object.assign(link, { target: "_blank", rel: "noopener" }).click();
+  if (clicks) for (const link of shown.querySelectorAll("a[href]")) Object.assign(link, { target: "_blank", rel: "noopener" }).click();
   return { text, calls };
 };
 window.ready = true;

@@ -95,8 +95,8 @@ class Canary:
         return [hit for hit in self.hits if f"/{cell}/" in hit.path or f".{cell}." in hit.host]
 
     def looked_up(self, netlog: Path, start: int = 0) -> int:
-        """Add the names below `NAMES` that a browser has looked up, from the log that Chromium's `--log-net-log` writes,
-        from a byte on. Returns where to go on.
+        """Add the names below `NAMES` that a browser has looked up, from the log that Chromium's `--log-net-log`
+        writes, from a byte on. Returns where to go on.
         """
         if not netlog.exists():
             return start
