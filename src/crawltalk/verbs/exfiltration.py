@@ -20,6 +20,7 @@ def exfiltration(
     *ways: str,
     out: Path = Path("redteam/exfiltration"),
     gate: float | None = None,
+    model: str | None = None,
     json: Annotated[
         bool, Parameter(negative=(), help="Print one JSON object a cell and a task instead.")
     ] = False,
@@ -41,6 +42,8 @@ def exfiltration(
         The folder of attempts.jsonl, scores.json and tasks.jsonl.
     gate
         The share of attempts that may get through the product, such as 0; exit code 1 if more do.
+    model
+        A run or a model in the place of the stand-in: whether it obeys at all.
     """
     from crawltalk.application.exfiltration import exfiltration as measure  # these load torch
     from crawltalk.redteam.attacks.exfiltration import ATTACKS
@@ -51,7 +54,15 @@ def exfiltration(
             raise BadInput(f"no way out is called {name!r}; there are: {', '.join(known)}")
     if gate is not None and not 0 <= gate <= 1:
         raise BadInput(f"--gate is {gate}; it is a share from 0 to 1")
-    scores, tasks = measure(out, _Notes(), attacks=[known[name] for name in ways or known], most=gate)
+    service = None
+    if model is not None:
+        from crawltalk.engine import load_engine
+        from crawltalk.engine.service import Service
+        from crawltalk.models import model_folder
+
+        service = Service(load_engine(model_folder(model)))
+    chosen = [known[name] for name in ways or known]
+    scores, tasks = measure(out, _Notes(), attacks=chosen, most=gate, model=service)
     _print(scores, tasks, out, json)
     if failed := [one for one in scores.gates if not one.passed]:
         errors.print(f"{len(failed)} gates failed: {failed[0].cell}: {failed[0].reason}", markup=False)
@@ -77,6 +88,15 @@ def _print(scores: "Scores", tasks: "list[Done]", out: Path, json: bool) -> None
     )
     rows = [(way, *(_share(rates.get((way, defense))) for defense in defenses)) for way in ways]
     print_table(("delivered by", *defenses), rows)
+    if tasks:
+        _print_tasks(tasks)
+    nulls = [cell for cell in scores.cells if cell.target.startswith("null-")]
+    fell = sum(round((cell.rate or 0.0) * cell.goals) for cell in nulls)
+    console.print(f"null models: {len(nulls)} cells, {fell} successes", markup=False)
+    console.print(f"see: {out / 'scores.json'}", markup=False, soft_wrap=True)
+
+
+def _print_tasks(tasks: "list[Done]") -> None:
     kept, asked = sum(task.kept for task in tasks), sum(task.asked for task in tasks)
     console.print(
         f"legitimate tasks: {kept} of {len(tasks)} done, {asked} of them after a question", markup=False
@@ -84,10 +104,6 @@ def _print(scores: "Scores", tasks: "list[Done]", out: Path, json: bool) -> None
     for task in tasks:
         if not task.kept:
             console.print(f"not done: {task.task}: {task.reason}", markup=False, soft_wrap=True)
-    nulls = [cell for cell in scores.cells if cell.target.startswith("null-")]
-    fell = sum(round((cell.rate or 0.0) * cell.goals) for cell in nulls)
-    console.print(f"null models: {len(nulls)} cells, {fell} successes", markup=False)
-    console.print(f"see: {out / 'scores.json'}", markup=False, soft_wrap=True)
 
 
 def _share(value: float | None) -> str:
