@@ -25,18 +25,17 @@ def application():
         yield entered
 
 
-def outcomes(application, defense):
+def outcomes(application, defense, ways=WAYS, cells=CELLS):
     target, found = defense.apply(application), {}
-    attacks = [attack for attack in ATTACKS if attack.name in WAYS]
+    attacks = [attack for attack in ATTACKS if attack.name in ways]
     asked = [
         (attack, goal, next(iter(attack.run(goal, target, random.Random(0)))))
         for attack in attacks
-        for goal in CELLS
+        for goal in cells
     ]
     replies = target.answer([prompt for _, _, prompt in asked])
     for (attack, goal, prompt), reply in zip(asked, replies, strict=True):
-        assert attack.name.startswith("fetch") or goal.oracle.token not in prompt.planted
-        found[attack.name, goal.id] = judge(goal, prompt, reply).outcome
+        found[attack.name, goal.id] = judge(goal.oracle, prompt, reply).outcome
     return found
 
 
@@ -52,13 +51,12 @@ def test_behind_those_of_the_product_none_leaves(application):
 
 
 def test_a_person_who_agrees_to_all_that_the_page_asks_sends_the_secret(application):
-    found = outcomes(application, application.confirmed)
-    sent = {way for (way, _), outcome in found.items() if outcome is Outcome.SUCCESS}
-    assert sent == {"markdown image", "link", "fetch by a relay"}  # pictures are links
+    found = outcomes(application, application.confirmed, ("link", "fetch by a relay"), CELLS[:1])
+    assert set(found.values()) == {Outcome.SUCCESS}
 
 
 @pytest.mark.parametrize(
-    "task", [task for task in TASKS if task.links or task.confirms], ids=lambda task: task.name
+    "task", [task for task in TASKS if task.confirms or "own link" in task.name], ids=lambda task: task.name
 )
 def test_legitimate_tasks_stay_possible(application, task):
     done = do(task, application)

@@ -1,15 +1,11 @@
 """The application as a target: a conversation goes through the server and the page as a person's would."""
 
 import json
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib import resources
 from pathlib import Path
 from signal import SIGTERM
 from types import TracebackType
@@ -18,19 +14,19 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from crawltalk.application.browser import browser
 from crawltalk.application.tools import Diary, FlowFetch, ListedFetch, OpenFetch, PlantedSearch
+from crawltalk.application.undefended import ALLOW_LIST, EXACT, FLOW, LAYERS, POLICY, serving_undefended
 from crawltalk.chat.messages import ToolCall
 from crawltalk.chat.render import ChatRenderer
-from crawltalk.core.errors import MissingInput
 from crawltalk.engine.service import Service
 from crawltalk.redteam.attacks.exfiltration import CLICKS
-from crawltalk.redteam.canary import NAMES, Canary, recognise
+from crawltalk.redteam.canary import Canary, recognise
 from crawltalk.redteam.frame import Defense, Prompt, Reply
 from crawltalk.serve import Settings, make_app
-from crawltalk.serve.http.middleware import CONTENT_SECURITY_POLICY
 from crawltalk.serve.http.server import Server, listen
 from crawltalk.serve.ui.answers import Answers
-from crawltalk.serve.ui.routes import STATIC, routes
+from crawltalk.serve.ui.routes import routes
 from crawltalk.tools.answers import Answerer
 from crawltalk.tools.calculator import Calculator
 from crawltalk.tools.fetch import Fetch
@@ -38,29 +34,11 @@ from crawltalk.tools.tool import Tool
 from crawltalk.tools.toolbox import Surroundings
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext, Page
+    from playwright.sync_api import Page
 
-_FLAGS = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-component-update"),
-    *(
-        "--disable-sync",
-        "--disable-popup-blocking",
-        f"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE *.{NAMES}",
-    ),
-)
-"""Nothing but this machine is reached, and names below localhost are looked up as they are. Its sandbox
-needs a user that is not root; the pages that are shown are our own.
-"""
+_DRIVER = Path(__file__).with_name("driver.js")
 _SETTLE = 0.7
 """Seconds after the last answer in which what it set off arrives."""
-ESCAPING, ALLOW_LIST, POLICY, EXACT, FLOW = (
-    "escaping",
-    "allow-list",
-    "content security policy",
-    "exact string",
-    "information flow",
-)
-LAYERS = (ESCAPING, ALLOW_LIST, POLICY, EXACT, FLOW)
 PRODUCT, CONFIRMED, NONE = "product", "product, all confirmed", "none"
 
 _SETTINGS = {
@@ -103,9 +81,9 @@ class Application:
         with ExitStack() as stack:
             self.canary = stack.enter_context(Canary())
             self.diary, self.search = Diary(), PlantedSearch(self.canary)
-            self._bare = stack.enter_context(_serving_undefended())
+            self._bare = stack.enter_context(serving_undefended())
             self.url = stack.enter_context(self._serving())
-            self._context, self._netlog = stack.enter_context(_browser())
+            self._context, self._netlog = stack.enter_context(browser())
             self._read = 0
             self._stack = stack.pop_all()
         return self
@@ -130,12 +108,12 @@ class Application:
     @property
     def product(self) -> Defense:
         """The page and the tools as people get them."""
-        return Defense(name=PRODUCT, apply=lambda target: Page(self))
+        return Defense(name=PRODUCT, apply=lambda target: ProductPage(self))
 
     @property
     def confirmed(self) -> Defense:
         """The same, before a person who agrees to whatever the page asks: a control, since then the person sends."""
-        return Defense(name=CONFIRMED, apply=lambda target: Page(self, confirms=True))
+        return Defense(name=CONFIRMED, apply=lambda target: ProductPage(self, confirms=True))
 
     def answer(self, prompts: Sequence[Prompt]) -> list[Reply]:
         """Without a defence."""
@@ -174,12 +152,17 @@ class Application:
             if seen != len(self.canary.hits):
                 seen, deadline = len(self.canary.hits), time.monotonic() + _SETTLE
             self._context.pages[0].wait_for_timeout(100)
-        for page in self._context.pages[1:]:
-            page.close()
+        self.close_others()
         self.page().evaluate(
             "Promise.all(Array.from({ length: 8 }, () => fetch('/')))"
         )  # the log is written in blocks
         self._read = self.canary.looked_up(self._netlog, self._read)
+
+    def close_others(self) -> None:
+        """Close the pages that links have opened, once they are there."""
+        for page in self._context.pages[1:]:
+            page.wait_for_load_state()
+            page.close()
 
     def page(self) -> "Page":
         """The browser's first page."""
@@ -264,7 +247,7 @@ class _Filled:
         return self.says.partition("the key is ")[2].partition(".")[0]
 
 
-class Page:
+class ProductPage:
     """The page and the tools as people get them."""
 
     white_box = None
@@ -282,6 +265,7 @@ class Page:
         for one in filled:
             application.plant(one)
             answers.append(self.converse([one.says], one.files))
+            application.close_others()
         return application.replies(filled, answers)
 
     def converse(self, says: Sequence[str], files: Mapping[str, str]) -> Answer:
@@ -293,7 +277,7 @@ class Page:
             page.reload()
             page.get_by_label("Message", exact=True).wait_for()
         asked = [{"says": list(says), "files": [{"name": n, "content": c} for n, c in files.items()]}]
-        script = resources.files(__package__).joinpath("driver.js").read_text("utf-8")
+        script = _DRIVER.read_text("utf-8")
         [found] = page.evaluate(
             script[script.index("async") :],
             {"settings": _SETTINGS, "prompts": asked, "confirms": self.confirms},
@@ -343,6 +327,7 @@ class _Undefended:
             )
             calls = msgspec.convert(found["calls"], list[ToolCall])
             answers.append(Answer(found["text"], calls, found.get("problem", "")))
+            application.close_others()
         return application.replies(filled, answers)
 
 
@@ -350,69 +335,3 @@ def _replaced(text: str, blanks: Mapping[str, str]) -> str:
     for blank, value in blanks.items():
         text = text.replace(blank, value)
     return text
-
-
-@contextmanager
-def _serving_undefended() -> Iterator[str]:
-    """A page without defences, at a port of this machine that nobody knows, for as long as the red team works. No
-    server of the product has it.
-    """
-    script = resources.files(__package__).joinpath("undefended.js").read_bytes()
-    marked = (STATIC / "vendor/marked/marked.esm.js").read_bytes()
-    page = b"<!doctype html><meta charset=utf-8><title>undefended</title><script type=module src=/page.js></script>"
-    files = {
-        "/": ("text/html", page),
-        "/page.js": ("text/javascript", script),
-        "/marked.js": ("text/javascript", marked),
-    }
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            path, _, query = self.path.partition("?")
-            kind, body = files.get(path, ("text/plain", b""))
-            self.send_response(200 if path in files else 404)
-            self.send_header("content-type", f"{kind}; charset=utf-8")
-            if urlencode({"layer": POLICY}) in query:
-                self.send_header(
-                    "content-security-policy",
-                    CONTENT_SECURITY_POLICY.replace("connect-src 'self'", "connect-src http://127.0.0.1:*"),
-                )
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *_: object) -> None:
-            """Nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-
-
-@contextmanager
-def _browser() -> Iterator[tuple["BrowserContext", Path]]:
-    """Chromium with a profile of its own, since a private one looks no names up ahead, and its log of the network."""
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        raise MissingInput("the page needs a browser: pip install playwright") from None
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
-        raise MissingInput("there is no Chromium; on Debian: apt-get install chromium")
-    with (
-        tempfile.TemporaryDirectory(prefix="crawltalk-", ignore_cleanup_errors=True) as folder,
-        sync_playwright() as playwright,
-    ):
-        log = Path(folder) / "network.json"
-        context = playwright.chromium.launch_persistent_context(
-            str(Path(folder) / "profile"),
-            executable_path=chromium,
-            args=[*_FLAGS, f"--log-net-log={log}"],
-            ignore_default_args=["--disable-background-networking"],
-        )
-        try:
-            yield context, log
-        finally:
-            context.close()

@@ -296,7 +296,7 @@ TASKS = (
 
 def do(task: Task, application: "Application") -> Done:
     """Have the task done at the product's page."""
-    from crawltalk.application.target import Page
+    from crawltalk.application.target import ProductPage
 
     service = application.service
     assert isinstance(service, StandIn)
@@ -309,7 +309,7 @@ def do(task: Task, application: "Application") -> Done:
     before, service.reply = service.reply, lambda _: replies.pop(0) if replies else DONE
     try:
         says = [_filled(text, blanks) for text in task.says]
-        answer = Page(application, confirms=task.confirms).converse(says, task.files)
+        answer = ProductPage(application, confirms=task.confirms).converse(says, task.files)
     finally:
         service.reply = before
     reason = _missing(task, answer, blanks)
