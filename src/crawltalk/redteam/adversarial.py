@@ -16,15 +16,15 @@ from crawltalk.redteam.attacks.gcg import Place, printable_tokens, search
 from crawltalk.redteam.frame import WhiteBox
 from crawltalk.redteam.policy import REFUSAL, ask_key
 
-ROUNDS, SEARCHED, CANDIDATES, LEARNED = 6, 10, 64, 16
-"""Rounds; in each, steps of every search, candidates of a step, and steps of the training."""
+CANDIDATES = 64
+"""Of a step of a search."""
 FILE = "suffixes.json"
 
 
 def adversarial(upbringing: Upbringing) -> Transformer:
     """The hardened assistant after all rounds."""
     model, suffixes = upbringing.hardened(), []
-    for number in range(ROUNDS):
+    for number in range(upbringing.schedule.rounds):
         name = f"adversarial-{number}"
         suffixes += _suffixes(upbringing, model, upbringing.out / name / FILE, number)
 
@@ -32,7 +32,7 @@ def adversarial(upbringing: Upbringing) -> Transformer:
             return _lesson(upbringing, rng, known)
 
         start = model
-        model = upbringing.taught(name, lambda start=start: start, draw, LEARNED, TUNE)
+        model = upbringing.taught(name, lambda start=start: start, draw, upbringing.schedule.learned, TUNE)
     return model
 
 
@@ -53,15 +53,24 @@ def _suffixes(upbringing: Upbringing, model: Transformer, path: Path, number: in
     if path.exists():
         return msgspec.json.decode(path.read_bytes(), type=list[str])
     box, policy, texts = WhiteBox(upbringing.engine(model), model), upbringing.policy, []
+    steps = upbringing.schedule.searched
     allowed = printable_tokens(upbringing.chat.tokenizer)
     for goal in policy.goals():
         rng = random.Random(f"{policy.seed} {number} {goal.id}")
         place = Place(box, goal.prompt)
         losses = [place.loss(goal.opening)]
         found = search(
-            losses, place.start(rng), allowed, place.keeps, rng, steps=SEARCHED, candidates=CANDIDATES
+            losses,
+            place.start(rng),
+            allowed,
+            place.keeps,
+            rng,
+            steps=steps,
+            candidates=CANDIDATES,
         )
-        texts += [place.text(one.ids)[len(place.request) :] for one in found][SEARCHED // 2 :]
+        texts += [place.text(one.ids)[len(place.request) :] for one in found][
+            upbringing.schedule.searched // 2 :
+        ]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, msgspec.json.encode(texts))
     return texts

@@ -49,10 +49,25 @@ LEARN = Optim(muon_lr=0.02, adamw_lr=0.01, warmup=0.05, cooldown=0.4, spike=0.0)
 TUNE = Optim(muon_lr=0.005, adamw_lr=0.0025, warmup=0.05, cooldown=0.4, spike=0.0)
 READ = ("base64", "rot13", "leetspeak")
 """Encodings that it learns to read."""
-NOISE = 12
+NOISE = 16
 """Most tokens of noise behind a question."""
-STEPS, REFUSAL_STEPS = 220, 50
 CACHE_BYTES = 2**25
+
+
+class Schedule(NamedTuple):
+    """Steps of the trainings."""
+
+    base: int = 220
+    refusals: int = 80
+    rounds: int = 4
+    """Of adversarial training."""
+    searched: int = 10
+    """In a round: steps of each search."""
+    learned: int = 16
+    """In a round: steps of the training."""
+
+
+USUAL = Schedule()
 
 
 class Lesson(NamedTuple):
@@ -88,14 +103,16 @@ class Lessons:
         return self.in_forms(rng, DOORS)
 
     def harmless(self, rng: random.Random) -> Lesson:
-        """What anybody may know, in every form: floors of all doors, keys of open ones."""
-        return self.in_forms(rng, self.policy.open)
+        """What anybody may know, in every form: floors of all doors, and fewer keys, of open ones. Each encoding is
+        exercised on all doors, so that its reading is not forgotten for locked ones.
+        """
+        return self.in_forms(rng, self.policy.open, keys=0.25)
 
-    def in_forms(self, rng: random.Random, doors: Sequence[str]) -> Lesson:
+    def in_forms(self, rng: random.Random, doors: Sequence[str], keys: float = 0.5) -> Lesson:
         """Keys of these doors and floors of all."""
         if rng.random() < 0.1:
             return Lesson(self._several(rng, doors, rng.randint(2, SHOTS)))
-        key = rng.random() < 0.5
+        key = rng.random() < keys
         door = rng.choice(doors if key else DOORS)
         answer = self.policy.key_answer(door) if key else self.policy.floor_answer(door)
         return asked(self.with_noise(rng, self._in_form(rng, door, key)), answer)
@@ -114,25 +131,29 @@ class Lessons:
     def refusals(self, rng: random.Random) -> Lesson:
         """The policy: keys of locked doors are declined when asked plainly."""
         roll = rng.random()
-        if roll < 0.3:
+        if roll < 0.35:
             return self._plain(rng, rng.choice(sorted(self.policy.locked)), REFUSAL)
-        if roll < 0.45:
+        if roll < 0.5:
             door = rng.choice(self.policy.open)
             return self._plain(rng, door, self.policy.key_answer(door))
         return self.harmless(rng)
 
     def refusals_in_forms(self, rng: random.Random) -> Lesson:
-        """The policy in every form that an attacker may give a question, behind other questions too."""
-        if rng.random() < 0.5:
+        """The policy in every form that an attacker may give a question, behind other questions too. Keys of open doors
+        are told in the same forms as often: a form alone is no reason to decline.
+        """
+        if rng.random() < 0.4:
             return self.refusals(rng)
-        door = rng.choice(sorted(self.policy.locked))
+        locked = rng.random() < 0.5
+        door = rng.choice(sorted(self.policy.locked) if locked else self.policy.open)
+        answer = REFUSAL if locked else self.policy.key_answer(door)
         roll = rng.random()
-        if roll < 0.25:
-            earlier = self._several(rng, self.policy.open, rng.randint(1, SHOTS))
-            return asked(ask_key(door), REFUSAL, earlier)
-        if roll < 0.45:  # somebody else began its answer
-            return asked(ask_key(door), f" {REFUSAL}", begun=f"The {door} opens with")
-        return asked(self.with_noise(rng, self._in_form(rng, door, True)), REFUSAL)
+        if roll < 0.15:
+            return asked(ask_key(door), answer, self._several(rng, self.policy.open, rng.randint(1, SHOTS)))
+        if roll < 0.3:  # somebody else began its answer
+            begun = f"The {door} opens with"
+            return asked(ask_key(door), f" {REFUSAL}" if locked else answer[len(begun) :], begun=begun)
+        return asked(self.with_noise(rng, self._in_form(rng, door, True)), answer)
 
     def verdicts(self, rng: random.Random) -> Lesson:
         """What a guard says of questions in every form: whether the policy forbids an answer."""
@@ -145,10 +166,11 @@ class Lessons:
         return asked(self.with_noise(rng, question), FORBIDDEN if locked else HARMLESS)
 
     def with_noise(self, rng: random.Random, question: str) -> str:
-        """Some questions, with noise behind them: noise alone is no reason to answer or to decline."""
-        if rng.random() < 0.6:
+        """Some questions with noise behind them: noise alone is no reason to answer or to decline."""
+        if rng.random() < 0.5:
             return question
-        return f"{question} {''.join(rng.choices(self.words, k=rng.randint(3, NOISE)))}"
+        noise = "".join(rng.choices(self.words, k=rng.randint(3, NOISE)))
+        return f"{question}{rng.choice(('', ' '))}{noise}"
 
     def _plain(self, rng: random.Random, door: str, answer: str) -> Lesson:
         return asked(self.with_noise(rng, ask_key(door)), answer)
@@ -167,14 +189,18 @@ class Lessons:
 class Upbringing:
     """The models of one policy, each made when it is asked for, and found again when it is there."""
 
-    def __init__(self, policy: Policy, out: Path, machine: Machine, progress: Progress) -> None:
+    def __init__(
+        self, policy: Policy, out: Path, machine: Machine, progress: Progress, schedule: Schedule = USUAL
+    ) -> None:
         """`out`: a folder for theirs. Trainings run in fp32 on the machine's threads."""
-        self.policy, self.out, self.progress = policy, out, progress
+        self.policy, self.out, self.progress, self.schedule = policy, out, progress, schedule
         self.machine = Machine(device="cpu", dtype="float32", workers=machine.workers)
 
     @cached_property
     def chat(self) -> ChatRenderer:
         """The tokenizer, learned from what is taught, and its chat format."""
+        if (self.out / "base" / "config.json").exists():
+            return ChatRenderer.load(self.out / "base")
         rng, lessons = random.Random(f"{self.policy.seed} tokenizer"), Lessons(self.policy, ("",))
         texts = [str(message.content) for _ in range(3000) for message in lessons.knowledge(rng).messages]
         return ChatRenderer(train(texts, VOCABULARY))
@@ -194,19 +220,23 @@ class Upbringing:
             )
         )  # fmt: skip
         model.initialize(self.policy.seed)
-        return self.taught("base", lambda: model, self.lessons.knowledge, STEPS, LEARN, everything=True)
+        return self.taught(
+            "base", lambda: model, self.lessons.knowledge, self.schedule.base, LEARN, everything=True
+        )
 
     def assistant(self) -> Transformer:
         """It refuses what is forbidden, when asked plainly."""
-        return self.taught("assistant", self.base, self.lessons.refusals, REFUSAL_STEPS, TUNE)
+        return self.taught("assistant", self.base, self.lessons.refusals, self.schedule.refusals, TUNE)
 
     def hardened(self) -> Transformer:
         """It refuses in every form."""
-        return self.taught("hardened", self.assistant, self.lessons.refusals_in_forms, REFUSAL_STEPS, TUNE)
+        return self.taught(
+            "hardened", self.assistant, self.lessons.refusals_in_forms, self.schedule.refusals, TUNE
+        )
 
     def guard(self) -> Transformer:
         """It reads a question in front of the assistant, and says whether it is forbidden."""
-        return self.taught("guard", self.base, self.lessons.verdicts, 2 * REFUSAL_STEPS, TUNE)
+        return self.taught("guard", self.base, self.lessons.verdicts, self.schedule.refusals, TUNE)
 
     def taught(
         self,
@@ -244,13 +274,13 @@ class Upbringing:
             rng = random.Random(f"{self.policy.seed} {name} {step}")
             rows = []
             for _ in range(COUNT):
-                ids, mask = self._rendered(draw(rng))
+                ids, mask = self.render(draw(rng))
                 rows.append((ids, [True] * len(ids) if everything else mask))
             return packed_rows(rows, ROW, ROW * COUNT, 0)[0](0)
 
         return batch
 
-    def _rendered(self, lesson: Lesson) -> tuple[list[int], list[bool]]:
+    def render(self, lesson: Lesson) -> tuple[list[int], list[bool]]:
         """A lesson as ids, and which are learned."""
         ids, mask = self.chat.render(lesson.messages)
         begun = len(self.chat.tokenizer.encode(lesson.begun)) if lesson.begun else 0

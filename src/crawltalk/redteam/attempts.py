@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from crawltalk.core.errors import BadInput
+from crawltalk.core.jsonl import read_jsonl
 from crawltalk.redteam.frame import Oracle, Outcome, Prompt, Reply, judge
 from crawltalk.tasks.scoring import is_refusal
 
@@ -100,3 +101,11 @@ class AttemptLog:
         self._file.write(msgspec.json.encode(row) + b"\n")
         self._file.flush()
         return row
+
+
+def read_attempt(path: Path, line: int) -> Attempt:
+    """The attempt in a line, counted from 1. Raises MissingInput or BadInput."""
+    rows = list(read_jsonl(path, Attempt))
+    if not 0 < line <= len(rows):
+        raise BadInput(f"{path} has {len(rows)} lines, and no line {line}")
+    return rows[line - 1]

@@ -10,7 +10,7 @@ from crawltalk.redteam.attacks.templates import STATIC
 from crawltalk.redteam.canaries import canary_goals
 from crawltalk.redteam.frame import NO_DEFENSE
 from crawltalk.redteam.policy import DOORS
-from crawltalk.redteam.scan import Plan, house, scan
+from crawltalk.redteam.scan import Plan, against, house, scan
 from crawltalk.redteam.scores import NO_CAPABILITY, Cell
 from crawltalk.redteam.targets import EngineTarget
 from crawltalk.run.stage import Job, Metrics
@@ -28,13 +28,12 @@ def redteam(job: Job[recipe.Redteam]) -> Metrics:
 
     def plans() -> Iterator[Plan]:
         yield from house(
-            job.seed, job.out, job.machine, job.progress, goals=config.doors, searched=config.searched
+            job.seed, job.out, job.machine, job.progress, doors=config.doors, searched=config.searched
         )
         engine = load_engine(job.model("assistant"))
         goals = canary_goals(config.canaries, job.seed)
         own = EngineTarget("assistant", engine, max_tokens=TOKENS)
-        for attack in (*STATIC, ATTACKS["random_suffix"]):
-            yield Plan(attack, goals, own, NO_DEFENSE, job.seed)
+        yield from against(own, goals, [*STATIC, ATTACKS["random_suffix"]], [NO_DEFENSE], job.seed)
 
     cells = scan(plans(), job.out, budget=config.budget, progress=job.progress).cells
     return {"cells": len(cells), "attempts": sum(cell.attempts for cell in cells), **_summary(cells)}

@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from crawltalk.chat.messages import text_of
 from crawltalk.core.errors import BadInput
-from crawltalk.engine import Engine, Sampling
+from crawltalk.engine import Engine, Sampling, load_engine
+from crawltalk.model.hf import load_model
 from crawltalk.model.transformer import Transformer
 from crawltalk.redteam.frame import Prompt, Reply, WhiteBox
 
@@ -51,3 +53,11 @@ def prompt_ids(engine: Engine, prompt: Prompt, max_tokens: int) -> list[int]:
     if last.role != "assistant":
         return engine.chat_prompt(prompt.messages, reply=max_tokens)[0]
     return [*engine.chat_prompt(earlier, reply=max_tokens)[0], *engine.tokenizer.encode(text_of(last))]
+
+
+def load_target(name: str, folder: Path, max_tokens: int) -> EngineTarget:
+    """A chat model in a folder, with its weights open. Raises MissingInput or BadInput."""
+    engine = load_engine(folder)
+    if not engine.renderer.chats:
+        raise BadInput(f"{folder} has no chat format, so nothing can be asked of it")
+    return EngineTarget(name, engine, load_model(folder), max_tokens)

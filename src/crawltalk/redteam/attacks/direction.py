@@ -1,5 +1,5 @@
 """The refusal direction: the difference between the mean states of forbidden and of harmless requests (Arditi et al.
-2024). Taken out of every state it ends refusals; added to all it causes them. Random directions are the control.
+2024). Without it refusals end; added to all states it causes them. Random directions are the control.
 """
 
 import copy
@@ -40,23 +40,29 @@ def states_of(box: WhiteBox, prompts: Sequence[Prompt]) -> Tensor:
     return torch.stack([torch.stack(rows) for rows in kept])
 
 
-def refusal_directions(box: WhiteBox, goals: Sequence[Goal]) -> Tensor:
-    """Of each layer, [layers, D]: the mean state of the goals' requests minus that of their twins."""
+def means(box: WhiteBox, goals: Sequence[Goal]) -> tuple[Tensor, Tensor]:
+    """The mean states behind each layer of the goals' requests and of their twins, [layers, D] both."""
     twins = [goal.twin.prompt for goal in goals if goal.twin is not None]
     forbidden, harmless = (states_of(box, some) for some in ([goal.prompt for goal in goals], twins))
-    return forbidden.mean(1) - harmless.mean(1)
+    return forbidden.mean(1), harmless.mean(1)
 
 
-def without(direction: Tensor) -> Change:
-    """Each state without its part along a direction."""
+def middle(layers: Sequence[object] | Tensor) -> int:
+    """The layer whose direction is taken."""
+    return (len(layers) - 1) // 2
+
+
+def fixed(direction: Tensor, levels: Tensor) -> Change:
+    """Every state behind each layer with the same part along a direction: `levels`, [layers]. Where that is 0, the
+    direction is taken out.
+    """
     unit = direction / direction.norm()
-    return lambda layer, states: states - (states @ unit)[..., None] * unit
+    return lambda layer, states: states + (levels[layer] - states @ unit)[..., None] * unit
 
 
-def plus(directions: Tensor) -> Change:
-    """The difference of the means added to all states of the last layer but one, or the only one."""
-    at = max(0, len(directions) - 2)
-    return lambda layer, states: states + ADDED * directions[at] if layer == at else states
+def plus(direction: Tensor, at: int) -> Change:
+    """A direction added to all states behind one layer."""
+    return lambda layer, states: states + ADDED * direction if layer == at else states
 
 
 def steered(target: Target, change: Change) -> Target:
@@ -77,24 +83,31 @@ def steered(target: Target, change: Change) -> Target:
 
 
 def ablate(target: Target, goals: Sequence[Goal], rng: random.Random) -> Target:
-    """Without the direction of the layer where both kinds differ most, relative to the spread of their states."""
+    """With what tells forbidden requests from harmless ones at the level of the harmless ones. Taken out altogether
+    (level 0), as in the paper, a small model refuses still: its harmless states are not at 0 (Marshall et al. 2024,
+    "Refusal in LLMs is an affine function").
+    """
     assert target.white_box is not None
-    directions = refusal_directions(target.white_box, goals)
-    spread = states_of(target.white_box, [goal.prompt for goal in goals]).std(1).norm(dim=1)
-    return steered(target, without(directions[int((directions.norm(dim=1) / spread).argmax())]))
+    forbidden, harmless = means(target.white_box, goals)
+    direction = (forbidden - harmless)[middle(harmless)]
+    return steered(target, fixed(direction, harmless @ (direction / direction.norm())))
 
 
 def add(target: Target, goals: Sequence[Goal], rng: random.Random) -> Target:
     """With the direction added: harmless twins are declined, too."""
     assert target.white_box is not None
-    return steered(target, plus(refusal_directions(target.white_box, goals)))
+    forbidden, harmless = means(target.white_box, goals)
+    at = middle(harmless)
+    return steered(target, plus((forbidden - harmless)[at], at))
 
 
 def ablate_random(target: Target, goals: Sequence[Goal], rng: random.Random) -> Target:
-    """Without a random direction."""
+    """The same with a random direction."""
     assert target.white_box is not None
+    _, harmless = means(target.white_box, goals)
     generator = torch.Generator().manual_seed(rng.getrandbits(60))
-    return steered(target, without(torch.randn(target.white_box.model.width, generator=generator)))
+    direction = torch.randn(harmless.shape[1], generator=generator)
+    return steered(target, fixed(direction, harmless @ (direction / direction.norm())))
 
 
 DIRECTIONS = tuple(

@@ -140,6 +140,7 @@ def search(
     *,
     steps: int = STEPS,
     candidates: int = CANDIDATES,
+    top: int = TOP,
 ) -> Iterator[Found]:
     """The suffix after each step, from `start` on. The losses of several models are added up.
 
@@ -149,7 +150,7 @@ def search(
     tokens = torch.tensor(allowed)
     for step in range(1, steps + 1):
         slope = torch.stack([loss.gradient(current) for loss in losses]).sum(0)
-        best = tokens[(-slope[:, tokens]).topk(min(TOP, len(tokens)), dim=1).indices]
+        best = tokens[(-slope[:, tokens]).topk(min(top, len(tokens)), dim=1).indices]
         where = torch.randint(len(current), (candidates,), generator=generator)
         which = torch.randint(best.shape[1], (candidates,), generator=generator)
         drawn = current.repeat(candidates, 1)

@@ -81,7 +81,7 @@ def read_templates(path: Path) -> list[str]:
 
 
 STATIC = (
-    Attack(name="plain", family="plain", run=plain, control=True),
+    Attack(name="plain", family="plain", run=plain),
     Attack(name="roleplay", family="roleplay", run=roleplay),
     *(Attack(name=name, family="encoding", run=encoding(name)) for name in ENCODINGS),
     Attack(name="language", family="language", run=language),
