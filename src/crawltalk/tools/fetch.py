@@ -29,15 +29,20 @@ class Fetch(Tool):
     parameters = texts("url")
     sends = ("url",)
 
-    def __init__(self, allowed: Sequence[str], *, seconds: float = 15.0, private: bool = False) -> None:
+    def __init__(
+        self, allowed: Sequence[str], *, seconds: float = 15.0, private: bool = False, once: bool = False
+    ) -> None:
         """`allowed`: beginnings of addresses, such as https://docs.python.org/3/, which end at a part of the path.
-        `private`: also in networks that only this machine can reach. Raises BadInput for what is no address.
+        `private`: also in networks that only this machine can reach. `once`: remember pages, and ask for each once.
+        Raises BadInput for what is no address.
         """
         if not allowed:
             raise BadInput("fetch needs to know what it may get: --allow https://docs.python.org/3/")
         self.allowed = [address_parts(url) for url in allowed]
         self.seconds, self.private = seconds, private
+        self.once = once
         self._listed = ", ".join(allowed)
+        self._fetched: dict[str, ToolResult] = {}
 
     @property
     def notice(self) -> str:
@@ -45,9 +50,18 @@ class Fetch(Tool):
 
     def call(self, arguments: dict[str, Any]) -> ToolResult:
         """The text of the page; of HTML its main text."""
+        url = arguments["url"].strip()
+        if url not in self._fetched:
+            result = self._fetch(url)
+            if not self.once:
+                return result
+            self._fetched[url] = result
+        return self._fetched[url]
+
+    def _fetch(self, url: str) -> ToolResult:
         import httpx
 
-        url, deadline = arguments["url"].strip(), time.monotonic() + self.seconds
+        deadline = time.monotonic() + self.seconds
         try:
             for _ in range(MAX_REDIRECTS + 1):
                 status, headers, body, cut = self._get(url, deadline)

@@ -149,7 +149,7 @@ function Message({ node, settings, about, last }) {
           onClick=${() => set(mode === "sources" ? "read" : "sources")}>Sources</button>`}`}
       ${said && html`<${Copy} text=${said} />`}
       ${said && sources(history).length > 0 && html`<span class="soft" title=${sources(history).join("\n")}>after reading ${plural(sources(history).length, "text")} of others</span>`}
-      ${about?.labels && node.role === "assistant" && !documents(before(session.conversation, node.id)).length && (node.content || node.calls?.length) && html`<${Thumbs} node=${node} />`}
+      ${about?.labels && node.role === "assistant" && (node.content || node.calls?.length) && html`<${Thumbs} node=${node} />`}
       ${node.dropped && html`<span class="soft">written without the oldest ${plural(node.dropped, "message")}: the context is full</span>`}
       ${END[node.finish] && html`<span class="soft">${END[node.finish]}</span>`}
     </div>`}
