@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from cyclopts import Parameter
 
-from crawltalk.core.errors import BadInput
+from crawltalk.core.errors import BadInput, GateFailed
 from crawltalk.run.console import console, errors, print_table
 from crawltalk.run.stage import Progress
 
@@ -65,8 +65,7 @@ def exfiltration(
     scores, tasks = measure(out, _Notes(), attacks=chosen, most=gate, model=service)
     _print(scores, tasks, out, json)
     if failed := [one for one in scores.gates if not one.passed]:
-        errors.print(f"{len(failed)} gates failed: {failed[0].cell}: {failed[0].reason}", markup=False)
-        raise SystemExit(1)
+        raise GateFailed(f"{len(failed)} gates failed: {failed[0].cell}: {failed[0].reason}")
 
 
 class _Notes(Progress):
