@@ -149,10 +149,17 @@ STAGES = (
         version=5,
     ),
     Stage(
+        "redteam",
+        ("sft", "dpo", "rlhf", "grpo"),
+        "crawltalk.redteam.stage:redteam",
+        "attacks on the assistant and on a small one with a policy of ours, and the defences beside them",
+        optional="doors",
+    ),
+    Stage(
         "report",
         (
             *("crawl", "data", "tokenizer", "tokens", "index", "sweep"),
-            *("pretrain", "factuality", "sft", "dpo", "rlhf", "grpo", "evals"),
+            *("pretrain", "factuality", "sft", "dpo", "rlhf", "grpo", "evals", "redteam"),
         ),
         "crawltalk.report.stage:report",
         "one HTML file that shows it all",

@@ -13,6 +13,7 @@ from crawltalk.recipe.model import Family, Model
 from crawltalk.recipe.optim import Optim
 from crawltalk.recipe.pretrain import Pretrain
 from crawltalk.recipe.recipe import Recipe
+from crawltalk.recipe.redteam import Redteam
 from crawltalk.recipe.report import Report
 from crawltalk.recipe.reward import Reward
 from crawltalk.recipe.rlhf import Rlhf
@@ -41,6 +42,7 @@ __all__ = [
     "ProblemSource",
     "Quality",
     "Recipe",
+    "Redteam",
     "Reinforce",
     "Report",
     "Reward",

@@ -27,6 +27,7 @@ class Fetch(Tool):
     name = "fetch"
     description = "Gets the text of a web page."
     parameters = texts("url")
+    sends = ("url",)
 
     def __init__(
         self, allowed: Sequence[str], *, seconds: float = 15.0, private: bool = False, once: bool = False
@@ -37,7 +38,7 @@ class Fetch(Tool):
         """
         if not allowed:
             raise BadInput("fetch needs to know what it may get: --allow https://docs.python.org/3/")
-        self.allowed = [_parts(url) for url in allowed]
+        self.allowed = [address_parts(url) for url in allowed]
         self.seconds, self.private = seconds, private
         self.once = once
         self._listed = ", ".join(allowed)
@@ -108,7 +109,7 @@ class Fetch(Tool):
 
     def _checked(self, url: str) -> tuple[str, str, int, str]:
         """Scheme, host, port and path of an allowed address. Raises BadInput for another one."""
-        scheme, host, port, path = _parts(url)
+        scheme, host, port, path = address_parts(url)
         for one in self.allowed:
             if (scheme, host, port) == one[:3] and (
                 path == one[3] or path.startswith(one[3].rstrip("/") + "/")
@@ -140,7 +141,7 @@ def _is_public(address: str) -> bool:
     return known.is_global and not known.is_multicast
 
 
-def _parts(url: str) -> tuple[str, str, int, str]:
+def address_parts(url: str) -> tuple[str, str, int, str]:
     """Scheme, host, port and path. Raises BadInput unless it is a plain address of the web."""
     try:
         parts = urlsplit(url)
