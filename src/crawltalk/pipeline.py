@@ -66,10 +66,12 @@ STAGES = (
     ),
     Stage(
         "factuality",
-        ("pretrain", "tokens"),
+        ("pretrain", "tokens", "data"),
         "crawltalk.posttraining.factuality:factuality",
         "what the base model knows of its pages, and what it makes up",
         optional="samples",
+        external_inputs="crawltalk.posttraining.external_inputs:external_inputs",
+        replaced={"base": ("pretrain",)},
     ),
     Stage(
         "sft",
@@ -80,7 +82,7 @@ STAGES = (
         version=4,
         makes="assistant",
         ranks=True,
-        replaced={"base": ("pretrain", "factuality", "tokenizer"), "base+data": ("tokens", "data")},
+        replaced={"base": ("pretrain", "tokenizer"), "base+data": ("factuality", "tokens", "data")},
     ),
     Stage(
         "dpo",
@@ -120,7 +122,7 @@ STAGES = (
         ("factuality", "sft", "dpo", "rlhf"),
         "crawltalk.posttraining.grpo:grpo",
         "the assistant, reinforced by rewards that can be verified",
-        optional="tasks",
+        optional="tasks|data",
         makes="assistant",
         ranks=True,
         external_inputs="crawltalk.posttraining.external_inputs:external_inputs",

@@ -5,7 +5,7 @@ from crawltalk.recipe.data import Data, Quality
 from crawltalk.recipe.dpo import Dpo
 from crawltalk.recipe.evals import Evals
 from crawltalk.recipe.factuality import Factuality
-from crawltalk.recipe.grpo import Grpo, Reinforce
+from crawltalk.recipe.grpo import Grpo, ProblemSource, Reinforce
 from crawltalk.recipe.index import Index
 from crawltalk.recipe.lora import Lora
 from crawltalk.recipe.machine import Machine
@@ -39,6 +39,7 @@ __all__ = [
     "Model",
     "Optim",
     "Pretrain",
+    "ProblemSource",
     "Quality",
     "Recipe",
     "Redteam",
