@@ -153,9 +153,10 @@ class Application:
                 seen, deadline = len(self.canary.hits), time.monotonic() + _SETTLE
             self._context.pages[0].wait_for_timeout(100)
         self.close_others()
+        asked = "url => Promise.all(Array.from({ length: 8 }, () => fetch(url)))"
         self.page().evaluate(
-            "Promise.all(Array.from({ length: 8 }, () => fetch('/')))"
-        )  # the log is written in blocks
+            asked, f"{self.url}/health"
+        )  # so that the log, which is written in blocks, goes on
         self._read = self.canary.looked_up(self._netlog, self._read)
 
     def close_others(self) -> None:
