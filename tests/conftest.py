@@ -1,6 +1,7 @@
 """Fixtures: a toy pipeline, and one nano run that all slow tests share; and the order of the files."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -28,8 +29,12 @@ settings.load_profile("the same")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Processes that share the tests (`pytest -n`) find compiled what each of them would compile for itself."""
-    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+    """Processes that share the tests (`pytest -n`) find compiled what each of them would compile for itself. They heed
+    Ctrl-C: xdist has them ignore it, and all that they start would, too.
+    """
+    if hasattr(config, "workerinput"):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    elif getattr(config.option, "numprocesses", None):
         with compiling_ahead(lambda event: None) as on_event:
             on_event({"event": "plan", "stages": dict.fromkeys(NEEDS, "absent")})
             for stage in NEEDS:

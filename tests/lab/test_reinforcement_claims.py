@@ -163,6 +163,7 @@ def test_amplification_needs_a_threshold_far_below_that_of_imitation():
     assert judged.verdict == "confirmed"
     assert (judged.effect["threshold_of_rl"], judged.effect["threshold_of_sft"]) == (0.03, 0.3)
     assert judged.effect["foretold_right"] == 1.0
+    assert judged.effect["predicted_threshold_of_sft"] == pytest.approx(0.2 / 1.2, abs=1e-3)
     cells[1] = _cell(
         0.03, 0.2, 0.99, 0.1, 4
     )  # solved though worked answers were no better: another explanation

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crawltalk.model import functions
-from crawltalk.model.functions import Gated, Normalize
+from crawltalk.model.functions import Gated, LinearLoss, Normalize
 from crawltalk.model.native import NativeGated, NativeNormalize, PackedAttention, computes
 from crawltalk.model.shape import Shape
 from crawltalk.model.transformer import Positions, Transformer, rope_tables
@@ -95,6 +95,24 @@ def test_what_native_code_computes_for_a_text_does_not_depend_on_its_row_to_the_
     whole, last = attended(qkv, documents, parents), documents[0] == len(lengths)
     alone = attended(qkv[:, last | (documents[0] == 0)], *numbers_of([(5, None), (lengths[-1], 0)]))
     assert torch.equal(whole[last], alone[5:])
+
+
+@NATIVE
+@pytest.mark.parametrize(
+    "losses", [None, lambda log_p, part: (log_p.exp() * torch.arange(2500.0)[part]).square()]
+)
+def test_a_loss_and_its_gradients_in_native_code_are_those_of_torch(losses):
+    torch.manual_seed(0)
+    states, head = torch.randn(2500, 32).bfloat16(), (torch.randn(64, 32) / 8).bfloat16()
+    targets, found = torch.randint(0, 64, (2500,)), []
+    for dtype in (torch.bfloat16, torch.float32):
+        given = [one.to(dtype).requires_grad_() for one in (states, head)]
+        total, log_p = LinearLoss.apply(*given, targets, None, losses)
+        found.append([total.detach(), log_p, *(grad.float() for grad in torch.autograd.grad(total, given))])
+    plain = (states.float() @ head.float().T).log_softmax(-1).gather(1, targets[:, None])[:, 0]
+    expected = -plain.sum() if losses is None else losses(plain, slice(0, 2500)).sum()
+    torch.testing.assert_close(found[1][:2], [expected, plain], rtol=1e-4, atol=1e-4)
+    assert all(distance(ours, exact) < 0.02 for ours, exact in zip(*found, strict=True))
 
 
 @NATIVE

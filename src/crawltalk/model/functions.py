@@ -13,7 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from crawltalk.model.native import NativeGated, NativeNormalize, computes
+from crawltalk.model.native import (
+    NativeGated,
+    NativeNormalize,
+    computes,
+    log_probabilities,
+    logit_gradients_,
+)
 
 LONG = 2048
 """Longest sequence for `CausalAttention`, which keeps all attention probabilities in memory."""
@@ -25,10 +31,8 @@ LOSS_ROWS = 128
 """`LinearLoss` fills up its positions to a multiple of this, so that its products have few shapes: oneDNN
 compiles code for each, and keeps it.
 """
-LOSS_CHUNK = 1024
-"""Positions whose logits are in memory at once in `LinearLoss`: it bounds memory at LOSS_CHUNK x V and is
-large enough for full matmul speed.
-"""
+LOSS_CHUNK, LOSS_LOGITS = 1024, 2**24
+"""Positions and logits that are in memory at once in `LinearLoss`: as few as allow full matmul speed."""
 LOG_PROB_CHUNK = 256
 """The same in `LinearLogProbs`."""
 SOFTMAX_VALUES = 2**18
@@ -248,29 +252,26 @@ class LinearLoss(torch.autograd.Function):
         d_states = torch.empty_like(states_ND) if ctx.needs_input_grad[0] else None
         d_weight = torch.zeros_like(weight_VD, dtype=torch.float32) if weight_VD.requires_grad else None
         needed = d_states is not None or d_weight is not None
-        rows = max(16, SOFTMAX_VALUES // len(weight_VD))
-        for start in range(0, len(states_ND), LOSS_CHUNK):
-            part = slice(start, start + LOSS_CHUNK)
+        chunk = min(LOSS_CHUNK, max(1, LOSS_LOGITS // len(weight_VD) // LOSS_ROWS) * LOSS_ROWS)
+        for start in range(0, len(states_ND), chunk):
+            part = slice(start, start + chunk)
             logits_NV = states_ND[part] @ weight_VD.T
-            targets = targets_N[part, None]
+            native = cap is None and computes(logits_NV, len(weight_VD))
+            rows = chunk if native else max(16, SOFTMAX_VALUES // len(weight_VD))
             for first, few, labels in zip(
-                range(start, start + LOSS_CHUNK, rows),
+                range(start, start + chunk, rows),
                 logits_NV.split(rows),
-                targets.split(rows),
+                targets_N[part].split(rows),
                 strict=False,
             ):
-                capped, slope = _capped(few, cap)
-                log_p = torch.log_softmax(capped, dim=-1, dtype=torch.float32)
                 these = slice(min(first, count), min(first + len(few), count))
-                taken[these] = log_p.gather(1, labels)[: these.stop - these.start, 0]
-                loss, d_log_p = _with_slopes(losses, taken[these], these)
+                log_p, rest = _log_probabilities(few, labels, cap, native)
+                taken[these] = log_p[: these.stop - these.start]
+                loss, slopes = _with_slopes(losses, taken[these], these)
                 total += loss
                 if needed:
-                    p = log_p.exp_()
-                    p.scatter_add_(1, labels, p.new_full(labels.shape, -1.0))
-                    if d_log_p is not None:
-                        p.mul_(F.pad(-d_log_p, (0, len(p) - len(d_log_p)))[:, None])
-                    few.copy_(p if slope is None else p.mul_(slope))
+                    d_log_p = F.pad(slopes, (0, len(few) - len(slopes)))
+                    _logit_gradients_(few, labels, rest, d_log_p, native)
             if d_states is not None:
                 torch.mm(logits_NV, weight_VD, out=d_states[part])  # by now the logits' gradients
             if d_weight is not None:
@@ -292,12 +293,37 @@ class LinearLoss(torch.autograd.Function):
         return d_states, d_weight, None, None, None
 
 
+def _log_probabilities(
+    logits_NV: Tensor, targets_N: Tensor, cap: float | None, native: bool
+) -> tuple[Tensor, tuple[Tensor, Tensor | None]]:
+    """(the log-probability of each target, [N]; what `_logit_gradients_` needs)."""
+    if native:
+        log_p, logsums = log_probabilities(logits_NV, targets_N)
+        return log_p, (logsums, None)
+    capped, slope = _capped(logits_NV, cap)
+    every = torch.log_softmax(capped, dim=-1, dtype=torch.float32)
+    return every.gather(1, targets_N[:, None])[:, 0], (every, slope)
+
+
+def _logit_gradients_(
+    logits_NV: Tensor, targets_N: Tensor, rest: tuple[Tensor, Tensor | None], d_log_p_N: Tensor, native: bool
+) -> None:
+    """Turn logits into the gradient of a loss by them; what `_log_probabilities` gave may be written over."""
+    given, slope = rest
+    if native:
+        logit_gradients_(logits_NV, targets_N, given, d_log_p_N)
+        return
+    p = given.exp_()
+    p.scatter_add_(1, targets_N[:, None], p.new_full((len(p), 1), -1.0)).mul_(-d_log_p_N[:, None])
+    logits_NV.copy_(p if slope is None else p.mul_(slope))
+
+
 def _with_slopes(
     losses: Callable[[Tensor, slice], Tensor] | None, log_p: Tensor, these: slice
-) -> tuple[Tensor, Tensor | None]:
-    """The sum of the losses, and its gradient; None: minus one each."""
+) -> tuple[Tensor, Tensor]:
+    """The sum of the losses, and its gradient by the log-probabilities."""
     if losses is None:
-        return -log_p.sum(), None
+        return -log_p.sum(), torch.full_like(log_p, -1.0)
     with torch.enable_grad():
         log_p = log_p.detach().requires_grad_()
         total = losses(log_p, these).sum()

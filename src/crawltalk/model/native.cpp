@@ -260,6 +260,35 @@ void crawltalk_gate_backward(const uint16_t* gate_up, const uint16_t* d_y, int64
     }
 }
 
+// Of each row of logits the log-probability of its target, and the logarithm of the sum of their exponentials.
+void crawltalk_log_probabilities(const uint16_t* logits, int64_t rows, int32_t vocab, const int64_t* targets, float* log_p, float* logsums) {
+  for (int64_t r = 0; r < rows; r++, logits += vocab) {
+    __m512 top = _mm512_set1_ps(-INFINITY), all = _mm512_setzero_ps();
+    for (int i = 0; i < vocab; i += LANES) top = _mm512_max_ps(top, load(logits + i));
+    const float most = _mm512_reduce_max_ps(top);
+    for (int i = 0; i < vocab; i += LANES)
+      all = _mm512_add_ps(all, exponential(_mm512_sub_ps(load(logits + i), _mm512_set1_ps(most))));
+    logsums[r] = most + std::log(_mm512_reduce_add_ps(all));
+    float lanes[LANES];
+    const int64_t target = targets[r], first = target / LANES * LANES;
+    _mm512_storeu_ps(lanes, load(logits + first));
+    log_p[r] = lanes[target - first] - logsums[r];
+  }
+}
+
+// Logits become the gradient of a loss by them; `d_log_p` [rows]: its gradient by the log-probability of each target.
+void crawltalk_logit_gradients(uint16_t* logits, int64_t rows, int32_t vocab, const int64_t* targets, const float* logsums, const float* d_log_p) {
+  for (int64_t r = 0; r < rows; r++, logits += vocab) {
+    const __m512 logsum = _mm512_set1_ps(logsums[r]), factor = _mm512_set1_ps(-d_log_p[r]);
+    for (int i = 0; i < vocab; i += LANES) {
+      __m512 p = exponential(_mm512_sub_ps(load(logits + i), logsum));
+      if (targets[r] / LANES * LANES == i)
+        p = _mm512_mask_sub_ps(p, __mmask16(1 << targets[r] % LANES), p, _mm512_set1_ps(1.f));
+      store(logits + i, _mm512_mul_ps(p, factor));
+    }
+  }
+}
+
 // `y`: [B, T, H, E]; `logsums`: [B, H, T], of the exponentials of each query's scores.
 void crawltalk_attention(const Call* call, uint16_t* y, float* logsums) {
   const Call& c = *call;

@@ -110,6 +110,26 @@ class NativeGated(torch.autograd.Function):
         return d_gate_up
 
 
+def log_probabilities(logits_NV: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
+    """(the log-probability of each target, the logarithm of the sum of its row's exponentials), [N] fp32."""
+    log_p, logsums = (torch.empty(len(logits_NV)) for _ in range(2))
+    _run(
+        "log_probabilities",
+        logits_NV,
+        *_rows(logits_NV, logits_NV.shape[1]),
+        targets_N.contiguous(),
+        log_p,
+        logsums,
+    )
+    return log_p, logsums
+
+
+def logit_gradients_(logits_NV: Tensor, targets_N: Tensor, logsums_N: Tensor, d_log_p_N: Tensor) -> None:
+    """Turn logits into the gradient of a loss by them, given that by the log-probability of each target, fp32."""
+    columns = (targets_N.contiguous(), logsums_N, d_log_p_N.contiguous())
+    _run("logit_gradients", logits_NV, *_rows(logits_NV, logits_NV.shape[1]), *columns)
+
+
 class PackedAttention(torch.autograd.Function):
     """[B, T, H x E] of queries, keys and values, [B, T, H + 2 K, E], and the weights of their norms, [E], if they have
     any: norm and rotary angles of queries and keys, scores, softmax and sums (`functions.causal_attention`).

@@ -1,11 +1,11 @@
 """Scores in the forms that other programs read: SARIF 2.1.0 for code hosts, JUnit's XML for continuous integration."""
 
+from importlib.metadata import version
 from pathlib import Path
 from xml.etree import ElementTree
 
 import msgspec
 
-from crawltalk import __version__
 from crawltalk.core.files import write_atomically
 from crawltalk.redteam.frame import Outcome
 from crawltalk.redteam.scores import Cell, Gate, Scores, label
@@ -26,7 +26,7 @@ def write_sarif(path: Path, scores: Scores, attempts: Path) -> None:
         for cell in cells
     }
     results = [_result(cell, attempts) for cell in cells if cell.rate != 0.0 or _open(cell)]
-    driver = {"name": "crawltalk redteam", "version": __version__, "rules": list(rules.values())}
+    driver = {"name": "crawltalk redteam", "version": version("crawltalk"), "rules": list(rules.values())}
     log = {"$schema": SCHEMA, "version": "2.1.0", "runs": [{"tool": {"driver": driver}, "results": results}]}
     write_atomically(path, msgspec.json.format(msgspec.json.encode(log)))
 

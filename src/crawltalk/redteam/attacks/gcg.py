@@ -25,7 +25,7 @@ from crawltalk.tokenizer import Tokenizer
 
 LENGTH, TOP, CANDIDATES, STEPS = 12, 64, 192, 60
 """Tokens of a suffix, the best replacements at each position, candidates of a step, and steps."""
-CHUNK = 64
+CHUNK = 32
 """Candidates that are computed at once: so few that caches hold them."""
 FLUENCY = 0.5
 """Nats of the loss for a nat of surprise at each token of the suffix."""
