@@ -31,7 +31,7 @@ from crawltalk.multimodal.model import (
     save_multimodal,
 )
 from crawltalk.multimodal.pictures import PLAIN, Style, draw_line, draw_scene
-from crawltalk.multimodal.speech import Speaker, Voice, draw_command
+from crawltalk.multimodal.speech import NOISE, Speaker, Voice, draw_command
 from crawltalk.recipe import Machine, Optim
 from crawltalk.run.stage import Progress
 from crawltalk.tokenizer import Tokenizer
@@ -129,9 +129,13 @@ class Reader:
         asked = Message("user", _parts(name, question, last))
         return self.renderer.encode_chat([asked], add_generation_prompt=True)
 
-    def row(self, name: str, example: Example, rng: random.Random) -> tuple[list[int], list[int]]:
-        """(ids, targets) of an example: its answer is learned, and of a text also where its letters are."""
-        prompt = self.prompt(name, example.question, last=rng.random() < 0.5)
+    def row(
+        self, name: str, example: Example, rng: random.Random, *, last: bool = False
+    ) -> tuple[list[int], list[int]]:
+        """(ids, targets) of an example, which stands before its question or after it: its answer is learned, and of a
+        text also where its letters are.
+        """
+        prompt = self.prompt(name, example.question, last=last)
         tokenizer, place = self.renderer.tokenizer, self.model.places[name]
         answer = [*tokenizer.encode(example.answer), tokenizer.special_tokens["<|im_end|>"]]
         ids = [*prompt, *answer]
@@ -154,7 +158,7 @@ class Reader:
         def batch(step: int) -> Batch:
             rng = random.Random(f"{seed} {name} {step}")
             drawn = [draw(rng, step / steps) for _ in range(examples)]
-            rows = [self.row(name, example, rng) for example in drawn]
+            rows = [self.row(name, example, rng, last=rng.random() < 0.5) for example in drawn]
             length = max(len(ids) for ids, _ in rows)
             tokens = torch.zeros((examples, length), dtype=torch.int64)
             targets = torch.full((examples, length), IGNORE_INDEX, dtype=torch.int64)
@@ -222,9 +226,10 @@ def reads_lines(
     style: Style = PLAIN,
     most: int = MAX_LETTERS,
     scenes: float = 0.0,
+    places: bool = True,
 ) -> Draw:
     """Draws lines of these letters, up to `most` of them: one at first, and any number after `GROWTH` of the training;
-    and in the share `scenes` of the cases shapes.
+    and in the share `scenes` of the cases shapes. `places`: whether it is learned where letters stand, too.
     """
 
     def draw(rng: random.Random, done: float) -> Example:
@@ -234,16 +239,16 @@ def reads_lines(
         longest = max(1, min(most, round(1 + (most - 1) * done / GROWTH)))
         text = "".join(rng.choices(letters, k=rng.randint(1, longest)))
         line = draw_line(rng, text, size, style)
-        return Example(line.pixels, rng.choice(READ), text, line.centres)
+        return Example(line.pixels, rng.choice(READ), text, line.centres if places else ())
 
     return draw
 
 
-def hears_commands(speaker: Speaker, who: Sequence[Voice]) -> Draw:
-    """Draws spoken commands."""
+def hears_commands(speaker: Speaker, who: Sequence[Voice], noise: tuple[float, float] = NOISE) -> Draw:
+    """Draws spoken commands with so many decibels of noise."""
 
     def draw(rng: random.Random, done: float) -> Example:
-        clip, word = draw_command(rng, speaker, who)
+        clip, word = draw_command(rng, speaker, who, noise)
         return Example(clip, rng.choice(HEAR), word)
 
     return draw

@@ -50,6 +50,9 @@ class Voice:
     """0 to 1."""
 
 
+NOISE, QUIET = (-40.0, -10.0), (-80.0, -60.0)
+"""Decibels of noise against the speech, at least and at most: as around a microphone, and all but none."""
+
 Speaker = Callable[[str, Voice], np.ndarray]
 """(a word, a voice) -> samples at `RATE`, float32 in -1..1."""
 
@@ -112,13 +115,13 @@ def best_speaker() -> Speaker:
 
 def voices(speaker: Speaker, held_out: bool = False) -> list[Voice]:
     """The voices to learn from, or those that are never learned from: other people, at other speeds and pitches."""
-    speeds, pitches = ((0.9, 1.15), (0.35, 0.65)) if held_out else ((0.8, 1.0, 1.25), (0.25, 0.5, 0.75))
+    manners = ((0.9, 0.65), (1.15, 0.35)) if held_out else ((0.8, 0.5), (1.0, 0.25), (1.25, 0.75))
     if speaker is espeak:
         names = [f"{accent}+{variant}" for accent in _ACCENTS for variant in _VARIANTS]
         chosen = [name for name in names if (name[-2:] in ("m4", "m7", "f3", "f5")) == held_out]
     else:
         chosen = ["0.9", "1.03", "1.13"] if held_out else ["0.85", "0.95", "1.0", "1.08", "1.18"]
-    return [Voice(name, speed, pitch) for name in chosen for speed in speeds for pitch in pitches]
+    return [Voice(name, speed, pitch) for name in chosen for speed, pitch in manners]
 
 
 @lru_cache(maxsize=20_000)
@@ -129,8 +132,10 @@ def spoken(speaker: Speaker, word: str, voice: Voice) -> np.ndarray:
     return samples[loud[0] : loud[-1] + 1] if len(loud) else samples
 
 
-def draw_command(rng: random.Random, speaker: Speaker, who: Sequence[Voice]) -> tuple[np.ndarray, str]:
-    """(a clip, the word): somewhere in it, louder or quieter, with noise at 10 to 40 dB below the speech."""
+def draw_command(
+    rng: random.Random, speaker: Speaker, who: Sequence[Voice], noise: tuple[float, float] = NOISE
+) -> tuple[np.ndarray, str]:
+    """(a clip, the word): somewhere in it, louder or quieter, with noise so many decibels below the speech."""
     word, voice = rng.choice(COMMANDS), rng.choice(who)
     said = spoken(speaker, word, voice)
     clip = as_clip(said)
@@ -138,6 +143,6 @@ def draw_command(rng: random.Random, speaker: Speaker, who: Sequence[Voice]) -> 
         start = rng.randint(0, CLIP - len(said))
         clip = np.pad(said, (start, CLIP - len(said) - start))
     power = float(np.sqrt((said.astype(np.float64) ** 2).mean()))
-    noise = np.random.default_rng(rng.getrandbits(32)).standard_normal(CLIP) * power
+    hiss = np.random.default_rng(rng.getrandbits(32)).standard_normal(CLIP) * power
     gain = 10 ** rng.uniform(-0.8, 0.1)
-    return (gain * (clip + noise * 10 ** rng.uniform(-2, -0.5))).astype(np.float32).clip(-1, 1), word
+    return (gain * (clip + hiss * 10 ** (rng.uniform(*noise) / 20))).astype(np.float32).clip(-1, 1), word
