@@ -98,8 +98,8 @@ EXPERIMENT = Experiment(
     claim="A model of 150,000 weights learns in a minute to tell ten spoken commands apart, in voices never heard.",
     source="Warden 2018 (Speech Commands): the words; the task is easier here, since the voices are synthetic",
     prediction=(
-        "In every seed at least 95 % of the commands in held-out voices are understood, and hiss is no command: at most "
-        "20 % of the answers to it are the word that is drawn beside it (chance: 10 %)."
+        "In every seed at least 95 % of the commands in held-out voices are understood, and hiss is no command: at "
+        "most 20 % of the answers to it are the word that is drawn beside it (chance: 10 %)."
     ),
     method=(
         f"64 log-mel frames of 1.28 seconds become 16 vectors, which a decoder of 2 layers reads; {AUDIO_STEPS} steps "

@@ -12,8 +12,8 @@ from crawltalk.lab.readers import IMAGE_STEPS, image_reader, lines
 from crawltalk.multimodal.pictures import HELD_OUT_FONTS, Style, draw_scene, fonts
 from crawltalk.multimodal.reader import Example, Reader
 
-COUNT = 200
-"""Pictures of a measurement; 60 of one by font, contrast or noise."""
+COUNT, FEW = 200, 60
+"""Pictures of a measurement, and of one by font, contrast or noise."""
 LENGTHS = (1, 2, 4, 6, 8, 10)
 CONTRASTS = (0.35, 0.2, 0.1, 0.05)
 LENGTH = 8
@@ -55,11 +55,11 @@ def _length(reader: Reader, length: int, trial: Trial) -> float:
 
 
 def _styled(reader: Reader, style: Style, trial: Trial) -> float:
-    return reader.accuracy("image", lines(60, LENGTH, f"{trial.seed} {style}", style))
+    return reader.accuracy("image", lines(FEW, LENGTH, f"{trial.seed} {style}", style))
 
 
 def _font(reader: Reader, name: str, trial: Trial) -> float:
-    return reader.accuracy("image", lines(60, LENGTH, f"{trial.seed} {name}", names=[name]))
+    return reader.accuracy("image", lines(FEW, LENGTH, f"{trial.seed} {name}", names=[name]))
 
 
 def _confused(answers: Sequence[str], texts: Sequence[str]) -> dict[str, int]:

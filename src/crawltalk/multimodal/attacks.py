@@ -18,6 +18,8 @@ from crawltalk.multimodal.sounds import RATE, as_clip, resample
 from crawltalk.train.batches import Batch
 
 WHITE = (255, 255, 255)
+EDGE_OF_16 = (247, 247, 247)
+"""The darkest ground that 16 grey levels make white: text two levels below it falls into the next of them."""
 MICROPHONE = 96_000
 """Samples a second of the air in front of a microphone."""
 CARRIER = 30_000

@@ -54,7 +54,7 @@ class Style:
     aligned: bool = False
     """Whether each letter stands in a cell of its own, in the middle of the height, at one size."""
     ground: tuple[int, int, int] | None = None
-    """The colour of the ground; None: any."""
+    """The colour of the ground, on which the text is darker if it can be; None: any, and either."""
 
 
 PLAIN = Style()
@@ -151,7 +151,7 @@ def _colours(rng: random.Random, style: Style) -> tuple[tuple[int, ...], tuple[i
             ground = _tinted(rng, level)
         signs = [sign for sign in (-1, 1) if 0 <= level + sign * contrast <= 1]
         if signs:
-            shift = rng.choice(signs) * contrast
+            shift = (signs[0] if style.ground is not None else rng.choice(signs)) * contrast
             return ground, tuple(min(255, max(0, round(part + 255 * shift))) for part in ground)
 
 

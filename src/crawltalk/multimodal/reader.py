@@ -152,16 +152,17 @@ class Reader:
                     targets[first + column] = place
         return ids, targets
 
-    def batches(self, name: str, draw: Draw, steps: int, seed: int, examples: int = EXAMPLES) -> Batches:
-        """New examples for each step."""
+    def batches(self, name: str, draw: Draw, steps: int, seed: int, examples: int | None = None) -> Batches:
+        """New examples for each step, `EXAMPLES` of them unless given."""
+        count = EXAMPLES if examples is None else examples
 
         def batch(step: int) -> Batch:
             rng = random.Random(f"{seed} {name} {step}")
-            drawn = [draw(rng, step / steps) for _ in range(examples)]
+            drawn = [draw(rng, step / steps) for _ in range(count)]
             rows = [self.row(name, example, rng, last=rng.random() < 0.5) for example in drawn]
             length = max(len(ids) for ids, _ in rows)
-            tokens = torch.zeros((examples, length), dtype=torch.int64)
-            targets = torch.full((examples, length), IGNORE_INDEX, dtype=torch.int64)
+            tokens = torch.zeros((count, length), dtype=torch.int64)
+            targets = torch.full((count, length), IGNORE_INDEX, dtype=torch.int64)
             for index, (ids, learned) in enumerate(rows):
                 tokens[index, : len(ids)] = torch.tensor(ids)
                 targets[index, : len(ids)] = torch.tensor(learned)
