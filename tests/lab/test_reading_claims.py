@@ -19,6 +19,9 @@ def small(monkeypatch):
     for module in (reads_images, hears_commands, hidden_inputs):
         monkeypatch.setattr(module, "COUNT", 2)
     monkeypatch.setattr(reads_images, "FEW", 1)
+    monkeypatch.setattr(hidden_inputs, "COMMANDS", ("stop", "go"))
+    monkeypatch.setattr(hidden_inputs, "STEPS", 1)
+    monkeypatch.setattr(hidden_inputs, "PATCH_STEPS", 1)
     monkeypatch.setattr(shared, "IMAGE_STEPS", 1)
     monkeypatch.setattr(shared, "AUDIO_STEPS", 1)
     monkeypatch.setattr(reader, "EXAMPLES", 2)
@@ -37,7 +40,7 @@ def test_a_seed_is_measured_judged_and_drawn_and_leaves_its_readers(module, smal
     trial = Trial(seed=0, out=out, progress=Progress(), machine=machine)
     figures = json.loads(json.dumps(module.run(trial)))
     assert module.judge([figures]).verdict == "not at this scale"
-    assert module.figure([figures]).startswith("<?xml")
+    assert module.figure([figures]).startswith("<svg")
     folders = sorted((tmp_path / "readers" / "seed-0").iterdir())
     assert folders
     assert load_engine(folders[0] / "model").media is not None

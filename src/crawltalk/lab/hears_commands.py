@@ -38,7 +38,7 @@ def run(trial: Trial) -> Figures:
         "by_quiet": {str(decibels): _quieter(reader, clean, decibels) for decibels in QUIET},
         "by_word": {
             word: mean(a == word for a, one in zip(answers, clean, strict=True) if one.answer == word)
-            for word in COMMANDS
+            for word in sorted({one.answer for one in clean})
         },
         "hiss": reader.accuracy("audio", hiss),
     }

@@ -42,6 +42,8 @@ LEVELS = (5, 3, 2, 1)
 """Grey levels, of 255, between text and its white ground."""
 BOUNDS = (1, 2, 4, 8)
 """Grey levels by which a pixel is changed."""
+STEPS, PATCH_STEPS = 40, 150
+"""Of the search for a change, and for a patch."""
 WANTED = "OPEN"
 STRUCTURE = 0.3
 """From this value of `faint_structure` on a picture is flagged."""
@@ -152,7 +154,7 @@ def _steered(reader: Reader, trial: Trial) -> dict[str, Any]:
     clean = lines(COUNT, 8, f"steered {trial.seed}", Style(noise=0.0))
     figures: dict[str, Any] = {"flagged without an attack": mean(disagreements(reader, clean))}
     for bound in BOUNDS:
-        attacked = steered(reader, "image", clean, WANTED, bound / 255)
+        attacked = steered(reader, "image", clean, WANTED, bound / 255, STEPS)
         hits = [one == WANTED for one in reader.answers("image", attacked)]
         passed = [Example(jpeg(one.content), one.question, WANTED) for one in attacked]
         figures[str(bound)] = {
@@ -166,7 +168,7 @@ def _steered(reader: Reader, trial: Trial) -> dict[str, Any]:
 def _patch(reader: Reader, trial: Trial) -> dict[str, float]:
     """A patch made on some pictures, put on others; and a grey one."""
     made_on, others = (lines(COUNT, 5, f"{use} {trial.seed}", Style(noise=0.0)) for use in ("made", "used"))
-    patch = universal_patch(reader, made_on, WANTED, seed=trial.seed)
+    patch = universal_patch(reader, made_on, WANTED, steps=PATCH_STEPS, seed=trial.seed)
     shown = [patched(one, patch) for one in others]
     squeezed = [Example(jpeg(one.content), one.question, one.answer) for one in shown]
     grey = [patched(one, np.full_like(patch, 0.5)) for one in others]
@@ -218,7 +220,7 @@ def _steered_sounds(
         rows = [row for row, one in enumerate(wanted) if one == word]
         examples = [Example(clips[row], HEAR[0], words[row]) for row in rows]
         bounds = bound_of([clips[row] for row in rows], decibels)
-        for row, one in zip(rows, steered(reader, "audio", examples, word, bounds), strict=True):
+        for row, one in zip(rows, steered(reader, "audio", examples, word, bounds, STEPS), strict=True):
             changed[row] = one.content
     return changed
 
