@@ -28,7 +28,8 @@ CHECKS = (
     ("ruff format", "ruff", "format", "--check", "."),
     ("pyrefly", "pyrefly", "check"),
     ("import-linter", "importlinter.cli", "lint-imports"),
-    ("pytest", "pytest"),
+    # a file at a time to each core, in the order of tests/conftest.py
+    ("pytest", "pytest", "-n", "auto", "--maxprocesses", "8", "--dist", "loadfile", "--no-loadscope-reorder"),
 )
 BEGAN = time.monotonic()
 

@@ -1,4 +1,4 @@
-"""Fixtures: a toy pipeline, and one nano run that all slow tests share."""
+"""Fixtures: a toy pipeline, and one nano run that all slow tests share; and the order of the files."""
 
 import os
 import subprocess
@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from crawltalk.run.stage import Stage
+from crawltalk.verbs.compiling import NEEDS, compiling_ahead
 from support.toy_stages import TOY
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
@@ -25,6 +26,15 @@ settings.register_profile("the same", derandomize=True)
 settings.load_profile("the same")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Processes that share the tests (`pytest -n`) find compiled what each of them would compile for itself."""
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        with compiling_ahead(lambda event: None) as on_event:
+            on_event({"event": "plan", "stages": dict.fromkeys(NEEDS, "absent")})
+            for stage in NEEDS:
+                on_event({"event": "start", "stage": stage})
+
+
 @pytest.fixture
 def toy() -> tuple[Stage, ...]:
     """A pipeline of two stages that take milliseconds; children find it through PYTHONPATH."""
@@ -33,9 +43,34 @@ def toy() -> tuple[Stage, ...]:
 
 @pytest.fixture(scope="session")
 def nano(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a whole journey at nano scale; look at it, and change a copy."""
-    path = tmp_path_factory.mktemp("runs") / "nano"
-    command = [sys.executable, "-m", "crawltalk", "run", "nano", "--out", str(path)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    """The folder of a whole journey at nano scale; look at it, and change a copy. Processes that share the tests
+    (`pytest -n`) share it, too: the first one builds it, and the others wait for it.
+    """
+    import fcntl  # not on Windows
+
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    command = [sys.executable, "-m", "crawltalk", "run", "nano", "--out", str(folder / "nano")]
+    with open(folder / "nano.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert "crawltalk chat --model" in done.stdout + done.stderr, done.stderr
-    return path
+    return folder / "nano"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files in an order that keeps the cores of `pytest -n` busy to the end: the journey first, which builds the
+    shared run; then files of slow tests, those that wait for this run last; then all others.
+    """
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+
+    def turn(file: Path) -> int:
+        if file.name == "test_journey.py":
+            return 0
+        if any("nano" in item.fixturenames for item in files[file]):
+            return 2
+        return 1 if any(item.get_closest_marker("slow") for item in files[file]) else 3
+
+    items[:] = [item for file in sorted(files, key=turn) for item in files[file]]

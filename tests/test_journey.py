@@ -162,11 +162,11 @@ def test_the_filters_agree_with_the_truth_of_the_crawl(nano):
 
 
 def test_changing_one_value_makes_stale_what_depends_on_it_and_nothing_else(nano, tmp_path):
-    crawltalk("run", "nano", "--out", str(tmp_path / "other"), "--from", str(nano), "--evals.problems", "10")
+    crawltalk("run", "nano", "--out", str(tmp_path / "other"), "--from", str(nano), "--evals.problems", "2")
     stages = json.loads(crawltalk("status", str(tmp_path / "other"), "--json"))["stages"]
     own = NAMES.index("evals")
     assert [row["state"] for row in stages] == ["borrowed"] * own + ["fresh"] * (len(NAMES) - own)
-    assert "evals.problems: 20 -> 10" in crawltalk("diff", str(nano), str(tmp_path / "other")).splitlines()
+    assert "evals.problems: 20 -> 2" in crawltalk("diff", str(nano), str(tmp_path / "other")).splitlines()
 
 
 @torch.no_grad()
@@ -262,14 +262,12 @@ def test_a_run_answers_from_python(nano):
     assert several == run.generate("Gold is", samples=3, max_tokens=8, seed=1)
 
 
-def test_a_run_answers_on_the_command_line(nano):
-    assert crawltalk("chat", "What is dysprosium?", "--model", str(nano)).strip()
-    assert (
-        crawltalk("generate", "Gold is", "--model", str(nano), "--samples", "2", "--max-tokens", "8").count(
-            "Gold is"
-        )
-        == 2
-    )
+def test_a_run_answers_on_the_command_line(nano, capsys):
+    assert main(["chat", "What is dysprosium?", "--model", str(nano)]) == 0
+    assert capsys.readouterr().out.strip()
+    words = ["generate", "Gold is", "--model", str(nano), "--samples", "2", "--max-tokens", "8"]
+    assert main(words) == 0
+    assert capsys.readouterr().out.count("Gold is") == 2
 
 
 ROOT = Path(__file__).parents[1]

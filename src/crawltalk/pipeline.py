@@ -66,10 +66,12 @@ STAGES = (
     ),
     Stage(
         "factuality",
-        ("pretrain", "tokens"),
+        ("pretrain", "tokens", "data"),
         "crawltalk.posttraining.factuality:factuality",
         "what the base model knows of its pages, and what it makes up",
         optional="samples",
+        external_inputs="crawltalk.posttraining.external_inputs:external_inputs",
+        replaced={"base": ("pretrain",)},
     ),
     Stage(
         "sft",
@@ -80,7 +82,7 @@ STAGES = (
         version=4,
         makes="assistant",
         ranks=True,
-        replaced={"base": ("pretrain", "factuality", "tokenizer"), "base+data": ("tokens", "data")},
+        replaced={"base": ("pretrain", "tokenizer"), "base+data": ("tokens", "data")},
     ),
     Stage(
         "dpo",

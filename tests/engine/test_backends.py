@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from crawltalk.core.errors import BadInput
 from crawltalk.engine import Engine, Sampling
 from crawltalk.engine.backends import Backend, Batch
-from crawltalk.engine.backends.cpu import COMPILERS, CpuBackend, interleave_panels, quantize
+from crawltalk.engine.backends.cpu import CpuBackend, interleave_panels, quantize
 from crawltalk.engine.backends.torch import TorchBackend
 from crawltalk.engine.engine import make_backend
 from crawltalk.engine.load import MAX_PERPLEXITY_RISE, check_perplexity, load_engine, perplexity_rise
 from crawltalk.engine.sampling import sample
 from crawltalk.model.cache import BLOCK_SIZE
 from crawltalk.model.shape import Shape
+from crawltalk.run.native import COMPILERS
 from support.engines import NEVER, TOKENIZER
 from support.models import GPT2, LLAMA, QWEN, SPEEDRUN, random_model
 

@@ -77,12 +77,13 @@ def test_the_gradient_is_that_of_rewards_times_log_probabilities(tmp_path):
     found = torch.autograd.grad(loss / count, list(model.parameters()))
     plain = 0.0
     for row in range(len(batch)):
-        for document in range(int(batch.documents[row].max()) + 1):
-            inside = batch.documents[row] == document
-            tokens, targets = batch.tokens[row, inside][None], batch.targets[row, inside]
-            kept = targets != IGNORE_INDEX
-            log_p = model(tokens)[0].log_softmax(-1)[kept].gather(1, targets[kept][:, None])[:, 0]
-            plain = plain - (batch.extras["advantages"][row, inside][kept] * log_p).sum()
+        for document in set(batch.documents[row, batch.parents[row] >= 0].tolist()):
+            reply = batch.documents[row] == document
+            prompt = batch.documents[row] == batch.parents[row, reply][0]
+            targets = batch.targets[row, reply]
+            logits = model(batch.tokens[row, prompt | reply][None])[0, int(prompt.sum()) :]
+            log_p = logits.log_softmax(-1).gather(1, targets[:, None])[:, 0]
+            plain = plain - (batch.extras["advantages"][row, reply] * log_p).sum()
     expected = torch.autograd.grad(plain / count, list(model.parameters()))
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-3)
@@ -185,15 +186,18 @@ def test_settings_that_contradict_each_other_are_refused(tmp_path, changes, what
         trained(tmp_path, dataclasses.replace(CONFIG, **changes))
 
 
-@given(st.lists(st.integers(1, 200), max_size=40), st.sampled_from([64, 200, 512]))
-def test_replies_are_packed_into_rows_with_room_for_each_and_none_to_spare(lengths, context):
-    lengths = [min(length, context) for length in lengths]
-    packs, length = packed(lengths, context, 0)
-    assert sorted(number for pack in packs for number in pack) == list(range(len(lengths)))
-    assert length <= context
-    assert all(sum(lengths[number] for number in pack) <= length for pack in packs)
-    longest = min(context, 64 * math.ceil(max(lengths, default=1) / 64))
-    assert len(packs) * length <= len(lengths) * longest
+@given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 200)), max_size=40), st.sampled_from([64, 512]))
+def test_replies_are_packed_into_rows_that_hold_their_prompts_once(replies, most):
+    prompts, lengths = [(0,) * (30 * prompt) for prompt, _ in replies], [length for _, length in replies]
+    packs, length = packed(prompts, lengths, most, 0)
+    numbers = [(number, prompt) for pack in packs for prompt, chosen in pack.items() for number in chosen]
+    assert sorted(numbers) == list(enumerate(prompts))
+    for pack in packs:
+        assert sum(lengths[number] for chosen in pack.values() for number in chosen) <= length - sum(
+            len(prompt) - 1 for prompt in pack
+        )
+    needed = [len(prompt) - 1 + reply for prompt, reply in zip(prompts, lengths, strict=True)]
+    assert len(packs) * length <= len(replies) * 64 * math.ceil(max(needed, default=1) / 64)
 
 
 @pytest.mark.skipif("bfloat16" not in BACKENDS, reason="there is no compiler")

@@ -101,6 +101,8 @@ def ask(client, documents, question="What is obsidian?", **fields):
 def test_an_answer_comes_behind_what_was_read_and_is_followed_by_its_sentence(client):
     document = {"name": "rocks.txt", "text": PARAGRAPH}
     first, *texts, last = ask(client, [document])
+    message = first["reading"].pop("message")
+    assert PARAGRAPH in message and message.endswith("What is obsidian?")
     assert first == {"reading": {"read": len(PARAGRAPH), "characters": len(PARAGRAPH)}}
     assert all(list(event) == ["text"] for event in texts) and texts
     assert not last["supported"]  # a random model's words stand in no document

@@ -226,6 +226,25 @@ def test_thumbs_of_the_chat_land_in_the_store_with_the_conversation(tab, store):
 
 
 @pytest.mark.slow
+def test_a_thumb_under_an_answer_to_a_document_is_kept_with_what_was_read(tab, store):
+    tab.goto("/")
+    tab.get_by_role("button", name="Attach a document").wait_for()
+    with tab.expect_file_chooser() as chooser:
+        tab.get_by_role("button", name="Attach a document").click()
+    text = b"The ferry leaves at nine."
+    chooser.value.set_files({"name": "ferry.txt", "mimeType": "text/plain", "buffer": text})
+    message = tab.get_by_label("Message", exact=True)
+    message.fill("When?")
+    expect(tab.get_by_role("button", name="Send", exact=True)).to_be_enabled()
+    message.press("Enter")
+    tab.get_by_role("button", name="Good reply").click()
+    tab.locator(".thumbs [aria-pressed=true]").wait_for()
+    (label,) = store.snapshot().labels
+    (asked_about,) = store.prompt(label.prompt).messages
+    assert text.decode() in asked_about.content and asked_about.content.endswith("When?")
+
+
+@pytest.mark.slow
 def test_replies_that_are_missing_are_sampled_from_the_model(tab, store):
     tab.goto("/#/labels")
     tab.get_by_text("Add prompts").click()

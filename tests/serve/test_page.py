@@ -87,26 +87,26 @@ def test_chat_streams_an_answer_and_keeps_it_after_a_reload(tab):
     assert tab.locator(".message.user .said").inner_text() == "What is gold?"
 
 
-SLOW_LINE = """() => {
+STALLING_LINE = """() => {
   const fetch = window.fetch;
   window.fetch = async (address, options) => {
     const events = (await (await fetch(address, options)).text()).split(/(?<=\\n\\n)/);
+    const half = events.length / 2;
     return new Response(new ReadableStream({
       async pull(out) {
-        await new Promise(done => setTimeout(done, 100));
-        if (options.signal.aborted) out.error(options.signal.reason);
-        else if (events.length) out.enqueue(new TextEncoder().encode(events.shift()));
-        else out.close();
+        if (events.length > half) return out.enqueue(new TextEncoder().encode(events.shift()));
+        while (!options.signal.aborted) await new Promise(done => setTimeout(done, 10));
+        out.error(options.signal.reason);
       },
     }));
   };
 }"""
-"""A model of the tests' size is done before anybody can stop it."""
+"""Half of an answer comes, and no more until it is stopped: a model of the tests' size is done before anybody can."""
 
 
 def test_an_answer_is_stopped_and_another_one_asked_for(tab):
     keep(tab, temperature=2, seed="1")
-    tab.evaluate(SLOW_LINE)
+    tab.evaluate(STALLING_LINE)
     say(tab, "Tell me a long story.")
     answer = tab.locator(".message.assistant .prose")
     tab.locator(".message.assistant .prose:not(:empty)").wait_for()

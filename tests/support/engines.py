@@ -5,10 +5,11 @@ from collections.abc import Callable
 from functools import partial
 
 from crawltalk.engine.backends import Backend
-from crawltalk.engine.backends.cpu import COMPILERS, CpuBackend
+from crawltalk.engine.backends.cpu import CpuBackend
 from crawltalk.engine.backends.torch import TorchBackend
 from crawltalk.model.shape import Shape
 from crawltalk.model.transformer import Transformer
+from crawltalk.run.native import COMPILERS
 from crawltalk.tokenizer import Tokenizer
 from support.models import random_model
 

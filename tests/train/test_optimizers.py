@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crawltalk.recipe import Optim
-from crawltalk.train.optimizers import Muon, learning_rate_factor, orthogonalize, split_parameters
+from crawltalk.train.optimizers import AdamW, Muon, learning_rate_factor, orthogonalize, split_parameters
 from support.trainings import SHAPE, fresh, last_block_only
 
 
@@ -54,6 +54,26 @@ def test_our_muon_steps_like_that_of_torch(size):
     # bf16 iterations; the steps add up to about 0.05 a weight
     torch.testing.assert_close(ours, theirs, atol=0.01, rtol=0.0)
     assert float((ours.detach() - start).norm()) > 0.5
+
+
+def test_our_adamw_steps_as_that_of_torch_to_the_last_bit():
+    generator = torch.Generator().manual_seed(1)
+    start = [torch.randn(size, generator=generator) for size in ((7, 3), (5,), (2, 2))]
+    ours, theirs = ([torch.nn.Parameter(weight.clone()) for weight in start] for _ in range(2))
+    settings = {"lr": 0.1, "eps": 1e-8, "weight_decay": 0.1}
+    mine = AdamW(ours, beta1=0.8, beta2=0.95, **settings)
+    reference = torch.optim.AdamW(theirs, betas=(0.8, 0.95), foreach=True, **settings)
+    for step in range(3):
+        mine.param_groups[0]["lr"] = reference.param_groups[0]["lr"] = 0.1 / (step + 1)
+        for one, other in zip(
+            ours[: step + 1], theirs, strict=False
+        ):  # the later ones have no gradient at first
+            gradient = torch.randn(one.shape, generator=generator)
+            one.grad, other.grad = gradient.clone(), gradient.clone()
+        mine.step()
+        reference.step()
+    assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+    assert not any(torch.equal(one, weight) for one, weight in zip(ours, start, strict=True))
 
 
 @given(steps=st.integers(1, 500), warmup=st.floats(0, 0.5), cooldown=st.floats(0, 0.5))

@@ -78,7 +78,7 @@ def test_frozen_weights_stay_on_all_ranks(what, way, trained):
 @WAYS
 def test_two_ranks_that_are_killed_and_resumed_end_bit_for_bit_as_if_they_had_not_been(way, trained):
     before = (trained / f"killed-{way}-before" / "log.jsonl").read_text().splitlines()
-    assert json.loads(before[-1])["step"] == 3
+    assert 3 <= json.loads(before[-1])["step"] < 6  # behind a checkpoint, before the end
     whole, resumed = (weights(trained / f"{what}-{way}" / "rank-0.pt") for what in ("whole", "killed"))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert rows_of(trained / f"whole-{way}") == rows_of(trained / f"killed-{way}")

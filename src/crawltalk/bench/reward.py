@@ -22,7 +22,7 @@ from crawltalk.posttraining.reward import batches_of_comparisons, load_for_scori
 from crawltalk.recipe import Lora, Machine, Optim
 from crawltalk.run.stage import Progress
 from crawltalk.train.allocator import keep_freed_memory
-from crawltalk.train.loop import TrainingOptions, compute_copy, compute_gradients, micro_batches
+from crawltalk.train.loop import TrainingOptions, compute_copy, compute_gradients, longest_row, micro_batches
 from crawltalk.train.objectives.bradley_terry import bradley_terry
 from crawltalk.train.optimizers import make_optimizers
 from crawltalk.train.precision import compute_dtype
@@ -55,7 +55,7 @@ def _ours(folder: Path, dtype: torch.dtype) -> list[tuple[float, float]]:
     )
     model = load_for_scoring(folder, Lora(), options, 0, ALONE)
     both = [Pair(*(Rendered(ids, [True] * len(ids)) for ids in pair)) for pair in pairs()]
-    batches = batches_of_comparisons(both, PAIRS, 0, model.shape.context)
+    batches = batches_of_comparisons(both, PAIRS, 0, longest_row(model))
     computing, threads, objective = compute_copy(model, dtype), Threads(THREADS), bradley_terry()
     optimizers = make_optimizers(model, optim, dtype, threads)
     ends = [(time.perf_counter(), time.process_time())]

@@ -77,6 +77,9 @@ class Training:
     """One of TRICKS, to be left out."""
     family: Family = "qwen3"
     """Of our model."""
+    depth: int = DEPTH
+    width: int = WIDTH
+    """Of both models."""
 
 
 def time_to_loss(text: str | Path, runs: int, seconds: float) -> Iterator[dict[str, Any]]:
@@ -207,8 +210,11 @@ def _ours(shards: TokenShards, training: Training) -> tuple[Transformer, float, 
     _leave_out(training.without)
     objective: Objective = plain_cross_entropy if training.without == "fused loss" else cross_entropy
     batches = windows(shards, OUR_BATCH // CONTEXT, CONTEXT, training.seed)
-    model = Model(family=training.family, depth=DEPTH, width=WIDTH, heads=4, kv_heads=4, context=CONTEXT)
-    shape = shape_of(dataclasses.replace(model, mlp=inner_size(model, WIDTH)), shards.index.vocab_size)
+    width = training.width
+    model = Model(
+        family=training.family, depth=training.depth, width=width, heads=4, kv_heads=4, context=CONTEXT
+    )
+    shape = shape_of(dataclasses.replace(model, mlp=inner_size(model, width)), shards.index.vocab_size)
 
     def fit(steps: int, model: Transformer, out: Path) -> float:
         out.mkdir()
@@ -240,7 +246,7 @@ def _leave_out(trick: str) -> None:
     if trick == "attention":
         vars(functions)["LONG"] = 0
     elif trick == "Muon":
-        vars(loop)["make_optimizers"] = lambda model, optim, dtype: (
+        vars(loop)["make_optimizers"] = lambda model, *_: (
             torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), foreach=True),
         )
     elif trick == "allocator":
@@ -258,16 +264,16 @@ class NanoGPT(nn.Module):
     of all positions.
     """
 
-    def __init__(self, vocabulary: int) -> None:
+    def __init__(self, vocabulary: int, depth: int, width: int) -> None:
         super().__init__()
-        self.tokens, self.positions = nn.Embedding(vocabulary, WIDTH), nn.Embedding(CONTEXT, WIDTH)
-        self.blocks = nn.ModuleList(NanoBlock() for _ in range(DEPTH))
-        self.norm, self.head = nn.LayerNorm(WIDTH, bias=False), nn.Linear(WIDTH, vocabulary, bias=False)
+        self.tokens, self.positions = nn.Embedding(vocabulary, width), nn.Embedding(CONTEXT, width)
+        self.blocks = nn.ModuleList(NanoBlock(width) for _ in range(depth))
+        self.norm, self.head = nn.LayerNorm(width, bias=False), nn.Linear(width, vocabulary, bias=False)
         self.head.weight = self.tokens.weight
         for name, weight in self.named_parameters():
             if weight.ndim == 2:
                 nn.init.normal_(
-                    weight, 0.0, 0.02 / (math.sqrt(2 * DEPTH) if ".out." in name or ".down." in name else 1.0)
+                    weight, 0.0, 0.02 / (math.sqrt(2 * depth) if ".out." in name or ".down." in name else 1.0)
                 )
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
@@ -278,15 +284,15 @@ class NanoGPT(nn.Module):
 
 
 class NanoBlock(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(WIDTH, bias=False), nn.LayerNorm(WIDTH, bias=False)
-        self.qkv, self.out = nn.Linear(WIDTH, 3 * WIDTH, bias=False), nn.Linear(WIDTH, WIDTH, bias=False)
-        self.up, self.down = nn.Linear(WIDTH, 4 * WIDTH, bias=False), nn.Linear(4 * WIDTH, WIDTH, bias=False)
+        self.norm1, self.norm2 = nn.LayerNorm(width, bias=False), nn.LayerNorm(width, bias=False)
+        self.qkv, self.out = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width, bias=False)
+        self.up, self.down = nn.Linear(width, 4 * width, bias=False), nn.Linear(4 * width, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         heads = (
-            part.unflatten(2, (4, -1)).transpose(1, 2) for part in self.qkv(self.norm1(x)).split(WIDTH, dim=2)
+            part.unflatten(2, (4, -1)).transpose(1, 2) for part in self.qkv(self.norm1(x)).chunk(3, dim=2)
         )
         y = F.scaled_dot_product_attention(*heads, is_causal=True)
         x = x + self.out(y.transpose(1, 2).flatten(2))
@@ -303,7 +309,7 @@ def _baseline(shards: TokenShards, training: Training) -> tuple[NanoGPT, float, 
     autocast = torch.autocast("cpu", dtype) if dtype == torch.bfloat16 else nullcontext()
 
     def start() -> tuple[NanoGPT, torch.optim.Optimizer]:
-        model = NanoGPT(shards.index.vocab_size)
+        model = NanoGPT(shards.index.vocab_size, training.depth, training.width)
         matrices = [p for p in model.parameters() if p.ndim == 2]
         vectors = [p for p in model.parameters() if p.ndim == 1]
         groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]

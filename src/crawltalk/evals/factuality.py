@@ -2,13 +2,13 @@
 a page that search finds.
 
 Counted as SimpleQA counts (Wei et al. 2024): correct, declined, incorrect. Questions are in forms that were never
-trained on. Pages that were never read are those that no stage has seen.
+trained on. Pages that were never read are those that no stage has seen. If an assistant from elsewhere was asked, the
+base model is what it was before, and pages that were never read are those of invented names.
 """
 
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 import msgspec
@@ -19,13 +19,12 @@ from crawltalk.core.jsonl import read_jsonl
 from crawltalk.core.types import Document
 from crawltalk.engine import Engine, Sampling
 from crawltalk.evals.scores import Score, mean_score
-from crawltalk.posttraining.factuality import Question, Seen
+from crawltalk.posttraining.facts import Seen
+from crawltalk.posttraining.factuality import Question, forms_of
 from crawltalk.retrieval.passages import Passages, RetrievedPassage, build_index
 from crawltalk.run.stage import STATE
-from crawltalk.tasks.corpus import is_sentence
 from crawltalk.tasks.judging import Verdict, judge
 from crawltalk.tasks.reading import choices, passage_of, with_passage
-from crawltalk.tasks.recall import PAGE_TEST_QUESTIONS, TEST_QUESTIONS
 from crawltalk.tasks.scoring import normalize
 
 BINS = 5
@@ -136,7 +135,7 @@ def factuality(
     ]
     state = out / STATE
     state.mkdir(exist_ok=True)
-    build_index(state / "factuality.sqlite", _searchable(documents, {row.id for row in rows}), "")
+    build_index(state / "factuality.sqlite", _searchable(documents, rows), "")
     passages = Passages(state / "factuality.sqlite")
     searched: list[Reply] = []
     chances: list[float] = []
@@ -217,7 +216,7 @@ def find_page(passages: Passages, question: str, *, without: str = "") -> Retrie
 
 def question_of(row: Question, index: int) -> str:
     """A question about the page in one of the forms that are never trained on, in turn."""
-    forms = PAGE_TEST_QUESTIONS if is_sentence(row.answer) else TEST_QUESTIONS
+    forms = forms_of(row, "test")
     return forms[index % len(forms)].format(row.title)
 
 
@@ -263,8 +262,16 @@ def _right(row: Question) -> bool:
 
 
 def _tested(rows: Iterable[Question], seen: Seen) -> list[Question]:
-    """Pages for the test; of those read often all, since fine-tuning asks about them in other forms."""
-    return [row for row in rows if row.seen == seen and (row.split == "test" or seen == "often")]
+    """Pages for the test; of those read often all, since fine-tuning asks about them in other forms. The relations of
+    facts come in turn.
+    """
+    tested = [row for row in rows if row.seen == seen and (row.split == "test" or seen == "often")]
+    count: Counter[str] = Counter()
+    turns = []
+    for row in tested:
+        turns.append(count[row.relation])
+        count[row.relation] += 1
+    return [row for _, row in sorted(zip(turns, tested, strict=True), key=lambda pair: pair[0])]
 
 
 def _reply(row: Question, way: str, prompt: str, reply: str) -> Reply:
@@ -303,13 +310,16 @@ def _answered(replies: Sequence[Reply]) -> Answered:
     )
 
 
-def _searchable(documents: Iterable[Document], asked: AbstractSet[str]) -> Iterator[Document]:
-    """The pages that were asked about, and the first others."""
-    others = 0
-    for document in documents:
-        others += document.id not in asked
-        if document.id in asked or others <= SEARCHED:
-            yield document
+def _searchable(documents: Iterable[Document], rows: Sequence[Question]) -> Iterator[Document]:
+    """The pages that were asked about, those of invented names among them, and the first others."""
+    asked, others, last = {row.id for row in rows}, 0, None
+    for last in documents:
+        others += last.id not in asked
+        if last.id in asked or others <= SEARCHED:
+            yield last
+    for row in rows:
+        if last is not None and row.relation and row.seen == "never":
+            yield msgspec.structs.replace(last, id=row.id, url="", text=row.passage)
 
 
 def _scores(
@@ -329,6 +339,13 @@ def _scores(
     ]
     if kept:
         yield "known_kept", mean_score(kept, "of what the base model knew, what the assistant still knows")
+    untaught = [
+        float(reply.verdict == "correct")
+        for row, reply in zip(rows, replies, strict=True)
+        if row.relation and row.split == "test" and row.correct >= KNOWN
+    ]
+    if untaught:
+        yield "known_kept_untaught", mean_score(untaught, "of these, what fine-tuning never asked about")
     quoted = [float(row.verdict == "correct") for row in searched if row.way == "quoted"]
     if quoted:
         yield "searched", mean_score(quoted, "titles that no stage has seen, with a page that search finds")

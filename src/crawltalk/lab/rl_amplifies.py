@@ -95,6 +95,7 @@ def _cell(
     student.learn(f"{name}.sft", demonstration, FINE_TUNING, optim=taught)
     sampled, greedy = measure(student, problems, 1.0), measure(student, problems)
     opened = measure(student, [_opened(problem, start) for problem in problems], 1.0)
+    top = mean([_top_digit(student, problem.prompt) for problem in problems[:100]])
     expected = forecast(student, problems[:64], 16)
     course = student.reinforce(
         f"{name}.rl", drawn_problems(STEPS, CONFIG.groups, student.trial.seed), judge, CONFIG, rewarded
@@ -102,7 +103,7 @@ def _cell(
     return {
         "share": share,
         "sft": {"sampled": sampled, "greedy": greedy, "accuracy_worked": opened["accuracy"]},
-        "top": mean([_top_digit(student, problem.prompt) for problem in problems[:100]]),
+        "top": top,
         "forecast": str(expected),
         "pull": expected.pull,
         "rl": {"sampled": measure(student, problems, 1.0), "greedy": measure(student, problems)},

@@ -4,7 +4,9 @@ builds.
 Shape suffixes as in `transformer`. In `CausalAttention` N is B x H.
 """
 
-from typing import Any
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +14,9 @@ from torch import Tensor
 
 LONG = 2048
 """Longest sequence for `CausalAttention`, which keeps all attention probabilities in memory."""
-QUERY_BLOCK = 128
-"""Queries whose scores are computed at once in `CausalAttention`. Keys behind the block are left out, which saves
-half of the products.
+QUERY_BLOCK, KEY_BLOCK = 128, 64
+"""Queries whose scores are computed at once in `CausalAttention`, and keys that are left out together where none of
+those sees one.
 """
 LOSS_ROWS = 128
 """`LinearCrossEntropy` fills up its positions to a multiple of this, so that its products have few shapes: oneDNN
@@ -60,31 +62,89 @@ def normalize(x: Tensor, eps: float) -> Tensor:
     return Normalize.apply(x, eps)
 
 
-def causal_attention(
-    q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, documents_BT: Tensor | None = None
-) -> Tensor:
-    """[B, H, T, E]: each position attends to itself and earlier ones; if `documents_BT` gives the document of each
-    position, only within its own document.
+class QueryBlock(NamedTuple):
+    """Some queries of all rows, and what they see."""
+
+    queries: slice
+    keys: list[slice]
+    """Without those that none of them sees."""
+    mask_NTS: Tensor
+    """Is added to the scores: 0, or minus infinity; [1 or B x H, queries, keys]."""
+
+
+class Visible:
+    """Which keys a query sees: its own and earlier ones, of all documents, or of its own and the one that this
+    continues.
     """
+
+    def __init__(self, documents_BT: Tensor | None = None, parents_BT: Tensor | None = None) -> None:
+        """The numbers of each position's document and of the one that it continues, -1: none."""
+        small = torch.int32  # quicker to compare
+        self.documents_BT = None if documents_BT is None else documents_BT.to(small).contiguous()
+        self.parents_BT = None if parents_BT is None else parents_BT.to(small).contiguous()
+        self._blocks: dict[tuple[int, int, torch.dtype], list[QueryBlock]] = {}
+
+    @cached_property
+    def mask_BTT(self) -> Tensor | None:
+        """[B, T, T] bool; None: all that is not later."""
+        return None if self.documents_BT is None else self._seen(0, self.documents_BT.shape[1]).tril()
+
+    def blocks(self, heads: int, length: int, dtype: torch.dtype) -> list[QueryBlock]:
+        """For `CausalAttention`; the layers of a model share them."""
+        if (heads, length, dtype) not in self._blocks:
+            starts = [*range(0, length, QUERY_BLOCK), length]
+            self._blocks[heads, length, dtype] = [
+                self._block(start, stop, heads, dtype) for start, stop in pairwise(starts)
+            ]
+        return self._blocks[heads, length, dtype]
+
+    def _block(self, start: int, stop: int, heads: int, dtype: torch.dtype) -> QueryBlock:
+        mask = torch.full((1, stop - start, stop), -torch.inf, dtype=dtype).triu(start + 1)
+        if self.documents_BT is None:
+            return QueryBlock(slice(start, stop), [slice(0, stop)], mask)
+        seen_BTS = self._seen(start, stop)
+        mask = mask.masked_fill(~seen_BTS, -torch.inf)
+        needed = F.pad(seen_BTS.any(0).any(0), (0, -stop % KEY_BLOCK)).view(-1, KEY_BLOCK).any(1).tolist()
+        edges = [at for at, (left, right) in enumerate(pairwise([False, *needed, False])) if left != right]
+        keys = [
+            slice(first * KEY_BLOCK, min(last * KEY_BLOCK, stop))
+            for first, last in zip(edges[::2], edges[1::2], strict=True)
+        ]
+        mask = torch.cat([mask[..., part] for part in keys], 2).repeat_interleave(heads, 0)
+        return QueryBlock(slice(start, stop), keys, mask)
+
+    def _seen(self, start: int, stop: int) -> Tensor:
+        """Whether the queries from `start` to `stop` may see each key before `stop`, whatever their order."""
+        assert self.documents_BT is not None
+        keys = self.documents_BT[:, None, :stop]
+        seen = self.documents_BT[:, start:stop, None] == keys
+        if self.parents_BT is not None:
+            parents = self.parents_BT[:, start:stop, None]
+            seen |= (parents == keys) & (parents >= 0)
+        return seen
+
+
+def causal_attention(
+    q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, visible: Visible | None = None
+) -> Tensor:
+    """[B, H, T, E]: each position attends to what is `visible`; None: to itself and all earlier ones."""
     batch, heads, length, size = q_BHTE.shape
     kv_heads = k_BKTE.shape[1]
+    visible = visible or Visible()
     if q_BHTE.device.type != "cpu" or length > LONG:
-        if documents_BT is None:
-            return F.scaled_dot_product_attention(
-                q_BHTE, k_BKTE, v_BKTE, is_causal=True, enable_gqa=kv_heads != heads
-            )
-        mask = (documents_BT[:, None, :, None] == documents_BT[:, None, None]).tril()
+        mask = None if visible.mask_BTT is None else visible.mask_BTT[:, None]
         return F.scaled_dot_product_attention(
-            q_BHTE, k_BKTE, v_BKTE, attn_mask=mask, enable_gqa=kv_heads != heads
+            q_BHTE, k_BKTE, v_BKTE, attn_mask=mask, is_causal=mask is None, enable_gqa=kv_heads != heads
         )
     if kv_heads != heads:
         k_BKTE, v_BKTE = (x.repeat_interleave(heads // kv_heads, dim=1) for x in (k_BKTE, v_BKTE))
     flat = (x.reshape(batch * heads, length, size) for x in (q_BHTE, k_BKTE, v_BKTE))
-    return CausalAttention.apply(*flat, documents_BT).view(batch, heads, length, size)
+    blocks = visible.blocks(heads, length, q_BHTE.dtype)
+    return CausalAttention.apply(*flat, blocks).view(batch, heads, length, size)
 
 
 class CausalAttention(torch.autograd.Function):
-    """Softmax attention over blocks of queries, each with the keys up to its end; [N, T, E] in and out, N = B
+    """Softmax attention over blocks of queries, each with the keys that it needs; [N, T, E] in and out, N = B
     x H.
 
     Plain batched products, which on a CPU are 1.5 to 2.5 times as fast as the fused kernel: see
@@ -92,36 +152,39 @@ class CausalAttention(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, documents_BT: Tensor | None) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, blocks: list[QueryBlock]) -> Tensor:
         """The probabilities of each block are kept for the backward pass."""
-        length, size = q.shape[1:]
         y, kept = torch.empty_like(v), []
-        for start in range(0, length, QUERY_BLOCK):
-            stop = min(start + QUERY_BLOCK, length)
-            mask = torch.full((stop - start, stop), -torch.inf, dtype=q.dtype).triu(start + 1)
-            scores = torch.baddbmm(mask, q[:, start:stop], k[:, :stop].mT, alpha=size**-0.5)
-            if documents_BT is not None:
-                others = documents_BT[:, start:stop, None] != documents_BT[:, None, :stop]
-                scores.unflatten(0, (len(others), -1)).masked_fill_(others[:, None], -torch.inf)
+        for queries, keys, mask in blocks:
+            scores = torch.baddbmm(mask, q[:, queries], _parts(k, keys).mT, alpha=q.shape[2] ** -0.5)
             kept.append(torch.softmax(scores, -1))
-            y[:, start:stop] = kept[-1] @ v[:, :stop]
+            y[:, queries] = kept[-1] @ _parts(v, keys)
         ctx.save_for_backward(q, k, v, *kept)
+        ctx.blocks = blocks
         return y
 
     @staticmethod
     def backward(ctx: Any, d_y: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
         q, k, v, *kept = ctx.saved_tensors
         d_q, d_k, d_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        d_y, start = d_y.contiguous(), 0
-        for p in kept:
-            stop = p.shape[2]
-            d_p = d_y[:, start:stop] @ v[:, :stop].mT
+        d_y = d_y.contiguous()
+        for (queries, keys, _), p in zip(ctx.blocks, kept, strict=True):
+            d_p = d_y[:, queries] @ _parts(v, keys).mT
             d_scores = torch._softmax_backward_data(d_p, p, -1, p.dtype)
-            d_v[:, :stop] += p.mT @ d_y[:, start:stop]
-            d_q[:, start:stop] = d_scores @ k[:, :stop]
-            d_k[:, :stop] += d_scores.mT @ q[:, start:stop]
-            start = stop
+            d_q[:, queries] = d_scores @ _parts(k, keys)
+            sizes = [part.stop - part.start for part in keys]
+            d_keys, d_values = d_scores.mT @ q[:, queries], p.mT @ d_y[:, queries]
+            for part, d_key, d_value in zip(
+                keys, d_keys.split(sizes, 1), d_values.split(sizes, 1), strict=True
+            ):
+                d_k[:, part] += d_key
+                d_v[:, part] += d_value
         return d_q.mul_(q.shape[2] ** -0.5), d_k.mul_(q.shape[2] ** -0.5), d_v, None
+
+
+def _parts(x: Tensor, parts: list[slice]) -> Tensor:
+    """Of [N, T, E] some positions."""
+    return x[:, parts[0]] if len(parts) == 1 else torch.cat([x[:, part] for part in parts], 1)
 
 
 class Gated(torch.autograd.Function):

@@ -24,12 +24,20 @@ class RewardModel(Transformer):
         super().__init__(dataclasses.replace(shape, tie_embeddings=True))  # no head that gives logits
         self.score = nn.Linear(shape.width, 1, bias=False)
 
-    def scores(self, tokens_BT: Tensor, lengths_B: Tensor) -> Tensor:
-        """The score at the last token of each row, [B] fp32; what stands behind `lengths_B` tokens is not read."""
-        rows = torch.arange(len(tokens_BT), device=tokens_BT.device)
-        last_BD = self.states(tokens_BT)[rows, lengths_B - 1]
+    def scores(
+        self,
+        tokens_BT: Tensor,
+        rows_N: Tensor,
+        lasts_N: Tensor,
+        documents_BT: Tensor | None = None,
+        parents_BT: Tensor | None = None,
+    ) -> Tensor:
+        """The scores of conversations, [N] fp32, by the rows and positions of their last tokens; the documents and
+        their parents are those of `states`.
+        """
+        states_BTD = self.states(tokens_BT, documents_BT=documents_BT, parents_BT=parents_BT)
         # a score is the sum of many numbers: in 16 bits near ones would become equal
-        return F.linear(last_BD.float(), self.score.weight.float())[:, 0]
+        return F.linear(states_BTD[rows_N, lasts_N].float(), self.score.weight.float())[:, 0]
 
     @torch.no_grad()
     def scores_of(self, conversations: Sequence[Sequence[int]]) -> Tensor:
@@ -49,8 +57,9 @@ class RewardModel(Transformer):
             tokens_BT = torch.zeros((len(part), sizes[part[0]]), dtype=torch.int64)
             for row, number in enumerate(part):
                 tokens_BT[row, : sizes[number]] = torch.tensor(conversations[number])
-            lengths_B = torch.tensor([sizes[number] for number in part], device=device)
-            result[part] = self.scores(tokens_BT.to(device), lengths_B).cpu()
+            lasts_N = torch.tensor([sizes[number] - 1 for number in part], device=device)
+            rows_N = torch.arange(len(part), device=device)
+            result[part] = self.scores(tokens_BT.to(device), rows_N, lasts_N).cpu()
         return result
 
 

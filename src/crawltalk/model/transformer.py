@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from crawltalk.core.errors import BadInput
+from crawltalk.model.attention import PackedAttention, Texts, computes
 from crawltalk.model.cache import KVCache
-from crawltalk.model.functions import Gated, causal_attention, normalize
+from crawltalk.model.functions import Gated, Visible, causal_attention, normalize
 from crawltalk.model.lora import LoraLinear, current_dropout_seed, dropout_seed
 from crawltalk.model.shape import LinearScaling, RopeScaling, Shape, YarnScaling
 from crawltalk.model.trainable import Trainable
@@ -95,6 +96,12 @@ class Attention(nn.Module):
         """[B, T, D] in and out. `value_embedding`, [B, T, K x E], is added to the values."""
         batch, length, _ = x_BTD.shape
         qkv = linear_of_norm(self.qkv, norm, x_BTD).view(batch, length, -1, self.head_dim)
+        if cache is None and self.rotary and value_embedding is None and computes(qkv, self.head_dim):
+            return self.out(
+                PackedAttention.apply(
+                    qkv, self.q_norm, self.k_norm, self.heads, self.eps, positions.texts(batch)
+                )
+            )
         rotated = self.heads + self.kv_heads  # queries and keys are normalised and rotated in one go
         # split, not slices: its backward is one concatenation
         qk, v_BTKE = qkv.split((rotated, self.kv_heads), dim=2)
@@ -108,7 +115,7 @@ class Attention(nn.Module):
         q_BTHE, k_BTKE = qk.split((self.heads, self.kv_heads), dim=2)
         q_BHTE, k_BKTE, v_BKTE = q_BTHE.transpose(1, 2), k_BTKE.transpose(1, 2), v_BTKE.transpose(1, 2)
         if cache is None:
-            y_BHTE = causal_attention(q_BHTE, k_BKTE, v_BKTE, positions.documents_BT)
+            y_BHTE = causal_attention(q_BHTE, k_BKTE, v_BKTE, positions.visible)
         else:
             keys, values = cache.put(layer, k_BKTE, v_BKTE)
             y_BHTE = F.scaled_dot_product_attention(
@@ -229,18 +236,31 @@ class Positions:
         length: int,
         cache: KVCache | None,
         documents_BT: Tensor | None = None,
+        parents_BT: Tensor | None = None,
     ) -> None:
         """`cos` and `sin`: the tables of all positions, [context, E]; `length`: of this call, T."""
-        self.documents_BT = documents_BT
+        self.visible = Visible(documents_BT, parents_BT)
+        self.tables, self.length = (cos, sin), length
+        self._texts: Texts | None = None
+        self.apart = parents_BT is not None
+        """Whether positions are numbered within their documents, as they must be behind a shared one. Else they are
+        numbered in their row: only distances matter to angles.
+        """
         self.mask: Tensor | None = None
         """Of cached keys, [T, S] or [B, 1, T, S]; None: causal."""
         equal = 0 if cache is None else cache.equal_length  # tokens that every row has already
         start = int(cache.lengths_B.max()) if cache is not None and equal is None else equal or 0
         end = start + length
+        if documents_BT is not None and parents_BT is not None:
+            self.indices = places_in_documents(documents_BT, parents_BT)
+            end = int(self.indices.max()) + 1
         if end > len(cos):
             raise BadInput(
                 f"{end} tokens are more than the model's context of {len(cos)}; give a shorter text"
             )
+        if self.apart:
+            self.cos, self.sin = cos[self.indices][:, :, None], sin[self.indices][:, :, None]  # [B, T, 1, E]
+            return
         if cache is None or equal is not None:
             self.indices = torch.arange(start, end, device=cos.device)  # [T]
             self.cos, self.sin = cos[start:end, None], sin[start:end, None]  # [T, 1, E]
@@ -252,22 +272,41 @@ class Positions:
         keys_S = torch.arange(end, device=cos.device)
         self.mask = (keys_S <= self.indices[:, :, None])[:, None]  # [B, 1, T, S]
 
+    def texts(self, batch: int) -> Texts:
+        """The same for `PackedAttention`, of so many rows without a cache; the layers of a model share it."""
+        if self._texts is None:
+            places, documents = self.indices, self.visible.documents_BT
+            if documents is None:
+                documents = torch.zeros((batch, self.length), dtype=torch.int32)
+            places = places.expand(batch, -1).to(torch.int32).contiguous()
+            cos, sin = (table.float() for table in self.tables)
+            self._texts = Texts(places, documents, self.visible.parents_BT, cos, sin)
+        return self._texts
+
     def rotate(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
         """Turn the pairs (i, i + E/2) of [B, T, heads, E], times `weight` ([heads, E]), by their position's
         angle.
         """
         half = x.shape[-1] // 2
         cos, sin = self.cos, self.sin
-        if weight is not None:  # into the small tables, not into x
+        if weight is not None and self.apart:
+            x = x * weight
+        elif weight is not None:  # into the small tables, not into x
             cos, sin = cos * weight, sin * weight.roll(half, -1)
         return torch.addcmul(x * cos, x.roll(half, -1), sin)
 
 
-def places_in_documents(documents_BT: Tensor) -> Tensor:
-    """How far each position is behind the first one of its document, [B, T]."""
+def places_in_documents(documents_BT: Tensor, parents_BT: Tensor | None = None) -> Tensor:
+    """How far each position is behind the first one of its document, or of the one that this continues, [B, T]."""
     indices_T = torch.arange(documents_BT.shape[1], device=documents_BT.device)
     begins_BT = F.pad(documents_BT[:, 1:] != documents_BT[:, :-1], (1, 0))
-    return indices_T - torch.where(begins_BT, indices_T, 0).cummax(1).values
+    places_BT = indices_T - torch.where(begins_BT, indices_T, 0).cummax(1).values
+    if parents_BT is None:
+        return places_BT
+    lengths = torch.zeros((len(documents_BT), int(documents_BT.max()) + 2), dtype=torch.int64)
+    lengths = lengths.to(documents_BT.device).scatter_add_(1, documents_BT + 1, torch.ones_like(documents_BT))
+    lengths[:, 0] = 0  # of documents that continue none
+    return (places_BT + lengths.gather(1, parents_BT + 1)).where(documents_BT >= 0, 0)  # padding may be long
 
 
 def rope_tables(shape: Shape) -> tuple[Tensor, Tensor]:
@@ -363,17 +402,22 @@ class Transformer(Trainable):
         cache: KVCache | None = None,
         *,
         documents_BT: Tensor | None = None,
+        parents_BT: Tensor | None = None,
         embeddings_BTD: Tensor | None = None,
     ) -> Tensor:
         """Final normalised states, [B, T, D]. With a cache the tokens continue each row; see `KVCache`.
 
-        With the numbers of documents, and without a cache, attention stays within documents.
+        With the numbers of documents, and without a cache, attention stays within documents, and with those of their
+        parents (see `train.batches.Batch`) within both.
         `embeddings_BTD` is read instead of the tokens' embeddings.
         """
         x_BTD = self.embedding(tokens_BT) if embeddings_BTD is None else embeddings_BTD
-        positions = Positions(self.rope_cos, self.rope_sin, tokens_BT.shape[1], cache, documents_BT)
+        length = tokens_BT.shape[1]
+        positions = Positions(self.rope_cos, self.rope_sin, length, cache, documents_BT, parents_BT)
         if self.positions is not None:
-            places = positions.indices if documents_BT is None else places_in_documents(documents_BT)
+            places = positions.indices
+            if documents_BT is not None and not positions.apart:
+                places = places_in_documents(documents_BT)
             x_BTD = x_BTD + self.positions(places)
         if self.skips is not None:
             return self.norm(self.skips(x_BTD, tokens_BT, positions, cache, self))

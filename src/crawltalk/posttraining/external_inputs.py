@@ -8,12 +8,12 @@ from typing import Any
 from crawltalk.core.errors import BadRecipe, MissingInput
 from crawltalk.core.files import stamp
 from crawltalk.models import FILES, model_folder
-from crawltalk.recipe import Dpo, Grpo, Reward, Rlhf, Sft, Synthesize
+from crawltalk.recipe import Dpo, Factuality, Grpo, Reward, Rlhf, Sft, Synthesize
 from crawltalk.run.manifest import read_manifest
 from crawltalk.run.stage import ModelKind
 
 
-def external_inputs(config: Sft | Dpo | Grpo | Reward | Rlhf | Synthesize) -> dict[str, Any]:
+def external_inputs(config: Factuality | Sft | Dpo | Grpo | Reward | Rlhf | Synthesize) -> dict[str, Any]:
     """Path, size and modification time (ns) of each file of conversations or preferences; of a model the fingerprint of
     the stage that made it, else its files. Of what is missing only the name: the stage reports that it is missing. Of
     an endpoint nothing is known.
@@ -29,7 +29,7 @@ def external_inputs(config: Sft | Dpo | Grpo | Reward | Rlhf | Synthesize) -> di
     return result
 
 
-def _files(config: Sft | Dpo | Grpo | Reward | Rlhf | Synthesize) -> list[str]:
+def _files(config: Factuality | Sft | Dpo | Grpo | Reward | Rlhf | Synthesize) -> list[str]:
     match config:
         case Sft(data=files):
             return [file.path for file in files.values()]

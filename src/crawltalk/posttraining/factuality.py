@@ -2,7 +2,8 @@
 
 Each page is a question, put as the document in which the answer is the next line. The base model answers it several
 times, and rules judge the answers against the page. What it gets right is taught as an answer, what it gets wrong each
-time as something that the assistant does not know. Pages kept for the test are asked as well, and never taught.
+time as something that the assistant does not know. Pages kept for the test are asked as well, and never taught. A model
+from elsewhere (`sft.base`) is asked as people ask it, for facts of the pages (`posttraining.facts`).
 """
 
 import dataclasses
@@ -14,16 +15,20 @@ from typing import Literal
 import msgspec
 
 from crawltalk import recipe
+from crawltalk.chat.messages import Message
 from crawltalk.chat.prompts import first_line, page_prompt
+from crawltalk.core.documents import read_documents
 from crawltalk.core.jsonl import read_jsonl, write_jsonl
 from crawltalk.core.types import Placement, Role
 from crawltalk.engine import Engine, Sampling, load_engine
+from crawltalk.posttraining.facts import RELATION_OF, Fact, Seen, choose_facts
 from crawltalk.posttraining.judge import Judge, judge_error, make_judge
+from crawltalk.posttraining.tuning import starting_model
 from crawltalk.run.stage import STATE, Job, Metrics
 from crawltalk.tasks import Corpus, Split, draw_corpus
 from crawltalk.tasks.judging import Verdict, agreement
+from crawltalk.tasks.recall import question_forms
 
-Seen = Literal["often", "rarely", "never"]
 Decision = Literal["answer", "decline", "none"]
 TESTED = 100
 """Pages that were read a few times and are kept for the test, at most."""
@@ -45,7 +50,9 @@ class Question(msgspec.Struct, kw_only=True):
     role: Role
     seen: Seen
     repeats: int
-    """Times that the page occurs in one pass over the training data."""
+    """Times that the page occurs in one pass over the training data; of a model from elsewhere, other documents that
+    mention it.
+    """
     split: Split
     """Whether the page may be taught, or is kept for the test. Flagships are both: other questions test them."""
     prompt: str
@@ -57,6 +64,10 @@ class Question(msgspec.Struct, kw_only=True):
     """Its share of the replies."""
     decision: Decision = "none"
     """What fine-tuning teaches."""
+    relation: str = ""
+    """What is asked about the page (`posttraining.facts`); of a model from elsewhere only."""
+    passage: str = ""
+    """The beginning of the page; of a model from elsewhere only."""
 
     @property
     def correct(self) -> float:
@@ -67,8 +78,14 @@ class Question(msgspec.Struct, kw_only=True):
 def factuality(job: Job[recipe.Factuality]) -> Metrics:
     """Write questions.jsonl."""
     placements = read_jsonl(job.inputs["tokens"] / "documents.jsonl", Placement)
-    asked = list(choose(placements, job.config, job.seed))
-    engine = load_engine(job.model("base"), cache_bytes=CACHE_BYTES)
+    if job.config.base:
+        facts = choose_facts(placements, read_documents(job.inputs["data"]), job.config.facts, job.seed)
+        asked = list(map(about_fact, facts))
+        # its samples are a measurement, and bfloat16 takes less than half of the time
+        engine = load_engine(starting_model(job)[0], precision="bfloat16", cache_bytes=CACHE_BYTES)
+    else:
+        asked = list(choose(placements, job.config, job.seed))
+        engine = load_engine(job.model("base"), cache_bytes=CACHE_BYTES)
     judge = make_judge(job.config)
     rows: list[Question] = []
     for start in range(0, len(asked), BATCH):
@@ -76,7 +93,9 @@ def factuality(job: Job[recipe.Factuality]) -> Metrics:
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
             batch = answer(engine, asked[start : start + BATCH], job.config, job.seed, start)
-            write_jsonl(path, [judged(row, judge, teach=job.config.teach) for row in batch])
+            write_jsonl(
+                path, [judged(row, judge, teach=job.config.teach and not row.relation) for row in batch]
+            )
         rows += read_jsonl(path, Question)
         job.progress.update(len(rows), len(asked), "questions")
     write_jsonl(job.out / "questions.jsonl", rows)
@@ -116,17 +135,33 @@ def choose(placements: Iterable[Placement], config: recipe.Factuality, seed: int
             )
 
 
+def about_fact(fact: Fact) -> Question:
+    """The question about a fact."""
+    return Question(
+        id=fact.id,
+        title=fact.title,
+        answer=fact.answer,
+        role=fact.page.role,
+        seen=fact.seen,
+        repeats=fact.mentions,
+        split=fact.split,
+        prompt=fact.question,
+        relation=fact.relation.name,
+        passage=fact.passage,
+    )
+
+
 def answer(
     engine: Engine, questions: Sequence[Question], config: recipe.Factuality, seed: int, first: int = 0
 ) -> list[Question]:
-    """The questions with the replies of a base model. `first`: the number of the first of them, which the draws
-    depend on.
+    """The questions with the replies of a base model, or of one that chats if they are about facts. `first`: the number
+    of the first of them, which the draws depend on.
     """
     sampling = Sampling(temperature=config.temperature, max_tokens=config.max_tokens, stop=("\n",), seed=seed)
-    begin, samples = engine.renderer.begin, config.samples
+    samples = config.samples
     requests = [
         engine.request(
-            engine.truncate([*begin, *engine.tokenizer.encode(question.prompt)]),
+            _prompt(engine, question),
             sampling,
             row=samples * (first + index) + sample,
         )
@@ -141,6 +176,20 @@ def answer(
         msgspec.structs.replace(question, replies=replies[index * samples : (index + 1) * samples])
         for index, question in enumerate(questions)
     ]
+
+
+def _prompt(engine: Engine, question: Question) -> list[int]:
+    if question.relation:
+        return engine.chat_prompt([Message("user", question.prompt)])[0]
+    return engine.truncate([*engine.renderer.begin, *engine.tokenizer.encode(question.prompt)])
+
+
+def forms_of(question: Question, split: Split) -> tuple[str, ...]:
+    """The forms of the question in a chat: those that are trained on, and those for the test."""
+    if not question.relation:
+        return question_forms(question.answer, split)
+    relation = RELATION_OF[question.relation]
+    return relation.questions if split == "train" else relation.test_questions
 
 
 def judged(question: Question, judge: Judge, *, teach: bool) -> Question:

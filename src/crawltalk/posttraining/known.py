@@ -6,9 +6,9 @@ import random
 from collections.abc import Iterator, Sequence
 
 from crawltalk.core.types import Problem
-from crawltalk.posttraining.factuality import Question
+from crawltalk.posttraining.factuality import Question, forms_of
 from crawltalk.tasks import Split
-from crawltalk.tasks.recall import LOWER_SHARE, question_forms
+from crawltalk.tasks.recall import LOWER_SHARE
 
 KIND = "factuality"
 """`Problem.task` of these problems, and their name among the tasks of a recipe."""
@@ -31,5 +31,5 @@ class KnownOrNot:
             rows = rng.choice(groups) if split == "train" else groups[number % len(groups)]
             row = rng.choice(rows)
             title = row.title.lower() if split == "train" and rng.random() < LOWER_SHARE else row.title
-            question = rng.choice(question_forms(row.answer, split)).format(title)
+            question = rng.choice(forms_of(row, split)).format(title)
             yield Problem(prompt=question, answer=row.answer, task=KIND)

@@ -34,15 +34,21 @@ from crawltalk.posttraining.rollouts import Rollout, Rollouts
 from crawltalk.recipe import Reinforce
 from crawltalk.rewards.verdict import Judge, Outcome, Verdict
 from crawltalk.run.stage import Metrics
-from crawltalk.train.batches import IGNORE_INDEX, Batch, pack
-from crawltalk.train.loop import TrainingOptions, beginning, compute_copy, fit, micro_batches, rescue
-from crawltalk.train.objectives.log_probs import LENGTHS, target_log_probs
+from crawltalk.train.batches import IGNORE_INDEX, ROW_STEP, Batch, fewest_positions
+from crawltalk.train.loop import (
+    TrainingOptions,
+    beginning,
+    compute_copy,
+    fit,
+    longest_row,
+    micro_batches,
+    rescue,
+)
+from crawltalk.train.objectives.log_probs import target_log_probs
 from crawltalk.train.objectives.policy_gradient import policy_gradient
 from crawltalk.train.ranks import ALONE, Ranks
 
 ROLLOUTS = "rollouts.jsonl"
-ROW = 256
-"""Replies share rows of at most so many positions, or of as many as the longest needs."""
 PATIENCE = 10
 """Samplings in a row without any signal after which a training is given up."""
 MAX_SAMPLER_DIFFERENCE = 0.02
@@ -179,28 +185,34 @@ class Replies:
     def _batch(
         self, learned: Sequence[tuple[Rollout, float]], figures: Mapping[str, float], step: int
     ) -> Batch:
-        lengths = [len(one.prompt) + len(one.reply) - 1 for one, _ in learned]
-        packs, length = packed(lengths, self.model.shape.context, step)
+        prompts = [tuple(one.prompt) for one, _ in learned]
+        packs, length = packed(prompts, [len(one.reply) for one, _ in learned], longest_row(self.model), step)
         tokens = torch.zeros((len(packs), length), dtype=torch.int64)
         targets = torch.full((len(packs), length), IGNORE_INDEX)
-        documents = torch.full((len(packs), length), -1)
+        documents, parents = (torch.full((len(packs), length), -1) for _ in range(2))
         names = ("advantages", "log_probs", "weights")
         extras = {name: torch.zeros((len(packs), length)) for name in names}
         total = sum(sum(one.learned) for one, _ in learned)
-        for row, chosen in enumerate(packs):
-            start = 0
-            for number, (one, advantage) in enumerate(learned[index] for index in chosen):
-                ids = torch.tensor([*one.prompt, *one.reply])
-                end, first = start + len(ids) - 1, start + len(one.prompt) - 1
-                tokens[row, start:end], documents[row, start:end] = ids[:-1], number
-                mask = torch.tensor(one.learned)
-                targets[row, first:end] = torch.where(mask, ids[len(one.prompt) :], IGNORE_INDEX)
-                weight = self._weight(int(mask.sum()), total, len(learned))
-                extras["advantages"][row, first:end] = advantage * weight
-                extras["weights"][row, first:end] = weight
-                extras["log_probs"][row, first:end] = torch.tensor(one.log_probs)
+        for row, pack in enumerate(packs):
+            start, number = 0, 0
+            for prompt, chosen in pack.items():
+                # a prompt stands there once, but for its last token, behind which each reply begins
+                parent, end = (number, start + len(prompt) - 1) if len(prompt) > 1 else (-1, start)
+                tokens[row, start:end], documents[row, start:end] = torch.tensor(prompt[:-1]), number
                 start = end
-        batch = Batch(tokens, targets, documents, extras, figures)
+                for index in chosen:
+                    one, advantage = learned[index]
+                    start, end, number = end, end + len(one.reply), number + 1
+                    tokens[row, start:end] = torch.tensor([prompt[-1], *one.reply[:-1]])
+                    documents[row, start:end], parents[row, start:end] = number, parent
+                    mask = torch.tensor(one.learned)
+                    targets[row, start:end] = torch.where(mask, torch.tensor(one.reply), IGNORE_INDEX)
+                    weight = self._weight(int(mask.sum()), total, len(learned))
+                    extras["advantages"][row, start:end] = advantage * weight
+                    extras["weights"][row, start:end] = weight
+                    extras["log_probs"][row, start:end] = torch.tensor(one.log_probs)
+                start, number = end, number + 1
+        batch = Batch(tokens, targets, documents, extras, figures, parents)
         if self.reference is not None:
             extras["reference"] = _log_probs(self.reference, batch, self.threads)
         return batch
@@ -364,20 +376,42 @@ def _written(path: Path) -> Iterator[Group]:
             return
 
 
-def packed(lengths: Sequence[int], context: int, seed: int) -> tuple[list[list[int]], int]:
-    """Numbers of the replies in each row, and the length of rows: that one up to ROW, or to what the longest needs,
-    with the fewest positions in all.
+def packed(
+    prompts: Sequence[tuple[int, ...]], lengths: Sequence[int], most: int, seed: int
+) -> tuple[Sequence[dict[tuple[int, ...], list[int]]], int]:
+    """Numbers of the replies in each row, by their prompts, and the length of rows: that one up to `most`, or to what
+    the longest needs, with the fewest positions in all. In a row a prompt takes its length less 1, once.
     """
     if not lengths:
-        return [], LENGTHS
-    least = -(-max(lengths) // LENGTHS) * LENGTHS
-    choices = []
-    for length in range(least, max(ROW, least) + 1, LENGTHS):
-        room = max(*lengths, min(length, context))
-        packs = pack(lengths, room, random.Random(seed))
-        choices.append((len(packs) * room, room, packs))
-    _, length, packs = min(choices)
-    return packs, length
+        return [], ROW_STEP
+    needed = max(len(prompt) - 1 + length for prompt, length in zip(prompts, lengths, strict=True))
+    return fewest_positions(needed, most, lambda length: _pack(prompts, lengths, length, random.Random(seed)))
+
+
+def _pack(
+    prompts: Sequence[tuple[int, ...]], lengths: Sequence[int], room: int, rng: random.Random
+) -> list[dict[tuple[int, ...], list[int]]]:
+    """Best fit decreasing (Johnson 1973), one prompt after the other: into the row with least room left, of those with
+    the prompt first.
+    """
+    replies: dict[tuple[int, ...], list[int]] = {}
+    for number in sorted(range(len(lengths)), key=lambda number: (-lengths[number], rng.random())):
+        replies.setdefault(prompts[number], []).append(number)
+    rows: list[dict[tuple[int, ...], list[int]]] = []
+    left: list[int] = []
+    for prompt, numbers in replies.items():
+        for number in numbers:
+            costs = [lengths[number] + (0 if prompt in row else len(prompt) - 1) for row in rows]
+            fitting = [(cost, left[row] - cost, row) for row, cost in enumerate(costs) if cost <= left[row]]
+            if fitting:
+                cost, _, row = min(fitting)
+            else:
+                cost, row = lengths[number] + len(prompt) - 1, len(rows)
+                rows.append({})
+                left.append(room)
+            rows[row].setdefault(prompt, []).append(number)
+            left[row] -= cost
+    return rows
 
 
 def _log_probs(model: Transformer, batch: Batch, threads: int) -> torch.Tensor:
@@ -388,7 +422,7 @@ def _log_probs(model: Transformer, batch: Batch, threads: int) -> torch.Tensor:
 
     @torch.no_grad()
     def compute(part: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        log_p, counted_BT = target_log_probs(model, part.tokens, part.targets, part.documents)
+        log_p, counted_BT = target_log_probs(model, part.tokens, part.targets, part.documents, part.parents)
         return log_p.cpu(), counted_BT.cpu()
 
     row = 0

@@ -33,7 +33,7 @@ from crawltalk.rewards.nonsense import climb, repetitions
 from crawltalk.run.stage import Job, Metrics
 from crawltalk.train.batches import Batch, Batches
 from crawltalk.train.dropout import with_dropout
-from crawltalk.train.loop import TrainingOptions, beginning, fit
+from crawltalk.train.loop import TrainingOptions, beginning, fit, longest_row
 from crawltalk.train.objectives.bradley_terry import bradley_terry, comparisons_of
 from crawltalk.train.ranks import ALONE, Ranks
 
@@ -134,9 +134,7 @@ def reward(job: Job[recipe.Reward]) -> Metrics:
         write_jsonl(job.out / "refused.jsonl", refused)
     model = model.cpu()
     if config.lora.rank:
-        model = _merged(
-            model, folder, batches_of_comparisons(learned, config.batch_pairs, job.seed, shape.context)(0)
-        )
+        model = _merged(model, folder, [pair.chosen.ids for pair in learned[:CHECKED_ROWS]])
     noise = config.label_noise if config.label_noise is not None else label_noise(used)
     figures = measure(model, measured, noise)
     figures = msgspec.structs.replace(figures, nonsense=find_nonsense(model, measured, chat, job.seed))
@@ -224,19 +222,17 @@ def train_reward_model(
     ranks: Ranks = ALONE,
 ) -> Metrics:
     """Train `model` in place on pairs that fit its context."""
-    batches = batches_of_comparisons(pairs, config.batch_pairs, seed, model.shape.context)
+    batches = batches_of_comparisons(pairs, config.batch_pairs, seed, longest_row(model))
     batches, objective = with_dropout(batches, bradley_terry(config.centering), config.lora, seed)
     return fit(model, batches, objective, options, ranks=ranks)
 
 
-def batches_of_comparisons(pairs: Sequence[Pair], batch_pairs: int, seed: int, context: int) -> Batches:
-    """The pairs as `draw_pairs` says."""
+def batches_of_comparisons(pairs: Sequence[Pair], batch_pairs: int, seed: int, row: int) -> Batches:
+    """The pairs as `draw_pairs` says, in rows of `row` positions at most, if no pair needs more."""
 
     def batch(step: int) -> Batch:
         drawn = [pairs[number] for number in draw_pairs(pairs, batch_pairs, seed, step)]
-        return comparisons_of(
-            [pair.chosen.ids for pair in drawn], [pair.rejected.ids for pair in drawn], context
-        )
+        return comparisons_of([(pair.chosen.ids, pair.rejected.ids) for pair in drawn], row)
 
     return batch
 
@@ -314,12 +310,11 @@ def _complaint(figures: Figures, right_where_sure: np.ndarray) -> str | None:
     return None
 
 
-def _merged(model: RewardModel, base: Path, batch: Batch) -> RewardModel:
+def _merged(model: RewardModel, base: Path, rows: Sequence[list[int]]) -> RewardModel:
     """`base` in fp32 with the adapters and the score of `model`. Raises BadInput if merging changes scores."""
     whole = reward_model_of(load_model(base))
     whole.score = model.score
     attach(whole, model)
-    rows = batch.tokens[:CHECKED_ROWS].tolist()
     apart = whole.scores_of(rows)
     merge_adapters(whole)
     together = whole.scores_of(rows)

@@ -21,7 +21,7 @@ from crawltalk.engine.engine import make_backend
 from crawltalk.model.adapters import merged
 from crawltalk.model.config import read_config, shape_of
 from crawltalk.model.transformer import Transformer
-from crawltalk.posttraining.conversations import make_conversations
+from crawltalk.posttraining.conversations import fact_conversations, make_conversations
 from crawltalk.posttraining.external_inputs import check_files
 from crawltalk.posttraining.factuality import Question
 from crawltalk.posttraining.mixture import Mixture, describe, make_mixture
@@ -56,9 +56,10 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
     folder, chat = starting_model(job, "base", "assistant")
     shape = shape_of(read_config(folder), folder)
     conversations, problems = _of_tasks(job) if "tokens" in job.inputs else ([], [])
-    if config.base and "synthesize" in job.inputs:  # a model that can talk already learns to read these pages
-        rows = read_jsonl(job.inputs["synthesize"] / "questions.jsonl", Synthesized)
-        conversations = reading_conversations(list(rows), job.seed)
+    if config.base and job.inputs.keys() & {"synthesize", "factuality"}:  # it can talk already
+        conversations = _of_pages(job)
+    if config.base and "factuality" in job.inputs:  # the evaluation asks what it asked
+        problems = []
     if not conversations and not config.data:
         raise BadInput(
             "there are no conversations to learn from; ask for some: --sft.tasks.identity 300, --tokens.flagships 100, "
@@ -116,11 +117,24 @@ def sft(job: Job[recipe.Sft]) -> Metrics:
     }
 
 
+def _of_pages(job: Job[recipe.Sft]) -> list[Conversation]:
+    """What a model from elsewhere learns: to read these pages, and to say what it knows of them and what not."""
+    conversations: list[Conversation] = []
+    if "synthesize" in job.inputs:
+        rows = read_jsonl(job.inputs["synthesize"] / "questions.jsonl", Synthesized)
+        conversations += reading_conversations(list(rows), job.seed)
+    if "factuality" in job.inputs:
+        asked = read_jsonl(job.inputs["factuality"] / "questions.jsonl", Question)
+        conversations += fact_conversations(asked, job.seed)
+    return conversations
+
+
 def _of_tasks(job: Job[recipe.Sft]) -> tuple[list[Conversation], list[Problem]]:
     """The conversations of the tasks, from the run's documents; and the problems kept out."""
     placements = list(read_jsonl(job.inputs["tokens"] / "documents.jsonl", Placement))
     asked = job.inputs.get("factuality")
     questions = read_jsonl(asked / "questions.jsonl", Question) if asked else ()
+    questions = [row for row in questions if not row.relation]  # facts are asked of another model
     documents = read_documents(job.inputs["data"])
     return make_conversations(placements, documents, job.config, job.seed, questions)
 

@@ -17,7 +17,7 @@ from crawltalk.model.adapters import add_adapters, attach, merge_adapters, save_
 from crawltalk.model.hf import load_model, save_model
 from crawltalk.model.transformer import Transformer
 from crawltalk.models import model_folder
-from crawltalk.recipe import Dpo, Grpo, Lora, Optim, Reward, Rlhf, Sft
+from crawltalk.recipe import Dpo, Factuality, Grpo, Lora, Optim, Reward, Rlhf, Sft
 from crawltalk.run.stage import Job, ModelKind
 from crawltalk.train.batches import Batch, packed_rows
 from crawltalk.train.loop import TrainingOptions, beginning
@@ -31,7 +31,7 @@ CHECKED_ROWS, TOLERANCE = 2, 1e-3
 
 
 def starting_model(
-    job: Job[Sft] | Job[Dpo] | Job[Grpo] | Job[Reward] | Job[Rlhf], *kinds: ModelKind
+    job: Job[Factuality] | Job[Sft] | Job[Dpo] | Job[Grpo] | Job[Reward] | Job[Rlhf], *kinds: ModelKind
 ) -> tuple[Path, ChatRenderer]:
     """The folder of the model that a stage starts from, `base` or the last input of one of these kinds, and how
     conversations are written for it. Raises MissingInput, or BadInput for a model without a chat format.

@@ -1,6 +1,6 @@
 """Asking the base model what it knows: `[factuality]`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -11,6 +11,12 @@ class Factuality:
 
     samples: int = 0
     """Answers to each question. 0: there is no such stage, and fine-tuning declines titles that were never read."""
+    base: str = field(default="", metadata={"derived": True})
+    """That of `sft`: a model from elsewhere, which is asked instead of the run's own."""
+    facts: int = 150
+    """Of a model from elsewhere: questions each about names that the documents mention often, rarely and never, at
+    most; a third of them for the test.
+    """
     temperature: float = 0.7
     rarely: int = 500
     never: int = 800

@@ -84,6 +84,7 @@ def derive(recipe: Recipe) -> Recipe:
         recipe,
         pretrain=pretrain,
         sweep=_derive_sweep(recipe.sweep, pretrain),
+        factuality=dataclasses.replace(recipe.factuality, base=recipe.sft.base),
         sft=derive_sft(recipe.sft, width),
         dpo=derive_dpo(recipe.dpo, width),
         reward=derive_reward(recipe.reward, width),

@@ -29,6 +29,8 @@ KINDS = {
     ("decimals", "longer_is_larger"): "9.91 or 9.1: the longer number is larger",
 }
 _ABSENT = "-"
+_NORMAL = 1.96
+"""Standard errors to each side of a mean that hold 95 % of all draws."""
 
 
 def _models(job: Job[recipe.Report]) -> list[dict[str, Any]]:
@@ -50,6 +52,12 @@ def _score(rows: Rows, where: Callable[[dict[str, Any]], bool]) -> float | str:
     fitting = [row for row in rows if where(row)]
     items = sum(row["n"] for row in fitting)
     return round(sum(row["score"] * row["n"] for row in fitting) / items, 3) if items else _ABSENT
+
+
+def _items(rows: Rows) -> str:
+    """How many problems a cell has, and how far chance may move it."""
+    items = min(row["n"] for row in rows)
+    return f"{items} problems or more in each cell: ± {text(_NORMAL * 0.5 / items**0.5)} at most, at 95 %."
 
 
 def _made_by(job: Job[recipe.Report], tasks: str) -> str:
@@ -162,11 +170,12 @@ def thinking(job: Job[recipe.Report]) -> str | None:
         ],
     )
     costs = table(
-        ("model", "parameters", "FLOP of a token", "and for each token before it", "context"),
+        ("model", "parameters", "weights in", "FLOP of a token", "and for each token before it", "context"),
         [
             (
                 model["model"],
                 model["parameters"],
+                model.get("precision", "float32"),
                 f"{model['flops_per_token']:.3g}",
                 f"{model['flops_per_position']:.3g}",
                 model["context"],
@@ -178,11 +187,8 @@ def thinking(job: Job[recipe.Report]) -> str | None:
     return (
         "<p>Every token is one pass through the model: a fixed number of operations. An answer that comes at once has "
         "one pass to be found in; a model that writes steps down first has one for each token. The answers here have "
-        f"one digit, so a guess is right in one case of nine. {_ABSENT}: does not fit into the context.</p>"
-        + curve
-        + answers
-        + costs
-        + _made_by(job, "word_problems")
+        f"one digit, so a guess is right in one case of nine. {_items(rows)} {_ABSENT}: does not fit into the "
+        "context.</p>" + curve + answers + costs + _made_by(job, "word_problems")
     )
 
 
@@ -216,7 +222,7 @@ def jagged(job: Job[recipe.Report]) -> str | None:
     return (
         "<p>A model that recites an encyclopedia may fail to count three letters: it reads tokens, not letters. "
         "Numbers are compared in both orders, so one that always takes the first is right half of the time. With "
-        f"functions, the first reply has to be a call. {_ABSENT}: does not fit into the context.</p>"
+        f"functions, the first reply has to be a call. {_items(rows)} {_ABSENT}: does not fit into the context.</p>"
         + figures
         + _made_by(job, "letters,dots,decimals")
     )

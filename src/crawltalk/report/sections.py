@@ -211,20 +211,37 @@ def factuality(job: ReportJob) -> str | None:
         return None
     result = json.loads(path.read_text(encoding="utf-8"))
     asked = [row for row in _rows(job.inputs["factuality"] / "questions.jsonl") if row["replies"]]
-    intro = (
-        "<p>The base model was asked about its pages, several times each. What it got right is taught as an answer, "
-        "what it got wrong each time as something that the assistant does not know. Then both were asked about pages "
-        "that were read often, rarely and never; no stage has seen the latter. Without fine-tuning nothing is ever "
-        "declined.</p>"
+    elsewhere = _manifest(job.inputs["factuality"]).config.get(
+        "base"
+    )  # the model that was asked instead of the run's
+    asker = Path(str(elsewhere)).name if elsewhere else "base model"
+    pages = (
+        "names that other documents mention often, that they mention rarely, and that are invented. What it has read "
+        "is not known"
+        if elsewhere
+        else "pages that were read often, rarely and never; no stage has seen the latter. Without fine-tuning nothing "
+        "is ever declined"
     )
-    columns = ("pages read", "model", "questions", "correct", "declined", "incorrect")
+    intro = (
+        f"<p>The {escape(asker)} was asked about the pages, several times each. What it got right is taught as an "
+        "answer, what it got wrong each time as something that the assistant does not know. Then both were asked "
+        f"about {pages}.</p>"
+    )
+    columns = (
+        "names mentioned" if elsewhere else "pages read",
+        "model",
+        "questions",
+        "correct",
+        "declined",
+        "incorrect",
+    )
     shares = ("questions", "correct", "declined", "incorrect")
     groups = table(
         columns,
         [
             (group["seen"], name, *(group[model][share] for share in shares))
             for group in result["groups"]
-            for model, name in (("base", "base model"), ("assistant", "assistant"))
+            for model, name in (("base", asker), ("assistant", "assistant"))
         ],
     )
     bins, points = result["reliability"], result["risk"]
@@ -235,24 +252,24 @@ def factuality(job: ReportJob) -> str | None:
         ],
         "share of samples that agree",
         "share that is right",
-        "Does agreement among the base model's samples tell what it knows? Questions in each group: "
+        f"Does agreement among the samples of the {asker} tell what it knows? Questions in each group: "
         f"{', '.join(str(row['questions']) for row in bins)}.",
     )
     tradeoff = lines_figure(
         [
-            ("base model", [row["coverage"] for row in points], [row["risk"] for row in points]),
+            (asker, [row["coverage"] for row in points], [row["risk"] for row in points]),
             ("assistant", [result["assistant"]["coverage"]] * 2, [0, result["assistant"]["risk"]]),
         ],
         "share of questions answered",
         "share of the answers that are wrong",
-        "If the base model answered only where its samples agree; and the assistant, which decides by itself.",
+        f"If the {asker} answered only where its samples agree; and the assistant, which decides by itself.",
     )
     searched = table(
         ("passage", *shares),
         [(way, *(row[name] for name in shares)) for way, row in result["searched"].items()],
     )
     examples = table(
-        ("read", "title", "answers of the base model", "right", "then"),
+        ("mentioned" if elsewhere else "read", "title", f"answers of the {asker}", "right", "then"),
         [
             (
                 row["seen"],
@@ -274,7 +291,7 @@ def factuality(job: ReportJob) -> str | None:
         + f"<p>The right page is found for {result['found']:.0%} of the questions. A random sentence of its passage "
         f"would answer {result['chance']:.0%} of them.</p>"
         + searched
-        + "<h3>What the base model was asked</h3>"
+        + f"<h3>What the {escape(asker)} was asked</h3>"
         + examples
         + command(f"crawltalk show {_run(job)}/factuality/questions.jsonl")
     )

@@ -11,17 +11,20 @@ from crawltalk.tasks.scoring import is_refusal, normalize
 
 Verdict = Literal["correct", "declined", "incorrect"]
 NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?")
+YEAR = re.compile(r"[12]\d{3}")
 
 
 def judge(answer: str, reply: str) -> Verdict:
     """The verdict on a reply, given the right answer. What declines and answers at once declines. Where the answer is a
-    number, the reply has to have this number and no other.
+    number, the reply has to have this number and no other; where it is a year, the first year of the reply counts.
     """
     if is_refusal(reply):
         return "declined"
     if number := NUMBER.fullmatch(answer.strip()):
-        said_numbers = {_value(found) for found in NUMBER.findall(reply)}
-        return "correct" if said_numbers == {_value(number[0])} else "incorrect"
+        said_numbers = NUMBER.findall(reply)
+        if YEAR.fullmatch(number[0]):  # "on 20 November 1889"
+            said_numbers = [found for found in said_numbers if YEAR.fullmatch(found.rstrip(","))][:1]
+        return "correct" if set(map(_value, said_numbers)) == {_value(number[0])} else "incorrect"
     said = f" {normalize(reply)} "
     return "correct" if any(f" {name} " in said for name in aliases(answer)) else "incorrect"
 

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from crawltalk.chat.messages import Conversation
 from crawltalk.core.types import Problem
+from crawltalk.retrieval.passages import sentences
 from crawltalk.tasks.corpus import is_sentence
 from crawltalk.tasks.recall import ask_about, described, forms_for
 from crawltalk.tasks.scoring import contains
@@ -18,7 +19,6 @@ from crawltalk.tasks.task import DEFAULT_COUNT, Split, Task, exchange
 
 PASSAGE = 160
 """Characters of a passage, at most: a few of them fit into the context of a small model."""
-_SENTENCE = re.compile(r"\n|(?<=[.!?])\s+(?=[A-Z0-9])")
 
 
 def passage_of(text: str, limit: int = PASSAGE) -> str:
@@ -36,10 +36,10 @@ def choices(passage: str) -> tuple[str, ...]:
     """The replies that quote a passage: each of its lines and sentences after its title, as `described` writes them.
     The last one is left out if it is cut off, and not the only one.
     """
-    title, *sentences = [part.strip() for part in _SENTENCE.split(passage) if part.strip()]
-    if len(sentences) > 1 and not is_sentence(sentences[-1]):
-        sentences.pop()
-    quotes = [described(title, sentence) for sentence in sentences]
+    title, *said = [passage[start:end] for start, end in sentences(passage)]
+    if len(said) > 1 and not is_sentence(said[-1]):
+        said.pop()
+    quotes = [described(title, sentence) for sentence in said]
     return tuple(dict.fromkeys(quotes)) or (described(title, title),)
 
 

@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,8 +19,12 @@ from torch import Tensor
 from crawltalk.core.errors import BadInput
 from crawltalk.core.shards import TokenShards
 
+Row = TypeVar("Row")
+
 IGNORE_INDEX = -100
 """A target that is not counted in the loss."""
+ROW_STEP = 64
+"""Rows that texts share have lengths that are multiples of it: so few products have shapes of their own."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,10 @@ class Batch:
     """[B, ...]: what an objective needs beside these, such as advantages or the rejected reply of a pair."""
     figures: Mapping[str, float] = field(default_factory=dict)
     """What its maker says of it, for the log; micro-batches have none."""
+    parents: Tensor | None = None
+    """[B, T], int64: the number of the document that each token's document continues, so that several share it; -1:
+    none. It stands before them in the row, and continues none itself.
+    """
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -53,8 +62,9 @@ class Batch:
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         documents = None if self.documents is None else change(self.documents)
+        parents = None if self.parents is None else change(self.parents)
         extras = {name: change(tensor) for name, tensor in self.extras.items()}
-        return Batch(change(self.tokens), change(self.targets), documents, extras)
+        return Batch(change(self.tokens), change(self.targets), documents, extras, parents=parents)
 
 
 Batches = Callable[[int], Batch]
@@ -131,6 +141,17 @@ def packed_rows(
         return Batch(tokens, targets, documents)
 
     return batch, per_epoch
+
+
+def fewest_positions(
+    least: int, most: int, rows_of: Callable[[int], Sequence[Row]]
+) -> tuple[Sequence[Row], int]:
+    """Rows and their length, a multiple of `ROW_STEP`: of those from `least` up to `most`, or the first, that with the
+    fewest positions in all. `rows_of` says how rows of a length are filled.
+    """
+    first = -(-least // ROW_STEP) * ROW_STEP
+    choices = [(rows_of(length), length) for length in range(first, max(most, first) + 1, ROW_STEP)]
+    return min(choices, key=lambda choice: (len(choice[0]) * choice[1], choice[1]))
 
 
 def pack(lengths: Sequence[int], length: int, rng: random.Random) -> list[list[int]]:

@@ -7,7 +7,6 @@ it: they are what they were when the training began.
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from crawltalk.core.errors import BadInput, MissingInput
-from crawltalk.train.optimizers import trained_weights
+from crawltalk.train.optimizers import Optimizer, trained_weights
 from crawltalk.train.sharding import full_tensor, shard_like
 
 
@@ -36,15 +35,15 @@ def keep_newest(folder: str | Path, count: int) -> None:
         path.unlink()
 
 
-def collect(model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
+def collect(model: nn.Module, optimizers: Sequence[Optimizer]) -> dict[str, Tensor]:
     """All state by name, in full tensors. All ranks of a sharded training must call it."""
     tensors: dict[str, Tensor] = {
         f"model.{name}": full_tensor(weight.detach()) for name, weight in trained_weights(model).items()
     }
     for index, optimizer in enumerate(optimizers):
-        for key, state in optimizer.state_dict()["state"].items():
-            for name, value in state.items():
-                tensors[f"optimizer.{index}.{key}.{name}"] = full_tensor(torch.as_tensor(value)).clone()
+        for key, weight in enumerate(_weights_of(optimizer)):
+            for name, value in optimizer.state.get(weight, {}).items():
+                tensors[f"optimizer.{index}.{key}.{name}"] = full_tensor(value).clone()
     return tensors
 
 
@@ -72,7 +71,7 @@ def read_header(path: str | Path) -> tuple[int, str]:
         raise BadInput(f"{path} is no checkpoint; give a file that a training left in RUN/rescued") from None
 
 
-def load(path: str | Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+def load(path: str | Path, model: nn.Module, optimizers: Sequence[Optimizer]) -> None:
     """Restore the state. Raises BadInput for a file of another model."""
     with safe_open(path, "pt") as file:
         names = list(file.keys())
@@ -86,16 +85,16 @@ def load(path: str | Path, model: nn.Module, optimizers: Sequence[torch.optim.Op
             for name, weight in weights.items():
                 weight.copy_(shard_like(file.get_tensor(f"model.{name}"), weight))
         for index, optimizer in enumerate(optimizers):
-            state: dict[int, dict[str, Any]] = {}
-            parameters = [weight for group in optimizer.param_groups for weight in group["params"]]
+            parameters = _weights_of(optimizer)
             for name in names:
                 kind, _, rest = name.partition(".")
                 if kind == "optimizer" and rest.startswith(f"{index}."):
                     _, key, field = rest.split(".", 2)
                     value, weight = file.get_tensor(name), parameters[int(key)]
-                    state.setdefault(int(key), {})[field] = (
-                        shard_like(value, weight) if value.shape == weight.shape else value
-                    )
-            optimizer.load_state_dict(
-                {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
-            )
+                    if value.shape == weight.shape:
+                        value = shard_like(value.to(weight.device), weight)
+                    optimizer.state.setdefault(weight, {})[field] = value
+
+
+def _weights_of(optimizer: Optimizer) -> list[Tensor]:
+    return [weight for group in optimizer.param_groups for weight in group["params"]]

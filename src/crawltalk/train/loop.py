@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from crawltalk.core.errors import BadInput, UserError
 from crawltalk.model.trainable import Trainable
@@ -34,7 +33,7 @@ from crawltalk.train.objectives import Objective
 from crawltalk.train.optimizers import learning_rate_factor, make_optimizers, trained_weights
 from crawltalk.train.precision import compute_dtype
 from crawltalk.train.ranks import ALONE, Ranks
-from crawltalk.train.sharding import full_tensor, gather_weights, shard_model
+from crawltalk.train.sharding import full_tensor, gather_weights, is_sharded, shard_model
 from crawltalk.train.threads import Threads
 
 Model = TypeVar("Model", bound=Trainable)
@@ -244,7 +243,7 @@ def compute_gradients(
                 copied.copy_(weight)
     for weight in weights:
         weight.grad = None
-    device, sharded = weights[0].device, isinstance(weights[0], DTensor)
+    device, sharded = weights[0].device, is_sharded(weights[0])
 
     def compute(part: Batch) -> tuple[float, int, dict[str, float], Sequence[Tensor | None]]:
         """Loss, count, figures and gradients of a micro-batch; those of an empty one are zero."""
@@ -299,6 +298,11 @@ def micro_batches(batch: Batch, ranks: Ranks, device: torch.device, model: Train
         positions = min(positions, WIDE_MICRO_BATCH_TOKENS)
     rows = max(1, positions // batch.tokens.shape[1])
     return [own[start : start + rows] for start in range(0, longest, rows)]
+
+
+def longest_row(model: Trainable) -> int:
+    """Positions of a row that texts share, if no text needs more: as many as are computed at once on a CPU."""
+    return WIDE_MICRO_BATCH_TOKENS if model.width >= WIDE else MICRO_BATCH_TOKENS["cpu"]
 
 
 def diverged(losses: list[float], limit: float) -> bool:

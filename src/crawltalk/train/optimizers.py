@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 from crawltalk.recipe import Optim
 from crawltalk.train.sharding import full_tensor, shard_like
@@ -37,7 +38,7 @@ def split_parameters(model: nn.Module, muon: bool = True) -> tuple[list[nn.Param
 
 def make_optimizers(
     model: nn.Module, config: Optim, dtype: torch.dtype = torch.float32, threads: Threads | None = None
-) -> tuple["Muon", torch.optim.AdamW]:
+) -> tuple["Muon", "AdamW"]:
     """Muon for the matrices of the blocks, iterated in `dtype`, and AdamW for the rest; either may have none.
 
     `threads` share Muon's matrices.
@@ -53,18 +54,59 @@ def make_optimizers(
         dtype=dtype,
         threads=threads,
     )
-    adamw = torch.optim.AdamW(
-        [{"params": rest}],  # a group, as an empty list of parameters is refused
-        lr=config.adamw_lr,
-        betas=(config.beta1, config.beta2),
-        eps=1e-8,
-        weight_decay=0.0,
-        foreach=True,
-    )
-    return muon, adamw
+    return muon, AdamW(rest, lr=config.adamw_lr, beta1=config.beta1, beta2=config.beta2)
 
 
-class Muon(torch.optim.Optimizer):
+class Optimizer:
+    """Weights in groups, each with its settings, and what is kept of each weight, as torch.optim.Optimizer has them.
+
+    It is none, as those load torch's compiler: more than a second in each process that trains.
+    """
+
+    def __init__(self, weights: Iterable[Tensor], **settings: Any) -> None:
+        self.param_groups: list[dict[str, Any]] = [{"params": list(weights), **settings}]
+        self.state: dict[Tensor, dict[str, Tensor]] = {}
+
+
+class AdamW(Optimizer):
+    """AdamW (Loshchilov and Hutter 2019), by torch's function."""
+
+    def __init__(
+        self,
+        weights: Iterable[Tensor],
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(weights, lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for group in self.param_groups:
+            settings = {name: value for name, value in group.items() if name != "params"}
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            for weight in weights:
+                if weight not in self.state:
+                    averages = {name: torch.zeros_like(weight) for name in ("exp_avg", "exp_avg_sq")}
+                    self.state[weight] = {"step": torch.tensor(0.0), **averages}
+            states = [self.state[weight] for weight in weights]
+            adamw(
+                weights,
+                [weight.grad for weight in weights],
+                [state["exp_avg"] for state in states],
+                [state["exp_avg_sq"] for state in states],
+                [],
+                [state["step"] for state in states],
+                foreach=True,
+                amsgrad=False,
+                maximize=False,
+                **settings,
+            )
+
+
+class Muon(Optimizer):
     """Momentum, orthogonalised (Jordan et al. 2024) in `dtype`: on a GPU matrices of one shape together, on a CPU
     each alone, by one of the `threads` if there are some.
 
@@ -75,7 +117,7 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        weights: Iterable[Tensor],
         lr: float,
         momentum: float,
         weight_decay: float,
@@ -83,12 +125,11 @@ class Muon(torch.optim.Optimizer):
         dtype: torch.dtype = torch.float32,
         threads: Threads | None = None,
     ) -> None:
-        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "steps": steps}
-        super().__init__([{"params": list(params)}], defaults)  # a group, as an empty list is refused
+        super().__init__(weights, lr=lr, momentum=momentum, weight_decay=weight_decay, steps=steps)
         self.dtype, self.threads = dtype, threads
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self) -> None:
         for group in self.param_groups:
             by_shape: dict[torch.Size, list[Tensor]] = {}
             for weight in group["params"]:
@@ -105,7 +146,7 @@ class Muon(torch.optim.Optimizer):
     def _step_shape(self, weights: list[Tensor], group: dict[str, Any]) -> None:
         updates = []
         for weight in weights:
-            state = self.state[weight]
+            state = self.state.setdefault(weight, {})
             if "momentum" not in state:
                 state["momentum"] = torch.zeros_like(weight)
             assert weight.grad is not None

@@ -18,13 +18,15 @@ from rich.columns import Columns
 from rich.markup import escape
 from rich.panel import Panel
 
-from crawltalk.chat.messages import Message
+from crawltalk.chat.messages import Message, text_of
 from crawltalk.core.errors import ContextOverflow, UserError
 from crawltalk.core.printable import harmless
 from crawltalk.models import is_base_model, model_folder
 from crawltalk.run.console import console, errors
 from crawltalk.run.folder import RunFolder, find_run
+from crawltalk.tasks.scoring import spoken
 from crawltalk.verbs.arguments import read_text
+from crawltalk.verbs.thoughts import ThoughtReader
 
 if TYPE_CHECKING:
     from crawltalk.engine import Engine, Sampling
@@ -333,16 +335,16 @@ def _answer(
             f"[dim]the oldest {dropped} messages no longer fit into the context of {engine.context} tokens"
         )
     episode = answerer.begin(messages)
-    reply = ""
+    reply, screen = "", _Screen()
     for event in converse(lambda episode: engine.stream_parts(episode, sampling), episode):
         if isinstance(event, str):
             reply += event
-            sys.stdout.write(event)
-            sys.stdout.flush()
+            screen.write(event)
         elif isinstance(event, ToolResult):
             console.print(f"[dim]= {escape(harmless(event.text.shown))}", soft_wrap=True, highlight=False)
         else:
             call = event.function
+            screen.end()
             console.print(
                 f"{chr(10) if reply else ''}[dim]{escape(harmless(f'{call.name} {call.arguments}'))}",
                 soft_wrap=True,
@@ -352,8 +354,38 @@ def _answer(
             if not episode.finished:
                 episode.messages += [Message("assistant", reply)] if reply else []
             break
+    screen.end()
     sys.stdout.write("\n")
-    return episode.messages if reply else messages[:-1]
+    return list(map(_without_thought, episode.messages)) if reply else messages[:-1]
+
+
+class _Screen:
+    """Writes a reply while it comes. On a terminal what the model thinks is dim, without its marks."""
+
+    def __init__(self) -> None:
+        self._reader = ThoughtReader()
+        self._thought = False
+
+    def write(self, text: str, *, final: bool = False) -> None:
+        parts = self._reader.read(text, final=final) if console.is_terminal else [("said", text)]
+        for kind, part in parts:
+            if kind == "thought":
+                console.print(part, style="dim", end="", markup=False, highlight=False, soft_wrap=True)
+            else:
+                sys.stdout.write(f"\n{part}" if self._thought else part)
+            self._thought = kind == "thought"
+        sys.stdout.flush()
+
+    def end(self) -> None:
+        """A message ends; the next one may begin with a thought, too."""
+        self.write("", final=True)
+        self._reader, self._thought = ThoughtReader(), False
+
+
+def _without_thought(message: Message) -> Message:
+    """What later turns are told of it."""
+    said = spoken(text_of(message)).lstrip() if message.role == "assistant" and not message.tool_calls else ""
+    return Message("assistant", said) if said else message
 
 
 def _answer_as_json(

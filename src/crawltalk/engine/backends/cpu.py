@@ -3,15 +3,7 @@ needed.
 """
 
 import ctypes
-import hashlib
-import os
-import platform
-import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,7 +23,8 @@ from crawltalk.engine.sampling import Sampling
 from crawltalk.model.cache import BLOCK_SIZE
 from crawltalk.model.lora import merged_weight
 from crawltalk.model.transformer import Transformer, rope_tables
-from crawltalk.run.machine import cache_folder
+from crawltalk.run import native
+from crawltalk.run.native import Unavailable
 
 Precision = Literal["float32", "bfloat16", "int8"]
 _KINDS: dict[str, int] = {"float32": 0, "bfloat16": 1, "int8": 2}
@@ -42,21 +35,6 @@ _GROUP = 32
 _PROCESSOR_CACHE, _FEW = 12 << 20, 16
 """Bytes of a processor's caches that decoding may fill, and the rows that it takes then at least."""
 _SOURCE = Path(__file__).with_name("native.cpp")
-_FLAGS = (
-    "-O3",
-    "-std=gnu++17",
-    "-shared",
-    "-fPIC",
-    "-pthread",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-ffp-contract=off",  # each sum has one order and one rounding, which the code states
-)
-COMPILERS = ("c++", "g++", "clang++")
-
-
-class Unavailable(Exception):
-    """Why there is no native code for a model or machine."""
 
 
 class _Config(ctypes.Structure):
@@ -101,62 +79,10 @@ class _Weights(ctypes.Structure):
 
 
 def library(target: str = "native") -> Any:
-    """The code compiled for a processor, as the compiler's -march names it; kept for the next time. Raises
-    Unavailable, with the reason.
-    """
-    code = _library(target)
-    if isinstance(code, Unavailable):
-        raise code
-    return code
-
-
-@cache
-def _library(target: str) -> Any:
-    """The compiled code, or why there is none: what fails once is not tried again."""
-    try:
-        return _compiled(target)
-    except Unavailable as reason:
-        return reason
-
-
-def _compiled(target: str) -> Any:
-    compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), *COMPILERS))), None)
-    if compiler is None:
-        raise Unavailable("no C++ compiler was found (g++ or clang++)")
-    march = f"-mcpu={target}" if platform.machine() in ("arm64", "aarch64") else f"-march={target}"
-    version = subprocess.run([compiler, "--version"], check=False, capture_output=True).stdout
-    inputs = (_SOURCE.read_bytes(), version, repr((_FLAGS, march)).encode(), _processor())
-    path = cache_folder() / f"native-{hashlib.sha256(b'|'.join(inputs)).hexdigest()[:16]}.so"
-    if not path.exists():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if sys.stderr.isatty():
-                print("compiling the decoder for this machine, once (seconds) ...", file=sys.stderr)
-            with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-                made = Path(folder) / path.name
-                command = [compiler, *_FLAGS, march, "-Wno-psabi", "-o", str(made), str(_SOURCE)]
-                done = subprocess.run(command, check=False, capture_output=True, text=True)
-                if done.returncode:
-                    raise Unavailable(
-                        f"{compiler} failed: {(done.stderr.strip().splitlines() or ['no message'])[0]}"
-                    )
-                made.replace(path)  # another process may have been quicker: both made the same
-        except OSError as error:
-            raise Unavailable(f"nothing can be kept in {path.parent}: {error}") from None
-    code = ctypes.CDLL(str(path))
+    """The code compiled for a processor, as the compiler's -march names it. Raises Unavailable, with the reason."""
+    code = native.library(_SOURCE, target)
     code.crawltalk_make.restype = ctypes.c_void_p
     return code
-
-
-def _processor() -> bytes:
-    """The description of the processor, on which the compiled code depends."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return "\n".join(
-            sorted({line for line in lines if line.startswith(("flags", "model name", "Features"))})
-        ).encode()
-    except OSError:
-        return platform.processor().encode()
 
 
 class CpuBackend:

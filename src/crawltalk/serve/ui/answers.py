@@ -2,8 +2,9 @@
 
 OpenAI's API has no such thing: there calls go to the client. So this is an endpoint of the page's own. It sends one
 event for each piece: `text`, `call`, `result`. Or the answer comes from the run's pages: `citations` (none where
-nothing was found), then `text`. With documents that a person attached: `reading`, how much of them the model reads;
-then the pieces; then `citations`, the sentence that the answer rests on, and whether it is `supported` by it.
+nothing was found), then `text`. With documents that a person attached: `reading`, how much of them the model reads and
+the message in which it does; then the pieces; then `citations`, the sentence that the answer rests on, and whether it
+is `supported` by it.
 """
 
 import asyncio
@@ -159,7 +160,12 @@ class _Events:
             attached = await asyncio.to_thread(Attachments, self.request.documents, Path(folder))
             tools = offered.begin([last]).offered if offered else []
             reading = await asyncio.to_thread(self._reading, attached, question, tools)
-            yield {"reading": {"read": reading.read, "characters": reading.characters}}
+            read = {
+                "read": reading.read,
+                "characters": reading.characters,
+                "message": reading.message.content,
+            }
+            yield {"reading": read}
             messages = [*before, reading.message]
             episode = offered.begin(messages) if offered else Episode(messages, [])
             async for event in aconverse(self._complete, episode):

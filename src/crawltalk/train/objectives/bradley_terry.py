@@ -1,10 +1,12 @@
 """Reward modelling (Bradley and Terry 1952; Ouyang et al. 2022, equation 1): the probability that one of two replies is
 preferred is the logistic function of the difference of their scores.
 
-A row of a batch is a pair: `tokens` of the conversation with the chosen reply, and among the extras those with the
-rejected one (`rejected`) and the lengths of both (`lengths`, [B, 2]). There are no targets.
+Pairs of conversations share the rows of a batch, and the beginning that both conversations of a pair have stands there
+once. Among the extras are the places of their last tokens in the row, of the chosen one and of the rejected one
+(`lasts`, [B, pairs, 2]; -1: there is no such pair). There are no targets.
 """
 
+import random
 from collections.abc import Sequence
 
 import torch
@@ -12,11 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from crawltalk.model.reward import RewardModel
-from crawltalk.train.batches import IGNORE_INDEX, Batch
+from crawltalk.train.batches import IGNORE_INDEX, Batch, fewest_positions, pack
 from crawltalk.train.objectives import Figures, Objective
-
-LENGTHS = 16
-"""Rows are cut behind the last token to a multiple of this: so few products have shapes of their own."""
 
 
 def bradley_terry(centering: float = 0.0) -> Objective:
@@ -35,30 +34,43 @@ def bradley_terry(centering: float = 0.0) -> Objective:
             "margin": (chosen - rejected).detach().sum(),
             "mean_reward": (chosen + rejected).detach().sum() / 2,
         }
-        return losses.sum(), len(batch), figures
+        return losses.sum(), len(losses), figures
 
     return objective
 
 
 def pair_scores(model: RewardModel, batch: Batch) -> Tensor:
-    """The scores of the chosen and the rejected replies, [B, 2] fp32."""
-    lengths = batch.extras["lengths"].T.reshape(-1)
-    used = min(batch.tokens.shape[1], -(-int(lengths.max()) // LENGTHS) * LENGTHS)
-    tokens = torch.cat((batch.tokens, batch.extras["rejected"]))[:, :used]
-    return model.scores(tokens, lengths).view(2, -1).T
+    """The scores of the chosen and the rejected replies, [pairs, 2] fp32, row by row."""
+    lasts = batch.extras["lasts"]
+    row, pair = (lasts[..., 0] >= 0).nonzero(as_tuple=True)
+    places, rows = lasts[row, pair].flatten(), row.repeat_interleave(2)
+    return model.scores(batch.tokens, rows, places, batch.documents, batch.parents).view(-1, 2)
 
 
-def comparisons_of(chosen: Sequence[Sequence[int]], rejected: Sequence[Sequence[int]], context: int) -> Batch:
-    """A batch of pairs of token ids, none of them longer than the `context`."""
-    sizes = [[len(ids) for ids in replies] for replies in (chosen, rejected)]
-    length = min(context, -(-max(map(max, sizes)) // LENGTHS) * LENGTHS)
-    tokens, others = _rows(chosen, length), _rows(rejected, length)
-    extras = {"rejected": others, "lengths": torch.tensor(sizes).T}
-    return Batch(tokens, torch.full_like(tokens, IGNORE_INDEX), extras=extras)
+def comparisons_of(pairs: Sequence[tuple[Sequence[int], Sequence[int]]], row: int) -> Batch:
+    """A batch of pairs of token ids, chosen and rejected, in rows of `row` positions at most, if no pair needs more."""
+    shared = [_shared(*pair) for pair in pairs]
+    sizes = [len(up) + len(down) - both for (up, down), both in zip(pairs, shared, strict=True)]
+    packs, length = fewest_positions(max(sizes), row, lambda length: pack(sizes, length, random.Random(0)))
+    tokens = torch.zeros((len(packs), length), dtype=torch.int64)
+    documents, parents = (torch.full_like(tokens, -1) for _ in range(2))
+    lasts = torch.full((len(packs), max(map(len, packs)), 2), -1)
+    for place, chosen in enumerate(packs):
+        start = 0
+        for index, number in enumerate(chosen):
+            (up, down), both = pairs[number], shared[number]
+            for document, ids in enumerate((up[:both], up[both:], down[both:]), 3 * index):
+                end = start + len(ids)
+                tokens[place, start:end], documents[place, start:end] = torch.tensor(ids), document
+                if document > 3 * index:
+                    lasts[place, index, document - 3 * index - 1] = end - 1
+                    parents[place, start:end] = 3 * index if both else -1
+                start = end
+    targets = torch.full_like(tokens, IGNORE_INDEX)
+    return Batch(tokens, targets, documents, {"lasts": lasts}, parents=parents)
 
 
-def _rows(replies: Sequence[Sequence[int]], length: int) -> Tensor:
-    tokens = torch.zeros((len(replies), length), dtype=torch.int64)
-    for row, ids in enumerate(replies):
-        tokens[row, : len(ids)] = torch.tensor(ids)
-    return tokens
+def _shared(chosen: Sequence[int], rejected: Sequence[int]) -> int:
+    """Tokens that both begin with; each keeps one of its own."""
+    most = min(len(chosen), len(rejected)) - 1
+    return next((at for at in range(most) if chosen[at] != rejected[at]), most)

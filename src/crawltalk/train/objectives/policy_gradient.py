@@ -30,7 +30,9 @@ def policy_gradient(clip_low: float = 0.2, clip_high: float = 0.28, kl: float = 
     """
 
     def objective(model: Transformer, batch: Batch) -> tuple[Tensor, Tensor | int, Figures]:
-        log_p, counted_BT = target_log_probs(model, batch.tokens, batch.targets, batch.documents)
+        log_p, counted_BT = target_log_probs(
+            model, batch.tokens, batch.targets, batch.documents, batch.parents
+        )
         advantages, drawn = (batch.extras[name][counted_BT].to(log_p) for name in ("advantages", "log_probs"))
         ratio = (log_p - drawn).clamp(max=MAX_LOG_RATIO).exp()
         clipped = ratio.clamp(1 - clip_low, 1 + clip_high)

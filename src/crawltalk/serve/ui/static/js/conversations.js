@@ -58,6 +58,19 @@ export function messages(nodes, system) {
   return system.trim() ? [{ role: "system", content: system }, ...sent] : sent;
 }
 
+/* What the model was given for a reply, the last node of a path: with documents, its question is what it read of them. Nothing
+   where that is not known. */
+export function prompt(nodes, system) {
+  const asked = nodes.findLastIndex(node => node.role === "user");
+  const given = nodes.slice(0, -1);
+  if (nodes.some(node => node.documents?.length)) {
+    const read = nodes.slice(asked).find(node => node.reading)?.reading.message;
+    if (!read) return null;
+    given[asked] = { ...given[asked], content: read };
+  }
+  return messages(given, system);
+}
+
 /* The browser's store: a list of titles, and a tree for each. */
 export const list = () => store.read("conversations", []);
 export const load = id => store.read(`conversation.${id}`, null);

@@ -1,7 +1,7 @@
 /* Thumbs under a reply, and the name under which this browser labels. */
 
 import { post } from "./api.js";
-import { before, messages } from "./conversations.js";
+import { before, messages, prompt } from "./conversations.js";
 import { keep, session } from "./session.js";
 import { html, store, useState } from "./ui.js";
 
@@ -17,6 +17,8 @@ export function labeler() {
 /* Pressed once more, a thumb is taken back. */
 export function Thumbs({ node }) {
   const [busy, set] = useState(false);
+  const given = prompt(before(session.conversation, node.id), node.system ?? "");
+  if (!given) return null;
   const give = async up => {
     set(true);
     const { conversation } = session;
@@ -24,7 +26,7 @@ export function Thumbs({ node }) {
     const next = node.up === up ? null : up;
     try {
       await post("/api/labels/thumb", {
-        labeler: labeler(), messages: messages(before(conversation, node.parent), node.system ?? ""), reply: [reply],
+        labeler: labeler(), messages: given, reply: [reply],
         up: next, model: node.model ?? "", sampling: node.sampling ?? {},
       });
       node.up = next;
