@@ -2,7 +2,7 @@
 
 import { get, models } from "./api.js";
 import { attachments, Basis, Chips, Cut, excess, read } from "./attachments.js";
-import { before, list, load, path, version, remove, save, turn } from "./conversations.js";
+import { list, load, path, version, remove, save, turn } from "./conversations.js";
 import { Markdown } from "./markdown.js";
 import { Microphone } from "./microphone.js";
 import { Controls, DEFAULTS } from "./sampling.js";
@@ -144,7 +144,7 @@ function Message({ node, settings, about, last }) {
         ${about?.trace && said && html`<button type="button" class="quiet" aria-pressed=${mode === "sources"}
           onClick=${() => set(mode === "sources" ? "read" : "sources")}>Sources</button>`}`}
       ${said && html`<${Copy} text=${said} />`}
-      ${about?.labels && node.role === "assistant" && !attachments(before(session.conversation, node.id)).some(one => one.part) && (node.content || node.calls?.length) && html`<${Thumbs} node=${node} />`}
+      ${about?.labels && node.role === "assistant" && (node.content || node.calls?.length) && html`<${Thumbs} node=${node} />`}
       ${node.dropped && html`<span class="soft">written without the oldest ${plural(node.dropped, "message")}: the context is full</span>`}
       ${END[node.finish] && html`<span class="soft">${END[node.finish]}</span>`}
     </div>`}
