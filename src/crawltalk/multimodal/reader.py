@@ -6,12 +6,11 @@ of a letter predicts that letter, as the reply will. So what a letter looks like
 and the decoder is left with finding the next one.
 """
 
-import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +32,7 @@ from crawltalk.multimodal.model import (
 from crawltalk.multimodal.pictures import PLAIN, Style, draw_line, draw_scene
 from crawltalk.multimodal.speech import NOISE, Speaker, Voice, draw_command
 from crawltalk.recipe import Machine, Optim
-from crawltalk.run.stage import Progress
+from crawltalk.run.stage import Metrics, Progress
 from crawltalk.tokenizer import Tokenizer
 from crawltalk.tokenizer.patterns import GPT4
 from crawltalk.tokenizer.tokenizer import SPECIAL_TOKENS
@@ -92,6 +91,9 @@ class Reader:
     model: MultimodalModel
     renderer: ChatRenderer
 
+    def __post_init__(self) -> None:
+        self.renderer.places = Media(self.model).positions
+
     @classmethod
     def new(
         cls, inputs: Inputs, seed: int, *, layers: int = 3, width: int = 96, context: int = 128
@@ -105,16 +107,13 @@ class Reader:
         )  # fmt: skip
         model = MultimodalModel(shape, inputs, {name: special[PLACES[name]] for name in inputs})
         model.initialize(seed)
-        renderer.places = Media(model).positions
         return cls(model, renderer)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Reader":
         """Read what `save` has written. Raises as `load_multimodal`."""
         renderer = ChatRenderer.load(folder)
-        model = load_multimodal(folder, renderer)
-        renderer.places = Media(model).positions
-        return cls(model, renderer)
+        return cls(load_multimodal(folder, renderer), renderer)
 
     def save(self, folder: str | Path) -> None:
         """Write a folder that `crawltalk serve` and `load_engine` take."""
@@ -182,14 +181,12 @@ class Reader:
         machine: Machine,
         progress: Progress,
         optim: Optim = LEARN,
-    ) -> list[dict[str, Any]]:
-        """Train in place; the rows of the log. A training that was stopped continues."""
+    ) -> Metrics:
+        """Train in place. A training that was stopped continues."""
         options = TrainingOptions(
             steps=steps, optim=optim, machine=machine, progress=progress, out=out, save_every=SAVE_EVERY
         )
-        fit(self.model, self.batches(name, draw, steps, seed), reading, options)
-        lines = (Path(out) / "log.jsonl").read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
+        return fit(self.model, self.batches(name, draw, steps, seed), reading, options)
 
     def answers(self, name: str, examples: Sequence[Example], engine: Engine | None = None) -> list[str]:
         """What it says, greedily."""
@@ -216,7 +213,7 @@ class Reader:
         return sum(right) / len(right)
 
 
-def _parts(name: Literal["image", "audio"] | str, question: str, last: bool) -> list[Any]:
+def _parts(name: str, question: str, last: bool) -> list[Any]:
     part = ImagePart(ImageUrl("")) if name == "image" else AudioPart(InputAudio("", "wav"))
     return [TextPart(question), part] if last else [part, TextPart(question)]
 
