@@ -32,7 +32,7 @@ def reader() -> Reader:
 
 
 def test_each_letter_has_its_middle_between_its_edges():
-    line = draw_line(random.Random(0), "HI", style=Style(noise=0, ground=(255, 255, 255)), names=[OWN])
+    line = draw_line(random.Random(0), "HH", style=Style(noise=0, ground=(255, 255, 255)), names=[OWN])
     dark = np.flatnonzero(line.pixels.min((0, 2)) < 0.9)
     assert dark[0] < line.centres[0] < line.centres[1] < dark[-1]
 
