@@ -1,6 +1,7 @@
 """Fixtures: a toy pipeline, and one nano run that all slow tests share; and the order of the files."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,14 +22,19 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 )
 """Child processes find `support`, too."""
 
-# The same examples each time: a test fails because of a change. For new ones: pytest --hypothesis-profile default
-settings.register_profile("the same", derandomize=True)
+# The same examples each time, however busy the machine: a test fails because of a change. For new ones:
+# pytest --hypothesis-profile default
+settings.register_profile("the same", derandomize=True, deadline=None)
 settings.load_profile("the same")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Processes that share the tests (`pytest -n`) find compiled what each of them would compile for itself."""
-    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+    """Processes that share the tests (`pytest -n`) find compiled what each of them would compile for itself. They heed
+    Ctrl-C: xdist has them ignore it, and all that they start would, too.
+    """
+    if hasattr(config, "workerinput"):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    elif getattr(config.option, "numprocesses", None):
         with compiling_ahead(lambda event: None) as on_event:
             on_event({"event": "plan", "stages": dict.fromkeys(NEEDS, "absent")})
             for stage in NEEDS:
@@ -53,8 +59,10 @@ def nano(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "crawltalk", "run", "nano", "--out", str(folder / "nano")]
     with open(folder / "nano.lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert "crawltalk chat --model" in done.stdout + done.stderr, done.stderr
+        if not (folder / "nano.done").exists():
+            done = subprocess.run(command, check=False, capture_output=True, text=True)
+            assert "crawltalk chat --model" in done.stdout + done.stderr, done.stderr
+            (folder / "nano.done").touch()
     return folder / "nano"
 
 

@@ -35,6 +35,7 @@ def test_the_usual_journey_has_every_stage_but_those_to_be_asked_for():
         "reward.data": "pairs.jsonl",
         "rlhf.prompts": "pairs.jsonl",
         "grpo.tasks.arithmetic": "1",
+        "redteam.doors": "1",
     }
     with_all = stages(load_recipe("nano", flags=every))
     assert with_all == STAGES

@@ -44,6 +44,14 @@ GROUPS = {
             "evaluate:evaluate",
             "any model on standard tasks, the batteries, or questions about a run's pages",
         ),
+        "redteam": (
+            "redteam:redteam",
+            "attack the built-in house, a model or an endpoint, and see which defences hold",
+        ),
+        "exfiltration": (
+            "exfiltration:exfiltration",
+            "what leaves the chat page and its tools when what they read is hostile, and what stops it",
+        ),
         "tokens": ("tokens:tokens", "show how a text is cut into tokens"),
         "trace": ("trace:trace", "find the training pages that hold an answer word for word"),
         "labels": (

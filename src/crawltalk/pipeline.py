@@ -82,7 +82,7 @@ STAGES = (
         version=4,
         makes="assistant",
         ranks=True,
-        replaced={"base": ("pretrain", "tokenizer"), "base+data": ("tokens", "data")},
+        replaced={"base": ("pretrain", "tokenizer"), "base+data": ("factuality", "tokens", "data")},
     ),
     Stage(
         "dpo",
@@ -122,7 +122,7 @@ STAGES = (
         ("factuality", "sft", "dpo", "rlhf"),
         "crawltalk.posttraining.grpo:grpo",
         "the assistant, reinforced by rewards that can be verified",
-        optional="tasks",
+        optional="tasks|data",
         makes="assistant",
         ranks=True,
         external_inputs="crawltalk.posttraining.external_inputs:external_inputs",
@@ -149,10 +149,17 @@ STAGES = (
         version=5,
     ),
     Stage(
+        "redteam",
+        ("sft", "dpo", "rlhf", "grpo"),
+        "crawltalk.redteam.stage:redteam",
+        "attacks on the assistant and on a small one with a policy of ours, and the defences beside them",
+        optional="doors",
+    ),
+    Stage(
         "report",
         (
             *("crawl", "data", "tokenizer", "tokens", "index", "sweep"),
-            *("pretrain", "factuality", "sft", "dpo", "rlhf", "grpo", "evals"),
+            *("pretrain", "factuality", "sft", "dpo", "rlhf", "grpo", "evals", "redteam"),
         ),
         "crawltalk.report.stage:report",
         "one HTML file that shows it all",

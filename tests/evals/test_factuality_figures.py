@@ -1,6 +1,7 @@
 """What the figures of factuality count, from questions with known replies."""
 
 import dataclasses
+import json
 
 import pytest
 from hypothesis import given
@@ -79,3 +80,35 @@ def test_an_assistant_is_asked_with_and_without_pages(tmp_path):
     tested = [*often, *(row for row in kept if row.seen == "rarely")][: 5 + 8]
     tested += [row for row in kept if row.seen == "never"][:8]
     assert scores["known_kept"].n == sum(row.correct >= 0.5 for row in tested)
+
+
+def fact(title: str, seen: str, *replies: str) -> Question:
+    row = Question(
+        id=f"invented:{title}" if seen == "never" else title,
+        title=title,
+        answer="Norland",
+        role="outside",
+        seen=seen,
+        repeats=0,
+        split="test",
+        prompt=f"In which country is {title}?",
+        relation="country",
+        passage=f"{title}\nCity in Norland\n{title} lies by the sea.",
+    )
+    return judged(replace(row, replies=list(replies)), by_rules, teach=False)
+
+
+def test_invented_names_have_pages_that_search_finds(tmp_path):
+    rows = [
+        fact("Old Town", "rarely", "Norland", "Norland"),
+        fact("Other Town", "rarely", "Sudland", "Norland"),
+    ]
+    rows += [fact(name, "never", "Sudland", "No") for name in ("Narlo", "Quinpel")]
+    write_jsonl(tmp_path / "questions.jsonl", rows)
+    assistant = Engine(random_model(dataclasses.replace(SHAPE, context=256)), TOKENIZER)
+    scores = factuality(assistant, tmp_path, documents(), tmp_path, 8, 8)
+    result = json.loads((tmp_path / "factuality.json").read_text(encoding="utf-8"))
+    assert result["found"] == 1.0
+    assert scores["known_kept"].n == scores["known_kept_untaught"].n == 2
+    quoted = [row for row in read_jsonl(tmp_path / "factuality.jsonl", Reply) if row.way == "quoted"]
+    assert [row.prompt.partition("\n")[0] for row in quoted] == ["Narlo", "Quinpel"]

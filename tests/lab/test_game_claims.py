@@ -18,6 +18,7 @@ def surpassing(**changes):
         "imitation": imitation,
         "outside": outside,
         "elo": {"human": 60.0},
+        "search": {"vs_likeliest": 0.7},
         "elo_of_self_play": [{"games": games, "elo": games / 1000} for games in (20_000, 40_000, 200_000)],
         "evaluations": [
             {"games": 20_000, "vs_human": 0.72, "vs_imitator": 0.7},

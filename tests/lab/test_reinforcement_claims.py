@@ -112,16 +112,11 @@ def test_a_forecast_needs_replies_of_both_kinds(trial):
 def test_a_derivation_is_right_only_as_a_whole():
     problem = rl_discovers.asked(3, 3, "+", 4)
     assert (problem.prompt, problem.answer) == ("3#3+4?", "3:7;2:1;1:5;")
-    replies = [problem.answer, "3:7;2:1;", "3:7;1:5;", "3:8;2:1;1:5;", "5", ""]
-    anchor = rl_discovers.ANCHOR
-    assert [one.reward for one in rl_discovers.judge([problem] * 6, replies)] == [
-        1.0,
-        anchor,
-        anchor,
-        0,
-        0,
-        0,
-    ]
+    replies = [problem.answer, "3:7;2:1;", "3:7;1:5;", "3:8;2:1;1:5;", "3:7", ""]
+    rewards = [one.reward for one in rl_discovers.judge([problem] * 6, replies)]
+    assert rewards == [1.0, 0.7, 0.2, 0.0, 0.0, 0.0]
+    single = rl_discovers.asked(1, 3, "+", 4)
+    assert [one.reward for one in rl_discovers.judge([single] * 2, ["1:7;", "1:7;9:1;"])] == [1.0, 0.2]
 
 
 def test_demonstrators_count_rightly_from_three_down_and_lose_count_above():
@@ -168,6 +163,7 @@ def test_amplification_needs_a_threshold_far_below_that_of_imitation():
     assert judged.verdict == "confirmed"
     assert (judged.effect["threshold_of_rl"], judged.effect["threshold_of_sft"]) == (0.03, 0.3)
     assert judged.effect["foretold_right"] == 1.0
+    assert judged.effect["predicted_threshold_of_sft"] == pytest.approx(0.2 / 1.2, abs=1e-3)
     cells[1] = _cell(
         0.03, 0.2, 0.99, 0.1, 4
     )  # solved though worked answers were no better: another explanation

@@ -14,8 +14,16 @@ from crawltalk.core.types import Document, Placement
 from crawltalk.engine import Engine
 from crawltalk.pipeline import stages
 from crawltalk.posttraining.conversations import fact_conversations
-from crawltalk.posttraining.facts import RELATIONS, choose_facts, find_facts, letter_chain, mentions
-from crawltalk.posttraining.factuality import about_fact, answer, forms_of, judged
+from crawltalk.posttraining.facts import (
+    RELATION_OF,
+    RELATIONS,
+    choose_facts,
+    find_facts,
+    letter_chain,
+    mentions,
+    stated,
+)
+from crawltalk.posttraining.factuality import about_fact, answer, forms_of, judged, with_agreement
 from crawltalk.posttraining.judge import by_rules
 from crawltalk.recipe import Factuality
 from crawltalk.recipe.layers import load_recipe
@@ -135,6 +143,38 @@ def test_of_a_year_the_first_year_of_a_reply_counts(reply, verdict):
     assert judge("1889", reply) == verdict
 
 
+@pytest.mark.parametrize(
+    ("relation", "reply", "answer"),
+    [
+        ("born", "Ana Sol (page 12) was born on 3 May 1901, not in 1902.", "1901"),
+        ("atomic number", "That of Ana Sol (As3) is 33.", "33"),
+        ("maker", "Ana Sol was written by Mary Hill.", "mary hill"),
+        ("country", "In the south of France, near Spain.", "france"),
+        ("sort", "A small bird.", "bird"),
+        ("sort", "Nobody can say.", ""),
+    ],
+)
+def test_what_a_reply_states_is_compared(relation, reply, answer):
+    listed = ["Spain", "France", "bird", "fish"]
+    assert stated(RELATION_OF[relation], "Ana Sol", reply, listed) == answer
+
+
+def test_agreement_is_that_of_the_answers_and_silence_agrees_with_nothing():
+    rows = [replace(row, replies=["no", f"It is {row.answer}.", f"{row.answer}!", "no"]) for row in asked()]
+    for row in with_agreement(rows):
+        assert (row.agreement, row.said) == (0.5, f"It is {row.answer}.")
+    assert {row.agreement for row in with_agreement([replace(row, replies=["no"] * 4) for row in rows])} == {
+        0.25
+    }
+
+
+def test_an_invented_name_is_declined_even_if_a_guess_was_right():
+    for row in asked():
+        decision = judged(replace(row, replies=[row.answer]), by_rules, teach=False).decision
+        expected = "decline" if row.seen == "never" else "answer"
+        assert decision == (expected if row.split == "train" else "none")
+
+
 def asked():
     return [about_fact(fact) for fact in choose_facts(*many(), 24, 0)]
 
@@ -147,7 +187,7 @@ def test_a_model_that_chats_is_asked_in_its_own_format():
 
 def test_what_is_known_is_answered_as_often_as_the_rest_is_declined():
     rows = [
-        judged(replace(row, replies=["no", row.answer] if number % 5 == 0 else ["no"]), by_rules, teach=False)
+        judged(replace(row, replies=["no", row.answer] if number % 2 == 0 else ["no"]), by_rules, teach=False)
         for number, row in enumerate(asked())
     ]
     taught = [row for row in rows if row.split == "train"]

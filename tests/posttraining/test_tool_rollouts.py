@@ -242,7 +242,12 @@ def test_the_stage_reinforces_an_assistant_that_has_tools(model, tmp_path):
     assert sample["step"] == 0
 
 
-def test_tools_that_read_more_than_the_stage_has_are_refused():
-    assert [tool.name for tool in called_tools(("calculator",), 256)] == ["calculator"]
-    with pytest.raises(BadRecipe, match="search reads what is no input"):
-        called_tools(("search",), 256)
+def test_tools_that_read_documents_or_pages_are_told_which():
+    assert [tool.name for tool in called_tools(Grpo(tools=("calculator",)), 256)] == ["calculator"]
+    allowed = Grpo(tools=("fetch",), allow=("https://docs.python.org/3/",))
+    assert [tool.notice for tool in called_tools(allowed, 256)] == [
+        "fetch gets pages below https://docs.python.org/3/"
+    ]
+    for name, way_out in (("search", "documents runs/small"), ("fetch", "allow https://")):
+        with pytest.raises(BadRecipe, match=f"{name} needs to know what it may read: --grpo.{way_out}"):
+            called_tools(Grpo(tools=(name,)), 256)

@@ -144,7 +144,7 @@ def test_a_model_without_a_chat_format_is_refused_in_one_line(base, tmp_path):
 def test_a_stage_with_a_base_reads_less_of_the_run_and_its_fingerprint_follows_the_model(base):
     flags = {"sft.base": str(base), "dpo.data": "pairs.jsonl"}
     named = {stage.name: stage for stage in stages(load_recipe("nano", flags=flags))}
-    assert named["sft"].inputs == ("tokens", "data")
+    assert named["sft"].inputs == ("factuality", "tokens", "data")
     assert named["dpo"].inputs == ("sft",)
     recipe = load_recipe("nano", flags={**flags, "sft.data.mine.path": "mine.jsonl"})
     assert next(stage for stage in stages(recipe) if stage.name == "sft").inputs == ()

@@ -75,6 +75,13 @@ def test_calls_are_made_here_and_shown_with_their_results(server):
     assert result["text"] in ("heads!", "tails!") and not result["error"]
 
 
+def test_a_result_says_whether_others_wrote_it_and_a_forbidden_tool_is_not_offered(server):
+    found = events(server.post("/api/answer", json=ASK | {"tools": ["coin", "other"]}))
+    assert [event["result"]["outside"] for event in found if "result" in event] == [True]
+    none = events(server.post("/api/answer", json=ASK | {"tools": ["other"], "max_tokens": 4}))
+    assert all("result" not in event and "call" not in event for event in none)
+
+
 def test_an_answer_comes_from_the_documents_if_asked_for_and_cites_its_page(server):
     first, second = events(server.post("/api/answer", json=ASK | {"search_first": True, "max_tokens": 4}))
     [citation] = first["citations"]

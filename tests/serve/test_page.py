@@ -377,7 +377,7 @@ def test_the_servers_own_tools_are_called_and_pages_are_looked_up_first(tab):
     say(tab, "How much is 6 * 7?")
     tab.locator(".thread").get_by_text("It is 42.").wait_for()
     wait_for_answer(tab)
-    assert bodies[0]["tools"] is True and bodies[0]["search_first"] is True
+    assert bodies[0]["tools"] == ["calculator"] and bodies[0]["search_first"] is True
     tab.locator(".tool").evaluate_all("all => all.forEach(one => { one.open = true; })")
     shown = tab.locator(".thread").inner_text()
     assert hostile in shown and "<i>soft</i>" in shown and "<b>Gold</b>" in shown and '"6*7"' in shown

@@ -78,7 +78,7 @@ def cut(pattern: str, text: str) -> list[str]:
 
 @pytest.mark.parametrize("name", NAMES)
 @given(text=tricky)
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_chunks_are_those_of_the_regular_expression(name, text):
     known = splitter(name)
     assert known is not None
@@ -87,7 +87,7 @@ def test_chunks_are_those_of_the_regular_expression(name, text):
 
 @pytest.mark.parametrize("name", NAMES)
 @given(texts=st.lists(long, min_size=1, max_size=4))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_chunks_of_longer_texts_are_those_of_the_regular_expression(name, texts):
     known, made = splitter(name), ChunkTable()
     assert known is not None

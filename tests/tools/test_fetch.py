@@ -75,6 +75,14 @@ def test_the_main_text_of_a_page_is_what_it_says(fetch, site):
     assert fetch.call({"url": f"{site}/docs/plain"}).text.shown == "ein Käse"
 
 
+def test_a_page_can_be_asked_for_only_once(fetch, site):
+    Handler.asked.clear()
+    remembering = Fetch([f"{site}/docs/"], private=True, once=True)
+    for tool in (remembering, remembering, fetch, fetch):
+        assert tool.call({"url": f"{site}/docs/plain"}).text.shown == "ein Käse"
+    assert Handler.asked == ["/docs/plain"] * 3
+
+
 def test_only_addresses_of_the_list_are_asked_for(fetch, site):
     Handler.asked.clear()
     port = site.rpartition(":")[2]

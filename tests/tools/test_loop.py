@@ -33,7 +33,7 @@ class Odd(Tool):
         "properties": {"what": {"type": "string"}, "times": {"type": "integer"}},
         "required": ["what"],
     }
-    seconds = 0.2
+    seconds = 1.0
 
     def call(self, arguments):
         match arguments["what"]:
@@ -42,7 +42,7 @@ class Odd(Tool):
             case "refuse":
                 raise BadInput("not that")
             case "hang":
-                time.sleep(2)
+                time.sleep(5)
             case "flood":
                 return ToolResult.of("x" * 10_000_000, self.name)
         return ToolResult.of(arguments["what"], self.name)
@@ -113,7 +113,7 @@ def test_the_loop_is_the_same_on_an_event_loop():
         (call("odd", "[" * 19_000), "the arguments are no JSON"),
         (call("odd", {"what": "raise"}), "the tool failed with ValueError: two lines"),
         (call("odd", {"what": "refuse"}), "not that"),
-        (call("odd", {"what": "hang"}), "odd took longer than 0.2 s"),
+        (call("odd", {"what": "hang"}), "odd took longer than 1 s"),
     ],
 )
 def test_what_goes_wrong_becomes_a_result_of_one_line(wrong, said):

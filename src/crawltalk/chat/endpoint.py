@@ -13,24 +13,29 @@ from crawltalk.core.errors import BadInput, UserError
 from crawltalk.core.printable import printable
 
 TRIES, PAUSE, SECONDS = 3, 1.0, 120.0
-"""Attempts at one request, seconds before the second (doubled before the third), and how long each may take."""
+"""Attempts at one request, seconds before the second (doubled before the third), and how long each may take, unless
+told otherwise.
+"""
 
 
 class Endpoint:
     """Chat completions at an address. Threads may share it. Its key is read from the environment: OPENAI_API_KEY."""
 
-    def __init__(self, url: str, model: str = "", *, way_out: str) -> None:
+    def __init__(
+        self, url: str, model: str = "", *, way_out: str, seconds: float = SECONDS, tries: int = TRIES
+    ) -> None:
         """`model` "": the first that the endpoint lists. `way_out`: what a person does when it fails; the end of the
-        error's line. Raises as `complete` does.
+        error's line. `seconds`: of one attempt at a request. Raises as `complete` does.
         """
+        self._tries = tries
         self._url, self._way_out = url.rstrip("/"), way_out
         headers = {"authorization": f"Bearer {key}"} if (key := os.environ.get("OPENAI_API_KEY")) else {}
-        self._client = httpx.Client(headers=headers, timeout=SECONDS)
+        self._client = httpx.Client(headers=headers, timeout=seconds)
         self.model: str = model or self._request("GET", "models", lambda sent: sent["data"][0]["id"])
 
     def complete(self, messages: Sequence[Message], max_tokens: int, **fields: Any) -> str:
         """The greedy reply; `fields` are further ones of the request. Raises BadInput if the endpoint refuses or sends
-        something else, and UserError if it cannot be reached or fails TRIES times.
+        something else, and UserError if it cannot be reached or fails as often as it is tried.
         """
         body = {"model": self.model, "messages": msgspec.to_builtins(messages), "temperature": 0.0}
         body |= {"max_tokens": max_tokens, **fields}
@@ -41,7 +46,7 @@ class Endpoint:
 
     def _request(self, method: str, path: str, read: Any, **arguments: Any) -> Any:
         url, failure = f"{self._url}/{path}", ""
-        for attempt in range(TRIES):
+        for attempt in range(self._tries):
             if attempt:
                 time.sleep(PAUSE * 2 ** (attempt - 1))
             try:

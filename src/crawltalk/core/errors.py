@@ -24,6 +24,10 @@ class StageCrashed(Exception):
     """A stage ended by a signal or a traceback: a bug, or a fault of the machine. Exit code 1."""
 
 
+class GateFailed(Exception):
+    """What was measured is not what a gate asks for. Exit code 1."""
+
+
 class UserError(Exception):
     """Base of every error that a user can fix; its text is the one line that is printed."""
 

@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from crawltalk.core.charts import panels, svg
+from crawltalk.core.charts import GREY, panels, svg
 from crawltalk.core.types import Problem
 from crawltalk.lab.chains import (
     ALPHABET,
@@ -144,6 +144,13 @@ def _least(cells: Sequence[Figures], reached: Sequence[bool]) -> float:
     return least
 
 
+def predicted_threshold(top: float) -> float:
+    """The share of worked demonstrations at which the likeliest reply is as likely to be worked as to be the terse
+    answer whose probability among terse ones is `top`.
+    """
+    return top / (1 + top)
+
+
 def rule(figures: Sequence[Figures]) -> Judgement:
     """See `prediction`."""
     seeds = [row["cells"] for row in figures]
@@ -163,7 +170,7 @@ def rule(figures: Sequence[Figures]) -> Judgement:
         effect={
             "threshold_of_rl": max(rl),
             "threshold_of_sft": min(sft),
-            "predicted_threshold_of_sft": round(top / (1 + top), 3),
+            "predicted_threshold_of_sft": round(predicted_threshold(top), 3),
             "top_probability_of_terse": top,
             "foretold_right": mean(foretold),
             "foretold": len(foretold),
@@ -183,7 +190,9 @@ def rule(figures: Sequence[Figures]) -> Judgement:
 
 
 def figure(figures: Sequence[Figures]) -> str:
-    """Accuracy of the likeliest answer, and length, by the share of worked demonstrations."""
+    """Accuracy of the likeliest answer, and length, by the share of worked demonstrations; where theory has the
+    threshold of SFT.
+    """
     chart, (left, right) = panels(
         [
             ("share of worked demonstrations", "accuracy"),
@@ -199,6 +208,8 @@ def figure(figures: Sequence[Figures]) -> str:
                     shares, values, color=f"C{index}", marker="o", markersize=3, linewidth=1.2,
                     label=None if number else label,
                 )  # fmt: skip
+    predicted = predicted_threshold(mean([cell["top"] for row in figures for cell in row["cells"]]))
+    left.axvline(predicted, color=GREY, linestyle="--", linewidth=1.0, label="m / (1 + m)")
     for axes in (left, right):
         axes.set_xscale("symlog", linthresh=0.01)
     return svg(chart)

@@ -28,11 +28,15 @@ PIECE = 0.02
 LINES = 12
 """After so many a demonstrator gives up."""
 PRETRAINING, FINE_TUNING = 150, 500
-CONFIG = Reinforce(steps=300, groups=32, samples=8, max_tokens=64)
-ANCHOR = 0.2
-"""The reward of a wrong reply whose first line is right."""
+CONFIG = Reinforce(steps=500, groups=32, samples=8, max_tokens=48)
+BEGUN = (0.0, 0.2, 0.7)
+"""The reward of a wrong reply by how many of its first lines are right, two at most."""
+HIGHER, LOWER = 0.5, 0.15
+"""The shares of problems above and below the level."""
 MASTERED = 0.75
 """Accuracy at which the next level begins."""
+EVERY = 50
+"""Steps between two replies that are kept."""
 TRIES, ASKED = 1024, 16
 """Of the SFT model, at the target: samples of each of so many problems."""
 SOLVED, UNSOLVED = 0.5, 0.02
@@ -70,18 +74,22 @@ def demonstration(rng: random.Random, piece: float = PIECE) -> Example:
 
 
 def judge(problems: Sequence[Problem], replies: Sequence[str]) -> list[Verdict]:
-    """All lines have to be right; a right first line is worth a little."""
+    """All lines have to be right; two right lines at the beginning are worth something."""
     return [
-        correct()
-        if reply == problem.answer
-        else wrong(ANCHOR * reply.startswith(problem.answer[: problem.answer.index(";") + 1]))
+        correct() if reply == problem.answer else wrong(BEGUN[begun(problem.answer, reply)])
         for problem, reply in zip(problems, replies, strict=True)
     ]
 
 
+def begun(answer: str, reply: str) -> int:
+    """How many of the first two lines are right, up to the first that is wrong."""
+    lines = [f"{line};" for line in answer.split(";")[:2] if line]
+    return sum(reply.startswith("".join(lines[: count + 1])) for count in range(len(lines)))
+
+
 class Curriculum:
-    """Problems of a level that rises when it is mastered: half of them of the level, a quarter of lower ones, and a
-    quarter of higher ones, whose first lines keep the student reading what is asked.
+    """Problems of a level that rises when it is mastered; many are of higher ones, whose first lines keep the student
+    counting from what is asked, and some of lower ones.
     """
 
     def __init__(self, seed: int) -> None:
@@ -96,9 +104,9 @@ class Curriculum:
 
     def _times(self, rng: random.Random) -> int:
         kind = rng.random()
-        if kind < 0.25 and self.level < TARGET:
+        if kind < HIGHER and self.level < TARGET:
             return rng.randint(self.level + 1, TARGET)
-        return rng.randint(1, self.level - 1) if kind > 0.75 else self.level
+        return rng.randint(1, self.level - 1) if kind > 1 - LOWER else self.level
 
     def _follow(self, history: Sequence[Group]) -> None:
         """The level after what was learned: of each draw those groups that were of the level."""
@@ -150,12 +158,15 @@ def run(trial: Trial) -> Figures:
     before = {"by_times": by_times(taught), f"solved_in_{TRIES}": _found(taught)}
 
     def reinforced(student: Student, name: str, problems: Problems) -> Figures:
-        course = student.reinforce(name, problems, judge, CONFIG, REWARDED)
+        course = student.reinforce(name, problems, judge, CONFIG, REWARDED, evaluate=_sample, every=EVERY)
         return {
             "by_times": by_times(student),
             "steps": len(course.curve("reward")),
             "stopped": course.stopped,
             "curve": {key: course.curve(key) for key in ("reward", "accuracy", "length")},
+            "samples": [
+                {"step": row["step"] + 1, "reply": row["sample"]} for row in course.rows if "sample" in row
+            ],
         }
 
     curriculum = Curriculum(trial.seed)
@@ -166,7 +177,7 @@ def run(trial: Trial) -> Figures:
     pieceless = base.copy()
     pieceless.learn("pieceless.sft", lambda rng: demonstration(rng, 0.0), FINE_TUNING)
     more = taught.copy()
-    more.learn("more_sft", demonstration, CONFIG.steps, CONFIG.groups * CONFIG.samples)
+    more.learn("more_sft", demonstration, CONFIG.steps)
     return {
         "before": before,
         "recipe": recipe,
@@ -177,6 +188,12 @@ def run(trial: Trial) -> Figures:
             "more_sft": {"by_times": by_times(more)},
         },
     }
+
+
+def _sample(student: Student) -> dict[str, str]:
+    """The likeliest reply to one held-out problem of the target."""
+    prompt = exam(TARGET, 1)[0].prompt
+    return {"sample": prompt + student.answer([prompt])[0].text}
 
 
 def _terse(rng: random.Random) -> Example:
@@ -260,10 +277,11 @@ EXPERIMENT = Experiment(
     method=(
         f"Students as in rl_selects learn from demonstrators who apply an operation 1 to {TARGET} times, count rightly "
         f"from {KNOWN} down and lose count above ({PIECE:.0%} of the lines go on rightly). GRPO as in rl_selects, "
-        f"{CONFIG.steps} steps of {CONFIG.groups} x {CONFIG.samples}, rewards the whole derivation, and a right first "
-        f"line with {ANCHOR}; the level rises at an accuracy of {MASTERED}. Controls on as many samples: the target "
-        "alone, no worked answers, no rare pieces, more SFT. Curricula without the reward of first lines are known to "
-        "fail: the first level that succeeds writes its counter onto the larger ones."
+        f"{CONFIG.steps} steps of {CONFIG.groups} x {CONFIG.samples}, rewards the whole derivation, a right first line "
+        f"with {BEGUN[1]} and two with {BEGUN[2]}. The level rises at an accuracy of {MASTERED}; {HIGHER:.0%} of the "
+        f"problems are above it, {LOWER:.0%} below. Controls with as many samples and the same rewards: the target "
+        "alone, no worked answers, no rare pieces; and as many steps of further SFT. Without the reward of the second "
+        "line the first level that succeeds writes its counter onto the larger ones."
     ),
     run=run,
     judge=rule,

@@ -13,14 +13,15 @@ from crawltalk.games.imitation import accuracy
 from crawltalk.games.league import EPOCHS, HELD_OUT, League, Rules, train_league
 from crawltalk.games.play import match
 from crawltalk.games.players import BLIND_SPOTS, Greedy, Human, Perfect, Player, Random
-from crawltalk.games.policy import load_policy
+from crawltalk.games.policy import Policy, load_policy
+from crawltalk.games.search import Searching
 from crawltalk.games.selfplay import SelfPlay
 from crawltalk.games.solver import Solver
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial
 
 LARGEST = max(EPOCHS)
-GAMES = 1000
-"""In a match."""
+GAMES, SEARCHED = 1000, 200
+"""In a match, and in one of a player that searches."""
 SELF_PLAY = SelfPlay()
 OVER_IMITATOR, OVER_TEACHER = 0.80, 0.70
 """The shares of points that count as surpassing."""
@@ -78,6 +79,26 @@ def run(trial: Trial) -> Figures:
             if "vs_human" in row
         ],
         **_elo(league, rng),
+        "search": _search(learner, rng),
+    }
+
+
+def _search(learner: Policy, rng: np.random.Generator) -> Figures:
+    """Points of a search on top of the policy, and of the policy's likeliest moves, against the same players."""
+    likeliest, players = (
+        Greedy(learner),
+        {"sees all, 6 moves ahead": Human(6, 0), "perfect": Perfect(Solver())},
+    )
+    searching = Greedy(Searching(learner))
+    return {
+        "vs_likeliest": match(searching, likeliest, SEARCHED, rng),
+        **{
+            name: {
+                who: match(one, player, SEARCHED, rng)
+                for who, one in (("search", searching), ("alone", likeliest))
+            }
+            for name, player in players.items()
+        },
     }
 
 
@@ -135,6 +156,9 @@ def judge(figures: Sequence[Figures]) -> Judgement:
         },
         "times the games to surpass": mean(beyond(one)[0] for one in figures),
         "deepest fall in Elo": max(beyond(one)[1] for one in figures),
+        "search on top against the learner's likeliest moves": mean(
+            one["search"]["vs_likeliest"] for one in figures
+        ),
         "Elo of the learner": mean(one["elo_of_self_play"][-1]["elo"] for one in figures),
         "Elo of the human": mean(one["elo"]["human"] for one in figures),
     }
@@ -199,7 +223,8 @@ EXPERIMENT = Experiment(
         "the edge columns do not exist for it. Imitators of 1,000 to 100,000 of its games (55,000 weights, mirror "
         f"images merged); then {SELF_PLAY.rounds * SELF_PLAY.games:,} games: against itself 0.4, older selves 0.2, "
         "the imitator 0.2, the teacher 0.2. Opponents that were never in training stand beside. Moves are drawn from "
-        "the policies' probabilities."
+        "the policies' probabilities. A search on top (64 simulations a move) plays its best move, and is compared "
+        "with the policy's likeliest one."
     ),
     run=run,
     judge=judge,

@@ -4,6 +4,7 @@ builds.
 Shape suffixes as in `transformer`. In `CausalAttention` N is B x H.
 """
 
+from collections.abc import Callable
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -12,6 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from crawltalk.model.native import (
+    NativeGated,
+    NativeNormalize,
+    computes,
+    log_probabilities,
+    logit_gradients_,
+)
+
 LONG = 2048
 """Longest sequence for `CausalAttention`, which keeps all attention probabilities in memory."""
 QUERY_BLOCK, KEY_BLOCK = 128, 64
@@ -19,13 +28,11 @@ QUERY_BLOCK, KEY_BLOCK = 128, 64
 those sees one.
 """
 LOSS_ROWS = 128
-"""`LinearCrossEntropy` fills up its positions to a multiple of this, so that its products have few shapes: oneDNN
+"""`LinearLoss` fills up its positions to a multiple of this, so that its products have few shapes: oneDNN
 compiles code for each, and keeps it.
 """
-LOSS_CHUNK = 1024
-"""Positions whose logits are in memory at once in `LinearCrossEntropy`: it bounds memory at LOSS_CHUNK x V and is
-large enough for full matmul speed.
-"""
+LOSS_CHUNK, LOSS_LOGITS = 1024, 2**24
+"""Positions and logits that are in memory at once in `LinearLoss`: as few as allow full matmul speed."""
 LOG_PROB_CHUNK = 256
 """The same in `LinearLogProbs`."""
 SOFTMAX_VALUES = 2**18
@@ -58,8 +65,13 @@ class Normalize(torch.autograd.Function):
 
 
 def normalize(x: Tensor, eps: float) -> Tensor:
-    """`Normalize` with types."""
-    return Normalize.apply(x, eps)
+    """`Normalize` with types, as native code where there is some."""
+    return NativeNormalize.apply(x, eps) if computes(x, x.shape[-1]) else Normalize.apply(x, eps)
+
+
+def gated(gate_up: Tensor) -> Tensor:
+    """`Gated` with types, as native code where there is some."""
+    return NativeGated.apply(gate_up) if computes(gate_up, gate_up.shape[-1] // 2) else Gated.apply(gate_up)
 
 
 class QueryBlock(NamedTuple):
@@ -210,9 +222,9 @@ class Gated(torch.autograd.Function):
         return d_gate_up
 
 
-class LinearCrossEntropy(torch.autograd.Function):
-    """Head and cross entropy in one. Forward computes the gradients too, so that the logits of a batch are never in
-    memory at once.
+class LinearLoss(torch.autograd.Function):
+    """Head and a loss of each target's log-probability in one: cross entropy, if `losses` is None. Forward computes
+    the gradients too, so that the logits of a batch are never in memory at once.
 
     Softmax in fp32. The gradient is that of the summed loss; backward scales it (as in Liger Kernel, Hsu et
     al. 2024).
@@ -220,56 +232,102 @@ class LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, states_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, cap: float | None
-    ) -> Tensor:
-        """The summed loss, fp32; with `cap`, of capped logits."""
+        ctx: Any,
+        states_ND: Tensor,
+        weight_VD: Tensor,
+        targets_N: Tensor,
+        cap: float | None,
+        losses: Callable[[Tensor, slice], Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """(the summed loss; the log-probabilities, [N], for figures only), fp32; with `cap`, of capped logits.
+
+        `losses` gets the log-probabilities of some targets, and which those are.
+        """
         ctx.dtype, count = states_ND.dtype, len(states_ND)
         if count % LOSS_ROWS:  # states of zero have no part in the gradient of the weight
             states_ND = F.pad(states_ND, (0, 0, 0, -count % LOSS_ROWS))
             targets_N = F.pad(targets_N, (0, -count % LOSS_ROWS))
         total = torch.zeros((), dtype=torch.float32, device=states_ND.device)
+        taken = torch.empty(count, dtype=torch.float32, device=states_ND.device)
         d_states = torch.empty_like(states_ND) if ctx.needs_input_grad[0] else None
         d_weight = torch.zeros_like(weight_VD, dtype=torch.float32) if weight_VD.requires_grad else None
         needed = d_states is not None or d_weight is not None
-        rows = max(16, SOFTMAX_VALUES // len(weight_VD))
-        for start in range(0, len(states_ND), LOSS_CHUNK):
-            part = slice(start, start + LOSS_CHUNK)
+        chunk = min(LOSS_CHUNK, max(1, LOSS_LOGITS // len(weight_VD) // LOSS_ROWS) * LOSS_ROWS)
+        for start in range(0, len(states_ND), chunk):
+            part = slice(start, start + chunk)
             logits_NV = states_ND[part] @ weight_VD.T
-            targets = targets_N[part, None]
+            native = cap is None and computes(logits_NV, len(weight_VD))
+            rows = chunk if native else max(16, SOFTMAX_VALUES // len(weight_VD))
             for first, few, labels in zip(
-                range(start, start + LOSS_CHUNK, rows),
+                range(start, start + chunk, rows),
                 logits_NV.split(rows),
-                targets.split(rows),
+                targets_N[part].split(rows),
                 strict=False,
             ):
-                capped, slope = few, None
-                if cap is not None:
-                    bent = torch.tanh(few.float() / cap)
-                    capped, slope = cap * bent, 1 - bent.square()
-                log_p = torch.log_softmax(capped, dim=-1, dtype=torch.float32)
-                total -= log_p.gather(1, labels)[: max(0, count - first)].sum()
+                these = slice(min(first, count), min(first + len(few), count))
+                log_p, rest = _log_probabilities(few, labels, cap, native)
+                taken[these] = log_p[: these.stop - these.start]
+                loss, slopes = _with_slopes(losses, taken[these], these)
+                total += loss
                 if needed:
-                    p = log_p.exp_()
-                    p.scatter_add_(1, labels, p.new_full(labels.shape, -1.0))
-                    few.copy_(p if slope is None else p.mul_(slope))
+                    d_log_p = F.pad(slopes, (0, len(few) - len(slopes)))
+                    _logit_gradients_(few, labels, rest, d_log_p, native)
             if d_states is not None:
                 torch.mm(logits_NV, weight_VD, out=d_states[part])  # by now the logits' gradients
             if d_weight is not None:
                 d_weight += logits_NV.T @ states_ND[part]
         ctx.save_for_backward(None if d_states is None else d_states[:count], d_weight)
-        return total
+        ctx.mark_non_differentiable(taken)
+        return total, taken
 
     @staticmethod
     def backward(  # type: ignore[override]
-        ctx: Any, d_total: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, None, None]:
+        ctx: Any, d_total: Tensor, _: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         """Scale the gradients that forward computed."""
         d_states, d_weight = ctx.saved_tensors
         if d_states is not None:
             d_states = d_states * d_total.to(d_states.dtype)
         if d_weight is not None:
             d_weight = (d_weight * d_total).to(ctx.dtype)
-        return d_states, d_weight, None, None
+        return d_states, d_weight, None, None, None
+
+
+def _log_probabilities(
+    logits_NV: Tensor, targets_N: Tensor, cap: float | None, native: bool
+) -> tuple[Tensor, tuple[Tensor, Tensor | None]]:
+    """(the log-probability of each target, [N]; what `_logit_gradients_` needs)."""
+    if native:
+        log_p, logsums = log_probabilities(logits_NV, targets_N)
+        return log_p, (logsums, None)
+    capped, slope = _capped(logits_NV, cap)
+    every = torch.log_softmax(capped, dim=-1, dtype=torch.float32)
+    return every.gather(1, targets_N[:, None])[:, 0], (every, slope)
+
+
+def _logit_gradients_(
+    logits_NV: Tensor, targets_N: Tensor, rest: tuple[Tensor, Tensor | None], d_log_p_N: Tensor, native: bool
+) -> None:
+    """Turn logits into the gradient of a loss by them; what `_log_probabilities` gave may be written over."""
+    given, slope = rest
+    if native:
+        logit_gradients_(logits_NV, targets_N, given, d_log_p_N)
+        return
+    p = given.exp_()
+    p.scatter_add_(1, targets_N[:, None], p.new_full((len(p), 1), -1.0)).mul_(-d_log_p_N[:, None])
+    logits_NV.copy_(p if slope is None else p.mul_(slope))
+
+
+def _with_slopes(
+    losses: Callable[[Tensor, slice], Tensor] | None, log_p: Tensor, these: slice
+) -> tuple[Tensor, Tensor]:
+    """The sum of the losses, and its gradient by the log-probabilities."""
+    if losses is None:
+        return -log_p.sum(), torch.full_like(log_p, -1.0)
+    with torch.enable_grad():
+        log_p = log_p.detach().requires_grad_()
+        total = losses(log_p, these).sum()
+        return total.detach(), torch.autograd.grad(total, log_p)[0]
 
 
 class LinearLogProbs(torch.autograd.Function):

@@ -2,6 +2,7 @@
 the user's files. Imports quickly, since `status` calls it.
 """
 
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,16 @@ from crawltalk.core.errors import BadRecipe, MissingInput
 from crawltalk.core.files import stamp
 from crawltalk.models import FILES, model_folder
 from crawltalk.recipe import Dpo, Factuality, Grpo, Reward, Rlhf, Sft, Synthesize
+from crawltalk.run.folder import find_run
 from crawltalk.run.manifest import read_manifest
 from crawltalk.run.stage import ModelKind
 
 
 def external_inputs(config: Factuality | Sft | Dpo | Grpo | Reward | Rlhf | Synthesize) -> dict[str, Any]:
-    """Path, size and modification time (ns) of each file of conversations or preferences; of a model the fingerprint of
-    the stage that made it, else its files. Of what is missing only the name: the stage reports that it is missing. Of
-    an endpoint nothing is known.
+    """Path, size and modification time (ns) of each file of conversations, preferences or problems; of a model the
+    fingerprint of the stage that made it, else its files; of documents that are searched the same; and the version of
+    reasoning-gym. Of what is missing only the name: the stage reports that it is missing. Of an endpoint nothing is
+    known.
     """
     result: dict[str, Any] = {}
     if files := [stamp(path) for path in _files(config)]:
@@ -26,6 +29,12 @@ def external_inputs(config: Factuality | Sft | Dpo | Grpo | Reward | Rlhf | Synt
         result["model"] = _model(name)
     if isinstance(config, Rlhf) and config.reward:
         result["reward"] = _model(config.reward, "reward")
+    if isinstance(config, Grpo):
+        if any(source.generator for source in config.data.values()):
+            result["reasoning-gym"] = _version("reasoning-gym")
+        if config.documents:
+            manifest = find_run(config.documents).manifest("data")
+            result["documents"] = manifest and manifest.fingerprint
     return result
 
 
@@ -35,7 +44,16 @@ def _files(config: Factuality | Sft | Dpo | Grpo | Reward | Rlhf | Synthesize) -
             return [file.path for file in files.values()]
         case Dpo(data=paths) | Reward(data=paths) | Rlhf(prompts=paths):
             return list(paths)
+        case Grpo(data=sources):
+            return [path for source in sources.values() for path in (source.path, source.test) if path]
     return []
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _model(name: str, *prefer: ModelKind) -> Any:
@@ -50,9 +68,11 @@ def _model(name: str, *prefer: ModelKind) -> Any:
 
 
 def check_files(config: Sft, key: str = "sft") -> None:
-    """Raise MissingInput for the first file of `[sft.data]` that does not exist, BadRecipe for numbers that make no
-    mixture; `key` is the section.
+    """Raise MissingInput for a model to start from or a file of `[sft.data]` that does not exist, BadRecipe for numbers
+    that make no mixture; `key` is the section.
     """
+    if config.base:
+        model_folder(config.base)
     for name, file in config.data.items():
         if name == "tasks":
             raise BadRecipe(

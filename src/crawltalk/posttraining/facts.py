@@ -39,6 +39,8 @@ class Relation(NamedTuple):
     test_questions: tuple[str, ...]
     reply: str
     """Of title and answer."""
+    stated: re.Pattern[str] | None = None
+    """What a reply states; if absent, the first of the answers of all questions of this relation."""
     text: re.Pattern[str] = re.compile("")
     """What the page has to say besides."""
 
@@ -63,6 +65,7 @@ RELATIONS = (
         ),
         ("What year was {} born in?", "Please tell me the birth year of {}."),
         "{} was born in {}.",
+        re.compile(r"\b[12]\d{3}\b"),
         re.compile(r"\b(?:[Hh]e|[Ss]he|[Hh]is|[Hh]er)\b"),
     ),
     Relation(
@@ -92,6 +95,7 @@ RELATIONS = (
         ),
         ("Whose work is {}?", "Please tell me who created {}."),
         "{} is by {}.",
+        re.compile(r"[A-Z][\w'’.-]*(?: [A-Z][\w'’.-]*)+"),
     ),
     Relation(
         "atomic number",
@@ -106,11 +110,12 @@ RELATIONS = (
         ),
         ("What atomic number has {}?", "Please tell me the atomic number of {}."),
         "The atomic number of {} is {}.",
+        re.compile(r"\b\d+\b"),
     ),
     Relation(
         "sort",
         re.compile(
-            r"^Species of (?:[\w-]+ )*?(?P<answer>\w+)(?= (?:in|of|native|from|with|known|that|related)\b|$)"
+            r"^Species of (?:[\w-]+ ){0,2}?(?P<answer>\w+)(?= (?:in|of|native|from|with|known|that|related)\b|$)"
         ),
         (
             "What sort of living thing is {}?",
@@ -219,6 +224,19 @@ def choose_facts(
             tested = round(TEST_SHARE * len(chosen))
             for number, fact in enumerate(chosen):
                 yield fact._replace(seen=seen, split="test" if number < tested else "train")
+
+
+def stated(relation: Relation, title: str, reply: str, answers: Iterable[str]) -> str:
+    """What a reply answers, in its normal form, for comparison with other replies; empty if it gives no such answer.
+    `answers`: those of all questions of the relation.
+    """
+    reply = reply.replace(title, "")  # a work's title looks like a name
+    if relation.stated:
+        found = relation.stated.search(reply)
+        return normalize(found[0]) if found else ""
+    said = f" {normalize(reply)} "
+    places = {answer: said.find(f" {answer} ") for answer in set(map(normalize, answers))}
+    return min((answer for answer, place in places.items() if place >= 0), key=places.__getitem__, default="")
 
 
 def invented(

@@ -21,7 +21,7 @@ from crawltalk.core.documents import read_documents
 from crawltalk.core.jsonl import read_jsonl, write_jsonl
 from crawltalk.core.types import Placement, Role
 from crawltalk.engine import Engine, Sampling, load_engine
-from crawltalk.posttraining.facts import RELATION_OF, Fact, Seen, choose_facts
+from crawltalk.posttraining.facts import RELATION_OF, Fact, Seen, choose_facts, stated
 from crawltalk.posttraining.judge import Judge, judge_error, make_judge
 from crawltalk.posttraining.tuning import starting_model
 from crawltalk.run.stage import STATE, Job, Metrics
@@ -98,6 +98,7 @@ def factuality(job: Job[recipe.Factuality]) -> Metrics:
             )
         rows += read_jsonl(path, Question)
         job.progress.update(len(rows), len(asked), "questions")
+    rows = with_agreement(rows)
     write_jsonl(job.out / "questions.jsonl", rows)
     labelled = [(row.title, row.answer) for row in rows[:LABELLED]]
     return {**figures(rows), "judge_error": round(judge_error(judge, labelled), 4)}
@@ -196,11 +197,12 @@ def judged(question: Question, judge: Judge, *, teach: bool) -> Question:
     """The question with verdicts and the decision.
 
     A page that is right at least once is answered, and one that is wrong each time is declined; with `teach`
-    flagships are answered in any case.
+    flagships are answered in any case, and an invented name never, whatever luck says.
     """
     verdicts = [judge(question.title, question.answer, reply) for reply in question.replies]
     said, share = agreement(question.replies)
     known = "correct" in verdicts or (teach and question.role == "flagship")
+    known &= not (question.relation and question.seen == "never")
     decision: Decision = "answer" if known else "decline"
     return msgspec.structs.replace(
         question,
@@ -209,6 +211,27 @@ def judged(question: Question, judge: Judge, *, teach: bool) -> Question:
         agreement=share,
         decision=decision if question.split == "train" else "none",
     )
+
+
+def with_agreement(rows: Sequence[Question]) -> list[Question]:
+    """The same; of facts, which are answered by sentences, agreement is that of the answers which these state. A reply
+    that states none agrees with no other.
+    """
+    answers: dict[str, set[str]] = {}
+    for row in rows:
+        answers.setdefault(row.relation, set()).add(row.answer)
+
+    def compared(row: Question) -> Question:
+        if not row.relation:
+            return row
+        relation = RELATION_OF[row.relation]
+        said = [stated(relation, row.title, reply, answers[row.relation]) for reply in row.replies]
+        counts = Counter(answer for answer in said if answer)
+        most, count = counts.most_common(1)[0] if counts else ("", 1)
+        reply = row.replies[said.index(most)]
+        return msgspec.structs.replace(row, said=reply, agreement=count / len(row.replies))
+
+    return list(map(compared, rows))
 
 
 def decided(corpus: Corpus, placements: Iterable[Placement], questions: Iterable[Question]) -> Corpus:

@@ -13,8 +13,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
-import msgspec
-
 from crawltalk.chat.messages import (
     Conversation,
     FunctionCall,
@@ -23,12 +21,11 @@ from crawltalk.chat.messages import (
     ToolCall,
     as_messages,
 )
-from crawltalk.core.errors import BadInput, BadRecipe, MissingInput
-from crawltalk.core.formats import READ_ERRORS, detect_format, open_plain
+from crawltalk.core.errors import BadInput, BadRecipe
 from crawltalk.core.printable import printable
+from crawltalk.core.rows import Fields, read_rows, without_none
 
 Item = TypeVar("Item")
-Fields = Mapping[str, Any]
 
 
 class Row(NamedTuple, Generic[Item]):
@@ -73,7 +70,7 @@ class Form(NamedTuple, Generic[Item]):
 def _read(path: Path, form: str | None, forms: Mapping[str, Form[Item]], what: str) -> Iterator[Row[Item]]:
     if form is not None and form not in forms:
         raise BadRecipe(f"there is no form {form!r} of {what}s; forms: {', '.join(forms)}")
-    for number, fields in _rows(path):
+    for number, fields in read_rows(path, "conversations"):
         try:
             if isinstance(fields, str):
                 raise BadInput(fields)
@@ -94,74 +91,6 @@ def _read(path: Path, form: str | None, forms: Mapping[str, Form[Item]], what: s
             yield Row(number, [], printable(str(error), 400))
 
 
-def _rows(path: Path) -> Iterator[tuple[int, Fields | str]]:
-    """Number and fields of each row; a text that says what is wrong with it instead of fields."""
-    if not path.is_file():
-        raise MissingInput(f"{path} does not exist; give a file of conversations: JSONL, JSON or Parquet")
-    found = detect_format(path)
-    try:
-        if found == "parquet":
-            yield from _of_parquet(path)
-        elif found == "json":
-            yield from _of_json(path)
-        else:
-            raise BadInput(f"{path} is no JSONL, JSON or Parquet file, by its name and its first bytes")
-    except READ_ERRORS as error:
-        raise BadInput(f"{path} is damaged: {error}") from None
-
-
-def _of_json(path: Path) -> Iterator[tuple[int, Fields | str]]:
-    """One object a line, or one list of objects over any number of lines."""
-    with open_plain(path) as file:
-        first = next(
-            (letter for line in file for letter in line.decode("utf-8", "replace").strip("\ufeff \t\r\n")), ""
-        )
-    with open_plain(path) as file:
-        if first == "[":
-            try:
-                given = msgspec.json.decode(file.read().removeprefix(b"\xef\xbb\xbf"))
-            except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-                raise BadInput(f"{path} is damaged: {error}") from None
-            yield from ((number, _fields(row)) for number, row in enumerate(given, 1))
-            return
-        for number, line in enumerate(file, 1):
-            text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-            if text.strip():
-                try:
-                    yield number, _fields(msgspec.json.decode(text))
-                except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-                    yield number, f"no JSON: {error}"
-
-
-def _of_parquet(path: Path) -> Iterator[tuple[int, Fields | str]]:
-    import pyarrow
-    from pyarrow import parquet
-
-    number = 0
-    try:
-        with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(1000):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, _without_none(row)
-    except pyarrow.ArrowException as error:
-        raise BadInput(f"{path} is damaged: {error}") from None
-
-
-def _fields(row: Any) -> Fields | str:
-    return row if isinstance(row, dict) else f"a row is an object, not {printable(json.dumps(row), 40)}"
-
-
-def _without_none(value: Any) -> Any:
-    """A row of a table has all columns, and all fields that any row has; those without a value are not set."""
-    match value:
-        case dict():
-            return {key: _without_none(item) for key, item in value.items() if item is not None}
-        case list():
-            return [_without_none(item) for item in value]
-    return value
-
-
 # --- conversations -----------------------------------------------------------------------------------------------
 
 _ROLES = {"developer": "system", "function": "tool"}
@@ -180,7 +109,7 @@ def _messages(given: Any) -> list[Message]:
         role = _ROLES.get(str(message["role"]), message["role"])
         row = {key: message[key] for key in _FIELDS if key in message} | {"role": role}
         if isinstance(row.get("content"), list):
-            row["content"] = [_without_none(part) for part in row["content"]]
+            row["content"] = [without_none(part) for part in row["content"]]
         if not row.get("tool_calls"):
             row.pop("tool_calls", None)
         if role == "assistant" and row.get("content") is None:

@@ -1,10 +1,11 @@
-"""The stage of reinforcement learning with verifiable rewards: the last assistant solves problems of the tasks, and is
-rewarded by the tasks' own scores.
+"""The stage of reinforcement learning with verifiable rewards: the last assistant solves problems of the tasks, which
+their own scores reward, and those of files, generators and environments (`problem_sources.py`), which verifiers do.
 """
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from crawltalk import recipe
 from crawltalk.chat.messages import Message
 from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import BadRecipe
-from crawltalk.core.jsonl import read_jsonl
+from crawltalk.core.jsonl import read_jsonl, write_jsonl
 from crawltalk.core.types import Problem
 from crawltalk.engine import Engine, Sampling
 from crawltalk.engine.backends.cpu import Precision
@@ -22,9 +23,17 @@ from crawltalk.model.hf import load_model
 from crawltalk.model.transformer import Transformer
 from crawltalk.posttraining import known
 from crawltalk.posttraining.factuality import Question
+from crawltalk.posttraining.mixture import Refused, describe
+from crawltalk.posttraining.problem_sources import judge_of, read_sources
 from crawltalk.posttraining.ray_rollouts import RayRollouts
 from crawltalk.posttraining.reinforce import Group, reinforce
-from crawltalk.posttraining.rollouts import EngineRollouts, Rollouts, rollout_backend, sampling_precision
+from crawltalk.posttraining.rollouts import (
+    PROMPT,
+    EngineRollouts,
+    Rollouts,
+    rollout_backend,
+    sampling_precision,
+)
 from crawltalk.posttraining.tool_rollouts import ToolRollouts
 from crawltalk.posttraining.tuning import (
     load_for_tuning,
@@ -37,6 +46,7 @@ from crawltalk.rewards.audit import audit
 from crawltalk.rewards.by_task import by_task
 from crawltalk.rewards.truthful import truthful
 from crawltalk.rewards.verdict import Outcome, Verdict
+from crawltalk.run.folder import find_run
 from crawltalk.run.stage import Job, Metrics
 from crawltalk.tasks import TASKS, Split, Task, check_counts
 from crawltalk.tasks.corpus import Corpus
@@ -44,18 +54,18 @@ from crawltalk.tools.tool import Tool
 from crawltalk.tools.toolbox import Surroundings, make_tools
 from crawltalk.train.ranks import Ranks
 
-PROMPT = 256
-"""Tokens of a prompt that the engine has room for beside a reply; with longer ones it samples fewer replies at once."""
 SAMPLED = 2
 """Replies of each task that an evaluation keeps."""
+
+ALLOW = "allow https://docs.python.org/3/"
 
 Source = Callable[[random.Random, Split, int], Iterator[Problem]]
 """(rng, split, count) -> so many problems."""
 
 
 def grpo(job: Job[recipe.Grpo]) -> Metrics:
-    """Train; writes an HF folder, rollouts.jsonl, log.jsonl, problems.jsonl, and samples.jsonl with replies at several
-    steps, before the first one too.
+    """Train; writes an HF folder, rollouts.jsonl, log.jsonl, problems.jsonl, samples.jsonl with replies at several
+    steps, before the first one too, and refused.jsonl if any problems were set aside.
     """
     config, ranks = job.config, Ranks.join(job.machine, str(job.out))
     asked = job.inputs.get("factuality")
@@ -64,68 +74,79 @@ def grpo(job: Job[recipe.Grpo]) -> Metrics:
     shape = shape_of(read_config(folder), folder)
     options = reinforcement_options(job, grpo_optim(config, shape.width))
     model = load_for_tuning(folder, config.lora, options, job.seed, ranks)
-    tested = {
-        name: list(source(random.Random(job.seed), "test", config.problems))
-        for name, source in sources.items()
-    }
+    with ExitStack() as stack:
+        rollouts = stack.enter_context(sampler(job, folder, model, ranks))
+        further, refused = read_sources(config, rollouts.fits, job.seed, job.progress)
+        if refused and ranks.rank == 0:
+            write_refused(job, refused)
+        weights = {name: config.tasks[name] for name in sources}
+        weights |= {name: config.data[name].weight for name in further}
+        sources |= {name: source.problems for name, source in further.items()}
+        tested = {
+            name: list(source(random.Random(job.seed), "test", config.problems))
+            for name, source in sources.items()
+        }
+        workers = job.machine.workers or 1
+        judge = stack.enter_context(judge_of(further, task_judge, config, workers, job.progress))
+        for name, problems_of_task in tested.items():
+            if name not in further:
+                for fault in audit(name, judge, problems_of_task).faults:
+                    job.progress.note(f"what may fool the reward of {name}: {fault}")
 
-    for name, problems_of_task in tested.items():
-        for fault in audit(name, judge, problems_of_task).faults:
-            job.progress.note(f"what may fool the reward of {name}: {fault}")
+        def problems(draw: int, _: Sequence[Group]) -> list[Problem]:
+            rng = random.Random(f"{job.seed} {draw}")
+            names = rng.choices(list(sources), list(weights.values()), k=config.groups)
+            return [problem for name in names for problem in sources[name](rng, "train", 1)]
 
-    def problems(draw: int, _: Sequence[Group]) -> list[Problem]:
-        rng = random.Random(f"{job.seed} {draw}")
-        names = rng.choices(list(sources), [config.tasks[name] for name in sources], k=config.groups)
-        return [problem for name in names for problem in sources[name](rng, "train", 1)]
+        def evaluate(done: int, model: Transformer) -> dict[str, Any]:
+            rollouts.update_weights(model)
+            figures, samples = dict[str, float](), list[dict[str, Any]]()
+            sampling = Sampling(temperature=0.0, max_tokens=config.max_tokens)
+            for name, asked in tested.items():
+                replies = [group[0] for group in rollouts.sample(asked, range(len(asked)), 1, sampling)]
+                verdicts = judge(asked, [one.text for one in replies])
+                right = sum(verdict.outcome == Outcome.CORRECT for verdict in verdicts)
+                figures[f"accuracy.{name}"] = round(right / len(asked), 4)
+                figures[f"reward.{name}"] = round(sum(one.reward or 0.0 for one in verdicts) / len(asked), 4)
+                figures[f"length.{name}"] = round(sum(sum(one.learned) for one in replies) / len(replies), 1)
+                samples += [
+                    {
+                        "step": done,
+                        "task": name,
+                        "prompt": problem.prompt,
+                        "answer": problem.answer,
+                        "reply": chat.tokenizer.decode(one.reply) if config.tools else one.text,
+                    }
+                    for problem, one in list(zip(asked, replies, strict=True))[:SAMPLED]
+                ]
+            job.progress.note(
+                f"step {done}: {', '.join(f'{key} {value:g}' for key, value in figures.items())}"
+            )
+            return {**figures, "samples": samples}
 
-    def evaluate(done: int, model: Transformer) -> dict[str, Any]:
-        rollouts.update_weights(model)
-        figures, samples = dict[str, float](), list[dict[str, Any]]()
-        sampling = Sampling(temperature=0.0, max_tokens=config.max_tokens)
-        for name, asked in tested.items():
-            replies = [group[0] for group in rollouts.sample(asked, range(len(asked)), 1, sampling)]
-            verdicts = judge(asked, [one.text for one in replies])
-            right = sum(verdict.outcome == Outcome.CORRECT for verdict in verdicts)
-            figures[f"accuracy.{name}"] = round(right / len(asked), 4)
-            figures[f"reward.{name}"] = round(sum(one.reward or 0.0 for one in verdicts) / len(asked), 4)
-            figures[f"length.{name}"] = round(sum(sum(one.learned) for one in replies) / len(replies), 1)
-            samples += [
-                {
-                    "step": done,
-                    "task": name,
-                    "prompt": problem.prompt,
-                    "answer": problem.answer,
-                    "reply": chat.tokenizer.decode(one.reply) if config.tools else one.text,
-                }
-                for problem, one in list(zip(asked, replies, strict=True))[:SAMPLED]
-            ]
-        job.progress.note(f"step {done}: {', '.join(f'{key} {value:g}' for key, value in figures.items())}")
-        return {**figures, "samples": samples}
-
-    with sampler(job, folder, model, ranks) as rollouts:
         before = evaluate(0, model) if ranks.rank == 0 else {}
         metrics = reinforce(
-            model,
-            rollouts,
-            problems,
-            judge,
-            config,
-            options,
-            job.seed,
-            evaluate=evaluate,
-            ranks=ranks,
+            model, rollouts, problems, judge, config, options, job.seed, evaluate=evaluate, ranks=ranks
         )
     ranks.leave()
     if ranks.rank > 0:
         return metrics
-    prompts = [encode(chat, problem) for asked in tested.values() for problem in asked]
+    prompts = [encode(chat, config.system, problem) for asked in tested.values() for problem in asked]
     last = save_reinforced(model, job, chat, folder, prompts, [before])
     accuracies = [name for name in before if name.startswith("accuracy.")]
     return {
         **metrics,
+        **({"refused": len(refused)} if refused else {}),
         **{f"{name}.before": before[name] for name in accuracies},
         **{name: last[name] for name in accuracies},
     }
+
+
+def write_refused(job: Job[recipe.Grpo], refused: Sequence[Refused]) -> None:
+    """What is not asked, and why."""
+    write_jsonl(job.out / "refused.jsonl", refused)
+    reasons = Counter(one.reason for one in refused)
+    job.progress.warn(f"{len(refused):,} problems set aside, all in refused.jsonl: {describe(reasons)}")
 
 
 def make_sources(config: recipe.Grpo, questions: Sequence[Question]) -> dict[str, Source]:
@@ -154,8 +175,8 @@ def _of_task(task: Task, difficulty: int, rng: random.Random, split: Split, coun
     return task.problems(rng, difficulty, split, count)
 
 
-def judge(problems: Sequence[Problem], replies: Sequence[str]) -> list[Verdict]:
-    """The verdict on each reply."""
+def task_judge(problems: Sequence[Problem], replies: Sequence[str]) -> list[Verdict]:
+    """The verdict on each reply to a problem of a task."""
     return [verdict(problem, reply) for problem, reply in zip(problems, replies, strict=True)]
 
 
@@ -173,8 +194,8 @@ def sampler(job: Job[recipe.Grpo], folder: Path, model: Transformer, ranks: Rank
     precision = config.precision or sampling_precision(model, tokenizer)
     job.progress.note(f"replies are sampled in {precision}")
     replies = config.groups * config.samples
-    make = partial(make_rollouts, folder, config.tools, config.max_tokens, precision, replies)
-    own, _ = make()
+    make = partial(make_rollouts, folder, config, precision, replies)
+    own, _ = make(str(ranks.device(job.machine.device)))
     try:
         if job.machine.executor != "ray":
             yield own
@@ -190,36 +211,38 @@ def sampler(job: Job[recipe.Grpo], folder: Path, model: Transformer, ranks: Rank
 
 
 def make_rollouts(
-    folder: Path, tools: Sequence[str], max_tokens: int, precision: Precision, replies: int
+    folder: Path, config: recipe.Grpo, precision: Precision, replies: int, device: str = "cpu"
 ) -> tuple[Rollouts, Transformer]:
     """Replies of the model in a folder, so many at once, and that model."""
-    chat, model = ChatRenderer.load(folder), load_model(folder)
-    backend = rollout_backend(model, precision, replies, PROMPT + max_tokens)
+    chat, model = ChatRenderer.load(folder), load_model(folder, device=device)
+    backend = rollout_backend(model, precision, replies, PROMPT + config.max_tokens)
     engine = Engine(model, chat.tokenizer, backend, chat)
-    if tools:
-        called = called_tools(tools, engine.context)
-        return ToolRollouts(engine, conversation, called, max_tokens), model
-    return EngineRollouts(engine, partial(encode, chat), max_tokens), model
+    if config.tools:
+        tools = called_tools(config, engine.context)
+        return ToolRollouts(engine, partial(conversation, config.system), tools, config.max_tokens), model
+    return EngineRollouts(engine, partial(encode, chat, config.system), config.max_tokens), model
 
 
-def called_tools(names: Sequence[str], context: int) -> list[Tool]:
-    """The tools of a reply. Raises BadRecipe for those that need what this stage does not have, and UserError for
-    unknown ones.
+def called_tools(config: recipe.Grpo, context: int) -> list[Tool]:
+    """The tools of a reply. Raises UserError for an unknown one, or for one that lacks what it needs: documents, or a
+    list of what may be fetched.
     """
-    for name in ("search", "fetch"):
-        if name in names:
-            raise BadRecipe(
-                f"grpo.tools: {name} reads what is no input of this stage; take calculator or python, and other tools "
-                "with crawltalk.posttraining.tool_rollouts"
-            )
-    return make_tools(names, Surroundings(context=context))
+    for name, given, example in (
+        ("search", config.documents, "documents runs/small"),
+        ("fetch", config.allow, ALLOW),
+    ):
+        if name in config.tools and not given:
+            raise BadRecipe(f"grpo.tools: {name} needs to know what it may read: --grpo.{example}")
+    run = find_run(config.documents) if config.documents else None
+    return make_tools(config.tools, Surroundings(run=run, allowed=config.allow, context=context, once=True))
 
 
-def encode(chat: ChatRenderer, problem: Problem) -> list[int]:
+def encode(chat: ChatRenderer, system: str, problem: Problem) -> list[int]:
     """The problem as a user's turn, with the assistant's turn opened."""
-    return chat.encode_chat(conversation(problem), add_generation_prompt=True)
+    return chat.encode_chat(conversation(system, problem), add_generation_prompt=True)
 
 
-def conversation(problem: Problem) -> list[Message]:
+def conversation(system: str, problem: Problem) -> list[Message]:
     """The problem as a user asks it."""
-    return [Message("user", problem.prompt)]
+    asked = Message("user", problem.prompt)
+    return [Message("system", system), asked] if system else [asked]

@@ -21,7 +21,7 @@ from crawltalk.model.transformer import Transformer
 from crawltalk.models import model_folder
 from crawltalk.posttraining.formats import read_conversations, read_preferences
 from crawltalk.posttraining.reinforce import Group, reinforce
-from crawltalk.posttraining.rollouts import EngineRollouts
+from crawltalk.posttraining.rollouts import PROMPT, EngineRollouts, rollout_backend, sampling_precision
 from crawltalk.posttraining.tuning import (
     load_for_tuning,
     reinforcement_options,
@@ -45,7 +45,14 @@ def rlhf(job: Job[recipe.Rlhf]) -> Metrics:
     options = reinforcement_options(job, rlhf_optim(config, shape.width))
     asked = read_prompts(config.prompts)
     judge = RewardJudge.load(_reward_folder(job), messages=lambda problem: asked[problem.prompt])
-    engine = Engine(load_model(folder), chat.tokenizer, renderer=chat)
+    model = load_for_tuning(folder, config.lora, options, job.seed, ranks)
+    precision = config.precision or sampling_precision(model, chat.tokenizer)
+    job.progress.note(f"replies are sampled in {precision}")
+    sampling_model = load_model(folder, device=str(ranks.device(job.machine.device)))
+    backend = rollout_backend(
+        sampling_model, precision, config.groups * config.samples, PROMPT + config.max_tokens
+    )
+    engine = Engine(sampling_model, chat.tokenizer, backend, chat)
 
     def prompt(problem: Problem) -> list[int]:
         return chat.encode_chat(asked[problem.prompt], add_generation_prompt=True)
@@ -90,7 +97,6 @@ def rlhf(job: Job[recipe.Rlhf]) -> Metrics:
         ]
         return {**figures, "samples": samples}
 
-    model = load_for_tuning(folder, config.lora, options, job.seed, ranks)
     metrics = reinforce(
         model, rollouts, problems, judge, config, options, job.seed, evaluate=evaluate, ranks=ranks
     )

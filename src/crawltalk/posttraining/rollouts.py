@@ -1,9 +1,11 @@
 """Replies of the policy to problems, sampled by the engine with the log-probability of each token."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import msgspec
+import torch
 
 from crawltalk.core.types import Problem
 from crawltalk.engine import BUNDLE, Engine, Sampling
@@ -17,6 +19,10 @@ from crawltalk.tokenizer import Tokenizer
 
 MAX_DIFFERENCE = 0.01
 """Mean |difference of log-probabilities|, in nats, up to which a coarser precision may sample."""
+PROMPT = 256
+"""Tokens of a prompt that an engine has room for beside a reply; with longer ones it samples fewer replies at once."""
+GPU_SHARE = 4
+"""One part in so many of a GPU's free memory may hold keys and values."""
 _TEXTS, _TOKENS = 8, 64
 """What it is measured on."""
 
@@ -47,10 +53,14 @@ def rollout_backend(model: Transformer, precision: Precision, replies: int, leng
     """A backend to sample with; its cache holds so many replies of this length, prompts included, or what a backend
     takes at most.
     """
+    most, device = MAX_CACHE_BYTES, model.embedding.weight.device
+    if device.type != "cpu":  # there a backend computes in the model's own precision
+        model = copy.deepcopy(model).to(torch.float32 if precision == "float32" else torch.bfloat16)
+        most = max(most, torch.cuda.mem_get_info(device)[0] // GPU_SHARE)
     shape, number_bytes = model.shape, 4 if precision == "float32" else 2
     position_bytes = 2 * shape.layers * shape.kv_heads * shape.head_dim * number_bytes
     blocks = min(MAX_NUM_SEQS, replies) * blocks_for(min(shape.context, length))
-    return make_backend(model, precision, min(MAX_CACHE_BYTES, blocks * BLOCK_SIZE * position_bytes))
+    return make_backend(model, precision, min(most, blocks * BLOCK_SIZE * position_bytes))
 
 
 class Rollout(msgspec.Struct, frozen=True):

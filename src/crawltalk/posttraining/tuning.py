@@ -4,6 +4,7 @@ the folder that it leaves.
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +52,16 @@ def starting_model(
 def load_for_tuning(
     folder: Path, lora: Lora, options: TrainingOptions, seed: int, ranks: Ranks
 ) -> Transformer:
-    """The model in fp32; with adapters, in the dtype that it computes in: what is frozen is needed in no other."""
+    """The model in fp32, where it is trained; with adapters, in the dtype that it computes in: what is frozen is needed
+    in no other.
+    """
+    device = str(ranks.device(options.machine.device))
     if not lora.rank:
-        return load_model(folder)
+        return load_model(folder, device=device)
     if options.machine.shard:
         raise BadInput("adapters are small, and trained unsharded: leave machine.shard out, or lora.rank")
     _, dtype, _ = beginning(options, ranks)
-    model = load_model(folder, dtype=dtype)
+    model = load_model(folder, device=device, dtype=dtype)
     add_adapters(model, lora, seed)
     return model
 
@@ -99,7 +103,7 @@ def reinforcement_options(job: Job[Grpo] | Job[Rlhf], optim: Optim) -> TrainingO
     return TrainingOptions(
         steps=config.steps,
         optim=optim,
-        machine=job.machine,
+        machine=replace(job.machine, compile=bool(job.machine.compile)),  # each step has rows of other shapes
         progress=job.progress,
         out=job.out,
         save_every=config.save_every,
@@ -123,8 +127,8 @@ def save_reinforced(
     evaluations = [*before, *(row for row in rows if "samples" in row)]
     write_jsonl(job.out / "samples.jsonl", [sample for row in evaluations for sample in row["samples"]])
     pass_on_problems(base, job.out)
-    context = model.shape.context
-    batches, _ = packed_rows([(ids, [True] * len(ids)) for ids in prompts], context, context, 0)
+    length = max(map(len, prompts))  # not the context, which may be thousands of positions
+    batches, _ = packed_rows([(ids, [True] * len(ids)) for ids in prompts], length, CHECKED_ROWS * length, 0)
     save_tuned(model, job.out, chat, job.config, base, batches(0))
     return evaluations[-1]
 

@@ -5,7 +5,7 @@ from crawltalk.recipe.data import Data, Quality
 from crawltalk.recipe.dpo import Dpo
 from crawltalk.recipe.evals import Evals
 from crawltalk.recipe.factuality import Factuality
-from crawltalk.recipe.grpo import Grpo, Reinforce
+from crawltalk.recipe.grpo import Grpo, ProblemSource, Reinforce
 from crawltalk.recipe.index import Index
 from crawltalk.recipe.lora import Lora
 from crawltalk.recipe.machine import Machine
@@ -13,6 +13,7 @@ from crawltalk.recipe.model import Family, Model
 from crawltalk.recipe.optim import Optim
 from crawltalk.recipe.pretrain import Pretrain
 from crawltalk.recipe.recipe import Recipe
+from crawltalk.recipe.redteam import Redteam
 from crawltalk.recipe.report import Report
 from crawltalk.recipe.reward import Reward
 from crawltalk.recipe.rlhf import Rlhf
@@ -38,8 +39,10 @@ __all__ = [
     "Model",
     "Optim",
     "Pretrain",
+    "ProblemSource",
     "Quality",
     "Recipe",
+    "Redteam",
     "Reinforce",
     "Report",
     "Reward",

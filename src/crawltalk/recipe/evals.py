@@ -16,4 +16,6 @@ class Evals:
     context_pages: int = 6
     """Pages for each number of repeats that are asked from memory and with pages in context; 0 for none."""
     beside: tuple[str, ...] = ()
-    """Other models that are put to these two: imported ones such as smollm2, or folders."""
+    """Other models that are put to these two: imported ones such as smollm2, or folders. One of 135 M parameters takes
+    some 200 CPU seconds, most of them for pages in context.
+    """

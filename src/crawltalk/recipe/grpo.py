@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from crawltalk.recipe.lora import Lora, lora_optim
 from crawltalk.recipe.optim import Optim, derive_optim
@@ -49,23 +49,71 @@ class Reinforce:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProblemSource:
+    """Problems of a file, of a generator of reasoning-gym, or of an environment: one of the three."""
+
+    path: str = ""
+    """JSONL, JSON or Parquet, compressed or not: rows as in GSM8K, MATH or verl, or any with a question and an answer.
+    """
+    prompt: str | None = None
+    """The column with the question, `a.b` for a nested one; recognised if absent."""
+    answer: str | None = None
+    """The column with what the verifier compares a reply with, in the same way."""
+    test: str = ""
+    """A file of the problems that are never trained on, such as GSM8K's test.jsonl; if absent, a share of `path`."""
+    generator: str = ""
+    """A generator of reasoning-gym, such as basic_arithmetic."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Of the generator, such as `max_digits = 2`."""
+    environment: str = ""
+    """`my_package.module:name`: a taskset of `verifiers`, or a function without arguments that makes one."""
+    size: int = 1000
+    """Problems that the generator makes, or that are taken from the environment, at most."""
+    verifier: str = ""
+    """As `grpo.verifier`, for these problems; in it `own` is the generator's or the environment's own verifier, which
+    is the default for them.
+    """
+    weight: float = 1.0
+    """Its share of the problems, in the unit of `grpo.tasks`."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Grpo(Reinforce):
     """The last assistant is reinforced on problems whose replies can be verified (DeepSeek-R1; Shao et al. 2024)."""
 
     tasks: dict[str, float] = field(default_factory=dict)
-    """Task -> its share of the problems, in any unit. Without any, a run has no such stage. `factuality` asks about
-    pages that the base model was asked about: a right reply is worth 1, one that declines 0, a wrong one -1.
+    """Task -> its share of the problems, in any unit. Without any, and without `data`, a run has no such stage.
+    `factuality` asks about pages that the base model was asked about: a right reply is worth 1, one that declines 0, a
+    wrong one -1. With `base` and `data` there are none, as in fine-tuning.
     """
     difficulty: int = 1
     """Of the tasks' problems."""
+    data: dict[str, ProblemSource] = field(default_factory=dict)
+    """Further problems, by names of yours."""
+    verifier: str = ""
+    """What judges replies to problems of files: one of `crawltalk.rewards.VERIFIERS`, `my_package.module:name`, or a
+    sum such as `number + 0.2 * think`. If absent: number where each answer is one number, else math.
+    """
+    validation: float = 0.1
+    """Share of each source in `data` that is never trained on; at most `problems` of it."""
+    ignore_audit: bool = False
+    """Train although a verifier fails its audit on the problems of `data`: refuses their answers, or pays for others.
+    """
+    system: str = ""
+    """What stands before each problem as the system's message."""
     precision: Literal["float32", "bfloat16", "int8"] | None = None
     """In which replies are sampled; None: bfloat16, if that changes the log-probabilities of the model's own text by
     0.01 at most in the mean, else float32.
     """
     tools: tuple[str, ...] = ()
-    """What the assistant may call in its replies, as `crawltalk chat --tools`: calculator, python, python:monty or
-    python:cpython. Their definitions stand in each prompt, and of a reply only what the assistant said is rewarded.
+    """What the assistant may call in its replies, as `crawltalk chat --tools`: calculator, python, python:monty,
+    python:cpython, search or fetch. Their definitions stand in each prompt, and of a reply only what the assistant said
+    is rewarded.
     """
+    documents: str = ""
+    """A run whose documents `search` looks through, such as runs/small."""
+    allow: tuple[str, ...] = ()
+    """What `fetch` may get: beginnings of addresses. Each page is asked for once in a training."""
     base: str = ""
     """A model to start from instead of the run's assistant, as `sft.base`."""
     optim: Optim = field(default_factory=Optim)
@@ -73,7 +121,7 @@ class Grpo(Reinforce):
     eval_every: int = 20
     """Steps between two evaluations on problems that are never trained on."""
     problems: int = 100
-    """The number of those problems of each task."""
+    """The number of those problems of each task or source, at most."""
     save_every: int = 20
     """Steps between two checkpoints to resume from."""
     resume_from: str = ""
@@ -81,7 +129,9 @@ class Grpo(Reinforce):
 
 
 def derive_grpo(grpo: Grpo, width: int | None) -> Grpo:
-    """The section with its learning rates, if the width of the model is known."""
+    """The section: beside a base and data without tasks, and with its learning rates if the model's width is known."""
+    if grpo.base and grpo.data:
+        grpo = dataclasses.replace(grpo, tasks={})
     return dataclasses.replace(grpo, optim=grpo_optim(grpo, width)) if width and not grpo.base else grpo
 
 

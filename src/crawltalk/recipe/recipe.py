@@ -23,6 +23,7 @@ from crawltalk.recipe.machine import Machine
 from crawltalk.recipe.model import derive_model
 from crawltalk.recipe.optim import derive_optim
 from crawltalk.recipe.pretrain import Pretrain
+from crawltalk.recipe.redteam import Redteam
 from crawltalk.recipe.report import Report
 from crawltalk.recipe.reward import Reward, derive_reward
 from crawltalk.recipe.rlhf import Rlhf, derive_rlhf
@@ -57,6 +58,7 @@ class Recipe:
     rlhf: Rlhf = field(default_factory=Rlhf)
     grpo: Grpo = field(default_factory=Grpo)
     evals: Evals = field(default_factory=Evals)
+    redteam: Redteam = field(default_factory=Redteam)
     report: Report = field(default_factory=Report)
     stages: dict[str, FurtherStage] = field(default_factory=dict)
     """Name -> a stage in addition to the usual ones."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import Literal
 
 from crawltalk.recipe.grpo import ADAMW_LR, LORA_LR, MUON_LR, Reinforce
 from crawltalk.recipe.lora import Lora, lora_optim
@@ -22,6 +23,8 @@ class Rlhf(Reinforce):
     """What moving away from the model that it starts from costs, per token and nat: without a price the reward model
     is hacked.
     """
+    precision: Literal["float32", "bfloat16", "int8"] | None = None
+    """In which replies are sampled, as `grpo.precision`."""
     held_out: float = 0.1
     """Share of the prompts that are only measured on."""
     optim: Optim = field(default_factory=Optim)

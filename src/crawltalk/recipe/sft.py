@@ -39,7 +39,8 @@ class Sft:
     base: str = ""
     """A model to start from instead of the run's own: an imported one, such as smollm2, another run, or a folder in
     Hugging Face's layout; with its tokenizer and chat format. With `base` and `data` nothing of the run is read, so
-    there are no tasks.
+    there are no tasks. With `base` alone it learns what it was asked (`factuality.samples`) and to read the run's pages
+    (`synthesize.questions`), if the recipe has one of these, instead of the tasks.
     """
     optim: Optim = field(default_factory=Optim)
     lora: Lora = field(default_factory=Lora)

@@ -15,10 +15,9 @@ def text(value: Any) -> str:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A table; numbers to the right."""
-    numeric = [
-        bool(rows) and all(isinstance(row[i], (int, float)) for row in rows) for i in range(len(columns))
-    ]
+    """A table; numbers to the right. "-" stands for one that there is not."""
+    cells = [[row[i] for row in rows if row[i] != "-"] for i in range(len(columns))]
+    numeric = [bool(column) and all(isinstance(cell, (int, float)) for cell in column) for column in cells]
     kinds = [' class="number"' if is_number else "" for is_number in numeric]
     head = "".join(f"<th{kind}>{text(column)}</th>" for kind, column in zip(kinds, columns, strict=True))
     body = "".join(

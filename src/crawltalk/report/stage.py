@@ -9,7 +9,7 @@ from importlib.resources import files
 
 from crawltalk import recipe
 from crawltalk.core.files import write_atomically
-from crawltalk.report import abilities, reinforcement, sections
+from crawltalk.report import abilities, redteam, reinforcement, sections
 from crawltalk.report.html import text
 from crawltalk.report.tokens_page import tokens_page
 from crawltalk.run.stage import Job, Metrics
@@ -31,6 +31,7 @@ SECTIONS: dict[str, Section] = {
     "Weights and context": abilities.weights_and_context,
     "Tokens to think": abilities.thinking,
     "Jagged intelligence": abilities.jagged,
+    "Red team": redteam.red_team,
     "Lineage": sections.lineage,
 }
 

@@ -5,11 +5,14 @@ or a function of one's own, named `"my_package.module:name"`. Before it rewards,
 """
 
 import re
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import reduce
 
 from crawltalk.core.errors import BadRecipe
 from crawltalk.core.objects import load_object
 from crawltalk.rewards.composed import Composed, Term
+from crawltalk.rewards.form import FORMS
 from crawltalk.rewards.pool import SECONDS, Pool
 from crawltalk.rewards.verdict import (
     Judge,
@@ -40,8 +43,11 @@ VERIFIERS = {
 """By name."""
 QUICK = {"number", "exact", "choice", "schema", "think", "boxed", "task"}
 """Those that neither take long nor hang."""
+OWN = "own"
+"""In a name: the verifier that problems bring along, such as that of a generator."""
 
 __all__ = [
+    "OWN",
     "VERIFIERS",
     "Composed",
     "Judge",
@@ -53,6 +59,7 @@ __all__ = [
     "correct",
     "each",
     "failed",
+    "form_of",
     "make_judge",
     "make_verifier",
     "undetermined",
@@ -63,29 +70,44 @@ __all__ = [
 _TERM = re.compile(r"(?:([-+]?(?:\d+\.?\d*|\.\d+))\s*\*\s*)?([A-Za-z_][\w.:]*)")
 
 
-def make_verifier(name: str) -> Verifier:
+def make_verifier(name: str, own: Verifier | None = None) -> Verifier:
     """A verifier by name, the user's `"my_package.module:name"`, or a sum of them such as `"number + 0.2 * think"`.
+    `own` is the one that `own` stands for.
 
     Raises BadRecipe if there is none.
     """
-    terms = _terms(name)
+    terms = [
+        Term(term, own if own is not None and term == OWN else _load(term), weight)
+        for term, weight in _terms(name)
+    ]
     return terms[0].verifier if len(terms) == 1 and terms[0].weight == 1 else Composed(terms)
 
 
-def make_judge(name: str, workers: int = 1, seconds: float = SECONDS) -> AbstractContextManager[Judge]:
-    """The verifier `make_verifier(name)` for many replies, as a context manager: in this process if it takes
+def make_judge(
+    name: str, workers: int = 1, seconds: float = SECONDS, own: Verifier | None = None
+) -> AbstractContextManager[Judge]:
+    """The verifier `make_verifier(name, own)` for many replies, as a context manager: in this process if it takes
     microseconds, else in processes of its own, with `seconds` for each reply.
     """
-    if all(term.name in QUICK for term in _terms(name)):
-        return nullcontext(each(make_verifier(name)))
-    return Pool(make_verifier(name), workers, seconds=seconds)
+    verifier = make_verifier(name, own)
+    if all(term in QUICK for term, _ in _terms(name)):
+        return nullcontext(each(verifier))
+    return Pool(verifier, workers, seconds=seconds)
 
 
-def _terms(name: str) -> list[Term]:
+def form_of(name: str) -> Callable[[str], str]:
+    """How a right reply is written, whatever the answer, where a verifier asks for a form, too."""
+    named = {term for term, _ in _terms(name)}
+    forms = [form for term, form in FORMS.items() if term in named]
+    return lambda answer: reduce(lambda written, form: form.format(written), forms, answer)
+
+
+def _terms(name: str) -> list[tuple[str, float]]:
+    """Names and weights."""
     found = [_TERM.fullmatch(part.strip()) for part in name.split(" + ")]
     if not all(found):
         raise BadRecipe(f"{name!r} names no verifier; write one, or a sum such as 'number + 0.2 * think'")
-    return [Term(term[2], _load(term[2]), float(term[1] or 1)) for term in found if term]
+    return [(term[2], float(term[1] or 1)) for term in found if term]
 
 
 def _load(name: str) -> Verifier:

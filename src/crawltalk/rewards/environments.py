@@ -8,9 +8,14 @@ than them, such as a container, is undetermined.
 import asyncio
 import inspect
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
 from types import SimpleNamespace
 from typing import Any
 
+from crawltalk.core.errors import BadRecipe
+from crawltalk.core.objects import load_object
 from crawltalk.core.types import Problem
 from crawltalk.rewards.verdict import Verdict, correct, undetermined, wrong
 
@@ -49,6 +54,38 @@ class Environment:
         right = all(reward.score >= 1 for reward in rewards)
         reasons = ", ".join(f"{name} {reward.score:g}" for name, reward in trace.rewards.items() if reward)
         return correct(total, reasons) if right else wrong(total, reasons)
+
+
+@dataclass(frozen=True)
+class NamedEnvironment:
+    """The same by name, for processes that import it anew: `my_package.module:name`, a taskset or a function without
+    arguments that makes one.
+    """
+
+    path: str
+    size: int
+    """Tasks that are taken from it, at most."""
+
+    def problems(self) -> list[Problem]:
+        """See `Environment`. Raises BadRecipe if the name does not load."""
+        return _environment(self).problems()
+
+    def __call__(self, problem: Problem, reply: str) -> Verdict:
+        """See `Environment`."""
+        return _environment(self)(problem, reply)
+
+    def warm_up(self) -> None:
+        """Make the tasks."""
+        _environment(self)
+
+
+@lru_cache(maxsize=64)
+def _environment(named: NamedEnvironment) -> Environment:
+    try:
+        found = load_object(named.path)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise BadRecipe(f"{named.path!r} is no module:name that loads ({error})") from None
+    return Environment(islice(found() if callable(found) else found, named.size))
 
 
 class Trace:

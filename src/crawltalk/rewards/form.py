@@ -7,6 +7,8 @@ from crawltalk.rewards.answers import boxes
 from crawltalk.rewards.verdict import Verdict, correct, wrong
 
 _THOUGHT = re.compile(r"\s*<think>(?P<thought>.*?)</think>(?P<answer>.*)", re.DOTALL)
+FORMS = {"boxed": r"\boxed{{{}}}", "think": "<think>So it is.</think>{}"}
+"""Verifier -> a reply that has its form; of several the first is the innermost."""
 _TAG = re.compile(r"</?think>")
 
 

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from crawltalk.core.errors import StageCrashed, UserError, disk_is_full, is_denied
+from crawltalk.core.errors import GateFailed, StageCrashed, UserError, disk_is_full, is_denied
 from crawltalk.core.printable import harmless
 
 LINE_EVERY = 5.0
@@ -185,7 +185,7 @@ def run_verb(verb: Callable[[], object]) -> int:
         verb()
     except UserError as error:
         return fail(str(error), 2)
-    except StageCrashed as error:
+    except (StageCrashed, GateFailed) as error:
         return fail(str(error), 1)
     except KeyboardInterrupt:
         return fail("interrupted; finished work is kept, run the same command again to continue", 130)

@@ -105,7 +105,7 @@ class Stage:
     makes: ModelKind | None = None
     """The kind of model that it makes, if it makes one."""
     optional: str = ""
-    """A field of its section: if it is empty, or all that it maps to is 0, this stage is left out."""
+    """A field of its section, or several joined by |: if these are empty, or map to 0s, this stage is left out."""
     replaced: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """A field of its section, or several joined by +, -> the inputs that it does not read if these have values."""
     version: int = 1
@@ -128,11 +128,12 @@ class Stage:
         return further.config if further else getattr(recipe, self.kind)
 
     def wanted(self, recipe: Recipe) -> bool:
-        """Whether this recipe asks for it: its field has a value, or one of its values is not 0."""
-        if not self.optional:
-            return True
-        value = getattr(self.config(recipe), self.optional)
-        return any(value.values()) if isinstance(value, Mapping) else bool(value)
+        """Whether this recipe asks for it: one of its fields has a value, or one of its values is not 0."""
+        section = self.config(recipe)
+        values = [getattr(section, name) for name in self.optional.split("|") if name]
+        return not values or any(
+            any(value.values()) if isinstance(value, Mapping) else bool(value) for value in values
+        )
 
     def needed(self, recipe: Recipe) -> list[str]:
         """The inputs that it reads with this recipe."""

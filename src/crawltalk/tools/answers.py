@@ -1,9 +1,10 @@
 """Tools as chat and server offer them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from crawltalk.chat.messages import Message
 from crawltalk.core.errors import BadInput
+from crawltalk.tools.flow import Flow
 from crawltalk.tools.loop import Episode, Limits
 from crawltalk.tools.toolbox import Surroundings, make_tools
 
@@ -23,9 +24,12 @@ class Answerer:
         """What a person should know of the tools."""
         return list(dict.fromkeys(tool.notice for tool in self.tools if tool.notice))
 
-    def begin(self, messages: Sequence[Message]) -> Episode:
-        """An answer to the last message."""
-        return Episode(messages, self.tools, self.limits, call_first=self.call_first)
+    def begin(
+        self, messages: Sequence[Message], *, flow: Flow | None = None, only: Collection[str] | None = None
+    ) -> Episode:
+        """An answer to the last message. `flow`: as `Episode` has it. `only`: the tools that the person permits."""
+        tools = [tool for tool in self.tools if only is None or tool.name in only]
+        return Episode(messages, tools, self.limits, call_first=self.call_first, flow=flow)
 
     def close(self) -> None:
         """End what the tools keep running."""

@@ -382,6 +382,7 @@ class Calculator(Tool):
     name = "calculator"
     description = "Computes an expression."
     parameters = texts("expression")
+    outside = False
 
     def call(self, arguments: dict[str, Any]) -> ToolResult:
         """The value; `true` or `false` of a comparison."""

@@ -27,16 +27,22 @@ class Fetch(Tool):
     name = "fetch"
     description = "Gets the text of a web page."
     parameters = texts("url")
+    sends = ("url",)
 
-    def __init__(self, allowed: Sequence[str], *, seconds: float = 15.0, private: bool = False) -> None:
+    def __init__(
+        self, allowed: Sequence[str], *, seconds: float = 15.0, private: bool = False, once: bool = False
+    ) -> None:
         """`allowed`: beginnings of addresses, such as https://docs.python.org/3/, which end at a part of the path.
-        `private`: also in networks that only this machine can reach. Raises BadInput for what is no address.
+        `private`: also in networks that only this machine can reach. `once`: remember pages, and ask for each once.
+        Raises BadInput for what is no address.
         """
         if not allowed:
             raise BadInput("fetch needs to know what it may get: --allow https://docs.python.org/3/")
-        self.allowed = [_parts(url) for url in allowed]
+        self.allowed = [address_parts(url) for url in allowed]
         self.seconds, self.private = seconds, private
+        self.once = once
         self._listed = ", ".join(allowed)
+        self._fetched: dict[str, ToolResult] = {}
 
     @property
     def notice(self) -> str:
@@ -44,9 +50,18 @@ class Fetch(Tool):
 
     def call(self, arguments: dict[str, Any]) -> ToolResult:
         """The text of the page; of HTML its main text."""
+        url = arguments["url"].strip()
+        if url not in self._fetched:
+            result = self._fetch(url)
+            if not self.once:
+                return result
+            self._fetched[url] = result
+        return self._fetched[url]
+
+    def _fetch(self, url: str) -> ToolResult:
         import httpx
 
-        url, deadline = arguments["url"].strip(), time.monotonic() + self.seconds
+        deadline = time.monotonic() + self.seconds
         try:
             for _ in range(MAX_REDIRECTS + 1):
                 status, headers, body, cut = self._get(url, deadline)
@@ -94,7 +109,7 @@ class Fetch(Tool):
 
     def _checked(self, url: str) -> tuple[str, str, int, str]:
         """Scheme, host, port and path of an allowed address. Raises BadInput for another one."""
-        scheme, host, port, path = _parts(url)
+        scheme, host, port, path = address_parts(url)
         for one in self.allowed:
             if (scheme, host, port) == one[:3] and (
                 path == one[3] or path.startswith(one[3].rstrip("/") + "/")
@@ -126,7 +141,7 @@ def _is_public(address: str) -> bool:
     return known.is_global and not known.is_multicast
 
 
-def _parts(url: str) -> tuple[str, str, int, str]:
+def address_parts(url: str) -> tuple[str, str, int, str]:
     """Scheme, host, port and path. Raises BadInput unless it is a plain address of the web."""
     try:
         parts = urlsplit(url)

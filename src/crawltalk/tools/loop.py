@@ -22,7 +22,7 @@ import math
 import re
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any
@@ -31,6 +31,7 @@ from crawltalk.chat.messages import FunctionCall, Message, MessageLike, ToolCall
 from crawltalk.chat.tool_calls import Tool as Definition
 from crawltalk.core.errors import UserError
 from crawltalk.tokenizer.tokenizer import CALL_END, CALL_START
+from crawltalk.tools.flow import Flow, NotReleased
 from crawltalk.tools.tool import Tool, ToolResult
 
 Part = str | ToolCall
@@ -81,16 +82,22 @@ class Episode:
         limits: Limits | None = None,
         *,
         call_first: bool = False,
+        flow: Flow | None = None,
     ) -> None:
-        """`call_first`: the first reply is a call, which a small model may need to be made to."""
+        """`call_first`: the first reply is a call, which a small model may need to be made to. `flow` None: what the
+        messages say, and nothing else was read.
+        """
         self.messages = as_messages(messages)
         """The conversation so far; what comes is added."""
         self.tools = {tool.name: tool for tool in tools}
         self.limits = limits or Limits()
+        self.flow = flow if flow is not None else Flow(self.messages, tools)
         self.results: list[ToolResult] = []
         self.rounds = 0
         self.finished = False
         self._call_first = call_first
+        self._sent: dict[tuple[str, str], ToolResult] = {}
+        """Of calls that leave this machine: what they said."""
 
     @property
     def offered(self) -> list[Definition]:
@@ -123,6 +130,8 @@ class Episode:
             result = ToolResult.failure(
                 "the results of this answer have become too long; answer now", result.source
             )
+        if result.outside:
+            self.flow.read(result.source)
         self.results.append(result)
         self.messages.append(result.as_message(call.id))
         return result
@@ -135,9 +144,18 @@ class Episode:
             return ToolResult.failure(f"there is no tool {name[:50]!r}; there are: {known}", "tools")
         try:
             arguments = _arguments(call.function.arguments, tool.parameters, self.limits.arguments)
+            arguments = self.flow.released(tool, arguments)
+        except NotReleased as error:
+            return replace(ToolResult.failure(str(error), name), withheld=error.address)
         except UserError as error:
             return ToolResult.failure(str(error), name)
-        return _called(tool, arguments)
+        sent = (name, json.dumps(arguments, sort_keys=True))
+        if self.flow.tainted and sent in self._sent:
+            return self._sent[sent]
+        result = replace(_called(tool, arguments), outside=tool.outside)
+        if tool.sends:
+            self._sent[sent] = result
+        return result
 
 
 def _spelled(text: str, known: Iterable[str]) -> Iterator[ToolCall]:

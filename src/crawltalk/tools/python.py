@@ -27,6 +27,7 @@ class Python(Tool):
     name = "python"
     description = "Runs Python code and returns what it prints."
     parameters = texts("code")
+    outside = False  # it reaches nothing but the program that the assistant wrote
 
     def __init__(self, tier: Tier | None = None, limits: Limits | None = None) -> None:
         """`tier` None: CPython where the system can confine it, else Monty. Raises NotConfined for `cpython` where it

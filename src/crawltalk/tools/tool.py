@@ -44,6 +44,10 @@ class ToolResult:
     """Whether there was more than `text` holds."""
     error: bool = False
     """Whether the call failed; `text` then says why, in one line."""
+    outside: bool = False
+    """Whether others may have written `text`."""
+    withheld: str | None = None
+    """The address that the call was not made to, until the person writes it."""
 
     @classmethod
     def of(cls, text: str, source: str, *, most: int | None = None) -> "ToolResult":
@@ -78,6 +82,10 @@ class Tool(ABC):
     """A JSON schema of the arguments, an object."""
     seconds: float = 20.0
     """The longest call; what takes longer is left alone, and the model is told."""
+    outside: ClassVar[bool] = True
+    """Whether others may have written what it says (`tools.flow`)."""
+    sends: ClassVar[tuple[str, ...]] = ()
+    """Arguments that leave this machine: addresses, which the call goes to."""
 
     @property
     def definition(self) -> Definition:

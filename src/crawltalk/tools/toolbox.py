@@ -20,6 +20,8 @@ class Surroundings:
     """Whose documents are searched."""
     allowed: Sequence[str] = ()
     """What may be fetched."""
+    once: bool = False
+    """Whether a page is fetched only once: a training asks for the same ones again and again."""
     context: int = 4096
     """Tokens that the model reads."""
 
@@ -40,7 +42,7 @@ TOOLS: dict[str, Callable[[Surroundings], Tool]] = {
     "python:monty": lambda _: Python("monty"),
     "python:cpython": lambda _: Python("cpython"),
     "search": make_search,
-    "fetch": lambda around: Fetch(around.allowed),
+    "fetch": lambda around: Fetch(around.allowed, once=around.once),
 }
 
 

@@ -31,12 +31,12 @@ def bench(
     """Measure, medians over several runs.
 
     journey: the whole, stage by stage, alone or against another checkout (--peer); data, tokenizer, pretrain, sft, rl,
-    engine: the parts against their peers; gpu: training and decoding on a GPU.
+    engine, redteam: the parts against their peers; gpu: training and decoding on a GPU.
 
     Parameters
     ----------
     name
-        What to measure: journey, data, tokenizer, pretrain, sft, rl, engine or gpu; or one row of the journey:
+        What to measure: journey, data, tokenizer, pretrain, sft, rl, engine, redteam or gpu; or one row of the journey:
         journey.stages, journey.train_cpu, journey.memory, journey.busy, journey.compile, journey.tests.
     preset
         Preset of the journey, or a TOML file.
@@ -73,6 +73,7 @@ def bench(
         "sft": lambda: _sft(runs),
         "rl": lambda: _rl(runs, peer),
         "engine": lambda: _engine(llama_cpp, runs),
+        "redteam": lambda: _redteam(runs),
         "gpu": _gpu,
     }[bench]()
     if json:
@@ -82,7 +83,7 @@ def bench(
         print_table(_COLUMNS, [["" if row[key] is None else row[key] for key in _COLUMNS] for row in rows])
 
 
-BENCHES = ("journey", "data", "tokenizer", "pretrain", "sft", "rl", "engine", "gpu")
+BENCHES = ("journey", "data", "tokenizer", "pretrain", "sft", "rl", "engine", "redteam", "gpu")
 _COLUMNS = ("name", "unit", "ours", "peer", "ratio", "min", "max", "runs")
 
 
@@ -110,6 +111,12 @@ def _engine(llama_cpp: Path, runs: int) -> Iterator[dict[str, Any]]:
     from crawltalk.bench.engine import engine  # it loads torch
 
     yield from engine(llama_cpp, runs)
+
+
+def _redteam(runs: int) -> Iterator[dict[str, Any]]:
+    from crawltalk.bench.redteam import redteam  # it loads torch
+
+    yield from redteam(runs)
 
 
 def _gpu() -> Iterator[dict[str, Any]]:

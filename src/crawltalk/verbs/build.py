@@ -244,12 +244,17 @@ def build_stages(
         if stage.kind == "sft":
             check_counts(stage.config(recipe).tasks, f"{stage.key(recipe)}.tasks")
             check_files(stage.config(recipe), stage.key(recipe))
+        if stage.kind == "grpo":
+            from crawltalk.posttraining.problem_sources import check_sources
+
+            check_sources(stage.config(recipe), stage.key(recipe))
     names = names or [stage.name for stage in journey]
     present = {stage.name for stage in journey}
     for stage in STAGES:
         if stage.name in names and stage.name not in present:
+            fields = stage.optional.replace("|", " or ")
             raise BadRecipe(
-                f"this recipe has no stage {stage.name}; it asks for it with {stage.kind}.{stage.optional}, such as: "
+                f"this recipe has no stage {stage.name}; it asks for it with {stage.kind}.{fields}, such as: "
                 f"--{stage.kind}.{ASKED_FOR[stage.optional]}"
             )
     check_source(recipe, out, past_data="tokenizer" in names)
@@ -310,7 +315,7 @@ ASKED_FOR = {
     "questions": "questions 500",
     "depths": "depths 1,2",
     "data": "data FILE",
-    "tasks": "tasks.arithmetic 1",
+    "tasks|data": "tasks.arithmetic 1",
     "prompts": "prompts FILE",
 }
 """What asks for an optional stage: its field -> an example."""

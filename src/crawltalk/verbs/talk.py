@@ -367,7 +367,10 @@ class _Screen:
         self._thought = False
 
     def write(self, text: str, *, final: bool = False) -> None:
-        parts = self._reader.read(text, final=final) if console.is_terminal else [("said", text)]
+        if console.is_terminal:  # a page that was read may have told the model to steer it
+            parts = [(kind, harmless(part)) for kind, part in self._reader.read(text, final=final)]
+        else:
+            parts = [("said", text)]
         for kind, part in parts:
             if kind == "thought":
                 console.print(part, style="dim", end="", markup=False, highlight=False, soft_wrap=True)

@@ -32,6 +32,7 @@ _SECURITY_HEADERS = {
     "content-security-policy": CONTENT_SECURITY_POLICY,
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
+    "x-dns-prefetch-control": "off",
 }
 _PORT = re.compile(r":\d*$")
 _IGNORED_HEADER = "x-crawltalk-ignored"

@@ -36,6 +36,7 @@ from crawltalk.serve.state import ServerState
 from crawltalk.tasks.scoring import spoken
 from crawltalk.tools.answers import Answerer
 from crawltalk.tools.attached import AttachedDocument, Attachments, Reading
+from crawltalk.tools.flow import Flow
 from crawltalk.tools.grounded import NOTHING_FOUND, GroundedAnswer, GroundedAssistant, reading_messages
 from crawltalk.tools.loop import Episode, Event, Part, aconverse
 from crawltalk.tools.plain import for_renderer
@@ -50,8 +51,8 @@ class AnswerRequest(Struct):
 
     model: Annotated[str, Meta(max_length=1000)]
     messages: Annotated[list[Message], Meta(min_length=1, max_length=1000)]
-    tools: bool = False
-    """Whether the assistant may call the server's tools."""
+    tools: bool | Annotated[list[str], Meta(max_length=100)] = False
+    """Whether the assistant may call the server's tools, or which of them."""
     search_first: bool = False
     """Whether the last message is answered from the run's documents alone; then tools are not needed."""
     documents: Annotated[list[AttachedDocument], Meta(max_length=20)] = []
@@ -148,9 +149,23 @@ class _Events:
             yield {"citations": answer.citations}
             yield {"text": answer.text}
             return
-        episode = offered.begin(request.messages) if offered else Episode(request.messages, [])
+        episode = self._begin(offered, request.messages)
         async for event in aconverse(self._complete, episode):
             yield _told(event, episode)
+
+    def _begin(
+        self, offered: Answerer | None, messages: Sequence[Message], read: Sequence[str] = ()
+    ) -> Episode:
+        """An answer to these messages, in which documents with these names stand. What the person said is in the
+        request alone.
+        """
+        flow = Flow(self.request.messages, offered.tools if offered else ())
+        for name in read:
+            flow.read(name)
+        if offered is None:
+            return Episode(messages, [], flow=flow)
+        permitted = self.request.tools if isinstance(self.request.tools, list) else None
+        return offered.begin(messages, flow=flow, only=permitted)
 
     async def _read(self, offered: Answerer | None) -> AsyncIterator[dict[str, Any]]:
         """An answer after reading the attached documents, as far as there is room for them."""
@@ -158,7 +173,7 @@ class _Events:
         question = text_of(last)
         with tempfile.TemporaryDirectory(prefix="crawltalk-") as folder:
             attached = await asyncio.to_thread(Attachments, self.request.documents, Path(folder))
-            tools = offered.begin([last]).offered if offered else []
+            tools = self._begin(offered, [last]).offered
             reading = await asyncio.to_thread(self._reading, attached, question, tools)
             read = {
                 "read": reading.read,
@@ -167,7 +182,7 @@ class _Events:
             }
             yield {"reading": read}
             messages = [*before, reading.message]
-            episode = offered.begin(messages) if offered else Episode(messages, [])
+            episode = self._begin(offered, messages, [document.name for document in attached.documents])
             async for event in aconverse(self._complete, episode):
                 yield _told(event, episode)
             reply = spoken(text_of(episode.messages[-1]))
@@ -233,4 +248,7 @@ def _told(event: Event, episode: Episode) -> dict[str, Any]:
         case ToolResult():
             message = episode.messages[-1]
             result = {"text": message.content, "source": event.source, "error": event.error}
+            result |= {"outside": event.outside}
+            if event.withheld is not None:
+                result |= {"withheld": event.withheld}
             return {"result": result | {"call": message.tool_call_id}}

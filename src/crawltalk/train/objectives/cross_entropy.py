@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from crawltalk.model.functions import LinearCrossEntropy
+from crawltalk.model.functions import LinearLoss
 from crawltalk.model.transformer import Transformer
 from crawltalk.train.batches import IGNORE_INDEX, Batch
 from crawltalk.train.objectives import Figures
@@ -18,5 +18,5 @@ def cross_entropy(model: Transformer, batch: Batch) -> tuple[Tensor, Tensor, Fig
         states_ND, targets_N = states_ND[counted], targets_N[counted]
     learns = torch.is_grad_enabled()
     head_VD = model.head_weight if learns else model.head_weight.detach()  # spares its gradient
-    total: Tensor = LinearCrossEntropy.apply(states_ND, head_VD, targets_N, model.logit_cap)
+    total, _ = LinearLoss.apply(states_ND, head_VD, targets_N, model.logit_cap)
     return total, counted.sum(), {}

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from crawltalk.model.transformer import Transformer
-from crawltalk.train.batches import Batch
+from crawltalk.train.batches import IGNORE_INDEX, Batch
 from crawltalk.train.objectives import Figures, Objective
-from crawltalk.train.objectives.log_probs import target_log_probs
+from crawltalk.train.objectives.log_probs import losses_of_targets
 
 MAX_LOG_RATIO = 2.3
 """A token that became ten times likelier than when it was drawn is not pushed further in either direction."""
@@ -30,24 +30,34 @@ def policy_gradient(clip_low: float = 0.2, clip_high: float = 0.28, kl: float = 
     """
 
     def objective(model: Transformer, batch: Batch) -> tuple[Tensor, Tensor | int, Figures]:
-        log_p, counted_BT = target_log_probs(
-            model, batch.tokens, batch.targets, batch.documents, batch.parents
-        )
-        advantages, drawn = (batch.extras[name][counted_BT].to(log_p) for name in ("advantages", "log_probs"))
+        counted_BT = batch.targets != IGNORE_INDEX
+        advantages, drawn = (batch.extras[name][counted_BT] for name in ("advantages", "log_probs"))
+        reference = batch.extras["reference"][counted_BT] if kl else None
+        weights = batch.extras["weights"][counted_BT] if kl else None
+
+        def losses(log_p: Tensor, part: slice) -> Tensor:
+            ratio = (log_p - drawn[part]).clamp(max=MAX_LOG_RATIO).exp()
+            clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
+            pushed = -torch.minimum(ratio * advantages[part], clipped * advantages[part])
+            if reference is None or weights is None:
+                return pushed
+            return pushed + kl * weights[part] * _divergence(log_p, reference[part])
+
+        total, log_p = losses_of_targets(model, batch, losses)
         ratio = (log_p - drawn).clamp(max=MAX_LOG_RATIO).exp()
-        clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
-        losses = -torch.minimum(ratio * advantages, clipped * advantages)
         outside = ((ratio > 1 + clip_high) & (advantages > 0)) | ((ratio < 1 - clip_low) & (advantages < 0))
         figures: dict[str, Tensor] = {
-            "entropy": -log_p.detach().sum(),
-            "sampler_difference": (log_p.detach() - drawn).abs().sum(),
+            "entropy": -log_p.sum(),
+            "sampler_difference": (log_p - drawn).abs().sum(),
             "clip_share": outside.sum(),
         }
-        if kl:
-            apart = batch.extras["reference"][counted_BT].to(log_p) - log_p
-            divergence = apart.exp() - apart - 1
-            losses = losses + kl * batch.extras["weights"][counted_BT].to(log_p) * divergence
-            figures["kl"] = divergence.detach().sum()
-        return losses.sum(), len(log_p), figures
+        if reference is not None:
+            figures["kl"] = _divergence(log_p, reference).sum()
+        return total, len(log_p), figures
 
     return objective
+
+
+def _divergence(log_p: Tensor, reference: Tensor) -> Tensor:
+    apart = reference - log_p
+    return apart.exp() - apart - 1

@@ -2,7 +2,8 @@
 
 import { get, models } from "./api.js";
 import { attachments, Basis, Chips, Cut, excess, read } from "./attachments.js";
-import { list, load, path, version, remove, save, turn } from "./conversations.js";
+import { before, list, load, path, version, remove, save, turn } from "./conversations.js";
+import { released, sources, Withheld, withheld } from "./flow.js";
 import { Markdown } from "./markdown.js";
 import { Microphone } from "./microphone.js";
 import { Controls, DEFAULTS } from "./sampling.js";
@@ -13,7 +14,7 @@ import { Thumbs } from "./thumbs.js";
 import { Area, Copy, Field, html, plural, Problem, Select, useAsync, useEffect, useLayoutEffect, useRef, useState, useStored } from "./ui.js";
 
 const NO_CHAT = "This model knows no conversations. It continues texts: see Playground.";
-const INITIAL = { ...DEFAULTS, model: "", system: "", tools: "", useTools: false, searchFirst: false };
+const INITIAL = { ...DEFAULTS, model: "", system: "", tools: "", useTools: false, forbidden: [], searchFirst: false };
 
 export function Chat() {
   const [, redraw] = useState(0);
@@ -31,6 +32,7 @@ export function Chat() {
   const names = cards.map(card => card.id);
   const used = { ...INITIAL, ...settings, model: names.includes(settings.model) ? settings.model : names[0] };
   used.useTools &&= !!about?.tools?.length; // the settings may be those of another server
+  used.permitted = used.useTools ? about.tools.map(({ name }) => name).filter(name => !used.forbidden.includes(name)) : [];
   used.searchFirst &&= !!about?.search;
   const { conversation } = session;
   const running = session.running?.conversation === conversation;
@@ -120,6 +122,7 @@ function Welcome({ about, settings }) {
 function Message({ node, settings, about, last }) {
   const [mode, set] = useState("read"); // or "edit", "sources"
   const busy = session.running?.node === node;
+  const history = node.role === "assistant" ? before(session.conversation, node.id) : [];
   const { thought, answer: said } = node.role === "assistant" ? parted(node.content, busy) : { answer: node.content };
   if (mode === "edit") return html`<li class="message user"><${Editor} node=${node} close=${() => set("read")} settings=${settings} /></li>`;
   const who = { user: "You", assistant: "Assistant", tool: "Tool" }[node.role];
@@ -131,9 +134,11 @@ function Message({ node, settings, about, last }) {
       <${Cut} reading=${node.reading} />
       ${node.citations && node.supported === undefined && html`<${Citations} citations=${node.citations} />`}
       ${thought !== undefined && html`<${Thought} text=${thought} going=${busy && !said} />`}
-      ${mode === "sources" ? html`<${Sources} text=${said} />` : html`<${Markdown} text=${said} />`}
+      ${mode === "sources" ? html`<${Sources} text=${said} />` : html`<${Markdown} text=${said} released=${released(history)} />`}
       ${busy && html`<span class="cursor" aria-hidden="true"></span>`}
       ${node.supported !== undefined && html`<${Basis} citations=${node.citations} supported=${node.supported} />`}
+      ${last && !busy && withheld(history).map(address => html`<${Withheld} address=${address}
+        allow=${() => say(node.id, { role: "user", content: `You may read ${address}` }, settings)} />`)}
       ${(node.calls ?? []).map(call => html`<${Call} call=${call} node=${node} open=${last && !busy && !call.made} settings=${settings} />`)}
       <${Problem} text=${node.problem} />`}
     ${!busy && html`<div class="actions">
@@ -144,6 +149,7 @@ function Message({ node, settings, about, last }) {
         ${about?.trace && said && html`<button type="button" class="quiet" aria-pressed=${mode === "sources"}
           onClick=${() => set(mode === "sources" ? "read" : "sources")}>Sources</button>`}`}
       ${said && html`<${Copy} text=${said} />`}
+      ${said && sources(history).length > 0 && html`<span class="soft" title=${sources(history).join("\n")}>after reading ${plural(sources(history).length, "text")} of others</span>`}
       ${about?.labels && node.role === "assistant" && (node.content || node.calls?.length) && html`<${Thumbs} node=${node} />`}
       ${node.dropped && html`<span class="soft">written without the oldest ${plural(node.dropped, "message")}: the context is full</span>`}
       ${END[node.finish] && html`<span class="soft">${END[node.finish]}</span>`}
@@ -270,6 +276,9 @@ function Settings({ names, about, settings, change, close, open }) {
     <${Controls} prefix="chat" settings=${settings} change=${change} />
     ${about?.tools?.length > 0 && html`<${Switch} id="use-tools" label="Tools of this server" on=${settings.useTools}
       hint=${about.tools.map(({ name }) => name).join(", ")} onChange=${useTools => change({ useTools })} />`}
+    ${settings.useTools && about.tools.length > 1 && about.tools.map(({ name, about: hint }) => html`<${Switch} id=${`use-${name}`} label=${name} hint=${hint}
+      on=${!settings.forbidden.includes(name)}
+      onChange=${on => change({ forbidden: on ? settings.forbidden.filter(other => other !== name) : [...settings.forbidden, name] })} />`)}
     ${about?.search && html`<${Switch} id="search-first" label="Search first" on=${settings.searchFirst}
       hint="each message is answered from the documents, with the page cited, or declined" onChange=${searchFirst => change({ searchFirst })} />`}
     <${Field} id="tools" label="Tools" hint="a JSON list, as OpenAI's API has it; the model calls them, you give their results">

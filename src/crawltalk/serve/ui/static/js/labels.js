@@ -13,6 +13,7 @@ const SAMPLES = { 1: 1, 2: 4 }; // replies that are sampled where so many are ne
 const LETTERS = "ABCDEFGHI";
 const INITIAL = { task: "write-rank", batch: "", alone: false, model: "" };
 const CHUNK = 100; // prompts in one request
+const NOWHERE = new Set(); // where links of replies lead at once: what was read before them is not known here
 
 export function LabelsPage() {
   const [name, setName] = useState(labeler());
@@ -193,7 +194,7 @@ function Said({ message }) {
 }
 
 function Reply({ reply }) {
-  return html`${text(reply).trim() ? html`<${Markdown} text=${text(reply)} />` : !calls(reply).length && html`<p class="soft">an empty reply</p>`}
+  return html`${text(reply).trim() ? html`<${Markdown} text=${text(reply)} released=${NOWHERE} />` : !calls(reply).length && html`<p class="soft">an empty reply</p>`}
     ${calls(reply).map(call => html`<details class="tool"><summary>Calls <code>${call.function.name}</code></summary><pre>${call.function.arguments}</pre></details>`)}`;
 }
 

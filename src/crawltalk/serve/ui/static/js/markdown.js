@@ -1,16 +1,18 @@
 /* Markdown as elements. marked cuts the text into tokens; what they become is decided here, and HTML in a text stays text.
-   Nothing is fetched: images are links, and links go nowhere but to http, https and mailto. */
+   Nothing is fetched: images are links, and links go nowhere but to http, https and mailto, and there as `flow.js` has it. */
 
 import { lexer } from "../vendor/marked/marked.esm.js";
 import { Code } from "./code.js";
+import { Link, parsed, Released } from "./flow.js";
 import { html, useMemo } from "./ui.js";
 
 const ENTITIES = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'", nbsp: "\u00a0", hellip: "…", ndash: "–", mdash: "—", copy: "©" };
 
-/* `breaks`: a line that ends in the text ends on the screen, as in what people and models write. */
-export function Markdown({ text, breaks = true }) {
+/* `breaks`: a line that ends in the text ends on the screen, as in what people and models write. `released`: the addresses that its
+   links lead to at once; null: any. */
+export function Markdown({ text, breaks = true, released = null }) {
   const content = useMemo(() => blocks(lexer(text, { gfm: true, breaks })), [text, breaks]);
-  return html`<div class="prose">${content}</div>`;
+  return html`<${Released.Provider} value=${released}><div class="prose">${content}</div><//>`;
 }
 
 const BLOCKS = {
@@ -40,8 +42,8 @@ const INLINE = {
   del: token => html`<del>${inline(token.tokens)}</del>`,
   codespan: token => html`<code>${token.text}</code>`,
   br: () => html`<br />`,
-  link: token => link(token.href, inline(token.tokens)),
-  image: token => link(token.href, `image: ${token.text || token.href}`),
+  link: token => link(token.href, inline(token.tokens), token.text),
+  image: token => link(token.href, `image: ${token.text || token.href}`, token.text || token.href),
   checkbox: BLOCKS.checkbox,
 };
 
@@ -51,15 +53,10 @@ const asText = token => token.raw;
 const side = cell => cell.align ? `to-${cell.align}` : null;
 
 /* A link that a person can follow; anything else is its text. */
-function link(address, content) {
-  let url;
-  try {
-    url = new URL(address);
-  } catch {
-    return content; // relative: it would point into this site
-  }
-  if (!["http:", "https:", "mailto:"].includes(url.protocol)) return content;
-  return html`<a href=${url.href} rel="noopener noreferrer" target="_blank" title=${url.href}>${content}</a>`;
+function link(address, content, words) {
+  const url = parsed(address);
+  if (!["http:", "https:", "mailto:"].includes(url?.protocol)) return content;
+  return html`<${Link} url=${url} content=${content} words=${words} />`;
 }
 
 /* Character references, which a browser would decode if it got HTML. */

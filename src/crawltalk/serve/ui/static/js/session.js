@@ -47,7 +47,7 @@ export async function answer(parent, settings) {
   keep(conversation);
   try {
     const request = { ...body(settings), messages: messages(history.map(withoutThought), settings.system) };
-    const here = { tools: !!settings.useTools, search_first: !!settings.searchFirst };
+    const here = { tools: settings.permitted?.length ? settings.permitted : false, search_first: !!settings.searchFirst };
     const attached = documents(history);
     if (here.tools || here.search_first || attached.length) {
       for await (const event of stream("/api/answer", { ...request, ...here, documents: attached }, cancel.signal)) {
@@ -84,7 +84,8 @@ function hear(conversation, running, { text, call, result, reading, citations, s
   if (call) (running.node.calls ??= []).push({ ...call, type: "function", made: true });
   if (result) {
     const name = running.node.calls?.find(({ id }) => id === result.call)?.function.name ?? result.source;
-    running.last = add(conversation, running.last ?? running.node.id, { role: "tool", name, call: result.call, content: result.text });
+    running.last = add(conversation, running.last ?? running.node.id, { role: "tool", name, call: result.call, content: result.text,
+      outside: result.outside, source: result.source, ...(result.withheld ? { withheld: result.withheld } : {}) });
   }
   if (text && running.last !== undefined) {
     const id = add(conversation, running.last, { role: "assistant", content: "", model: settings.model });

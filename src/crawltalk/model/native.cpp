@@ -1,7 +1,8 @@
-// Attention of packed texts with its gradient, from the product of queries, keys and values to the weighted values:
-// norm and rotary angles of queries and keys, scores, softmax, sums. For processors with products of bfloat16 pairs.
+// What a layer computes beside its products of matrices, with gradients, each in one pass over memory: RMSNorm, the gate
+// of an MLP, and attention of packed texts from the product of queries, keys and values to the weighted values. For
+// processors with products of bfloat16 pairs; numbers in between are fp32.
 //
-// A row holds texts, which lie apart: a text sees itself up to each position, and all of the one that it continues, if
+// Attention: a row holds texts, which lie apart: a text sees itself up to each position, and all of the one that it continues, if
 // any. Each is computed by itself, so its cost is that of its own length. Scores are computed again in the backward
 // pass. Sums have one order, so results are the same to the last bit, however many threads compute other rows.
 //
@@ -56,7 +57,7 @@ inline void store(uint16_t* p, __m512 v) { _mm256_storeu_si256((__m256i*)p, narr
 inline int padded(int count) { return (count + LANES - 1) / LANES * LANES; }
 inline __m512i lanes() { return _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0); }
 
-// e^x for x <= 0: 2^n times 2^f, -0.5 <= f <= 0.5, by its Taylor series up to 3e-7.
+// e^x for |x| <= 87: 2^n times 2^f, -0.5 <= f <= 0.5, by its Taylor series up to 3e-7.
 inline __m512 exponential(__m512 x) {
   x = _mm512_mul_ps(_mm512_max_ps(x, _mm512_set1_ps(-87.f)), _mm512_set1_ps(1.44269504f));
   const __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), f = _mm512_sub_ps(x, n);
@@ -64,6 +65,20 @@ inline __m512 exponential(__m512 x) {
   for (float next : {1.33335581e-3f, 9.61812911e-3f, 5.55041087e-2f, 2.40226507e-1f, 6.93147181e-1f, 1.f})
     p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(next));
   return _mm512_scalef_ps(p, n);
+}
+
+// 1 / (1 + e^-x), by an approximation of 14 bits and a step of Newton's.
+inline __m512 sigmoid(__m512 x) {
+  const __m512 power = exponential(_mm512_min_ps(_mm512_sub_ps(_mm512_setzero_ps(), x), _mm512_set1_ps(87.f)));
+  const __m512 sum = _mm512_add_ps(power, _mm512_set1_ps(1.f)), inverse = _mm512_rcp14_ps(sum);
+  return _mm512_mul_ps(inverse, _mm512_fnmadd_ps(sum, inverse, _mm512_set1_ps(2.f)));
+}
+
+// 1 / sqrt(mean of x squared + eps)
+inline float scale_of(const uint16_t* x, int width, float eps) {
+  __m512 sum = _mm512_setzero_ps();
+  for (int i = 0; i < width; i += LANES) sum = _mm512_fmadd_ps(load(x + i), load(x + i), sum);
+  return 1 / std::sqrt(_mm512_reduce_add_ps(sum) / width + eps);
 }
 
 struct Text {
@@ -114,20 +129,13 @@ struct Row {
       for (int i = 0; i < text.length; i++) work(text.start + i, text.at + i);
   }
 
-  // 1 / the length of a head, as its norm has it.
-  float scale_of(const uint16_t* head) const {
-    __m512 sum = _mm512_setzero_ps();
-    for (int e = 0; e < E; e += LANES) sum = _mm512_fmadd_ps(load(head + e), load(head + e), sum);
-    return 1 / std::sqrt(_mm512_reduce_add_ps(sum) / E + c.eps);
-  }
-
   // Normalised and rotated heads, [total][E].
   void rotated(int head, const float* weight, std::vector<uint16_t>& to) const {
     to.assign((size_t)total * E, 0);
     each([&](int t, int at_) {
       const uint16_t* from = c.qkv + at(t, head);
       const size_t place = (size_t)c.places[(size_t)b * c.length + t] * E;
-      const __m512 scale = _mm512_set1_ps(weight ? scale_of(from) : 1.f);
+      const __m512 scale = _mm512_set1_ps(weight ? scale_of(from, E, c.eps) : 1.f);
       auto value = [&](int e) {
         const __m512 x = _mm512_mul_ps(load(from + e), scale);
         return weight ? _mm512_mul_ps(x, _mm512_loadu_ps(weight + e)) : x;
@@ -161,7 +169,7 @@ struct Row {
         for (int e = 0; e < E; e += LANES) store(to + e, _mm512_loadu_ps(&turned[e]));
         return;
       }
-      const __m512 scale = _mm512_set1_ps(scale_of(x));
+      const __m512 scale = _mm512_set1_ps(scale_of(x, E, c.eps));
       __m512 along = _mm512_setzero_ps();
       for (int e = 0; e < E; e += LANES) {
         const __m512 n = _mm512_mul_ps(load(x + e), scale), d_y = _mm512_loadu_ps(&turned[e]);
@@ -211,7 +219,75 @@ void pair_rows(const std::vector<uint16_t>& from, int total, int E, std::vector<
 
 extern "C" {
 
-int crawltalk_attention_supported() { return 1; }
+int crawltalk_supported() { return 1; }
+
+// Rows of `width` numbers divided by their length; `scales` [rows]: what each was multiplied with.
+void crawltalk_normalize(const uint16_t* x, int64_t rows, int32_t width, float eps, uint16_t* y, float* scales) {
+  for (; rows--; x += width, y += width) {
+    const float scale = *scales++ = scale_of(x, width, eps);
+    for (int i = 0; i < width; i += LANES) store(y + i, _mm512_mul_ps(load(x + i), _mm512_set1_ps(scale)));
+  }
+}
+
+// (d_y - y times the mean of d_y * y) * scale
+void crawltalk_normalize_backward(const uint16_t* y, const float* scales, const uint16_t* d_y, int64_t rows, int32_t width, uint16_t* d_x) {
+  for (; rows--; y += width, d_y += width, d_x += width) {
+    __m512 along = _mm512_setzero_ps();
+    for (int i = 0; i < width; i += LANES) along = _mm512_fmadd_ps(load(y + i), load(d_y + i), along);
+    const __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(along) / width), scale = _mm512_set1_ps(*scales++);
+    for (int i = 0; i < width; i += LANES)
+      store(d_x + i, _mm512_mul_ps(_mm512_fnmadd_ps(load(y + i), mean, load(d_y + i)), scale));
+  }
+}
+
+// silu(gate) * up; `gate_up`: [rows, 2 width].
+void crawltalk_gate(const uint16_t* gate_up, int64_t rows, int32_t width, uint16_t* y) {
+  for (; rows--; gate_up += 2 * width, y += width)
+    for (int i = 0; i < width; i += LANES) {
+      const __m512 gate = load(gate_up + i), opened = _mm512_mul_ps(gate, sigmoid(gate));
+      store(y + i, _mm512_mul_ps(opened, load(gate_up + width + i)));
+    }
+}
+
+void crawltalk_gate_backward(const uint16_t* gate_up, const uint16_t* d_y, int64_t rows, int32_t width, uint16_t* d_gate_up) {
+  const __m512 one = _mm512_set1_ps(1.f);
+  for (; rows--; gate_up += 2 * width, d_gate_up += 2 * width, d_y += width)
+    for (int i = 0; i < width; i += LANES) {
+      const __m512 gate = load(gate_up + i), share = sigmoid(gate), d = load(d_y + i);
+      const __m512 slope = _mm512_mul_ps(share, _mm512_fmadd_ps(gate, _mm512_sub_ps(one, share), one));
+      store(d_gate_up + i, _mm512_mul_ps(_mm512_mul_ps(d, load(gate_up + width + i)), slope));
+      store(d_gate_up + width + i, _mm512_mul_ps(d, _mm512_mul_ps(gate, share)));
+    }
+}
+
+// Of each row of logits the log-probability of its target, and the logarithm of the sum of their exponentials.
+void crawltalk_log_probabilities(const uint16_t* logits, int64_t rows, int32_t vocab, const int64_t* targets, float* log_p, float* logsums) {
+  for (int64_t r = 0; r < rows; r++, logits += vocab) {
+    __m512 top = _mm512_set1_ps(-INFINITY), all = _mm512_setzero_ps();
+    for (int i = 0; i < vocab; i += LANES) top = _mm512_max_ps(top, load(logits + i));
+    const float most = _mm512_reduce_max_ps(top);
+    for (int i = 0; i < vocab; i += LANES)
+      all = _mm512_add_ps(all, exponential(_mm512_sub_ps(load(logits + i), _mm512_set1_ps(most))));
+    logsums[r] = most + std::log(_mm512_reduce_add_ps(all));
+    float lanes[LANES];
+    const int64_t target = targets[r], first = target / LANES * LANES;
+    _mm512_storeu_ps(lanes, load(logits + first));
+    log_p[r] = lanes[target - first] - logsums[r];
+  }
+}
+
+// Logits become the gradient of a loss by them; `d_log_p` [rows]: its gradient by the log-probability of each target.
+void crawltalk_logit_gradients(uint16_t* logits, int64_t rows, int32_t vocab, const int64_t* targets, const float* logsums, const float* d_log_p) {
+  for (int64_t r = 0; r < rows; r++, logits += vocab) {
+    const __m512 logsum = _mm512_set1_ps(logsums[r]), factor = _mm512_set1_ps(-d_log_p[r]);
+    for (int i = 0; i < vocab; i += LANES) {
+      __m512 p = exponential(_mm512_sub_ps(load(logits + i), logsum));
+      if (targets[r] / LANES * LANES == i)
+        p = _mm512_mask_sub_ps(p, __mmask16(1 << targets[r] % LANES), p, _mm512_set1_ps(1.f));
+      store(logits + i, _mm512_mul_ps(p, factor));
+    }
+  }
+}
 
 // `y`: [B, T, H, E]; `logsums`: [B, H, T], of the exponentials of each query's scores.
 void crawltalk_attention(const Call* call, uint16_t* y, float* logsums) {
@@ -389,7 +465,7 @@ void crawltalk_attention_backward(const Call* call, const uint16_t* y, const flo
 #else
 
 extern "C" {
-int crawltalk_attention_supported() { return 0; }
+int crawltalk_supported() { return 0; }
 }
 
 #endif

@@ -1,0 +1,74 @@
+"""The section on the red team: what fell to which attack behind which defence, with the controls beside it."""
+
+from collections.abc import Sequence
+
+from crawltalk import recipe
+from crawltalk.redteam.scores import SCORES, Cell, read_scores
+from crawltalk.report.html import command, table, text
+from crawltalk.run.stage import Job
+
+NULL = "null-"
+
+
+def red_team(job: Job[recipe.Report]) -> str | None:
+    """A matrix for each target, and what it must not be read as."""
+    folder = job.inputs.get("redteam")
+    if folder is None or not (folder / SCORES).exists():
+        return None
+    cells = read_scores(folder).cells
+    targets = list(dict.fromkeys(cell.target for cell in cells if not cell.target.startswith(NULL)))
+    parts = [_target(name, [cell for cell in cells if cell.target == name]) for name in targets]
+    return "".join(parts) + _nulls(cells) + command("crawltalk redteam house")
+
+
+def _target(name: str, cells: Sequence[Cell]) -> str:
+    defenses = list(dict.fromkeys(cell.defense for cell in cells))
+    rows = []
+    for attack in dict.fromkeys(cell.attack for cell in cells):
+        mine = {cell.defense: cell for cell in cells if cell.attack == attack}
+        first = next(iter(mine.values()))
+        rows.append(
+            [
+                attack + (" (control)" if first.control else ""),
+                f"{first.owasp}, {first.atlas}",
+                *(_rate(mine.get(defense)) for defense in defenses),
+            ]
+        )
+    rows.append(
+        ["twins answered when asked plainly", "", *(_of(cells, one, "capability") for one in defenses)]
+    )
+    rows.append(["false refusals", "", *(_of(cells, one, "false_refusals") for one in defenses)])
+    notes = {
+        defense: sorted({note for cell in cells if cell.defense == defense for note in cell.notes})
+        for defense in defenses
+    }
+    rows.append(["notes", "", *(", ".join(notes[defense]) for defense in defenses)])
+    heads = ["no defence" if defense == "none" else defense for defense in defenses]
+    return f"<h3>{text(name)}</h3>" + table(["attack", "OWASP LLM 2025, MITRE ATLAS", *heads], rows)
+
+
+def _rate(cell: Cell | None) -> str:
+    """The share that fell with its interval; * if the attack was made for the defence."""
+    if cell is None:
+        return ""
+    if cell.rate is None or cell.interval is None:
+        return "not judged"
+    low, high = cell.interval
+    star = "*" if cell.adaptive else ""
+    return f"{cell.rate:.0%}{star} ({low:.0%} to {high:.0%} of {cell.goals})"
+
+
+def _of(cells: Sequence[Cell], defense: str, figure: str) -> str:
+    value = next((getattr(cell, figure) for cell in cells if cell.defense == defense), None)
+    return "" if value is None else f"{value:.0%}"
+
+
+def _nulls(cells: Sequence[Cell]) -> str:
+    nulls = [cell for cell in cells if cell.target.startswith(NULL)]
+    fell = sum(round((cell.rate or 0.0) * cell.goals) for cell in nulls)
+    asked = sum(cell.attempts for cell in nulls)
+    return (
+        "<p>Share of the goals that fell, with Wilson's interval at 95 %. * marks an attack that was made for the "
+        f"defence. Two null models, which answer nonsense and refusals, were attacked as often: {fell} successes in "
+        f"{asked} attempts. Every attempt is in redteam/attempts.jsonl.</p>"
+    )

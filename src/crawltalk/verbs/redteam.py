@@ -1,0 +1,231 @@
+"""The verb that attacks a model, an endpoint or the built-in house, and says what held."""
+
+import difflib
+import json as jsonlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from cyclopts import Parameter
+
+from crawltalk.core.errors import BadInput, GateFailed
+from crawltalk.models import model_folder
+from crawltalk.recipe import Machine
+from crawltalk.recipe.machine import derive_machine
+from crawltalk.run.console import console, errors, print_table
+from crawltalk.run.stage import Progress
+
+if TYPE_CHECKING:
+    from crawltalk.redteam.frame import Attack, Target
+    from crawltalk.redteam.scan import Plan
+    from crawltalk.redteam.scores import Cell, Scores
+
+HOUSE = "house"
+
+
+def redteam(
+    target: str = HOUSE,
+    *,
+    attacks: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    defenses: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    templates: Path | None = None,
+    goals: int = 12,
+    searched: int = 6,
+    budget: int = 8,
+    seeds: int = 1,
+    out: Path = Path("redteam"),
+    gate: float | None = None,
+    sarif: Path | None = None,
+    junit: Path | None = None,
+    model: str = "",
+    max_tokens: int = 128,
+    i_may_attack_it: Annotated[bool, Parameter(negative=())] = False,
+    replay: int | None = None,
+    workers: int | None = None,
+    json: Annotated[bool, Parameter(negative=(), help="Print one JSON object a cell instead.")] = False,
+) -> None:
+    """Attack a target and print what fell: the built-in house, a model, or an endpoint. All that is forbidden is
+    harmless: keys of doors that do not exist, and made-up secrets.
+
+    Attempts that were answered are not made again: the same command continues, and what changed needs another --out.
+
+    Parameters
+    ----------
+    target
+        house: small assistants, brought up on the spot, behind each defence; or a run, a folder of a model, or the
+        address of an OpenAI-compatible endpoint, which are told secrets to keep.
+    attacks
+        Names between commas; all if absent.
+    defenses
+        Names between commas; all if absent. Of a model or an endpoint: none, "perplexity filter" (needs weights),
+        SmoothLLM.
+    templates
+        A text file of jailbreak templates of your own, with {request} in each and lines of --- between them.
+    goals
+        Doors or secrets.
+    searched
+        Doors of the house for which suffixes are searched for.
+    budget
+        Attempts of an attack at each goal.
+    seeds
+        Houses, or sets of secrets.
+    out
+        The folder of attempts.jsonl and scores.json.
+    gate
+        The share of goals that may fall, such as 0.2; exit code 1 if more do, or if a goal was not judged.
+    sarif
+        A file to write the findings to, as SARIF 2.1.0.
+    junit
+        A file to write the gates to, as JUnit's XML.
+    model
+        The model's name at the endpoint; the first that it lists if absent.
+    i_may_attack_it
+        You may attack this endpoint, which is on another machine.
+    replay
+        Ask the attempt in this line of OUT/attempts.jsonl once more, and print both replies.
+    """
+    from crawltalk.redteam.exports import write_junit, write_sarif  # these load torch
+    from crawltalk.redteam.scan import scan
+
+    if min(goals, searched, budget, seeds) < 1 or (gate is not None and not 0 <= gate <= 1):
+        raise BadInput("--goals, --searched, --budget and --seeds are 1 or more, --gate is from 0 to 1")
+    chosen = _attacks(attacks, templates)
+    machine = derive_machine(Machine(workers=workers))
+    if replay is not None:
+        _replay(out, replay, _target(target, model, max_tokens, i_may_attack_it, machine, out))
+        return
+    if target == HOUSE:
+        plans = _house(chosen, _names(defenses), out, machine, goals, searched, seeds)
+    else:
+        one = _target(target, model, max_tokens, i_may_attack_it, machine, out)
+        plans = _plain(one, chosen, _names(defenses), goals, seeds)
+    scores = scan(plans, out, budget=budget, progress=_Notes(), most=gate)
+    if sarif is not None:
+        write_sarif(sarif, scores, out / "attempts.jsonl")
+    if junit is not None:
+        write_junit(junit, scores)
+    _print(scores, out, json)
+    if failed := [one for one in scores.gates if not one.passed]:
+        raise GateFailed(
+            f"{len(failed)} of {len(scores.gates)} gates failed: {failed[0].cell}: {failed[0].reason}"
+            + (f"; the others are in {out / 'scores.json'}" if len(failed) > 1 else "")
+        )
+
+
+def _names(given: Sequence[str]) -> list[str]:
+    return [name.strip() for words in given for name in words.split(",") if name.strip()]
+
+
+def _known(kind: str, name: str, names: Sequence[str]) -> str:
+    """The name. Raises BadInput if there is none such."""
+    if name in names:
+        return name
+    near = difflib.get_close_matches(name, names, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise BadInput(f"no {kind} is called {name!r}{hint}; there are: {', '.join(names)}")
+
+
+def _attacks(given: Sequence[str], templates: Path | None) -> "Mapping[str, Attack]":
+    from crawltalk.redteam.attacks import ATTACKS
+    from crawltalk.redteam.attacks.templates import in_the_wild, read_templates
+
+    known = dict(ATTACKS)
+    if templates is not None:
+        wild = in_the_wild(read_templates(templates))
+        known[wild.name] = wild
+    names = [_known("attack", name, list(known)) for name in _names(given)] or list(known)
+    return {name: known[name] for name in names}
+
+
+def _house(
+    attacks: "Mapping[str, Attack]",
+    defenses: Sequence[str],
+    out: Path,
+    machine: Machine,
+    goals: int,
+    searched: int,
+    seeds: int,
+) -> "Iterator[Plan]":
+    from crawltalk.redteam.scan import HOUSE as NAMES
+    from crawltalk.redteam.scan import house
+
+    wanted = [_known("defence", name, NAMES) for name in defenses] or NAMES
+    for seed in range(seeds):
+        yield from house(
+            seed, out, machine, Progress(), doors=goals, searched=searched, attacks=attacks, defenses=wanted
+        )
+
+
+def _target(name: str, model: str, max_tokens: int, confirmed: bool, machine: Machine, out: Path) -> "Target":
+    from crawltalk.redteam.endpoints import EndpointTarget, check_address
+    from crawltalk.redteam.targets import EngineTarget, load_target
+
+    if "://" in name:
+        check_address(name, confirmed)
+        return EndpointTarget(name, model, max_tokens)
+    folder = out / "house" / "0" / "assistant" if name == HOUSE else model_folder(name)
+    target: EngineTarget = load_target(name, folder, max_tokens)
+    return target
+
+
+def _plain(
+    target: "Target", attacks: "Mapping[str, Attack]", defenses: Sequence[str], goals: int, seeds: int
+) -> "Iterator[Plan]":
+    from crawltalk.redteam.canaries import canary_goals
+    from crawltalk.redteam.defenses import SMOOTH, perplexity_filter
+    from crawltalk.redteam.frame import NO_DEFENSE
+    from crawltalk.redteam.scan import against
+
+    for seed in range(seeds):
+        secrets = canary_goals(goals, seed)
+        twins = [goal.twin.prompt for goal in secrets if goal.twin is not None]
+        known = {one.name: one for one in (NO_DEFENSE, SMOOTH)}
+        if target.white_box is not None:
+            known |= {one.name: one for one in (perplexity_filter(twins),)}
+        names = [_known("defence", name, list(known)) for name in defenses] or ["none"]
+        yield from against(target, secrets, list(attacks.values()), [known[name] for name in names], seed)
+
+
+def _replay(out: Path, line: int, target: "Target") -> None:
+    from crawltalk.redteam.attempts import ATTEMPTS, read_attempt
+    from crawltalk.redteam.frame import judge
+
+    attempt = read_attempt(out / ATTEMPTS, line)
+    [reply] = target.answer([attempt.prompt])
+    outcome, reason = judge(attempt.oracle, attempt.prompt, reply)
+    console.print(f"asked: {attempt.prompt.request}", markup=False, soft_wrap=True)
+    console.print(f"then: {attempt.outcome}: {attempt.reply.text}", markup=False, soft_wrap=True)
+    console.print(f"now: {outcome}: {reply.text or reason}", markup=False, soft_wrap=True)
+
+
+class _Notes(Progress):
+    """Lines of progress on standard error."""
+
+    def note(self, text: str) -> None:
+        errors.print(text, markup=False, soft_wrap=True)
+
+
+def _print(scores: "Scores", out: Path, json: bool) -> None:
+    if json:
+        for cell in scores.cells:
+            print(jsonlib.dumps(msgspec.to_builtins(cell)), flush=True)
+        return
+    rows = [_row(cell) for cell in scores.cells if not cell.target.startswith("null-")]
+    print_table(("attack", "target", "defence", "fell", "95 %", "twins", "false refusals", "notes"), rows)
+    nulls = [cell for cell in scores.cells if cell.target.startswith("null-")]
+    fell = sum(round((cell.rate or 0.0) * cell.goals) for cell in nulls)
+    console.print(f"null models: {len(nulls)} cells, {fell} successes", markup=False)
+    console.print(f"see: {out / 'scores.json'}", markup=False, soft_wrap=True)
+
+
+def _row(cell: "Cell") -> tuple[Any, ...]:
+    def share(value: float | None) -> str:
+        return "" if value is None else f"{value:.0%}"
+
+    fell = share(cell.rate) or "not judged"
+    between = "" if cell.interval is None else f"{cell.interval[0]:.0%}-{cell.interval[1]:.0%}"
+    return (
+        cell.attack, cell.target, cell.defense, fell, between, share(cell.twin), share(cell.false_refusals),
+        ", ".join(cell.notes),
+    )  # fmt: skip
