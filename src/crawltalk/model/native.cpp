@@ -331,8 +331,8 @@ void crawltalk_attention(const Call* call, uint16_t* y, float* logsums) {
               _mm512_storeu_ps(s + k, v);
               top = _mm512_max_ps(top, v);
             }
-            const float most_ = _mm512_reduce_max_ps(top);
-            const __m512 shift = _mm512_set1_ps(-most_ * factor);
+            const float highest = _mm512_reduce_max_ps(top);
+            const __m512 shift = _mm512_set1_ps(-highest * factor);
             __m512 all = _mm512_setzero_ps();
             for (int k = 0; k < count; k += LANES) {
               const __m512 v = _mm512_loadu_ps(s + k);
@@ -344,7 +344,7 @@ void crawltalk_attention(const Call* call, uint16_t* y, float* logsums) {
             const float sum = _mm512_reduce_add_ps(all);
             inverse[r] = 1 / sum;
             if (i + r < text.length)
-              logsums[((size_t)b * c.heads + h) * c.length + text.start + i + r] = most_ * factor + std::log(sum);
+              logsums[((size_t)b * c.heads + h) * c.length + text.start + i + r] = highest * factor + std::log(sum);
           }
           const uint32_t* words = (const uint32_t*)p.data();
           if (parent) product(words, most / 2, &value_pairs[(size_t)parent->at / 2 * E], E, before / 2, sums.data(), E, E, false);
