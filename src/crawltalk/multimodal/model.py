@@ -16,7 +16,7 @@ from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import BadInput, MissingInput
 from crawltalk.core.files import write_atomically
 from crawltalk.model.config import read_config
-from crawltalk.model.functions import LinearCrossEntropy
+from crawltalk.model.functions import LinearLoss
 from crawltalk.model.hf import load_model, save_model
 from crawltalk.model.shape import Shape
 from crawltalk.model.transformer import Transformer
@@ -79,7 +79,7 @@ def reading(model: MultimodalModel, batch: Batch) -> tuple[Tensor, Tensor, Figur
     """
     counted = batch.targets != IGNORE_INDEX
     states_ND, targets_N = model.read(batch.tokens, batch.extras)[counted], batch.targets[counted]
-    total: Tensor = LinearCrossEntropy.apply(states_ND, model.head_weight, targets_N, model.logit_cap)
+    total, _ = LinearLoss.apply(states_ND, model.head_weight, targets_N, model.logit_cap)
     return total, counted.sum(), {}
 
 
