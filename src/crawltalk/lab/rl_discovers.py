@@ -211,6 +211,11 @@ def _found(student: Student) -> int:
     return found
 
 
+def _reached(arm: Figures) -> int:
+    """The most times that are solved."""
+    return max((times for times, one in enumerate(arm["by_times"], 1) if one >= SOLVED), default=0)
+
+
 def rule(figures: Sequence[Figures]) -> Judgement:
     """See `prediction`."""
     unknown = max(row["before"][f"solved_in_{TRIES}"] for row in figures)
@@ -221,8 +226,8 @@ def rule(figures: Sequence[Figures]) -> Judgement:
     solved = sum(one >= SOLVED for one in after)
     passes = unknown == 0 and max(controls.values()) <= UNSOLVED
     whole = solved == len(figures)
-    reached = [max((n + 1 for n, one in enumerate(row["recipe"]["by_times"]) if one >= SOLVED), default=0)
-               for row in figures]  # fmt: skip
+    reached = [_reached(row["recipe"]) for row in figures]
+    pieceless = [_reached(row["controls"]["no_rare_pieces"]) for row in figures]
     return Judgement(
         verdict="confirmed"
         if passes and whole
@@ -240,8 +245,8 @@ def rule(figures: Sequence[Figures]) -> Judgement:
         summary=(
             f"At {TARGET} times {solved} of {len(figures)} seeds reach {SOLVED}, from {unknown} of {ASKED} problems "
             f"solved in {TRIES} tries before RL. The best control is right {max(controls.values()):.2f} of the time. "
-            f"The pieces were in the demonstrations ({PIECE:.0%} of the lines): RL composes rare pieces; without them "
-            f"it gets to {controls['no_rare_pieces']:.2f}."
+            f"The seeds get as far as {', '.join(map(str, reached))} times; {', '.join(map(str, pieceless))} without "
+            f"the rare pieces ({PIECE:.0%} of the lines) in the demonstrations, which get as far as {KNOWN}."
         ),
     )
 
