@@ -12,6 +12,7 @@ MODELS = Path("models")
 """Where `crawltalk import` puts weights."""
 FILES = (
     *("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json"),
+    "encoders.safetensors",
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "merges.txt"),
     *("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja"),
 )

@@ -61,8 +61,9 @@ def serving(
     cache_bytes: int | None = None,
     routes: Sequence[BaseRoute] = (),
     tracers: dict[str, Tracer] | None = None,
+    engine: Engine | None = None,
 ) -> Iterator[Running]:
-    engine = Engine(MODEL, TOKENIZER, make_backend(MODEL, cache_bytes=cache_bytes))
+    engine = engine or Engine(MODEL, TOKENIZER, make_backend(MODEL, cache_bytes=cache_bytes))
     service = Service(engine, queue=queue)
     settings = settings or Settings(hosts=("127.0.0.1",))
     app = make_app({"tiny": service, "tiny/sft": service}, settings, routes, tracers)

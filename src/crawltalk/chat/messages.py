@@ -49,6 +49,9 @@ class AudioPart(msgspec.Struct, tag_field="type", tag="input_audio", forbid_unkn
 
 ContentPart = TextPart | ImagePart | AudioPart
 
+PLACES: dict[type[ContentPart], str] = {ImagePart: "<|image|>", AudioPart: "<|audio|>"}
+"""The control tokens that stand for what is no text, in models that read it (`crawltalk.multimodal`)."""
+
 
 class FunctionCall(msgspec.Struct, forbid_unknown_fields=True):
     """A function's name and its arguments, a JSON object as text."""
@@ -137,12 +140,15 @@ def _with_json_arguments(call: Any) -> Any:
 
 
 def text_of(message: Message) -> str:
-    """The text of a message. Raises BadInput for an image or a sound: models read text only so far."""
+    """The text of a message. Raises BadInput for an image or a sound."""
     if isinstance(message.content, str):
         return message.content
     for part in message.content:
         if not isinstance(part, TextPart):
-            raise BadInput(
-                f"this model reads text only, no {part.__struct_config__.tag}; leave such parts out"
-            )
+            raise BadInput(unread(part))
     return "".join(part.text for part in message.content if isinstance(part, TextPart))
+
+
+def unread(part: ContentPart) -> str:
+    """What to say of a part that the model does not read."""
+    return f"this model reads text only, no {part.__struct_config__.tag}; leave such parts out"

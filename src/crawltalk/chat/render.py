@@ -4,13 +4,22 @@ Control tokens are written as ids and texts as text, so that no text can open or
 tool's result.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
 from crawltalk.chat.format import ChatFormat, detect, load_format
-from crawltalk.chat.messages import Message, MessageLike, as_messages, text_of
+from crawltalk.chat.messages import (
+    PLACES,
+    ContentPart,
+    Message,
+    MessageLike,
+    TextPart,
+    as_messages,
+    text_of,
+    unread,
+)
 from crawltalk.chat.template import ChatTemplate, load_template
 from crawltalk.chat.tool_calls import Control, Tool, tools_description, written_call, written_result
 from crawltalk.core.errors import BadInput, ContextOverflow
@@ -51,6 +60,10 @@ class ChatRenderer:
         """What ends a reply."""
         self.notice = notice
         """What a user should know of how conversations are written, if anything."""
+        self.places: Mapping[str, int] = {}
+        """Control tokens that stand for an image or a sound, and how often each is written for one; none: the model
+        reads text only.
+        """
 
     @property
     def chats(self) -> bool:
@@ -130,7 +143,7 @@ class ChatRenderer:
         chat, answer = self._chat(), iter(answers)
         ids = [self.tokenizer.special_tokens[chat.begin]] if chat.begin is not None else []
         loss_mask = [False] * len(ids)
-        for role, pieces in _turns(chat, messages, tools):
+        for role, pieces in _turns(chat, messages, tools, self.places):
             head, content, after = self._turn(chat, role, pieces)
             ids += [*head, *content, *after]
             learned = role == "assistant" and next(answer) not in unlearned
@@ -165,7 +178,7 @@ class ChatRenderer:
         size, kept = len(self.encode_chat(system, tools=tools, add_generation_prompt=True)), 0
         turns = _grouped(rest)
         for turn in reversed(turns):  # from the end: a long history costs no more than what fits
-            size += sum(map(len, self._turn(chat, *_as_turn(turn))))
+            size += sum(map(len, self._turn(chat, *_as_turn(turn, self.places))))
             if size > room:
                 break
             kept += len(turn)
@@ -263,7 +276,9 @@ _Turn = tuple[str, list[str]]
 """A role, and texts and control tokens."""
 
 
-def _turns(chat: ChatFormat, messages: Sequence[Message], tools: Sequence[Tool]) -> Iterator[_Turn]:
+def _turns(
+    chat: ChatFormat, messages: Sequence[Message], tools: Sequence[Tool], places: Mapping[str, int]
+) -> Iterator[_Turn]:
     """The turns of a conversation, with the system message that it may lack."""
     system = chat.default_system
     if messages and messages[0].role == "system":
@@ -272,7 +287,8 @@ def _turns(chat: ChatFormat, messages: Sequence[Message], tools: Sequence[Tool])
         yield "system", [f"{system}\n\n" if system else "", *tools_description(tools, chat.tools_form)]
     elif system is not None:
         yield "system", [system]
-    yield from map(_as_turn, _grouped(messages))
+    for turn in _grouped(messages):
+        yield _as_turn(turn, places)
 
 
 def _grouped(messages: Sequence[Message]) -> list[list[Message]]:
@@ -281,14 +297,26 @@ def _grouped(messages: Sequence[Message]) -> list[list[Message]]:
     return [[message for _, message in group] for _, group in groups]
 
 
-def _as_turn(turn: Sequence[Message]) -> _Turn:
+def _as_turn(turn: Sequence[Message], places: Mapping[str, int]) -> _Turn:
     """The role and the pieces of a turn."""
     if turn[0].role == "tool":
         return "user", _lines(written_result(text_of(message)) for message in turn)
     [message] = turn
+    if message.role == "user" and not isinstance(message.content, str):
+        return "user", [piece for part in message.content for piece in _part(part, places)]
     text = text_of(message)
     calls = [written_call(call.function) for call in message.tool_calls]
     return message.role, _lines([*([[text]] if text else []), *calls])
+
+
+def _part(part: ContentPart, places: Mapping[str, int]) -> list[str]:
+    """A text; or the places of an image or a sound. Raises BadInput if the model does not read these."""
+    if isinstance(part, TextPart):
+        return [part.text]
+    name = PLACES[type(part)]
+    if name not in places:
+        raise BadInput(unread(part))
+    return [Control(name)] * places[name]
 
 
 def _lines(blocks: Iterable[list[str]]) -> list[str]:

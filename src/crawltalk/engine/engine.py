@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -44,6 +45,16 @@ def make_backend(
         return TorchBackend(model, cache_bytes=cache_bytes)
 
 
+class MediaReader(Protocol):
+    """What makes vectors of the images and sounds in a conversation (`crawltalk.multimodal.media`)."""
+
+    def embeddings(
+        self, messages: Sequence[MessageLike], prompt: Sequence[int]
+    ) -> Sequence[PromptEmbeddings]:
+        """Those that stand in the prompt that the conversation became. Raises BadInput for what cannot be read."""
+        ...
+
+
 class Engine:
     """A model and its tokenizer, ready to generate. Not thread-safe; `service.Service` serves many
     clients.
@@ -60,6 +71,8 @@ class Engine:
         self.tokenizer, self.shape = tokenizer, model.shape
         self.renderer = renderer if renderer is not None else ChatRenderer(tokenizer)
         self.backend = backend if backend is not None else make_backend(model)
+        self.media: MediaReader | None = None
+        """Reads images and sounds, where the model does."""
         self.scheduler = Scheduler(self.backend, tokenizer, model.shape.context)
 
     def update_weights(self, model: Transformer) -> None:
@@ -250,7 +263,9 @@ class Engine:
 
     def stream_reply(self, messages: Sequence[MessageLike], sampling: Sampling) -> Iterator[str]:
         """The reply in pieces of whole characters."""
-        for output in self.run([self.request(self.chat_prompt(messages)[0], sampling)]):
+        prompt, _ = self.chat_prompt(messages)
+        embeddings = self.embeddings_of(messages, prompt)
+        for output in self.run([self.request(prompt, sampling, embeddings=embeddings)]):
             if output.text:
                 yield output.text
 
@@ -261,7 +276,8 @@ class Engine:
         if episode.must_call:
             sampling = replace(sampling, schema=json.dumps(call_schema(tools)), whole=True)
         prompt, _ = self.chat_prompt(*for_renderer(self.renderer, episode.messages, tools))
-        for output in self.run([self.request(prompt, sampling)]):
+        embeddings = self.embeddings_of(episode.messages, prompt)
+        for output in self.run([self.request(prompt, sampling, embeddings=embeddings)]):
             yield from reader.read(output.text, final=output.finish_reason is not None)
 
     def chat_prompt(
@@ -271,3 +287,11 @@ class Engine:
         make it fit, with room for `reply` tokens (`ChatRenderer.fit`).
         """
         return self.renderer.fit(messages, self.context, tools=tools, reply=reply)
+
+    def embeddings_of(
+        self, messages: Sequence[MessageLike], prompt: Sequence[int]
+    ) -> Sequence[PromptEmbeddings]:
+        """The images and sounds of a conversation, for the request with its prompt. Raises BadInput for what cannot be
+        read.
+        """
+        return () if self.media is None else self.media.embeddings(messages, prompt)

@@ -6,8 +6,11 @@ the engine and the stages that everything else uses.
 
 from crawltalk.lab import (
     hackable_rewards,
+    hears_commands,
+    hidden_inputs,
     move_37,
     ranking,
+    reads_images,
     reward_hacking,
     rl_amplifies,
     rl_discovers,
@@ -27,5 +30,8 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     ranking.EXPERIMENT,
     reward_hacking.EXPERIMENT,
     hackable_rewards.EXPERIMENT,
+    reads_images.EXPERIMENT,
+    hears_commands.EXPERIMENT,
+    hidden_inputs.EXPERIMENT,
 )
 """In the order of the list that `crawltalk lab` prints."""

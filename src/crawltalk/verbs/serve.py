@@ -118,9 +118,9 @@ def serve(
         )
     if wrong := [one for one in origin if one not in ("*", "null") and not _ORIGIN.fullmatch(one)]:
         raise UserError(f"{wrong[0]!r} is no origin; one is like http://localhost:5173, without a path")
-    from crawltalk.engine import load_engine
     from crawltalk.engine.service import Service
     from crawltalk.labels import LabelStore
+    from crawltalk.multimodal import load_engine
     from crawltalk.serve import Settings, make_app, run
     from crawltalk.serve.http.server import listen
     from crawltalk.serve.ui.routes import routes

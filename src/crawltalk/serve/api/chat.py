@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
+from crawltalk.chat import messages as chat
 from crawltalk.chat.messages import Message, ToolCall
 from crawltalk.core.errors import ContextOverflow
 from crawltalk.engine.sequence import Token
@@ -18,6 +19,7 @@ from crawltalk.serve.api.errors import bad_request, blaming
 from crawltalk.serve.api.generation import Generation, Reply, or_default, sampling
 from crawltalk.serve.api.protocol import (
     AssistantMessage,
+    AudioPart,
     ChatChoice,
     ChatCompletion,
     ChatCompletionChunk,
@@ -31,6 +33,7 @@ from crawltalk.serve.api.protocol import (
     Delta,
     FinishReason,
     FunctionMessage,
+    ImagePart,
     JsonFormat,
     RefusalPart,
     ReplyMessage,
@@ -80,7 +83,7 @@ async def begin_reply(
     schema = _schema(request, tools)
     engine = server.service(request.model).engine
     most = _max_tokens(request, server.settings.max_tokens)
-    messages = conversation(request.messages)
+    messages = conversation(request.messages, engine.renderer.places)
     with blaming("messages"):
         ids, dropped = await asyncio.to_thread(engine.chat_prompt, messages, tools.offered, reply=most)
         if dropped and whole:
@@ -88,8 +91,9 @@ async def begin_reply(
                 f"the conversation is longer than this model's context of {engine.context} tokens: "
                 f"{dropped} of its {len(messages)} messages do not fit"
             )
+        embeddings = await asyncio.to_thread(engine.embeddings_of, messages, ids)
     ids += engine.tokenizer.encode(prefill)
-    generation = Generation(server, http_request, request, [ids])
+    generation = Generation(server, http_request, request, [ids], embeddings)
     room = max(1, engine.context - len(ids))
     logprobs = (request.top_logprobs or 0) if request.logprobs else None
     settings = sampling(
@@ -127,13 +131,20 @@ def _schema(request: ChatRequest, tools: Tools) -> str | None:
     return None if schema is None else msgspec.json.encode(schema).decode()
 
 
-def conversation(messages: Sequence[ChatMessage]) -> list[Message]:
-    """OpenAI's messages as those of the chat package. Raises ApiError for parts that are not text."""
-    return [_message(message, index) for index, message in enumerate(messages)]
+def conversation(messages: Sequence[ChatMessage], places: Container[str] = ()) -> list[Message]:
+    """OpenAI's messages as those of the chat package. `places`: control tokens of what the model reads beside text
+    (`ChatRenderer.places`). Raises ApiError for parts that it does not read.
+    """
+    return [_message(message, index, places) for index, message in enumerate(messages)]
 
 
-def _message(message: ChatMessage, index: int) -> Message:
-    text = text_of(message.content or "", f"messages[{index}].content")
+def _message(message: ChatMessage, index: int, places: Container[str]) -> Message:
+    where = f"messages[{index}].content"
+    if isinstance(message, UserMessage) and not isinstance(message.content, str):
+        parts = [_part(part, f"{where}[{number}]", places) for number, part in enumerate(message.content)]
+        if any(not isinstance(part, chat.TextPart) for part in parts):
+            return Message("user", parts)
+    text = text_of(message.content or "", where)
     match message:
         case UserMessage():
             return Message("user", text)
@@ -151,6 +162,16 @@ def text_of(content: Content, where: str) -> str:
     if isinstance(content, str):
         return content
     return "".join(_part_text(part, f"{where}[{number}]") for number, part in enumerate(content))
+
+
+def _part(part: str | ContentPart, where: str, places: Container[str]) -> chat.ContentPart:
+    """A part of what a user says, if the model reads it. Raises ApiError."""
+    match part:
+        case ImagePart(image_url=given) if chat.PLACES[chat.ImagePart] in places and given:
+            return chat.ImagePart(chat.ImageUrl(given if isinstance(given, str) else given.url))
+        case AudioPart(input_audio=given) if chat.PLACES[chat.AudioPart] in places and given:
+            return chat.AudioPart(chat.InputAudio(given.data, given.format))
+    return chat.TextPart(_part_text(part, where))
 
 
 def _part_text(part: str | ContentPart, where: str) -> str:

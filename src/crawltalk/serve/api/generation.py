@@ -11,7 +11,7 @@ from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 
 from crawltalk.core.errors import ContextOverflow
-from crawltalk.engine import Sampling
+from crawltalk.engine import PromptEmbeddings, Sampling
 from crawltalk.engine.constraints import BadSchema
 from crawltalk.engine.sequence import FinishReason, StepOutput, Token
 from crawltalk.engine.service import Stream
@@ -84,9 +84,10 @@ class Generation:
         http_request: Request,
         request: GenerationRequest,
         prompts: Sequence[Sequence[int]],
+        embeddings: Sequence[PromptEmbeddings] = (),
     ) -> None:
-        """`submit` starts the work. Raises ApiError."""
-        self.server, self.request, self.prompts = server, request, prompts
+        """`submit` starts the work. `embeddings`: of a single prompt. Raises ApiError."""
+        self.server, self.request, self.prompts, self.embeddings = server, request, prompts, embeddings
         self.service = server.service(request.model)
         self.client, self.log_entry = http_request.state.client, http_request.state.log_entry
         self.id, self.created, self.samples = self.log_entry["id"], int(time.time()), request.n or 1
@@ -123,7 +124,12 @@ class Generation:
                     blaming(schema_from, BadSchema),
                 ):
                     stream = await self.service.submit(
-                        prompt, sampling, samples=self.samples, client=self.client, prompt_logprobs=echo
+                        prompt,
+                        sampling,
+                        samples=self.samples,
+                        client=self.client,
+                        prompt_logprobs=echo,
+                        embeddings=self.embeddings,
                     )
                 self.streams.append(stream)
         except BaseException:

@@ -3,9 +3,12 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
+from crawltalk.chat.messages import PLACES, AudioPart, ImagePart
 from crawltalk.serve.api.protocol import ModelCard, ModelList
 from crawltalk.serve.api.sending import json_response
 from crawltalk.serve.state import ServerState
+
+READABLE = {"image_url": ImagePart, "input_audio": AudioPart}
 
 
 async def models(server: ServerState, http_request: Request) -> Response:
@@ -25,5 +28,6 @@ def _card(server: ServerState, name: str) -> ModelCard:
         created=server.started,
         context_length=engine.context,
         chat=engine.renderer.chats,
+        reads=[tag for tag, kind in READABLE.items() if PLACES[kind] in engine.renderer.places],
         trace=name in server.tracers,
     )

@@ -103,16 +103,33 @@ class OutputTextPart(TextPart, tag_field="type", tag="output_text"):
     """The same as the Responses API names it in what a model said."""
 
 
+class ImageUrl(Struct):
+    url: str
+    """`data:image/png;base64,...`; nothing is fetched."""
+    detail: str | None = None
+
+
 class ImagePart(Struct, tag_field="type", tag="image_url"):
-    """An image, which is refused: models here read text."""
+    """An image, which is refused unless the model reads images."""
+
+    image_url: ImageUrl | str | None = None
 
 
 class InputImagePart(Struct, tag_field="type", tag="input_image"):
     """The same as the Responses API names it."""
 
 
+class InputAudio(Struct):
+    data: str
+    """A file in base64."""
+    format: str
+    """wav."""
+
+
 class AudioPart(Struct, tag_field="type", tag="input_audio"):
-    """A sound, which is refused: models here read text."""
+    """A sound, which is refused unless the model reads sounds."""
+
+    input_audio: InputAudio | None = None
 
 
 class FilePart(Struct, tag_field="type", tag="file"):
@@ -456,6 +473,8 @@ class ModelCard(Struct, kw_only=True):
     """Ours: the most tokens of prompt and reply together."""
     chat: bool
     """Ours: whether the model has a chat format."""
+    reads: list[str]
+    """Ours: what parts of a message the model reads beside text: image_url, input_audio."""
     trace: bool
     """Ours: whether requests may set `trace`."""
 

@@ -23,8 +23,8 @@ async def tokenize(server: ServerState, http_request: Request, request: Tokenize
     if (request.text is None) == (request.messages is None):
         raise bad_request("give text or messages, one of them", "text")
     if request.messages is not None:
-        turns = conversation(request.messages)
         chat = server.service(request.model).engine.renderer
+        turns = conversation(request.messages, chat.places)
         ids = await asyncio.to_thread(chat.encode_chat, turns, add_generation_prompt=True)
     else:
         ids = await asyncio.to_thread(tokenizer.encode, request.text or "")

@@ -227,7 +227,8 @@ class _Events:
         ids, _ = await asyncio.to_thread(engine.chat_prompt, messages, definitions, reply=most)
         room = max(1, engine.context - len(ids))
         sampling = replace(sampling, max_tokens=min(most, room))
-        stream = await self.service.submit(ids, sampling, client=self.client)
+        embeddings = await asyncio.to_thread(engine.embeddings_of, messages, ids)
+        stream = await self.service.submit(ids, sampling, client=self.client, embeddings=embeddings)
         reader = CallReader(tools, must_call=episode.must_call)
         try:
             async for output in stream:

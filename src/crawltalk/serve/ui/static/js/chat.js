@@ -1,10 +1,11 @@
 /* The chat: a conversation, the list of those before it, and the settings. */
 
 import { get, models } from "./api.js";
-import { Basis, Chips, Cut, documents, excess, read } from "./attachments.js";
+import { attachments, Basis, Chips, Cut, excess, read } from "./attachments.js";
 import { before, list, load, path, version, remove, save, turn } from "./conversations.js";
 import { released, sources, Withheld, withheld } from "./flow.js";
 import { Markdown } from "./markdown.js";
+import { Microphone } from "./microphone.js";
 import { Controls, DEFAULTS } from "./sampling.js";
 import { answer, begin, keep, open, say, session, stop } from "./session.js";
 import { Sources } from "./sources.js";
@@ -51,7 +52,7 @@ export function Chat() {
       <p class="unseen" role="status">${running ? "The assistant is answering." : session.announcement}</p>
       <div class="foot">
         <${Problem} text=${session.problem || known.error || (known.value && !names.length && NO_CHAT)} />
-        <${Composer} key=${conversation.id} running=${running} ready=${names.length > 0} held=${documents(shown)}
+        <${Composer} key=${conversation.id} running=${running} ready=${names.length > 0} held=${attachments(shown)} hears=${cards.find(card => card.id === used.model)?.reads?.includes("input_audio")}
           send=${(text, attached) => say(shown.at(-1)?.id ?? 0, asked(text, attached), used)} />
       </div>
     </main>
@@ -215,12 +216,12 @@ const sends = event => event.key === "Enter" && !event.shiftKey && !event.isComp
 /* What a person says, with the documents that go with it. */
 const asked = (text, attached) => ({ role: "user", content: text, ...(attached.length ? { documents: attached } : {}) });
 
-function Composer({ running, ready, held, send }) {
+function Composer({ running, ready, held, hears, send }) {
   const [text, set] = useState("");
   const [attached, attach] = useState([]); // {name}, and {name, text} when it is read
   const [problem, complain] = useState("");
   const picker = useRef(null);
-  const reading = attached.some(one => one.text === undefined);
+  const reading = attached.some(one => one.text === undefined && !one.part);
   const add = async files => {
     complain("");
     const kept = [...attached];
@@ -256,8 +257,9 @@ function Composer({ running, ready, held, send }) {
     <form class="composer" onSubmit=${submit} onDragOver=${event => event.preventDefault()} onDrop=${drop}>
     <input type="file" multiple hidden ref=${picker} aria-label="Documents to attach"
       onChange=${event => { add([...event.currentTarget.files]); event.currentTarget.value = ""; }} />
-    <button type="button" class="icon" aria-label="Attach a document" title="Attach a document: text, Markdown, HTML"
+    <button type="button" class="icon" aria-label="Attach a document" title="Attach a document (text, Markdown, HTML), an image or a WAV file"
       onClick=${() => picker.current.click()}>+</button>
+    ${hears && html`<${Microphone} heard=${file => add([file])} failed=${complain} />`}
     <${Area} id="message" rows="1" aria-label="Message" placeholder="Ask something" focused value=${text} onInput=${set}
       onKeyDown=${event => { if (sends(event)) submit(event); }} />
     ${running ? html`<button type="button" class="main" onClick=${stop}>Stop</button>`

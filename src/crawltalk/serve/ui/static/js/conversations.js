@@ -44,10 +44,16 @@ export function turn(conversation, node, by) {
   parent.chosen = parent.children[parent.children.indexOf(node.id) + by] ?? node.id;
 }
 
+/* A text behind the images and sounds that go with it. */
+function withParts(text, attached = []) {
+  const parts = attached.flatMap(one => one.part ?? []);
+  return parts.length ? [...parts, { type: "text", text }] : text;
+}
+
 /* The messages of a path as the API wants them. */
 export function messages(nodes, system) {
-  const sent = nodes.filter(node => node.content || node.calls?.length).map(({ role, content, calls, call }) => ({
-    role, content: content ?? "", ...(calls?.length ? { tool_calls: calls.map(({ made, ...sent }) => sent) } : {}), ...(call ? { tool_call_id: call } : {}),
+  const sent = nodes.filter(node => node.content || node.calls?.length).map(({ role, content, calls, call, documents }) => ({
+    role, content: withParts(content ?? "", documents), ...(calls?.length ? { tool_calls: calls.map(({ made, ...sent }) => sent) } : {}), ...(call ? { tool_call_id: call } : {}),
   }));
   return system.trim() ? [{ role: "system", content: system }, ...sent] : sent;
 }
