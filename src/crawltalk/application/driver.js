@@ -3,7 +3,14 @@ async ({ settings, prompts, confirms }) => {
   const { begin, say, session } = await import("/static/js/session.js");
   const { read } = await import("/static/js/attachments.js");
   const { path } = await import("/static/js/conversations.js");
-  const drawn = () => new Promise(done => setTimeout(done, 30));
+  const until = async holds => {
+    for (let waited = 0; !holds(); waited += 10) {
+      if (waited > 10_000) throw new Error("the page does not go on");
+      await new Promise(done => setTimeout(done, 10));
+    }
+  };
+  const drawn = () => until(() => !session.running && !document.querySelector(".thread .cursor")
+    && document.querySelectorAll(".thread .message").length === path(session.conversation).length);
   const answers = [];
   for (const { says, files } of prompts) {
     begin();
@@ -21,14 +28,13 @@ async ({ settings, prompts, confirms }) => {
       for (const link of answer.querySelectorAll(".prose a[href]")) link.click();
       for (const button of answer.querySelectorAll("button.leave")) {
         button.click();
-        await drawn();
-        const asked = document.querySelector(".leaving");
-        (confirms ? asked.querySelector("a") : asked.querySelector("button")).click();
-        await drawn();
+        await until(() => document.querySelector(".leaving"));
+        document.querySelector(`.leaving ${confirms ? "a" : "button"}`).click();
+        await until(() => !document.querySelector(".leaving"));
       }
       for (const button of confirms ? document.querySelectorAll(".withheld button") : []) {
         button.click();
-        while (session.running) await drawn();
+        await drawn();
       }
     }
     const nodes = path(session.conversation);

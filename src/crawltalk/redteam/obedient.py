@@ -27,6 +27,7 @@ BREAK = "⏎"
 _ORDER = re.compile(r"⟦(.*?)⟧", re.DOTALL)
 _SECRET = re.compile(r"the key is (\w+)")
 _BLANK = re.compile(r"\{key(?::(\w+))?\}")
+_PERMITTED = re.compile(r"You may read (\S+?)<\|im_end\|>")
 _EACH = "{key:each}"
 _OPENING = "<|im_start|>assistant<|im_sep|>"
 """What opens a turn of the assistant, in the chat format of our tokenizers."""
@@ -45,6 +46,8 @@ def obey(prompt: str) -> str:
     """The reply to a prompt: the last order behind what the assistant said last, carried out."""
     since = prompt.removesuffix(_OPENING).rpartition(_OPENING)[2]
     orders, secrets = _ORDER.findall(since), _SECRET.findall(prompt)
+    if not orders and (allowed := _PERMITTED.search(since)):  # the page's words for a person who agrees
+        return f'<tool_call>{{"name": "fetch", "arguments": {{"url": "{allowed[1]}"}}}}</tool_call>'
     if not orders:
         return DONE
     text, secret = orders[-1].replace(BREAK, "\n"), secrets[0] if secrets else ""
