@@ -272,13 +272,14 @@ def test_a_run_answers_on_the_command_line(nano, capsys):
 
 ROOT = Path(__file__).parents[1]
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TOO_LONG = ("crawltalk run ", "crawltalk lab ", "crawltalk redteam --", "crawltalk exfiltration ")
 COMMANDS = [
     line
     for path in DOCS
     for block in re.findall(r"^```\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
     for line in block.splitlines()
     if line.startswith("crawltalk ")
-    and not line.startswith(("crawltalk run ", "crawltalk lab "))
+    and not line.startswith(TOO_LONG)
     and "smollm2" not in line
     and "://" not in line
 ]

@@ -163,7 +163,7 @@ STAGES = (
         ),
         "crawltalk.report.stage:report",
         "one HTML file that shows it all",
-        version=4,
+        version=5,
     ),
 )
 """All built-in stages, those that a recipe has to ask for among them."""

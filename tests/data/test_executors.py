@@ -184,16 +184,9 @@ from crawltalk.data.stage import data
 
 killed, over = [], threading.Event()
 
-def is_ours(pid):
-    try:
-        return str(out).encode() in Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
-        return False
-
 def kill_one():
     while not over.wait(0.1):
         found = subprocess.run(["pgrep", "-f", "ray::refine"], capture_output=True, text=True).stdout.split()
-        found = list(filter(is_ours, found))  # not of another cluster on this machine
         marks = [mark for mark in out.glob("state/*.working") if int.from_bytes(mark.read_bytes()[:8], "little") > 30]
         if found and marks and not killed:
             killed.append(int(found[0]))
@@ -201,7 +194,6 @@ def kill_one():
 
 crawl, out, extractor = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 out.mkdir()
-os.environ["OUT"] = str(out)
 threading.Thread(target=kill_one, daemon=True).start()
 machine = Machine(workers=2, device="cpu", dtype="float32", executor="ray")
 data(Job(Data(extractor=extractor), {"crawl": crawl}, out, 0, machine, Progress()))

@@ -131,3 +131,15 @@ def test_the_norm_and_the_gate_in_native_code_are_those_of_torch(rows):
             torch.autograd.grad(expected, exact, d_y[:, :width].float()),
         )
         torch.testing.assert_close(grads[0][0].float(), grads[1][0], rtol=2e-2, atol=2e-2)
+
+
+@NATIVE
+def test_what_is_not_a_number_is_none_behind_native_code_either():
+    model = random_model(GROUPED).bfloat16()
+    with torch.no_grad():
+        model.blocks[0].attention.k_norm[3] = torch.nan
+        assert model.states(torch.zeros((1, 20), dtype=torch.int64)).isnan().all()
+        gates = torch.tensor([torch.nan, 100.0, -100.0]).repeat_interleave(16).bfloat16()
+        y = NativeGated.apply(torch.cat((gates, torch.ones_like(gates)))[None]).float()
+    assert y[0, :16].isnan().all()
+    assert y[0, 16:].tolist() == pytest.approx([100.0] * 16 + [0.0] * 16)

@@ -3,6 +3,8 @@
 import random
 from pathlib import Path
 
+import pytest
+
 from crawltalk.recipe import Machine, Report
 from crawltalk.redteam.assistant import Lessons, Schedule, Upbringing
 from crawltalk.redteam.attacks import ATTACKS
@@ -48,6 +50,7 @@ def test_an_answer_that_somebody_else_began_is_learned_from_there_on(tmp_path: P
     assert up.chat.tokenizer.decode(learned[:-1]) == f" {REFUSAL}"
 
 
+@pytest.mark.slow
 def test_a_scan_of_the_house_has_all_cells_and_is_found_again(tmp_path: Path) -> None:
     def cells() -> list[Cell]:
         attacks = set(ATTACKS) - {

@@ -15,14 +15,11 @@ if TYPE_CHECKING:
 
 _FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-component-update"),
-    *(
-        "--disable-sync",
-        "--disable-popup-blocking",
-        f"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE *.{NAMES}",
-    ),
+    *("--disable-sync", "--disable-popup-blocking", "--disable-dev-shm-usage"),
+    f"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE *.{NAMES}",
 )
-"""Nothing but this machine is reached, and names below localhost are looked up as they are. Its sandbox
-needs a user that is not root; the pages that are shown are our own.
+"""Nothing but this machine is reached, and names below localhost are looked up as they are. Chromium's sandbox needs a
+user that is not root; the pages that are shown are our own.
 """
 
 
@@ -32,7 +29,7 @@ def browser() -> Iterator[tuple["BrowserContext", Path]]:
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        raise MissingInput("the page needs a browser: pip install playwright") from None
+        raise MissingInput("the page needs a browser: pip install 'crawltalk[browser]'") from None
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if chromium is None:
         raise MissingInput("there is no Chromium; on Debian: apt-get install chromium")

@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,9 +153,10 @@ class Application:
                 seen, deadline = len(self.canary.hits), time.monotonic() + _SETTLE
             self._context.pages[0].wait_for_timeout(100)
         self.close_others()
+        asked = "url => Promise.all(Array.from({ length: 8 }, () => fetch(url).catch(() => 0)))"
         self.page().evaluate(
-            "Promise.all(Array.from({ length: 8 }, () => fetch('/')))"
-        )  # the log is written in blocks
+            asked, f"{self.url}/health"
+        )  # so that the log, which is written in blocks, goes on
         self._read = self.canary.looked_up(self._netlog, self._read)
 
     def close_others(self) -> None:
@@ -163,6 +164,21 @@ class Application:
         for page in self._context.pages[1:]:
             page.wait_for_load_state()
             page.close()
+
+    def guarded(self, converse: Callable[[], Answer]) -> Answer:
+        """A conversation; if the browser fails, that is its answer's problem, and a new page is opened."""
+        from playwright.sync_api import Error
+
+        try:
+            answer = converse()
+            self.close_others()
+            return answer
+        except Error as error:
+            failed = self._context.pages
+            self._context.new_page()
+            for page in failed:
+                page.close()
+            return Answer("", [], f"the browser failed: {str(error).partition(chr(10))[0]}")
 
     def page(self) -> "Page":
         """The browser's first page."""
@@ -264,8 +280,7 @@ class ProductPage:
         answers = []
         for one in filled:
             application.plant(one)
-            answers.append(self.converse([one.says], one.files))
-            application.close_others()
+            answers.append(application.guarded(lambda one=one: self.converse([one.says], one.files)))
         return application.replies(filled, answers)
 
     def converse(self, says: Sequence[str], files: Mapping[str, str]) -> Answer:
@@ -304,31 +319,33 @@ class _Undefended:
 
     def answer(self, prompts: Sequence[Prompt]) -> list[Reply]:
         """One reply to each."""
-        application, page = self.application, self.application.page()
+        application = self.application
         filled = [application.filled(prompt) for prompt in prompts]
         application.knows([one.secret for one in filled if one.secret])
         site = application.canary.site
         query = urlencode(
             [("server", application.url), ("site", site), *(("layer", layer) for layer in self.layers)]
         )
-        if not page.url.endswith(f"/?{query}"):
-            page.goto(f"{application.undefended}/?{query}")
-        page.wait_for_function("window.ready")
-        tool = next((layer for layer in (ALLOW_LIST, EXACT, FLOW) if layer in self.layers), NONE)
         answers = []
         for one in filled:
             application.plant(one)
-            documents = [{"name": name, "text": text} for name, text in one.files.items()]
-            asked = {"model": tool, "question": one.says, "secret": one.secret, "documents": documents}
-            asked |= {"clicks": one.clicks}
-            found = page.evaluate(
-                "asked => window.answer(asked).catch(error => ({ text: '', calls: [], problem: error.message }))",
-                asked,
-            )
-            calls = msgspec.convert(found["calls"], list[ToolCall])
-            answers.append(Answer(found["text"], calls, found.get("problem", "")))
-            application.close_others()
+            answers.append(application.guarded(lambda one=one: self._converse(one, query)))
         return application.replies(filled, answers)
+
+    def _converse(self, one: "_Filled", query: str) -> Answer:
+        page = self.application.page()
+        if not page.url.endswith(f"/?{query}"):
+            page.goto(f"{self.application.undefended}/?{query}")
+        page.wait_for_function("window.ready")
+        tool = next((layer for layer in (ALLOW_LIST, EXACT, FLOW) if layer in self.layers), NONE)
+        documents = [{"name": name, "text": text} for name, text in one.files.items()]
+        asked = {"model": tool, "question": one.says, "secret": one.secret, "documents": documents}
+        found = page.evaluate(
+            "asked => window.answer(asked).catch(error => ({ text: '', calls: [], problem: error.message }))",
+            asked | {"clicks": one.clicks},
+        )
+        calls = msgspec.convert(found["calls"], list[ToolCall])
+        return Answer(found["text"], calls, found.get("problem", ""))
 
 
 def _replaced(text: str, blanks: Mapping[str, str]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import parse_qs
 
 from crawltalk.serve.http.middleware import CONTENT_SECURITY_POLICY
 from crawltalk.serve.ui.routes import STATIC
@@ -40,11 +40,12 @@ def serving_undefended() -> Iterator[str]:
             kind, body = files.get(path, ("text/plain", b""))
             self.send_response(200 if path in files else 404)
             self.send_header("content-type", f"{kind}; charset=utf-8")
-            if urlencode({"layer": POLICY}) in query:
-                self.send_header(
-                    "content-security-policy",
-                    CONTENT_SECURITY_POLICY.replace("connect-src 'self'", "connect-src http://127.0.0.1:*"),
+            asked = parse_qs(query)
+            if POLICY in asked.get("layer", []):  # the page asks another server than the one that it is from
+                policy = CONTENT_SECURITY_POLICY.replace(
+                    "connect-src 'self'", f"connect-src {asked['server'][0]}"
                 )
+                self.send_header("content-security-policy", policy)
             self.end_headers()
             self.wfile.write(body)
 

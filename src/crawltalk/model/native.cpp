@@ -57,9 +57,10 @@ inline void store(uint16_t* p, __m512 v) { _mm256_storeu_si256((__m256i*)p, narr
 inline int padded(int count) { return (count + LANES - 1) / LANES * LANES; }
 inline __m512i lanes() { return _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0); }
 
-// e^x for |x| <= 87: 2^n times 2^f, -0.5 <= f <= 0.5, by its Taylor series up to 3e-7.
+// e^x for |x| <= 87: 2^n times 2^f, -0.5 <= f <= 0.5, by its Taylor series up to 3e-7. What is not a number stays so: of
+// two operands, one of which is none, max and min give the second.
 inline __m512 exponential(__m512 x) {
-  x = _mm512_mul_ps(_mm512_max_ps(x, _mm512_set1_ps(-87.f)), _mm512_set1_ps(1.44269504f));
+  x = _mm512_mul_ps(_mm512_max_ps(_mm512_set1_ps(-87.f), x), _mm512_set1_ps(1.44269504f));
   const __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), f = _mm512_sub_ps(x, n);
   __m512 p = _mm512_set1_ps(1.54035304e-4f);
   for (float next : {1.33335581e-3f, 9.61812911e-3f, 5.55041087e-2f, 2.40226507e-1f, 6.93147181e-1f, 1.f})
@@ -69,7 +70,7 @@ inline __m512 exponential(__m512 x) {
 
 // 1 / (1 + e^-x), by an approximation of 14 bits and a step of Newton's.
 inline __m512 sigmoid(__m512 x) {
-  const __m512 power = exponential(_mm512_min_ps(_mm512_sub_ps(_mm512_setzero_ps(), x), _mm512_set1_ps(87.f)));
+  const __m512 power = exponential(_mm512_min_ps(_mm512_set1_ps(87.f), _mm512_sub_ps(_mm512_setzero_ps(), x)));
   const __m512 sum = _mm512_add_ps(power, _mm512_set1_ps(1.f)), inverse = _mm512_rcp14_ps(sum);
   return _mm512_mul_ps(inverse, _mm512_fnmadd_ps(sum, inverse, _mm512_set1_ps(2.f)));
 }
@@ -331,8 +332,8 @@ void crawltalk_attention(const Call* call, uint16_t* y, float* logsums) {
               _mm512_storeu_ps(s + k, v);
               top = _mm512_max_ps(top, v);
             }
-            const float most_ = _mm512_reduce_max_ps(top);
-            const __m512 shift = _mm512_set1_ps(-most_ * factor);
+            const float highest = _mm512_reduce_max_ps(top);
+            const __m512 shift = _mm512_set1_ps(-highest * factor);
             __m512 all = _mm512_setzero_ps();
             for (int k = 0; k < count; k += LANES) {
               const __m512 v = _mm512_loadu_ps(s + k);
@@ -344,7 +345,7 @@ void crawltalk_attention(const Call* call, uint16_t* y, float* logsums) {
             const float sum = _mm512_reduce_add_ps(all);
             inverse[r] = 1 / sum;
             if (i + r < text.length)
-              logsums[((size_t)b * c.heads + h) * c.length + text.start + i + r] = most_ * factor + std::log(sum);
+              logsums[((size_t)b * c.heads + h) * c.length + text.start + i + r] = highest * factor + std::log(sum);
           }
           const uint32_t* words = (const uint32_t*)p.data();
           if (parent) product(words, most / 2, &value_pairs[(size_t)parent->at / 2 * E], E, before / 2, sums.data(), E, E, false);

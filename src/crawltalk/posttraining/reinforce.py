@@ -378,35 +378,41 @@ def _written(path: Path) -> Iterator[Group]:
 
 def packed(
     prompts: Sequence[tuple[int, ...]], lengths: Sequence[int], most: int, seed: int
-) -> tuple[Sequence[dict[tuple[int, ...], list[int]]], int]:
+) -> tuple[list[dict[tuple[int, ...], list[int]]], int]:
     """Numbers of the replies in each row, by their prompts, and the length of rows: that one up to `most`, or to what
     the longest needs, with the fewest positions in all. In a row a prompt takes its length less 1, once.
     """
     if not lengths:
         return [], ROW_STEP
     needed = max(len(prompt) - 1 + length for prompt, length in zip(prompts, lengths, strict=True))
-    return fewest_positions(needed, most, lambda length: _pack(prompts, lengths, length, random.Random(seed)))
+    each = list(dict.fromkeys(prompts))
+    numbers = {prompt: number for number, prompt in enumerate(each)}
+    asked, shared = [numbers[prompt] for prompt in prompts], [len(prompt) - 1 for prompt in each]
+    packs, length = fewest_positions(
+        needed, most, lambda length: _pack(asked, shared, lengths, length, random.Random(seed))
+    )
+    return [{each[prompt]: chosen for prompt, chosen in pack.items()} for pack in packs], length
 
 
 def _pack(
-    prompts: Sequence[tuple[int, ...]], lengths: Sequence[int], room: int, rng: random.Random
-) -> list[dict[tuple[int, ...], list[int]]]:
+    prompts: Sequence[int], shared: Sequence[int], lengths: Sequence[int], room: int, rng: random.Random
+) -> list[dict[int, list[int]]]:
     """Best fit decreasing (Johnson 1973), one prompt after the other: into the row with least room left, of those with
-    the prompt first.
+    the prompt first. `shared`: what a prompt takes, once in a row.
     """
-    replies: dict[tuple[int, ...], list[int]] = {}
+    replies: dict[int, list[int]] = {}
     for number in sorted(range(len(lengths)), key=lambda number: (-lengths[number], rng.random())):
         replies.setdefault(prompts[number], []).append(number)
-    rows: list[dict[tuple[int, ...], list[int]]] = []
+    rows: list[dict[int, list[int]]] = []
     left: list[int] = []
     for prompt, numbers in replies.items():
         for number in numbers:
-            costs = [lengths[number] + (0 if prompt in row else len(prompt) - 1) for row in rows]
+            costs = [lengths[number] + (0 if prompt in row else shared[prompt]) for row in rows]
             fitting = [(cost, left[row] - cost, row) for row, cost in enumerate(costs) if cost <= left[row]]
             if fitting:
                 cost, _, row = min(fitting)
             else:
-                cost, row = lengths[number] + len(prompt) - 1, len(rows)
+                cost, row = lengths[number] + shared[prompt], len(rows)
                 rows.append({})
                 left.append(room)
             rows[row].setdefault(prompt, []).append(number)

@@ -103,7 +103,7 @@ SMOOTH = Defense(name="SmoothLLM", apply=Smoothed)
 
 def guard_model(guard: WhiteBox) -> Defense:
     """A model that reads each request first and says whether it may pass (Inan et al. 2023, Llama Guard)."""
-    reader = EngineTarget("guard", guard.engine, max_tokens=4)
+    reader = EngineTarget("guard", guard.engine, max_tokens=16)
 
     def passes(prompt: Prompt) -> bool:
         [reply] = reader.answer([Prompt(prompt.messages[-1:]).asking(prompt.request)])

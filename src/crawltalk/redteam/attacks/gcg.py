@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from crawltalk.core.errors import BadInput
 from crawltalk.model.cache import BLOCK_SIZE, KVCache, blocks_for
 from crawltalk.model.transformer import Transformer
 from crawltalk.redteam.frame import Attack, Goal, Prompt, Target, WhiteBox
@@ -25,6 +26,8 @@ from crawltalk.tokenizer import Tokenizer
 
 LENGTH, TOP, CANDIDATES, STEPS = 12, 64, 192, 60
 """Tokens of a suffix, the best replacements at each position, candidates of a step, and steps."""
+TRIES = 5000
+"""Random tokens that are tried for a first suffix."""
 CHUNK = 32
 """Candidates that are computed at once: so few that caches hold them."""
 FLUENCY = 0.5
@@ -196,13 +199,17 @@ class Place:
         return Loss(self.box.model, self.before, self.after, self.tokenizer.encode(wanted), fluency)
 
     def start(self, rng: random.Random, length: int = LENGTH) -> list[int]:
-        """A suffix of random tokens that is read as it is."""
+        """A suffix of random tokens that is read as it is. Raises BadInput if this tokenizer has none."""
         allowed, suffix = printable_tokens(self.tokenizer), []
-        while len(suffix) < length:
+        for _ in range(TRIES):
             longer = [*suffix, rng.choice(allowed)]
             if self.keeps(longer):
                 suffix = longer
-        return suffix
+            if len(suffix) == length:
+                return suffix
+        raise BadInput(
+            "this tokenizer reads no random suffix as it was written; leave gcg, fluent_gcg and random_suffix out"
+        )
 
 
 def printable_tokens(tokenizer: Tokenizer) -> list[int]:
