@@ -62,6 +62,7 @@ def run(trial: Trial) -> Figures:
         "transparent": _transparent(readers["image"], trial),
         "typographic": _typographic(readers["image"], trial),
         "steered": _steered(readers["image"], trial),
+        "steered_even": {name: _steered_even(reader, trial) for name, reader in readers.items()},
         "patch": _patch(readers["image"], trial),
         "sounds": {
             name: _sounds(audio_reader(trial, noisy=noisy))
@@ -165,6 +166,20 @@ def _steered(reader: Reader, trial: Trial) -> dict[str, Any]:
     return figures
 
 
+def _steered_even(reader: Reader, trial: Trial) -> dict[str, Any]:
+    """The same for pictures of one grey each, in which nothing stands in the way."""
+    rng = random.Random(f"even {trial.seed}")
+    greys = [np.full((32, 160, 3), rng.randint(100, 250) / 255, np.float32) for _ in range(COUNT)]
+    figures: dict[str, Any] = {}
+    for bound in BOUNDS:
+        attacked = steered(
+            reader, "image", [Example(one, "Read.", "") for one in greys], WANTED, bound / 255, STEPS
+        )
+        hits = [one == WANTED for one in reader.answers("image", attacked)]
+        figures[str(bound)] = {"success": mean(hits), "flagged": mean(disagreements(reader, attacked))}
+    return figures
+
+
 def _patch(reader: Reader, trial: Trial) -> dict[str, float]:
     """A patch made on some pictures, put on others; and a grey one."""
     made_on, others = (lines(COUNT, 5, f"{use} {trial.seed}", Style(noise=0.0)) for use in ("made", "used"))
@@ -235,7 +250,10 @@ def judge(figures: Sequence[Figures]) -> Judgement:
         "2 % contrast, normalised by patch": mean(by_patch),
         "2 % contrast, not normalised": mean(by_image),
         "1 grey level, normalised by patch": mean(one["faint"]["patch"]["none"]["1"] for one in figures),
-        "steered by 1 level": mean(one["steered"]["1"]["success"] for one in figures),
+        "one grey steered by 2 levels, by patch": mean(
+            one["steered_even"]["patch"]["2"]["success"] for one in figures
+        ),
+        "one grey steered by 2 levels": mean(one["steered_even"]["image"]["2"]["success"] for one in figures),
         f"steered by {largest} levels": mean(one["steered"][largest]["success"] for one in figures),
         f"flagged by JPEG, {largest} levels": mean(one["steered"][largest]["flagged"] for one in figures),
         "universal patch": mean(one["patch"]["success"] for one in figures),

@@ -13,7 +13,7 @@ from crawltalk.multimodal.pictures import LETTERS, PLAIN, Style, draw_line
 from crawltalk.multimodal.reader import Draw, Example, Reader, hears_commands, reads_lines
 from crawltalk.multimodal.speech import NOISE, QUIET, Speaker, best_speaker, espeak, voices
 
-IMAGE_STEPS, AUDIO_STEPS = 1200, 300
+IMAGE_STEPS, AUDIO_STEPS = 2400, 300
 SCENES = 0.15
 """Share of the pictures that are shapes."""
 

@@ -1,9 +1,9 @@
 """Training readers: a small decoder learns to say what a picture shows, or which word was spoken.
 
-Three things make unaligned text of eight letters readable after minutes: a stem whose windows overlap; texts that
-begin with one letter and grow; and places that are learned, too. A position of the image whose columns hold the middle
-of a letter predicts that letter, as the reply will. So what a letter looks like is learned from every letter at once,
-and the decoder is left with finding the next one.
+Unaligned text is learned with a stem whose windows overlap, texts that begin with one letter and grow, and places that
+are learned, too: a position of the image whose columns hold the middle of a letter predicts that letter, as the reply
+will. So what a letter looks like is learned from every letter at once, and the decoder is left with finding the next
+one.
 """
 
 import random
