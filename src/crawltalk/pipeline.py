@@ -71,6 +71,7 @@ STAGES = (
         "what the base model knows of its pages, and what it makes up",
         optional="samples",
         external_inputs="crawltalk.posttraining.external_inputs:external_inputs",
+        version=2,
         replaced={"base": ("pretrain",)},
     ),
     Stage(
@@ -79,7 +80,7 @@ STAGES = (
         "crawltalk.posttraining.sft:sft",
         "the assistant, from conversations",
         external_inputs="crawltalk.posttraining.external_inputs:external_inputs",
-        version=4,
+        version=5,
         makes="assistant",
         ranks=True,
         replaced={"base": ("pretrain", "tokenizer"), "base+data": ("factuality", "tokens", "data")},
@@ -146,7 +147,7 @@ STAGES = (
         "crawltalk.evals.stage:evals",
         "what both models can do",
         external_inputs="crawltalk.evals.external_inputs:external_inputs",
-        version=5,
+        version=6,
     ),
     Stage(
         "redteam",
