@@ -19,6 +19,7 @@ from crawltalk.posttraining.pairs import Pair
 from crawltalk.posttraining.reward import hold_out, label_noise, measure, reward
 from crawltalk.recipe import Lora, Machine, Optim, Reward
 from crawltalk.run.stage import STATE, Job, Progress
+from crawltalk.train.optimizers import AdamW
 from support.engines import TOKENIZER
 from support.models import QWEN, random_model
 
@@ -97,7 +98,7 @@ def test_transformers_gives_a_conversation_in_its_own_template_our_score(base, p
 def test_a_training_that_was_killed_ends_with_the_same_files(base, preferences, tmp_path, monkeypatch):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     reward(job(base, preferences, whole, save_every=4))
-    step = torch.optim.AdamW.step
+    step = AdamW.step
     calls = iter(range(9))
 
     def dying(self, *arguments, **settings):
@@ -106,7 +107,7 @@ def test_a_training_that_was_killed_ends_with_the_same_files(base, preferences, 
         return step(self, *arguments, **settings)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(torch.optim.AdamW, "step", dying)
+        patched.setattr(AdamW, "step", dying)
         reward(job(base, preferences, cut, save_every=4))
     assert list((cut / STATE).glob("*"))
     reward(job(base, preferences, cut, save_every=4))

@@ -4,7 +4,6 @@ import dataclasses
 import json
 
 import pytest
-import torch
 
 from crawltalk.chat.messages import Message, Preference
 from crawltalk.chat.render import ChatRenderer
@@ -17,6 +16,7 @@ from crawltalk.posttraining.external_inputs import external_inputs
 from crawltalk.posttraining.rlhf import read_prompts, rlhf
 from crawltalk.recipe import Lora, Machine, Optim, Rlhf
 from crawltalk.run.stage import Job, Progress
+from crawltalk.train.optimizers import AdamW
 from support.engines import TOKENIZER
 from support.models import QWEN, random_model
 
@@ -93,7 +93,7 @@ def test_an_assistant_is_reinforced_by_a_reward_model_and_chats_afterwards(lora,
 def test_a_training_that_was_killed_ends_with_the_same_model(models, prompts, tmp_path, monkeypatch):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     rlhf(job(models, prompts, whole))
-    step, calls = torch.optim.AdamW.step, iter(range(9))
+    step, calls = AdamW.step, iter(range(9))
 
     def dying(self, *arguments, **settings):
         if next(calls) == 5:
@@ -101,7 +101,7 @@ def test_a_training_that_was_killed_ends_with_the_same_model(models, prompts, tm
         return step(self, *arguments, **settings)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(torch.optim.AdamW, "step", dying)
+        patched.setattr(AdamW, "step", dying)
         rlhf(job(models, prompts, cut))
     rlhf(job(models, prompts, cut))
     for name in ("model.safetensors", "rollouts.jsonl", "samples.jsonl"):
