@@ -60,7 +60,7 @@ STAGES = (
         ("tokens", "tokenizer"),
         "crawltalk.pretraining.pretrain:pretrain",
         "the base model: an internet document simulator",
-        version=2,
+        version=3,
         makes="base",
         ranks=True,
     ),
@@ -94,6 +94,7 @@ STAGES = (
         makes="assistant",
         ranks=True,
         external_inputs="crawltalk.posttraining.external_inputs:external_inputs",
+        version=2,
         replaced={"base": ("sft",)},
     ),
     Stage(
@@ -105,6 +106,7 @@ STAGES = (
         makes="reward",
         ranks=True,
         external_inputs="crawltalk.posttraining.external_inputs:external_inputs",
+        version=2,
         replaced={"base": ("sft",)},
     ),
     Stage(
@@ -116,6 +118,7 @@ STAGES = (
         makes="assistant",
         ranks=True,
         external_inputs="crawltalk.posttraining.external_inputs:external_inputs",
+        version=2,
         replaced={"base": ("sft", "dpo"), "reward": ("reward",)},
     ),
     Stage(
