@@ -253,6 +253,7 @@ def _trl(case: Case, folder: Path, dtype: torch.dtype, side: str) -> dict[str, f
         gradient_accumulation_steps=rows // case.at_once,
         num_generations=case.samples,
         max_completion_length=case.reply,
+        generation_kwargs={"min_new_tokens": case.reply},
         learning_rate=5e-4,
         bf16=dtype == torch.bfloat16,
         **ON_CPU,
