@@ -28,8 +28,8 @@ CHECKS = (
     ("ruff format", "ruff", "format", "--check", "."),
     ("pyrefly", "pyrefly", "check"),
     ("import-linter", "importlinter.cli", "lint-imports"),
-    # a file at a time to each core, in the order of tests/conftest.py
-    ("pytest", "pytest", "-n", "auto", "--maxprocesses", "8", "--dist", "loadfile", "--no-loadscope-reorder"),
+    # a file at a time to each core, in the order of tests/conftest.py; a process takes up to 2 GB of memory
+    ("pytest", "pytest", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder"),
 )
 BEGAN = time.monotonic()
 
