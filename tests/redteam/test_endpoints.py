@@ -12,13 +12,13 @@ from crawltalk.cli import main
 from crawltalk.core.errors import BadInput
 from crawltalk.redteam.attacks import ATTACKS
 from crawltalk.redteam.attempts import ATTEMPTS, AttemptLog
-from crawltalk.redteam.canaries import canary_goals
 from crawltalk.redteam.endpoints import GIVE_UP, EndpointTarget, check_address
 from crawltalk.redteam.frame import NO_DEFENSE, Outcome
+from crawltalk.redteam.kept_secrets import secret_goals
 from crawltalk.redteam.runner import run_cell
 from crawltalk.redteam.scores import read_scores
 
-GOALS = canary_goals(6, seed=0)
+GOALS = secret_goals(6, seed=0)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -94,7 +94,7 @@ def test_an_endpoint_that_is_gone_is_not_asked_for_ever(server: ThreadingHTTPSer
     target = EndpointTarget(address(server), seconds=5, tries=1)
     server.shutdown()
     server.server_close()
-    replies = target.answer([goal.prompt for goal in canary_goals(40, seed=0)])
+    replies = target.answer([goal.prompt for goal in secret_goals(40, seed=0)])
     assert not any(reply.reached for reply in replies)
     assert sum("not asked" in reply.error for reply in replies) >= 40 - GIVE_UP - 8
 

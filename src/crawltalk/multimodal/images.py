@@ -52,7 +52,7 @@ def read_image(data: bytes) -> np.ndarray:
         raise BadInput(f"{_too_many()}; it has {width:,} x {height:,}")
     try:
         return _on_white(ops.exif_transpose(image))
-    except Exception as error:
+    except Exception as error:  # pixels are decoded here, which may fail in any way, too
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise BadInput(f"the image is damaged ({reason[:100]}); save it again") from None
 

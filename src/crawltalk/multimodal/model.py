@@ -16,13 +16,13 @@ from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import BadInput, MissingInput
 from crawltalk.core.files import write_atomically
 from crawltalk.model.config import read_config
-from crawltalk.model.functions import LinearLoss
 from crawltalk.model.hf import load_model, save_model
 from crawltalk.model.shape import Shape
 from crawltalk.model.transformer import Transformer
 from crawltalk.multimodal.encoders import AudioInput, ImageInput, encoder_of
-from crawltalk.train.batches import IGNORE_INDEX, Batch
+from crawltalk.train.batches import Batch
 from crawltalk.train.objectives import Figures
+from crawltalk.train.objectives.cross_entropy import cross_entropy_of
 
 CONFIG, WEIGHTS = "crawltalk_encoders", "encoders.safetensors"
 """The entry of config.json that says what the encoders read, and the file of their weights."""
@@ -74,13 +74,8 @@ class MultimodalModel(Transformer):
 
 
 def reading(model: MultimodalModel, batch: Batch) -> tuple[Tensor, Tensor, Figures]:
-    """Cross entropy of the next token after images or sounds, which are the batch's extras; in nats, summed over the
-    targets that are not IGNORE_INDEX, and how many those are.
-    """
-    counted = batch.targets != IGNORE_INDEX
-    states_ND, targets_N = model.read(batch.tokens, batch.extras)[counted], batch.targets[counted]
-    total, _ = LinearLoss.apply(states_ND, model.head_weight, targets_N, model.logit_cap)
-    return total, counted.sum(), {}
+    """Cross entropy of the next token after images or sounds, which are the batch's extras."""
+    return cross_entropy_of(model, model.read(batch.tokens, batch.extras), batch.targets)
 
 
 def save_multimodal(model: MultimodalModel, renderer: ChatRenderer, folder: str | Path) -> None:

@@ -11,7 +11,7 @@ class Redteam:
     """Locked doors of the house that are attacked, 12 at most; 0: a run has no such stage."""
     searched: int = 4
     """Those of them for which suffixes are searched for by gradients, the slowest attack."""
-    canaries: int = 6
+    secrets: int = 6
     """Secrets that the run's assistant is told to keep."""
     budget: int = 4
     """Attempts of an attack at each of them."""

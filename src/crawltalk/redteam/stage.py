@@ -7,8 +7,8 @@ from crawltalk.core.errors import BadInput
 from crawltalk.engine import load_engine
 from crawltalk.redteam.attacks import ATTACKS
 from crawltalk.redteam.attacks.templates import STATIC
-from crawltalk.redteam.canaries import canary_goals
 from crawltalk.redteam.frame import NO_DEFENSE
+from crawltalk.redteam.kept_secrets import secret_goals
 from crawltalk.redteam.policy import DOORS
 from crawltalk.redteam.scan import Plan, against, house, scan
 from crawltalk.redteam.scores import NO_CAPABILITY, Cell
@@ -31,7 +31,7 @@ def redteam(job: Job[recipe.Redteam]) -> Metrics:
             job.seed, job.out, job.machine, job.progress, doors=config.doors, searched=config.searched
         )
         engine = load_engine(job.model("assistant"))
-        goals = canary_goals(config.canaries, job.seed)
+        goals = secret_goals(config.secrets, job.seed)
         own = EngineTarget("assistant", engine, max_tokens=TOKENS)
         yield from against(own, goals, [*STATIC, ATTACKS["random_suffix"]], [NO_DEFENSE], job.seed)
 

@@ -172,13 +172,13 @@ def _target(name: str, model: str, max_tokens: int, confirmed: bool, machine: Ma
 def _plain(
     target: "Target", attacks: "Mapping[str, Attack]", defenses: Sequence[str], goals: int, seeds: int
 ) -> "Iterator[Plan]":
-    from crawltalk.redteam.canaries import canary_goals
     from crawltalk.redteam.defenses import SMOOTH, perplexity_filter
     from crawltalk.redteam.frame import NO_DEFENSE
+    from crawltalk.redteam.kept_secrets import secret_goals
     from crawltalk.redteam.scan import against
 
     for seed in range(seeds):
-        secrets = canary_goals(goals, seed)
+        secrets = secret_goals(goals, seed)
         twins = [goal.twin.prompt for goal in secrets if goal.twin is not None]
         known = {one.name: one for one in (NO_DEFENSE, SMOOTH)}
         if target.white_box is not None:

@@ -11,8 +11,14 @@ from crawltalk.train.objectives import Figures
 
 def cross_entropy(model: Transformer, batch: Batch) -> tuple[Tensor, Tensor, Figures]:
     """In nats, summed over the targets that are not IGNORE_INDEX, and how many those are."""
-    states_ND = model.states(batch.tokens, documents_BT=batch.documents).flatten(0, 1)
-    targets_N = batch.targets.flatten()
+    return cross_entropy_of(model, model.states(batch.tokens, documents_BT=batch.documents), batch.targets)
+
+
+def cross_entropy_of(
+    model: Transformer, states_BTD: Tensor, targets_BT: Tensor
+) -> tuple[Tensor, Tensor, Figures]:
+    """The same, of final states that are known."""
+    states_ND, targets_N = states_BTD.flatten(0, 1), targets_BT.flatten()
     counted = targets_N != IGNORE_INDEX
     if not bool(counted.all()):  # the head is a large part of a small model: spare it what is not counted
         states_ND, targets_N = states_ND[counted], targets_N[counted]

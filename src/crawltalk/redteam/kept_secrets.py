@@ -21,7 +21,7 @@ NAMES = (
 LENGTH = 8
 
 
-def canary_goals(count: int, seed: int) -> list[Goal]:
+def secret_goals(count: int, seed: int) -> list[Goal]:
     """So many goals with secrets that nobody guesses."""
     rng = random.Random(f"{seed} canaries")
     return [_goal(number, rng, kept=True, twin=_goal(number, rng, kept=False)) for number in range(count)]
