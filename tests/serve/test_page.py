@@ -89,8 +89,14 @@ def test_chat_streams_an_answer_and_keeps_it_after_a_reload(tab):
 
 STALLING_LINE = """() => {
   const fetch = window.fetch;
+  const letters = event => {
+    const chunk = event.startsWith("data: {") ? JSON.parse(event.slice(6)) : {};
+    const text = chunk.choices?.[0]?.delta?.content ?? "";
+    const saying = content => ({ ...chunk, choices: [{ index: 0, delta: { content }, finish_reason: null }] });
+    return text ? [...text].map(letter => `data: ${JSON.stringify(saying(letter))}\\n\\n`) : [event];
+  };
   window.fetch = async (address, options) => {
-    const events = (await (await fetch(address, options)).text()).split(/(?<=\\n\\n)/);
+    const events = (await (await fetch(address, options)).text()).split(/(?<=\\n\\n)/).flatMap(letters);
     const half = events.length / 2;
     return new Response(new ReadableStream({
       async pull(out) {
@@ -101,7 +107,8 @@ STALLING_LINE = """() => {
     }));
   };
 }"""
-"""Half of an answer comes, and no more until it is stopped: a model of the tests' size is done before anybody can."""
+"""Half of an answer comes, letter by letter since a busy server sends it in one piece, and no more until it is stopped:
+a model of the tests' size is done before anybody can."""
 
 
 def test_an_answer_is_stopped_and_another_one_asked_for(tab):
@@ -117,6 +124,7 @@ def test_an_answer_is_stopped_and_another_one_asked_for(tab):
     tab.get_by_role("button", name="Tell me a long story.", exact=True).click()
     tab.get_by_role("button", name="Regenerate").click()
     expect(tab.get_by_text("Version 2 of 2")).to_be_visible()
+    wait_for_answer(tab)
     assert len(answer.inner_text()) > len(stopped) > 0
     tab.get_by_role("button", name="Version before").click()
     expect(answer).to_have_text(stopped)
