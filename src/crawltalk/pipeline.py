@@ -150,7 +150,7 @@ STAGES = (
         "crawltalk.evals.stage:evals",
         "what both models can do",
         external_inputs="crawltalk.evals.external_inputs:external_inputs",
-        version=6,
+        version=7,
     ),
     Stage(
         "redteam",
@@ -166,8 +166,9 @@ STAGES = (
             *("pretrain", "factuality", "sft", "dpo", "rlhf", "grpo", "evals", "redteam"),
         ),
         "crawltalk.report.stage:report",
-        "one HTML file that shows it all",
-        version=5,
+        "one HTML file that tells it all",
+        external_inputs="crawltalk.report.external_inputs:external_inputs",
+        version=6,
     ),
 )
 """All built-in stages, those that a recipe has to ask for among them."""

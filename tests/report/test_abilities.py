@@ -1,4 +1,4 @@
-"""The sections on what models can do side by side."""
+"""The chapters on what models can do side by side."""
 
 from pathlib import Path
 
@@ -8,21 +8,27 @@ from crawltalk import recipe
 from crawltalk.evals.abilities import Abilities
 from crawltalk.evals.results import Mean
 from crawltalk.report.abilities import jagged, thinking, weights_and_context
+from crawltalk.report.chapter import Chapter, render
 from crawltalk.run.stage import Job, Progress
 
-SECTIONS = (weights_and_context, thinking, jagged)
+CHAPTERS = (weights_and_context, thinking, jagged)
 
 
 def report_job(folder: Path) -> Job[recipe.Report]:
     return Job(recipe.Report(), {"evals": folder}, folder, 0, recipe.Machine(), Progress())
 
 
+def told(chapter: Chapter | None) -> str:
+    assert chapter is not None
+    return render("Any", chapter)
+
+
 def mean(task: str, score: float, n: int = 4, metric: str = "correct", **group: str) -> Mean:
     return Mean(task=task, group=group, metric=metric, score=score, stderr=0.1, n=n)
 
 
-def test_a_run_without_these_measurements_has_no_such_sections(tmp_path: Path):
-    assert [section(report_job(tmp_path)) for section in SECTIONS] == [None] * 3
+def test_a_run_without_these_measurements_has_no_such_chapters(tmp_path: Path):
+    assert [chapter(report_job(tmp_path)) for chapter in CHAPTERS] == [None] * 3
 
 
 def test_models_stand_side_by_side_and_what_was_not_asked_is_no_zero(tmp_path: Path):
@@ -42,7 +48,7 @@ def test_models_stand_side_by_side_and_what_was_not_asked_is_no_zero(tmp_path: P
         for name in ("assistant", "<other>")
     ]
     (tmp_path / "abilities.json").write_bytes(msgspec.json.encode(models))
-    pages, words, letters = (section(report_job(tmp_path)) or "" for section in SECTIONS)
+    pages, words, letters = (told(chapter(report_job(tmp_path))) for chapter in CHAPTERS)
     assert all("&lt;other&gt;" in html and "<other>" not in html for html in (pages, words, letters))
     assert "0.75" in pages
     assert "16 (flagship)" in pages

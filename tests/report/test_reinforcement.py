@@ -1,8 +1,9 @@
-"""The section on reinforcement."""
+"""The chapter on reinforcement."""
 
 import json
 
 from crawltalk import recipe
+from crawltalk.report.chapter import render
 from crawltalk.report.reinforcement import reinforcement
 from crawltalk.run.stage import Job, Progress
 
@@ -16,7 +17,7 @@ def write(path, rows):
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
 
 
-def test_a_run_without_a_reinforcement_has_no_such_section(tmp_path):
+def test_a_run_without_a_reinforcement_has_no_such_chapter(tmp_path):
     (tmp_path / "sft").mkdir()
     assert reinforcement(report_job(tmp_path, {"sft": "assistant"})) is None
 
@@ -51,14 +52,17 @@ def test_curves_figures_and_replies_of_several_steps_are_shown(tmp_path):
     ]
     write(folder / "samples.jsonl", replies)
     (tmp_path / "sft").mkdir()
-    html = reinforcement(report_job(tmp_path, {"sft": "assistant", "grpo": "assistant"}))
-    assert html is not None and html.count("<svg") == 2
+    chapter = reinforcement(report_job(tmp_path, {"sft": "assistant", "grpo": "assistant"}))
+    assert chapter is not None
+    assert "went from 4&nbsp;% to 94&nbsp;% in 40 steps" in chapter.sentence
+    html = render("Reinforcement", chapter)
+    assert html.count("<svg") == 2
     assert ">sampled<" in html and ">sums<" in html
     shown = [f"&lt;think&gt;{step}&lt;/think&gt;3 + 4?" for step in range(0, 70, 10)]
     assert [one in html for one in shown] == [True, False, True, False, True, False, True]
     assert "another?" not in html and "<think>" not in html
     assert "first 4 steps" in html and "0.0375" in html and "0.9375" in html  # the mean rewards
-    assert "entropy" not in html and "kl" in html
+    assert "entropy" not in html and "(KL)" in html
     assert f"crawltalk grpo {tmp_path}" in html
 
 
@@ -75,6 +79,8 @@ def test_where_a_reward_model_scores_the_curve_is_its_score_and_no_reply_is_righ
         folder / "samples.jsonl",
         [{"step": 9, "task": "prompt", "prompt": "Why?", "reply": "So.", "reward": 0.25}],
     )
-    html = reinforcement(report_job(tmp_path, {"rlhf": "assistant"}))
-    assert html is not None and ">held_out<" in html
+    chapter = reinforcement(report_job(tmp_path, {"rlhf": "assistant"}))
+    assert chapter is not None and "mean reward went from 0.00 to 0.90" in chapter.sentence
+    html = render("Reinforcement", chapter)
+    assert ">held_out<" in html
     assert "(reward: 0.25)" in html and "right replies" not in html

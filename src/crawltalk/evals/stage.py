@@ -13,6 +13,7 @@ from crawltalk.evals.abilities import abilities, load_from_elsewhere
 from crawltalk.evals.assistant import answer, example_conversations, read_problems
 from crawltalk.evals.factuality import factuality
 from crawltalk.evals.grounded import grounded_scores
+from crawltalk.evals.models import ask_models
 from crawltalk.evals.scores import Score, mean_score, scores_by_kind
 from crawltalk.model.config import read_config, shape_of
 from crawltalk.model.hf import load_model
@@ -27,8 +28,8 @@ CACHE_BYTES = 2**27
 
 
 def evals(job: Job[recipe.Evals]) -> Metrics:
-    """Write samples.jsonl, scores.json, recall.jsonl, side_by_side.jsonl, conversations.jsonl and abilities.json; and,
-    if the base model was asked what it knows, factuality.json and factuality.jsonl.
+    """Write samples.jsonl, scores.json, recall.jsonl, side_by_side.jsonl, models.jsonl, conversations.jsonl and
+    abilities.json; and, if the base model was asked what it knows, factuality.json and factuality.jsonl.
     """
     base, folder = load_engine(job.model("base"), cache_bytes=CACHE_BYTES), job.model("assistant")
     own = shape_of(read_config(folder), folder) == base.shape
@@ -56,6 +57,7 @@ def evals(job: Job[recipe.Evals]) -> Metrics:
     scores |= scores_by_kind(prompted, base_model.PROMPTS)
     problems = read_problems(job.model("assistant") / "problems.jsonl", job.config.problems)
     replies = answer(assistant, problems, job.config.max_tokens, job.progress)
+    write_jsonl(job.out / "models.jsonl", ask_models(job, base, replies, job.config.max_tokens))
     scores |= scores_by_kind(replies, {kind: task.about[kind] for kind, task in TASK_OF.items()})
     tail = [float(is_refusal(row.reply)) for row in replies if row.task == Tail.name]
     if tail:

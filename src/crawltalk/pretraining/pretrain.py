@@ -113,15 +113,16 @@ def pretrain(job: Job[recipe.Pretrain]) -> Metrics:
     peak = ranks.world_size * matmul_peak(
         getattr(torch, str(metrics["dtype"])), ranks.device(job.machine.device)
     )
-    flops = training_flops(config.model, tokenizer.vocab_size, 1) * float(metrics["tokens_per_second"])
+    flop = training_flops(config.model, tokenizer.vocab_size, 1)
     return {
         "val_bpb": evaluations[-1]["val_bpb"],
         **metrics,
-        "peak_fraction": round(flops / peak, 3),
+        "peak_fraction": round(flop * float(metrics["tokens_per_second"]) / peak, 3),
         "peak_gflops": round(peak / 1e9),
         "parameters": parameters,
         **({"depth": model.shape.layers} if job.config.model.depth is None else {}),
         "tokens": tokens,
+        "flop": flop * tokens,
         "epochs": round(tokens / len(train), 2),
     }
 

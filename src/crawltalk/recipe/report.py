@@ -11,3 +11,5 @@ class Report:
     """Sample conversations to show."""
     vocabularies: tuple[str, ...] = ()
     """Other tokenizers for the page of tokens: .tiktoken files, tokenizer.json files or folders."""
+    lab: str | None = None
+    """The folder of `crawltalk lab`'s results: its claims stand in the chapters that they are about."""

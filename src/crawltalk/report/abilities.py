@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from crawltalk import recipe
-from crawltalk.report.html import command, lines_figure, table, text
+from crawltalk.report.chapter import Chapter
+from crawltalk.report.html import lines_figure, percent, table, text
 from crawltalk.run.stage import Job
 
 Rows = list[dict[str, Any]]
@@ -60,13 +61,18 @@ def _items(rows: Rows) -> str:
     return f"{items} problems or more in each cell: ± {text(_NORMAL * 0.5 / items**0.5)} at most, at 95 %."
 
 
-def _made_by(job: Job[recipe.Report], tasks: str) -> str:
+def _commands(job: Job[recipe.Report], tasks: str) -> list[str]:
     run = str(job.inputs["evals"].parent)
     source = f" --data {run}" if tasks == "context" else ""
-    return command(f"crawltalk evals {run}") + command(f"crawltalk eval smollm2 --tasks {tasks}{source}")
+    return [f"crawltalk evals {run}", f"crawltalk eval smollm2 --tasks {tasks}{source}"]
 
 
-def weights_and_context(job: Job[recipe.Report]) -> str | None:
+def _share(value: float | str) -> str:
+    """A score for a sentence."""
+    return percent(value) if isinstance(value, float) else "none"
+
+
+def weights_and_context(job: Job[recipe.Report]) -> Chapter | None:
     """The same questions from memory, with pages to read, and after a search, by how often a page was read."""
     rows = [row for row in _rows(_models(job), ["context"]) if row["metric"] == "correct"]
     if not rows:
@@ -106,18 +112,26 @@ def weights_and_context(job: Job[recipe.Report]) -> str | None:
             for condition, about in CONDITIONS.items()
         ],
     )
-    items = min(row["n"] for row in rows)
-    return (
-        "<p>A model knows a page from its weights, if it has read it often enough, or from its context, if it has "
-        "learned to read there. Pages outside of the training are in column 0; fine-tuning asks about flagships, "
-        f"too. {items} pages or more in each cell; one page changes it by {text(1 / items)}.</p>"
-        + curves
-        + figures
-        + _made_by(job, "context")
+    items, last, often, unread = min(row["n"] for row in rows), names[-1], repeats[-1], repeats[0]
+    return Chapter(
+        "A model knows a page from its weights, if it has read it often enough, or from its context, if it has learned "
+        f"to read there. About the pages that it read most often, the model “{text(last)}” is right from memory in "
+        f"{_share(score(last, 'closed_book', often))} of the cases; about pages outside of its training in "
+        f"{_share(score(last, 'closed_book', unread))}, and with the page before the question in "
+        f"{_share(score(last, 'in_context', unread))}.",
+        figure=curves,
+        details=[
+            (
+                "In figures",
+                f"<p>Pages outside of the training are in column 0; fine-tuning asks about flagships, too. {items} "
+                f"pages or more in each cell; one page changes it by {text(1 / items)}.</p>{figures}",
+            )
+        ],
+        commands=_commands(job, "context"),
     )
 
 
-def thinking(job: Job[recipe.Report]) -> str | None:
+def thinking(job: Job[recipe.Report]) -> Chapter | None:
     """Word problems at once, after so many tokens of thinking, and with a calculator; and what a token costs."""
     models = _models(job)
     rows = _rows(models, ["word_problems"])
@@ -184,15 +198,35 @@ def thinking(job: Job[recipe.Report]) -> str | None:
             if model["model"] in names
         ],
     )
-    return (
-        "<p>Every token is one pass through the model: a fixed number of operations. An answer that comes at once has "
-        "one pass to be found in; a model that writes steps down first has one for each token. The answers here have "
-        f"one digit, so a guess is right in one case of nine. {_items(rows)} {_ABSENT}: does not fit into the "
-        "context.</p>" + curve + answers + costs + _made_by(job, "word_problems")
+    able = max(names, key=lambda name: _number(score(name, "steps", "", most)))
+    solved = [_number(score(able, way, "", budget)) for way, budget in (("direct", ""), ("steps", most))]
+    return Chapter(
+        "Every token is one pass through the model: a fixed number of operations. An answer that comes at once has one "
+        "pass to be found in; a model that writes steps down first has one for each token. "
+        + (
+            f"Of these word problems the model “{text(able)}” solves {percent(solved[0])} at once, and "
+            f"{percent(solved[1])} after {most} tokens of thinking at most."
+            if any(solved)
+            else "These word problems are beyond the models here, at once and step by step."
+        ),
+        figure=curve if any(solved) else "",
+        details=[
+            (
+                "In figures",
+                "<p>The answers have one digit, so a guess is right in one case of nine. "
+                f"{_items(rows)} {_ABSENT}: does not fit into the context.</p>{answers}",
+            ),
+            ("What a token costs", costs),
+        ],
+        commands=_commands(job, "word_problems"),
     )
 
 
-def jagged(job: Job[recipe.Report]) -> str | None:
+def _number(value: float | str) -> float:
+    return value if isinstance(value, float) else 0.0
+
+
+def jagged(job: Job[recipe.Report]) -> Chapter | None:
     """Problems that are easy for people, with and without functions."""
     rows = [
         row
@@ -219,10 +253,19 @@ def jagged(job: Job[recipe.Report]) -> str | None:
             for (task, kind), about in KINDS.items()
         ],
     )
-    return (
-        "<p>A model that recites an encyclopedia may fail to count three letters: it reads tokens, not letters. "
-        "Numbers are compared in both orders, so one that always takes the first is right half of the time. With "
-        f"functions, the first reply has to be a call. {_items(rows)} {_ABSENT}: does not fit into the context.</p>"
-        + figures
-        + _made_by(job, "letters,dots,decimals")
+    last = names[-1]
+    ranked = sorted((_number(score(last, "direct", *kind)), about) for kind, about in KINDS.items())
+    return Chapter(
+        "A model that recites an encyclopedia may fail to count three letters: it reads tokens, not letters. "
+        + (
+            f"Of these problems, which are easy for people, the model “{text(last)}” does best at “{ranked[-1][1]}” "
+            f"({percent(ranked[-1][0])} right) and worst at “{ranked[0][1]}” ({percent(ranked[0][0])})."
+            if ranked[-1][0]
+            else f"Of these problems, which are easy for people, the model “{text(last)}” solves none."
+        ),
+        figure=figures,
+        reading="<p>Numbers are compared in both orders, so a model that always takes the first is right half of the "
+        "time. With functions, the first reply has to be a call. "
+        f"{_items(rows)} {_ABSENT}: does not fit into the context.</p>",
+        commands=_commands(job, "letters,dots,decimals"),
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from html import escape
+from importlib.resources import files
 from typing import Any
 
 from crawltalk.core.charts import panels, svg
@@ -12,6 +13,21 @@ def text(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return escape(f"{value:,.4g}" if isinstance(value, float) else str(value))
+
+
+def percent(share: float) -> str:
+    """A share for a sentence: 0.0429 -> 4 %."""
+    return f"{share:.0%}".replace("%", "&nbsp;%")
+
+
+def page(title: str, body: str) -> str:
+    """A whole document that needs no other file."""
+    style = files("crawltalk.report").joinpath("style.css").read_text(encoding="utf-8")
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        f"<title>{text(title)}</title><style>{style}</style></head><body>{body}</body></html>\n"
+    )
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -37,15 +53,36 @@ def tiles(figures: Sequence[tuple[Any, str]]) -> str:
     return f'<div class="tiles">{"".join(cells)}</div>'
 
 
+def bars(rows: Sequence[tuple[str, float, str]], most: float, caption: str = "") -> str:
+    """Horizontal bars: (label, value, what is written beside it); a bar of `most` fills the width."""
+    body = "".join(
+        f'<tr><td>{text(label)}</td><td class="track"><div class="bar" style="width:{100 * value / most:.1f}%">'
+        f'</div></td><td class="number">{text(beside)}</td></tr>'
+        for label, value, beside in rows
+    )
+    under = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    return f'<figure class="wide"><table class="bars">{body}</table>{under}</figure>'
+
+
 def command(line: str) -> str:
     """The command that makes the figures above it."""
-    return f'<p class="command">made by <code>{escape(line)}</code></p>'
+    return f'<p class="command"><code>{escape(line)}</code></p>'
 
 
 def conversation(messages: Sequence[tuple[str, str]], label: str) -> str:
     """Turns as bubbles: (role, content)."""
     turns = "".join(f'<div class="turn {escape(role)}">{escape(content)}</div>' for role, content in messages)
     return f'<div class="talk"><div class="label">{escape(label)}</div>{turns}</div>'
+
+
+def sample(label: str, prompt: str, continuation: str) -> str:
+    """A prompt in bold, and how a text goes on."""
+    return f'<div class="label">{escape(label)}</div><pre><b>{escape(prompt)}</b>{escape(clip(continuation))}</pre>'
+
+
+def clip(value: str, length: int = 600) -> str:
+    """The beginning of a long text."""
+    return value if len(value) <= length else value[:length] + " ..."
 
 
 def lines_figure(

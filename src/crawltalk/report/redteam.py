@@ -1,24 +1,46 @@
-"""The section on the red team: what fell to which attack behind which defence, with the controls beside it."""
+"""The chapter on the red team: what fell to which attack behind which defence, with the controls beside it."""
 
 from collections.abc import Sequence
 
-from crawltalk import recipe
 from crawltalk.redteam.scores import SCORES, Cell, read_scores
-from crawltalk.report.html import command, table, text
-from crawltalk.run.stage import Job
+from crawltalk.report.chapter import Chapter
+from crawltalk.report.html import percent, table, text
+from crawltalk.report.inputs import ReportJob
 
 NULL = "null-"
 
 
-def red_team(job: Job[recipe.Report]) -> str | None:
+def red_team(job: ReportJob) -> Chapter | None:
     """A matrix for each target, and what it must not be read as."""
     folder = job.inputs.get("redteam")
     if folder is None or not (folder / SCORES).exists():
         return None
     cells = read_scores(folder).cells
+    attacks = [
+        cell
+        for cell in cells
+        if not cell.control and not cell.target.startswith(NULL) and cell.rate is not None
+    ]
+    opened = _fell([cell for cell in attacks if cell.defense == "none"])
+    defended = {
+        name: _fell([cell for cell in attacks if cell.defense == name])
+        for name in dict.fromkeys(cell.defense for cell in attacks if cell.defense != "none")
+    }
+    best = min(defended.items(), key=lambda pair: pair[1], default=None)
     targets = list(dict.fromkeys(cell.target for cell in cells if not cell.target.startswith(NULL)))
-    parts = [_target(name, [cell for cell in cells if cell.target == name]) for name in targets]
-    return "".join(parts) + _nulls(cells) + command("crawltalk redteam house")
+    return Chapter(
+        f"Attacked without a defence, what was forbidden was had in {percent(opened)} of the cases, on average over "
+        "the attacks and targets"
+        + (f"; behind the best defence, {text(best[0])}, in {percent(best[1])}." if best else "."),
+        figure="".join(_target(name, [cell for cell in cells if cell.target == name]) for name in targets),
+        reading=_nulls(cells),
+        commands=["crawltalk redteam house"],
+    )
+
+
+def _fell(cells: Sequence[Cell]) -> float:
+    """The mean share of the goals that fell."""
+    return sum(cell.rate or 0.0 for cell in cells) / max(1, len(cells))
 
 
 def _target(name: str, cells: Sequence[Cell]) -> str:

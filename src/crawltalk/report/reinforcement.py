@@ -1,14 +1,14 @@
-"""The section on reinforcement: accuracy and length of the replies against steps, and replies at several steps."""
+"""The chapter on reinforcement: accuracy and length of the replies against steps, and replies at several steps."""
 
-import json
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from crawltalk import recipe
-from crawltalk.report.html import command, lines_figure, table, text
-from crawltalk.run.stage import Job
+from crawltalk.report.chapter import Chapter
+from crawltalk.report.html import lines_figure, percent, table, text
+from crawltalk.report.inputs import ReportJob, rows_of
+from crawltalk.report.words import words
 
 STEPS = 4
 """At which replies are shown."""
@@ -27,40 +27,64 @@ _SHOWN = 1200
 """Characters of a reply."""
 
 
-def reinforcement(job: Job[recipe.Report]) -> str | None:
+def reinforcement(job: ReportJob) -> Chapter | None:
     """Each training that sampled replies and had them rewarded."""
-    folders = [
-        (name, job.inputs[name]) for name in job.models if (job.inputs[name] / "rollouts.jsonl").exists()
-    ]
-    return "".join(_training(name, folder, len(folders) > 1) for name, folder in folders) or None
-
-
-def _training(name: str, folder: Path, named: bool) -> str:
-    rows = _rows(folder / "log.jsonl")
-    steps = [row for row in rows if "reward" in row]
-    title = f"<h3>{text(name)}</h3>" if named else ""
-    curve = _figure(
-        rows,
-        "accuracy",
-        "share of right replies",
-        "Right replies among those that it learned from; by the name of a task, to problems that are never trained on.",
+    names = [name for name in job.models if (job.inputs[name] / "rollouts.jsonl").exists()]
+    if not names:
+        return None
+    logs = {name: rows_of(job.inputs[name] / "log.jsonl") for name in names}
+    first, *others = names
+    return Chapter(
+        "The assistant practised: it wrote several replies to each problem, and what led to better ones was made more "
+        "likely. " + " ".join(_sentence(name, logs[name], len(names) > 1) for name in names),
+        figure=_curves(logs[first]),
+        reading=_samples(job.inputs[first]),
+        details=[
+            *((f"{name}: the curves", _curves(logs[name]) + _samples(job.inputs[name])) for name in others),
+            *((f"{name} in figures", _table(logs[name])) for name in names),
+        ],
+        commands=[f"crawltalk {name} {job.inputs[name].parent}" for name in names],
     )
-    if any("reward.held_out" in row for row in rows):  # a reward model scores, and no reply is right
+
+
+def _sentence(name: str, rows: Sequence[dict[str, Any]], named: bool) -> str:
+    """What changed from the first tenth of the steps to the last one."""
+    steps = [row for row in rows if "reward" in row]
+    tenth = max(1, len(steps) // 10)
+    about = f"In {text(name)}, " if named else ""
+    figure, what = ("reward", "the mean reward") if _scored(rows) else ("accuracy", "right replies")
+    before, after = _mean(steps[:tenth], figure), _mean(steps[-tenth:], figure)
+    shown = (percent(before), percent(after)) if figure == "accuracy" else (f"{before:.2f}", f"{after:.2f}")
+    length = [_mean(part, "length") for part in (steps[:tenth], steps[-tenth:])]
+    sentence = (
+        f"{about}{what} went from {shown[0]} to {shown[1]} in {len(steps)} steps, and a reply from {length[0]:.0f} "
+        f"tokens to {length[1]:.0f}."
+    )
+    return sentence[0].upper() + sentence[1:]
+
+
+def _scored(rows: Sequence[dict[str, Any]]) -> bool:
+    """Whether a reward model scored the replies, so that none is right or wrong."""
+    return any("reward.held_out" in row for row in rows)
+
+
+def _curves(rows: Sequence[dict[str, Any]]) -> str:
+    if _scored(rows):
         curve = _figure(
             rows,
             "reward",
             "score",
             "What the reward model gives to the replies that it learned from, and to those to held-out prompts.",
         )
-    length = _figure(rows, "length", "tokens", "The length of the same replies.")
-    return (
-        title
-        + curve
-        + length
-        + _table(steps)
-        + _samples(folder)
-        + command(f"crawltalk {name} {folder.parent}")
-    )
+    else:
+        curve = _figure(
+            rows,
+            "accuracy",
+            "share of right replies",
+            "Right replies among those that it learned from; by the name of a task, to problems that are never "
+            "trained on.",
+        )
+    return curve + _figure(rows, "length", "tokens", "The length of the same replies.")
 
 
 def _figure(rows: Sequence[dict[str, Any]], name: str, unit: str, caption: str) -> str:
@@ -74,11 +98,13 @@ def _figure(rows: Sequence[dict[str, Any]], name: str, unit: str, caption: str) 
     return lines_figure(series, "step", unit, caption)
 
 
-def _table(steps: Sequence[dict[str, Any]]) -> str:
+def _table(rows: Sequence[dict[str, Any]]) -> str:
     """The means over the first and the last tenth of the steps."""
+    steps = [row for row in rows if "reward" in row]
     tenth = max(1, len(steps) // 10)
-    found = [name for name in FIGURES if any(row.get(name) is not None for row in steps)]
-    parts = [(name, _mean(steps[:tenth], name), _mean(steps[-tenth:], name)) for name in found]
+    wanted = [name for name in FIGURES if name not in ("accuracy", "pass_at_k") or not _scored(rows)]
+    found = [name for name in wanted if any(row.get(name) is not None for row in steps)]
+    parts = [(words(name), _mean(steps[:tenth], name), _mean(steps[-tenth:], name)) for name in found]
     return table(("figure", f"first {text(tenth)} steps", f"last {text(tenth)} steps"), parts)
 
 
@@ -89,7 +115,7 @@ def _mean(rows: Sequence[dict[str, Any]], name: str) -> float:
 
 def _samples(folder: Path) -> str:
     """The same problems, one of each task, at several steps."""
-    rows = _rows(folder / "samples.jsonl")
+    rows = rows_of(folder / "samples.jsonl")
     at = sorted({row["step"] for row in rows})
     chosen = [at[round(index * (len(at) - 1) / max(1, STEPS - 1))] for index in range(STEPS)] if at else []
     first = {row["task"]: row["prompt"] for row in reversed(rows)}
@@ -107,9 +133,3 @@ def _samples(folder: Path) -> str:
 def _worth(row: dict[str, Any]) -> str:
     """The right answer, or, where there is none, what a reward model gave."""
     return f"right: {text(row['answer'])}" if "answer" in row else f"reward: {text(row['reward'])}"
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    return (
-        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-    )

@@ -184,5 +184,5 @@ def _embeddings(model: Path) -> np.ndarray | None:
         return None
     from safetensors import safe_open
 
-    with safe_open(path, "pt") as file:
-        return file.get_tensor("model.embed_tokens.weight").float().numpy()
+    with safe_open(path, "np") as file:  # a base model is saved in float32
+        return file.get_tensor("model.embed_tokens.weight")

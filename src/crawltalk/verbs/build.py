@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from cyclopts import Parameter
 
 from crawltalk.core.errors import BadInput, BadRecipe, UserError
+from crawltalk.core.files import write_atomically
 from crawltalk.pipeline import STAGES, stages
 from crawltalk.posttraining.external_inputs import check_files
 from crawltalk.recipe import Recipe
@@ -186,9 +187,31 @@ def evals(target: Target = "small", *overlays: Overlay, out: Out = None, set: Se
     _build(("evals",), target, overlays, out, None, set)
 
 
-def report(target: Target = "small", *overlays: Overlay, out: Out = None, set: Set = ()) -> None:
+def report(
+    target: Target = "small",
+    *overlays: Overlay,
+    out: Annotated[
+        Path | None,
+        Parameter(
+            help="The run's folder, runs/PRESET if absent; of a comparison the file, compare.html if absent."
+        ),
+    ] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None, Parameter(help="Two runs: write one HTML file of how they differ instead.")
+    ] = None,
+    set: Set = (),
+) -> None:
     """Write the report: one self-contained HTML file."""
-    _build(("report",), target, overlays, out, None, set)
+    if compare is None:
+        _build(("report",), target, overlays, out, None, set)
+        return
+    from crawltalk.report.compare import comparison  # it loads matplotlib
+
+    path = out or Path("compare.html")
+    if path.is_dir():
+        raise BadInput(f"{path} is a folder; name the file of the comparison: --out {path / 'compare.html'}")
+    write_atomically(path, comparison(*map(find_run, compare)).encode())
+    console.print(f"comparison: {path}", soft_wrap=True, markup=False)
 
 
 def _build(

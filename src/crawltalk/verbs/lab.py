@@ -9,6 +9,7 @@ import msgspec
 from cyclopts import Parameter
 
 from crawltalk.core.errors import BadInput
+from crawltalk.core.files import write_atomically
 from crawltalk.recipe import Machine
 from crawltalk.recipe.machine import derive_machine
 from crawltalk.run.console import clock, console, errors, number, print_table
@@ -16,6 +17,9 @@ from crawltalk.run.console import clock, console, errors, number, print_table
 if TYPE_CHECKING:
     from crawltalk.lab.conduct import Result
     from crawltalk.lab.experiment import Experiment
+
+PAGE = "lab.html"
+"""In the folder of results: all claims with their verdicts and figures."""
 
 
 def lab(
@@ -40,12 +44,13 @@ def lab(
     seeds
         How many seeds; if absent, as many as the experiment says (3).
     out
-        The folder of results: NAME/result.json, NAME/figure.svg, NAME/seed-N.json.
+        The folder of results: lab.html shows them all; NAME/result.json, NAME/figure.svg, NAME/seed-N.json.
     workers
         Cores that seeds run on, side by side; all if absent.
     """
     from crawltalk.lab import EXPERIMENTS  # it loads torch
     from crawltalk.lab.conduct import conduct, read_result
+    from crawltalk.report.claims import claims_page, read_claims
 
     if seeds is not None and seeds < 1:
         raise BadInput(f"--seeds is {seeds}; it is a number of seeds, 1 at least")
@@ -64,7 +69,9 @@ def lab(
         experiment = by_name[name]
         if not json:
             console.print(f"{name}: {experiment.claim}", markup=False, soft_wrap=True)
-        _print(conduct(experiment, seeds or experiment.seeds, out, machine, _show), out, json)
+        result = conduct(experiment, seeds or experiment.seeds, out, machine, _show)
+        write_atomically(out / PAGE, claims_page(read_claims(out)).encode())
+        _print(result, out, json)
 
 
 def _list(experiments: "tuple[Experiment, ...]", results: "dict[str, Result | None]", json: bool) -> None:
@@ -89,7 +96,7 @@ def _print(result: "Result", out: Path, json: bool) -> None:
     effects = "  ".join(f"{name} {value:.3g}" for name, value in judgement.effect.items())
     console.print(
         f"{judgement.verdict}, {len(result.seeds)} seeds, {clock(sum(result.cpu_seconds))} of CPU time: "
-        f"{judgement.summary}\n{effects}\nsee: {out / result.experiment / 'figure.svg'}",
+        f"{judgement.summary}\n{effects}\nsee: {out / PAGE}",
         markup=False,
         soft_wrap=True,
     )

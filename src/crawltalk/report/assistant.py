@@ -1,0 +1,105 @@
+"""The chapters on the assistant: the same questions to each model of the run, conversations, and scores."""
+
+import json
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from crawltalk.report.chapter import Chapter
+from crawltalk.report.html import bars, clip, conversation, percent, table, text
+from crawltalk.report.inputs import ReportJob, rows_of, run_of
+
+KINDS = {
+    "pretrain": "base model",
+    "sft": "after fine-tuning",
+    "dpo": "after preferences",
+    "rlhf": "after a reward model",
+    "grpo": "after reinforcement",
+}
+"""What the models of a run are called beside each other."""
+TALKS = 6
+"""Conversations that stand open."""
+_NORMAL = 1.96
+"""Standard errors to each side of a mean that hold 95 % of all draws."""
+
+
+def assistant(job: ReportJob) -> Chapter | None:
+    """The same questions to each model, and conversations with the last one."""
+    questions = rows_of(job.inputs["evals"] / "models.jsonl")
+    rows = rows_of(job.inputs["evals"] / "conversations.jsonl")[: job.config.conversations]
+    if not questions and not rows:
+        return None
+    talks = [
+        conversation([(m["role"], m["content"]) for m in row["messages"]], row["source"]) for row in rows
+    ]
+    makers = [name for name, kind in job.models.items() if kind == "assistant"]
+    return Chapter(
+        "The base model goes on with a question as a web page would; fine-tuned on conversations, the same weights "
+        "answer it"
+        + (
+            ", and what can be practised is practised afterwards. "
+            if any((job.inputs[name] / "rollouts.jsonl").exists() for name in makers)
+            else ". "
+        )
+        + "The same questions to each model of this run, side by side:",
+        figure=_side_by_side(questions),
+        reading=f'<h3>Conversations with it</h3><div class="talks">{"".join(talks[:TALKS])}</div>'
+        if talks
+        else "",
+        details=[(f"{len(talks) - TALKS} more", f'<div class="talks">{"".join(talks[TALKS:])}</div>')]
+        if len(talks) > TALKS
+        else (),
+        commands=[f"crawltalk chat --model {run_of(job)}"],
+    )
+
+
+def _side_by_side(questions: Sequence[dict[str, Any]]) -> str:
+    if not questions:
+        return ""
+    names = list(questions[0]["replies"])
+    head = "".join(f"<th>{text(KINDS.get(name, name))}</th>" for name in names)
+    body = "".join(
+        f'<tr><td colspan="{len(names)}" class="question">{escape(row["prompt"])}</td></tr><tr>'
+        + "".join(f'<td class="said">{escape(clip(row["replies"][name], 240))}</td>' for name in names)
+        + "</tr>"
+        for row in questions
+    )
+    return f'<div class="wide"><table class="beside"><thead><tr>{head}</tr></thead>{body}</table></div>'
+
+
+def scores(job: ReportJob) -> Chapter:
+    """Every score with its interval, and examples of each task."""
+    found = json.loads((job.inputs["evals"] / "scores.json").read_text(encoding="utf-8"))
+    shares = {task: row for task, row in found.items() if task != "bits_per_byte"}
+    others = [
+        (task, row["score"], row.get("n", ""), row.get("stderr", ""), row.get("about", ""))
+        for task, row in found.items()
+    ]
+    samples = rows_of(job.inputs["evals"] / "samples.jsonl")
+    examples = [
+        (task, clip(row["prompt"], 160), clip(row["answer"], 160), clip(row["reply"], 200), row["score"])
+        for task in dict.fromkeys(row["task"] for row in samples)
+        for row in [row for row in samples if row["task"] == task][:4]
+    ]
+    return Chapter(
+        f"{len(shares)} kinds of problems were put to the models of this run. Each bar is the share that went well, "
+        f"with the interval that chance leaves it at {percent(0.95)}.",
+        figure=bars(
+            [(row.get("about") or task, row["score"], _with_interval(row)) for task, row in shares.items()],
+            1.0,
+        ),
+        details=[
+            (
+                "All scores by name",
+                table(("name", "score", "problems", "standard error", "what it is"), others),
+            ),
+            ("Examples of each task", table(("task", "asked", "expected", "replied", "score"), examples)),
+        ],
+        commands=[f"crawltalk evals {run_of(job)}"],
+    )
+
+
+def _with_interval(row: dict[str, Any]) -> str:
+    if row.get("stderr") is None:
+        return f"{row['score']:.2f}"
+    return f"{row['score']:.2f} ± {_NORMAL * row['stderr']:.2f}"

@@ -1,0 +1,145 @@
+"""Two runs side by side: what was set differently, and what came of it."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from crawltalk.core.errors import MissingInput
+from crawltalk.pipeline import stages
+from crawltalk.report.html import lines_figure, page, table, text
+from crawltalk.report.inputs import rows_of
+from crawltalk.report.words import words
+from crawltalk.run.folder import RunFolder
+from crawltalk.run.manifest import Manifest
+
+_NORMAL = 1.96
+"""Standard errors of a difference beyond which chance alone is unlikely (5 %)."""
+
+
+def comparison(first: RunFolder, second: RunFolder) -> str:
+    """One HTML file. Raises MissingInput if one of the runs has no scores yet."""
+    names = _names(first.path, second.path)
+    before, after = _manifests(first), _manifests(second)
+    changed = _settings(before, after)
+    scores = [_scores(run) for run in (first, second)]
+    rows = _differences(*scores)
+    moved = [row for row in rows if row[-1]]
+    sentence = (
+        f"{text(names[0])} and {text(names[1])} differ in {_counted(len(changed), 'setting')}. Of {len(rows)} scores "
+        f"{len(moved)} differ by more than chance explains (95 %): "
+        + (", ".join(f"{text(row[0])} ({row[3]:+.2f})" for row in moved) if moved else "none")
+        + "."
+    )
+    shared = [
+        name for name in before if name in after and before[name].fingerprint == after[name].fingerprint
+    ]
+    cpu = [sum(manifest.cpu_seconds for manifest in manifests.values()) for manifests in (before, after)]
+    return page(
+        f"{names[0]} and {names[1]}",
+        f'<main><header><h1>{text(names[0])} and {text(names[1])}</h1><p class="lead">{sentence}</p></header>'
+        f"<section><h2>What was set differently</h2>{table(('setting', *names), changed)}"
+        f'<p class="soft">Built from the same inputs by the same settings: {text(", ".join(shared) or "nothing")}.</p>'
+        "</section><section><h2>What came of it</h2>"
+        + table(
+            ("score", *names, "difference", "standard error of it", "beyond chance", "what it is"),
+            [(*row[:5], "yes" if row[5] else "", scores[0][row[0]].get("about", "")) for row in rows],
+        )
+        + f"</section><section><h2>The trainings</h2>{_curves(first, second, names)}</section>"
+        f"<section><h2>Cost</h2>{_costs(before, after, names)}"
+        f'<p class="soft">CPU seconds in all: {cpu[0]:,.0f} and {cpu[1]:,.0f}.</p></section></main>',
+    )
+
+
+def _names(*paths: Path) -> tuple[str, str]:
+    """What tells the two apart: the last parts of their paths, or the whole ones."""
+    first, second = (path.name for path in paths)
+    return (first, second) if first != second else (str(paths[0]), str(paths[1]))
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _manifests(run: RunFolder) -> dict[str, Manifest]:
+    found = {stage.name: run.manifest(stage.name) for stage in stages(run.recipe())}
+    return {name: manifest for name, manifest in found.items() if manifest is not None}
+
+
+def _settings(before: Mapping[str, Manifest], after: Mapping[str, Manifest]) -> list[tuple[str, str, str]]:
+    """(setting, its value in the first run, in the second one), of what is not the same."""
+    flat = [
+        {
+            f"{name}: {key}": value
+            for name, manifest in manifests.items()
+            for key, value in manifest.config.items()
+        }
+        for manifests in (before, after)
+    ]
+    return [
+        (key, str(flat[0].get(key, "-")), str(flat[1].get(key, "-")))
+        for key in dict.fromkeys([*flat[0], *flat[1]])
+        if flat[0].get(key) != flat[1].get(key)
+    ]
+
+
+def _scores(run: RunFolder) -> dict[str, Any]:
+    path = run.folder("evals") / "scores.json"
+    if not path.exists():
+        raise MissingInput(f"{run.path} has no scores yet; make them with: crawltalk evals {run.path}")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _differences(
+    before: dict[str, Any], after: dict[str, Any]
+) -> list[tuple[str, float, float, float, Any, bool]]:
+    """(score, first, second, difference, its standard error or "-", whether chance does not explain it)."""
+    rows = []
+    for name, one in before.items():
+        if name in after:
+            other = after[name]
+            difference = round(other["score"] - one["score"], 4)
+            errors = (one.get("stderr"), other.get("stderr"))
+            error = None if None in errors else math.hypot(*errors)
+            rows.append(
+                (
+                    name,
+                    one["score"],
+                    other["score"],
+                    difference,
+                    "-" if error is None else round(error, 4),
+                    error is not None and abs(difference) > _NORMAL * error,
+                )
+            )
+    return rows
+
+
+def _curves(first: RunFolder, second: RunFolder, names: tuple[str, str]) -> str:
+    """The loss of each training that both runs have, in one panel."""
+    charts = []
+    for stage in stages(first.recipe()):
+        logs = [
+            [row for row in rows_of(run.folder(stage.name) / "log.jsonl") if "loss" in row]
+            for run in (first, second)
+        ]
+        if stage.makes and all(logs):
+            series = [
+                (name, [row["step"] for row in log], [row["loss"] for row in log])
+                for name, log in zip(names, logs, strict=True)
+            ]
+            charts.append(
+                lines_figure(series, "step", words("loss").split(" of")[0], f"The loss of {stage.name}.")
+            )
+    return "".join(charts)
+
+
+def _costs(before: Mapping[str, Manifest], after: Mapping[str, Manifest], names: tuple[str, str]) -> str:
+    columns = ("stage", *(f"{what}, {name}" for what in ("CPU seconds", "peak memory, MB") for name in names))
+    rows = []
+    for stage in dict.fromkeys([*before, *after]):
+        both = (before.get(stage), after.get(stage))
+        cpu = [round(one.cpu_seconds, 1) if one else "-" for one in both]
+        memory = [round(one.peak_memory_bytes / 1e6) if one else "-" for one in both]
+        rows.append((stage, *cpu, *memory))
+    return table(columns, rows)
