@@ -5,22 +5,32 @@ the engine and the stages that everything else uses.
 """
 
 from crawltalk.lab import (
+    asked_by_prompt,
     hackable_rewards,
+    hallucination,
     hears_commands,
     hidden_inputs,
+    interrogation,
     move_37,
     ranking,
     reads_images,
+    recall_dose,
     reward_hacking,
     rl_amplifies,
     rl_discovers,
     rl_lengthens,
     rl_selects,
+    search_helps,
     sl_plateaus_rl_surpasses,
 )
 from crawltalk.lab.experiment import Experiment
 
 EXPERIMENTS: tuple[Experiment, ...] = (
+    recall_dose.EXPERIMENT,
+    hallucination.EXPERIMENT,
+    asked_by_prompt.EXPERIMENT,
+    interrogation.EXPERIMENT,
+    search_helps.EXPERIMENT,
     rl_selects.EXPERIMENT,
     rl_lengthens.EXPERIMENT,
     rl_amplifies.EXPERIMENT,

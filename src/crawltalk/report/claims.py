@@ -11,6 +11,8 @@ from crawltalk.report.chapter import anchor
 from crawltalk.report.html import page, table, text
 
 CLAIMS: Mapping[str, tuple[str, ...]] = {
+    "Base model": ("recall_dose", "hallucination", "asked_by_prompt"),
+    "Hallucinations": ("interrogation", "search_helps"),
     "Reinforcement": (
         "rl_selects",
         "rl_lengthens",
