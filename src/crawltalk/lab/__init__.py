@@ -6,11 +6,13 @@ the engine and the stages that everything else uses.
 
 from crawltalk.lab import (
     asked_by_prompt,
+    fixed_compute,
     hackable_rewards,
     hallucination,
     hears_commands,
     hidden_inputs,
     interrogation,
+    labelers,
     move_37,
     ranking,
     reads_images,
@@ -20,17 +22,25 @@ from crawltalk.lab import (
     rl_discovers,
     rl_lengthens,
     rl_selects,
+    same_prompt,
     search_helps,
     sl_plateaus_rl_surpasses,
+    tokens_not_letters,
+    tokens_to_think,
 )
 from crawltalk.lab.experiment import Experiment
 
 EXPERIMENTS: tuple[Experiment, ...] = (
+    tokens_not_letters.EXPERIMENT,
+    same_prompt.EXPERIMENT,
     recall_dose.EXPERIMENT,
     hallucination.EXPERIMENT,
     asked_by_prompt.EXPERIMENT,
+    labelers.EXPERIMENT,
     interrogation.EXPERIMENT,
     search_helps.EXPERIMENT,
+    fixed_compute.EXPERIMENT,
+    tokens_to_think.EXPERIMENT,
     rl_selects.EXPERIMENT,
     rl_lengthens.EXPERIMENT,
     rl_amplifies.EXPERIMENT,

@@ -11,8 +11,11 @@ from crawltalk.report.chapter import anchor
 from crawltalk.report.html import page, table, text
 
 CLAIMS: Mapping[str, tuple[str, ...]] = {
-    "Base model": ("recall_dose", "hallucination", "asked_by_prompt"),
+    "Tokens": ("tokens_not_letters",),
+    "Base model": ("same_prompt", "recall_dose", "hallucination", "asked_by_prompt"),
+    "Assistant": ("labelers",),
     "Hallucinations": ("interrogation", "search_helps"),
+    "Tokens to think": ("fixed_compute", "tokens_to_think"),
     "Reinforcement": (
         "rl_selects",
         "rl_lengthens",
