@@ -84,7 +84,8 @@ EXPERIMENT = Experiment(
     source="Karpathy, Deep Dive into LLMs (2025), on why models need tokens to think",
     prediction=(
         f"In each seed the median CPU time of a pass over hard tokens is within {MOST_APART:.0%} of that over easy "
-        "ones, while they surprise the model at least twice as much. Else: partly, or not at this scale if no seed shows it."
+        "ones, while they surprise the model at least twice as much. Else: partly, or not at this scale if no seed "
+        "shows it."
     ),
     method=(
         "A Transformer of 0.1 M parameters that has learned single steps of arithmetic reads one step again and again, "
