@@ -6,6 +6,8 @@ the engine and the stages that everything else uses.
 
 from crawltalk.lab import (
     asked_by_prompt,
+    deduplication,
+    filtering,
     fixed_compute,
     hackable_rewards,
     hallucination,
@@ -14,6 +16,7 @@ from crawltalk.lab import (
     interrogation,
     labelers,
     move_37,
+    predictable_loss,
     ranking,
     reads_images,
     recall_dose,
@@ -27,11 +30,16 @@ from crawltalk.lab import (
     sl_plateaus_rl_surpasses,
     tokens_not_letters,
     tokens_to_think,
+    vocabulary,
 )
 from crawltalk.lab.experiment import Experiment
 
 EXPERIMENTS: tuple[Experiment, ...] = (
+    filtering.EXPERIMENT,
+    deduplication.EXPERIMENT,
     tokens_not_letters.EXPERIMENT,
+    vocabulary.EXPERIMENT,
+    predictable_loss.EXPERIMENT,
     same_prompt.EXPERIMENT,
     recall_dose.EXPERIMENT,
     hallucination.EXPERIMENT,
