@@ -5,12 +5,29 @@ import shutil
 
 import pytest
 
-from crawltalk.lab import asked_by_prompt, hallucination, interrogation, journeys, recall_dose, search_helps
+from crawltalk.lab import (
+    asked_by_prompt,
+    hallucination,
+    interrogation,
+    journeys,
+    recall_dose,
+    same_prompt,
+    search_helps,
+    tokens_not_letters,
+)
 from crawltalk.lab.experiment import Trial
 from crawltalk.recipe import Machine
 from crawltalk.run.stage import Progress
 
-MODULES = (recall_dose, hallucination, asked_by_prompt, interrogation, search_helps)
+MODULES = (
+    recall_dose,
+    hallucination,
+    asked_by_prompt,
+    interrogation,
+    search_helps,
+    same_prompt,
+    tokens_not_letters,
+)
 
 
 @pytest.mark.slow
