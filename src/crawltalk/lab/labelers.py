@@ -12,8 +12,8 @@ SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 """Of the demonstrations, those by the labeler who writes every step."""
 STEPS = 1
 """Of a chain: so easy that both styles are right, so that only the style differs."""
-PRETRAINING, FINE_TUNING = 150, 200
-PROBLEMS = 300
+PRETRAINING, FINE_TUNING = 150, 400
+PROBLEMS = 600
 MOST_OFF, MOST_APART = 0.1, 0.05
 
 
