@@ -5,6 +5,7 @@ the engine and the stages that everything else uses.
 """
 
 from crawltalk.lab import (
+    attribution,
     hackable_rewards,
     hears_commands,
     hidden_inputs,
@@ -33,5 +34,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     reads_images.EXPERIMENT,
     hears_commands.EXPERIMENT,
     hidden_inputs.EXPERIMENT,
+    attribution.EXPERIMENT,
 )
 """In the order of the list that `crawltalk lab` prints."""

@@ -107,6 +107,8 @@ class TraceIndex:
         self._ids, self._numbers = np.unique(
             [identifier for _, identifier in self.shards.documents], return_inverse=True
         )
+        self.documents = len(self._ids)
+        """Different documents."""
         self._placements = {row.id: row for row in read_jsonl(tokens / "documents.jsonl", Placement)}
 
     def spans(
