@@ -314,8 +314,8 @@ def judge(figures: Sequence[Figures]) -> Judgement:
         summary=(
             f"Gradients at {CHECKPOINTS} checkpoints, divided by their mean squares, foretell what a training without "
             f"the pages does with a rho of {min(rho[OURS]):.2f} at least, at {cost[OURS]:g} of its cost. Means over "
-            f"the seeds: {', '.join(f'{name} {mean(rho[name]):.2f}' for name in (OURS, *OTHERS))}; the same training in "
-            f"another order {ceiling:.2f}. Best of what costs one training at most: {best}."
+            f"the seeds: {', '.join(f'{name} {mean(rho[name]):.2f}' for name in (OURS, *OTHERS))}; the same training "
+            f"in another order {ceiling:.2f}. Best of what costs one training at most: {best}."
         ),
     )
 

@@ -109,7 +109,8 @@ class TraceIndex:
         )
         self.documents = len(self._ids)
         """Different documents."""
-        self._placements = {row.id: row for row in read_jsonl(tokens / "documents.jsonl", Placement)}
+        self.placements = {row.id: row for row in read_jsonl(tokens / "documents.jsonl", Placement)}
+        """Of all documents of the run, by id, also of those that are in no shard."""
 
     def spans(
         self, ids: Sequence[int], *, min_tokens: int = MIN_TOKENS, sources: int = MAX_SOURCES
@@ -204,8 +205,8 @@ class TraceIndex:
         tokens = self.shards.window(first, min(end, position + length + CONTEXT_TOKENS) - first).tolist()
         return Source(
             id=identifier,
-            url=self._placements[identifier].url,
-            title=self._placements[identifier].title,
+            url=self.placements[identifier].url,
+            title=self.placements[identifier].title,
             occurrences=times,
             excerpt=self._codec.decode_bytes(tokens).decode(errors="ignore"),
         )
