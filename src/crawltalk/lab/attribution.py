@@ -322,7 +322,7 @@ def judge(figures: Sequence[Figures]) -> Judgement:
 
 def figure(figures: Sequence[Figures]) -> str:
     """Rho of each method, by kind of text, a point a seed; the line is what another training foretells."""
-    chart, axes = panels([("Spearman's rho", kind) for kind in KINDS])
+    chart, axes = panels([(f"rho, {kind}", "") for kind in KINDS])
     names = list(figures[0]["methods"])
     for one, kind in zip(axes, KINDS, strict=True):
         for row in figures:
@@ -333,6 +333,7 @@ def figure(figures: Sequence[Figures]) -> str:
             one.axvline(row["ceiling"][kind], color=GREY, linestyle="--", linewidth=0.8)
         one.set_yticks(range(len(names)), names if one is axes[0] else [""] * len(names))
         one.invert_yaxis()
+        one.set_xlim(-0.15, 1.0)
     return svg(chart)
 
 
