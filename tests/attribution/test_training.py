@@ -1,10 +1,12 @@
 """What a run trained on, ranked for a text."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from crawltalk.attribution.retrieved import scores_by_ngrams
 from crawltalk.attribution.training import TrainingDocuments, conversations_by_influence
 from crawltalk.chat.messages import Conversation, Message
 from crawltalk.chat.render import ChatRenderer
@@ -86,7 +88,7 @@ def _document(name: str, text: str) -> Document:
     )  # fmt: skip
 
 
-def _trained(batches: Batches, folder: Path, steps: int = 12) -> Transformer:
+def _trained(batches: Batches, folder: Path) -> Transformer:
     shape = Shape(
         vocab_size=CHAT.tokenizer.vocab_size,
         layers=1,
@@ -100,21 +102,21 @@ def _trained(batches: Batches, folder: Path, steps: int = 12) -> Transformer:
     model = Transformer(shape)
     model.initialize(0)
     options = TrainingOptions(
-        steps=steps,
+        steps=4,
         optim=Optim(muon_lr=0.02, adamw_lr=0.01, spike=0.0),
         machine=Machine(workers=1, device="cpu", dtype="float32"),
         progress=Progress(),
         out=folder,
-        save_every=steps,
+        save_every=4,
     )
     fit(model, batches, cross_entropy, options)
     return model
 
 
-def test_documents_are_ranked_by_spans_words_and_influence(documents, tmp_path):
+def test_documents_are_ranked_by_tokens_words_and_influence(documents, tmp_path):
     trained_on, passages = documents
     text = "Gold is a yellow metal"
-    found = trained_on.by_spans(text, 10)
+    found = trained_on.by_ngrams(text, 10)
     assert (
         found[0].id == "gold"
         and found[0].url == "https://gold.example"
@@ -125,20 +127,35 @@ def test_documents_are_ranked_by_spans_words_and_influence(documents, tmp_path):
     rows = [([CHAT.tokenizer.eot, *CHAT.tokenizer.encode(page)][:64], [True] * 64) for page in PAGES.values()]
     batches, _ = packed_rows([(ids, learned[: len(ids)]) for ids, learned in rows], 64, 512, 0)
     model = _trained(batches, tmp_path)
-    ranked = trained_on.by_influence(text, [model], passages, 10)
-    assert ranked[0].id == "gold" and {row.id for row in ranked} >= {"gold", "iron"}
-    twice = trained_on.by_influence(text, [model, model], passages, 1)
-    assert [row.id for row in twice] == ["gold"] and twice[0].score == pytest.approx(2 * ranked[0].score)
-    assert [
-        row.id for row in trained_on.by_influence("rivers carry to the sea", [model], passages, 9, 2)
-    ].count("rain") == 1
-    assert trained_on.by_influence("0000", [model], passages, 10) == []
+    ranked = trained_on.by_influence(text, [model], 10)
+    of_metals = [row for row in ranked if row.id in ("gold", "iron")]
+    assert [row.id for row in of_metals] == ["gold", "iron"]
+    twice = trained_on.by_influence(text, [model, model], 10)
+    assert [row.score for row in twice] == pytest.approx([2 * row.score for row in ranked])
+    assert trained_on.by_influence("water that falls from clouds", [model], 1)[0].id == "rain"
+    some = trained_on.by_influence("rivers carry to the sea", [model], 9, 2)
+    assert sorted(row.id for row in some) == ["gold", "rain"]
+    assert trained_on.by_influence("0000", [model], 10) == []
+
+
+def test_a_pair_of_tokens_counts_as_much_as_few_documents_have_it(documents):
+    trained_on, _ = documents
+    encoded = {name: CHAT.tokenizer.encode(page) for name, page in PAGES.items()}
+    text = CHAT.tokenizer.encode("Wind and rain that rivers carry")
+    expected = dict.fromkeys(PAGES, 0.0)
+    for pair in set(pairwise(text)):
+        holders = [name for name, ids in encoded.items() if pair in set(pairwise(ids))]
+        for name in holders:
+            expected[name] += 1 / len(holders)
+    found = scores_by_ngrams(trained_on.index, text)
+    assert found == pytest.approx({name: score for name, score in expected.items() if score})
+    assert trained_on.index.documents_with([CHAT.tokenizer.eot]) == []
 
 
 def test_conversations_are_ranked_by_influence(tmp_path):
     rows = [CHAT.render(one.messages) for one in CONVERSATIONS]
     batches, _ = packed_rows(rows, 64, 512, 0)
-    model = _trained(batches, tmp_path, 4)
+    model = _trained(batches, tmp_path)
     ranked = conversations_by_influence("What is gold?", "A yellow metal.", model, CONVERSATIONS, CHAT, 2)
     assert ranked[0].id == "2" and ranked[0].excerpt == "What is gold? A yellow metal." and len(ranked) == 2
     assert conversations_by_influence("0000", "1111", model, CONVERSATIONS, CHAT, 2) == []

@@ -254,7 +254,7 @@ def test_the_verb_ranks_what_the_run_trained_on(nano, tmp_path, capsys):
         row for row in read_jsonl(copy / "tokens" / "documents.jsonl", Placement) if row.role == "flagship"
     )
     words = [f"{page.title}\n{page.description}", "--model", str(copy), "--rows", "3", "--by"]
-    for by in ("spans", "bm25"):
+    for by in ("ngrams", "bm25"):
         assert main(["trace", *words, by, "--json"]) == 0
         found = json.loads(capsys.readouterr().out)
         assert page.url in [row["url"] for row in found["documents"]], by
@@ -263,7 +263,7 @@ def test_the_verb_ranks_what_the_run_trained_on(nano, tmp_path, capsys):
     said = capsys.readouterr().out
     assert page.url in said and "of sft/conversations.jsonl" in said
     for wrong, message in (
-        (["spans", "--min-tokens", "3"], "--min-tokens belongs to passages"),
+        (["ngrams", "--min-tokens", "3"], "--min-tokens belongs to passages"),
         (["bm25", "--prompt", "x"], "--prompt and --candidates belong to --by influence"),
         (["influence", "--candidates", "0"], "candidates is 1 or more"),
     ):

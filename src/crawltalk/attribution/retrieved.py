@@ -1,4 +1,4 @@
-"""How much of a text each training document holds, by the two ways to find it: spans of tokens, and words."""
+"""How much each training document shares with a text, found without the model: runs of tokens, or words."""
 
 from collections.abc import Sequence
 
@@ -6,10 +6,22 @@ from crawltalk.retrieval.passages import Passages
 from crawltalk.retrieval.trace import MIN_TOKENS, TraceIndex
 
 
+def scores_by_ngrams(index: TraceIndex, ids: Sequence[int], *, n: int = 2) -> dict[str, float]:
+    """Of each document that shares `n` tokens in a row with a text, by its id: for each such run, one divided by the
+    number of documents that have it. Two tokens foretell best what leaving documents out changes; see EXPERIMENTS.md.
+    """
+    scores: dict[str, float] = {}
+    for run in {tuple(ids[start : start + n]) for start in range(len(ids) - n + 1)}:
+        documents = index.documents_with(run)
+        for identifier in documents:
+            scores[identifier] = scores.get(identifier, 0.0) + 1 / len(documents)
+    return scores
+
+
 def scores_by_spans(
     index: TraceIndex, ids: Sequence[int], *, min_tokens: int = MIN_TOKENS
 ) -> dict[str, float]:
-    """Of each document that holds a span of the text's tokens, by its id, the bits of all of them (`Span.bits`)."""
+    """Of each document that holds maximal spans of a text's tokens, by its id, the bits of all of these."""
     scores: dict[str, float] = {}
     for span in index.spans(ids, min_tokens=min_tokens, sources=index.documents):
         for source in span.sources:

@@ -1,6 +1,6 @@
 """What a run trained on, ranked for a text: documents for its base model, conversations for its assistant.
 
-What shares spans or words with the text is found among all. Gradients are computed for the best of these only.
+What shares runs of tokens or words with the text is found among all. Gradients are computed for the best of these only.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ import torch
 
 from crawltalk.attribution.gradients import Example
 from crawltalk.attribution.influence import influence
-from crawltalk.attribution.retrieved import scores_by_spans, scores_by_words
+from crawltalk.attribution.retrieved import scores_by_ngrams, scores_by_words
 from crawltalk.chat.messages import Conversation, Message, text_of
 from crawltalk.chat.render import ChatRenderer
 from crawltalk.chat.tool_calls import as_tools
@@ -24,8 +24,6 @@ from crawltalk.tokenizer import Tokenizer
 
 CANDIDATES = 100
 """Documents, or conversations, whose gradients are computed, of those that share most with the text."""
-SPAN = 3
-"""Fewest tokens of a span that ranks documents."""
 EXCERPT = 160
 """Characters shown of the beginning of each."""
 
@@ -40,8 +38,8 @@ class Ranked(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     """Of a document; of a conversation its source."""
     score: float
-    """By influence: how much a step on it lowers the loss of the text, in a unit of its own. By spans their bits, by
-    words BM25. Comparable within one list only.
+    """By influence: how much a step on it lowers the loss of the text, in a unit of its own. Else as in
+    `crawltalk.attribution.retrieved`. Comparable within one list only.
     """
     excerpt: str
 
@@ -56,39 +54,29 @@ class TrainingDocuments:
         ends = [*(start for start, _ in places[1:]), end]
         self._places = {name: (start, end) for (start, name), end in zip(places, ends, strict=True)}
 
-    def by_spans(self, text: str, rows: int) -> list[Ranked]:
-        """The best `rows` documents by the spans of `SPAN` tokens or more that they share with a text."""
+    def by_ngrams(self, text: str, rows: int) -> list[Ranked]:
+        """The best `rows` documents by the pairs of tokens that they share with a text."""
         return self._listed(self._shared(text), rows)
 
     def by_words(self, text: str, passages: Passages, rows: int) -> list[Ranked]:
         """The best `rows` documents by the words that they share with a text. `passages` may hold others, too."""
-        return self._listed(self._in_common(text, passages), rows)
+        scores = scores_by_words(passages, text, passages.count)
+        return self._listed({name: score for name, score in scores.items() if name in self._places}, rows)
 
     def by_influence(
-        self,
-        text: str,
-        models: Sequence[Transformer],
-        passages: Passages,
-        rows: int,
-        candidates: int = CANDIDATES,
+        self, text: str, models: Sequence[Transformer], rows: int, candidates: int = CANDIDATES
     ) -> list[Ranked]:
-        """The `rows` documents that made a text likelier most, of `candidates`: half of these are the best by spans, if
-        so many share one, and the rest the best by words. `models`: checkpoints of the training, whose scores are
-        added up.
+        """The `rows` documents that made a text likelier most, of the best `candidates` by pairs of tokens. `models`:
+        checkpoints of the training, whose scores are added up.
         """
-        spans, words = _best(self._shared(text)), _best(self._in_common(text, passages))
-        chosen = list(dict.fromkeys([*spans[: (candidates + 1) // 2], *words]))[:candidates]
+        chosen = _best(self._shared(text))[:candidates]
         query = self._encode(text)[: self.context + 1]
         groups = [_pieces(self._tokens(name), self.context) for name in chosen]
         scores = _influence(models, (query, [True] * len(query)), groups)
         return self._listed(dict(zip(chosen, scores, strict=True)), rows)
 
     def _shared(self, text: str) -> dict[str, float]:
-        return scores_by_spans(self.index, self._encode(text)[1:], min_tokens=SPAN)
-
-    def _in_common(self, text: str, passages: Passages) -> dict[str, float]:
-        scores = scores_by_words(passages, text, passages.count)
-        return {name: score for name, score in scores.items() if name in self._places}
+        return scores_by_ngrams(self.index, self._encode(text)[1:])
 
     def _encode(self, text: str) -> list[int]:
         return [self.tokenizer.eot, *self.tokenizer.encode(text)]

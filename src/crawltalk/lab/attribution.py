@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from crawltalk.attribution.gradients import Example, padded
 from crawltalk.attribution.influence import influence
-from crawltalk.attribution.retrieved import scores_by_spans, scores_by_words
+from crawltalk.attribution.retrieved import scores_by_ngrams, scores_by_spans, scores_by_words
 from crawltalk.core.charts import GREY, panels, svg
 from crawltalk.core.jsonl import write_jsonl
 from crawltalk.core.shards import ShardIndex, write_index, write_split
@@ -241,6 +241,7 @@ def _scores(
     for tokens in (MIN_TOKENS, SHORT):
         spans = [_as_row(scores_by_spans(index, ids[1:], min_tokens=tokens)) for ids, _ in queries]
         found[f"spans of {tokens}"] = np.array(spans), 0
+    found["pairs of tokens"] = np.array([_as_row(scores_by_ngrams(index, ids[1:])) for ids, _ in queries]), 0
     last = checkpoints[-1]
     for name, method in (("dot", "dot"), ("cosine", "cosine"), ("layer cosine", "layer_cosine")):
         found[name] = influence(last, queries, pages, method=method, blocks=True).numpy(), 1

@@ -148,6 +148,13 @@ class TraceIndex:
             passages.append(Passage(start=start, end=end, text=text[start:end], span=span))
         return Trace(text=text, tokens=len(ids), covered=covered(spans), passages=passages)
 
+    def documents_with(self, ids: Sequence[int]) -> list[str]:
+        """The ids of all documents that contain these tokens, one after the other. None contains the separator."""
+        if self.shards.index.eot in ids:
+            return []
+        rows = np.searchsorted(self._offsets, self._positions(np.array(ids, np.int64)), "right") - 1
+        return self._ids[np.unique(self._numbers[rows])].tolist()
+
     def _maximal(self, query: np.ndarray, min_tokens: int) -> list[tuple[int, int]]:
         """(start, end) of the longest match from each position, if it is long enough and not part of the one
         before.

@@ -29,7 +29,7 @@ def trace(
     text: Annotated[str, Parameter(allow_leading_hyphen=True)],
     *,
     model: Annotated[str, Parameter(help="A run.")] = "runs/small",
-    by: Literal["spans", "bm25", "influence"] | None = None,
+    by: Literal["ngrams", "bm25", "influence"] | None = None,
     prompt: str = "",
     candidates: int | None = None,
     min_tokens: int | None = None,
@@ -44,8 +44,8 @@ def trace(
     text
         An answer of the model, or any other text; `-` reads it from standard input.
     by
-        List documents instead, the best ones first: by the spans that they share with the text (spans), by words
-        (bm25), or by how much likelier they made it, from gradients (influence).
+        List documents instead, the best ones first: by the pairs of tokens that they share with the text (ngrams), by
+        words (bm25), or by how much likelier they made it, from gradients (influence).
     prompt
         With --by influence: the text is the assistant's reply to this, and conversations that it learned from are
         listed, too.
@@ -107,13 +107,13 @@ def _rank(
     base = run.finished("pretrain")
     documents = TrainingDocuments(index, Tokenizer.load(base), shape_of(read_config(base), base).context)
     conversations: list[Ranked] = []
-    if by == "spans":
-        listed = documents.by_spans(text, rows)
+    if by == "ngrams":
+        listed = documents.by_ngrams(text, rows)
     elif by == "bm25":
         listed = documents.by_words(text, Passages.of_run(run), rows)
     else:
         models = [load_model(folder) for folder in _checkpoints(run)]
-        listed = documents.by_influence(text, models, Passages.of_run(run), rows, candidates)
+        listed = documents.by_influence(text, models, rows, candidates)
         if prompt:
             assistant = run.finished("sft")
             conversations = conversations_by_influence(
