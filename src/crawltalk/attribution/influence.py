@@ -46,7 +46,10 @@ def influence(
     if method not in get_args(Method):
         raise BadInput(f"there is no method {method!r} of influence; there are {', '.join(get_args(Method))}")
     recorder = Recorder(model, blocks=blocks)
-    directions = {name: torch.zeros(len(queries), *size) for name, size in recorder.sizes.items()}
+    directions = {
+        name: torch.zeros(len(queries), *size, device=recorder.device)
+        for name, size in recorder.sizes.items()
+    }
     for numbers, name, gradients in recorder.gradients(queries):
         directions[name][numbers] = gradients
     if method == "fisher":
@@ -58,7 +61,7 @@ def influence(
     for numbers, name, gradients in recorder.gradients(examples):
         products[order[name]][:, numbers] = directions[name].flatten(1) @ gradients.flatten(1).T
         lengths[order[name], numbers] = gradients.flatten(1).square().sum(1)
-    own = torch.stack([directions[name].flatten(1).square().sum(1) for name in recorder.sizes])
+    own = torch.stack([directions[name].flatten(1).square().sum(1) for name in recorder.sizes]).cpu()
     if method == "layer_cosine":
         return (products / _roots(own, lengths)).mean(0)
     if method == "cosine":
@@ -68,7 +71,7 @@ def influence(
 
 def mean_squares(recorder: Recorder, examples: Sequence[Example]) -> dict[str, Tensor]:
     """Of each matrix the mean over the examples of the squares of their gradients."""
-    squares = {name: torch.zeros(size) for name, size in recorder.sizes.items()}
+    squares = {name: torch.zeros(size, device=recorder.device) for name, size in recorder.sizes.items()}
     for _, name, gradients in recorder.gradients(examples):
         squares[name] += gradients.square_().sum(0) / len(examples)
     return squares
