@@ -53,7 +53,7 @@ GROUPS = {
             "what leaves the chat page and its tools when what they read is hostile, and what stops it",
         ),
         "tokens": ("tokens:tokens", "show how a text is cut into tokens"),
-        "trace": ("trace:trace", "find the training pages that hold an answer word for word"),
+        "trace": ("trace:trace", "find the training pages that an answer was learned from"),
         "labels": (
             "labels:labels",
             "what people say of replies: prompts in, training data and agreement out",

@@ -17,7 +17,7 @@ from crawltalk.cli import main
 from crawltalk.core import shards
 from crawltalk.core.errors import UserError
 from crawltalk.core.files import write_array
-from crawltalk.core.jsonl import write_jsonl
+from crawltalk.core.jsonl import read_jsonl, write_jsonl
 from crawltalk.core.types import Placement
 from crawltalk.recipe import Index, Machine
 from crawltalk.retrieval.stage import index
@@ -244,3 +244,30 @@ def test_the_verb_says_what_is_missing(nano, tmp_path, capsys):
     ):
         assert main(["trace", *words]) == 2
         assert message in capsys.readouterr().err.replace("\n", " ")
+
+
+@pytest.mark.slow
+def test_the_verb_ranks_what_the_run_trained_on(nano, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(nano, copy)
+    page = next(
+        row for row in read_jsonl(copy / "tokens" / "documents.jsonl", Placement) if row.role == "flagship"
+    )
+    words = [f"{page.title}\n{page.description}", "--model", str(copy), "--rows", "3", "--by"]
+    for by in ("ngrams", "bm25"):
+        assert main(["trace", *words, by, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert page.url in [row["url"] for row in found["documents"]], by
+        assert len(found["documents"]) <= 3 and not found["conversations"]
+    assert main(["trace", *words, "influence", "--candidates", "8", "--prompt", page.title]) == 0
+    said = capsys.readouterr().out
+    assert page.url in said and "of sft/conversations.jsonl" in said
+    for wrong, message in (
+        (["ngrams", "--min-tokens", "3"], "--min-tokens belongs to passages"),
+        (["bm25", "--prompt", "x"], "--prompt and --candidates belong to --by influence"),
+        (["influence", "--candidates", "0"], "candidates is 1 or more"),
+    ):
+        assert main(["trace", *words, *wrong]) == 2
+        assert message in capsys.readouterr().err.replace("\n", " ")
+    assert main(["trace", "x", "--model", str(copy), "--candidates", "3"]) == 2
+    assert "belong to --by influence" in capsys.readouterr().err

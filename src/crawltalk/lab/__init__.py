@@ -6,6 +6,7 @@ the engine and the stages that everything else uses.
 
 from crawltalk.lab import (
     asked_by_prompt,
+    attribution,
     deduplication,
     filtering,
     fixed_compute,
@@ -61,5 +62,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     reads_images.EXPERIMENT,
     hears_commands.EXPERIMENT,
     hidden_inputs.EXPERIMENT,
+    attribution.EXPERIMENT,
 )
 """In the order of the list that `crawltalk lab` prints."""

@@ -107,7 +107,10 @@ class TraceIndex:
         self._ids, self._numbers = np.unique(
             [identifier for _, identifier in self.shards.documents], return_inverse=True
         )
-        self._placements = {row.id: row for row in read_jsonl(tokens / "documents.jsonl", Placement)}
+        self.documents = len(self._ids)
+        """Different documents."""
+        self.placements = {row.id: row for row in read_jsonl(tokens / "documents.jsonl", Placement)}
+        """Of all documents of the run, by id, also of those that are in no shard."""
 
     def spans(
         self, ids: Sequence[int], *, min_tokens: int = MIN_TOKENS, sources: int = MAX_SOURCES
@@ -144,6 +147,13 @@ class TraceIndex:
             start, end = max(0, offsets[span.start]), offsets[span.end]
             passages.append(Passage(start=start, end=end, text=text[start:end], span=span))
         return Trace(text=text, tokens=len(ids), covered=covered(spans), passages=passages)
+
+    def documents_with(self, ids: Sequence[int]) -> list[str]:
+        """The ids of all documents that contain these tokens, one after the other. None contains the separator."""
+        if self.shards.index.eot in ids:
+            return []
+        rows = np.searchsorted(self._offsets, self._positions(np.array(ids, np.int64)), "right") - 1
+        return self._ids[np.unique(self._numbers[rows])].tolist()
 
     def _maximal(self, query: np.ndarray, min_tokens: int) -> list[tuple[int, int]]:
         """(start, end) of the longest match from each position, if it is long enough and not part of the one
@@ -202,8 +212,8 @@ class TraceIndex:
         tokens = self.shards.window(first, min(end, position + length + CONTEXT_TOKENS) - first).tolist()
         return Source(
             id=identifier,
-            url=self._placements[identifier].url,
-            title=self._placements[identifier].title,
+            url=self.placements[identifier].url,
+            title=self.placements[identifier].title,
             occurrences=times,
             excerpt=self._codec.decode_bytes(tokens).decode(errors="ignore"),
         )

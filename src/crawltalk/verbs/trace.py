@@ -1,9 +1,10 @@
-"""The verb that finds passages of a text in the training data."""
+"""The verb that finds a text in the training data: its passages, or what it was learned from."""
 
+from collections.abc import Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from cyclopts import Parameter
@@ -16,30 +17,53 @@ from crawltalk.run.folder import find_run
 from crawltalk.verbs.arguments import read_text
 
 if TYPE_CHECKING:
+    from crawltalk.attribution.training import Ranked
     from crawltalk.retrieval.trace import Trace, TraceIndex
+    from crawltalk.run.folder import RunFolder
+
+CHECKPOINTS = 3
+"""Most of a base model's checkpoints that `--by influence` adds up; each costs as much as the model itself."""
 
 
 def trace(
     text: Annotated[str, Parameter(allow_leading_hyphen=True)],
     *,
     model: Annotated[str, Parameter(help="A run.")] = "runs/small",
+    by: Literal["ngrams", "bm25", "influence"] | None = None,
+    prompt: str = "",
+    candidates: int | None = None,
     min_tokens: int | None = None,
     rows: int = 10,
     json: Annotated[bool, Parameter(negative=(), help="Print one JSON object instead.")] = False,
 ) -> None:
-    """Find passages of a text that occur word for word in a run's training data, and on which pages.
+    """Find passages of a text that occur word for word in a run's training data, and on which pages; or, with --by,
+    rank what it was trained on.
 
     Parameters
     ----------
     text
         An answer of the model, or any other text; `-` reads it from standard input.
+    by
+        List documents instead, the best ones first: by the pairs of tokens that they share with the text (ngrams), by
+        words (bm25), or by how much likelier they made it, from gradients (influence).
+    prompt
+        With --by influence: the text is the assistant's reply to this, and conversations that it learned from are
+        listed, too.
+    candidates
+        With --by influence: how many documents, and conversations, are looked at, of those that share most with the
+        text.
     min_tokens
         The fewest tokens of a passage.
     rows
-        The most passages that are listed; the least likely ones come first.
+        The most passages that are listed, the least likely ones first; or the most documents.
     """
     from crawltalk.retrieval.trace import MIN_TOKENS
 
+    if by is not None:
+        _rank(text, model, by, prompt, candidates, min_tokens, rows, json)
+        return
+    if prompt or candidates is not None:
+        raise BadInput("--prompt and --candidates belong to --by influence")
     min_tokens = MIN_TOKENS if min_tokens is None else min_tokens
     text = read_text(text, "text")
     if min_tokens < 1 or rows < 0:
@@ -49,6 +73,87 @@ def trace(
         print(msgspec.json.encode(result).decode())
     else:
         _print(result, min_tokens, rows)
+
+
+def _rank(
+    text: str,
+    model: str,
+    by: str,
+    prompt: str,
+    candidates: int | None,
+    min_tokens: int | None,
+    rows: int,
+    json: bool,
+) -> None:
+    """The training data of a run, ranked for a text."""
+    from crawltalk.attribution.training import CANDIDATES, TrainingDocuments, conversations_by_influence
+    from crawltalk.chat.messages import Conversation
+    from crawltalk.chat.render import ChatRenderer
+    from crawltalk.core.jsonl import read_jsonl
+    from crawltalk.model.config import read_config, shape_of
+    from crawltalk.model.hf import load_model
+    from crawltalk.retrieval.passages import Passages
+    from crawltalk.tokenizer import Tokenizer
+
+    if min_tokens is not None:
+        raise BadInput("--min-tokens belongs to passages; leave out --by")
+    if by != "influence" and (prompt or candidates is not None):
+        raise BadInput("--prompt and --candidates belong to --by influence")
+    candidates = CANDIDATES if candidates is None else candidates
+    if rows < 0 or candidates < 1:
+        raise BadInput("candidates is 1 or more, rows is 0 or more")
+    text = read_text(text, "text")
+    index, run = open_index(model), find_run(model)
+    base = run.finished("pretrain")
+    documents = TrainingDocuments(index, Tokenizer.load(base), shape_of(read_config(base), base).context)
+    conversations: list[Ranked] = []
+    if by == "ngrams":
+        listed = documents.by_ngrams(text, rows)
+    elif by == "bm25":
+        listed = documents.by_words(text, Passages.of_run(run), rows)
+    else:
+        models = [load_model(folder) for folder in _checkpoints(run)]
+        listed = documents.by_influence(text, models, rows, candidates)
+        if prompt:
+            assistant = run.finished("sft")
+            conversations = conversations_by_influence(
+                prompt,
+                text,
+                load_model(assistant),
+                list(read_jsonl(assistant / "conversations.jsonl", Conversation)),
+                ChatRenderer.load(assistant),
+                rows,
+                candidates,
+            )
+    if json:
+        print(
+            msgspec.json.encode(
+                {"text": text, "by": by, "documents": listed, "conversations": conversations}
+            ).decode()
+        )
+        return
+    _print_ranked("documents", listed)
+    if prompt:
+        _print_ranked("conversations", conversations)
+
+
+def _checkpoints(run: "RunFolder") -> list[Path]:
+    """Folders of models of the pretraining: those that were kept on the way, evenly spaced, and the last."""
+    last, manifest = run.finished("pretrain"), run.manifest("pretrain")
+    end = f"step-{int(manifest.metrics['steps']):06d}" if manifest else ""
+    kept = sorted(folder for folder in last.glob("checkpoints/step-*") if folder.name != end)
+    count = min(len(kept), CHECKPOINTS - 1)
+    return [*(kept[(number + 1) * len(kept) // count - 1] for number in range(count)), last]
+
+
+def _print_ranked(what: str, rows: "Sequence[Ranked]") -> None:
+    console.print(f"[bold]{what}[/]" if rows else f"no {what} share anything with the text")
+    for number, row in enumerate(rows, 1):
+        where = row.url or f"line {row.id} of sft/conversations.jsonl"
+        console.print(
+            f"{number:3}  {row.score:10.4g}  {where} ({row.title or row.id})", soft_wrap=True, markup=False
+        )
+        console.print(f"     {row.excerpt}", soft_wrap=True, markup=False, style="dim")
 
 
 def open_index(model: str | Path) -> "TraceIndex":
