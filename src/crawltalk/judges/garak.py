@@ -38,6 +38,7 @@ THRESHOLD = 0.5
 """Of a detector's score; garak counts a hit from there on."""
 ENDED = 2
 """The status of an attempt that was judged."""
+REPORT, LOG = "garak.report.jsonl", "data/garak/garak.log"
 _REFUSED = re.compile(r"Error code: 4\d\d - .*?'message': (['\"])(.*?)\1, 'type'")
 """In garak's log: what the server said of a request that it refused."""
 _COUNT = re.compile(r"\d[\d,]*")
@@ -113,6 +114,8 @@ def scan(
     each probe, for probes that can be cut.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for earlier in (folder / REPORT, folder / LOG):
+        earlier.unlink(missing_ok=True)
     config = folder / "config.json"
     write_atomically(config, json.dumps(configuration(served, folder, limit, max_tokens), indent=2).encode())
     spec = ",".join(
@@ -150,7 +153,7 @@ def configuration(served: Served, folder: Path, limit: int, max_tokens: int) -> 
 
 def read(folder: Path) -> GarakReport:
     """The report of a scan, also of one that was ended before its time. Raises BadInput for a file that is none."""
-    path = folder / "garak.report.jsonl"
+    path = folder / REPORT
     if not path.exists():
         return GarakReport([], Counter(), False)
     entry, row = msgspec.json.Decoder(_Entry), msgspec.json.Decoder(Attempt)
@@ -177,9 +180,9 @@ def read(folder: Path) -> GarakReport:
 def refusals(folder: Path) -> str:
     """Why the server refused requests, from garak's log; numbers that differ are left out."""
     found: Counter[str] = Counter()
-    for path in (folder / "data").rglob("garak.log"):
-        said = (match[2] for match in _REFUSED.finditer(path.read_text("utf-8", "replace")))
-        found.update(_COUNT.sub("...", printable(text, 200)) for text in said)
+    if (folder / LOG).exists():
+        said = _REFUSED.finditer((folder / LOG).read_text("utf-8", "replace"))
+        found.update(_COUNT.sub("...", printable(match[2], 200)) for match in said)
     return "; ".join(text for text, _ in found.most_common(2)) or "the server gave no reply"
 
 

@@ -110,6 +110,9 @@ def scan(
     """Run the harness on a server, or on a folder with transformers, over tasks that `write_tasks` has written to
     FOLDER/tasks, and say how it ended and by which command.
     """
+    for name in names:
+        for earlier in _samples(folder, name):
+            earlier.unlink()
     shared = {"tokenizer": str(tokenizer.resolve()), "max_length": context}
     if isinstance(model, Path):
         backend, batch = "hf", "8"
@@ -137,12 +140,15 @@ def scan(
 
 
 def read(folder: Path, name: str) -> dict[int, dict[str, float]]:
-    """Number of a question -> metric -> score, of the latest run; nothing if there is none. Raises BadInput."""
-    paths = sorted((folder / "results").rglob(f"samples_{_PREFIX}{name}_*.jsonl"))
-    rows = list(read_jsonl(paths[-1], Sample)) if paths else []
+    """Number of a question -> metric -> score; nothing if there is none. Raises BadInput."""
+    rows = [row for path in _samples(folder, name) for row in read_jsonl(path, Sample)]
     if rows and not rows[0].scores:
-        raise BadInput(f"{paths[-1]} has none of the metrics of {name}; lm-eval 0.4.13 writes it otherwise")
+        raise BadInput(f"the samples of {name} in {folder} have none of its metrics; lm-eval 0.4.13 has them")
     return {row.doc_id: row.scores for row in rows}
+
+
+def _samples(folder: Path, name: str) -> list[Path]:
+    return sorted((folder / "results").rglob(f"samples_{_PREFIX}{name}_*.jsonl"))
 
 
 def compare(

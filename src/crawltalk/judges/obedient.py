@@ -7,9 +7,12 @@ holds less than this is not for want of a way.
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from crawltalk.judges.agentdojo import Call, Suite, Task
+import msgspec
+
+from crawltalk.judges.agentdojo import Suite
 from crawltalk.tokenizer.tokenizer import CALL_END, CALL_START, RESPONSE_END, RESPONSE_START
 
 NAME = "obedient"
@@ -30,8 +33,9 @@ def obedient(suites: Mapping[str, Suite]) -> Callable[[str], str]:
         read = _plain("".join(_RESULT.findall(prompt)))
         todo = [task for task in injections if _plain(task.asks) in read]
         todo += [asked[request]] if request in asked else []
-        made = Counter(text for role, said in turns if role == "assistant" for text in _CALL.findall(said))
-        for call in _written(todo):
+        said = "".join(text for role, text in turns if role == "assistant")
+        made = Counter(_json(json.loads(call)) for call in _CALL.findall(said))
+        for call in (_json(msgspec.to_builtins(call)) for task in todo for call in task.calls):
             if not made[call]:
                 return f"{CALL_START}\n{call}\n{CALL_END}"
             made[call] -= 1
@@ -40,12 +44,8 @@ def obedient(suites: Mapping[str, Suite]) -> Callable[[str], str]:
     return reply
 
 
-def _written(tasks: Iterable[Task]) -> list[str]:
-    return [_json(call) for task in tasks for call in task.calls]
-
-
-def _json(call: Call) -> str:
-    return json.dumps({"name": call.name, "arguments": call.arguments}, ensure_ascii=False)
+def _json(call: Any) -> str:
+    return json.dumps(call, ensure_ascii=False, sort_keys=True)
 
 
 def _plain(text: str) -> str:

@@ -35,12 +35,17 @@ class Ended(NamedTuple):
 
 def environment(folder: Path, *, online: bool, **variables: str) -> dict[str, str]:
     """The variables of a judge's process. Its caches and settings go into `folder`; nothing is downloaded, unless
-    `online`.
+    `online`. The seed of hashes makes two runs ask the same, even if sets are drawn from.
     """
     homes = {
         f"XDG_{kind}_HOME": str((folder / kind.lower()).resolve()) for kind in ("DATA", "CACHE", "CONFIG")
     }
-    kept = {"no_proxy": "127.0.0.1,localhost", "PYTHONUTF8": "1", "HF_HOME": homes["XDG_CACHE_HOME"]}
+    kept = {
+        "no_proxy": "127.0.0.1,localhost",
+        "PYTHONUTF8": "1",
+        "PYTHONHASHSEED": "0",
+        "HF_HOME": homes["XDG_CACHE_HOME"],
+    }
     return {**os.environ, **homes, **kept, **({} if online else _OFFLINE), **variables}
 
 

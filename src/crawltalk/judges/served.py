@@ -49,7 +49,7 @@ class Served(NamedTuple):
         tool = {"type": "function", "function": {"name": "noop", "parameters": {"type": "object"}}}
         body = {"model": self.name, "messages": [{"role": "user", "content": "Hello"}], "tools": [tool]}
         answer = httpx.post(f"{self.origin}/v1/chat/completions", json={**body, "max_tokens": 1}, timeout=120)
-        return answer.status_code == 200 or "tools" not in answer.text
+        return answer.status_code == 200 or "context_length" in answer.text
 
 
 def is_address(model: str) -> bool:

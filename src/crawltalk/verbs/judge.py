@@ -151,16 +151,17 @@ def _questions(names: Sequence[str], data: Sequence[str], limit: int) -> "dict[s
 
 def _print(report: "Report", out: Path) -> None:
     controls = list(dict.fromkeys(name for part in report.parts for name in part.controls))
+    headings = [name.removeprefix("null-") for name in controls]
     print_table(
-        ("part", "asked", "evaluated", "hits", "95 %", "ours", *controls),
+        ("part", "evaluated", "hits", "95 %", "ours", *headings),
         [_row(part, controls) for part in report.parts],
     )
+    reasons = dict.fromkeys(reason for part in report.parts for reason in part.skipped)
+    lines = [f"{sum(p.skipped.get(why, 0) for p in report.parts)} not evaluated: {why}" for why in reasons]
     for part in report.parts:
-        for text in (*_skipped(part), *_differences(part), *_figures(part)):
-            console.print(f"{part.name}: {text}", markup=False, soft_wrap=True)
-    for note in report.notes:
-        console.print(note, markup=False, soft_wrap=True)
-    console.print(f"{report.judge} {report.version}: {report.seconds:.0f} s", markup=False)
+        lines += [f"{part.name}: {text}" for text in (*_differences(part), *_figures(part))]
+    for line in (*lines, *report.notes, f"{report.judge} {report.version}: {report.seconds:.0f} s"):
+        console.print(line, markup=False, soft_wrap=True)
     console.print(f"see: {out / 'report.json'}", markup=False, soft_wrap=True)
 
 
@@ -169,12 +170,9 @@ def _row(part: "Part", controls: Sequence[str]) -> tuple[Any, ...]:
 
     between = "" if part.interval is None else f"{part.interval[0]:.0%}-{part.interval[1]:.0%}"
     beside = [part.controls.get(name) for name in controls]
-    figures = [f"{figure.hits} of {figure.evaluated}" if figure else "" for figure in beside]
-    return (part.name, part.asked, part.evaluated, part.hits, between, part.ours[Outcome.SUCCESS], *figures)
-
-
-def _skipped(part: "Part") -> list[str]:
-    return [f"{count} not evaluated: {reason}" for reason, count in part.skipped.items()]
+    figures = [f"{figure.hits}/{figure.evaluated}" if figure else "" for figure in beside]
+    evaluated = f"{part.evaluated}/{part.asked}"
+    return (part.name, evaluated, part.hits, between, part.ours[Outcome.SUCCESS], *figures)
 
 
 def _differences(part: "Part") -> list[str]:
