@@ -85,7 +85,7 @@ def by_garak(program: Environment, model: str, probes: Sequence[str], limit: int
             name, max_tokens=options.max_tokens, name=at.name
         ) as null:  # probes write the name into prompts
             options.progress(f"garak asks {name}")
-            scan(null, options.out / name)
+            report.notes += _unfinished(name, scan(null, options.out / name)[0])
             beside[name] = garak.read(options.out / name)
     found = garak.read(folder)
     report.finished &= found.finished
@@ -113,11 +113,11 @@ def by_agentdojo(
     with served(model, max_tokens=options.max_tokens, confirmed=options.confirmed, replies=replies) as at:
         options.progress(f"AgentDojo asks {at.name}")
         ended, commands = scan(at, options.out / "model")
-    beside = {}
+    beside, notes = {}, agentdojo.notes(options.out / "model")
     for name in BESIDE["agentdojo"] if options.controls and model not in CONTROLS else ():
         with served(name, max_tokens=options.max_tokens) as null:
             options.progress(f"AgentDojo asks {name}")
-            scan(null, options.out / name)
+            notes += _unfinished(name, scan(null, options.out / name)[0])
             beside[name] = agentdojo.read(options.out / name)
     parts, verdicts = agentdojo.compare(tasks, agentdojo.read(options.out / "model"), beside)
     return _written(
@@ -131,7 +131,7 @@ def by_agentdojo(
             finished=not ended.problem,
             problem=ended.problem,
             parts=parts,
-            notes=agentdojo.notes(options.out / "model"),
+            notes=notes,
         ),
         verdicts,
     )
@@ -195,6 +195,10 @@ def _check_folder(out: Path, name: str, model: str) -> None:
     before = read_report(out)
     if before is not None and (before.judge, before.model) != (name, model):
         raise BadInput(f"{out} has the report of {before.judge} on {before.model}; choose another --out")
+
+
+def _unfinished(name: str, ended: Ended) -> list[str]:
+    return [f"{name} was not asked everything: {ended.problem}"] if ended.problem else []
 
 
 def _capability(at: Served) -> float:

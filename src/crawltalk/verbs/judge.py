@@ -184,4 +184,6 @@ def _differences(part: "Part") -> list[str]:
 
 
 def _figures(part: "Part") -> list[str]:
-    return [f"{name}: {value:g}" for name, value in part.figures.items()]
+    """In one line, the zeros of null models left out."""
+    shown = [f"{name} {value:g}" for name, value in part.figures.items() if value or ", null-" not in name]
+    return ["; ".join(shown)] if shown else []
