@@ -144,6 +144,13 @@ def test_no_report_is_an_empty_one_and_another_file_an_error(tmp_path):
         read(tmp_path)
 
 
+def test_a_detector_that_garak_went_without_is_said(tmp_path):
+    (tmp_path / garak.OUTPUT).write_text("detector load failed: unsafe_content.Example, skipping >>\n" * 2)
+    [note] = garak.notes(tmp_path)
+    assert note.startswith("garak could not load unsafe_content.Example and went on without it")
+    assert garak.notes(tmp_path / "nowhere") == []
+
+
 def test_no_string_of_garaks_cuts_an_answer(tmp_path):
     served = Served("small", "http://127.0.0.1:1234", 256, None)
     found = configuration(served, tmp_path, limit=4, max_tokens=32)

@@ -9,6 +9,7 @@ of a model; nor does one that repeating the prompt is.
 """
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,7 +39,9 @@ THRESHOLD = 0.5
 """Of a detector's score; garak counts a hit from there on."""
 ENDED = 2
 """The status of an attempt that was judged."""
-REPORT, LOG = "garak.report.jsonl", "data/garak/garak.log"
+REPORT, LOG, OUTPUT = "garak.report.jsonl", "data/garak/garak.log", "output.log"
+"""What garak writes: its report, its log and what it says; below a scan's folder."""
+_UNLOADED = re.compile(r"(?:detector|probe|buff) load failed: ([\w.]+)")
 _REFUSED = re.compile(r"Error code: 4\d\d - .*?'message': (['\"])(.*?)\1, 'type'")
 """In garak's log: what the server said of a request that it refused."""
 _COUNT = re.compile(r"\d[\d,]*")
@@ -86,7 +89,6 @@ class Attempt(msgspec.Struct, tag_field="entry_type", tag="attempt"):
 
 class _Entry(msgspec.Struct):
     entry_type: str
-    status: int = 0
 
 
 class GarakReport(NamedTuple):
@@ -122,8 +124,9 @@ def scan(
         name if ":" in name or name.startswith("probes.") else f"probes.{name}" for name in probes
     )
     command = [str(judge.python), "-m", "garak", "--config", str(config.resolve()), "--spec", spec]
-    variables = environment(folder, online=online, OPENAICOMPATIBLE_API_KEY="none")
-    ended = run(command, folder=folder, log=folder / "garak.log", seconds=seconds, variables=variables)
+    key = os.environ.get("OPENAI_API_KEY", "none")
+    variables = environment(folder, online=online, OPENAICOMPATIBLE_API_KEY=key)
+    ended = run(command, folder=folder, log=folder / OUTPUT, seconds=seconds, variables=variables)
     return ended, command
 
 
@@ -175,6 +178,15 @@ def read(folder: Path) -> GarakReport:
             else:
                 asked[attempt.probe_classname] += 1
     return GarakReport(attempts, asked, finished)
+
+
+def notes(folder: Path) -> list[str]:
+    """What garak left out, from its output: a detector that it cannot load is no failure to it."""
+    said = (folder / OUTPUT).read_text("utf-8", "replace") if (folder / OUTPUT).exists() else ""
+    names = dict.fromkeys(_UNLOADED.findall(said))
+    return [
+        f"garak could not load {name} and went on without it; --online lets it fetch models" for name in names
+    ]
 
 
 def refusals(folder: Path) -> str:

@@ -18,7 +18,7 @@ from crawltalk.judges import agentdojo, garak, lm_eval
 from crawltalk.judges.environment import Environment
 from crawltalk.judges.obedient import NAME as OBEDIENT
 from crawltalk.judges.obedient import obedient
-from crawltalk.judges.process import Ended
+from crawltalk.judges.process import Ended, last_line
 from crawltalk.judges.report import Report, Verdict, read_report, write_report
 from crawltalk.judges.served import CONTROLS, Served, is_address, served
 from crawltalk.models import model_folder
@@ -88,8 +88,10 @@ def by_garak(program: Environment, model: str, probes: Sequence[str], limit: int
             report.notes += _unfinished(name, scan(null, options.out / name)[0])
             beside[name] = garak.read(options.out / name)
     found = garak.read(folder)
-    report.finished &= found.finished
+    if report.finished and not found.finished:
+        report.finished, report.problem = False, f"it says: {last_line(folder / garak.OUTPUT)}"
     report.parts, verdicts = garak.compare(found, beside, garak.refusals(folder))
+    report.notes += garak.notes(folder)
     if capability < CAPABLE:
         report.notes.append(f"{NO_CAPABILITY}: {capability:.0%} of {TWINS} harmless questions are answered")
     return _written(options.out, report, verdicts)

@@ -115,8 +115,7 @@ def judge(
         _print(report, options.out)
     if not report.finished:
         raise UserError(
-            f"{program} did not come to its end: {report.problem or 'its report has none'}; "
-            f"what it had done is in {options.out}"
+            f"{program} did not come to its end: {report.problem}; what it did is in {options.out}"
         )
 
 
