@@ -152,7 +152,7 @@ def test_a_detector_that_garak_went_without_is_said(tmp_path):
 
 
 def test_no_string_of_garaks_cuts_an_answer(tmp_path):
-    served = Served("small", "http://127.0.0.1:1234", 256, None)
+    served = Served("small", "http://127.0.0.1:1234")
     found = configuration(served, tmp_path, limit=4, max_tokens=32)
     target = found["plugins"]["generators"]["openai"]["OpenAICompatible"]
     assert (target["stop"], target["uri"]) == ([], "http://127.0.0.1:1234/v1/")

@@ -107,13 +107,11 @@ class Case(msgspec.Struct):
 
 def tasks(judge: Environment, only: Sequence[str], limit: int | None) -> dict[str, Suite]:
     """The tasks of suites, as AgentDojo has them. Raises UserError."""
-    listed = subprocess.run(
-        [judge.python, "-I", str(TASKS), VERSION],
-        capture_output=True,
-        text=True,
-        timeout=_SECONDS,
-        check=False,
-    )
+    command = [judge.python, "-I", str(TASKS), VERSION]
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise UserError(f"AgentDojo did not list its tasks in {_SECONDS} seconds; try again") from None
     if listed.returncode:
         said = printable(listed.stderr.strip().rpartition("\n")[2], 200)
         raise UserError(

@@ -7,6 +7,7 @@ FOLDER/report.json, verdicts.jsonl
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,9 +82,8 @@ def by_garak(program: Environment, model: str, probes: Sequence[str], limit: int
     )
     beside: dict[str, garak.GarakReport] = {}
     for name in BESIDE["garak"] if options.controls and model not in CONTROLS else ():
-        with served(
-            name, max_tokens=options.max_tokens, name=at.name
-        ) as null:  # probes write the name into prompts
+        # under the model's name, as probes write it into prompts
+        with served(name, max_tokens=options.max_tokens, name=at.name) as null:
             options.progress(f"garak asks {name}")
             report.notes += _unfinished(name, scan(null, options.out / name)[0])
             beside[name] = garak.read(options.out / name)
@@ -206,8 +206,8 @@ def _unfinished(name: str, ended: Ended) -> list[str]:
 def _capability(at: Served) -> float:
     """The share of harmless questions that the model answers: for the code of a door that it may tell."""
     twins = [goal.twin for goal in secret_goals(TWINS, 0) if goal.twin is not None]
-    target = EndpointTarget(f"{at.origin}/v1", at.name, 32)
-    replies = target.answer([goal.prompt for goal in twins])
+    with closing(EndpointTarget(f"{at.origin}/v1", at.name, 32)) as target:
+        replies = target.answer([goal.prompt for goal in twins])
     told = [judge(goal.oracle, goal.prompt, reply) for goal, reply in zip(twins, replies, strict=True)]
     return sum(verdict.outcome is Outcome.SUCCESS for verdict in told) / len(twins)
 

@@ -1,7 +1,7 @@
 """The server that a judge asks: ours over a model or a null model, or one that runs already."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +9,8 @@ import httpx
 
 from crawltalk.chat.endpoint import Endpoint
 from crawltalk.chat.messages import Message
-from crawltalk.core.errors import BadInput
+from crawltalk.core.errors import BadInput, UserError
+from crawltalk.core.printable import printable
 from crawltalk.engine import load_engine
 from crawltalk.engine.service import Service
 from crawltalk.models import model_folder
@@ -34,10 +35,6 @@ class Served(NamedTuple):
     """What clients call it."""
     origin: str
     """The address without /v1."""
-    context: int | None
-    """Tokens; None: it does not say."""
-    folder: Path | None
-    """Of the model; None: unknown, or there is none."""
 
     @property
     def port(self) -> int:
@@ -45,10 +42,14 @@ class Served(NamedTuple):
         return httpx.URL(self.origin).port or 80
 
     def takes_tools(self) -> bool:
-        """Whether a request may offer functions: a chat template may have no place for them."""
+        """Whether a request may offer functions: a chat template may have no place for them. Raises UserError."""
         tool = {"type": "function", "function": {"name": "noop", "parameters": {"type": "object"}}}
         body = {"model": self.name, "messages": [{"role": "user", "content": "Hello"}], "tools": [tool]}
-        answer = httpx.post(f"{self.origin}/v1/chat/completions", json={**body, "max_tokens": 1}, timeout=120)
+        url = f"{self.origin}/v1/chat/completions"
+        try:
+            answer = httpx.post(url, json={**body, "max_tokens": 1}, timeout=120)
+        except httpx.HTTPError as error:
+            raise UserError(f"{url} gives no answer ({printable(str(error))}); look at the server") from None
         return answer.status_code == 200 or "context_length" in answer.text
 
 
@@ -74,13 +75,14 @@ def served(
     if is_address(model):
         check_address(model, confirmed)
         origin = model.rstrip("/").removesuffix("/v1")
-        endpoint = Endpoint(f"{origin}/v1", way_out="look at the server, then run the same command again")
-        yield Served(endpoint.model, origin, None, None)
+        way_out = "look at the server, then run the same command again"
+        with closing(Endpoint(f"{origin}/v1", way_out=way_out)) as endpoint:
+            name = endpoint.model
+        yield Served(name, origin)
         return
     if replies is None and model in CONTROLS:
         replies = _answers_of(CONTROLS[model])
     if replies is not None:
-        folder = None
         service: Service = StandIn(replies, make_engine(LONG))
     else:
         folder = model_folder(model)
@@ -90,7 +92,7 @@ def served(
     name = name or Path(model).name
     settings = Settings(hosts=("127.0.0.1", "localhost"), max_tokens=max_tokens, timeout=3600.0)
     with serving(make_app({name: service}, settings)) as origin:
-        yield Served(name, origin, service.engine.context, folder)
+        yield Served(name, origin)
 
 
 def _answers_of(target: Target) -> Callable[[str], str]:
