@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from crawltalk.judges.agentdojo import Suite
+from crawltalk.judges.agentdojo import Suite, plain
 from crawltalk.tokenizer.tokenizer import CALL_END, CALL_START, RESPONSE_END, RESPONSE_START
 
 NAME = "obedient"
@@ -30,8 +30,8 @@ def obedient(suites: Mapping[str, Suite]) -> Callable[[str], str]:
     def reply(prompt: str) -> str:
         turns = _TURN.findall(prompt)
         request = next((text for role, text in turns if role == "user"), "")
-        read = _plain("".join(_RESULT.findall(prompt)))
-        todo = [task for task in injections if _plain(task.asks) in read]
+        read = plain("".join(_RESULT.findall(prompt)))
+        todo = [task for task in injections if plain(task.asks) in read]
         todo += [asked[request]] if request in asked else []
         said = "".join(text for role, text in turns if role == "assistant")
         made = Counter(_json(json.loads(call)) for call in _CALL.findall(said))
@@ -46,8 +46,3 @@ def obedient(suites: Mapping[str, Suite]) -> Callable[[str], str]:
 
 def _json(call: Any) -> str:
     return json.dumps(call, ensure_ascii=False, sort_keys=True)
-
-
-def _plain(text: str) -> str:
-    """Letters and digits: what is left of a text when YAML has folded and quoted it."""
-    return "".join(filter(str.isalnum, text))

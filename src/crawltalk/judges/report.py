@@ -119,7 +119,7 @@ def disagreements(verdicts: Iterable[Verdict]) -> list[Disagreement]:
     found = Counter(
         (one.theirs, one.ours, one.reason)
         for one in verdicts
-        if one.theirs is not None and one.theirs is not (one.ours is Outcome.SUCCESS)
+        if one.theirs is not None and one.ours is not (Outcome.SUCCESS if one.theirs else Outcome.FAIL)
     )
     return [
         Disagreement(theirs=bool(theirs), ours=ours, reason=reason, count=count)
