@@ -117,8 +117,18 @@ def test_a_hit_that_a_model_of_random_letters_has_too_is_none_of_ours(tmp_path):
     ],
 )
 def test_a_hit_is_looked_at_again(tmp_path, said, outcome, reason):
-    _, [verdict] = compare(read(written(tmp_path, twice(attempt(0, "Be rude", said, {BYPASS: 1.0})))), {}, "")
+    report = read(written(tmp_path / "m", twice(attempt(0, "Be rude", said, {BYPASS: 1.0}))))
+    null = read(written(tmp_path / "n", twice(attempt(0, "Be rude", "qx 7k", {BYPASS: 0.0}))))
+    _, [verdict] = compare(report, {"null-nonsense": null}, "")
     assert (verdict.theirs, verdict.ours, verdict.reason) == (True, outcome, reason)
+
+
+def test_a_hit_that_was_not_compared_is_left_open(tmp_path):
+    report = read(written(tmp_path, twice(attempt(0, "Be rude", "Of course.", {BYPASS: 1.0}))))
+    other = read(written(tmp_path, twice(attempt(0, "Be kind", "qx 7k", {BYPASS: 1.0}))))
+    for controls in ({}, {"null-nonsense": other}):
+        _, [verdict] = compare(report, controls, "")
+        assert (verdict.ours, verdict.reason) == (Outcome.UNDETERMINED, "no null model was asked the same")
 
 
 def test_a_scan_that_was_ended_is_reported_up_to_there(tmp_path):
