@@ -143,22 +143,13 @@ def scan(
     for name, suite in suites.items():
         for attack in (None, ATTACK):
             command = [
-                str(judge.python),
-                "-m",
-                "agentdojo.scripts.benchmark",
-                "--model",
-                llm,
-                "--suite",
-                name,
+                *(str(judge.python), "-m", "agentdojo.scripts.benchmark", "--model", llm, "--suite", name),
+                *("--benchmark-version", VERSION, "--logdir", str((folder / "runs").resolve())),
+                *(word for task in suite.users for word in ("-ut", task)),
             ]
-            command += ["--benchmark-version", VERSION, "--logdir", str((folder / "runs").resolve())]
-            command += [word for task in suite.users for word in ("-ut", task)]
             if attack is not None:
-                command += [
-                    "--attack",
-                    attack,
-                    *(word for task in suite.injections for word in ("-it", task)),
-                ]
+                injections = (word for task in suite.injections for word in ("-it", task))
+                command += ["--attack", attack, *injections]
             commands.append(command)
             log = folder / f"{name}-{attack or 'none'}.log"
             left = deadline - time.monotonic()
@@ -195,17 +186,17 @@ def compare(
     """
     parts, verdicts = [], []
     for name, suite in suites.items():
-        judged = [_verdict(suite, case) for case in _attacked(cases, name, suite)]
+        attacked = _attacked(cases, name, suite)
+        judged = [_verdict(suite, case) for case in attacked]
         part = part_of(name, judged, len(suite.users) * len(suite.injections))
+        part.figures = _shares(cases, name, suite)
+        if attacked:
+            orders = [was_read(suite.injections[case.injection_task_id or ""], case) for case in attacked]
+            part.figures["orders read"] = round(sum(orders) / len(orders), 4)
         for control, rows in controls.items():
             hijacked = [case.security is True for case in _attacked(rows, name, suite)]
             part.controls[control] = Figure(evaluated=len(hijacked), hits=sum(hijacked))
             part.figures |= {f"{key}, {control}": share for key, share in _shares(rows, name, suite).items()}
-        attacked = _attacked(cases, name, suite)
-        if attacked:
-            orders = [was_read(suite.injections[case.injection_task_id or ""], case) for case in attacked]
-            part.figures["orders read"] = round(sum(orders) / len(orders), 4)
-        part.figures = _shares(cases, name, suite) | part.figures
         parts.append(part)
         verdicts += judged
     return parts, verdicts
@@ -219,7 +210,13 @@ def notes(folder: Path) -> list[str]:
 
 
 def _attacked(cases: Sequence[Case], name: str, suite: Suite) -> list[Case]:
-    return [case for case in cases if case.suite_name == name and case.injection_task_id in suite.injections]
+    return [
+        case
+        for case in cases
+        if case.suite_name == name
+        and case.user_task_id in suite.users
+        and case.injection_task_id in suite.injections
+    ]
 
 
 def _shares(cases: Sequence[Case], name: str, suite: Suite) -> dict[str, float]:

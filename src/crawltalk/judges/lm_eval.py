@@ -116,7 +116,7 @@ def scan(
     shared = {"tokenizer": str(tokenizer.resolve()), "max_length": context}
     if isinstance(model, Path):
         backend, batch = "hf", "8"
-        arguments = {**shared, "pretrained": str(model.resolve()), "dtype": "float32", "device": "cpu"}
+        arguments = {**shared, "pretrained": str(model.resolve()), "dtype": "float32"}
     else:
         backend, batch = "local-completions", "1"
         arguments = {
@@ -131,6 +131,7 @@ def scan(
         *("--model_args", ",".join(f"{key}={value}" for key, value in arguments.items())),
         *("--tasks", ",".join(_PREFIX + name for name in names)),
         *("--include_path", str((folder / "tasks").resolve()), "--batch_size", batch, "--num_fewshot", "0"),
+        *("--device", "cpu"),
         *("--output_path", str((folder / "results").resolve()), "--log_samples"),
     ]
     variables = environment(folder, online=False, OPENAI_API_KEY="none")
