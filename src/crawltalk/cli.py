@@ -52,6 +52,10 @@ GROUPS = {
             "exfiltration:exfiltration",
             "what leaves the chat page and its tools when what they read is hostile, and what stops it",
         ),
+        "judge": (
+            "judge:judge",
+            "a model, judged by programs of others: garak, AgentDojo, lm-evaluation-harness",
+        ),
         "tokens": ("tokens:tokens", "show how a text is cut into tokens"),
         "trace": ("trace:trace", "find the training pages that an answer was learned from"),
         "labels": (

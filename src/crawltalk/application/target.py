@@ -1,13 +1,11 @@
 """The application as a target: a conversation goes through the server and the page as a person's would."""
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from signal import SIGTERM
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -24,7 +22,7 @@ from crawltalk.redteam.attacks.exfiltration import CLICKS
 from crawltalk.redteam.canary import Canary, recognise
 from crawltalk.redteam.frame import Defense, Prompt, Reply
 from crawltalk.serve import Settings, make_app
-from crawltalk.serve.http.server import Server, listen
+from crawltalk.serve.http.server import serving
 from crawltalk.serve.ui.answers import Answers
 from crawltalk.serve.ui.routes import routes
 from crawltalk.tools.answers import Answerer
@@ -229,17 +227,8 @@ class Application:
         renderers = {name: ChatRenderer(self.service.engine.tokenizer) for name in answerers}
         pages = routes(None, renderers, None, settings, answers=Answers(answerers))
         app = make_app(dict.fromkeys(answerers, self.service), settings, pages)
-        with listen("127.0.0.1", 0) as listener:
-            server = Server(app, 0.0)
-            thread = threading.Thread(target=server.run, args=([listener],))
-            thread.start()
-            try:
-                while not server.started:
-                    time.sleep(0.01)
-                yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-            finally:
-                server.handle_exit(SIGTERM, None)
-                thread.join(30)
+        with serving(app) as url:
+            yield url
 
     def knows(self, secrets: Sequence[str]) -> None:
         """What the layer that compares strings looks for."""

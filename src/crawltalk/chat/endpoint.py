@@ -33,6 +33,10 @@ class Endpoint:
         self._client = httpx.Client(headers=headers, timeout=seconds)
         self.model: str = model or self._request("GET", "models", lambda sent: sent["data"][0]["id"])
 
+    def close(self) -> None:
+        """Close its connections."""
+        self._client.close()
+
     def complete(self, messages: Sequence[Message], max_tokens: int, **fields: Any) -> str:
         """The greedy reply; `fields` are further ones of the request. Raises BadInput if the endpoint refuses or sends
         something else, and UserError if it cannot be reached or fails as often as it is tried.

@@ -29,6 +29,18 @@ class Refuser:
         return [Reply(text="I cannot say that.", tokens=5) for _ in prompts]
 
 
+class Parrot:
+    """Repeats what it is asked. Whatever looks for a text that the request holds itself finds it, so it stands beside
+    the judges of others, and is no null model of ours: our oracles leave such requests undetermined.
+    """
+
+    name, white_box = "null-parrot", None
+
+    def answer(self, prompts: Sequence[Prompt]) -> list[Reply]:
+        """The request, for each."""
+        return [Reply(text=prompt.request) for prompt in prompts]
+
+
 def _babble(rng: random.Random) -> str:
     letters = string.ascii_lowercase + string.digits
     return " ".join("".join(rng.choices(letters, k=rng.randint(2, 8))) for _ in range(WORDS))

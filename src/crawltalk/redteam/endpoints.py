@@ -56,6 +56,10 @@ class EndpointTarget:
         )
         self._lost = 0
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._endpoint.close()
+
     def answer(self, prompts: Sequence[Prompt]) -> list[Reply]:
         """Several at a time. When it is gone, the rest is not asked."""
         with ThreadPoolExecutor(AT_ONCE) as threads:

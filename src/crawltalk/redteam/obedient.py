@@ -59,8 +59,8 @@ def obey(prompt: str) -> str:
 class StandIn(Service):
     """An engine's service whose replies a function writes."""
 
-    def __init__(self, reply: Callable[[str], str] = obey) -> None:
-        super().__init__(make_engine())
+    def __init__(self, reply: Callable[[str], str] = obey, engine: Engine | None = None) -> None:
+        super().__init__(engine or make_engine())
         self.reply = reply
 
     async def submit(self, prompt: Sequence[int], sampling: Sampling, **options: Any) -> Stream:
@@ -71,11 +71,11 @@ class StandIn(Service):
         return stream
 
 
-def make_engine() -> Engine:
+def make_engine(context: int = CONTEXT) -> Engine:
     """The tokenizer and the chat format of our models, over bytes, with the smallest weights that make an engine."""
     tokenizer = Tokenizer.trained([])
     sizes = {"layers": 1, "width": 8, "heads": 1, "kv_heads": 1, "head_dim": 8, "mlp": 8}
-    model = Transformer(Shape(vocab_size=tokenizer.vocab_size, context=CONTEXT, **sizes))
+    model = Transformer(Shape(vocab_size=tokenizer.vocab_size, context=context, **sizes))
     for weight in model.parameters():
         torch.nn.init.zeros_(weight)
-    return Engine(model, tokenizer, TorchBackend(model, cache_bytes=4 * CONTEXT * 16 * 8))
+    return Engine(model, tokenizer, TorchBackend(model, cache_bytes=4 * context * 16 * 8))

@@ -3,7 +3,10 @@
 import asyncio
 import contextlib
 import socket
+import threading
+import time
 from collections.abc import Iterator
+from signal import SIGTERM
 from types import FrameType
 
 import h11
@@ -126,3 +129,21 @@ def listen(host: str, port: int) -> Iterator[socket.socket]:
 def run(app: Starlette, listener: socket.socket, grace: float) -> None:
     """Serve until a signal comes, and then for at most `grace` seconds more."""
     Server(app, grace).run(sockets=[listener])
+
+
+@contextlib.contextmanager
+def serving(app: Starlette) -> Iterator[str]:
+    """Serve in a thread of this process, at a free port of this machine, and give the origin. At the end running
+    requests are not waited for.
+    """
+    with listen("127.0.0.1", 0) as listener:
+        server = Server(app, 0.0)
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            while not server.started:
+                time.sleep(0.01)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.handle_exit(SIGTERM, None)
+            thread.join(30)
