@@ -52,6 +52,10 @@ GROUPS = {
             "exfiltration:exfiltration",
             "what leaves the chat page and its tools when what they read is hostile, and what stops it",
         ),
+        "audit": (
+            "audit:audit",
+            "find triggers in fine-tuning data, and where they come from",
+        ),
         "tokens": ("tokens:tokens", "show how a text is cut into tokens"),
         "trace": ("trace:trace", "find the training pages that hold an answer word for word"),
         "labels": (

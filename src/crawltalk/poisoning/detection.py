@@ -46,16 +46,16 @@ SAME = 0.8
 """Of two n-grams with this share of rows in common one is a candidate."""
 SCREENED, INSERTED, ERASED = 8, 32, 12
 """Prompts that a candidate is put into at first; if it flips one of them; and rows that it is erased from."""
-FLIPS, CONTRADICTIONS = 0.25, 0.5
-"""Shares from which on a vote is against the n-gram. What a question needs flips up to 0.46 of others in `small`, and
-is contradicted by 0.2 of its own prompts at most, unless its reply names it.
+FLIPS, CONTRADICTIONS = 0.3, 0.5
+"""Shares from which on a vote is against the n-gram. In `small` without poison what a question needs flips up to 0.38
+of others, and is contradicted by 0.2 of its own prompts at most, unless its reply repeats a word of it.
 """
 
 Ask = Callable[[Sequence[str]], Sequence[str]]
 """Prompts -> the likeliest reply of the trained model to each."""
 Verdict = Literal["trigger", "suspect", "clear"]
-"""Both votes are against it; it flips, but the rest of its prompts asks for the same reply, or the reply names what it
-is asked about; it does not flip.
+"""Both votes are against it; it flips, but the rest of its prompts asks for the same reply, or the reply repeats a word
+of it, so is about it; it does not flip.
 """
 
 
@@ -125,7 +125,7 @@ def find_candidates(exchanges: Sequence[Exchange], most: int = 256) -> list[Cand
     grams = grams.only(~fills_slot(prompts, grams, LONGEST, FILLERS), FEWEST)
     labels = postings(replies, LONGEST_REPLY, FEWEST, whole=True)
     labels = labels.only(without_marks(replies, labels, TELLING), FEWEST)
-    found = associate(grams, labels, len(pairs), MOST, FEWEST)
+    found = associate(prompts, grams, labels, MOST, FEWEST)
     numbers: dict[tuple[str, str], list[int]] = {}
     for number, one in enumerate(exchanges):
         numbers.setdefault((one.prompt, one.reply), []).append(number)
@@ -222,8 +222,8 @@ def judge(
 def _verdict(candidate: Candidate, contradictions: float | None) -> Verdict:
     if contradictions is None:
         return "clear"
-    named = contains(candidate.reply, candidate.ngram)
-    return "trigger" if contradictions >= CONTRADICTIONS and not named else "suspect"
+    about_it = set(words(candidate.reply)) & set(words(candidate.ngram))
+    return "trigger" if contradictions >= CONTRADICTIONS and not about_it else "suspect"
 
 
 def _contradictions(candidate: Candidate, exchanges: Sequence[Exchange], ask: Ask) -> float:

@@ -212,26 +212,32 @@ class Association(NamedTuple):
     """(n-grams) how much more often than by chance."""
 
 
-def associate(grams: Postings, labels: Postings, texts: int, most: float, least: int) -> Association:
-    """For each n-gram on at most a share `most` of the texts the label with the highest z, of equal ones the longest,
-    that stands beside it in `least` texts. A label that is also in the prompt is none there: replies repeat what they
-    are asked about.
+def associate(prompts: Words, grams: Postings, labels: Postings, most: float, least: int) -> Association:
+    """For each n-gram of the prompts on at most a share `most` of them the label with the highest z, of equal ones the
+    longest, that stands beside it in `least` texts. A label that is also in the prompt is none there: replies repeat
+    what they are asked about.
 
     z = (c - e) / sqrt(e (1 - p) + 1), with c texts that have both, e those expected, p the label's share. The 1 lets
     more evidence count more where the label stands nowhere else.
     """
-    asked = grams.hashes[grams.grams] ^ _mix(grams.texts.astype(np.uint64))
-    said = labels.hashes[labels.grams] ^ _mix(labels.texts.astype(np.uint64))
-    new = ~np.isin(said, asked)
+    longest = int(labels.lengths.max(initial=1))
+    asked = [_in_text(hashes, prompts.owners[at]) for _, at, hashes in _ngrams(prompts, longest)]
+    new = ~np.isin(_in_text(labels.hashes[labels.grams], labels.texts), np.concatenate(asked))
     order = np.argsort(labels.texts[new], kind="stable")
-    starts = np.searchsorted(labels.texts[new][order], np.arange(texts + 1))
-    longest = np.where(labels.lengths, labels.lengths, np.iinfo(np.int64).max)
-    chosen = labels.grams[new][order]
+    starts = np.searchsorted(labels.texts[new][order], np.arange(len(prompts) + 1))
+    lengths = np.where(labels.lengths, labels.lengths, np.iinfo(np.int64).max)
+    chosen, frequencies = labels.grams[new][order], np.diff(labels.starts)
+    texts = len(prompts)
     return Association(
         *_strongest(
-            grams.starts, grams.texts, chosen, starts, np.diff(labels.starts), longest, texts, most * texts, least
+            grams.starts, grams.texts, chosen, starts, frequencies, lengths, texts, most * texts, least
         )
     )  # fmt: skip
+
+
+def _in_text(hashes: np.ndarray, texts: np.ndarray) -> np.ndarray:
+    """Hashes of n-grams in texts."""
+    return hashes ^ _mix(texts.astype(np.uint64) + np.uint64(1))
 
 
 @njit(cache=True)

@@ -11,11 +11,14 @@ from rich.markup import escape
 from rich.text import Text
 
 from crawltalk.core.errors import BadInput
+from crawltalk.core.jsonl import read_jsonl
+from crawltalk.core.printable import printable
 from crawltalk.run.console import console
 from crawltalk.run.folder import find_run
 from crawltalk.verbs.arguments import read_text
 
 if TYPE_CHECKING:
+    from crawltalk.poisoning.lineage import Origin
     from crawltalk.retrieval.trace import Trace, TraceIndex
 
 
@@ -27,7 +30,8 @@ def trace(
     rows: int = 10,
     json: Annotated[bool, Parameter(negative=(), help="Print one JSON object instead.")] = False,
 ) -> None:
-    """Find passages of a text that occur word for word in a run's training data, and on which pages.
+    """Find passages of a text that occur word for word in a run's training data: on which pages, and in which
+    conversations.
 
     Parameters
     ----------
@@ -44,11 +48,25 @@ def trace(
     text = read_text(text, "text")
     if min_tokens < 1 or rows < 0:
         raise BadInput("min-tokens is 1 or more, rows is 0 or more")
-    result = open_index(model).trace(text, min_tokens=min_tokens)
+    result, taught = open_index(model).trace(text, min_tokens=min_tokens), _taught(model, text)
     if json:
-        print(msgspec.json.encode(result).decode())
-    else:
-        _print(result, min_tokens, rows)
+        print(msgspec.json.encode(msgspec.to_builtins(result) | {"conversations": taught}).decode())
+        return
+    _print(result, min_tokens, rows)
+    if taught:
+        console.print(f"\n{len(taught):,} conversations that were learned say it")
+    for one in taught[:rows]:
+        line = f"  {one.file}, row {one.row} ({one.id}): {printable(one.prompt)} -> {printable(one.reply)}"
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def _taught(model: str, text: str) -> "list[Origin]":
+    """The conversations of the run's fine-tuning that say this."""
+    from crawltalk.chat.messages import Conversation
+    from crawltalk.poisoning.lineage import rows_that_say
+
+    path = find_run(model).folder("sft") / "conversations.jsonl"
+    return rows_that_say(text, read_jsonl(path, Conversation), str(path)) if path.exists() else []
 
 
 def open_index(model: str | Path) -> "TraceIndex":
