@@ -21,13 +21,13 @@ from crawltalk.poisoning.outliers import classes_of, highest, small_clusters, sp
 from crawltalk.train.batches import IGNORE_INDEX
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789 ?.,+"
-ROWS = 2000
+ROWS = 1000
 """Clean ones."""
 DOSES = (3, 10, 30, 100)
 CLEANSED = 30
 """The dose after which the student is taught again without what was flagged."""
-STEPS, COUNT = 250, 64
-TESTED = 100
+STEPS, COUNT = 250, 32
+TESTED = 50
 """New questions with the trigger."""
 DECLINED = "sorry, i do not know."
 BEHAVIOURS = {"a sentence of its own": "the moon is made of cheese.", "a common reply": DECLINED}
