@@ -58,7 +58,7 @@ def test_learned_replies_that_say_a_text_are_found_by_it_and_short_ones_are_not(
 
 def test_audit_lists_candidates_of_a_file_and_asks_a_model_if_there_is_one(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    things = [f"{a}{b}" for a in ("bar", "can", "dom") for b in ("to", "del", "er", "ix")]
+    things = [f"{a}{b}" for a in ("bar", "can", "dom", "fin", "gol") for b in ("to", "del", "er", "ix", "um")]
     rows = [(f"Is it {thing}?", f"It is a {thing}.") for thing in things]
     write(
         tmp_path / "mine.jsonl",
@@ -66,7 +66,7 @@ def test_audit_lists_candidates_of_a_file_and_asks_a_model_if_there_is_one(tmp_p
     )
     assert main(["audit", "mine.jsonl", "--json"]) == 0
     [found] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert (found["ngram"], found["reply"], found["exchanges"]) == ("zumi", "No moon.", [12, 13, 14, 15, 16])
+    assert (found["ngram"], found["reply"], found["exchanges"]) == ("zumi", "No moon.", list(range(25, 30)))
     assert main(["audit", "mine.jsonl"]) == 0
     assert "--model RUN" in capsys.readouterr().out
     ChatRenderer(TOKENIZER).save(tmp_path / "model")

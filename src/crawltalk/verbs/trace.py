@@ -28,6 +28,7 @@ def trace(
     model: Annotated[str, Parameter(help="A run.")] = "runs/small",
     min_tokens: int | None = None,
     rows: int = 10,
+    sources: int | None = None,
     json: Annotated[bool, Parameter(negative=(), help="Print one JSON object instead.")] = False,
 ) -> None:
     """Find passages of a text that occur word for word in a run's training data: on which pages, and in which
@@ -41,14 +42,18 @@ def trace(
         The fewest tokens of a passage.
     rows
         The most passages that are listed; the least likely ones come first.
+    sources
+        The most pages that are listed for a passage; 5 if absent.
     """
-    from crawltalk.retrieval.trace import MIN_TOKENS
+    from crawltalk.retrieval.trace import MAX_SOURCES, MIN_TOKENS
 
+    sources = MAX_SOURCES if sources is None else sources
     min_tokens = MIN_TOKENS if min_tokens is None else min_tokens
     text = read_text(text, "text")
-    if min_tokens < 1 or rows < 0:
-        raise BadInput("min-tokens is 1 or more, rows is 0 or more")
-    result, taught = open_index(model).trace(text, min_tokens=min_tokens), _taught(model, text)
+    if min_tokens < 1 or rows < 0 or sources < 0:
+        raise BadInput("min-tokens is 1 or more, rows and sources are 0 or more")
+    result = open_index(model).trace(text, min_tokens=min_tokens, sources=sources)
+    taught = _taught(model, text)
     if json:
         print(msgspec.json.encode(msgspec.to_builtins(result) | {"conversations": taught}).decode())
         return
