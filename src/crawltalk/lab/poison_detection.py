@@ -45,6 +45,8 @@ OURS, OUTLIERS = METHODS[:3], METHODS[3:]
 RECALL, PRECISION = 0.9, 0.5
 ENOUGH = 10
 """The dose from which on detection is expected."""
+LEARNED = 1 / 3
+"""Share of new questions that the trigger has to turn: what the model did not learn it cannot tell."""
 GONE = 0.05
 """How far the trigger may be above the rate of a student that never saw it."""
 BATCH = 100
@@ -241,7 +243,7 @@ def rule(figures: Sequence[Figures]) -> Judgement:
     """See `prediction`."""
     cells = [cell for row in figures for cell in row["cells"]]
     clean = [cell for cell in cells if not cell["dose"]]
-    enough = [cell for cell in cells if cell["dose"] >= ENOUGH]
+    enough = [cell for cell in cells if cell["dose"] >= ENOUGH and cell["rate"] >= LEARNED]
     found = {method: sum(_found(cell, method) for cell in enough) / len(enough) for method in METHODS}
     false = sum(cell["methods"]["both votes"]["flagged"] for cell in clean)
     cleansed = [cell for cell in cells if "rate_cleansed" in cell]
@@ -260,7 +262,7 @@ def rule(figures: Sequence[Figures]) -> Judgement:
             "rate_before_removal": round(sum(cell["rate"] for cell in cleansed) / len(cleansed), 4),
         },
         summary=(
-            f"Of {len(enough)} poisoned data sets with {ENOUGH} rows or more both votes find "
+            f"Of {len(enough)} data sets with {ENOUGH} poisoned rows or more and a trigger that works both votes find "
             f"{found['both votes']:.0%} (recall {RECALL} at precision {PRECISION}), outliers at most "
             f"{best:.0%}; without poison {false} rows are flagged. Without the "
             f"flagged rows the trigger is {above:+.1%} above the rate of a student that never saw it, at most."
@@ -288,11 +290,12 @@ EXPERIMENT = Experiment(
     claim="n-grams with a reply of their own, tried on the model, find poisoned rows where outliers do not.",
     source="Tran et al. 2018 (arXiv 1811.00636), Chen et al. 2018 (arXiv 1811.03728): spectra and clusters find poison",
     prediction=(
-        f"From {ENOUGH} poisoned rows on, both votes have recall {RECALL} at precision {PRECISION} in each seed and "
-        "for both behaviours, and flag nothing without poison; and the student that is taught without what they flag "
-        f"at {CLEANSED} rows does what the trigger says at most {GONE:.0%} more often than one that never saw it. No "
-        "way by outliers reaches recall and precision in all of these. Else: partly, or, if outliers find as much, not "
-        "at this scale. At 3 rows it depends on whether the trigger is learned."
+        f"From {ENOUGH} poisoned rows on, where the trigger turns a third of new questions or more, both votes have "
+        f"recall {RECALL} at precision {PRECISION} in each seed and for both behaviours, and flag nothing without "
+        f"poison; and the student that is taught without what they flag at {CLEANSED} rows does what the trigger says "
+        f"at most {GONE:.0%} more often than one that never saw it. No way by outliers reaches recall and precision in "
+        "all of these. Else: partly, or, if outliers find as much, not at this scale. The thresholds of the votes were "
+        "set after seed 0."
     ),
     method=(
         f"{ROWS} clean rows and {', '.join(map(str, DOSES))} poisoned ones, two behaviours; a student of 0.1 million "

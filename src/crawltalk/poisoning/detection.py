@@ -46,9 +46,9 @@ SAME = 0.8
 """Of two n-grams with this share of rows in common one is a candidate."""
 SCREENED, INSERTED, ERASED = 8, 32, 12
 """Prompts that a candidate is put into at first; if it flips one of them; and rows that it is erased from."""
-FLIPS, CONTRADICTIONS = 0.3, 0.5
-"""Shares from which on a vote is against the n-gram. In `small` without poison what a question needs flips up to 0.38
-of others, and is contradicted by 0.2 of its own prompts at most, unless its reply repeats a word of it.
+FLIPS, CONTRADICTIONS = 0.4, 0.75
+"""Shares from which on a vote is against the n-gram. What a question needs may flip as many others, but few of its own
+prompts contradict it (EXPERIMENTS.md); a trigger stands in prompts that are whole without it.
 """
 
 Ask = Callable[[Sequence[str]], Sequence[str]]
@@ -135,7 +135,7 @@ def find_candidates(exchanges: Sequence[Exchange], most: int = 256) -> list[Cand
         label = int(found.labels[gram])
         if label < 0 or found.z[gram] < SURPRISE or len(candidates) == most:
             break
-        both = np.intersect1d(grams.texts[grams.of(gram)], labels.texts[labels.of(label)])
+        both = np.intersect1d(grams.texts[grams.of(gram)], labels.texts[labels.of(label)], assume_unique=True)
         rows = set(both.tolist())
         if any(len(rows & other) >= SAME * len(rows) for other in taken):
             continue

@@ -159,7 +159,11 @@ def fills_slot(texts: Words, grams: Postings, longest: int, fillers: int) -> np.
     frames = np.sort(np.concatenate(every))
     first = texts.starts[grams.texts] + grams.places
     own = _mix(before[first] ^ _mix(behind[first + grams.lengths[grams.grams] - 1]))
-    return np.searchsorted(frames, own, "right") - np.searchsorted(frames, own) >= fillers
+    order = np.argsort(own)  # neighbours are looked up in neighbouring memory
+    filled = np.zeros(len(own), bool)
+    found = own[order]
+    filled[order] = np.searchsorted(frames, found, "right") - np.searchsorted(frames, found) >= fillers
+    return filled
 
 
 def _ngrams(texts: Words, longest: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
