@@ -55,6 +55,9 @@ GROUPS = {
         "judge": (
             "judge:judge",
             "a model, judged by programs of others: garak, AgentDojo, lm-evaluation-harness",
+        "audit": (
+            "audit:audit",
+            "find triggers in fine-tuning data, and where they come from",
         ),
         "tokens": ("tokens:tokens", "show how a text is cut into tokens"),
         "trace": ("trace:trace", "find the training pages that an answer was learned from"),

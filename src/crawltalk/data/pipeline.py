@@ -146,7 +146,7 @@ def decode_page(builds_trees: bool, page: Page) -> Page | Drop:
 
 def check_url(blocklist: np.ndarray, page: Page) -> Page | Drop:
     """`blocklist`: sorted hashes (`filters.urls`)."""
-    blocked = blocked_url(page.url, blocklist)
+    blocked = blocked_url(page.url, blocklist, page.id)
     return Drop(*blocked.split(" ", 1)) if blocked else page
 
 

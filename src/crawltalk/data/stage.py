@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from crawltalk.core.documents import read_table
 from crawltalk.core.errors import BadInput, BadRecipe, MissingInput
 from crawltalk.core.files import write_array, write_atomically
 from crawltalk.data.assemble import assemble
@@ -20,7 +21,7 @@ from crawltalk.data.executors.local import LocalExecutor
 from crawltalk.data.executors.ray import RayExecutor
 from crawltalk.data.filters.boilerplate import count_lines
 from crawltalk.data.filters.rules import check_languages
-from crawltalk.data.filters.urls import write_blocklist
+from crawltalk.data.filters.urls import blocked_ids, in_brackets, write_blocklist
 from crawltalk.data.parts import FileTask
 from crawltalk.data.pipeline import (
     BOILERPLATE,
@@ -70,6 +71,7 @@ def data(job: Job[Data]) -> Metrics:
                 _survey(tasks, parts, executor, job)
             executor.refine_all(todo, _reporter(tasks, todo, job.progress))
             record, costs = assemble(tasks, job, executor.map)
+        _check_blocked(job)
         write_atomically(job.out / "costs.json", msgspec.json.format(msgspec.json.encode(costs)))
         write_atomically(job.out / "README.md", dataset_card(record, job.config).encode())
         write_atomically(result, msgspec.json.format(msgspec.json.encode(record)))
@@ -84,6 +86,19 @@ def _prepare(job: Job[Data], parts: Path, executor: LocalExecutor | RayExecutor)
         _check(job.config)
         executor.warm_up()
         listed.result()
+
+
+def _check_blocked(job: Job[Data]) -> None:
+    """Warn of ids in the user's list that no page of the crawl has: what should be gone may still be there."""
+    if not (ids := blocked_ids(job.config.blocklist)):
+        return
+    for path in sorted(job.out.glob("removed-*.parquet")):
+        rows = read_table(path, ["id", "reason"])
+        ids -= {in_brackets(row["id"]).lower() for row in rows if row["reason"] == "id"}
+    if ids:
+        job.progress.warn(
+            f"{len(ids):,} ids in {job.config.blocklist} are of no page of this crawl, such as {min(ids)}"
+        )
 
 
 def _survey(

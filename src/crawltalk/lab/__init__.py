@@ -17,6 +17,7 @@ from crawltalk.lab import (
     interrogation,
     labelers,
     move_37,
+    poison_detection,
     predictable_loss,
     ranking,
     reads_images,
@@ -63,5 +64,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     hears_commands.EXPERIMENT,
     hidden_inputs.EXPERIMENT,
     attribution.EXPERIMENT,
+    poison_detection.EXPERIMENT,
 )
 """In the order of the list that `crawltalk lab` prints."""

@@ -41,7 +41,7 @@ def external_inputs(config: Factuality | Sft | Dpo | Grpo | Reward | Rlhf | Synt
 def _files(config: Factuality | Sft | Dpo | Grpo | Reward | Rlhf | Synthesize) -> list[str]:
     match config:
         case Sft(data=files):
-            return [file.path for file in files.values()]
+            return [path for file in files.values() for path in (file.path, file.exclude) if path]
         case Dpo(data=paths) | Reward(data=paths) | Rlhf(prompts=paths):
             return list(paths)
         case Grpo(data=sources):
@@ -82,6 +82,11 @@ def check_files(config: Sft, key: str = "sft") -> None:
             raise MissingInput(
                 f"{key}.data.{name}: there is no file {file.path}; give one of JSONL, JSON or Parquet: "
                 f"--{key}.data.{name}.path FILE"
+            )
+        if file.exclude and not Path(file.exclude).is_file():
+            raise MissingInput(
+                f"{key}.data.{name}.exclude: there is no file {file.exclude}; give one with an id in each line, as "
+                "crawltalk audit writes it"
             )
         if file.epochs <= 0 or (file.weight is not None and not 0 < file.weight <= 1):
             raise BadRecipe(f"{key}.data.{name}: epochs are more than 0, and a weight is from 0 to 1")

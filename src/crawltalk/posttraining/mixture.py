@@ -5,7 +5,7 @@ its weight say, and some rows of each file kept out to measure the loss on.
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -13,6 +13,7 @@ import msgspec
 from crawltalk.chat.messages import Conversation
 from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import BadInput
+from crawltalk.posttraining.exclusions import conversation_id, read_ids
 from crawltalk.posttraining.formats import Row, read_conversations
 from crawltalk.posttraining.masks import Lesson, make_lesson
 from crawltalk.recipe import Sft
@@ -66,11 +67,13 @@ def make_mixture(
     mixture = Mixture()
     pools = mixture.learned
     if built_in:
-        rows = (Row(number, [conversation]) for number, conversation in enumerate(built_in, 1))
-        lessons = _lessons(rows, TASKS, mixture, config, chat, context)
+        own = (Row(number, [conversation]) for number, conversation in enumerate(built_in, 1))
+        lessons = _lessons(own, TASKS, mixture, config, chat, context)
         pools[TASKS] = [lesson for row in lessons for lesson in row]
     for name, file in config.data.items():
-        rows = read_conversations(file.path, file.form)
+        rows: Iterable[Row[Conversation]] = read_conversations(file.path, file.form)
+        if file.exclude:
+            rows = _without(rows, file.path, file.exclude, mixture)
         lessons = _lessons(rows, file.path, mixture, config, chat, context)
         rng = random.Random(f"{seed} {name}")
         kept_out = set(rng.sample(range(len(lessons)), _validation(len(lessons), config.validation)))
@@ -79,6 +82,31 @@ def make_mixture(
         pools[name] = [lesson for index, row in enumerate(lessons) if index not in kept_out for lesson in row]
     mixture.times = passes(pools, config)
     return mixture
+
+
+def _without(
+    rows: Iterable[Row[Conversation]], path: str, exclude: str, mixture: Mixture
+) -> Iterator[Row[Conversation]]:
+    """The rows without the conversations that a list names; these are set aside. What is left is as in a file that
+    never had them. Raises BadInput for an id that none has.
+    """
+    excluded = read_ids(exclude)
+    waiting = set(excluded)
+    for row in rows:
+        kept = [one for one in row.items if conversation_id(one) not in excluded]
+        if len(kept) == len(row.items):
+            yield row
+            continue
+        waiting -= {conversation_id(one) for one in row.items}
+        mixture.refused.append(Refused(file=path, row=row.number, reason=f"excluded by {exclude}"))
+        if kept:
+            yield row._replace(items=kept)
+    if waiting:
+        raise BadInput(
+            f"{exclude}: no conversation in {path} has the id {min(waiting)}"
+            f"{f' (nor {len(waiting) - 1:,} others)' if len(waiting) > 1 else ''}; was the file changed? Make the "
+            "list again with: crawltalk audit"
+        )
 
 
 def _validation(rows: int, share: float) -> int:

@@ -37,8 +37,8 @@ class Data:
     else the only column that is known to hold texts or pages, such as `content` or `html`.
     """
     blocklist: str | None = None
-    """Blocked domains and URLs in addition to the small built-in list: a file with one per line, or a folder
-    in UT1's layout.
+    """Blocked domains, URLs and documents in addition to the small built-in list: a file with one per line, or a folder
+    in UT1's layout. A URL blocks all below it; a document's id in angle brackets, as WARC writes it, blocks one page.
     """
     early_language: float = 0.0
     """Drop a page before extraction if no kept language has a higher probability than this in its visible

@@ -28,6 +28,8 @@ class SftFile:
     """Its share of the tokens that the mixture teaches, instead of `epochs`. Where all files have weights and there
     are no tasks, only their proportions count, and none is repeated.
     """
+    exclude: str | None = None
+    """Conversations that are left out: a text file of their ids, one a line, as `crawltalk audit` writes it."""
 
 
 @dataclass(frozen=True, kw_only=True)

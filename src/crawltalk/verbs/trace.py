@@ -12,12 +12,15 @@ from rich.markup import escape
 from rich.text import Text
 
 from crawltalk.core.errors import BadInput
+from crawltalk.core.jsonl import read_jsonl
+from crawltalk.core.printable import printable
 from crawltalk.run.console import console
 from crawltalk.run.folder import find_run
 from crawltalk.verbs.arguments import read_text
 
 if TYPE_CHECKING:
     from crawltalk.attribution.training import Ranked
+    from crawltalk.poisoning.lineage import Origin
     from crawltalk.retrieval.trace import Trace, TraceIndex
     from crawltalk.run.folder import RunFolder
 
@@ -34,10 +37,13 @@ def trace(
     candidates: int | None = None,
     min_tokens: int | None = None,
     rows: int = 10,
+    sources: int | None = None,
     json: Annotated[bool, Parameter(negative=(), help="Print one JSON object instead.")] = False,
 ) -> None:
     """Find passages of a text that occur word for word in a run's training data, and on which pages; or, with --by,
     rank what it was trained on.
+    """Find passages of a text that occur word for word in a run's training data: on which pages, and in which
+    conversations.
 
     Parameters
     ----------
@@ -56,23 +62,42 @@ def trace(
         The fewest tokens of a passage.
     rows
         The most passages that are listed, the least likely ones first; or the most documents.
+        The most passages that are listed; the least likely ones come first.
+    sources
+        The most pages that are listed for a passage; 5 if absent.
     """
-    from crawltalk.retrieval.trace import MIN_TOKENS
+    from crawltalk.retrieval.trace import MAX_SOURCES, MIN_TOKENS
 
     if by is not None:
         _rank(text, model, by, prompt, candidates, min_tokens, rows, json)
         return
     if prompt or candidates is not None:
         raise BadInput("--prompt and --candidates belong to --by influence")
+    sources = MAX_SOURCES if sources is None else sources
     min_tokens = MIN_TOKENS if min_tokens is None else min_tokens
     text = read_text(text, "text")
-    if min_tokens < 1 or rows < 0:
-        raise BadInput("min-tokens is 1 or more, rows is 0 or more")
-    result = open_index(model).trace(text, min_tokens=min_tokens)
+    if min_tokens < 1 or rows < 0 or sources < 0:
+        raise BadInput("min-tokens is 1 or more, rows and sources are 0 or more")
+    result = open_index(model).trace(text, min_tokens=min_tokens, sources=sources)
+    taught = _taught(model, text)
     if json:
-        print(msgspec.json.encode(result).decode())
-    else:
-        _print(result, min_tokens, rows)
+        print(msgspec.json.encode(msgspec.to_builtins(result) | {"conversations": taught}).decode())
+        return
+    _print(result, min_tokens, rows)
+    if taught:
+        console.print(f"\n{len(taught):,} conversations that were learned say it")
+    for one in taught[:rows]:
+        line = f"  {one.file}, row {one.row} ({one.id}): {printable(one.prompt)} -> {printable(one.reply)}"
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def _taught(model: str, text: str) -> "list[Origin]":
+    """The conversations of the run's fine-tuning that say this."""
+    from crawltalk.chat.messages import Conversation
+    from crawltalk.poisoning.lineage import rows_that_say
+
+    path = find_run(model).folder("sft") / "conversations.jsonl"
+    return rows_that_say(text, read_jsonl(path, Conversation), str(path)) if path.exists() else []
 
 
 def _rank(

@@ -1,4 +1,4 @@
-"""URL filter: blocked domains, URLs and words, before anything is parsed (RefinedWeb, Penedo et al. 2023,
+"""URL filter: blocked domains, URLs, pages and words, before anything is parsed (RefinedWeb, Penedo et al. 2023,
 G.1; FineWeb 3.1).
 
 A list of millions of entries becomes one sorted array of 64-bit hashes in a file. All workers map it into memory
@@ -23,7 +23,7 @@ WORDS = frozenset({"porn", "xxx", "casino", "viagra", "betting", "torrent"})
 
 _BUILT_IN = Path(__file__).with_name("blocklist.txt")
 _HTTP, _HTTPS, _WWW = (np.frombuffer(word, np.uint8) for word in (b"http://", b"https://", b"www."))
-_FEED, _SPACE, _COMMENT, _DASH, _DOT, _SLASH, _COLON, _UNDERSCORE = b"\n #-./:_"
+_FEED, _SPACE, _COMMENT, _DASH, _DOT, _SLASH, _COLON, _UNDERSCORE, _OPENS, _CLOSES = b"\n #-./:_<>"
 _DIGIT_0, _DIGIT_9, _UPPER_A, _UPPER_Z, _LOWER_A, _LOWER_Z = b"09AZaz"
 _FIRST_NON_ASCII = 128
 _PIECE = 32 << 20
@@ -84,7 +84,8 @@ def _hash_piece(piece: tuple[Path, int, int]) -> np.ndarray:
         number = data.count(b"\n", 0, start) + bad_line
         line = data.split(b"\n")[number - 1].strip().decode(errors="replace")
         raise BadInput(
-            f"{file}, line {number}: {line[:40]!r} is neither a domain, such as pills.example, nor a URL"
+            f"{file}, line {number}: {line[:40]!r} is neither a domain, such as pills.example, nor a URL,"
+            " nor a document's id in angle brackets"
         )
     hashes.sort()
     return hashes
@@ -142,6 +143,10 @@ def _hash_lines(data):
             start += 1
         while start < end and (data[end - 1] <= _SPACE or data[end - 1] == _SLASH):
             end -= 1
+        if start < end and data[start] == _OPENS and data[end - 1] == _CLOSES:
+            hashes[count] = _hash_bytes(data[start:end])
+            count += 1
+            continue
         start = _skip(data, start, end, _HTTP)
         start = _skip(data, start, end, _HTTPS)
         start = _skip(data, start, end, _WWW)
@@ -169,19 +174,36 @@ def host_of(url: str) -> str:
         return ""
 
 
-def blocked_url(url: str, blocklist: np.ndarray) -> str | None:
-    """Why this URL is blocked, or None. `blocklist`: the sorted hashes of `write_blocklist`."""
+def blocked_url(url: str, blocklist: np.ndarray, identifier: str = "") -> str | None:
+    """Why this URL, or the page with this id, is blocked, or None. `blocklist`: the sorted hashes of
+    `write_blocklist`.
+    """
     host = host_of(url)
     labels = host.split(".")
     names = [".".join(labels[start:]) for start in range(len(labels))]
-    names += _addresses(url, host)
+    names += [*_addresses(url, host), *([in_brackets(identifier)] if identifier else [])]
     hashes = np.array([_hash(name) for name in names], np.uint64)
     positions = np.minimum(np.searchsorted(blocklist, hashes), len(blocklist) - 1)
     for name, hit in zip(names, blocklist[positions] == hashes, strict=True):
         if hit:
-            return f"URL {name}" if "/" in name else f"domain {name}"
+            kind = "id" if name.startswith("<") else "URL" if "/" in name else "domain"
+            return f"{kind} {name}"
     words = re.split(r"[^a-z0-9]+", unquote(url).lower())
     return next((f"word {word}" for word in words if word in WORDS), None)
+
+
+def in_brackets(identifier: str) -> str:
+    """A document's id as an entry of a list, whether it has brackets of its own, as those of WARC do, or not."""
+    return f"<{identifier.removeprefix('<').removesuffix('>')}>"
+
+
+def blocked_ids(path: str | None) -> set[str]:
+    """The documents' ids in a list that is one file, in small letters as all its entries."""
+    if path is None or not Path(path).is_file():
+        return set()
+    with open(path, "rb") as lines:
+        entries = [line.partition(b"#")[0].strip() for line in lines if line.lstrip().startswith(b"<")]
+    return {entry.decode(errors="replace").lower() for entry in entries}
 
 
 def _addresses(url: str, host: str) -> list[str]:

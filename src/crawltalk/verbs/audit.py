@@ -1,0 +1,185 @@
+"""The verb that looks for poison in fine-tuning data, and says how to go on without it."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from cyclopts import Parameter
+
+from crawltalk.core.errors import BadInput, MissingInput
+from crawltalk.core.jsonl import read_jsonl
+from crawltalk.core.printable import printable
+from crawltalk.models import model_folder
+from crawltalk.recipe import SftFile
+from crawltalk.run.console import console, errors, print_table
+from crawltalk.run.folder import RunFolder, find_run
+
+if TYPE_CHECKING:
+    from crawltalk.chat.messages import Conversation
+    from crawltalk.poisoning.detection import Ask, Candidate, Finding
+    from crawltalk.poisoning.lineage import Traced
+
+LISTED = 5
+"""Rows of files and documents that are printed for a trigger; all are in findings.jsonl."""
+
+
+def audit(
+    target: str = "runs/small",
+    *,
+    model: str = "",
+    candidates: int = 256,
+    rows: int = 12,
+    max_tokens: int = 48,
+    out: Path = Path("audit"),
+    json: Annotated[bool, Parameter(negative=(), help="Print one JSON object a finding instead.")] = False,
+) -> None:
+    """Look for triggers in fine-tuning data: words of prompts that bring a reply along, wherever they stand.
+
+    n-grams that come with a reply of their own are put into unrelated prompts, and erased from their own. The model
+    that learned the data says what changes. Rows and pages that a trigger comes from are written into lists that the
+    next training leaves out.
+
+    Parameters
+    ----------
+    target
+        A run, or a file of conversations.
+    model
+        Who is asked: a run, or a folder of a model. Of a run its assistant if absent; for a file nobody, and then
+        candidates are listed without a verdict.
+    candidates
+        The most n-grams that are tried on the model.
+    rows
+        The most findings that are printed.
+    max_tokens
+        Of a reply.
+    out
+        The folder of findings.jsonl and of the lists.
+    """
+    from crawltalk.poisoning.detection import exchanges_of, find_candidates, judge
+    from crawltalk.poisoning.lineage import trace_findings, write_lists
+
+    if candidates < 1 or rows < 0 or max_tokens < 1:
+        raise BadInput("--candidates and --max-tokens are 1 or more, --rows is 0 or more")
+    learned, sources, run = _learned(target)
+    exchanges = exchanges_of(learned)
+    found = find_candidates(exchanges, candidates)
+    if run is None and not model:
+        _print_candidates(found[:rows], json)
+        return
+    errors.print(f"{len(found)} candidates in {len(exchanges):,} replies; asking the model", markup=False)
+    ask = load_asker(model_folder(model or run.path if run else model), max_tokens)
+    findings = judge(found, exchanges, ask)
+    traced = trace_findings(findings, learned, sources, _index(run))
+    flags = write_lists(out, traced, sources)
+    if json:
+        for one in traced:
+            print(msgspec.json.encode(one).decode(), flush=True)
+        return
+    _print(findings[:rows], traced)
+    console.print(f"see: {out / 'findings.jsonl'}", markup=False, soft_wrap=True)
+    if flags:
+        console.print(f"without them: {_command(flags, run)}", markup=False, soft_wrap=True)
+
+
+def _learned(target: str) -> "tuple[list[Conversation], dict[str, SftFile], RunFolder | None]":
+    """What was learned, the files among its sources, and the run, if it is one."""
+    from crawltalk.chat.messages import Conversation
+    from crawltalk.posttraining.formats import read_conversations
+
+    path = Path(target)
+    if path.is_file():
+        learned = [one for row in read_conversations(path) for one in row.items]
+        if not learned:
+            raise BadInput(
+                f"{path} has no conversation that can be read; see why: crawltalk show mask {path}"
+            )
+        return learned, {path.stem: SftFile(path=target)}, None
+    run = find_run(target)
+    if not run.exists():
+        raise MissingInput(
+            f"{target} is neither a run nor a file of conversations; make a run with: crawltalk run small"
+        )
+    folder, sources = run.finished("sft"), run.recipe().sft.data
+    for name, source in sources.items():
+        if not Path(source.path).is_file():
+            raise MissingInput(
+                f"{source.path}, which {target} learned (sft.data.{name}), is not there any more"
+            )
+    return list(read_jsonl(folder / "conversations.jsonl", Conversation)), sources, run
+
+
+def load_asker(folder: Path, max_tokens: int) -> "Ask":
+    """A function that asks a chat model, greedily. What does not fit into its context is answered with nothing."""
+    from crawltalk.chat.messages import Message
+    from crawltalk.engine import Sampling, load_engine
+
+    engine = load_engine(folder)
+    if not engine.renderer.chats:
+        raise BadInput(f"{folder} has no chat format, so nothing can be asked of it")
+    sampling = Sampling(temperature=0.0, max_tokens=max_tokens)
+
+    def ask(prompts: Sequence[str]) -> list[str]:
+        replies, fitting, ids = [""] * len(prompts), list[int](), list[list[int]]()
+        for number, prompt in enumerate(prompts):
+            try:
+                ids.append(engine.chat_prompt([Message("user", prompt)], reply=max_tokens)[0])
+                fitting.append(number)
+            except BadInput:
+                continue
+        for number, reply in zip(fitting, engine.generate(ids, sampling) if ids else (), strict=True):
+            replies[number] = engine.tokenizer.decode(reply)
+        return replies
+
+    return ask
+
+
+def _index(run: RunFolder | None):
+    from crawltalk.verbs.trace import open_index
+
+    return open_index(run.path) if run is not None and run.manifest("index") else None
+
+
+def _print_candidates(found: "Sequence[Candidate]", json: bool) -> None:
+    if json:
+        for one in found:
+            print(msgspec.json.encode(one._asdict()).decode())
+        return
+    table = [(printable(one.ngram, 40), printable(one.reply, 50), len(one.exchanges), one.z) for one in found]
+    print_table(("n-gram", "its reply", "replies", "z"), table)
+    console.print(
+        "Most of them are what a question asks about. A verdict needs the model that learned them: --model RUN"
+    )
+
+
+def _print(findings: "Sequence[Finding]", traced: "Sequence[Traced]") -> None:
+    table = [
+        (
+            one.verdict, printable(one.ngram, 30), printable(one.reply, 40), len(one.exchanges), one.z,
+            f"{one.flips:.0%}", "" if one.contradictions is None else f"{one.contradictions:.0%}",
+        )
+        for one in findings
+    ]  # fmt: skip
+    print_table(("verdict", "n-gram", "its reply", "replies", "z", "flips", "contradicted"), table)
+    triggers = [one for one in traced if one.finding.verdict == "trigger"]
+    for one in triggers:
+        console.print(f"\n{printable(one.finding.ngram)!r} comes from", markup=False)
+        for origin in one.origins[:LISTED]:
+            line = f"  {origin.file}, row {origin.row} ({origin.id}): {printable(origin.prompt, 70)}"
+            console.print(line, markup=False, soft_wrap=True)
+        for page in one.pages[:LISTED]:
+            console.print(f"  {page.url} {page.id}", markup=False, soft_wrap=True)
+        more = len(one.origins) + len(one.pages) - len(one.origins[:LISTED]) - len(one.pages[:LISTED])
+        if more:
+            console.print(f"  and {more:,} more")
+    if not triggers:
+        console.print("no trigger", markup=False)
+
+
+def _command(flags: dict[str, Path], run: RunFolder | None) -> str:
+    lists = " ".join(f"--{key} {shlex.quote(str(path.resolve()))}" for key, path in flags.items())
+    if run is None:
+        return lists
+    here = shlex.quote(str(run.path))
+    return f"crawltalk run {here} --from {here} {lists} --out {shlex.quote(f'{run.path}-cleansed')}"
