@@ -14,7 +14,7 @@ from crawltalk.redteam.obedient import StandIn
 pytestmark = pytest.mark.slow
 WAYS = ("markdown image", "name look-up", "link", "fetch by a relay")
 WHAT = {goal.id: goal for goal in goals()}
-CELLS = [WHAT[name] for name in ("fetched page, encoded", "name of a document, split")]
+CELLS = [WHAT[name] for name in ("fetched page, encoded", "name of a document, split", "picture, plain")]
 
 
 @pytest.fixture(scope="module")
