@@ -47,6 +47,14 @@ class AudioInput:
 
     loudness: Literal["clip", "absolute"] = "clip"
     """Whether a clip is brought to one loudness first, so that quiet speech equals loud speech."""
+    floor: float = FLOOR
+    """Power below which all is silence. The lower it is, the more the listener hears that nobody else does."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.floor < 1:
+            raise BadInput(
+                f"the floor of {self.floor:g} is no power between silence and full scale: 1e-6 is -60 dB"
+            )
 
     @property
     def positions(self) -> int:
@@ -110,7 +118,7 @@ class AudioEncoder(nn.Module):
         padded = F.pad(samples, (0, WINDOW - HOP))
         spectrum = torch.fft.rfft(padded.unfold(1, WINDOW, HOP) * window)
         power = (spectrum.real.square() + spectrum.imag.square()) / window.sum() ** 2
-        return ((power @ self.filters.float() + FLOOR).log10().mT + 4) / 2
+        return ((power @ self.filters.float() + self.config.floor).log10().mT + 4) / 2
 
 
 def encoder_of(config: ImageInput | AudioInput, width: int) -> ImageEncoder | AudioEncoder:
