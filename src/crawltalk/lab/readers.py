@@ -2,18 +2,21 @@
 in the folder model of its own, which `crawltalk serve` takes.
 """
 
+import math
 import random
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from crawltalk.lab.experiment import Trial
 from crawltalk.multimodal.encoders import AudioInput, ImageInput
 from crawltalk.multimodal.model import WEIGHTS, Inputs
 from crawltalk.multimodal.pictures import LETTERS, PLAIN, Style, draw_line
 from crawltalk.multimodal.reader import Draw, Example, Reader, hears_commands, reads_lines
+from crawltalk.multimodal.sounds import FLOOR
 from crawltalk.multimodal.speech import NOISE, QUIET, Speaker, best_speaker, espeak, voices
 
-IMAGE_STEPS, AUDIO_STEPS = 2400, 300
+LETTER_STEPS, IMAGE_STEPS, AUDIO_STEPS = 600, 600, 300
+"""Of an image's encoder alone, of the whole reader, and of a listener."""
 SCENES = 0.15
 """Share of the pictures that are shapes."""
 
@@ -21,20 +24,25 @@ SCENES = 0.15
 def image_reader(
     trial: Trial, contrast: Literal["image", "patch"] = "image", *, places: bool = True
 ) -> Reader:
-    """A reader of lines and shapes, of half a million weights."""
+    """A reader of lines and shapes, of half a million weights. Without `places` it learns from answers alone, in more
+    steps, which take the same time.
+    """
     name = f"image-{contrast}" if places else f"image-{contrast}-without-places"
     draw = reads_lines(LETTERS, scenes=SCENES, places=places)
-    return _trained(
-        trial, name, {"image": ImageInput(contrast=contrast)}, draw, IMAGE_STEPS, layers=3, width=96
-    )
+    inputs = {"image": ImageInput(contrast=contrast)}
+    if places:
+        return _trained(trial, name, inputs, draw, IMAGE_STEPS, LETTER_STEPS, layers=3, width=96)
+    return _trained(trial, name, inputs, draw, IMAGE_STEPS + LETTER_STEPS // 2, layers=3, width=96)
 
 
-def audio_reader(trial: Trial, *, noisy: bool = True) -> Reader:
-    """A listener to ten commands, of 150,000 weights, that has learned with noise around the speech or without."""
+def audio_reader(trial: Trial, *, noisy: bool = True, floor: float = FLOOR) -> Reader:
+    """A listener to ten commands, of 150,000 weights, that has learned with noise around the speech or without.
+    `floor`: as `AudioInput` has it.
+    """
     speaker = best_speaker()
     draw = hears_commands(speaker, voices(speaker), NOISE if noisy else QUIET)
-    name = f"audio-{'noisy' if noisy else 'quiet'}-{name_of(speaker)}"
-    return _trained(trial, name, {"audio": AudioInput()}, draw, AUDIO_STEPS, layers=2, width=64)
+    name = f"audio-{'noisy' if noisy else 'quiet'}-{10 * math.log10(floor):.0f}dB-{name_of(speaker)}"
+    return _trained(trial, name, {"audio": AudioInput(floor=floor)}, draw, AUDIO_STEPS, layers=2, width=64)
 
 
 def name_of(speaker: Speaker) -> str:
@@ -55,20 +63,25 @@ def lines(
 
 
 def _trained(
-    trial: Trial, name: str, inputs: Inputs, draw: Draw, steps: int, *, layers: int, width: int
+    trial: Trial,
+    name: str,
+    inputs: Inputs,
+    draw: Draw,
+    steps: int,
+    letter_steps: int = 0,
+    *,
+    layers: int,
+    width: int,
 ) -> Reader:
     folder = trial.out.parents[1] / "readers" / f"seed-{trial.seed}" / name
     [what] = inputs
     if not (folder / "model" / WEIGHTS).exists():
         reader = Reader.new(inputs, trial.seed, layers=layers, width=width)
-        reader.learn(
-            what,
-            draw,
-            steps=steps,
-            seed=trial.seed,
-            out=folder,
-            machine=trial.machine,
-            progress=trial.progress,
-        )
+        options: Any = {"seed": trial.seed, "machine": trial.machine, "progress": trial.progress}
+        if letter_steps:
+            reader.learn_letters(
+                what, reads_lines(LETTERS), steps=letter_steps, out=folder / "letters", **options
+            )
+        reader.learn(what, draw, steps=steps, out=folder, **options)
         reader.save(folder / "model")
     return Reader.load(folder / "model")

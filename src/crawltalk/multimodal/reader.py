@@ -26,6 +26,7 @@ from crawltalk.multimodal.model import (
     Inputs,
     MultimodalModel,
     load_multimodal,
+    placing,
     reading,
     save_multimodal,
 )
@@ -140,16 +141,21 @@ class Reader:
         ids = [*prompt, *answer]
         targets = [*(IGNORE_INDEX for _ in prompt[1:]), *answer, IGNORE_INDEX]
         if example.centres:
-            letters = {
-                int(x // STRIDE): letter for x, letter in zip(example.centres, example.answer, strict=True)
-            }
-            first = ids.index(place)
-            for column in range(self.renderer.places[PLACES[name]]):
-                if column in letters:
-                    targets[first + column] = tokenizer.encode(letters[column])[0]
-                elif rng.random() < BLANKS:
-                    targets[first + column] = place
+            first, shown = ids.index(place), self.letters(name, example, rng)
+            targets[first : first + len(shown)] = shown
         return ids, targets
+
+    def letters(self, name: str, example: Example, rng: random.Random) -> list[int]:
+        """What each position of a picture learns: the letter whose middle is there, or sometimes that there is none."""
+        tokenizer, place = self.renderer.tokenizer, self.model.places[name]
+        middles = {
+            int(x // STRIDE): tokenizer.encode(letter)[0]
+            for x, letter in zip(example.centres, example.answer, strict=True)
+        }
+        return [
+            middles.get(column, place if rng.random() < BLANKS else IGNORE_INDEX)
+            for column in range(self.renderer.places[PLACES[name]])
+        ]
 
     def batches(self, name: str, draw: Draw, steps: int, seed: int, examples: int | None = None) -> Batches:
         """New examples for each step, `EXAMPLES` of them unless given."""
@@ -169,6 +175,40 @@ class Reader:
             return Batch(tokens, targets, extras={name: content})
 
         return batch
+
+    def pictures_of_letters(self, name: str, draw: Draw, steps: int, seed: int) -> Batches:
+        """New pictures of text for each step, without questions: what their positions show is learned."""
+
+        def batch(step: int) -> Batch:
+            rng = random.Random(f"{seed} {name} letters {step}")
+            drawn = [draw(rng, 1.0) for _ in range(EXAMPLES)]
+            targets = torch.tensor([self.letters(name, example, rng) for example in drawn])
+            content = torch.from_numpy(np.stack([example.content for example in drawn]))
+            return Batch(torch.full_like(targets, self.model.places[name]), targets, extras={name: content})
+
+        return batch
+
+    def learn_letters(
+        self,
+        name: str,
+        draw: Draw,
+        *,
+        steps: int,
+        seed: int,
+        out: str | Path,
+        machine: Machine,
+        progress: Progress,
+        optim: Optim = LEARN,
+    ) -> Metrics:
+        """Train the encoder alone, at a fraction of a whole step's cost. A training that was stopped continues."""
+        options = TrainingOptions(
+            steps=steps, optim=optim, machine=machine, progress=progress, out=out, save_every=SAVE_EVERY
+        )
+        self.model.blocks.requires_grad_(False)
+        try:
+            return fit(self.model, self.pictures_of_letters(name, draw, steps, seed), placing, options)
+        finally:
+            self.model.blocks.requires_grad_(True)
 
     def learn(
         self,
