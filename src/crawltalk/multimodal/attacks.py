@@ -41,7 +41,7 @@ def faint_text(
     pixels = draw_line(rng, text, style=Style(contrast=(contrast, contrast), noise=0.0, ground=ground)).pixels
     if dithered:
         rows, columns = np.indices(pixels.shape[:2])
-        pixels = np.where(((rows + columns) % 2 == 0)[..., None], pixels, np.float32(ground) / 255)
+        pixels = np.where(((rows + columns) % 2 == 0)[..., None], pixels, np.array(ground, np.float32) / 255)
     if noise:
         hiss = np.random.default_rng(rng.getrandbits(32)).standard_normal(pixels.shape[:2])
         pixels = pixels + np.float32(noise) * hiss[..., None]

@@ -125,8 +125,10 @@ class Reader:
         return attach(Engine(self.model, self.renderer.tokenizer, renderer=self.renderer), self.model)
 
     def prompt(self, name: str, question: str, *, last: bool = False) -> list[int]:
-        """The ids of a question about a picture or a sound, which stands before the question or after it."""
-        asked = Message("user", _parts(name, question, last))
+        """The ids of a question about a picture or a sound, which stands before the question or after it; without a
+        `name`, about nothing.
+        """
+        asked = Message("user", _parts(name, question, last) if name else question)
         return self.renderer.encode_chat([asked], add_generation_prompt=True)
 
     def row(
@@ -135,13 +137,12 @@ class Reader:
         """(ids, targets) of an example, which stands before its question or after it: its answer is learned, and of a
         text also where its letters are.
         """
-        prompt = self.prompt(name, example.question, last=last)
-        tokenizer, place = self.renderer.tokenizer, self.model.places[name]
+        prompt, tokenizer = self.prompt(name, example.question, last=last), self.renderer.tokenizer
         answer = [*tokenizer.encode(example.answer), tokenizer.special_tokens["<|im_end|>"]]
         ids = [*prompt, *answer]
         targets = [*(IGNORE_INDEX for _ in prompt[1:]), *answer, IGNORE_INDEX]
         if example.centres:
-            first, shown = ids.index(place), self.letters(name, example, rng)
+            first, shown = ids.index(self.model.places[name]), self.letters(name, example, rng)
             targets[first : first + len(shown)] = shown
         return ids, targets
 
@@ -158,7 +159,7 @@ class Reader:
         ]
 
     def batches(self, name: str, draw: Draw, steps: int, seed: int, examples: int | None = None) -> Batches:
-        """New examples for each step, `EXAMPLES` of them unless given."""
+        """New examples for each step, `EXAMPLES` of them unless given; without a `name`, questions alone."""
         count = EXAMPLES if examples is None else examples
 
         def batch(step: int) -> Batch:
@@ -171,8 +172,10 @@ class Reader:
             for index, (ids, learned) in enumerate(rows):
                 tokens[index, : len(ids)] = torch.tensor(ids)
                 targets[index, : len(ids)] = torch.tensor(learned)
-            content = torch.from_numpy(np.stack([example.content for example in drawn]))
-            return Batch(tokens, targets, extras={name: content})
+            extras = (
+                {name: torch.from_numpy(np.stack([example.content for example in drawn]))} if name else {}
+            )
+            return Batch(tokens, targets, extras=extras)
 
         return batch
 

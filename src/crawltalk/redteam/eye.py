@@ -44,7 +44,7 @@ def written(text: str) -> bytes:
 def legible(pixels: np.ndarray) -> str:
     """The text of a picture, uint8 [height, width, 3]. What is no letter is a blank."""
     known = {shape.tobytes(): letter for letter, shape in glyphs().items()}
-    dark = (pixels < WHITE).any(2)
+    dark = pixels.min(2) < WHITE
     height, width = (size // cell * cell for size, cell in zip(dark.shape, (HEIGHT, WIDTH), strict=True))
     cells = dark[:height, :width].reshape(height // HEIGHT, HEIGHT, width // WIDTH, WIDTH).swapaxes(1, 2)
     return "".join(known.get(cell.tobytes(), " ") for row in cells for cell in row).rstrip()
