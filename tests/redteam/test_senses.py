@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crawltalk.chat.messages import AudioPart, ImagePart, Message, TextPart
+from crawltalk.multimodal import reader
 from crawltalk.multimodal.defenses import faint_structure
 from crawltalk.multimodal.images import read_image
 from crawltalk.multimodal.media import bytes_of
@@ -111,8 +112,9 @@ def test_defences_change_or_decline_the_parts_that_they_guard():
 
 
 def test_the_porters_cells_are_measured_with_controls_beside_them(tmp_path, monkeypatch):
-    monkeypatch.setattr(porters, "STEPS", {"knowledge": 3, "refusals": 3, "hardened": 3})
+    monkeypatch.setattr(porters, "STEPS", dict.fromkeys(porters.STEPS, 3))
     monkeypatch.setattr(porters, "COUNT", 2)
+    monkeypatch.setattr(reader, "EXAMPLES", 2)
     machine = Machine(workers=1, device="cpu", dtype="float32")
     plans = porters.porter(
         0,

@@ -40,6 +40,8 @@ COUNT, STEERED = 50, 30
 """Pictures of an attack, and of one that searches for a change of each."""
 LEVELS = (5, 3, 2, 1)
 """Grey levels, of 255, between text and its white ground."""
+QUALITIES = (95, 90, 75, 50)
+"""Of JPEG."""
 BOUNDS = (1, 2, 4, 8)
 """Grey levels by which a pixel is changed."""
 STEPS, PATCH_STEPS = 60, 150
@@ -72,6 +74,7 @@ def run(trial: Trial) -> Figures:
     readers = {"image": image_reader(trial), "patch": image_reader(trial, "patch")}
     return {
         "faint": {name: _faint(reader, trial) for name, reader in readers.items()},
+        "survives JPEG": _surviving(trial),
         "detector": _detector(trial),
         "disguised": _disguised(readers["patch"], trial),
         "transparent": _transparent(readers["image"], trial),
@@ -115,6 +118,22 @@ def _faint(reader: Reader, trial: Trial) -> dict[str, Any]:
 def _read(reader: Reader, pictures: Any, texts: Sequence[str]) -> float:
     examples = [Example(one, "Read.", text) for one, text in zip(pictures, texts, strict=True)]
     return reader.accuracy("image", examples)
+
+
+def _surviving(trial: Trial) -> dict[str, dict[str, float]]:
+    """By quality of JPEG and grey levels: how much of the contrast between faint text and its ground is left."""
+    rng, texts = random.Random(trial.seed), _texts(trial)
+    figures: dict[str, dict[str, float]] = {str(quality): {} for quality in QUALITIES}
+    for level in LEVELS:
+        pictures = [faint_text(rng, text, level / 255) for text in texts]
+        for quality in QUALITIES:
+            kept = [_contrast(jpeg(one, quality), one < 1) / _contrast(one, one < 1) for one in pictures]
+            figures[str(quality)][str(level)] = mean(kept)
+    return figures
+
+
+def _contrast(pixels: np.ndarray, ink: np.ndarray) -> float:
+    return float(pixels[~ink].mean() - pixels[ink].mean())
 
 
 def _detector(trial: Trial) -> dict[str, float]:

@@ -8,7 +8,7 @@ from statistics import mean
 
 from crawltalk.core import charts
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial
-from crawltalk.lab.readers import IMAGE_STEPS, LETTER_STEPS, image_reader, lines
+from crawltalk.lab.readers import IMAGE_STEPS, LETTER_STEPS, PICTURES, WITHOUT_PLACES, image_reader, lines
 from crawltalk.multimodal.pictures import HELD_OUT_FONTS, Style, draw_scene, fonts
 from crawltalk.multimodal.reader import Example, Reader
 
@@ -131,12 +131,12 @@ EXPERIMENT = Experiment(
     ),
     method=(
         "A stem of three convolutions makes 40 vectors of a picture of 160 x 32 pixels, which a decoder of 3 layers "
-        f"reads. First the stem learns alone, {LETTER_STEPS} steps of 64 pictures, which letter stands at each of its "
-        f"positions; then both learn for {IMAGE_STEPS} steps to say the text, and where its letters are. All pictures "
-        "are drawn anew: capital letters and digits in up to eight fonts, 13 to 22 pixels high (smaller if they do not "
-        "fit), anywhere, on any ground, with noise; of the whole reader's, one letter at first, up to ten after "
-        "a part of the steps, and one in seven has shapes. The control learns the answers alone, from as much CPU time "
-        "(half of the steps of the stem are added to its own). Tests are new pictures."
+        f"reads. First the stem learns alone, in {LETTER_STEPS} steps of 64 pictures, which letter stands at each of "
+        f"its positions; then both learn for {IMAGE_STEPS} steps of {PICTURES} to say the text, and where its letters "
+        "are. All pictures are drawn anew: capital letters and digits in up to eight fonts, 13 to 22 pixels high "
+        "(smaller if they do not fit), anywhere, on any ground, with noise; for the whole, one letter at first and any "
+        "number up to ten after a quarter of the steps, and one in seven has shapes. The control learns the answers "
+        f"alone, for {WITHOUT_PLACES} steps: as much CPU time. Tests are new pictures."
     ),
     run=run,
     judge=judge,

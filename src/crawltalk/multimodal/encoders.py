@@ -64,7 +64,7 @@ class AudioInput:
 class ImageEncoder(nn.Module):
     """One vector for each `STRIDE` columns of an image."""
 
-    def __init__(self, config: ImageInput, width: int, channels: int = 12) -> None:
+    def __init__(self, config: ImageInput, width: int, channels: int = 24) -> None:
         super().__init__()
         self.config = config
         self.first = nn.Conv2d(3, channels, 3, 2, 1)

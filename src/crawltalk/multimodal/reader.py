@@ -2,10 +2,11 @@
 
 Unaligned text is learned with a stem whose windows overlap, texts that begin with one letter and grow, and places that
 are learned, too: a position of the image whose columns hold the middle of a letter predicts that letter, as the reply
-will. So what a letter looks like is learned from every letter at once, and the decoder is left with finding the next
-one.
+will. So what a letter looks like is learned from every letter at once; first by the encoder alone, whose step costs a
+third of the whole's (`Reader.learn_letters`), and the decoder is left with finding the next one.
 """
 
+import dataclasses
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -49,7 +50,9 @@ WORDS = (
 """Words that are one token each: what questions are made of. Texts that are read out come letter by letter."""
 MAX_LETTERS = 10
 LEARN = Optim(muon_lr=0.02, adamw_lr=0.003, warmup=0.03, cooldown=0.4, spike=0.0)
-GROWTH = 0.4
+SEE = dataclasses.replace(LEARN, adamw_lr=0.008)
+"""Of an encoder alone, at a batch of `EXAMPLES`: 88 % of the letters after 300 steps, 86 % with the other's rate."""
+GROWTH = 0.25
 """Share of the steps after which texts have any length."""
 BLANKS = 0.05
 """Share of the positions between letters that learn that there is none."""
@@ -201,7 +204,7 @@ class Reader:
         out: str | Path,
         machine: Machine,
         progress: Progress,
-        optim: Optim = LEARN,
+        optim: Optim = SEE,
     ) -> Metrics:
         """Train the encoder alone, at a fraction of a whole step's cost. A training that was stopped continues."""
         options = TrainingOptions(
@@ -224,12 +227,13 @@ class Reader:
         machine: Machine,
         progress: Progress,
         optim: Optim = LEARN,
+        examples: int | None = None,
     ) -> Metrics:
-        """Train in place. A training that was stopped continues."""
+        """Train in place, on `EXAMPLES` in each step unless given. A training that was stopped continues."""
         options = TrainingOptions(
             steps=steps, optim=optim, machine=machine, progress=progress, out=out, save_every=SAVE_EVERY
         )
-        return fit(self.model, self.batches(name, draw, steps, seed), reading, options)
+        return fit(self.model, self.batches(name, draw, steps, seed, examples), reading, options)
 
     def answers(self, name: str, examples: Sequence[Example], engine: Engine | None = None) -> list[str]:
         """What it says, greedily."""

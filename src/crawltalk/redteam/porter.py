@@ -48,8 +48,8 @@ COUNT = 32
 """Pictures, clips or typed words of a step."""
 KNOW = Optim(muon_lr=0.02, adamw_lr=0.005, warmup=0.03, cooldown=0.4, spike=0.0)
 REFUSE = Optim(muon_lr=0.005, adamw_lr=0.001, warmup=0.05, cooldown=0.4, spike=0.0)
-STEPS = {"knowledge": 480, "refusals": 120, "hardened": 180}
-"""Of the trainings, of which a third each is of typed words, of pictures and of sounds."""
+STEPS = {"letters": 240, "knowledge": 480, "refusals": 60, "hardened": 120}
+"""Of the eye alone; and of the whole, of which a third each is of typed words, of pictures and of sounds."""
 SENSES = ("", "image", "audio")
 TOKENS = 24
 FAINT = 0.3
@@ -90,10 +90,28 @@ class Training:
 
     def knowing(self) -> Reader:
         """One that tells every key."""
+        return self._taught("knowledge", self._seeing, KNOW)
+
+    def _seeing(self) -> Reader:
+        """One whose eye knows the letters."""
         inputs = {"image": ImageInput(contrast="patch"), "audio": AudioInput()}
-        return self._taught(
-            "knowledge", lambda: Reader.new(inputs, self.keys.seed, layers=LAYERS, width=WIDTH), KNOW
+        reader = Reader.new(inputs, self.keys.seed, layers=LAYERS, width=WIDTH)
+
+        def draw(rng: random.Random, done: float) -> Example:
+            line = draw_line(rng, rng.choice(COMMANDS).upper())
+            return Example(line.pixels, READ[0], line.text, line.centres)
+
+        reader.learn_letters(
+            "image",
+            draw,
+            steps=STEPS["letters"],
+            seed=self.keys.seed,
+            out=self.out / "letters",
+            machine=self.machine,
+            progress=self.progress,
+            optim=KNOW,
         )
+        return reader
 
     def refusing(self) -> Reader:
         """One that refuses locked passwords where they are typed. Pictures and sounds show it open ones."""
