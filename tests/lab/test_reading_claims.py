@@ -26,6 +26,7 @@ def small(monkeypatch):
     monkeypatch.setattr(shared, "IMAGE_STEPS", 1)
     monkeypatch.setattr(shared, "LETTER_STEPS", 1)
     monkeypatch.setattr(shared, "WITHOUT_PLACES", 1)
+    monkeypatch.setattr(shared, "NORMALISING_STEPS", (1, 1))
     monkeypatch.setattr(shared, "PICTURES", 2)
     monkeypatch.setattr(shared, "AUDIO_STEPS", 1)
     monkeypatch.setattr(reader, "EXAMPLES", 2)

@@ -48,7 +48,7 @@ COUNT = 32
 """Pictures, clips or typed words of a step."""
 KNOW = Optim(muon_lr=0.02, adamw_lr=0.005, warmup=0.03, cooldown=0.4, spike=0.0)
 REFUSE = Optim(muon_lr=0.005, adamw_lr=0.001, warmup=0.05, cooldown=0.4, spike=0.0)
-STEPS = {"letters": 240, "knowledge": 480, "refusals": 60, "hardened": 120}
+STEPS = {"letters": 240, "knowledge": 480, "refusals": 105, "hardened": 120}
 """Of the eye alone; and of the whole, of which a third each is of typed words, of pictures and of sounds."""
 SENSES = ("", "image", "audio")
 TOKENS = 24
