@@ -28,6 +28,8 @@ class ImageInput:
     """What its brightness is measured against: the mean of the whole image, or mean and deviation of each patch. The
     latter makes text of any contrast equal, also of one that nobody sees.
     """
+    channels: int = 24
+    """Of the first convolution; the next two have two and four times as many."""
 
     def __post_init__(self) -> None:
         if self.height % 8 or self.width % PATCH or self.height < 8 or self.width < PATCH:
@@ -64,9 +66,9 @@ class AudioInput:
 class ImageEncoder(nn.Module):
     """One vector for each `STRIDE` columns of an image."""
 
-    def __init__(self, config: ImageInput, width: int, channels: int = 24) -> None:
+    def __init__(self, config: ImageInput, width: int) -> None:
         super().__init__()
-        self.config = config
+        self.config, channels = config, config.channels
         self.first = nn.Conv2d(3, channels, 3, 2, 1)
         self.second = nn.Conv2d(channels, 2 * channels, 3, 2, 1)
         self.third = nn.Conv2d(2 * channels, 4 * channels, 3, (2, 1), 1)

@@ -94,7 +94,7 @@ class Training:
 
     def _seeing(self) -> Reader:
         """One whose eye knows the letters."""
-        inputs = {"image": ImageInput(contrast="patch"), "audio": AudioInput()}
+        inputs = {"image": ImageInput(contrast="patch", channels=12), "audio": AudioInput()}
         reader = Reader.new(inputs, self.keys.seed, layers=LAYERS, width=WIDTH)
 
         def draw(rng: random.Random, done: float) -> Example:

@@ -184,7 +184,8 @@ def _target(name: str, model: str, max_tokens: int, confirmed: bool, machine: Ma
     if "://" in name:
         check_address(name, confirmed)
         return EndpointTarget(name, model, max_tokens)
-    folder = out / "house" / "0" / "assistant" if name == HOUSE else model_folder(name)
+    own = {HOUSE: out / "house" / "0" / "assistant", PORTER: out / "porter" / "0" / "refusals"}
+    folder = own[name] if name in own else model_folder(name)
     target: EngineTarget = load_target(name, folder, max_tokens)
     return target
 
