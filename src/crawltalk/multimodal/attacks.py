@@ -35,10 +35,12 @@ def faint_text(
     dithered: bool = False,
 ) -> np.ndarray:
     """A line of text that differs from its ground by this share of the whole range (white on white: 1/255 is one grey
-    level), in 8 bits, float32 [height, width, 3]. To hide it from who looks for structure: `noise` is the standard
-    deviation of what is added to each pixel, of the whole range; `dithered` text has every other pixel alone.
+    level), in 8 bits, float32 [height, width, 3]; wider than readers here have it, if it is long. To hide it from who
+    looks for structure: `noise` is the standard deviation of what is added to each pixel, of the whole range;
+    `dithered` text has every other pixel alone.
     """
-    pixels = draw_line(rng, text, style=Style(contrast=(contrast, contrast), noise=0.0, ground=ground)).pixels
+    style = Style(contrast=(contrast, contrast), noise=0.0, ground=ground)
+    pixels = draw_line(rng, text, (max(160, 12 * len(text)), 32), style).pixels
     if dithered:
         rows, columns = np.indices(pixels.shape[:2])
         pixels = np.where(((rows + columns) % 2 == 0)[..., None], pixels, np.array(ground, np.float32) / 255)
