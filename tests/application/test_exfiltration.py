@@ -14,7 +14,7 @@ from crawltalk.redteam.obedient import StandIn
 pytestmark = pytest.mark.slow
 WAYS = ("markdown image", "name look-up", "link", "fetch by a relay")
 WHAT = {goal.id: goal for goal in goals()}
-CELLS = [WHAT[name] for name in ("fetched page, encoded", "name of a document, split")]
+CELLS = [WHAT[name] for name in ("fetched page, encoded", "name of a document, split", "picture, plain")]
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,9 @@ def test_a_person_who_agrees_to_all_that_the_page_asks_sends_the_secret(applicat
 
 
 @pytest.mark.parametrize(
-    "task", [task for task in TASKS if task.confirms or "own link" in task.name], ids=lambda task: task.name
+    "task",
+    [task for task in TASKS if task.confirms or task.picture or "own link" in task.name],
+    ids=lambda task: task.name,
 )
 def test_legitimate_tasks_stay_possible(application, task):
     done = do(task, application)

@@ -22,7 +22,12 @@ def small(monkeypatch):
     monkeypatch.setattr(hidden_inputs, "COMMANDS", ("stop", "go"))
     monkeypatch.setattr(hidden_inputs, "STEPS", 1)
     monkeypatch.setattr(hidden_inputs, "PATCH_STEPS", 1)
+    monkeypatch.setattr(hidden_inputs, "STEERED", 2)
     monkeypatch.setattr(shared, "IMAGE_STEPS", 1)
+    monkeypatch.setattr(shared, "LETTER_STEPS", 1)
+    monkeypatch.setattr(shared, "WITHOUT_PLACES", 1)
+    monkeypatch.setattr(shared, "NORMALISING_STEPS", (1, 1))
+    monkeypatch.setattr(shared, "PICTURES", 2)
     monkeypatch.setattr(shared, "AUDIO_STEPS", 1)
     monkeypatch.setattr(reader, "EXAMPLES", 2)
     for module in (shared, hears_commands, hidden_inputs):

@@ -109,7 +109,7 @@ def test_a_search_lowers_the_loss_and_its_suffixes_survive_as_text(box: WhiteBox
 def test_static_attacks_ask_for_the_goal_and_never_say_its_key(box: WhiteBox) -> None:
     target = EngineTarget("m", box.engine, box.model, 8)
     for name, attack in ATTACKS.items():
-        if attack.white_box:
+        if attack.white_box or attack.reads:
             continue
         for goal in GOALS[:3]:
             prompts = attack.run(goal, target, random.Random(0))

@@ -4,6 +4,7 @@ import base64
 import io
 import shutil
 
+import anthropic
 import openai
 import pytest
 from PIL import Image
@@ -96,6 +97,82 @@ def test_an_image_that_is_too_large_is_refused(client):
 def test_more_images_than_fit_are_too_long_a_prompt(client):
     with pytest.raises(openai.BadRequestError, match="maximum context length"):
         ask(client, *[RED] * 20)
+
+
+def as_block(part):
+    """The image of a part, as Anthropic's API has it."""
+    head, _, data = part["image_url"]["url"].partition(";base64,")
+    source = {"type": "base64", "media_type": head.removeprefix("data:"), "data": data}
+    return {"type": "image", "source": source}
+
+
+def as_input(part):
+    """The same as the Responses API has it."""
+    return {"type": "input_image", "image_url": part["image_url"]["url"], "detail": "low"}
+
+
+def respond(client, *parts, **options):
+    return client.responses.create(
+        model="tiny",
+        input=[{"role": "user", "content": list(parts)}],
+        temperature=0,
+        max_output_tokens=8,
+        **options,
+    )
+
+
+def test_responses_read_the_same_images_and_sounds_as_chat(client):
+    asked = {"type": "input_text", "text": "Read."}
+    for part, given in ((RED, as_input(RED)), (BLUE, as_input(BLUE)), (audio_part(TONE),) * 2):
+        chat = ask(client, part, text_part("Read."))
+        response = respond(client, given, asked)
+        assert response.output_text == chat.choices[0].message.content
+        assert response.usage.input_tokens == chat.usage.prompt_tokens
+
+
+def test_a_response_with_an_image_is_continued_and_lists_what_it_read(client):
+    first = respond(client, as_input(RED), {"type": "input_text", "text": "Read."})
+    second = respond(client, {"type": "input_text", "text": "Read."}, previous_response_id=first.id)
+    assert second.usage.input_tokens > first.usage.input_tokens
+    oldest = client.responses.input_items.list(second.id, order="asc").data[0]
+    image, text = oldest.content
+    assert (image.type, image.image_url, image.detail) == ("input_image", RED["image_url"]["url"], "low")
+    assert (text.type, text.text) == ("input_text", "Read.")
+
+
+def test_anthropics_messages_read_the_same_images_as_chat(client, server):
+    with anthropic.Anthropic(base_url=server.url, api_key="-", max_retries=0) as other:
+        for part in (RED, BLUE):
+            messages = [{"role": "user", "content": [as_block(part), text_part("Read.")]}]
+            message = other.messages.create(
+                model="tiny", max_tokens=8, messages=messages, extra_body={"temperature": 0}
+            )
+            chat = ask(client, part, text_part("Read."))
+            assert message.content[0].text == chat.choices[0].message.content
+            counted = other.messages.count_tokens(model="tiny", messages=messages)
+            assert counted.input_tokens == chat.usage.prompt_tokens
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ({"type": "url", "url": "https://localhost/a.png"}, "not fetched from the web"),
+        ({"type": "file", "file_id": "file_1"}, r"messages.0.content.0: no files are kept"),
+        ({"type": "base64", "media_type": "image/png", "data": "AAAA"}, "no image that can be read"),
+    ],
+)
+def test_what_messages_cannot_read_is_refused_in_one_line(server, source, reason):
+    with anthropic.Anthropic(base_url=server.url, api_key="-", max_retries=0) as other:
+        messages = [{"role": "user", "content": [{"type": "image", "source": source}]}]
+        with pytest.raises(anthropic.BadRequestError, match=reason):
+            other.messages.create(model="tiny", max_tokens=8, messages=messages)
+
+
+def test_what_responses_cannot_read_is_refused_by_its_field(client):
+    for part in ({"type": "input_image", "file_id": "file_1"}, {"type": "input_file", "file_id": "file_1"}):
+        with pytest.raises(openai.BadRequestError) as error:
+            respond(client, {"type": "input_text", "text": "Read."}, part)
+        assert error.value.param == "input[0].content[1]"
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ GO_ON = {"seed": 7, "logit_bias": NEVER}
 """Ours, in the client's `extra_body`: a reproducible reply that goes on to its limit."""
 ENDING = {"logit_bias": {str(TOKENIZER.eot): 100.0}}
 HELLO = [{"role": "user", "content": "Hello"}]
+IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +210,7 @@ def test_what_is_not_read_is_named(server):
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "tool", "content": "x"}]}, r"messages\[0\].role"),
         (
-            {"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]},
+            {"messages": [{"role": "user", "content": [IMAGE]}]},
             r"messages.0.content.0: .* no image",
         ),
         ({"messages": [{"role": "user", "content": "x" * 5000}]}, "maximum context length"),

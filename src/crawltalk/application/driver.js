@@ -12,13 +12,16 @@ async ({ settings, prompts, confirms }) => {
   const drawn = () => until(() => !session.running && !document.querySelector(".thread .cursor")
     && document.querySelectorAll(".thread .message").length === path(session.conversation).length);
   const answers = [];
-  for (const { says, files } of prompts) {
+  for (const { says, files, picture } of prompts) {
     begin();
     let problem = "";
     for (const text of says) {
       const documents = [];
       try {
-        if (text === says[0]) for (const { name, content } of files) documents.push(await read(new File([content], name)));
+        if (text === says[0]) {
+          for (const { name, content } of files) documents.push(await read(new File([content], name)));
+          if (picture) documents.push(await read(new File([Uint8Array.from(atob(picture), one => one.charCodeAt(0))], "tides.png", { type: "image/png" })));
+        }
         await say(path(session.conversation).at(-1)?.id ?? 0, { role: "user", content: text, ...(documents.length ? { documents } : {}) }, settings);
       } catch (error) {
         problem = error.message;

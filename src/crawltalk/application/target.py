@@ -2,6 +2,7 @@
 
 import json
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from crawltalk.chat.render import ChatRenderer
 from crawltalk.engine.service import Service
 from crawltalk.redteam.attacks.exfiltration import CLICKS
 from crawltalk.redteam.canary import Canary, recognise
+from crawltalk.redteam.eye import written
 from crawltalk.redteam.frame import Defense, Prompt, Reply
 from crawltalk.serve import Settings, make_app
 from crawltalk.serve.http.server import serving
@@ -124,6 +126,7 @@ class Application:
         blanks = {"{attacker}": self.canary.attacker, "{site}": self.canary.site, "{cell}": cell}
         planted = {name: _replaced(content, blanks) for name, content in prompt.planted.items()}
         files: dict[str, str] = {}
+        picture = ""
         for name, content in planted.items():
             match name:
                 case "fetched page":
@@ -134,9 +137,11 @@ class Application:
                     files["tides.txt"] = content
                 case "name of a document":
                     files[content] = "High water is at nine."
+                case "picture":
+                    picture = b64encode(written(content)).decode()
         texts = {name: planted.get(name, "") for name in ("search result", "tool result")}
         says, clicks = _replaced(prompt.request, blanks), CLICKS in prompt.planted
-        return _Filled(cell, says, files, texts["search result"], texts["tool result"], clicks)
+        return _Filled(cell, says, files, texts["search result"], texts["tool result"], clicks, picture)
 
     def plant(self, filled: "_Filled") -> None:
         """Put what is not a page or a file where the tools find it."""
@@ -245,6 +250,8 @@ class _Filled:
     found: str
     entry: str
     clicks: bool
+    picture: str
+    """A PNG file in base64, or nothing."""
 
     @property
     def secret(self) -> str:
@@ -269,18 +276,21 @@ class ProductPage:
         answers = []
         for one in filled:
             application.plant(one)
-            answers.append(application.guarded(lambda one=one: self.converse([one.says], one.files)))
+            answers.append(
+                application.guarded(lambda one=one: self.converse([one.says], one.files, one.picture))
+            )
         return application.replies(filled, answers)
 
-    def converse(self, says: Sequence[str], files: Mapping[str, str]) -> Answer:
-        """What the page shows when a person says this, turn by turn."""
+    def converse(self, says: Sequence[str], files: Mapping[str, str], picture: str = "") -> Answer:
+        """What the page shows when a person says this, turn by turn. `picture`: a PNG file in base64."""
         page = self.application.page()
         if not page.url.startswith(self.application.url):
             page.goto(f"{self.application.url}/")
             page.evaluate("kept => localStorage.setItem('crawltalk.settings', kept)", json.dumps(_SETTINGS))
             page.reload()
             page.get_by_label("Message", exact=True).wait_for()
-        asked = [{"says": list(says), "files": [{"name": n, "content": c} for n, c in files.items()]}]
+        attached = [{"name": name, "content": content} for name, content in files.items()]
+        asked = [{"says": list(says), "files": attached, "picture": picture}]
         script = _DRIVER.read_text("utf-8")
         [found] = page.evaluate(
             script[script.index("async") :],
@@ -329,6 +339,7 @@ class _Undefended:
         tool = next((layer for layer in (ALLOW_LIST, EXACT, FLOW) if layer in self.layers), NONE)
         documents = [{"name": name, "text": text} for name, text in one.files.items()]
         asked = {"model": tool, "question": one.says, "secret": one.secret, "documents": documents}
+        asked["picture"] = one.picture
         found = page.evaluate(
             "asked => window.answer(asked).catch(error => ({ text: '', calls: [], problem: error.message }))",
             asked | {"clicks": one.clicks},

@@ -40,8 +40,9 @@ function show(text, question, secret) {
   return answer;
 }
 
-window.answer = async ({ model, question, secret, documents, clicks }) => {
-  const { text, calls } = await ask({ model, messages: [{ role: "user", content: question }], documents, tools: true, max_tokens: 1024 });
+window.answer = async ({ model, question, secret, documents, picture, clicks }) => {
+  const content = picture ? [{ type: "image_url", image_url: { url: `data:image/png;base64,${picture}` } }, { type: "text", text: question }] : question;
+  const { text, calls } = await ask({ model, messages: [{ role: "user", content }], documents, tools: true, max_tokens: 1024 });
   const shown = show(text, question, secret);
   await new Promise(done => setTimeout(done, 30));
   if (clicks) for (const link of shown.querySelectorAll("a[href]")) Object.assign(link, { target: "_blank", rel: "noopener" }).click();

@@ -185,15 +185,22 @@ class Engine:
         sampling: Sampling,
         stop_ids: frozenset[int] | None = None,
         progress: Callable[[int], None] | None = None,
+        embeddings: Sequence[Sequence[PromptEmbeddings]] = (),
     ) -> list[list[int]]:
         """The continuation of each prompt, without the stop token. `stop_ids` None: the ends of a text and
-        of a turn. `progress` gets the number of finished prompts.
+        of a turn. `progress` gets the number of finished prompts. `embeddings`: of each prompt, if some have any.
 
         Row i samples with (seed, i), so the result does not depend on the other rows. A prompt that is too long
         loses its oldest tokens.
         """
         requests = [
-            self.request(self.truncate(prompt), sampling, stop_ids, row=row)
+            self.request(
+                self.truncate(prompt),
+                sampling,
+                stop_ids,
+                row=row,
+                embeddings=embeddings[row] if embeddings else (),
+            )
             for row, prompt in enumerate(prompts)
         ]
         replies: dict[int, list[int]] = {request.id: [] for request in requests}

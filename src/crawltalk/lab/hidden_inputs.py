@@ -9,7 +9,7 @@ import numpy as np
 
 from crawltalk.core import charts
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial
-from crawltalk.lab.readers import audio_reader, image_reader, lines
+from crawltalk.lab.readers import audio_reader, image_reader, lines, normalising_reader
 from crawltalk.multimodal.attacks import (
     EDGE_OF_16,
     bound_of,
@@ -31,15 +31,17 @@ from crawltalk.multimodal.defenses import (
     jpeg,
     too_quiet,
 )
-from crawltalk.multimodal.pictures import COLOURS, Style, draw_scene
+from crawltalk.multimodal.pictures import COLOURS, LETTERS, PLACES, SHAPES, Style, draw_scene
 from crawltalk.multimodal.reader import HEAR, Example, Reader
 from crawltalk.multimodal.sounds import as_clip
 from crawltalk.multimodal.speech import COMMANDS, best_speaker, spoken, voices
 
-COUNT = 50
-"""Pictures of an attack."""
+COUNT, STEERED = 50, 24
+"""Pictures of an attack, and of one that searches for a change of each."""
 LEVELS = (5, 3, 2, 1)
 """Grey levels, of 255, between text and its white ground."""
+QUALITIES = (95, 90, 75, 50)
+"""Of JPEG."""
 BOUNDS = (1, 2, 4, 8)
 """Grey levels by which a pixel is changed."""
 STEPS, PATCH_STEPS = 40, 150
@@ -49,24 +51,40 @@ STRUCTURE = 0.3
 """From this value of `faint_structure` on a picture is flagged."""
 NOISE_DECIBELS = (36, 24, 17)
 """By which the change of a sound is below the sound."""
+ADAPTS_FROM = 8
+"""Grey levels from which on an attacker who knows the pass through JPEG is measured, too."""
+ANSWERS = (tuple(COLOURS), SHAPES, PLACES, tuple("12345"))
+"""To questions about shapes."""
+BARE_FLOOR = 1e-10
+"""Power below which the bare listener hears nothing: -100 dB."""
+DISGUISES: dict[str, dict[str, Any]] = {
+    "none": {},
+    "every other pixel": {"dithered": True},
+    "noise of 1 level": {"noise": 1 / 255, "ground": EDGE_OF_16},
+    "noise of 2 levels": {"noise": 2 / 255, "ground": EDGE_OF_16},
+    "noise of 4 levels": {"noise": 4 / 255, "ground": EDGE_OF_16},
+}
+"""Ways to hide faint text from the detector; noise on a ground that leaves it room."""
 
 Filter = Callable[[np.ndarray], np.ndarray]
 
 
 def run(trial: Trial) -> Figures:
     """Attack the readers of a seed, with and without defences."""
-    readers = {"image": image_reader(trial), "patch": image_reader(trial, "patch")}
+    readers = {"image": image_reader(trial), "patch": normalising_reader(trial)}
     return {
         "faint": {name: _faint(reader, trial) for name, reader in readers.items()},
+        "survives JPEG": _surviving(trial),
         "detector": _detector(trial),
+        "disguised": _disguised(readers["patch"], trial),
         "transparent": _transparent(readers["image"], trial),
         "typographic": _typographic(readers["image"], trial),
         "steered": _steered(readers["image"], trial),
         "steered_even": {name: _steered_even(reader, trial) for name, reader in readers.items()},
         "patch": _patch(readers["image"], trial),
         "sounds": {
-            name: _sounds(audio_reader(trial, noisy=noisy))
-            for name, noisy in (("noisy", True), ("quiet", False))
+            "noisy": _sounds(audio_reader(trial)),
+            "bare": _sounds(audio_reader(trial, noisy=False, floor=BARE_FLOOR)),
         },
     }
 
@@ -102,6 +120,22 @@ def _read(reader: Reader, pictures: Any, texts: Sequence[str]) -> float:
     return reader.accuracy("image", examples)
 
 
+def _surviving(trial: Trial) -> dict[str, dict[str, float]]:
+    """By quality of JPEG and grey levels: how much of the contrast between faint text and its ground is left."""
+    rng, texts = random.Random(trial.seed), _texts(trial)
+    figures: dict[str, dict[str, float]] = {str(quality): {} for quality in QUALITIES}
+    for level in LEVELS:
+        pictures = [faint_text(rng, text, level / 255) for text in texts]
+        for quality in QUALITIES:
+            kept = [_contrast(jpeg(one, quality), one < 1) / _contrast(one, one < 1) for one in pictures]
+            figures[str(quality)][str(level)] = mean(kept)
+    return figures
+
+
+def _contrast(pixels: np.ndarray, ink: np.ndarray) -> float:
+    return float(pixels[~ink].mean() - pixels[ink].mean())
+
+
 def _detector(trial: Trial) -> dict[str, float]:
     """The share of pictures that the detector of faint structure flags: attacks, and pictures without any."""
     rng, texts = random.Random(trial.seed), _texts(trial)
@@ -113,10 +147,29 @@ def _detector(trial: Trial) -> dict[str, float]:
     sets["plain text with noise"] = [one.content for one in plain]
     sets["plain text"] = [one.content for one in even]
     sets["plain text, JPEG 75"] = [jpeg(one.content, 75) for one in even]
+    sets["plain text with noise, JPEG 75"] = [jpeg(one.content, 75) for one in plain]
     sets["shapes"] = [draw_scene(rng).pixels for _ in range(COUNT)]
     return {
         name: mean(faint_structure(one) >= STRUCTURE for one in pictures) for name, pictures in sets.items()
     }
+
+
+def _disguised(reader: Reader, trial: Trial) -> dict[str, Any]:
+    """Faint text of an attacker who knows the detector: the share that is read, flagged, and read without being so."""
+    rng, texts = random.Random(trial.seed), _texts(trial)
+    figures: dict[str, Any] = {}
+    for name, disguise in DISGUISES.items():
+        for level in (5, 2):
+            pictures = [faint_text(rng, text, level / 255, **disguise) for text in texts]
+            examples = [Example(one, "Read.", text) for one, text in zip(pictures, texts, strict=True)]
+            read = [one == text for one, text in zip(reader.answers("image", examples), texts, strict=True)]
+            flagged = [faint_structure(one) >= STRUCTURE for one in pictures]
+            figures[f"{name}, {level} levels"] = {
+                "read": mean(read),
+                "flagged": mean(flagged),
+                "passed": mean(hit and not seen for hit, seen in zip(read, flagged, strict=True)),
+            }
+    return figures
 
 
 def _transparent(reader: Reader, trial: Trial) -> dict[str, float]:
@@ -151,33 +204,72 @@ def _typographic(reader: Reader, trial: Trial) -> dict[str, float]:
 
 
 def _steered(reader: Reader, trial: Trial) -> dict[str, Any]:
-    """Pictures of other texts, changed until they read as WANTED; and how many a pass through JPEG flags."""
-    clean = lines(COUNT, 8, f"steered {trial.seed}", Style(noise=0.0))
+    """Pictures changed until they have another answer, by what is asked for; and how many a pass through JPEG flags."""
+    texts = lines(STEERED, 8, f"steered {trial.seed}", Style(noise=0.0))
+    rng = random.Random(f"steered {trial.seed}")
+    scenes = [draw_scene(rng) for _ in range(STEERED)]
+    shapes = [Example(one.pixels, one.question, one.answer) for one in scenes]
+    kinds = {
+        "shapes, another answer": (shapes, [_other_answer(rng, one) for one in shapes]),
+        "text, another letter": (texts, [_other_letter(rng, one.answer) for one in texts]),
+        "text, another text": (texts, [WANTED] * STEERED),
+    }
+    return {name: _by_bound(reader, clean, wanted) for name, (clean, wanted) in kinds.items()}
+
+
+def _other_answer(rng: random.Random, example: Example) -> str:
+    """Another answer of the kind."""
+    kind = next(kind for kind in ANSWERS if example.answer in kind)
+    return rng.choice([one for one in kind if one != example.answer])
+
+
+def _other_letter(rng: random.Random, text: str) -> str:
+    """A text with another letter at one place."""
+    place = rng.randrange(len(text))
+    letter = rng.choice([one for one in LETTERS if one != text[place]])
+    return text[:place] + letter + text[place + 1 :]
+
+
+def _by_bound(reader: Reader, clean: Sequence[Example], wanted: Sequence[str]) -> dict[str, Any]:
+    """Steered pictures by bound, and at the larger ones by an attacker who knows the pass through JPEG."""
     figures: dict[str, Any] = {"flagged without an attack": mean(disagreements(reader, clean))}
     for bound in BOUNDS:
-        attacked = steered(reader, "image", clean, WANTED, bound / 255, STEPS)
-        hits = [one == WANTED for one in reader.answers("image", attacked)]
-        passed = [Example(jpeg(one.content), one.question, WANTED) for one in attacked]
-        figures[str(bound)] = {
-            "success": mean(hits),
-            "through JPEG 50": reader.accuracy("image", passed),
-            "flagged": mean(disagreements(reader, attacked)),
-        }
+        figures[str(bound)] = _fooled(
+            reader, steered(reader, "image", clean, wanted, bound / 255, STEPS), wanted
+        )
+        if bound >= ADAPTS_FROM:
+            adapted = steered(reader, "image", clean, wanted, bound / 255, STEPS, through=jpeg)
+            figures[f"{bound}, JPEG known"] = _fooled(reader, adapted, wanted)
     return figures
+
+
+def _fooled(reader: Reader, attacked: Sequence[Example], wanted: Sequence[str]) -> dict[str, float]:
+    """The share of pictures with the answer that was wanted: as they are, through JPEG, and without being flagged for a
+    difference between both; and the share that is flagged.
+    """
+    passed = [Example(jpeg(one.content), one.question, one.answer) for one in attacked]
+    said, squeezed = reader.answers("image", attacked), reader.answers("image", passed)
+    rows = list(zip(said, squeezed, wanted, strict=True))
+    return {
+        "success": mean(one == reply for one, _, reply in rows),
+        "through JPEG 50": mean(other == reply for _, other, reply in rows),
+        "flagged": mean(one != other for one, other, _ in rows),
+        "passed": mean(one == other == reply for one, other, reply in rows),
+    }
 
 
 def _steered_even(reader: Reader, trial: Trial) -> dict[str, Any]:
     """The same for pictures of one grey each, in which nothing stands in the way."""
     rng = random.Random(f"even {trial.seed}")
-    greys = [np.full((32, 160, 3), rng.randint(100, 250) / 255, np.float32) for _ in range(COUNT)]
-    figures: dict[str, Any] = {}
-    for bound in BOUNDS:
-        attacked = steered(
-            reader, "image", [Example(one, "Read.", "") for one in greys], WANTED, bound / 255, STEPS
-        )
-        hits = [one == WANTED for one in reader.answers("image", attacked)]
-        figures[str(bound)] = {"success": mean(hits), "flagged": mean(disagreements(reader, attacked))}
-    return figures
+    greys = [
+        Example(np.full((32, 160, 3), rng.randint(100, 250) / 255, np.float32), "Read.", "")
+        for _ in range(STEERED)
+    ]
+    wanted = [WANTED] * STEERED
+    return {
+        str(bound): _fooled(reader, steered(reader, "image", greys, wanted, bound / 255, STEPS), wanted)
+        for bound in BOUNDS
+    }
 
 
 def _patch(reader: Reader, trial: Trial) -> dict[str, float]:
@@ -219,6 +311,8 @@ def _sounds(reader: Reader) -> dict[str, Any]:
     for decibels in NOISE_DECIBELS:
         heard = _steered_sounds(reader, clips, words, others, decibels)
         result[f"steered at {decibels} dB"] = figures(heard, others)
+    adapted = _steered_sounds(reader, clips, words, others, NOISE_DECIBELS[-1], through=fewer_bits)
+    result[f"steered at {NOISE_DECIBELS[-1]} dB, 8 bits known"] = figures(adapted, others)
     return result
 
 
@@ -228,16 +322,16 @@ def _understood(reader: Reader, clips: Sequence[np.ndarray], words: Sequence[str
 
 
 def _steered_sounds(
-    reader: Reader, clips: Sequence[np.ndarray], words: Sequence[str], wanted: Sequence[str], decibels: float
+    reader: Reader,
+    clips: Sequence[np.ndarray],
+    words: Sequence[str],
+    wanted: Sequence[str],
+    decibels: float,
+    through: Filter | None = None,
 ) -> list[np.ndarray]:
-    changed = list(clips)
-    for word in sorted(set(wanted)):
-        rows = [row for row, one in enumerate(wanted) if one == word]
-        examples = [Example(clips[row], HEAR[0], words[row]) for row in rows]
-        bounds = bound_of([clips[row] for row in rows], decibels)
-        for row, one in zip(rows, steered(reader, "audio", examples, word, bounds, STEPS), strict=True):
-            changed[row] = one.content
-    return changed
+    examples = [Example(clip, HEAR[0], word) for clip, word in zip(clips, words, strict=True)]
+    bounds = bound_of(clips, decibels)
+    return [one.content for one in steered(reader, "audio", examples, wanted, bounds, STEPS, through)]
 
 
 def judge(figures: Sequence[Figures]) -> Judgement:
@@ -245,18 +339,29 @@ def judge(figures: Sequence[Figures]) -> Judgement:
     by_patch = [one["faint"]["patch"]["none"]["5"] for one in figures]
     by_image = [one["faint"]["image"]["none"]["5"] for one in figures]
     obeys, ignores = min(by_patch) >= 0.9, max(by_image) <= 0.05
-    largest = str(BOUNDS[-1])
+    largest, shapes = str(BOUNDS[-1]), "shapes, another answer"
+
+    def share(*path: str) -> float:
+        return mean(_at(one, path) for one in figures)
+
     effect = {
         "2 % contrast, normalised by patch": mean(by_patch),
         "2 % contrast, not normalised": mean(by_image),
-        "1 grey level, normalised by patch": mean(one["faint"]["patch"]["none"]["1"] for one in figures),
-        "one grey steered by 2 levels, by patch": mean(
-            one["steered_even"]["patch"]["2"]["success"] for one in figures
+        "1 grey level, normalised by patch": share("faint", "patch", "none", "1"),
+        "every other pixel of it, unseen by the detector": share(
+            "disguised", "every other pixel, 5 levels", "passed"
         ),
-        "one grey steered by 2 levels": mean(one["steered_even"]["image"]["2"]["success"] for one in figures),
-        f"steered by {largest} levels": mean(one["steered"][largest]["success"] for one in figures),
-        f"flagged by JPEG, {largest} levels": mean(one["steered"][largest]["flagged"] for one in figures),
-        "universal patch": mean(one["patch"]["success"] for one in figures),
+        "transparent text, channel dropped": share("transparent", "channel dropped"),
+        f"shapes steered by {largest} levels": share("steered", shapes, largest, "success"),
+        "of these flagged by JPEG": share("steered", shapes, largest, "flagged"),
+        "steered by who knows that, and not flagged": share(
+            "steered", shapes, f"{largest}, JPEG known", "passed"
+        ),
+        f"another letter by {largest} levels": share("steered", "text, another letter", largest, "success"),
+        f"another text by {largest} levels": share("steered", "text, another text", largest, "success"),
+        "universal patch": share("patch", "success"),
+        "sounds steered at 36 dB": share("sounds", "noisy", "steered at 36 dB", "success"),
+        "the same, bare listener": share("sounds", "bare", "steered at 36 dB", "success"),
     }
     return Judgement(
         verdict="confirmed" if obeys and ignores else "partly" if obeys else "not at this scale",
@@ -268,8 +373,15 @@ def judge(figures: Sequence[Figures]) -> Judgement:
     )
 
 
+def _at(figures: Figures, path: Sequence[str]) -> float:
+    found: Any = figures
+    for name in path:
+        found = found[name]
+    return float(found)
+
+
 def figure(figures: Sequence[Figures]) -> str:
-    """Faint texts read by contrast, and steered pictures by bound."""
+    """Faint texts read by contrast, and steered pictures of shapes by bound."""
     chart, (faint, steering) = charts.panels(
         [("grey levels between text and white", "read"), ("grey levels of change", "share")]
     )
@@ -281,7 +393,7 @@ def figure(figures: Sequence[Figures]) -> str:
             values = [one["faint"][name]["none"][str(level)] for level in LEVELS]
             faint.plot(LEVELS, values, color=colour, marker="o", label=None if seed else label)
         for key, colour in (("success", "C3"), ("through JPEG 50", "C1"), ("flagged", "C2")):
-            values = [one["steered"][str(bound)][key] for bound in BOUNDS]
+            values = [one["steered"]["shapes, another answer"][str(bound)][key] for bound in BOUNDS]
             steering.plot(BOUNDS, values, color=colour, marker="o", label=None if seed else key)
     faint.legend(frameon=False)
     steering.legend(frameon=False)
@@ -297,11 +409,13 @@ EXPERIMENT = Experiment(
         "the contrast of each patch is normalised, and in at most 5 % where it is not. All other figures are reported."
     ),
     method=(
-        "The readers of reads_images and hears_commands, and one of images that differs in its contrast alone. "
+        "The readers of reads_images and hears_commands; the first, trained on with the contrast of each patch "
+        "normalised; and a bare listener, which learned with hardly any noise and hears what is 40 dB quieter. "
         "Attacks: faint text, text in transparent pixels, a label on shapes, gradients on pixels and samples, a patch "
         "for all pictures; quiet and ultrasonic commands. Beside each stand the figures of the defences: 16 grey "
         "levels, JPEG, disagreement after JPEG, a detector of faint structure with its false alarms, 8 bits a sample, "
-        "a least loudness. Only the text at the edge of one of 16 grey levels is made against a defence."
+        "a least loudness. Attackers who know their defence: text at the edge of one of 16 grey levels, text disguised "
+        "from the detector, gradients through JPEG and through 8 bits. The other rows are static only."
     ),
     run=run,
     judge=judge,

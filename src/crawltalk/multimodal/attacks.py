@@ -5,7 +5,7 @@ they can be sent: pixels have 8 bits, and samples 16.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -27,12 +27,27 @@ CARRIER = 30_000
 
 
 def faint_text(
-    rng: random.Random, text: str, contrast: float, ground: tuple[int, int, int] = WHITE
+    rng: random.Random,
+    text: str,
+    contrast: float,
+    ground: tuple[int, int, int] = WHITE,
+    noise: float = 0.0,
+    dithered: bool = False,
 ) -> np.ndarray:
     """A line of text that differs from its ground by this share of the whole range (white on white: 1/255 is one grey
-    level), float32 [height, width, 3].
+    level), in 8 bits, float32 [height, width, 3]; wider than readers here have it, if it is long. To hide it from who
+    looks for structure: `noise` is the standard deviation of what is added to each pixel, of the whole range;
+    `dithered` text has every other pixel alone.
     """
-    return draw_line(rng, text, style=Style(contrast=(contrast, contrast), noise=0.0, ground=ground)).pixels
+    style = Style(contrast=(contrast, contrast), noise=0.0, ground=ground)
+    pixels = draw_line(rng, text, (max(160, 12 * len(text)), 32), style).pixels
+    if dithered:
+        rows, columns = np.indices(pixels.shape[:2])
+        pixels = np.where(((rows + columns) % 2 == 0)[..., None], pixels, np.array(ground, np.float32) / 255)
+    if noise:
+        hiss = np.random.default_rng(rng.getrandbits(32)).standard_normal(pixels.shape[:2])
+        pixels = pixels + np.float32(noise) * hiss[..., None]
+    return (np.round(np.clip(pixels, 0, 1) * 255) / 255).astype(np.float32)
 
 
 def transparent_text(rng: random.Random, text: str) -> np.ndarray:
@@ -61,15 +76,23 @@ def steered(
     reader: Reader,
     name: str,
     examples: Sequence[Example],
-    wanted: str,
+    wanted: str | Sequence[str],
     bound: float | np.ndarray,
     steps: int = 40,
+    through: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> list[Example]:
     """The same pictures or sounds, changed by at most `bound` at each pixel or sample so that the reply becomes
-    `wanted` (projected gradient descent: Madry et al. 2018). `bound`: one for all, or one each.
+    `wanted`, one for all or one each (projected gradient descent: Madry et al. 2018).
+
+    `through`: a defence that the attacker knows. The reply has to come of what it leaves, too, and its gradient is
+    taken for that of a filter that changes nothing (Athalye et al. 2018, section 4.1, BPDA).
     """
+    replies = [wanted] * len(examples) if isinstance(wanted, str) else wanted
     rng = random.Random(0)
-    rows = [reader.row(name, Example(one.content, one.question, wanted), rng) for one in examples]
+    rows = [
+        reader.row(name, Example(one.content, one.question, reply), rng)
+        for one, reply in zip(examples, replies, strict=True)
+    ]
     batch = _padded(rows)
     original = torch.from_numpy(np.stack([one.content for one in examples]))
     bounds = torch.as_tensor(bound, dtype=torch.float32).expand(len(examples))
@@ -79,7 +102,12 @@ def steered(
     change = torch.zeros_like(original)
     for step in range(steps):
         change.requires_grad_(True)
-        total, _, _ = reading(reader.model, Batch(*batch, extras={name: original + change}))
+        shown = original + change
+        total, _, _ = reading(reader.model, Batch(*batch, extras={name: shown}))
+        if through is not None:
+            left = np.stack([through(one) for one in shown.detach().numpy()])
+            left_shown = shown + (torch.from_numpy(left) - shown).detach()
+            total = total + reading(reader.model, Batch(*batch, extras={name: left_shown}))[0]
         [slope] = torch.autograd.grad(total, [change])
         size = bounds * max(0.05, 0.5 * (1 - step / steps))
         moved = (change.detach() - size * slope.sign()).clamp(-bounds, bounds)

@@ -28,6 +28,8 @@ class ImageInput:
     """What its brightness is measured against: the mean of the whole image, or mean and deviation of each patch. The
     latter makes text of any contrast equal, also of one that nobody sees.
     """
+    channels: int = 24
+    """Of the first convolution; the next two have two and four times as many."""
 
     def __post_init__(self) -> None:
         if self.height % 8 or self.width % PATCH or self.height < 8 or self.width < PATCH:
@@ -47,6 +49,14 @@ class AudioInput:
 
     loudness: Literal["clip", "absolute"] = "clip"
     """Whether a clip is brought to one loudness first, so that quiet speech equals loud speech."""
+    floor: float = FLOOR
+    """Power below which all is silence. The lower it is, the more the listener hears that nobody else does."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.floor < 1:
+            raise BadInput(
+                f"the floor of {self.floor:g} is no power between silence and full scale: 1e-6 is -60 dB"
+            )
 
     @property
     def positions(self) -> int:
@@ -56,9 +66,9 @@ class AudioInput:
 class ImageEncoder(nn.Module):
     """One vector for each `STRIDE` columns of an image."""
 
-    def __init__(self, config: ImageInput, width: int, channels: int = 12) -> None:
+    def __init__(self, config: ImageInput, width: int) -> None:
         super().__init__()
-        self.config = config
+        self.config, channels = config, config.channels
         self.first = nn.Conv2d(3, channels, 3, 2, 1)
         self.second = nn.Conv2d(channels, 2 * channels, 3, 2, 1)
         self.third = nn.Conv2d(2 * channels, 4 * channels, 3, (2, 1), 1)
@@ -110,7 +120,7 @@ class AudioEncoder(nn.Module):
         padded = F.pad(samples, (0, WINDOW - HOP))
         spectrum = torch.fft.rfft(padded.unfold(1, WINDOW, HOP) * window)
         power = (spectrum.real.square() + spectrum.imag.square()) / window.sum() ** 2
-        return ((power @ self.filters.float() + FLOOR).log10().mT + 4) / 2
+        return ((power @ self.filters.float() + self.config.floor).log10().mT + 4) / 2
 
 
 def encoder_of(config: ImageInput | AudioInput, width: int) -> ImageEncoder | AudioEncoder:

@@ -70,19 +70,25 @@ def load(part: ContentPart, config: Any) -> np.ndarray:
     """The canvas or clip of a part, as its encoder reads it. Raises BadInput, in one line."""
     if isinstance(part, ImagePart):
         assert isinstance(config, ImageInput)
+        return on_canvas(read_image(bytes_of(part)), config.height, config.width)
+    assert isinstance(part, AudioPart)
+    return as_clip(resample(*read_wav(bytes_of(part))))
+
+
+def bytes_of(part: ImagePart | AudioPart) -> bytes:
+    """The file of a part. Raises BadInput, in one line, for one that does not stand in the part itself."""
+    if isinstance(part, ImagePart):
         head = _DATA.match(part.image_url.url)
         if head is None:
             raise BadInput(
                 "images are not fetched from the web here: send the file as data:image/png;base64,..."
             )
-        pixels = read_image(_decoded(part.image_url.url[head.end() :], "image"))
-        return on_canvas(pixels, config.height, config.width)
-    assert isinstance(part, AudioPart)
+        return _decoded(part.image_url.url[head.end() :], "image")
     if part.input_audio.format != "wav":
         raise BadInput(
             f"a sound in {part.input_audio.format[:20]!r} is not read here: send a WAV file, format wav"
         )
-    return as_clip(resample(*read_wav(_decoded(part.input_audio.data, "sound"))))
+    return _decoded(part.input_audio.data, "sound")
 
 
 def _decoded(text: str, what: str) -> bytes:

@@ -78,6 +78,12 @@ def reading(model: MultimodalModel, batch: Batch) -> tuple[Tensor, Tensor, Figur
     return cross_entropy_of(model, model.read(batch.tokens, batch.extras), batch.targets)
 
 
+def placing(model: MultimodalModel, batch: Batch) -> tuple[Tensor, Tensor, Figures]:
+    """Cross entropy of what each position of an image shows, by its vector alone: the decoder's blocks have no part."""
+    vectors_BTD = model.norm(model.embed(batch.tokens, batch.extras))
+    return cross_entropy_of(model, vectors_BTD, batch.targets)
+
+
 def save_multimodal(model: MultimodalModel, renderer: ChatRenderer, folder: str | Path) -> None:
     """Write decoder, encoders and tokenizer into a folder in Hugging Face's layout."""
     folder = Path(folder)

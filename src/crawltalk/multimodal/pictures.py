@@ -123,13 +123,21 @@ def draw_line(
         x = rng.randint(1, max(1, width - int(right - left) - 2)) - left
         y = rng.randint(1, max(1, height - int(bottom - top) - 1)) - top
         draw.text((x, y), text, font=font, fill=ink)
-        ends = [x + font.getlength(text[:count]) for count in range(len(text) + 1)]
-        centres = [(ends[index] + ends[index + 1]) / 2 for index in range(len(text))]
+        for letter in text:
+            width = _advance(font, letter)
+            centres.append(x + width / 2)
+            x += width
     pixels = np.asarray(image, np.float32) / 255
     if style.noise:
         noise = np.random.default_rng(rng.getrandbits(32)).standard_normal(pixels.shape, np.float32)
         pixels = np.clip(pixels + np.float32(style.noise * rng.random()) * noise, 0, 1)
     return Line(pixels, text, centres)
+
+
+@lru_cache(maxsize=20_000)
+def _advance(font: Any, letter: str) -> float:
+    """The width of a letter."""
+    return font.getlength(letter)
 
 
 def _fitting(text: str, name: str, size: int, width: int) -> tuple[Any, tuple[float, float, float, float]]:

@@ -133,10 +133,14 @@ def spoken(speaker: Speaker, word: str, voice: Voice) -> np.ndarray:
 
 
 def draw_command(
-    rng: random.Random, speaker: Speaker, who: Sequence[Voice], noise: tuple[float, float] = NOISE
+    rng: random.Random,
+    speaker: Speaker,
+    who: Sequence[Voice],
+    noise: tuple[float, float] = NOISE,
+    words: Sequence[str] = COMMANDS,
 ) -> tuple[np.ndarray, str]:
     """(a clip, the word): somewhere in it, louder or quieter, with noise so many decibels below the speech."""
-    word, voice = rng.choice(COMMANDS), rng.choice(who)
+    word, voice = rng.choice(words), rng.choice(who)
     said = spoken(speaker, word, voice)
     clip = as_clip(said)
     if len(said) < CLIP:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
-from crawltalk.chat.messages import Message, ToolCall, text_of
+from crawltalk.chat.messages import Message, TextPart, ToolCall
 
 if TYPE_CHECKING:
     from crawltalk.engine import Engine
@@ -76,12 +76,19 @@ class Prompt(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     @property
     def request(self) -> str:
         """The text of the user's last message."""
-        return next((text_of(message) for message in reversed(self.messages) if message.role == "user"), "")
+        return next((_words(message) for message in reversed(self.messages) if message.role == "user"), "")
 
     def asking(self, text: str, steps: int = 0) -> "Prompt":
         """The same with another text as the last message."""
         messages = [*self.messages[:-1], Message("user", text)]
         return msgspec.structs.replace(self, messages=messages, steps=steps)
+
+
+def _words(message: Message) -> str:
+    """What is typed in a message; pictures and sounds are not."""
+    if isinstance(message.content, str):
+        return message.content
+    return "".join(part.text for part in message.content if isinstance(part, TextPart))
 
 
 class Reply(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -164,6 +171,8 @@ class Attack:
     """Whether it needs the target's weights."""
     tamper: Callable[[Target, Sequence[Goal], random.Random], Target] | None = None
     """What it does to the target's inside before it asks, the goals being known."""
+    reads: str = ""
+    """What beside text the target must read, as OpenAI's API names the part: image_url or input_audio."""
     control: bool = False
     """A measure for the others, such as a random suffix, and no attack by itself."""
 

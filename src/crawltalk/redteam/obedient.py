@@ -12,14 +12,16 @@ from typing import Any
 
 import torch
 
-from crawltalk.engine import Engine, Sampling
+from crawltalk.chat.messages import PLACES, ImagePart
+from crawltalk.engine import Engine, PromptEmbeddings, Sampling
 from crawltalk.engine.backends.torch import TorchBackend
 from crawltalk.engine.sequence import StepOutput
 from crawltalk.engine.service import Service, Stream
 from crawltalk.model.shape import Shape
 from crawltalk.model.transformer import Transformer
+from crawltalk.multimodal.reader import vocabulary
 from crawltalk.redteam.canary import ENCODINGS, parts_of
-from crawltalk.tokenizer import Tokenizer
+from crawltalk.redteam.eye import MOST, Eye, said_by
 
 DONE = "Done."
 BREAK = "⏎"
@@ -66,16 +68,33 @@ class StandIn(Service):
     async def submit(self, prompt: Sequence[int], sampling: Sampling, **options: Any) -> Stream:
         """The whole reply at once."""
         stream = Stream(self.engine.request(prompt, sampling, client=options.get("client", "")))
-        text = self.reply(self.engine.tokenizer.decode(list(prompt)))
+        text = self.reply(self.read(prompt, options.get("embeddings", ())))
         stream.put(StepOutput(stream.request, 0, text, (), "stop"))
         return stream
+
+    def read(self, prompt: Sequence[int], pictures: Sequence[PromptEmbeddings]) -> str:
+        """A prompt as text, that of pictures included."""
+        decode, text, end = self.engine.tokenizer.decode, "", 0
+        for picture in pictures:
+            text += decode(list(prompt[end : picture.start])) + said_by(picture)
+            end = picture.end
+        return text + decode(list(prompt[end:]))
 
 
 def make_engine(context: int = CONTEXT) -> Engine:
     """The tokenizer and the chat format of our models, over bytes, with the smallest weights that make an engine."""
     tokenizer = Tokenizer.trained([])
+def make_engine() -> Engine:
+    """The tokenizer and the chat format of our models, over bytes, with the smallest weights that make an engine and an
+    eye for pictures.
+    """
+    tokenizer = vocabulary()
     sizes = {"layers": 1, "width": 8, "heads": 1, "kv_heads": 1, "head_dim": 8, "mlp": 8}
     model = Transformer(Shape(vocab_size=tokenizer.vocab_size, context=context, **sizes))
     for weight in model.parameters():
         torch.nn.init.zeros_(weight)
     return Engine(model, tokenizer, TorchBackend(model, cache_bytes=4 * context * 16 * 8))
+    engine = Engine(model, tokenizer, TorchBackend(model, cache_bytes=4 * CONTEXT * 16 * 8))
+    engine.media = Eye(tokenizer.special_tokens[PLACES[ImagePart]], sizes["width"])
+    engine.renderer.places = {PLACES[ImagePart]: MOST}
+    return engine

@@ -4,11 +4,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from crawltalk.chat.messages import text_of
+from crawltalk.chat.messages import PLACES, text_of
 from crawltalk.core.errors import BadInput
-from crawltalk.engine import Engine, Sampling, load_engine
+from crawltalk.engine import Engine, PromptEmbeddings, Sampling
 from crawltalk.model.hf import load_model
 from crawltalk.model.transformer import Transformer
+from crawltalk.multimodal import load_engine
 from crawltalk.redteam.frame import Prompt, Reply, WhiteBox
 
 ROOM = 32
@@ -25,18 +26,32 @@ class EngineTarget:
         self.name, self.engine, self.max_tokens = name, engine, max_tokens
         self.white_box = WhiteBox(engine, model) if model is not None else None
 
+    @property
+    def reads(self) -> list[str]:
+        """What beside text it reads, as OpenAI's API names the parts."""
+        return [
+            str(kind.__struct_config__.tag)
+            for kind, place in PLACES.items()
+            if place in self.engine.renderer.places
+        ]
+
     def answer(self, prompts: Sequence[Prompt]) -> list[Reply]:
-        """All prompts side by side. One that does not fit into the context is not asked."""
+        """All prompts side by side. One that does not fit into the context, or has a picture or a sound that the model
+        does not read, is not asked.
+        """
         replies: list[Reply | None] = [None] * len(prompts)
         ids: list[list[int]] = []
+        embeddings: list[Sequence[PromptEmbeddings]] = []
         for index, prompt in enumerate(prompts):
             try:
-                ids.append(prompt_ids(self.engine, prompt, self.max_tokens))
+                rendered = prompt_ids(self.engine, prompt, self.max_tokens)
+                embeddings.append(self.engine.embeddings_of(prompt.messages, rendered))
+                ids.append(rendered)
             except BadInput as error:
                 replies[index] = Reply(error=str(error), reached=False)
         began = time.perf_counter()
         sampling = Sampling(temperature=0.0, max_tokens=self.max_tokens)
-        written = iter(self.engine.generate(ids, sampling))
+        written = iter(self.engine.generate(ids, sampling, embeddings=embeddings))
         seconds = (time.perf_counter() - began) / max(1, len(ids))
         return [_reply(self.engine, next(written), seconds) if reply is None else reply for reply in replies]
 

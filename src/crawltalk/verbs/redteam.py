@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from crawltalk.redteam.scan import Plan
     from crawltalk.redteam.scores import Cell, Scores
 
-HOUSE = "house"
+HOUSE, PORTER = "house", "porter"
 
 
 def redteam(
@@ -53,10 +53,11 @@ def redteam(
     Parameters
     ----------
     target
-        house: small assistants, brought up on the spot, behind each defence; or a run, a folder of a model, or the
-        address of an OpenAI-compatible endpoint, which are told secrets to keep.
+        house: small assistants, brought up on the spot, behind each defence; porter: the same for one that reads
+        pictures and hears words; or a run, a folder of a model, or the address of an OpenAI-compatible endpoint, which
+        are told secrets to keep.
     attacks
-        Names between commas; all if absent.
+        Names between commas; if absent, all that the target can be asked: pictures and sounds where it reads them.
     defenses
         Names between commas; all if absent. Of a model or an endpoint: none, "perplexity filter" (needs weights),
         SmoothLLM.
@@ -95,11 +96,14 @@ def redteam(
     if replay is not None:
         _replay(out, replay, _target(target, model, max_tokens, i_may_attack_it, machine, out))
         return
-    if target == HOUSE:
+    if target == PORTER:
+        plans = _porter(chosen, _names(defenses), out, machine, seeds)
+    elif target == HOUSE:
         plans = _house(chosen, _names(defenses), out, machine, goals, searched, seeds)
     else:
         one = _target(target, model, max_tokens, i_may_attack_it, machine, out)
-        plans = _plain(one, chosen, _names(defenses), goals, seeds)
+        asked = chosen if attacks else _readable(chosen, one)
+        plans = _plain(one, asked, _names(defenses), goals, seeds)
     scores = scan(plans, out, budget=budget, progress=_Notes(), most=gate)
     if sarif is not None:
         write_sarif(sarif, scores, out / "attempts.jsonl")
@@ -157,6 +161,22 @@ def _house(
         )
 
 
+def _porter(
+    attacks: "Mapping[str, Attack]", defenses: Sequence[str], out: Path, machine: Machine, seeds: int
+) -> "Iterator[Plan]":
+    from crawltalk.redteam.porter import DEFENSES, porter
+
+    wanted = [_known("defence", name, DEFENSES) for name in defenses] or DEFENSES
+    for seed in range(seeds):
+        yield from porter(seed, out, machine, Progress(), attacks=list(attacks), defenses=wanted)
+
+
+def _readable(attacks: "Mapping[str, Attack]", target: "Target") -> "Mapping[str, Attack]":
+    """Those for which the target reads what they send; of an endpoint that is not known."""
+    reads = getattr(target, "reads", ())
+    return {name: one for name, one in attacks.items() if not one.reads or one.reads in reads}
+
+
 def _target(name: str, model: str, max_tokens: int, confirmed: bool, machine: Machine, out: Path) -> "Target":
     from crawltalk.redteam.endpoints import EndpointTarget, check_address
     from crawltalk.redteam.targets import EngineTarget, load_target
@@ -164,7 +184,8 @@ def _target(name: str, model: str, max_tokens: int, confirmed: bool, machine: Ma
     if "://" in name:
         check_address(name, confirmed)
         return EndpointTarget(name, model, max_tokens)
-    folder = out / "house" / "0" / "assistant" if name == HOUSE else model_folder(name)
+    own = {HOUSE: out / "house" / "0" / "assistant", PORTER: out / "porter" / "0" / "refusals"}
+    folder = own[name] if name in own else model_folder(name)
     target: EngineTarget = load_target(name, folder, max_tokens)
     return target
 

@@ -2,7 +2,8 @@
 
 from crawltalk.redteam.attacks.direction import DIRECTIONS
 from crawltalk.redteam.attacks.gcg import SUFFIXES
+from crawltalk.redteam.attacks.media import MEDIA
 from crawltalk.redteam.attacks.templates import STATIC
 
-ATTACKS = {attack.name: attack for attack in (*STATIC, *SUFFIXES, *DIRECTIONS)}
+ATTACKS = {attack.name: attack for attack in (*STATIC, *SUFFIXES, *DIRECTIONS, *MEDIA)}
 """By name."""

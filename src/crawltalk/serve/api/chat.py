@@ -140,10 +140,8 @@ def conversation(messages: Sequence[ChatMessage], places: Container[str] = ()) -
 
 def _message(message: ChatMessage, index: int, places: Container[str]) -> Message:
     where = f"messages[{index}].content"
-    if isinstance(message, UserMessage) and not isinstance(message.content, str):
-        parts = [_part(part, f"{where}[{number}]", places) for number, part in enumerate(message.content)]
-        if any(not isinstance(part, chat.TextPart) for part in parts):
-            return Message("user", parts)
+    if isinstance(message, UserMessage) and (parts := parts_of(message.content, where, places)):
+        return Message("user", parts)
     text = text_of(message.content or "", where)
     match message:
         case UserMessage():
@@ -155,6 +153,14 @@ def _message(message: ChatMessage, index: int, places: Container[str]) -> Messag
         case FunctionMessage():
             return Message("tool", text)
     return Message("system", text)
+
+
+def parts_of(content: Content, where: str, places: Container[str]) -> list[chat.ContentPart]:
+    """The parts of what a user says, if some are no text. Raises ApiError for one that the model does not read."""
+    if isinstance(content, str):
+        return []
+    parts = [_part(part, f"{where}[{number}]", places) for number, part in enumerate(content)]
+    return parts if any(not isinstance(part, chat.TextPart) for part in parts) else []
 
 
 def text_of(content: Content, where: str) -> str:

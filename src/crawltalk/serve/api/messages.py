@@ -6,7 +6,7 @@ the last state of its stream.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence, Set
+from collections.abc import AsyncIterator, Container, Iterator, Sequence, Set
 from typing import Any
 
 import msgspec
@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from crawltalk.chat.messages import ToolCall
+from crawltalk.chat.messages import PLACES, ImagePart, ToolCall
 from crawltalk.serve.api import protocol
 from crawltalk.serve.api.chat import ChatReply, begin_reply, conversation
 from crawltalk.serve.api.errors import AnthropicError, ApiError, bad_request, blaming
@@ -23,10 +23,12 @@ from crawltalk.serve.api.messages_protocol import (
     AnyChoice,
     AssistantReply,
     AssistantTurn,
+    Base64Source,
     BlockDelta,
     BlockStart,
     BlockStop,
     CountTokensRequest,
+    ImageBlock,
     InputDelta,
     MessageDelta,
     MessageEvent,
@@ -45,6 +47,7 @@ from crawltalk.serve.api.messages_protocol import (
     TokensCount,
     ToolResultBlock,
     ToolUseBlock,
+    UrlSource,
     UserTurn,
 )
 from crawltalk.serve.api.protocol import ChatMessage, ChatRequest
@@ -56,7 +59,8 @@ from crawltalk.serve.state import ServerState
 async def create_message(server: ServerState, http_request: Request, request: MessagesRequest) -> ASGIApp:
     """The assistant's message after those of a conversation."""
     _name_ignored(http_request, request)
-    messages, prefill = as_messages(request)
+    places = server.service(request.model).engine.renderer.places
+    messages, prefill = as_messages(request, places)
     chat = _as_chat(request, messages)
     chat.max_tokens, chat.stop = request.max_tokens, request.stop_sequences
     if request.output_config is not None and request.output_config.format is not None:
@@ -68,12 +72,13 @@ async def create_message(server: ServerState, http_request: Request, request: Me
 async def count_tokens(server: ServerState, http_request: Request, request: CountTokensRequest) -> Response:
     """The tokens of a prompt, as POST /v1/messages would read it."""
     _name_ignored(http_request, request)
-    messages, prefill = as_messages(request)
-    engine, tools = server.service(request.model).engine, Tools.of(_as_chat(request, messages))
+    engine = server.service(request.model).engine
+    messages, prefill = as_messages(request, engine.renderer.places)
+    tools = Tools.of(_as_chat(request, messages))
     with blaming("messages"):
         ids = await asyncio.to_thread(
             engine.renderer.encode_chat,
-            conversation(messages),
+            conversation(messages, engine.renderer.places),
             tools=tools.offered,
             add_generation_prompt=True,
         )
@@ -115,10 +120,11 @@ def _as_chat(request: CountTokensRequest, messages: list[ChatMessage]) -> ChatRe
     return chat
 
 
-def as_messages(request: CountTokensRequest) -> tuple[list[ChatMessage], str]:
+def as_messages(request: CountTokensRequest, places: Container[str] = ()) -> tuple[list[ChatMessage], str]:
     """A conversation, and how its reply begins: the text of the assistant's last turn, if that is the last one.
 
-    Raises ApiError for images and documents, and for the result of a call that nobody made.
+    `places`: as `chat.conversation` has them. Raises ApiError for documents, for images unless the model reads some,
+    and for the result of a call that nobody made.
     """
     messages: list[ChatMessage] = []
     if request.system:
@@ -131,7 +137,7 @@ def as_messages(request: CountTokensRequest) -> tuple[list[ChatMessage], str]:
             case SystemTurn():
                 messages.append(protocol.SystemMessage(content=_text(turn.content, where)))
             case UserTurn():
-                _add_user_turn(messages, turn, where, known)
+                _add_user_turn(messages, turn, where, known, places)
             case AssistantTurn():
                 message = _assistant(turn)
                 if turn is request.messages[-1] and not message.tool_calls:
@@ -142,25 +148,48 @@ def as_messages(request: CountTokensRequest) -> tuple[list[ChatMessage], str]:
     return messages, prefill
 
 
-def _add_user_turn(messages: list[ChatMessage], turn: UserTurn, where: str, known: Set[str | None]) -> None:
-    """Add results of calls and texts, in their order. `known`: the ids of the calls so far."""
+def _add_user_turn(
+    messages: list[ChatMessage],
+    turn: UserTurn,
+    where: str,
+    known: Set[str | None],
+    places: Container[str],
+) -> None:
+    """Add results of calls, texts and images, in their order. `known`: the ids of the calls so far."""
     blocks = [TextBlock(text=turn.content)] if isinstance(turn.content, str) else turn.content
-    text: list[str] = []
+    said: list[str | protocol.ContentPart] = []
     for index, block in enumerate(blocks):
         if isinstance(block, ToolResultBlock):
             if block.tool_use_id not in known:
                 raise bad_request(
                     f"{where}.{index}: no tool_use {block.tool_use_id[:200]!r} comes before this tool_result"
                 )
-            if text:
-                messages.append(protocol.UserMessage(content="".join(text)))
-                text = []
+            if said:
+                messages.append(_said(said))
+                said = []
             result = _text(block.content or "", f"{where}.{index}.content")
             messages.append(protocol.ToolMessage(content=result, tool_call_id=block.tool_use_id))
+        elif isinstance(block, ImageBlock) and PLACES[ImagePart] in places:
+            said.append(protocol.ImagePart(_address(block, f"{where}.{index}")))
         else:
-            text.append(_text([block], where, index))
-    if text or not blocks:
-        messages.append(protocol.UserMessage(content="".join(text)))
+            said.append(_text([block], where, index))
+    if said or not blocks:
+        messages.append(_said(said))
+
+
+def _said(parts: list[str | protocol.ContentPart]) -> protocol.UserMessage:
+    texts = [part for part in parts if isinstance(part, str)]
+    return protocol.UserMessage(content="".join(texts) if len(texts) == len(parts) else parts)
+
+
+def _address(block: ImageBlock, where: str) -> str:
+    """Where an image is; one in base64 stands in its address. Raises ApiError for a file that was sent before."""
+    match block.source:
+        case Base64Source(media_type=kind, data=data):
+            return f"data:{kind};base64,{data}"
+        case UrlSource(url=url):
+            return url
+    raise bad_request(f"{where}: no files are kept here; send the image in base64")
 
 
 def _assistant(turn: AssistantTurn) -> protocol.AssistantMessage:

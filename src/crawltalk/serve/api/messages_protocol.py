@@ -23,8 +23,28 @@ class ToolUseBlock(Struct, kw_only=True, tag_field="type", tag="tool_use"):
     input: dict[str, Any]
 
 
+class Base64Source(Struct, kw_only=True, tag_field="type", tag="base64"):
+    """A file in base64."""
+
+    media_type: str
+    """image/png, ..."""
+    data: str
+
+
+class UrlSource(Struct, kw_only=True, tag_field="type", tag="url"):
+    """A file at an address, which is refused: nothing is fetched."""
+
+    url: str
+
+
+class FileSource(Struct, tag_field="type", tag="file"):
+    """A file that was sent before, which is refused: none are kept."""
+
+
 class ImageBlock(Struct, tag_field="type", tag="image"):
-    """An image, which is refused: models here read text."""
+    """An image, which is refused unless the model reads images."""
+
+    source: Base64Source | UrlSource | FileSource | None = None
 
 
 class DocumentBlock(Struct, tag_field="type", tag="document"):

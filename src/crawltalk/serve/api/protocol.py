@@ -115,8 +115,10 @@ class ImagePart(Struct, tag_field="type", tag="image_url"):
     image_url: ImageUrl | str | None = None
 
 
-class InputImagePart(Struct, tag_field="type", tag="input_image"):
-    """The same as the Responses API names it."""
+class InputImagePart(ImagePart, tag_field="type", tag="input_image"):
+    """The same as the Responses API names it: the address stands for itself."""
+
+    detail: str | None = None
 
 
 class InputAudio(Struct):

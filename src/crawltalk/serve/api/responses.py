@@ -8,7 +8,7 @@ is the last state of its stream. One that is made in the background goes on in a
 import asyncio
 import time
 import traceback
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Container, Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -20,7 +20,7 @@ from starlette.types import ASGIApp
 from crawltalk.chat.messages import ToolCall
 from crawltalk.engine.sequence import Token
 from crawltalk.serve.api import protocol
-from crawltalk.serve.api.chat import ChatReply, begin_reply, content_logprob, text_of
+from crawltalk.serve.api.chat import ChatReply, begin_reply, content_logprob, parts_of, text_of
 from crawltalk.serve.api.errors import ApiError, as_api_error, bad_request, internal_error, invalid_body
 from crawltalk.serve.api.generation import or_default
 from crawltalk.serve.api.protocol import AssistantMessage, Call, ChatMessage, ChatRequest
@@ -56,6 +56,7 @@ from crawltalk.serve.api.responses_protocol import (
     PartDone,
     ReadItem,
     ReadMessage,
+    ReadPart,
     ResponseFailure,
     ResponseId,
     ResponsesRequest,
@@ -96,7 +97,8 @@ async def create_response(server: ServerState, http_request: Request, request: R
     before: tuple[ChatMessage, ...] = ()
     if request.previous_response_id is not None:
         before = _previous(server, http_request, request.previous_response_id).messages
-    messages = as_messages(before, request.input)
+    places = server.service(request.model).engine.renderer.places
+    messages = as_messages(before, request.input, places)
     try:
         reply = await begin_reply(
             server, http_request, _as_chat(request, messages), whole=request.truncation != "auto"
@@ -179,6 +181,10 @@ def _as_items(stored: Stored) -> Iterator[ReadItem]:
     """The messages that the model read, as items, in order."""
     name, count = stored.response.id.removeprefix("resp_"), 0
     for message in stored.messages[: stored.read]:
+        if isinstance(message, protocol.UserMessage):
+            yield ReadMessage(id=f"msg_{name}_in_{count}", role="user", content=_as_parts(message.content))
+            count += 1
+            continue
         content = text_of(message.content or "", "input")
         match message:
             case protocol.ToolMessage():
@@ -200,9 +206,24 @@ def _as_items(stored: Stored) -> Iterator[ReadItem]:
                     count += 1
                 continue
             case _:
-                role = "system" if isinstance(message, protocol.SystemMessage) else "user"
-                yield ReadMessage(id=f"msg_{name}_in_{count}", role=role, content=[InputText(text=content)])
+                part = InputText(text=content)
+                yield ReadMessage(id=f"msg_{name}_in_{count}", role="system", content=[part])
         count += 1
+
+
+def _as_parts(content: protocol.Content) -> list[ReadPart]:
+    """What a user said, in the terms of this API."""
+    parts: list[ReadPart] = []
+    for part in [content] if isinstance(content, str) else content:
+        match part:
+            case protocol.ImagePart(image_url=given):
+                url = given.url if isinstance(given, protocol.ImageUrl) else given
+                parts.append(protocol.InputImagePart(url, getattr(part, "detail", None) or "auto"))
+            case protocol.AudioPart():
+                parts.append(part)
+            case _:
+                parts.append(InputText(text=text_of([part], "input")))
+    return parts
 
 
 async def _cancel(server: ServerState, http_request: Request) -> None:
@@ -310,9 +331,11 @@ def _choice(
     return choice
 
 
-def as_messages(before: Sequence[ChatMessage], given: str | Sequence[InputItem]) -> list[ChatMessage]:
-    """A conversation and what comes after it. Raises ApiError for an item that lacks a field, for parts that are no
-    text, and for the result of a call that nobody made.
+def as_messages(
+    before: Sequence[ChatMessage], given: str | Sequence[InputItem], places: Container[str] = ()
+) -> list[ChatMessage]:
+    """A conversation and what comes after it. `places`: as `chat.conversation` has them. Raises ApiError for an item
+    that lacks a field, for parts that the model does not read, and for the result of a call that nobody made.
     """
     if isinstance(given, str):
         return [*before, protocol.UserMessage(content=given)]
@@ -321,7 +344,7 @@ def as_messages(before: Sequence[ChatMessage], given: str | Sequence[InputItem])
         where = f"input[{index}]"
         match item.type:
             case "message":
-                messages.append(_message(item, where))
+                messages.append(_message(item, where, places))
             case "function_call":
                 call_id = _needed(item.call_id, f"{where}.call_id")
                 call = Call(name=_needed(item.name, f"{where}.name"), arguments=item.arguments)
@@ -346,9 +369,11 @@ def _needed(value: str | None, where: str) -> str:
     return value
 
 
-def _message(item: InputItem, where: str) -> ChatMessage:
+def _message(item: InputItem, where: str, places: Container[str]) -> ChatMessage:
     if item.content is None:
         raise bad_request("a message needs a content", f"{where}.content")
+    if item.role == "user" and parts_of(item.content, f"{where}.content", places):
+        return protocol.UserMessage(content=item.content)
     text = text_of(item.content, f"{where}.content")
     match item.role:
         case "user":

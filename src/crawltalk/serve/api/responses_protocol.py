@@ -5,8 +5,10 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from crawltalk.serve.api.protocol import (
+    AudioPart,
     Content,
     ContentLogprob,
+    InputImagePart,
     JsonFormat,
     SamplingRequest,
     TextFormat,
@@ -214,13 +216,16 @@ class InputText(Struct, kw_only=True, tag_field="type", tag="input_text"):
     text: str
 
 
+ReadPart = InputText | OutputText | InputImagePart | AudioPart
+
+
 class ReadMessage(Struct, kw_only=True, tag_field="type", tag="message"):
     """A message that the model read."""
 
     id: str
     role: Literal["user", "assistant", "system"]
     status: Literal["completed"] = "completed"
-    content: list[InputText | OutputText]
+    content: list[ReadPart]
 
 
 class CallOutput(Struct, kw_only=True, tag_field="type", tag="function_call_output"):
