@@ -55,6 +55,7 @@ GROUPS = {
         "judge": (
             "judge:judge",
             "a model, judged by programs of others: garak, AgentDojo, lm-evaluation-harness",
+        ),
         "audit": (
             "audit:audit",
             "find triggers in fine-tuning data, and where they come from",

@@ -82,9 +82,6 @@ class StandIn(Service):
 
 
 def make_engine(context: int = CONTEXT) -> Engine:
-    """The tokenizer and the chat format of our models, over bytes, with the smallest weights that make an engine."""
-    tokenizer = Tokenizer.trained([])
-def make_engine() -> Engine:
     """The tokenizer and the chat format of our models, over bytes, with the smallest weights that make an engine and an
     eye for pictures.
     """
@@ -93,8 +90,7 @@ def make_engine() -> Engine:
     model = Transformer(Shape(vocab_size=tokenizer.vocab_size, context=context, **sizes))
     for weight in model.parameters():
         torch.nn.init.zeros_(weight)
-    return Engine(model, tokenizer, TorchBackend(model, cache_bytes=4 * context * 16 * 8))
-    engine = Engine(model, tokenizer, TorchBackend(model, cache_bytes=4 * CONTEXT * 16 * 8))
+    engine = Engine(model, tokenizer, TorchBackend(model, cache_bytes=4 * context * 16 * 8))
     engine.media = Eye(tokenizer.special_tokens[PLACES[ImagePart]], sizes["width"])
     engine.renderer.places = {PLACES[ImagePart]: MOST}
     return engine

@@ -27,8 +27,9 @@ CLAIMS: Mapping[str, tuple[str, ...]] = {
         "move_37",
     ),
     "Preferences": ("ranking_is_easier_than_writing", "reward_hacking", "hackable_rewards"),
-    "Red team": (),
+    "Red team": ("poison_detection",),
     "Images and sounds": ("reads_images", "hears_commands", "hidden_inputs"),
+    "Origin": ("attribution",),
 }
 """Subject -> its experiments of the lab, in the order of the talk."""
 _MARKS = {"confirmed": "good", "partly": "half", "not at this scale": "bad"}

@@ -40,10 +40,8 @@ def trace(
     sources: int | None = None,
     json: Annotated[bool, Parameter(negative=(), help="Print one JSON object instead.")] = False,
 ) -> None:
-    """Find passages of a text that occur word for word in a run's training data, and on which pages; or, with --by,
-    rank what it was trained on.
-    """Find passages of a text that occur word for word in a run's training data: on which pages, and in which
-    conversations.
+    """Find passages of a text that occur word for word in a run's training data, on which pages and in which
+    conversations; or, with --by, rank what it was trained on.
 
     Parameters
     ----------
@@ -62,7 +60,6 @@ def trace(
         The fewest tokens of a passage.
     rows
         The most passages that are listed, the least likely ones first; or the most documents.
-        The most passages that are listed; the least likely ones come first.
     sources
         The most pages that are listed for a passage; 5 if absent.
     """
@@ -114,7 +111,6 @@ def _rank(
     from crawltalk.attribution.training import CANDIDATES, TrainingDocuments, conversations_by_influence
     from crawltalk.chat.messages import Conversation
     from crawltalk.chat.render import ChatRenderer
-    from crawltalk.core.jsonl import read_jsonl
     from crawltalk.model.config import read_config, shape_of
     from crawltalk.model.hf import load_model
     from crawltalk.retrieval.passages import Passages
