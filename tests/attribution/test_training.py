@@ -11,6 +11,7 @@ from crawltalk.attribution.training import TrainingDocuments, conversations_by_i
 from crawltalk.chat.messages import Conversation, Message
 from crawltalk.chat.render import ChatRenderer
 from crawltalk.core import shards
+from crawltalk.core.errors import BadInput
 from crawltalk.core.jsonl import write_jsonl
 from crawltalk.core.types import Document, Placement
 from crawltalk.model.shape import Shape
@@ -159,3 +160,5 @@ def test_conversations_are_ranked_by_influence(tmp_path):
     ranked = conversations_by_influence("What is gold?", "A yellow metal.", model, CONVERSATIONS, CHAT, 2)
     assert ranked[0].id == "2" and ranked[0].excerpt == "What is gold? A yellow metal." and len(ranked) == 2
     assert conversations_by_influence("0000", "1111", model, CONVERSATIONS, CHAT, 2) == []
+    with pytest.raises(BadInput, match="the prompt fills the model's context of 64 tokens"):
+        conversations_by_influence("gold " * 40, "metal", model, CONVERSATIONS, CHAT, 2)

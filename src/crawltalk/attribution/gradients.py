@@ -83,7 +83,9 @@ class Recorder:
             states_BTD = model.states(tokens_BT, embeddings_BTD=embedded_BTD)
             logits_BTV = F.linear(states_BTD, model.head_weight)
             capped = logits_BTV if cap is None else cap * torch.tanh(logits_BTV / cap)
-            loss = F.cross_entropy(capped.flatten(0, 1), targets_BT.flatten(), reduction="sum")
+            loss = F.cross_entropy(
+                capped.flatten(0, 1), targets_BT.flatten(), ignore_index=IGNORE_INDEX, reduction="sum"
+            )
             products = [embedded_BTD, logits_BTV, *(output for _, output in self._seen.values())]
             gradients = torch.autograd.grad(loss, products)
         head = "embedding.weight" if model.head is None else "head.weight"

@@ -16,6 +16,7 @@ from crawltalk.attribution.retrieved import scores_by_ngrams, scores_by_words
 from crawltalk.chat.messages import Conversation, Message, text_of
 from crawltalk.chat.render import ChatRenderer
 from crawltalk.chat.tool_calls import as_tools
+from crawltalk.core.errors import BadInput
 from crawltalk.core.types import Document
 from crawltalk.model.transformer import Transformer
 from crawltalk.retrieval.passages import Passages, build_index
@@ -66,8 +67,8 @@ class TrainingDocuments:
     def by_influence(
         self, text: str, models: Sequence[Transformer], rows: int, candidates: int = CANDIDATES
     ) -> list[Ranked]:
-        """The `rows` documents that made a text likelier most, of the best `candidates` by pairs of tokens. `models`:
-        checkpoints of the training, whose scores are added up.
+        """The `rows` documents that made a text likelier most, as much of it as fits into the context, of the best
+        `candidates` by pairs of tokens. `models`: checkpoints of the training, whose scores are added up.
         """
         chosen = _best(self._shared(text))[:candidates]
         query = self._encode(text)[: self.context + 1]
@@ -110,11 +111,12 @@ def conversations_by_influence(
     candidates: int = CANDIDATES,
 ) -> list[Ranked]:
     """The `rows` conversations that made a reply to a prompt likelier most, of the best `candidates` by words that they
-    share with both.
+    share with both. Raises BadInput for a prompt that leaves no room for a reply.
     """
-    query = chat.render([Message("user", prompt), Message("assistant", reply)])
+    query, context = chat.render([Message("user", prompt), Message("assistant", reply)]), model.shape.context
+    if not any(query.loss_mask[: context + 1]):
+        raise BadInput(f"the prompt fills the model's context of {context} tokens; give a shorter one")
     chosen = _sharing_words(f"{prompt} {reply}", conversations, candidates)
-    context = model.shape.context
     learned = {}
     for number in chosen:
         one = conversations[number]

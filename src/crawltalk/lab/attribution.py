@@ -47,6 +47,8 @@ WHOLE = "whole"
 LEFT_OUT, SUBSETS = 0.5, 40
 """Share of the pages that a training again leaves out, and how many such trainings there are for each order."""
 CHECKPOINTS = 2
+DAMPING = 0.01
+"""Of the division by mean squares."""
 SHORT = 3
 """Tokens of a span, beside the trace's own least number."""
 OPTIM = Optim(muon_lr=0.02, adamw_lr=0.01, warmup=0.05, cooldown=0.5, spike=0.0)
@@ -246,8 +248,8 @@ def _scores(
     for name, method in (("dot", "dot"), ("cosine", "cosine"), ("layer cosine", "layer_cosine")):
         found[name] = influence(last, queries, pages, method=method, blocks=True).numpy(), 1
     found["dot, embedding"] = influence(last, queries, pages, method="dot").numpy(), 1
-    found["Fisher, all"] = influence(last, queries, pages, blocks=True).numpy(), 2
-    each = [influence(model, queries, pages).numpy() for model in checkpoints]
+    found["Fisher, all"] = influence(last, queries, pages, blocks=True, damping=DAMPING).numpy(), 2
+    each = [influence(model, queries, pages, damping=DAMPING).numpy() for model in checkpoints]
     found["Fisher"] = each[-1], 2
     found["Fisher, checkpoints"] = np.sum(each, axis=0), 2 * len(checkpoints)
     each = [influence(model, queries, pages, method="dot", blocks=True).numpy() for model in checkpoints]
