@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 import msgspec
 from cyclopts import Parameter
@@ -94,7 +95,7 @@ def judge(
         make_environment(program, venv)
     found = find(program, venv)
     options = judging.Options(
-        out=out or Path("judges") / program / Path(model).name,
+        out=out or Path("judges") / program / _name_of(model),
         seconds=60 * minutes,
         max_tokens=max_tokens,
         controls=controls,
@@ -117,6 +118,11 @@ def judge(
         raise UserError(
             f"{program} did not come to its end: {report.problem}; what it did is in {options.out}"
         )
+
+
+def _name_of(model: str) -> str:
+    """A name for a folder; of an address the machine and the port."""
+    return urlsplit(model).netloc.replace(":", "-") if "://" in model else Path(model).name
 
 
 def _known(kind: str, name: str, names: Sequence[str]) -> str:
