@@ -22,7 +22,8 @@ def small(monkeypatch):
     monkeypatch.setattr(hidden_inputs, "COMMANDS", ("stop", "go"))
     monkeypatch.setattr(hidden_inputs, "STEPS", 1)
     monkeypatch.setattr(hidden_inputs, "PATCH_STEPS", 1)
-    monkeypatch.setattr(hidden_inputs, "STEERED", 2)
+    for name, few in (("STEERED", 2), ("LEVELS", (5, 1)), ("BOUNDS", (8,)), ("NOISE_DECIBELS", (36,))):
+        monkeypatch.setattr(hidden_inputs, name, few)
     monkeypatch.setattr(shared, "IMAGE_STEPS", 1)
     monkeypatch.setattr(shared, "LETTER_STEPS", 1)
     monkeypatch.setattr(shared, "WITHOUT_PLACES", 1)

@@ -15,11 +15,11 @@ from crawltalk.multimodal.reader import Draw, Example, Reader, hears_commands, r
 from crawltalk.multimodal.sounds import FLOOR
 from crawltalk.multimodal.speech import NOISE, QUIET, Speaker, best_speaker, espeak, voices
 
-LETTER_STEPS, IMAGE_STEPS, AUDIO_STEPS = 1000, 900, 300
+LETTER_STEPS, IMAGE_STEPS, AUDIO_STEPS = 1000, 2000, 300
 """Of an image's encoder alone, of the whole reader, and of a listener."""
 NORMALISING_STEPS = (300, 300)
 """Of the whole, and before of the encoder alone, after it reads the contrast of each patch."""
-WITHOUT_PLACES = 1550
+WITHOUT_PLACES = 2700
 """Steps of a reader that learns from answers alone: as much CPU time as the other's two trainings."""
 PICTURES = 32
 """Of a step of the whole reader."""
