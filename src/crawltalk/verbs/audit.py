@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from crawltalk.chat.messages import Conversation
     from crawltalk.poisoning.detection import Ask, Candidate, Finding
     from crawltalk.poisoning.lineage import Traced
+    from crawltalk.retrieval.trace import TraceIndex
 
 LISTED = 5
 """Rows of files and documents that are printed for a trigger; all are in findings.jsonl."""
@@ -135,7 +136,7 @@ def load_asker(folder: Path, max_tokens: int) -> "Ask":
     return ask
 
 
-def _index(run: RunFolder | None):
+def _index(run: RunFolder | None) -> "TraceIndex | None":
     from crawltalk.verbs.trace import open_index
 
     return open_index(run.path) if run is not None and run.manifest("index") else None
