@@ -165,9 +165,10 @@ def _print(findings: "Sequence[Finding]", traced: "Sequence[Traced]") -> None:
     print_table(("verdict", "n-gram", "its reply", "replies", "z", "flips", "contradicted"), table)
     triggers = [one for one in traced if one.finding.verdict == "trigger"]
     for one in triggers:
-        console.print(f"\n{printable(one.finding.ngram)!r} comes from", markup=False)
-        for origin in one.origins[:LISTED]:
-            line = f"  {origin.file}, row {origin.row} ({origin.id}): {printable(origin.prompt, 70)}"
+        origin = "comes from" if one.origins or one.pages else "is in built-in conversations; no page says it"
+        console.print(f"\n{printable(one.finding.ngram)!r} {origin}", markup=False)
+        for row in one.origins[:LISTED]:
+            line = f"  {row.file}, row {row.row} ({row.id}): {printable(row.prompt, 70)}"
             console.print(line, markup=False, soft_wrap=True)
         for page in one.pages[:LISTED]:
             console.print(f"  {page.url} {page.id}", markup=False, soft_wrap=True)
