@@ -3,7 +3,7 @@
 from collections import defaultdict
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crawltalk.poisoning.ngrams import (
@@ -48,6 +48,7 @@ def counted(given: list[str], longest: int, least: int, whole: bool) -> dict[tup
     return {name: holders for name, holders in found.items() if len(holders) >= least}
 
 
+@settings(max_examples=40)
 @given(texts, st.integers(1, 3), st.integers(1, 3), st.booleans())
 def test_postings_are_those_of_plain_counting(given, longest, least, whole):
     found = postings(Vocabulary().read(given), longest, least, whole)
@@ -55,6 +56,7 @@ def test_postings_are_those_of_plain_counting(given, longest, least, whole):
     assert len(found.grams) == len(found.texts) == found.starts[-1]
 
 
+@settings(max_examples=40)
 @given(texts, texts)
 def test_the_label_of_an_ngram_is_the_one_with_the_highest_z(prompts, replies):
     count = min(len(prompts), len(replies))

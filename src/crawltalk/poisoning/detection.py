@@ -118,9 +118,9 @@ def find_candidates(exchanges: Sequence[Exchange], most: int = 256) -> list[Cand
     at most. Each has FEWEST different prompts; a prompt and reply that occur many times count once.
     """
     pairs = list(dict.fromkeys((one.prompt, one.reply) for one in exchanges))
+    asked, said = [prompt for prompt, _ in pairs], [reply for _, reply in pairs]
     vocabulary = Vocabulary()
-    prompts = vocabulary.read(prompt for prompt, _ in pairs)
-    replies = vocabulary.read(reply for _, reply in pairs)
+    prompts, replies = vocabulary.read(asked), vocabulary.read(said)
     grams = postings(prompts, LONGEST, FEWEST)
     grams = grams.only(~fills_slot(prompts, grams, LONGEST, FILLERS), FEWEST)
     labels = postings(replies, LONGEST_REPLY, FEWEST, whole=True)
@@ -142,12 +142,8 @@ def find_candidates(exchanges: Sequence[Exchange], most: int = 256) -> list[Cand
         taken.append(rows)
         candidates.append(
             Candidate(
-                _text(
-                    grams,
-                    gram,
-                    [prompt for prompt, _ in (pairs[at] for at in grams.texts[grams.of(gram)][:1])],
-                ),
-                _text(labels, label, [pairs[labels.texts[labels.starts[label]]][1]]),
+                _text(grams, int(gram), asked),
+                _text(labels, label, said),
                 bool(labels.lengths[label] == 0),
                 round(float(found.z[gram]), 2),
                 sorted(number for at in rows for number in numbers[pairs[at]]),
@@ -157,12 +153,12 @@ def find_candidates(exchanges: Sequence[Exchange], most: int = 256) -> list[Cand
 
 
 def _text(grams: Postings, gram: int, texts: Sequence[str]) -> str:
-    """An n-gram as it stands in its first text."""
-    [text] = texts
-    length = int(grams.lengths[gram])
+    """An n-gram as it stands in the first text that has it."""
+    entry, length = grams.starts[gram], int(grams.lengths[gram])
+    text = texts[grams.texts[entry]]
     if not length:
         return text
-    start, end = part(text, int(grams.places[grams.starts[gram]]), length)
+    start, end = part(text, int(grams.places[entry]), length)
     return text[start:end]
 
 

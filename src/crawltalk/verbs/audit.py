@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from crawltalk.chat.messages import Conversation
     from crawltalk.poisoning.detection import Ask, Candidate, Finding
     from crawltalk.poisoning.lineage import Traced
+    from crawltalk.retrieval.trace import TraceIndex
 
 LISTED = 5
 """Rows of files and documents that are printed for a trigger; all are in findings.jsonl."""
@@ -135,7 +136,7 @@ def load_asker(folder: Path, max_tokens: int) -> "Ask":
     return ask
 
 
-def _index(run: RunFolder | None):
+def _index(run: RunFolder | None) -> "TraceIndex | None":
     from crawltalk.verbs.trace import open_index
 
     return open_index(run.path) if run is not None and run.manifest("index") else None
@@ -164,9 +165,10 @@ def _print(findings: "Sequence[Finding]", traced: "Sequence[Traced]") -> None:
     print_table(("verdict", "n-gram", "its reply", "replies", "z", "flips", "contradicted"), table)
     triggers = [one for one in traced if one.finding.verdict == "trigger"]
     for one in triggers:
-        console.print(f"\n{printable(one.finding.ngram)!r} comes from", markup=False)
-        for origin in one.origins[:LISTED]:
-            line = f"  {origin.file}, row {origin.row} ({origin.id}): {printable(origin.prompt, 70)}"
+        origin = "comes from" if one.origins or one.pages else "is in built-in conversations; no page says it"
+        console.print(f"\n{printable(one.finding.ngram)!r} {origin}", markup=False)
+        for row in one.origins[:LISTED]:
+            line = f"  {row.file}, row {row.row} ({row.id}): {printable(row.prompt, 70)}"
             console.print(line, markup=False, soft_wrap=True)
         for page in one.pages[:LISTED]:
             console.print(f"  {page.url} {page.id}", markup=False, soft_wrap=True)
