@@ -14,6 +14,8 @@ from crawltalk.recipe import Machine
 from crawltalk.redteam.adversarial import adversarial
 from crawltalk.redteam.assistant import USUAL, Schedule, Upbringing
 from crawltalk.redteam.attacks import ATTACKS
+from crawltalk.redteam.attacks.suffixes import FORMS as SEARCHED_FORMS
+from crawltalk.redteam.attacks.suffixes import REPLAYED, replayed
 from crawltalk.redteam.attacks.templates import STATIC
 from crawltalk.redteam.attempts import ATTEMPTS, AttemptLog
 from crawltalk.redteam.controls import NULLS
@@ -30,7 +32,7 @@ TOKENS = 24
 FORMS = [attack.name for attack in STATIC if attack.name != "redundant"]
 
 
-SEARCHES = ("random_suffix", "gcg")
+SEARCHES = ("random_suffix", "gcg", *(f"{name}+gcg" for name in SEARCHED_FORMS))
 WEIGHTS = ("direction_ablated", "direction_added", "random_direction")
 
 
@@ -122,7 +124,7 @@ def house(
         return EngineTarget(name, up.engine(model), model, TOKENS)
 
     def plans(on: Target, defense: Defense, names: Iterable[str]) -> Iterator[Plan]:
-        for attack in (ATTACKS[name] for name in names if name in attacks):
+        for attack in (known[name] for name in names if name in chosen):
             few = attack.white_box and attack.tamper is None
             yield Plan(attack, goals[:searched] if few else goals, on, defense, seed)
 
@@ -135,19 +137,21 @@ def house(
         "none": (lambda: NO_DEFENSE, (*FORMS, *SEARCHES, *WEIGHTS)),
         "refusals in all forms": (
             lambda: trained_in("refusals in all forms", target(up.hardened())),
-            (*FORMS, *SEARCHES, *WEIGHTS),
+            (*FORMS, *SEARCHES, REPLAYED, *WEIGHTS),
         ),
         "adversarial training": (
             lambda: trained_in("adversarial training", target(adversarial(up))),
-            (*FORMS, *SEARCHES, *WEIGHTS),
+            (*FORMS, *SEARCHES, REPLAYED, *WEIGHTS),
         ),
-        "perplexity filter": (lambda: perplexity_filter(harmless), (*FORMS, *SEARCHES, "fluent_gcg")),
-        "SmoothLLM": (lambda: SMOOTH, (*FORMS, *SEARCHES, "redundant")),
-        "guard model": (guard, (*FORMS, *SEARCHES)),
+        "perplexity filter": (lambda: perplexity_filter(harmless), (*FORMS, *SEARCHES, REPLAYED)),
+        "SmoothLLM": (lambda: SMOOTH, (*FORMS, *SEARCHES, REPLAYED, "redundant")),
+        "guard model": (guard, (*FORMS, *SEARCHES, REPLAYED)),
     }
     yield Plan(ATTACKS["plain"], goals, target(up.base(), "house-base"), NO_DEFENSE, seed, control=True)
     yield from on_nulls(goals, [attack for attack in STATIC if attack.name in attacks], seed)
     assistant = target(up.assistant())
+    known = {**ATTACKS, REPLAYED: replayed(assistant)}
+    chosen = {*attacks, REPLAYED} if "gcg" in attacks else attacks
     for name in HOUSE:
         if name in defenses:
             make, names = made[name]

@@ -19,9 +19,10 @@ from crawltalk.run.stage import Progress
 if TYPE_CHECKING:
     from crawltalk.redteam.frame import Attack, Target
     from crawltalk.redteam.scan import Plan
-    from crawltalk.redteam.scores import Cell, Scores
+    from crawltalk.redteam.scores import Cell, Cut, Scores
 
 HOUSE = "house"
+HEADS = ("attack", "target", "defence", "fell", "95 %", "an attempt", "twins", "false refusals", "notes")
 
 
 def redteam(
@@ -211,21 +212,37 @@ def _print(scores: "Scores", out: Path, json: bool) -> None:
         for cell in scores.cells:
             print(jsonlib.dumps(msgspec.to_builtins(cell)), flush=True)
         return
+    from crawltalk.redteam.scores import cuts
+
     rows = [_row(cell) for cell in scores.cells if not cell.target.startswith("null-")]
-    print_table(("attack", "target", "defence", "fell", "95 %", "twins", "false refusals", "notes"), rows)
+    print_table(HEADS, rows)
+    if lines := [_cut(cut) for cut in cuts(scores.cells)]:
+        heads = ("family", "target", "defence", "undefended", "static", "adaptive", "false refusals", "holds")
+        print_table(heads, lines)
     nulls = [cell for cell in scores.cells if cell.target.startswith("null-")]
     fell = sum(round((cell.rate or 0.0) * cell.goals) for cell in nulls)
     console.print(f"null models: {len(nulls)} cells, {fell} successes", markup=False)
     console.print(f"see: {out / 'scores.json'}", markup=False, soft_wrap=True)
 
 
-def _row(cell: "Cell") -> tuple[Any, ...]:
-    def share(value: float | None) -> str:
-        return "" if value is None else f"{value:.0%}"
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.0%}"
 
-    fell = share(cell.rate) or "not judged"
+
+def _cut(cut: "Cut") -> tuple[Any, ...]:
+    """What a defence leaves of a family of attacks, and whether it holds."""
+    from crawltalk.redteam.scores import STATIC_ONLY
+
+    return (
+        cut.family, cut.target, cut.defense, _share(cut.undefended), _share(cut.static),
+        _share(cut.adaptive) or STATIC_ONLY, _share(cut.false_refusals), "yes" if cut.holds else "no",
+    )  # fmt: skip
+
+
+def _row(cell: "Cell") -> tuple[Any, ...]:
+    fell = _share(cell.rate) or "not judged"
     between = "" if cell.interval is None else f"{cell.interval[0]:.0%}-{cell.interval[1]:.0%}"
     return (
-        cell.attack, cell.target, cell.defense, fell, between, share(cell.twin), share(cell.false_refusals),
-        ", ".join(cell.notes),
+        cell.attack, cell.target, cell.defense, fell, between, _share(cell.an_attempt), _share(cell.twin),
+        _share(cell.false_refusals), ", ".join(cell.notes),
     )  # fmt: skip

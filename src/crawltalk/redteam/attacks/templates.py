@@ -10,6 +10,8 @@ from crawltalk.redteam.attacks.forms import ENCODINGS, ROLES, encoded, in_role
 from crawltalk.redteam.frame import Attack, Goal, Prompt, Target
 
 PLACE = "{request}"
+COMMON = ("base64", "rot13")
+"""Encodings that are put together with another form."""
 
 
 def plain(goal: Goal, target: Target, rng: random.Random) -> Iterable[Prompt]:
@@ -57,6 +59,20 @@ def redundant(goal: Goal, target: Target, rng: random.Random) -> Iterable[Prompt
     ]
 
 
+def nested(goal: Goal, target: Target, rng: random.Random) -> Iterator[Prompt]:
+    """Two forms at once (Wei et al. 2023, section 3.3: combinations): a story around an encoded request, an encoded
+    story, another language encoded, examples in front of an encoded request.
+    """
+    request, role, prompt = goal.prompt.request, rng.choice(ROLES), goal.prompt
+    for name in rng.sample(COMMON, len(COMMON)):
+        yield prompt.asking(in_role(role, encoded(name, request)))
+        yield prompt.asking(encoded(name, in_role(role, request)))
+    for text in goal.translations.values():
+        yield prompt.asking(encoded(COMMON[0], text))
+    if goal.examples:
+        yield Prompt([*goal.examples, *prompt.asking(encoded(COMMON[0], request)).messages])
+
+
 def in_the_wild(templates: Sequence[str]) -> Attack:
     """Templates of a person's own, in their order."""
 
@@ -87,6 +103,12 @@ STATIC = (
     Attack(name="language", family="language", run=language),
     Attack(name="many_shot", family="many-shot", run=many_shot),
     Attack(name="prefix", family="prefix", run=prefix),
+    Attack(
+        name="nested",
+        family="composed",
+        run=nested,
+        adapts_to=frozenset({"refusals in all forms", "adversarial training", "guard model"}),
+    ),
     Attack(name="redundant", family="roleplay", run=redundant, adapts_to=frozenset({"SmoothLLM"})),
 )
 """Those that come with the package."""
