@@ -108,15 +108,15 @@ class Branches:
         layers = (_Layer * shape.layers)(*(_Layer(*map(_pointer, layer)) for layer in self._layers))
         call = _Call(
             layers, *map(_pointer, (x, *angles, y)), shape.norm_eps, shape.layers, batch, length, start,
-            self._layers[0][-1].shape[1], shape.width, shape.heads, shape.kv_heads, shape.head_dim, shape.mlp,
+            blocks_for(len(self.tokens)) * BLOCK_SIZE, shape.width, shape.heads, shape.kv_heads, shape.head_dim, shape.mlp,
             last, torch.get_num_threads(),
         )  # fmt: skip
         code.crawltalk_branches(ctypes.byref(call))
         return model.norm(y)
 
-    def _packed(self) -> list[tuple[Tensor, ...]]:
+    def _packed(self) -> list[tuple[Tensor | None, ...]]:
         """What `_Layer` points to."""
-        layers: list[tuple[Tensor, ...]] = []
+        layers: list[tuple[Tensor | None, ...]] = []
         for index, block in enumerate(self.model.blocks):
             assert isinstance(block, Block) and isinstance(block.mlp, SwiGLU)
             attention, mlp = block.attention, block.mlp
