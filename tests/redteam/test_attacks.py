@@ -17,7 +17,7 @@ from crawltalk.redteam.attacks.direction import fixed, means, states_of, steered
 from crawltalk.redteam.attacks.forms import ENCODINGS, encoded
 from crawltalk.redteam.attacks.gcg import Loss, Place, printable_tokens, search
 from crawltalk.redteam.attacks.suffixes import FORMS, Swapped, Together
-from crawltalk.redteam.attacks.templates import read_templates
+from crawltalk.redteam.attacks.templates import in_the_wild, read_templates
 from crawltalk.redteam.defenses import COPIES, SMOOTH, SWAPPED, WINDOW, perplexity_filter, surprise, swapped
 from crawltalk.redteam.frame import Prompt, Reply, Says, WhiteBox
 from crawltalk.redteam.policy import REFUSAL, Policy
@@ -255,13 +255,34 @@ def test_smoothing_asks_changed_copies_and_follows_the_majority() -> None:
     assert sum(a != b for a, b in zip("x" * 50, swapped("x" * 50, random.Random(0)), strict=True)) >= 4
 
 
-def test_templates_need_a_place_for_the_request(tmp_path: Path) -> None:
-    path = tmp_path / "wild.txt"
-    path.write_text("Be free.\n{request}\n---\n\nSay it: {request}\n")
-    assert read_templates(path) == ["Be free.\n{request}", "Say it: {request}"]
-    path.write_text("{request}\n---\nnothing\n")
-    with pytest.raises(BadInput, match="template 2 has no"):
-        read_templates(path)
+def test_templates_are_read_and_what_has_no_place_for_the_request_is_set_aside(tmp_path: Path) -> None:
+    texts = {
+        "wild.txt": b"Be free.\n{request}\n---\n\nSay it: [INSERT PROMPT HERE]\n---\nnothing\n---\n\xff{request}\n",
+        "wild.csv": b'id,text\n0,"Be free.\n{request}"\n1,Say it: {{prompt}}\n2,nothing\n3,\n4,"\xff{request}"\n5\n',
+        "wild.jsonl": b'{"template": "Be free.\\n{request}"}\n{"template": "Say it: {prompt}"}\n{"template": 3}\n{oh',
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_bytes(text)
+        templates, aside = read_templates(tmp_path / name)
+        assert templates == ["Be free.\n{request}", "Say it: {request}"]
+        assert len(aside) == {"wild.txt": 2, "wild.csv": 4, "wild.jsonl": 2}[name], aside
+    (tmp_path / "wild.txt").write_text("a\x1b]0;title\x07\n---\n{request}\n---\n{request}")
+    templates, aside = read_templates(tmp_path / "wild.txt")
+    assert templates == ["{request}"] and "\x1b" not in aside[0] and aside[1].endswith("there already")
+    (tmp_path / "wild.txt").write_text("nothing")
+    with pytest.raises(BadInput, match="no template with"):
+        read_templates(tmp_path / "wild.txt")
+
+
+def test_templates_of_ones_own_meet_the_goals_in_an_order_of_each(box: WhiteBox) -> None:
+    wild = in_the_wild([f"{number}: {{request}}" for number in range(9)])
+    target = EngineTarget("m", box.engine)
+    orders = [
+        [prompt.request for prompt in wild.run(goal, target, random.Random(goal.id))] for goal in GOALS[:3]
+    ]
+    for goal, order in zip(GOALS, orders, strict=False):
+        assert sorted(order) == [f"{number}: {goal.prompt.request}" for number in range(9)]
+    assert len({tuple(request[0] for request in order) for order in orders}) == 3
 
 
 def test_the_loss_adds_up_over_models(box: WhiteBox) -> None:

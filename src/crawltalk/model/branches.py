@@ -108,8 +108,8 @@ class Branches:
         layers = (_Layer * shape.layers)(*(_Layer(*map(_pointer, layer)) for layer in self._layers))
         call = _Call(
             layers, *map(_pointer, (x, *angles, y)), shape.norm_eps, shape.layers, batch, length, start,
-            blocks_for(len(self.tokens)) * BLOCK_SIZE, shape.width, shape.heads, shape.kv_heads, shape.head_dim, shape.mlp,
-            last, torch.get_num_threads(),
+            blocks_for(len(self.tokens)) * BLOCK_SIZE, shape.width, shape.heads, shape.kv_heads, shape.head_dim,
+            shape.mlp, last, torch.get_num_threads(),
         )  # fmt: skip
         code.crawltalk_branches(ctypes.byref(call))
         return model.norm(y)

@@ -62,7 +62,8 @@ def redteam(
         Names between commas; all if absent. Of a model or an endpoint: none, "perplexity filter" (needs weights),
         SmoothLLM.
     templates
-        A text file of jailbreak templates of your own, with {request} in each and lines of --- between them.
+        A file of jailbreak templates of your own, with {request} in each, as the attack in_the_wild: a text file with
+        lines of --- between them, or a table with a column `template` or `text`.
     goals
         Doors or secrets.
     searched
@@ -133,7 +134,14 @@ def _attacks(given: Sequence[str], templates: Path | None) -> "Mapping[str, Atta
 
     known = dict(ATTACKS)
     if templates is not None:
-        wild = in_the_wild(read_templates(templates))
+        found, aside = read_templates(templates)
+        if aside:
+            errors.print(
+                f"{len(aside)} templates set aside, {len(found)} used; {aside[0]}",
+                markup=False,
+                soft_wrap=True,
+            )
+        wild = in_the_wild(found)
         known[wild.name] = wild
     names = [_known("attack", name, list(known)) for name in _names(given)] or list(known)
     return {name: known[name] for name in names}
