@@ -14,8 +14,7 @@ from crawltalk.recipe import Machine
 from crawltalk.redteam.adversarial import adversarial
 from crawltalk.redteam.assistant import USUAL, Schedule, Upbringing
 from crawltalk.redteam.attacks import ATTACKS
-from crawltalk.redteam.attacks.suffixes import FORMS as SEARCHED_FORMS
-from crawltalk.redteam.attacks.suffixes import REPLAYED, replayed
+from crawltalk.redteam.attacks.suffixes import REPLAYED, SEARCHED, replayed
 from crawltalk.redteam.attacks.templates import STATIC
 from crawltalk.redteam.attempts import ATTEMPTS, AttemptLog
 from crawltalk.redteam.controls import NULLS
@@ -32,7 +31,7 @@ TOKENS = 24
 FORMS = [attack.name for attack in STATIC if attack.name != "redundant"]
 
 
-SEARCHES = ("random_suffix", "gcg", *(f"{name}+gcg" for name in SEARCHED_FORMS))
+SEARCHES = ("random_suffix", "gcg", *SEARCHED)
 WEIGHTS = ("direction_ablated", "direction_added", "random_direction")
 
 

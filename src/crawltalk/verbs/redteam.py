@@ -57,7 +57,8 @@ def redteam(
         house: small assistants, brought up on the spot, behind each defence; or a run, a folder of a model, or the
         address of an OpenAI-compatible endpoint, which are told secrets to keep.
     attacks
-        Names between commas; all if absent.
+        Names between commas; all if absent, of a model or an endpoint without searches behind a form (such as
+        base64+gcg).
     defenses
         Names between commas; all if absent. Of a model or an endpoint: none, "perplexity filter" (needs weights),
         SmoothLLM.
@@ -92,7 +93,7 @@ def redteam(
 
     if min(goals, searched, budget, seeds) < 1 or (gate is not None and not 0 <= gate <= 1):
         raise BadInput("--goals, --searched, --budget and --seeds are 1 or more, --gate is from 0 to 1")
-    chosen = _attacks(attacks, templates)
+    chosen = _attacks(attacks, templates, everything=target == HOUSE)
     machine = derive_machine(Machine(workers=workers))
     if replay is not None:
         _replay(out, replay, _target(target, model, max_tokens, i_may_attack_it, machine, out))
@@ -128,8 +129,8 @@ def _known(kind: str, name: str, names: Sequence[str]) -> str:
     raise BadInput(f"no {kind} is called {name!r}{hint}; there are: {', '.join(names)}")
 
 
-def _attacks(given: Sequence[str], templates: Path | None) -> "Mapping[str, Attack]":
-    from crawltalk.redteam.attacks import ATTACKS
+def _attacks(given: Sequence[str], templates: Path | None, everything: bool) -> "Mapping[str, Attack]":
+    from crawltalk.redteam.attacks import ATTACKS, QUICK
     from crawltalk.redteam.attacks.templates import in_the_wild, read_templates
 
     known = dict(ATTACKS)
@@ -143,7 +144,9 @@ def _attacks(given: Sequence[str], templates: Path | None) -> "Mapping[str, Atta
             )
         wild = in_the_wild(found)
         known[wild.name] = wild
-    names = [_known("attack", name, list(known)) for name in _names(given)] or list(known)
+    names = [_known("attack", name, list(known)) for name in _names(given)] or [
+        name for name in known if everything or name in QUICK or name not in ATTACKS
+    ]
     return {name: known[name] for name in names}
 
 

@@ -25,6 +25,8 @@ FORMS = ("roleplay", "base64", "language", "many_shot", "prefix")
 REPLAYED = "gcg_replayed"
 FORM_STEPS = 40
 """Of a search behind a form, which has begun the work."""
+SEARCHED = tuple(f"{name}+gcg" for name in FORMS)
+"""Their names."""
 ADAPTS_TO = frozenset(
     {"refusals in all forms", "adversarial training", "perplexity filter", "SmoothLLM", "guard model"}
 )
