@@ -283,6 +283,9 @@ def test_templates_of_ones_own_meet_the_goals_in_an_order_of_each(box: WhiteBox)
     for goal, order in zip(GOALS, orders, strict=False):
         assert sorted(order) == [f"{number}: {goal.prompt.request}" for number in range(9)]
     assert len({tuple(request[0] for request in order) for order in orders}) == 3
+    long = in_the_wild(["door " * 400 + "{request}", "{request} Please."])
+    known = EngineTarget("m", box.engine, box.model)
+    assert [one.request[-7:] for one in long.run(GOALS[0], known, random.Random(0))] == ["Please."]
 
 
 def test_the_loss_adds_up_over_models(box: WhiteBox) -> None:

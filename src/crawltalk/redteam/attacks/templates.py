@@ -14,6 +14,7 @@ from crawltalk.core.printable import printable
 from crawltalk.core.rows import read_rows
 from crawltalk.redteam.attacks.forms import ENCODINGS, ROLES, encoded, in_role
 from crawltalk.redteam.frame import Attack, Goal, Prompt, Target
+from crawltalk.redteam.targets import ROOM, prompt_ids
 
 PLACE = "{request}"
 """Where the request goes."""
@@ -93,13 +94,25 @@ def nested(goal: Goal, target: Target, rng: random.Random) -> Iterator[Prompt]:
 
 
 def in_the_wild(templates: Sequence[str]) -> Attack:
-    """Templates of a person's own, in an order of the goal's own."""
+    """Templates of a person's own, in an order of the goal's own, but those that do not fit into a known context."""
 
-    def run(goal: Goal, target: Target, rng: random.Random) -> Iterable[Prompt]:
-        chosen = rng.sample(templates, len(templates))
-        return [goal.prompt.asking(template.replace(PLACE, goal.prompt.request)) for template in chosen]
+    def run(goal: Goal, target: Target, rng: random.Random) -> Iterator[Prompt]:
+        for template in rng.sample(templates, len(templates)):
+            prompt = goal.prompt.asking(template.replace(PLACE, goal.prompt.request))
+            if _fits(prompt, target):
+                yield prompt
 
     return Attack(name="in_the_wild", family="in the wild", run=run)
+
+
+def _fits(prompt: Prompt, target: Target) -> bool:
+    if target.white_box is None:
+        return True
+    try:
+        prompt_ids(target.white_box.engine, prompt, ROOM)
+    except BadInput:
+        return False
+    return True
 
 
 def read_templates(path: Path) -> tuple[list[str], list[str]]:
