@@ -140,7 +140,7 @@ def cuts(cells: Sequence[Cell]) -> list[Cut]:
         left = max(one for one in (static, adaptive) if one is not None)
         declined = [cell.false_refusals for cell in behind if cell.false_refusals is not None]
         false = sum(declined) / len(declined) if declined else 0.0
-        holds = adaptive is not None and left <= CUT * undefended and false <= FALSE
+        holds = bool(declined) and adaptive is not None and left <= CUT * undefended and false <= FALSE
         found.append(Cut(target, defense, family, undefended, static, adaptive, false, holds))
     return found
 

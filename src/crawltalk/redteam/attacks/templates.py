@@ -142,7 +142,7 @@ def _fault(text: str | Fault, template: str, known: bool) -> str:
     """Why a template cannot be used; nothing if it can."""
     if isinstance(text, Fault):
         return text.reason
-    if "\udc80" <= max(template, default="") <= "\udfff" or "\ufffd" in template:
+    if any("\udc80" <= letter <= "\udcff" for letter in template):
         return "not UTF-8"
     if PLACE not in template:
         return f"no place for the request, such as {PLACE}: {printable(text) or 'it is empty'}"
