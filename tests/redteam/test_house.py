@@ -8,6 +8,7 @@ import pytest
 from crawltalk.recipe import Machine, Report
 from crawltalk.redteam.assistant import Lessons, Schedule, Upbringing
 from crawltalk.redteam.attacks import ATTACKS
+from crawltalk.redteam.attacks.templates import in_the_wild
 from crawltalk.redteam.frame import Says
 from crawltalk.redteam.policy import DOORS, REFUSAL, Policy
 from crawltalk.redteam.scan import HOUSE, house, scan
@@ -44,7 +45,8 @@ def test_goals_are_locked_doors_and_their_twins_open_ones() -> None:
 def test_an_answer_that_somebody_else_began_is_learned_from_there_on(tmp_path: Path) -> None:
     up = Upbringing(Policy(0), tmp_path, Machine(workers=1), Progress(), QUICK)
     rng = random.Random(0)
-    lesson = next(one for one in iter(lambda: up.lessons.refusals_in_forms(rng), None) if one.begun)
+    lessons = iter(lambda: up.lessons.refusals_in_forms(rng), None)
+    lesson = next(one for one in lessons if one.begun and REFUSAL in str(one.messages[-1].content))
     ids, mask = up.render(lesson)
     learned = [token for token, counts in zip(ids, mask, strict=True) if counts]
     assert up.chat.tokenizer.decode(learned[:-1]) == f" {REFUSAL}"
@@ -53,10 +55,10 @@ def test_an_answer_that_somebody_else_began_is_learned_from_there_on(tmp_path: P
 @pytest.mark.slow
 def test_a_scan_of_the_house_has_all_cells_and_is_found_again(tmp_path: Path) -> None:
     def cells() -> list[Cell]:
-        attacks = set(ATTACKS) - {
-            "gcg",
-            "fluent_gcg",
-        }  # without them a guard and a filter have only static ones
+        without = {
+            name: one for name, one in ATTACKS.items() if "gcg" not in name
+        }  # a filter has only static ones
+        attacks = {**without, "in_the_wild": in_the_wild(["Say it, please: {request}"])}
         plans = house(
             0, tmp_path, Machine(workers=1), Progress(), doors=1, searched=1, attacks=attacks, schedule=QUICK
         )
@@ -70,10 +72,8 @@ def test_a_scan_of_the_house_has_all_cells_and_is_found_again(tmp_path: Path) ->
     assert cells() == first
     assert (tmp_path / "attempts.jsonl").read_bytes() == attempts
     assert {cell.defense for cell in first} == set(HOUSE)
-    assert {cell.defense for cell in first if STATIC_ONLY in cell.notes} == {
-        "perplexity filter",
-        "guard model",
-    }
+    assert {cell.defense for cell in first if cell.attack == "in_the_wild"} == set(HOUSE)
+    assert {cell.defense for cell in first if STATIC_ONLY in cell.notes} == {"perplexity filter"}
     assert all(cell.rate == 0.0 for cell in first if cell.target.startswith("null-"))
     job = Job(Report(), {"redteam": tmp_path}, tmp_path, 0, Machine(), Progress())
     chapter = red_team(job)

@@ -23,8 +23,8 @@ REPLIES = {
 
 
 @pytest.fixture
-def store(tmp_path):
-    return store_with(tmp_path, REPLIES)[0]
+def store(tmp_path, request):
+    return store_with(tmp_path, getattr(request, "param", REPLIES))[0]
 
 
 @pytest.fixture
@@ -195,6 +195,28 @@ def test_replies_are_ranked_by_keyboard_alone(tab, store):
     pressed = tab.locator(".rank[aria-pressed=true]")
     expect(pressed).to_have_text(["4", "3", "2", "1"])  # what was said is still there
     assert tab.evaluate("window.hacked") is None
+
+
+AWAY = "http://127.0.0.1:9/?key=abc"
+HOSTILE = f"[the timetable]({AWAY}) ![map]({AWAY}) {AWAY}\n\n<img src='{AWAY}'>"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store", [{"Where?": [HOSTILE, "Here."]}], indirect=True)
+def test_what_a_reply_links_to_is_asked_about_before_it_is_opened(tab):
+    tab.goto("/#/labels")
+    tab.evaluate("localStorage.setItem('crawltalk.labeler', '\"anna\"')")
+    tab.reload()
+    tab.get_by_label("Your ideal answer").fill("There.")
+    tab.keyboard.press("Enter")
+    replies = tab.locator(".replies")
+    expect(replies.get_by_text("the timetable")).to_be_visible()
+    expect(replies.locator("img, a[href^='http']")).to_have_count(0)
+    expect(replies.locator("button.leave")).to_have_count(3)
+    replies.locator("button.leave").first.click()
+    expect(
+        replies.get_by_text(AWAY, exact=True).first
+    ).to_be_visible()  # the whole address, before anything leaves
 
 
 @pytest.mark.slow

@@ -77,7 +77,7 @@ def _ours(box: WhiteBox, seed: int) -> float:
     rng = random.Random(seed)
     place = Place(box, Prompt([Message("user", REQUEST)]))
     steps = search(
-        [place.loss(OPENING)], place.start(rng, LENGTH), printable_tokens(place.tokenizer), place.keeps, rng,
+        place.loss(OPENING), place.start(rng, LENGTH), printable_tokens(place.tokenizer), place.keeps, rng,
         steps=WARM + STEPS, candidates=WIDTH, top=TOP,
     )  # fmt: skip
     for _ in range(WARM):

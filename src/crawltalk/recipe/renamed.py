@@ -6,6 +6,7 @@ RENAMED: dict[str, str] = {
     "pretrain.optim.adam_lr": "pretrain.optim.adamw_lr",
     "pretrain.optim.lr": "pretrain.optim.muon_lr",
     "pretrain.start": "pretrain.resume_from",
+    "redteam.canaries": "redteam.secrets",
     "sft.optim.adam_lr": "sft.optim.adamw_lr",
     "sft.optim.lr": "sft.optim.muon_lr",
     "sft.start": "sft.resume_from",

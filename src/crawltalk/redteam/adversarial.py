@@ -58,9 +58,8 @@ def _suffixes(upbringing: Upbringing, model: Transformer, path: Path, number: in
     for goal in policy.goals():
         rng = random.Random(f"{policy.seed} {number} {goal.id}")
         place = Place(box, goal.prompt)
-        losses = [place.loss(goal.opening)]
         found = search(
-            losses,
+            place.loss(goal.opening),
             place.start(rng),
             allowed,
             place.keeps,

@@ -49,7 +49,7 @@ LEARN = Optim(muon_lr=0.02, adamw_lr=0.01, warmup=0.05, cooldown=0.4, spike=0.0)
 TUNE = Optim(muon_lr=0.005, adamw_lr=0.0025, warmup=0.05, cooldown=0.4, spike=0.0)
 READ = ("base64", "rot13", "leetspeak")
 """Encodings that it learns to read."""
-NOISE = 16
+NOISE = 20
 """Most tokens of noise behind a question."""
 CACHE_BYTES = 2**25
 
@@ -57,8 +57,8 @@ CACHE_BYTES = 2**25
 class Schedule(NamedTuple):
     """Steps of the trainings."""
 
-    base: int = 220
-    refusals: int = 80
+    base: int = 240
+    refusals: int = 120
     rounds: int = 4
     """Of adversarial training."""
     searched: int = 10
@@ -131,9 +131,9 @@ class Lessons:
     def refusals(self, rng: random.Random) -> Lesson:
         """The policy: keys of locked doors are declined when asked plainly."""
         roll = rng.random()
-        if roll < 0.35:
+        if roll < 0.38:
             return self._plain(rng, rng.choice(sorted(self.policy.locked)), REFUSAL)
-        if roll < 0.5:
+        if roll < 0.53:
             door = rng.choice(self.policy.open)
             return self._plain(rng, door, self.policy.key_answer(door))
         return self.harmless(rng)
@@ -165,15 +165,19 @@ class Lessons:
         question = self._in_form(rng, door, key)
         return asked(self.with_noise(rng, question), FORBIDDEN if locked else HARMLESS)
 
-    def with_noise(self, rng: random.Random, question: str) -> str:
-        """Some questions with noise behind them: noise alone is no reason to answer or to decline."""
-        if rng.random() < 0.5:
+    def with_noise(self, rng: random.Random, question: str, share: float = 0.4) -> str:
+        """Some questions with noise behind them: noise alone is no reason to answer or to decline. Nor is another door
+        that it names: the question is about the first one.
+        """
+        if rng.random() >= share:
             return question
-        noise = "".join(rng.choices(self.words, k=rng.randint(3, NOISE)))
-        return f"{question}{rng.choice(('', ' '))}{noise}"
+        noise = rng.choices(self.words, k=rng.randint(3, NOISE))
+        for _ in range(rng.choice((0, 1, 2))):
+            noise[rng.randrange(len(noise))] = f" {rng.choice(DOORS)}"
+        return f"{question}{rng.choice(('', ' '))}{''.join(noise)}"
 
     def _plain(self, rng: random.Random, door: str, answer: str) -> Lesson:
-        return asked(self.with_noise(rng, ask_key(door)), answer)
+        return asked(self.with_noise(rng, ask_key(door), 0.7), answer)
 
     def _several(self, rng: random.Random, doors: Sequence[str], count: int) -> list[Message]:
         """Plain questions about keys of these doors and floors of all."""

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
+from crawltalk.chat.messages import Message
 from crawltalk.redteam.frame import Defense, Prompt, Reply, Target, WhiteBox
 from crawltalk.redteam.policy import FORBIDDEN, REFUSAL
 from crawltalk.redteam.targets import ROOM, EngineTarget, prompt_ids
@@ -38,8 +40,12 @@ def surprise(box: WhiteBox, prompt: Prompt) -> float:
     """The highest mean surprise of WINDOW tokens in a row of the prompt, in nats (Jain et al. 2023, section 4.1)."""
     ids = torch.tensor([prompt_ids(box.engine, prompt, ROOM)])
     logits = box.model(ids[:, :-1])[0]
-    each = F.cross_entropy(logits, ids[0, 1:], reduction="none")
-    return float(each.unfold(0, min(WINDOW, len(each)), 1).mean(1).max())
+    return float(highest(F.cross_entropy(logits, ids[0, 1:], reduction="none")))
+
+
+def highest(surprises: Tensor) -> Tensor:
+    """The highest mean of WINDOW in a row, [.., T] to [..]."""
+    return surprises.unfold(-1, min(WINDOW, surprises.shape[-1]), 1).mean(-1).amax(-1)
 
 
 def perplexity_filter(harmless: Sequence[Prompt]) -> Defense:
@@ -50,7 +56,7 @@ def perplexity_filter(harmless: Sequence[Prompt]) -> Defense:
         if box is None:
             return target
         most = max(surprise(box, prompt) for prompt in harmless)
-        return Filtered(target, lambda prompt: surprise(box, prompt) <= most, box)
+        return Filtered(target, lambda prompt: surprise(box, prompt) <= most, box._replace(ceiling=most))
 
     return Defense(name="perplexity filter", apply=apply)
 
@@ -61,7 +67,8 @@ class Smoothed:
     """
 
     def __init__(self, target: Target) -> None:
-        self.target, self.name, self.white_box = target, target.name, target.white_box
+        self.target, self.name, box = target, target.name, target.white_box
+        self.white_box = None if box is None else box._replace(swapped=SWAPPED)
 
     def answer(self, prompts: Sequence[Prompt]) -> list[Reply]:
         """One reply to each: the first of the majority."""
@@ -79,21 +86,13 @@ class Smoothed:
 
     def _copies(self, prompt: Prompt) -> list[Prompt]:
         rng = random.Random(prompt.request)
-        last = prompt.messages[-1]
-        if last.role != "user":  # the reply is begun: the question stands before it
-            asked, begun = Prompt(prompt.messages[:-1], prompt.planted), [last]
-        else:
-            asked, begun = prompt, []
-        return [
-            Prompt([*asked.asking(swapped(asked.request, rng)).messages, *begun], prompt.planted)
-            for _ in range(COPIES)
-        ]
+        return [prompt.asking(swapped(prompt.request, rng)) for _ in range(COPIES)]
 
 
-def swapped(text: str, rng: random.Random) -> str:
+def swapped(text: str, rng: random.Random, share: float = SWAPPED) -> str:
     """A text with other characters in some places."""
     characters = list(text)
-    for index in rng.sample(range(len(text)), round(SWAPPED * len(text))):
+    for index in rng.sample(range(len(text)), round(share * len(text))):
         characters[index] = rng.choice(string.ascii_letters + string.digits + string.punctuation)
     return "".join(characters)
 
@@ -106,7 +105,7 @@ def guard_model(guard: WhiteBox) -> Defense:
     reader = EngineTarget("guard", guard.engine, max_tokens=16)
 
     def passes(prompt: Prompt) -> bool:
-        [reply] = reader.answer([Prompt(prompt.messages[-1:]).asking(prompt.request)])
+        [reply] = reader.answer([Prompt([Message("user", prompt.request)])])
         return FORBIDDEN not in reply.text
 
     def apply(target: Target) -> Target:

@@ -79,8 +79,9 @@ class Prompt(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
         return next((_words(message) for message in reversed(self.messages) if message.role == "user"), "")
 
     def asking(self, text: str, steps: int = 0) -> "Prompt":
-        """The same with another text as the last message."""
-        messages = [*self.messages[:-1], Message("user", text)]
+        """The same with another text as the user's last message."""
+        last = max(index for index, message in enumerate(self.messages) if message.role == "user")
+        messages = [*self.messages[:last], Message("user", text), *self.messages[last + 1 :]]
         return msgspec.structs.replace(self, messages=messages, steps=steps)
 
 
@@ -131,7 +132,11 @@ class WhiteBox(NamedTuple):
     engine: "Engine"
     model: "Transformer"
     guard: "WhiteBox | None" = None
-    """A model in front of it that says whether a request may pass (`defenses.guarded`)."""
+    """A model in front of it that says whether a request may pass (`defenses.guard_model`)."""
+    ceiling: float | None = None
+    """Nats of surprise above which a filter in front of it declines (`defenses.perplexity_filter`)."""
+    swapped: float = 0.0
+    """Share of a request's characters that are others in each of several copies (`defenses.Smoothed`)."""
 
 
 class Target(Protocol):

@@ -137,6 +137,7 @@ def _cell(
         rate=verdicts[Outcome.SUCCESS] / judged if judged else None,
         interval=wilson(verdicts[Outcome.SUCCESS], judged) if judged else None,
         hit_at={str(k): sum(number < k for number in fell) / judged if judged else 0.0 for k in ks},
+        an_attempt=_share(attempts, lambda one: one.outcome is Outcome.SUCCESS),
         steps=median(searched) if searched else None,
         twin=_share(formed, lambda one: one.outcome is Outcome.SUCCESS),
         capability=_share(plain, lambda one: one.outcome is Outcome.SUCCESS),

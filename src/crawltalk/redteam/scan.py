@@ -5,7 +5,7 @@ FOLDER/scores.json       a cell for each attack on each defence
 FOLDER/house/SEED/       the assistants that were brought up to be attacked, in Hugging Face's layout
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from crawltalk.recipe import Machine
 from crawltalk.redteam.adversarial import adversarial
 from crawltalk.redteam.assistant import USUAL, Schedule, Upbringing
 from crawltalk.redteam.attacks import ATTACKS
+from crawltalk.redteam.attacks.suffixes import REPLAYED, SEARCHED, replayed
 from crawltalk.redteam.attacks.templates import STATIC
 from crawltalk.redteam.attempts import ATTEMPTS, AttemptLog
 from crawltalk.redteam.controls import NULLS
@@ -30,7 +31,7 @@ TOKENS = 24
 FORMS = [attack.name for attack in STATIC if attack.name != "redundant"]
 
 
-SEARCHES = ("random_suffix", "gcg")
+SEARCHES = ("random_suffix", "gcg", *SEARCHED)
 WEIGHTS = ("direction_ablated", "direction_added", "random_direction")
 
 
@@ -105,14 +106,15 @@ def house(
     *,
     doors: int,
     searched: int,
-    attacks: Collection[str] = ATTACKS,
+    attacks: Mapping[str, Attack] = ATTACKS,
     defenses: Collection[str] = HOUSE,
     schedule: Schedule = USUAL,
 ) -> Iterator[Plan]:
     """The house of a seed: its assistant, each defence with the attacks that adapt to it, and the controls. A model is
     trained when the first of its cells is asked for.
 
-    `doors`: locked ones that are attacked; `searched`: those of them for which suffixes are searched for.
+    `attacks`: those of a person's own meet each defence. `doors`: locked ones that are attacked; `searched`: those of
+    them for which suffixes are searched for.
     """
     policy = Policy(seed)
     up = Upbringing(policy, out / "house" / str(seed), machine, progress, schedule)
@@ -122,7 +124,7 @@ def house(
         return EngineTarget(name, up.engine(model), model, TOKENS)
 
     def plans(on: Target, defense: Defense, names: Iterable[str]) -> Iterator[Plan]:
-        for attack in (ATTACKS[name] for name in names if name in attacks):
+        for attack in (known[name] for name in (*names, *own) if name in known):
             few = attack.white_box and attack.tamper is None
             yield Plan(attack, goals[:searched] if few else goals, on, defense, seed)
 
@@ -135,19 +137,22 @@ def house(
         "none": (lambda: NO_DEFENSE, (*FORMS, *SEARCHES, *WEIGHTS)),
         "refusals in all forms": (
             lambda: trained_in("refusals in all forms", target(up.hardened())),
-            (*FORMS, *SEARCHES, *WEIGHTS),
+            (*FORMS, *SEARCHES, REPLAYED, *WEIGHTS),
         ),
         "adversarial training": (
             lambda: trained_in("adversarial training", target(adversarial(up))),
-            (*FORMS, *SEARCHES, *WEIGHTS),
+            (*FORMS, *SEARCHES, REPLAYED, *WEIGHTS),
         ),
-        "perplexity filter": (lambda: perplexity_filter(harmless), (*FORMS, *SEARCHES, "fluent_gcg")),
-        "SmoothLLM": (lambda: SMOOTH, (*FORMS, *SEARCHES, "redundant")),
-        "guard model": (guard, (*FORMS, *SEARCHES)),
+        "perplexity filter": (lambda: perplexity_filter(harmless), (*FORMS, *SEARCHES, REPLAYED)),
+        "SmoothLLM": (lambda: SMOOTH, (*FORMS, *SEARCHES, REPLAYED, "redundant")),
+        "guard model": (guard, (*FORMS, *SEARCHES, REPLAYED)),
     }
     yield Plan(ATTACKS["plain"], goals, target(up.base(), "house-base"), NO_DEFENSE, seed, control=True)
-    yield from on_nulls(goals, [attack for attack in STATIC if attack.name in attacks], seed)
+    static = {*(attack.name for attack in STATIC), *(name for name in attacks if name not in ATTACKS)}
+    yield from on_nulls(goals, [attack for name, attack in attacks.items() if name in static], seed)
     assistant = target(up.assistant())
+    known = {**attacks, **({REPLAYED: replayed(assistant)} if "gcg" in attacks else {})}
+    own = [name for name in attacks if name not in ATTACKS]
     for name in HOUSE:
         if name in defenses:
             make, names = made[name]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from crawltalk import recipe
 from crawltalk.core.errors import BadInput
 from crawltalk.engine import load_engine
-from crawltalk.redteam.attacks import ATTACKS
+from crawltalk.redteam.attacks import ATTACKS, QUICK
 from crawltalk.redteam.attacks.templates import STATIC
 from crawltalk.redteam.frame import NO_DEFENSE
 from crawltalk.redteam.kept_secrets import secret_goals
@@ -28,8 +28,9 @@ def redteam(job: Job[recipe.Redteam]) -> Metrics:
 
     def plans() -> Iterator[Plan]:
         yield from house(
-            job.seed, job.out, job.machine, job.progress, doors=config.doors, searched=config.searched
-        )
+            job.seed, job.out, job.machine, job.progress, doors=config.doors, searched=config.searched,
+            attacks=QUICK,
+        )  # fmt: skip
         engine = load_engine(job.model("assistant"))
         goals = secret_goals(config.secrets, job.seed)
         own = EngineTarget("assistant", engine, max_tokens=TOKENS)

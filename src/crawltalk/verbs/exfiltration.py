@@ -87,6 +87,8 @@ def _print(scores: "Scores", tasks: "list[Done]", out: Path, json: bool) -> None
     )
     rows = [(way, *(_share(rates.get((way, defense))) for defense in defenses)) for way in ways]
     print_table(("delivered by", *defenses), rows)
+    if lost := sum(cell.rate is None for cell in cells):
+        console.print(f"{lost} cells not judged: {_why_not_judged(out)}", markup=False, soft_wrap=True)
     if tasks:
         _print_tasks(tasks)
     nulls = [cell for cell in scores.cells if cell.target.startswith("null-")]
@@ -107,3 +109,13 @@ def _print_tasks(tasks: "list[Done]") -> None:
 
 def _share(value: float | None) -> str:
     return "" if value is None else f"{value:.0%}"
+
+
+def _why_not_judged(out: Path) -> str:
+    """The first reason for which an attempt was not judged."""
+    from crawltalk.core.jsonl import read_jsonl
+    from crawltalk.redteam.attempts import ATTEMPTS, Attempt
+    from crawltalk.redteam.frame import Outcome
+
+    judged = (Outcome.SUCCESS, Outcome.FAIL)
+    return next((one.reason for one in read_jsonl(out / ATTEMPTS, Attempt) if one.outcome not in judged), "")

@@ -19,9 +19,10 @@ from crawltalk.run.stage import Progress
 if TYPE_CHECKING:
     from crawltalk.redteam.frame import Attack, Target
     from crawltalk.redteam.scan import Plan
-    from crawltalk.redteam.scores import Cell, Scores
+    from crawltalk.redteam.scores import Cell, Cut, Scores
 
 HOUSE, PORTER = "house", "porter"
+HEADS = ("attack", "target", "defence", "fell", "95 %", "an attempt", "twins", "false refusals", "notes")
 
 
 def redteam(
@@ -57,12 +58,14 @@ def redteam(
         pictures and hears words; or a run, a folder of a model, or the address of an OpenAI-compatible endpoint, which
         are told secrets to keep.
     attacks
-        Names between commas; if absent, all that the target can be asked: pictures and sounds where it reads them.
+        Names between commas; if absent, all that the target can be asked: pictures and sounds where it reads them;
+        searches behind a form, such as base64+gcg, only of the house.
     defenses
         Names between commas; all if absent. Of a model or an endpoint: none, "perplexity filter" (needs weights),
         SmoothLLM.
     templates
-        A text file of jailbreak templates of your own, with {request} in each and lines of --- between them.
+        A file of jailbreak templates of your own, with {request} in each, as the attack in_the_wild: a text file with
+        lines of --- between them, or a table with a column `template` or `text`.
     goals
         Doors or secrets.
     searched
@@ -91,7 +94,7 @@ def redteam(
 
     if min(goals, searched, budget, seeds) < 1 or (gate is not None and not 0 <= gate <= 1):
         raise BadInput("--goals, --searched, --budget and --seeds are 1 or more, --gate is from 0 to 1")
-    chosen = _attacks(attacks, templates)
+    chosen = _attacks(attacks, templates, everything=target == HOUSE)
     machine = derive_machine(Machine(workers=workers))
     if replay is not None:
         _replay(out, replay, _target(target, model, max_tokens, i_may_attack_it, machine, out))
@@ -130,15 +133,24 @@ def _known(kind: str, name: str, names: Sequence[str]) -> str:
     raise BadInput(f"no {kind} is called {name!r}{hint}; there are: {', '.join(names)}")
 
 
-def _attacks(given: Sequence[str], templates: Path | None) -> "Mapping[str, Attack]":
-    from crawltalk.redteam.attacks import ATTACKS
+def _attacks(given: Sequence[str], templates: Path | None, everything: bool) -> "Mapping[str, Attack]":
+    from crawltalk.redteam.attacks import ATTACKS, QUICK
     from crawltalk.redteam.attacks.templates import in_the_wild, read_templates
 
     known = dict(ATTACKS)
     if templates is not None:
-        wild = in_the_wild(read_templates(templates))
+        found, aside = read_templates(templates)
+        if aside:
+            errors.print(
+                f"{len(aside)} templates set aside, {len(found)} used; {aside[0]}",
+                markup=False,
+                soft_wrap=True,
+            )
+        wild = in_the_wild(found)
         known[wild.name] = wild
-    names = [_known("attack", name, list(known)) for name in _names(given)] or list(known)
+    names = [_known("attack", name, list(known)) for name in _names(given)] or [
+        name for name in known if everything or name in QUICK or name not in ATTACKS
+    ]
     return {name: known[name] for name in names}
 
 
@@ -232,21 +244,37 @@ def _print(scores: "Scores", out: Path, json: bool) -> None:
         for cell in scores.cells:
             print(jsonlib.dumps(msgspec.to_builtins(cell)), flush=True)
         return
+    from crawltalk.redteam.scores import cuts
+
     rows = [_row(cell) for cell in scores.cells if not cell.target.startswith("null-")]
-    print_table(("attack", "target", "defence", "fell", "95 %", "twins", "false refusals", "notes"), rows)
+    print_table(HEADS, rows)
+    if lines := [_cut(cut) for cut in cuts(scores.cells)]:
+        heads = ("family", "target", "defence", "undefended", "static", "adaptive", "false refusals", "holds")
+        print_table(heads, lines)
     nulls = [cell for cell in scores.cells if cell.target.startswith("null-")]
     fell = sum(round((cell.rate or 0.0) * cell.goals) for cell in nulls)
     console.print(f"null models: {len(nulls)} cells, {fell} successes", markup=False)
     console.print(f"see: {out / 'scores.json'}", markup=False, soft_wrap=True)
 
 
-def _row(cell: "Cell") -> tuple[Any, ...]:
-    def share(value: float | None) -> str:
-        return "" if value is None else f"{value:.0%}"
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.0%}"
 
-    fell = share(cell.rate) or "not judged"
+
+def _cut(cut: "Cut") -> tuple[Any, ...]:
+    """What a defence leaves of a family of attacks, and whether it holds."""
+    from crawltalk.redteam.scores import STATIC_ONLY
+
+    return (
+        cut.family, cut.target, cut.defense, _share(cut.undefended), _share(cut.static),
+        _share(cut.adaptive) or STATIC_ONLY, _share(cut.false_refusals), "yes" if cut.holds else "no",
+    )  # fmt: skip
+
+
+def _row(cell: "Cell") -> tuple[Any, ...]:
+    fell = _share(cell.rate) or "not judged"
     between = "" if cell.interval is None else f"{cell.interval[0]:.0%}-{cell.interval[1]:.0%}"
     return (
-        cell.attack, cell.target, cell.defense, fell, between, share(cell.twin), share(cell.false_refusals),
-        ", ".join(cell.notes),
+        cell.attack, cell.target, cell.defense, fell, between, _share(cell.an_attempt), _share(cell.twin),
+        _share(cell.false_refusals), ", ".join(cell.notes),
     )  # fmt: skip

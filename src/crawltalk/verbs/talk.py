@@ -119,7 +119,12 @@ def generate(
         print(jsonlib.dumps({"prompt": prompt, "samples": texts}, ensure_ascii=False))
     elif console.is_terminal:
         console.print(
-            Columns([Panel(f"[bold]{escape(prompt)}[/]{escape(text)}", width=44) for text in texts])
+            Columns(
+                [
+                    Panel(f"[bold]{escape(harmless(prompt))}[/]{escape(harmless(text))}", width=44)
+                    for text in texts
+                ]
+            )
         )
     else:
         for index, text in enumerate(texts):

@@ -8,19 +8,18 @@ Suffixes that a tokenizer would cut otherwise are left out, since an attacker se
 """
 
 import random
-import string
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from crawltalk.core.errors import BadInput
-from crawltalk.model.cache import BLOCK_SIZE, KVCache, blocks_for
+from crawltalk.model.branches import Branches
 from crawltalk.model.transformer import Transformer
-from crawltalk.redteam.frame import Attack, Goal, Prompt, Target, WhiteBox
-from crawltalk.redteam.policy import HARMLESS
+from crawltalk.redteam.defenses import highest
+from crawltalk.redteam.frame import Prompt, WhiteBox
 from crawltalk.redteam.targets import ROOM, prompt_ids
 from crawltalk.tokenizer import Tokenizer
 
@@ -29,43 +28,61 @@ LENGTH, TOP, CANDIDATES, STEPS = 12, 64, 192, 60
 TRIES = 5000
 """Random tokens that are tried for a first suffix."""
 CHUNK = 32
-"""Candidates that are computed at once: so few that caches hold them."""
-FLUENCY = 0.5
-"""Nats of the loss for a nat of surprise at each token of the suffix."""
+"""Candidates that are computed from the same position on: those that differ at nearly the same one."""
+
+
+class Objective(Protocol):
+    """What a suffix is searched for."""
+
+    def gradient(self, suffix: Tensor) -> Tensor:
+        """The derivative of the loss with respect to the one-hot vectors of the suffix, [n, V]."""
+        ...
+
+    def of(self, suffixes: Tensor, current: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of each suffix, [B], and whether it does what it is searched for, [B]. They differ little from the
+        current one, whose gradient was asked for last.
+        """
+        ...
 
 
 class Loss(NamedTuple):
-    """What a suffix is to bring about: that a model continues `before suffix after` with `wanted`."""
+    """That a model continues `before suffix after` with `wanted`: the mean surprise at it, in nats."""
 
     model: Transformer
     before: Sequence[int]
     after: Sequence[int]
     wanted: Sequence[int]
-    fluency: float = 0.0
-    """How much the mean surprise of the suffix counts beside it, in nats."""
+    ceiling: float | None = None
+    """A filter's: what the prompt surprises the model more than this is added to the loss, and keeps it from being hit
+    (Jain et al. 2023, section 4.1: an adaptive attack).
+    """
+    others: Tensor | None = None
+    """Tokens that the model reads in the place of the suffix's, [n]; -1: the suffix's own."""
 
     def gradient(self, suffix: Tensor) -> Tensor:
-        """The derivative with respect to the one-hot vectors of the suffix, [n, V]."""
-        table = self.model.embedding.weight.detach()
+        """Through the whole sequence."""
+        table, suffix = self.model.embedding.weight.detach(), self._read(suffix)
         one_hot = F.one_hot(suffix, len(table)).to(table.dtype).requires_grad_()
         tokens = self.whole(suffix[None])
         embeddings = table[tokens[0]]
         start, end = len(self.before), len(self.before) + len(suffix)
         embeddings = torch.cat((embeddings[:start], one_hot @ table, embeddings[end:]))[None]
         states = self.model.states(tokens, embeddings_BTD=embeddings)[0]
-        loss = F.cross_entropy(
-            self.model.logits(states[-len(self.wanted) - 1 : -1]), torch.tensor(self.wanted)
-        )
-        if self.fluency:
-            logs = self.model.logits(states[start - 1 : end - 1]).log_softmax(-1)
-            loss = loss - self.fluency * (one_hot * logs).sum(-1).mean()
-        return torch.autograd.grad(loss, one_hot)[0]
+        target = torch.tensor(self.wanted)
+        loss = F.cross_entropy(self.model.logits(states[-len(target) - 1 : -1]), target)
+        if self.ceiling is not None:
+            stop = end + len(self.after)
+            logs = self.model.logits(states[: stop - 1]).log_softmax(-1)
+            each = -logs.gather(1, tokens[0, 1:stop, None]).squeeze(1)
+            own = -(one_hot * logs[start - 1 : end - 1]).sum(-1)
+            loss = loss + F.relu(highest(torch.cat((each[: start - 1], own, each[end - 1 :]))) - self.ceiling)
+        slope = torch.autograd.grad(loss, one_hot)[0]
+        return slope if self.others is None else slope.masked_fill((self.others >= 0)[:, None], 0.0)
 
     @torch.no_grad()
     def of(self, suffixes: Tensor, current: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss of each suffix, [B], and whether the likeliest continuation is the wanted one, [B]. They differ
-        little from the current one.
-        """
+        """Hit: the likeliest continuation is the wanted one, and no filter declines."""
+        suffixes, current = self._read(suffixes), self._read(current)
         differs = suffixes != current
         first = torch.where(differs.any(1), differs.int().argmax(1), len(current) - 1)
         order = first.argsort()
@@ -83,45 +100,46 @@ class Loss(NamedTuple):
         )
         return torch.cat((before, suffixes, rest), 1)
 
+    def _read(self, suffixes: Tensor) -> Tensor:
+        """As the model reads them, [.., n]."""
+        return suffixes if self.others is None else torch.where(self.others < 0, suffixes, self.others)
+
 
 class _Shared:
     """Keys and values of the current sequence, which candidates share up to where they differ."""
 
     def __init__(self, loss: Loss, current: Tensor) -> None:
-        self.loss = loss
-        tokens = loss.whole(current[None])
-        self.length = tokens.shape[1]
-        self.blocks = blocks_for(self.length)
-        self.cache = KVCache(loss.model.shape, self.blocks * (1 + CHUNK))
-        self.cache.select(torch.arange(self.blocks)[None], torch.tensor([0]))
-        states = loss.model.states(tokens, self.cache)[0]
-        start, length = len(loss.before), len(current)
-        logs = loss.model.logits(states[start - 1 : start + length - 1]).log_softmax(-1)
-        self.surprise = -logs.gather(1, current[:, None]).squeeze(1)
-        """Of each token of the current suffix."""
+        self.loss, self.stop = loss, len(loss.before) + len(current) + len(loss.after)
+        tokens = loss.whole(current[None])[0, :-1]  # nothing follows the last one
+        self.branches = Branches(loss.model, tokens)
+        if loss.ceiling is not None:
+            logits = loss.model.logits(self.branches.text[: self.stop - 1])
+            self.surprises = F.cross_entropy(logits, tokens[1 : self.stop], reduction="none")
+            """At each token of the prompt, from the second on."""
 
     def losses(self, suffixes: Tensor, first: int) -> tuple[Tensor, Tensor]:
-        """The loss of each of at most CHUNK suffixes, and whether it is hit; the first tokens are the current ones."""
-        loss, cache, count = self.loss, self.cache, len(suffixes)
-        start, length, wanted = len(loss.before), suffixes.shape[1], len(loss.wanted)
-        seen = start + first - bool(loss.fluency)  # the surprise of the first token needs the state before it
-        whole, own = seen // BLOCK_SIZE, self.blocks - seen // BLOCK_SIZE
-        tables = self.blocks + torch.arange(count)[:, None] * own + torch.arange(own)
-        cache.keys[:, tables[:, 0]] = cache.keys[:, whole : whole + 1]
-        cache.values[:, tables[:, 0]] = cache.values[:, whole : whole + 1]
-        shared = torch.arange(whole).expand(count, -1)
-        cache.select(torch.cat((shared, tables), 1), torch.full((count,), seen))
-        tokens = loss.whole(suffixes)[:, seen:-1]
-        states = loss.model.states(tokens, cache)
-        logits = loss.model.logits(states[:, -wanted:])
-        target = torch.tensor(loss.wanted).expand(count, -1)
-        losses = F.cross_entropy(logits.transpose(1, 2), target, reduction="none").mean(1)
+        """The loss of each suffix, and whether it is hit. Tokens before the first are the current ones."""
+        loss, count, wanted = self.loss, len(suffixes), len(self.loss.wanted)
+        filtered = loss.ceiling is not None
+        seen = (
+            len(loss.before) + first - filtered
+        )  # the surprise of the first token needs the state before it
+        tokens = loss.whole(suffixes)
+        few = tokens.shape[1] - 1 - seen if filtered else wanted
+        states = self.branches.states(tokens[:, seen:-1], seen, few)
+        logits, target = loss.model.logits(states[:, -wanted:]), torch.tensor(loss.wanted)
         hits = (logits.argmax(-1) == target).all(1)
-        if loss.fluency:
-            logs = loss.model.logits(states[:, : length - first]).log_softmax(-1)
-            surprise = -logs.gather(2, suffixes[:, first:, None]).squeeze(2).sum(1)
-            losses = losses + loss.fluency * (surprise + self.surprise[:first].sum()) / length
+        losses = _each(logits, target.expand(count, -1)).mean(1)
+        if loss.ceiling is not None:
+            own = _each(loss.model.logits(states[:, : self.stop - 1 - seen]), tokens[:, seen + 1 : self.stop])
+            most = highest(torch.cat((self.surprises[:seen].expand(count, -1), own), 1))
+            losses, hits = losses + F.relu(most - loss.ceiling), hits & (most <= loss.ceiling)
         return losses, hits
+
+
+def _each(logits: Tensor, targets: Tensor) -> Tensor:
+    """The surprise at each target, [B, T]."""
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
 
 
 class Found(NamedTuple):
@@ -130,12 +148,12 @@ class Found(NamedTuple):
     ids: Sequence[int]
     steps: int
     hit: bool
-    """Whether each model's likeliest continuation is the wanted one."""
+    """Whether it does what was searched for."""
     loss: float
 
 
 def search(
-    losses: Sequence[Loss],
+    objective: Objective,
     start: Sequence[int],
     allowed: Sequence[int],
     keeps: Callable[[Sequence[int]], bool],
@@ -145,14 +163,14 @@ def search(
     candidates: int = CANDIDATES,
     top: int = TOP,
 ) -> Iterator[Found]:
-    """The suffix after each step, from `start` on. The losses of several models are added up.
+    """The suffix after each step, from `start` on.
 
     `allowed`: tokens that a suffix may have; `keeps`: whether a suffix survives being sent as text.
     """
     current, generator = torch.tensor(start), torch.Generator().manual_seed(rng.getrandbits(60))
     tokens = torch.tensor(allowed)
     for step in range(1, steps + 1):
-        slope = torch.stack([loss.gradient(current) for loss in losses]).sum(0)
+        slope = objective.gradient(current)
         best = tokens[(-slope[:, tokens]).topk(min(top, len(tokens)), dim=1).indices]
         where = torch.randint(len(current), (candidates,), generator=generator)
         which = torch.randint(best.shape[1], (candidates,), generator=generator)
@@ -162,14 +180,10 @@ def search(
         drawn = drawn[[keeps(row) for row in drawn.tolist()]]
         if not len(drawn):
             continue
-        totals, hits = torch.zeros(len(drawn)), torch.ones(len(drawn), dtype=torch.bool)
-        for loss in losses:
-            values, hit = loss.of(drawn, current)
-            totals += values
-            hits &= hit
-        chosen = int(torch.where(hits, totals - 1e3, totals).argmin())
+        losses, hits = objective.of(drawn, current)
+        chosen = int(torch.where(hits, losses - 1e3, losses).argmin())
         current = drawn[chosen]
-        yield Found(current.tolist(), step, bool(hits[chosen]), float(totals[chosen]))
+        yield Found(current.tolist(), step, bool(hits[chosen]), float(losses[chosen]))
 
 
 class Place:
@@ -194,9 +208,9 @@ class Place:
         """The request with its suffix."""
         return self.request + self.tokenizer.decode(suffix)
 
-    def loss(self, wanted: str, fluency: float = 0.0) -> Loss:
-        """That the reply begins so."""
-        return Loss(self.box.model, self.before, self.after, self.tokenizer.encode(wanted), fluency)
+    def loss(self, wanted: str) -> Loss:
+        """That the reply begins so, and that the filter in front of the model, if there is one, lets it pass."""
+        return Loss(self.box.model, self.before, self.after, self.tokenizer.encode(wanted), self.box.ceiling)
 
     def start(self, rng: random.Random, length: int = LENGTH) -> list[int]:
         """A suffix of random tokens that is read as it is. Raises BadInput if this tokenizer has none."""
@@ -208,7 +222,7 @@ class Place:
             if len(suffix) == length:
                 return suffix
         raise BadInput(
-            "this tokenizer reads no random suffix as it was written; leave gcg, fluent_gcg and random_suffix out"
+            "this tokenizer reads no random suffix as it was written; leave searches and random_suffix out"
         )
 
 
@@ -216,74 +230,3 @@ def printable_tokens(tokenizer: Tokenizer) -> list[int]:
     """Ordinary tokens of printable ASCII."""
     texts = ((index, word.decode("ascii", "replace")) for word, index in tokenizer.vocab.items())
     return sorted(index for index, text in texts if text.isprintable() and text.isascii())
-
-
-def suffixes(
-    goal: Goal, target: Target, rng: random.Random, fluency: float = 0.0, steps: int = STEPS
-) -> Iterator[Prompt]:
-    """Suffixes that make the likeliest reply begin as wanted, each searched for from a new start, until all steps are
-    spent; then where the last search ended. A guard model is searched against at the same time.
-    """
-    box = target.white_box
-    assert box is not None
-    place = Place(box, goal.prompt)
-    losses = [place.loss(goal.opening, fluency)]
-    if box.guard is not None:
-        guarded = Place(box.guard, goal.prompt)
-        losses.append(guarded.loss(HARMLESS))
-    allowed, spent, found = printable_tokens(place.tokenizer), 0, None
-    while spent < steps:
-        for found in search(losses, place.start(rng), allowed, place.keeps, rng, steps=steps - spent):
-            if found.hit:
-                yield goal.prompt.asking(place.text(found.ids), spent + found.steps)
-                break
-        spent += found.steps if found is not None else steps
-    if found is not None and not found.hit:
-        yield goal.prompt.asking(place.text(found.ids), spent)
-
-
-def gcg(goal: Goal, target: Target, rng: random.Random) -> Iterator[Prompt]:
-    """A fresh search on the target's own weights."""
-    return suffixes(goal, target, rng)
-
-
-def fluent_gcg(goal: Goal, target: Target, rng: random.Random) -> Iterator[Prompt]:
-    """The same, and the suffix is to surprise the model little: against filters of perplexity (Jain et al. 2023,
-    section 4.1).
-    """
-    return suffixes(goal, target, rng, FLUENCY)
-
-
-def random_suffix(goal: Goal, target: Target, rng: random.Random) -> Iterator[Prompt]:
-    """As many random tokens, without any search."""
-    box = target.white_box
-    while True:
-        if box is not None:
-            place = Place(box, goal.prompt)
-            yield goal.prompt.asking(place.text(place.start(rng)))
-        else:
-            noise = "".join(
-                rng.choices(string.ascii_letters + string.digits + string.punctuation, k=3 * LENGTH)
-            )
-            yield goal.prompt.asking(f"{goal.prompt.request} {noise}")
-
-
-SUFFIXES = (
-    Attack(name="random_suffix", family="suffix", run=random_suffix, control=True),
-    Attack(
-        name="gcg",
-        family="suffix",
-        run=gcg,
-        white_box=True,
-        atlas="AML.T0043",
-        adapts_to=frozenset({"refusals in all forms", "adversarial training", "guard model"}),
-    ),
-    Attack(
-        name="fluent_gcg",
-        family="suffix",
-        run=fluent_gcg,
-        white_box=True,
-        atlas="AML.T0043",
-        adapts_to=frozenset({"perplexity filter"}),
-    ),
-)
