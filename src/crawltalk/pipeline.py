@@ -158,6 +158,7 @@ STAGES = (
         "crawltalk.redteam.stage:redteam",
         "attacks on the assistant and on a small one with a policy of ours, and the defences beside them",
         optional="doors",
+        version=2,
     ),
     Stage(
         "report",
