@@ -9,6 +9,7 @@ from crawltalk.lab import (
     hears_commands,
     hidden_inputs,
     move_37,
+    poison_dose,
     ranking,
     reads_images,
     reward_hacking,
@@ -33,5 +34,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     reads_images.EXPERIMENT,
     hears_commands.EXPERIMENT,
     hidden_inputs.EXPERIMENT,
+    poison_dose.EXPERIMENT,
 )
 """In the order of the list that `crawltalk lab` prints."""
