@@ -10,6 +10,7 @@ from crawltalk.lab import (
     hidden_inputs,
     move_37,
     poison_dose,
+    poison_split,
     ranking,
     reads_images,
     reward_hacking,
@@ -35,5 +36,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     hears_commands.EXPERIMENT,
     hidden_inputs.EXPERIMENT,
     poison_dose.EXPERIMENT,
+    poison_split.EXPERIMENT,
 )
 """In the order of the list that `crawltalk lab` prints."""
