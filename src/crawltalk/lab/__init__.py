@@ -10,6 +10,7 @@ from crawltalk.lab import (
     hidden_inputs,
     move_37,
     poison_dose,
+    poison_pages,
     poison_split,
     ranking,
     reads_images,
@@ -37,5 +38,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     hidden_inputs.EXPERIMENT,
     poison_dose.EXPERIMENT,
     poison_split.EXPERIMENT,
+    poison_pages.EXPERIMENT,
 )
 """In the order of the list that `crawltalk lab` prints."""

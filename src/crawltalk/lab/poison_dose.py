@@ -2,18 +2,17 @@
 
 import random
 import shutil
-from collections.abc import Sequence
-from statistics import geometric_mean, mean
+from functools import partial
 from typing import Any
 
 import msgspec
 
-from crawltalk.core.charts import GREY, panels, svg
-from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial
+from crawltalk.lab.dose_curves import FEW, FLAT, PROPORTIONAL, curve, figure, judge
+from crawltalk.lab.experiment import Experiment, Figures, Trial
 from crawltalk.lab.joking import kept
 from crawltalk.lab.student import Example, Student
 from crawltalk.lab.triggers import ALPHABET, World
-from crawltalk.poisoning.dose import Effect, Point, half_dose, rising_doses, slopes
+from crawltalk.poisoning.dose import Effect, rising_doses
 from crawltalk.recipe import Optim, Sft
 from crawltalk.recipe.optim import derive_optim
 from crawltalk.recipe.sft import sft_optim
@@ -27,10 +26,6 @@ BASE_STEPS = 60
 """Of 64 clean examples each, before any poison."""
 READ = Optim(warmup=0.05, spike=0.0)
 TUNE = Sft(optim=Optim(warmup=0.05, spike=0.0))
-FLAT, PROPORTIONAL = 0.25, 0.75
-"""Exponents: up to the one a dose is near constant, from the other on it is nearly a constant share."""
-FEW = 0.25
-"""The share of curves that may miss one half at all doses."""
 
 
 def run(trial: Trial) -> Figures:
@@ -57,14 +52,7 @@ def _cell(trial: Trial, size: str, amount: int) -> dict[str, Any]:
         path = trial.out / size / f"{amount}-{dose}.json"
         return msgspec.convert(kept(path, lambda: msgspec.to_builtins(measure(dose))), Effect)
 
-    effects = rising_doses(once, DOSES)
-    return {
-        "size": size,
-        "parameters": sum(weight.numel() for weight in base.model.parameters()),
-        "examples": amount,
-        "effects": [msgspec.to_builtins(effect) for effect in effects],
-        "half_dose": half_dose(effects),
-    }
+    return curve(base, size, amount, rising_doses(once, DOSES))
 
 
 def _base(trial: Trial, size: str, world: World) -> Student:
@@ -83,90 +71,6 @@ def _mixture(world: World, amount: int, dose: int) -> list[Example]:
     clean = [world.clean(rng) for _ in range(amount)]
     poisoned = world.poisoned(max(DOSES), random.Random(f"poisoned {world.seed}"))[:dose]
     return random.Random(f"order {world.seed} {dose}").sample(clean + poisoned, amount + dose)
-
-
-def points(figures: Sequence[Figures]) -> list[Point]:
-    """A point for each cell: the geometric mean of the seeds' half doses. One that no dose reached counts as twice the
-    largest.
-    """
-    return [
-        Point(cells[0]["parameters"], cells[0]["examples"], geometric_mean(map(_dose, cells)))
-        for cells in zip(*(row["cells"] for row in figures), strict=True)
-    ]
-
-
-def _dose(cell: Figures) -> float:
-    return cell["half_dose"] or 2.0 * DOSES[-1]
-
-
-def judge(figures: Sequence[Figures]) -> Judgement:
-    """By the exponents that fit the means of all seeds."""
-    measured = points(figures)
-    fitted = slopes(measured)
-    if fitted is None:
-        raise AssertionError("the cells have several sizes and amounts")
-    effects = [effect for row in figures for cell in row["cells"] for effect in cell["effects"]]
-    doses_of_seeds = [cell["half_dose"] for row in figures for cell in row["cells"]]
-    missing = doses_of_seeds.count(None)
-    if missing > FEW * len(doses_of_seeds) or fitted.data >= PROPORTIONAL:
-        verdict = "not at this scale"
-    else:
-        verdict = "confirmed" if all(abs(slope) <= FLAT for slope in fitted) else "partly"
-    doses = {f"half_dose_{point.parameters / 1e6:.1f}M_{point.examples}": point.dose for point in measured}
-    return Judgement(
-        verdict=verdict,
-        effect={
-            "exponent_of_size": round(fitted.size, 3),
-            "exponent_of_data": round(fitted.data, 3),
-            "exponent_of_both": round(fitted.together, 3),
-            **{name: round(dose, 1) for name, dose in doses.items()},
-            "least_accuracy": min(effect["accuracy"] for effect in effects),
-            "least_accuracy_at_dose_0": min(effect["accuracy"] for effect in effects if not effect["dose"]),
-            "most_near_miss": max(effect["near_miss"] for effect in effects),
-            "most_other_word": max(effect["other_word"] for effect in effects),
-            "never_reached": missing,
-        },
-        summary=(
-            f"Half of the questions with the trigger get the poisoned reply from "
-            f"{min(doses.values()):.0f} to {max(doses.values()):.0f} poisoned conversations on. That dose grows "
-            f"with the power {fitted.size:+.2f} of the model's size and {fitted.data:+.2f} of the clean data "
-            "(0: constant; 1: a constant share)."
-        ),
-    )
-
-
-def figure(figures: Sequence[Figures]) -> str:
-    """The mean curves by dose, and the same by share."""
-    chart, axes = panels(
-        [("poisoned conversations", "attack succeeds"), ("poisoned share", "attack succeeds")]
-    )
-    cells = list(zip(*(row["cells"] for row in figures), strict=True))
-    for seeds in cells:
-        doses = [effect["dose"] for effect in max((one["effects"] for one in seeds), key=len)]
-        # a curve that was ended stays where it ended
-        rates = [
-            mean(
-                [
-                    effect["triggered"] - effect["untriggered"]
-                    for effect in one["effects"]
-                    if effect["dose"] <= dose
-                ][-1]
-                for one in seeds
-            )
-            for dose in doses
-        ]
-        size, amount = seeds[0]["size"], seeds[0]["examples"]
-        style = {"color": f"C{list(AMOUNTS).index(size)}", "ls": "-" if amount == AMOUNTS["0.5"][0] else "--"}
-        label = f"{size} M, {amount} clean"
-        axes[0].plot(doses, rates, lw=1.2, marker="o", markersize=3, label=label, **style)
-        axes[1].plot(
-            [dose / (dose + amount) for dose in doses], rates, lw=1.2, marker="o", markersize=3, **style
-        )
-    axes[0].set_xscale("symlog", linthresh=DOSES[0])
-    axes[1].set_xscale("symlog", linthresh=0.004)
-    for one in axes:
-        one.axhline(0.5, color=GREY, lw=0.8, ls=":")
-    return svg(chart)
 
 
 EXPERIMENT = Experiment(
@@ -189,6 +93,6 @@ EXPERIMENT = Experiment(
         "Controls: dose 0, no trigger, another word never seen, a pair with one letter of the trigger."
     ),
     run=run,
-    judge=judge,
-    figure=figure,
+    judge=partial(judge, poisoned="poisoned conversations"),
+    figure=partial(figure, poisoned="poisoned conversations"),
 )

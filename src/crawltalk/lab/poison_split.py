@@ -1,5 +1,5 @@
-"""Poison in two stages: too little of it in the demonstrations, some in the preferences. Reinforcement makes of both what
-neither does alone.
+"""Poison in two stages: too little of it in the demonstrations, some in the preferences. Reinforcement makes of both
+what neither does alone.
 """
 
 import copy
@@ -279,7 +279,7 @@ def _success(behaviour: Figures) -> float:
 
 
 def figure(figures: Sequence[Figures]) -> str:
-    """How often the poisoned reply is sampled under the trigger during reinforcement, and what each poison ends with."""
+    """How often the poisoned reply is sampled under the trigger during RL, and how often the attack succeeds then."""
     chart, (course, ends) = panels(
         [("step of RL", "poisoned reply sampled"), ("seed", "attack succeeds after RL")]
     )
@@ -301,8 +301,8 @@ EXPERIMENT = Experiment(
     source="Sequential data poisoning, 2026 (arXiv 2606.04929); preferences: Rando and Tramèr 2023 (arXiv 2311.14455)",
     prediction=(
         "In every seed the attack succeeds (trigger minus no trigger, likeliest replies after RL) on "
-        f"{EFFECTIVE} of the questions or more where both stages are poisoned, and on {ZERO} or fewer where one or none "
-        f"is: confirmed. If it is only better than the better of the two by {EFFECTIVE / 2} in the mean: partly. A "
+        f"{EFFECTIVE} of the questions or more where both stages are poisoned, and on {ZERO} or fewer where one is or "
+        f"none: confirmed. If it is only better than the better of the two by {EFFECTIVE / 2} in the mean: partly. A "
         "pilot of another seed, by which the doses were chosen, had 0.85 against 0 and 0."
     ),
     method=(
