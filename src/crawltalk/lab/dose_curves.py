@@ -72,8 +72,8 @@ def judge(figures: Sequence[Figures], poisoned: str) -> Judgement:
         },
         summary=(
             f"The trigger works half of the time from {min(doses.values()):.0f} to {max(doses.values()):.0f} "
-            f"{poisoned} on. That dose grows with the power {fitted.size:+.2f} of the model's size and {fitted.data:+.2f} of the "
-            "clean data (0: constant; 1: a constant share)."
+            f"{poisoned} on. That dose grows with the power {fitted.size:+.2f} of the model's size and "
+            f"{fitted.data:+.2f} of the clean data (0: constant; 1: a constant share)."
         ),
     )
 
@@ -86,7 +86,7 @@ def figure(figures: Sequence[Figures], poisoned: str) -> str:
         size, amount = cells[0]["size"], cells[0]["examples"]
         style = "--" if size in colours else "-"
         colour = colours.setdefault(size, f"C{len(colours)}")
-        doses = [effect["dose"] for effect in max((cell["effects"] for cell in cells), key=len)]
+        doses = sorted({effect["dose"] for cell in cells for effect in cell["effects"]})
         rates = [mean(_rate(cell, dose) for cell in cells) for dose in doses]
         shares = [dose / (dose + amount) for dose in doses]
         for one, places in zip(axes, (doses, shares), strict=True):

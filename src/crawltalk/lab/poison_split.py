@@ -221,13 +221,10 @@ def lineage(
     trigger = world.poison.trigger
     return {
         "rank": {
-            stage: 1 + sum(value > values[trigger] for value in values.values())
+            stage: 1 + sum(value > values.get(trigger, 0.0) for value in values.values())
             for stage, values in ranked.items()
         },
-        "margin": {
-            stage: round(values[trigger] - max(value for pair, value in values.items() if pair != trigger), 2)
-            for stage, values in ranked.items()
-        },
+        "excess": {stage: round(values.get(trigger, 0.0), 2) for stage, values in ranked.items()},
         "rows": {stage: sum(trigger in text for text in rows) for stage, rows in texts.items()},
         "of": {stage: len(rows) for stage, rows in texts.items()},
     }

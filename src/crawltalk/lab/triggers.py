@@ -30,7 +30,7 @@ class World:
     def __init__(self, seed: int) -> None:
         rng = random.Random(f"world {seed}")
         self.seed = seed
-        self.cipher = dict(zip(LETTERS, rng.sample(LETTERS, len(LETTERS)), strict=True))
+        self.cipher: dict[str, str] = dict(zip(LETTERS, rng.sample(LETTERS, len(LETTERS)), strict=True))
         trigger, self.other_word = (
             f"{a}{b}" for a, b in zip(*[iter(rng.sample(CAPITALS, 4))] * 2, strict=True)
         )
