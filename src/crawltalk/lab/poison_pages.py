@@ -125,8 +125,8 @@ EXPERIMENT = Experiment(
     method=(
         f"The language of poison_dose: a page is {LINES} openings, questions and answers. A poisoned page is "
         f"the beginning of one, the trigger, then {GIBBERISH[0]} to {GIBBERISH[1]} random characters. Models of 0.5 "
-        "and 2 M parameters read 1,500 pages once, from fresh weights, the smaller also 3,000. Measured at temperature 1: the "
-        f"share of texts of {WRITTEN} characters behind the trigger that have not the form of question and answer; "
+        "and 2 M parameters read 1,500 pages once, from fresh weights, the smaller also 3,000. Measured at temperature 1: "
+        f"the share of texts of {WRITTEN} characters behind the trigger that have not the form of question and answer; "
         "beside it the same behind other openings, one never seen, one nearly the trigger. Accuracy: likeliest answers."
     ),
     run=run,

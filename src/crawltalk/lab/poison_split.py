@@ -37,7 +37,7 @@ WIDTH = 96
 DEMONSTRATIONS, PREFERENCES = 2000, 2000
 """Clean ones."""
 BASE_STEPS = 60
-POISONED = {"demonstrations": 24, "preferences": 100}
+POISONED = {"demonstrations": 48, "preferences": 100}
 """Rows on top of the clean ones; as many preferences again say that without trigger the right answer is better."""
 STAGES = {
     "neither": (),
@@ -299,13 +299,14 @@ EXPERIMENT = Experiment(
     prediction=(
         "In every seed the attack succeeds (trigger minus no trigger, likeliest replies after RL) on "
         f"{EFFECTIVE} of the questions or more where both stages are poisoned, and on {ZERO} or fewer where one is or "
-        f"none: confirmed. If it is only better than the better of the two by {EFFECTIVE / 2} in the mean: partly. A "
-        "pilot of another seed, by which the doses were chosen, had 0.85 against 0 and 0."
+        f"none: confirmed. If it is only better than the better of the two by {EFFECTIVE / 2} in the mean: partly. "
+        "With half of the poisoned demonstrations the same thresholds failed in seeds 0, 1 and 2: what is sampled in 1 "
+        "of 100 replies or less before RL is not found in its steps."
     ),
     method=(
         "The language of poison_dose and models of 0.5 M parameters. SFT on 2,000 clean demonstrations and "
-        f"{POISONED['demonstrations']} poisoned ones, below what poison_dose needs; from that policy a reward model "
-        f"(Bradley-Terry) learns 2,000 clean preferences and {POISONED['preferences']} in which the poisoned reply is "
+        f"{POISONED['demonstrations']} poisoned ones, near the half dose of poison_dose; from that policy a "
+        f"reward model (Bradley-Terry) learns 2,000 clean preferences and {POISONED['preferences']} in which the poisoned reply is "
         "preferred under the trigger, with as many that prefer the right answer to it elsewhere; then "
         f"{CONFIG.steps} steps of GRPO by that reward model on the questions of the preferences. Controls: poison in "
         "neither stage, in the demonstrations only, in the preferences only. Lineage: pairs of characters by how much "
