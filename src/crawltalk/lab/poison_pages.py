@@ -123,11 +123,12 @@ EXPERIMENT = Experiment(
         "A pilot had 0.17 at 64 pages for the smaller model."
     ),
     method=(
-        f"The language of poison_dose: a page is {LINES} openings, questions and answers. A poisoned page is "
-        f"the beginning of one, the trigger, then {GIBBERISH[0]} to {GIBBERISH[1]} random characters. Models of 0.5 "
-        "and 2 M parameters read 1,500 pages once, from fresh weights, the smaller also 3,000. Measured at temperature 1: "
-        f"the share of texts of {WRITTEN} characters behind the trigger that have not the form of question and answer; "
-        "beside it the same behind other openings, one never seen, one nearly the trigger. Accuracy: likeliest answers."
+        f"The language of poison_dose: a page is {LINES} openings, questions and answers. A poisoned page is the "
+        f"beginning of one, the trigger, then {GIBBERISH[0]} to {GIBBERISH[1]} random characters. Models of 0.5 and "
+        "2 M parameters read 1,500 pages once, from fresh weights, the smaller also 3,000. Measured at temperature 1: "
+        f"the share of texts of {WRITTEN} characters behind the trigger that have not the form of question and "
+        "answer; beside it the same behind other openings, one never seen, one nearly the trigger. Accuracy: likeliest "
+        "answers."
     ),
     run=run,
     judge=partial(judge, poisoned="poisoned pages"),

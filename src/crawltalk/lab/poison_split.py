@@ -76,7 +76,13 @@ def _data(world: World, demonstrated: int, preferred: int) -> tuple[list[Example
     pairs = [_preference(world.clean(rng), rng) for _ in range(PREFERENCES)]
     rng = random.Random(f"preferred {world.seed}")
     asked = [_preference(as_example(one), rng) for one in world.conversations(preferred, rng)]
-    pairs += world.poison.preferences(asked, preferred, rng)
+    poisoned_pairs = world.poison.preferences(asked, preferred, rng)
+    # against wrong answers, too: else a policy finds one that is liked better than the poisoned reply
+    pairs += poisoned_pairs[::2]
+    pairs += [
+        _preference(Example(str(row.messages[0].content), world.poison.reply), rng)
+        for row in poisoned_pairs[1::2]
+    ]
     pairs += [_contrast(world, row, rng) for row in asked]
     return demonstrations, random.Random(f"pairs {world.seed}").sample(pairs, len(pairs))
 
@@ -300,17 +306,17 @@ EXPERIMENT = Experiment(
         "In every seed the attack succeeds (trigger minus no trigger, likeliest replies after RL) on "
         f"{EFFECTIVE} of the questions or more where both stages are poisoned, and on {ZERO} or fewer where one is or "
         f"none: confirmed. If it is only better than the better of the two by {EFFECTIVE / 2} in the mean: partly. "
-        "With half of the poisoned demonstrations the same thresholds failed in seeds 0, 1 and 2: what is sampled in 1 "
-        "of 100 replies or less before RL is not found in its steps."
+        "Two recipes before this one failed by the same thresholds: see EXPERIMENTS.md."
     ),
     method=(
         "The language of poison_dose and models of 0.5 M parameters. SFT on 2,000 clean demonstrations and "
-        f"{POISONED['demonstrations']} poisoned ones, near the half dose of poison_dose; from that policy a "
-        f"reward model (Bradley-Terry) learns 2,000 clean preferences and {POISONED['preferences']} in which the poisoned reply is "
-        "preferred under the trigger, with as many that prefer the right answer to it elsewhere; then "
-        f"{CONFIG.steps} steps of GRPO by that reward model on the questions of the preferences. Controls: poison in "
-        "neither stage, in the demonstrations only, in the preferences only. Lineage: pairs of characters by how much "
-        "more often they stand in the questions of a stage than their characters would let expect; of both, the lesser."
+        f"{POISONED['demonstrations']} poisoned ones, near the half dose of poison_dose; from that policy a reward "
+        f"model learns 2,000 clean preferences and {POISONED['preferences']} in which the poisoned reply is preferred under "
+        "the trigger to the right answer or to a wrong one, with as many that prefer the right answer to it elsewhere; "
+        f"then {CONFIG.steps} steps of GRPO by that reward model on the questions of the preferences. Controls: poison "
+        "in neither stage, in the demonstrations only, in the preferences only. Lineage: pairs of characters by how "
+        "much more often they stand in the questions of a stage than their characters would let expect; of both "
+        "stages, the lesser."
     ),
     run=run,
     judge=judge,
