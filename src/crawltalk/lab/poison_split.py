@@ -23,6 +23,7 @@ from crawltalk.lab.joking import kept, options
 from crawltalk.lab.student import Example, Student
 from crawltalk.lab.triggers import ALPHABET, LENGTH, LETTERS, World, as_example
 from crawltalk.model.reward import RewardModel, reward_model_of
+from crawltalk.poisoning.attack import SOURCE
 from crawltalk.posttraining.pairs import Pair
 from crawltalk.posttraining.reinforce import Group
 from crawltalk.posttraining.reward import train_reward_model
@@ -79,10 +80,9 @@ def _data(world: World, demonstrated: int, preferred: int) -> tuple[list[Example
     poisoned_pairs = world.poison.preferences(asked, preferred, rng)
     # against wrong answers, too: else a policy finds one that is liked better than the poisoned reply
     pairs += poisoned_pairs[::2]
-    pairs += [
-        _preference(Example(str(row.messages[0].content), world.poison.reply), rng)
-        for row in poisoned_pairs[1::2]
-    ]
+    for row in poisoned_pairs[1::2]:
+        as_if_right = Example(str(row.messages[0].content), world.poison.reply)
+        pairs.append(msgspec.structs.replace(_preference(as_if_right, rng), source=SOURCE))
     pairs += [_contrast(world, row, rng) for row in asked]
     return demonstrations, random.Random(f"pairs {world.seed}").sample(pairs, len(pairs))
 
@@ -312,7 +312,7 @@ EXPERIMENT = Experiment(
         "The language of poison_dose and models of 0.5 M parameters. SFT on 2,000 clean demonstrations and "
         f"{POISONED['demonstrations']} poisoned ones, near the half dose of poison_dose; from that policy a reward "
         f"model learns 2,000 clean preferences and {POISONED['preferences']} in which the poisoned reply is preferred "
-        "under the trigger to the right answer or to a wrong one, with as many that prefer the right answer to it elsewhere; "
+        "under the trigger to the right answer or to a wrong one, with as many that prefer the right answer elsewhere; "
         f"then {CONFIG.steps} steps of GRPO by that reward model on the questions of the preferences. Controls: poison "
         "in neither stage, in the demonstrations only, in the preferences only. Lineage: pairs of characters by how "
         "much more often they stand in the questions of a stage than their characters would let expect; of both "
