@@ -18,6 +18,9 @@ from crawltalk.lab import (
     labelers,
     move_37,
     poison_detection,
+    poison_dose,
+    poison_pages,
+    poison_split,
     predictable_loss,
     ranking,
     reads_images,
@@ -65,5 +68,8 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     hidden_inputs.EXPERIMENT,
     attribution.EXPERIMENT,
     poison_detection.EXPERIMENT,
+    poison_dose.EXPERIMENT,
+    poison_split.EXPERIMENT,
+    poison_pages.EXPERIMENT,
 )
 """In the order of the list that `crawltalk lab` prints."""

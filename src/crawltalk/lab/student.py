@@ -74,14 +74,23 @@ class Student:
     """A model, its engine, and the trial that it belongs to."""
 
     def __init__(
-        self, trial: Trial, alphabet: str, *, layers: int = 2, width: int = 64, mlp: int = 192
+        self,
+        trial: Trial,
+        alphabet: str,
+        *,
+        layers: int = 2,
+        width: int = 64,
+        mlp: int = 192,
+        head_dim: int = 16,
+        dtype: str = "float32",
     ) -> None:
+        """`dtype`: of the products of trainings. Sampling computes in fp32."""
         self.tokenizer = characters(alphabet)
         shape = Shape(
-            vocab_size=self.tokenizer.vocab_size, layers=layers, width=width, heads=width // 16,
-            kv_heads=width // 16, head_dim=16, mlp=mlp, context=ROW,
+            vocab_size=self.tokenizer.vocab_size, layers=layers, width=width, heads=width // head_dim,
+            kv_heads=width // head_dim, head_dim=head_dim, mlp=mlp, context=ROW,
         )  # fmt: skip
-        self.trial = dataclasses.replace(trial, machine=dataclasses.replace(trial.machine, dtype="float32"))
+        self.trial = dataclasses.replace(trial, machine=dataclasses.replace(trial.machine, dtype=dtype))
         self.model = Transformer(shape)
         self.model.initialize(trial.seed)
         self.engine = Engine(self.model, self.tokenizer)
@@ -103,9 +112,17 @@ class Student:
         learned: Callable[[str], Sequence[bool]] | None = None,
     ) -> None:
         """Learn from `count` new examples a step. `learned` says of each character of a reply whether it counts."""
-        batches = self._fresh(draw, count, f"{self.trial.seed} {name}", learned)
-        fit(self.model, batches, cross_entropy, self._options(name, steps, optim))
-        self.engine.update_weights(self.model)
+
+        def drawn(step: int) -> list[Example]:
+            rng = random.Random(f"{self.trial.seed} {name} {step}")
+            return [draw(rng) for _ in range(count)]
+
+        self._fit(name, self._batches(drawn, count, learned), steps, optim)
+
+    def study(self, name: str, examples: Sequence[Example], optim: Optim, count: int = 32) -> None:
+        """Learn from each of these examples once, in their order, `count` a step."""
+        batches = self._batches(lambda step: examples[step * count : (step + 1) * count], count)
+        self._fit(name, batches, -(-len(examples) // count), optim)
 
     def reinforce(
         self,
@@ -160,22 +177,25 @@ class Student:
         """A prompt as the model reads it."""
         return [self.tokenizer.eot, *self.tokenizer.encode(prompt)]
 
-    def _fresh(
+    def _fit(self, name: str, batches: Batches, steps: int, optim: Optim) -> None:
+        fit(self.model, batches, cross_entropy, self._options(name, steps, optim))
+        self.engine.update_weights(self.model)
+
+    def _batches(
         self,
-        draw: Callable[[random.Random], Example],
+        examples_of: Callable[[int], Sequence[Example]],
         count: int,
-        seed: str,
-        learned: Callable[[str], Sequence[bool]] | None,
+        learned: Callable[[str], Sequence[bool]] | None = None,
     ) -> Batches:
+        """The examples of each step, packed into rows."""
+
         def row(example: Example) -> tuple[list[int], list[bool]]:
             prompt, reply = self.encode(example.prompt), self.tokenizer.encode(example.reply)
             mask = [True] * len(reply) if learned is None else list(learned(example.reply))
             return [*prompt, *reply, self.tokenizer.eot], [*[False] * len(prompt), *mask, learned is None]
 
         def batch(step: int) -> Batch:
-            rng = random.Random(f"{seed} {step}")
-            rows = [row(draw(rng)) for _ in range(count)]
-            everything, _ = packed_rows(rows, ROW, ROW * count, 0)
+            everything, _ = packed_rows(list(map(row, examples_of(step))), ROW, ROW * count, 0)
             return everything(0)
 
         return batch

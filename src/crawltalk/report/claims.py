@@ -27,7 +27,7 @@ CLAIMS: Mapping[str, tuple[str, ...]] = {
         "move_37",
     ),
     "Preferences": ("ranking_is_easier_than_writing", "reward_hacking", "hackable_rewards"),
-    "Red team": ("poison_detection",),
+    "Red team": ("poison_dose", "poison_pages", "poison_split", "poison_detection"),
     "Images and sounds": ("reads_images", "hears_commands", "hidden_inputs"),
     "Origin": ("attribution",),
 }
