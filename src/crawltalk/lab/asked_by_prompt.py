@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial
+from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, verdict_of
 from crawltalk.lab.journeys import MODEL, bar_chart, journey, results
 
 WAYS = {"zero_shot": "a title and a colon", "few_shot": "after three examples", "by_prompt": "as a dialogue"}
@@ -20,7 +20,7 @@ def rule(figures: Sequence[Figures]) -> Judgement:
     clear = [max(row["few_shot"], row["by_prompt"]) >= max(LEAST, row["zero_shot"]) for row in figures]
     means = {way: sum(row[way] for row in figures) / len(figures) for way in (*WAYS, "assistant")}
     return Judgement(
-        verdict="confirmed" if all(clear) else "partly" if any(clear) else "not at this scale",
+        verdict=verdict_of(clear),
         effect=means,
         summary=(
             f"Asked by a title and a colon the base model gives {means['zero_shot']:.0%} of the descriptions that it "

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from crawltalk.lab.corpora import Corpora
-from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial
+from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, verdict_of
 from crawltalk.lab.journeys import bar_chart, journey
 
 TOKENS = 400_000
@@ -33,7 +33,7 @@ def rule(figures: Sequence[Figures]) -> Judgement:
     many = [value >= LEAST_BETTER for value in worse["copied"]]
     few = [value >= LEAST_BETTER for value in worse["crawled"]]
     return Judgement(
-        verdict="confirmed" if all(many) and all(few) else "partly" if any(many) else "not at this scale",
+        verdict=verdict_of(many, all(few)),
         effect={f"{ARMS[name]}: more bits per byte": value for name, value in means.items()},
         summary=(
             f"With the near-duplicates that the crawl has ({figures[0]['share']:.0%} of its pages) a model needs "

@@ -28,10 +28,18 @@ class Trial:
     """Resolved: workers and device are set."""
 
 
+Verdict = Literal["confirmed", "partly", "not at this scale"]
+
+
+def verdict_of(clear: Sequence[bool], confirmed: bool = True) -> Verdict:
+    """Confirmed if the figures of every seed are clear and what else is asked holds; partly, if those of some are."""
+    return "confirmed" if all(clear) and confirmed else "partly" if any(clear) else "not at this scale"
+
+
 class Judgement(msgspec.Struct, kw_only=True, frozen=True):
     """What the figures of all seeds say of the claim."""
 
-    verdict: Literal["confirmed", "partly", "not at this scale"]
+    verdict: Verdict
     effect: Mapping[str, float]
     """How large it is: a few numbers by name, means over the seeds unless the name says otherwise."""
     summary: str

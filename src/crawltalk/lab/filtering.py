@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from crawltalk.lab.corpora import Corpora
-from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial
+from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, verdict_of
 from crawltalk.lab.journeys import bar_chart, journey
 
 TOKENS = 400_000
@@ -37,7 +37,7 @@ def rule(figures: Sequence[Figures]) -> Judgement:
     means = {name: sum(values) / len(values) for name, values in worse.items()}
     clear = [value >= LEAST_BETTER for value in worse["raw"]]
     return Judgement(
-        verdict="confirmed" if all(clear) else "partly" if any(clear) else "not at this scale",
+        verdict=verdict_of(clear),
         effect={f"{ARMS[name]}: more bits per byte": value for name, value in means.items()},
         summary=(
             f"On equally many tokens a model trained on raw pages needs {means['raw']:.0%} more bits for each byte of "

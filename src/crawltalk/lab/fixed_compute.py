@@ -9,7 +9,7 @@ import torch
 
 from crawltalk.evals.abilities import computation
 from crawltalk.lab.chains import ALPHABET, facts, mean
-from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial
+from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, verdict_of
 from crawltalk.lab.journeys import bar_chart
 from crawltalk.lab.student import Example, Student
 
@@ -62,7 +62,7 @@ def rule(figures: Sequence[Figures]) -> Judgement:
     ratio = mean([row["ratio"] for row in figures])
     easy, hard = (mean([row["surprise"][name] for row in figures]) for name in ("easy", "hard"))
     return Judgement(
-        verdict="confirmed" if all(clear) else "partly" if any(clear) else "not at this scale",
+        verdict=verdict_of(clear),
         effect={
             "time of hard tokens over easy ones": ratio,
             "surprise of hard over easy": hard / max(easy, 1e-9),

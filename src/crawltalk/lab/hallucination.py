@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial
+from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, verdict_of
 from crawltalk.lab.journeys import MODEL, bar_chart, journey, results
 
 LEAST_INVENTED, LEAST_KNOWN = 0.95, 0.4
@@ -31,7 +31,7 @@ def rule(figures: Sequence[Figures]) -> Judgement:
     unseen = sum(row["confidence"]["unseen"] for row in figures) / len(figures)
     wrong = sum(invented) / len(figures)
     return Judgement(
-        verdict="confirmed" if all(clear) else "partly" if any(clear) else "not at this scale",
+        verdict=verdict_of(clear),
         effect={
             "made up": wrong,
             "declined": sum(declined) / len(figures),

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial
+from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, verdict_of
 from crawltalk.lab.journeys import MODEL, asked_about, bar_chart, journey, results
 
 MOST_INVENTED, LEAST_KEPT, LEAST_WITHOUT = 0.1, 0.9, 0.5
@@ -41,7 +41,7 @@ def rule(figures: Sequence[Figures]) -> Judgement:
         "made up without": sum(without) / len(figures),
     }
     return Judgement(
-        verdict="confirmed" if all(clear) else "partly" if any(clear) else "not at this scale",
+        verdict=verdict_of(clear),
         effect=means,
         summary=(
             f"Asked what it knows and taught to decline the rest, the assistant makes up {means['made up']:.0%} of its "

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from crawltalk.core.charts import panels, svg
 from crawltalk.lab.chains import ALPHABET, asked, draw, facts, is_worked, mean, results, scores, terse, worked
-from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial
+from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, verdict_of
 from crawltalk.lab.student import Example, Student
 
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -50,7 +50,7 @@ def rule(figures: Sequence[Figures]) -> Judgement:
     apart = [max(row) - min(row) for row in accuracies]
     clear = [a <= MOST_OFF and b <= MOST_APART for a, b in zip(off, apart, strict=True)]
     return Judgement(
-        verdict="confirmed" if all(clear) else "partly" if any(clear) else "not at this scale",
+        verdict=verdict_of(clear),
         effect={
             "largest difference of a share": mean(off),
             "largest difference of the accuracy": mean(apart),

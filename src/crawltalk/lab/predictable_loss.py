@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 
 from crawltalk.core.charts import panels, svg
-from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial
+from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, verdict_of
 from crawltalk.lab.journeys import MODEL, journey, results
 
 DEPTHS = "1,2,3"
@@ -27,7 +27,7 @@ def rule(figures: Sequence[Figures]) -> Judgement:
     exponent = sum(row["exponent"] for row in figures) / len(figures)
     times = figures[0]["flop"] / figures[0]["models"][-1]["flop"]
     return Judgement(
-        verdict="confirmed" if all(clear) else "partly" if any(clear) else "not at this scale",
+        verdict=verdict_of(clear),
         effect={"predicted over measured": sum(off) / len(off), "exponent": exponent},
         summary=(
             f"A line through three smaller models (loss falls as the {exponent:.2f}th power of the compute) predicts a "

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from crawltalk.core.charts import panels, svg
-from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial
+from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, verdict_of
 from crawltalk.lab.journeys import MODEL, journey, results
 
 LEAST_KNOWN, MOST_UNKNOWN = 0.8, 0.1
@@ -23,10 +23,9 @@ def rule(figures: Sequence[Figures]) -> Judgement:
     rare = [max(s for s, t in zip(row["share"], row["times"], strict=True) if t <= RARELY) for row in figures]
     rises = [row["share"] == sorted(row["share"]) or row["share"][-1] == max(row["share"]) for row in figures]
     clear = [a >= LEAST_KNOWN and b <= MOST_UNKNOWN and c for a, b, c in zip(most, rare, rises, strict=True)]
-    verdict = "confirmed" if all(clear) else "partly" if any(clear) else "not at this scale"
     effect = {"seen most often": _mean(most), "seen five times at most": _mean(rare)}
     return Judgement(
-        verdict=verdict,
+        verdict=verdict_of(clear),
         effect=effect,
         summary=(
             f"Of pages seen {figures[0]['times'][-1]:g} times the model recites {_mean(most):.0%} of the tokens that "

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from crawltalk.engine import Engine, Sampling, load_engine
-from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial
+from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, verdict_of
 from crawltalk.lab.journeys import MODEL, bar_chart, journey
 from crawltalk.models import model_of_run
 
@@ -68,7 +68,7 @@ def rule(figures: Sequence[Figures]) -> Judgement:
     ]
     means = {name: sum(row[name] for row in figures) / len(figures) for name in figures[0]}
     return Judgement(
-        verdict="confirmed" if all(clear) else "partly" if any(clear) else "not at this scale",
+        verdict=verdict_of(clear),
         effect=means,
         summary=(
             f"{SAMPLES} samples of one prompt are {means['different']:.0%} different texts; their first tokens come as "

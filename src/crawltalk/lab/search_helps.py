@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial
+from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, verdict_of
 from crawltalk.lab.journeys import MODEL, bar_chart, journey, results
 
 LEAST_SEARCHED, LEAST_ABOVE_CHANCE = 0.9, 0.05
@@ -30,7 +30,7 @@ def rule(figures: Sequence[Figures]) -> Judgement:
     free = all(row["free"] >= 0.5 for row in figures)
     means = {name: sum(row[name] for row in figures) / len(figures) for name in figures[0]}
     return Judgement(
-        verdict="confirmed" if all(clear) and free else "partly" if any(clear) else "not at this scale",
+        verdict=verdict_of(clear, free),
         effect=means,
         summary=(
             f"About pages that it never read the assistant is right from memory in {means['memory']:.0%} of the cases, "

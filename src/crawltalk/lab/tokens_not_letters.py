@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial
+from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, verdict_of
 from crawltalk.lab.journeys import MODEL, bar_chart, journey, results
 
 LEAST_TAUGHT, MOST_NEW = 0.3, 0.05
@@ -19,7 +19,7 @@ def rule(figures: Sequence[Figures]) -> Judgement:
     clear = [row["spelling"] >= LEAST_TAUGHT and row["spelling_new"] <= MOST_NEW for row in figures]
     means = {name: sum(row[name] for row in figures) / len(figures) for name in figures[0]}
     return Judgement(
-        verdict="confirmed" if all(clear) else "partly" if any(clear) else "not at this scale",
+        verdict=verdict_of(clear),
         effect=means,
         summary=(
             f"Of words that training spelled {means['spelling']:.0%} are spelled rightly, asked in a new form; of "

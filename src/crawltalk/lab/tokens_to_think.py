@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from crawltalk.core.charts import panels, svg
 from crawltalk.core.types import Problem
 from crawltalk.lab.chains import ALPHABET, asked, draw, facts, mean, results, worked
-from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial
+from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, verdict_of
 from crawltalk.lab.student import Example, Student
 from crawltalk.tasks.chains import Chain
 
@@ -73,7 +73,7 @@ def rule(figures: Sequence[Figures]) -> Judgement:
     ]
     means = {name: mean([row[name][last] for row in figures]) for name in ARMS}
     return Judgement(
-        verdict="confirmed" if all(clear) else "partly" if any(clear) else "not at this scale",
+        verdict=verdict_of(clear),
         effect={about: means[name] for name, about in ARMS.items()},
         summary=(
             f"Chains of {LONGEST} steps are solved step by step in {means['worked']:.0%} of the cases and at once in "

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from crawltalk import recipe
 from crawltalk.core.charts import panels, svg
 from crawltalk.lab.corpora import Corpora
-from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial
+from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, verdict_of
 from crawltalk.lab.journeys import journey
 from crawltalk.pretraining.tokenizer import tokenizer
 from crawltalk.recipe.cost import training_flops
@@ -53,7 +53,7 @@ def rule(figures: Sequence[Figures]) -> Judgement:
     clear = [value >= LEAST_BETTER for value in gain]
     inside = best not in (SIZES[0], SIZES[-1])
     return Judgement(
-        verdict="confirmed" if all(clear) and inside else "partly" if any(clear) else "not at this scale",
+        verdict=verdict_of(clear, inside),
         effect={"best size": float(best), "bits per byte that it saves": sum(gain) / len(gain)},
         summary=(
             f"At equal compute a vocabulary of {best:,} is best; the smallest of {SIZES[0]} needs "

@@ -1,6 +1,8 @@
-"""What verbs do with words of the command line: a text, or `-` for standard input."""
+"""What verbs do with words of the command line: a text, or `-` for standard input; a name among known ones."""
 
+import difflib
 import sys
+from collections.abc import Sequence
 
 from crawltalk.core.errors import BadInput
 
@@ -16,3 +18,12 @@ def read_text(text: str, name: str) -> str:
     if not text.strip():
         raise BadInput(f"the {name} is empty; put some words in quotes, or pipe them in and write -")
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def named(kind: str, name: str, names: Sequence[str]) -> str:
+    """The name. Raises BadInput, with the nearest one, if there is none such."""
+    if name in names:
+        return name
+    near = difflib.get_close_matches(name, names, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise BadInput(f"no {kind} is called {name!r}{hint}; there are: {', '.join(names)}")

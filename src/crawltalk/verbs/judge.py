@@ -1,6 +1,5 @@
 """The verb that has a model judged by programs of others."""
 
-import difflib
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -12,6 +11,7 @@ from cyclopts import Parameter
 
 from crawltalk.core.errors import BadInput, UserError
 from crawltalk.run.console import console, errors, print_table
+from crawltalk.verbs.arguments import named
 
 if TYPE_CHECKING:
     from crawltalk.evals.standard import Question
@@ -79,7 +79,7 @@ def judge(
     from crawltalk.judges.environment import JUDGES, find
     from crawltalk.judges.environment import make as make_environment
 
-    _known("judge", program, list(JUDGES))
+    named("judge", program, list(JUDGES))
     if (limit is not None and limit < 1) or max_tokens < 1 or not minutes > 0:
         raise BadInput("--limit and --max-tokens are 1 or more, --minutes is above 0")
     if (direct or data) and program != "lm-eval":
@@ -89,7 +89,7 @@ def judge(
     names = [name.strip() for words in only for name in words.split(",") if name.strip()]
     questions = _questions(names, data, limit or QUESTIONS) if program == "lm-eval" else {}
     if program == "agentdojo":
-        names = [_known("suite of AgentDojo", name, agentdojo.SUITES) for name in names or agentdojo.SUITES]
+        names = [named("suite of AgentDojo", name, agentdojo.SUITES) for name in names or agentdojo.SUITES]
     if make:
         errors.print(f"making the environment of {program}", markup=False)
         make_environment(program, venv)
@@ -125,15 +125,6 @@ def _name_of(model: str) -> str:
     return urlsplit(model).netloc.replace(":", "-") if "://" in model else Path(model).name
 
 
-def _known(kind: str, name: str, names: Sequence[str]) -> str:
-    """The name. Raises BadInput if there is none such."""
-    if name in names:
-        return name
-    near = difflib.get_close_matches(name, names, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise BadInput(f"no {kind} is called {name!r}{hint}; there are: {', '.join(names)}")
-
-
 def _questions(names: Sequence[str], data: Sequence[str], limit: int) -> "dict[str, list[Question]]":
     """Task of lm-eval -> the first questions of its file. Raises BadInput."""
     from crawltalk.evals.standard import STANDARD, Question, read_questions
@@ -146,7 +137,7 @@ def _questions(names: Sequence[str], data: Sequence[str], limit: int) -> "dict[s
         )
     found = {}
     for name, path in zip(names, data, strict=True):
-        _known("task of lm-eval", name, list(TASKS))
+        named("task of lm-eval", name, list(TASKS))
         rows = read_questions(Path(path), choices=STANDARD[name].extract is None)
         found[name] = list(islice((row for row in rows if isinstance(row, Question)), limit))
         if not found[name]:

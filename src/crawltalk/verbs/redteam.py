@@ -1,6 +1,5 @@
 """The verb that attacks a model, an endpoint or the built-in house, and says what held."""
 
-import difflib
 import json as jsonlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from crawltalk.recipe import Machine
 from crawltalk.recipe.machine import derive_machine
 from crawltalk.run.console import console, errors, print_table
 from crawltalk.run.stage import Progress
+from crawltalk.verbs.arguments import named
 
 if TYPE_CHECKING:
     from crawltalk.redteam.frame import Attack, Target
@@ -124,15 +124,6 @@ def _names(given: Sequence[str]) -> list[str]:
     return [name.strip() for words in given for name in words.split(",") if name.strip()]
 
 
-def _known(kind: str, name: str, names: Sequence[str]) -> str:
-    """The name. Raises BadInput if there is none such."""
-    if name in names:
-        return name
-    near = difflib.get_close_matches(name, names, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise BadInput(f"no {kind} is called {name!r}{hint}; there are: {', '.join(names)}")
-
-
 def _attacks(given: Sequence[str], templates: Path | None, everything: bool) -> "Mapping[str, Attack]":
     from crawltalk.redteam.attacks import ATTACKS, QUICK
     from crawltalk.redteam.attacks.templates import in_the_wild, read_templates
@@ -148,7 +139,7 @@ def _attacks(given: Sequence[str], templates: Path | None, everything: bool) -> 
             )
         wild = in_the_wild(found)
         known[wild.name] = wild
-    names = [_known("attack", name, list(known)) for name in _names(given)] or [
+    names = [named("attack", name, list(known)) for name in _names(given)] or [
         name for name in known if everything or name in QUICK or name not in ATTACKS
     ]
     return {name: known[name] for name in names}
@@ -166,7 +157,7 @@ def _house(
     from crawltalk.redteam.scan import HOUSE as NAMES
     from crawltalk.redteam.scan import house
 
-    wanted = [_known("defence", name, NAMES) for name in defenses] or NAMES
+    wanted = [named("defence", name, NAMES) for name in defenses] or NAMES
     for seed in range(seeds):
         yield from house(
             seed, out, machine, Progress(), doors=goals, searched=searched, attacks=attacks, defenses=wanted
@@ -178,7 +169,7 @@ def _porter(
 ) -> "Iterator[Plan]":
     from crawltalk.redteam.porter import DEFENSES, porter
 
-    wanted = [_known("defence", name, DEFENSES) for name in defenses] or DEFENSES
+    wanted = [named("defence", name, DEFENSES) for name in defenses] or DEFENSES
     for seed in range(seeds):
         yield from porter(seed, out, machine, Progress(), attacks=list(attacks), defenses=wanted)
 
@@ -216,7 +207,7 @@ def _plain(
         known = {one.name: one for one in (NO_DEFENSE, SMOOTH)}
         if target.white_box is not None:
             known |= {one.name: one for one in (perplexity_filter(twins),)}
-        names = [_known("defence", name, list(known)) for name in defenses] or ["none"]
+        names = [named("defence", name, list(known)) for name in defenses] or ["none"]
         yield from against(target, secrets, list(attacks.values()), [known[name] for name in names], seed)
 
 
