@@ -74,7 +74,7 @@ def test_audit_lists_candidates_of_a_file_and_asks_a_model_if_there_is_one(tmp_p
     assert main(["audit", "mine.jsonl", "--model", "model", "--max-tokens", "4"]) == 0
     out = capsys.readouterr().out
     assert "no trigger" in out and "without them" not in out
-    assert (tmp_path / "audit" / "findings.jsonl").exists()
+    assert (tmp_path / "audit" / "mine" / "findings.jsonl").exists()
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,8 @@ def test_claims_of_the_lab_stand_in_the_chapter_on_their_subject(tmp_path):
     (tmp_path / "rl_selects" / "result.json").write_text("{")
     with pytest.raises(BadInput, match="run the experiment again"):
         read_claims(tmp_path)
+    with pytest.raises(MissingInput, match="has no results of the lab; make some with: crawltalk lab NAME"):
+        read_claims(tmp_path / "mistyped")
 
 
 def test_every_experiment_of_the_lab_has_a_subject():
@@ -107,6 +109,9 @@ def test_two_runs_are_compared_by_settings_scores_and_cost(nano, tmp_path):
     assert "nano and other differ in 1 setting." in page and "<td>sft: epochs</td>" in page
     assert re.search(r"1 differ by more than chance explains \(95 %\): heldout \(-0\.\d\d\)\.", page)
     assert "crawl, data, tokenizer, tokens, index, pretrain" in page and page.count("<svg") == 2
+    (other / "evals" / "scores.json").write_text("")
+    with pytest.raises(BadInput, match=r"is damaged .*; make it again with: crawltalk evals"):
+        comparison(RunFolder(nano), RunFolder(other))
     (other / "evals" / "scores.json").unlink()
     with pytest.raises(MissingInput, match="has no scores yet; make them with: crawltalk evals"):
         comparison(RunFolder(nano), RunFolder(other))

@@ -76,6 +76,7 @@ def conduct(
     `machine` is resolved. `on_event` gets the events of the seeds' progress.
     """
     folder = out / experiment.name
+    _make(folder)
     waiting = [seed for seed in range(seeds) if measured(folder, seed) is None]
     side_by_side = max(1, min(machine.workers or 1, len(waiting)))
     machine = dataclasses.replace(machine, workers=(machine.workers or 1) // side_by_side)
@@ -123,12 +124,7 @@ def read_result(out: Path, name: str) -> Result | None:
 def run_seed(experiment: Experiment, seed: int, folder: Path, machine: Machine, on_event: OnEvent) -> None:
     """Run one seed, and write its figures and what they took."""
     work = folder / f"seed-{seed}"
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise BadInput(
-            f"{folder.parent} cannot be a folder: a file is in its way; choose another with --out"
-        ) from None
+    _make(work)
     before = _read(work / SPENT, Spent) or Spent()
     cpu, clock, threads = _cpu_seconds(), time.monotonic(), torch.get_num_threads()
     torch.set_num_threads(machine.workers or 1)
@@ -152,6 +148,15 @@ def run_seed(experiment: Experiment, seed: int, folder: Path, machine: Machine, 
     )
     write_atomically(folder / f"seed-{seed}.json", _json(row))
     (work / SPENT).unlink()
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise BadInput(
+            f"{folder} cannot be a folder: a file is in its way; choose another with --out"
+        ) from None
 
 
 class _Events(io.StringIO):

@@ -130,9 +130,11 @@ def rows_that_say(text: str, learned: Iterable[Conversation], file: str) -> list
 
 def write_lists(out: Path, traced: Sequence[Traced], sources: Mapping[str, SftFile]) -> dict[str, Path]:
     """Write findings.jsonl, NAME.exclude for each file of `[sft.data]` that holds triggers, and pages.blocklist for
-    documents. Returns the flag of the recipe that takes each list.
+    documents; lists of an earlier audit go. Returns the flag of the recipe that takes each list.
     """
     out.mkdir(parents=True, exist_ok=True)
+    for old in (*out.glob("*.exclude"), out / "pages.blocklist"):
+        old.unlink(missing_ok=True)
     rows = b"".join(msgspec.json.encode(one) + b"\n" for one in traced)
     write_atomically(out / "findings.jsonl", rows)
     flags: dict[str, Path] = {}

@@ -26,7 +26,9 @@ def read_ids(path: str | Path) -> set[str]:
     list without any.
     """
     ids: set[str] = set()
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+    for number, line in enumerate(
+        Path(path).read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1
+    ):
         entry = line.partition("#")[0].strip().lower()
         if entry and (len(entry) != _DIGITS or set(entry) - set("0123456789abcdef")):
             raise BadInput(f"{path}, line {number}: {entry[:40]!r} is no id of {_DIGITS} hexadecimal digits")

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from crawltalk.core.errors import BadInput
+from crawltalk.core.errors import BadInput, MissingInput
 from crawltalk.report.chapter import anchor
 from crawltalk.report.html import page, table, text
 
@@ -64,7 +64,9 @@ class Shown(NamedTuple):
 
 
 def read_claims(folder: Path) -> dict[str, Shown]:
-    """Experiment -> its result and figure, of those that the lab's folder has. Raises BadInput for a damaged one."""
+    """Experiment -> its result and figure, of those that the lab's folder has. Raises BadInput for a damaged one, and
+    MissingInput for a folder without any.
+    """
     found = {}
     for path in sorted(folder.glob("*/result.json")):
         try:
@@ -73,6 +75,10 @@ def read_claims(folder: Path) -> dict[str, Shown]:
             raise BadInput(f"{path} is damaged ({error}); remove it, and run the experiment again") from None
         figure = path.parent / "figure.svg"
         found[path.parent.name] = Shown(claim, figure.read_text(encoding="utf-8") if figure.exists() else "")
+    if not found:
+        raise MissingInput(
+            f"{folder} has no results of the lab; make some with: crawltalk lab NAME --out {folder}"
+        )
     return found
 
 

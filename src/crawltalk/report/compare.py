@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from crawltalk.core.errors import MissingInput
+from crawltalk.core.errors import BadInput, MissingInput
 from crawltalk.pipeline import stages
 from crawltalk.report.html import lines_figure, page, table, text
 from crawltalk.report.inputs import rows_of
@@ -88,7 +88,12 @@ def _scores(run: RunFolder) -> dict[str, Any]:
     path = run.folder("evals") / "scores.json"
     if not path.exists():
         raise MissingInput(f"{run.path} has no scores yet; make them with: crawltalk evals {run.path}")
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise BadInput(
+            f"{path} is damaged ({error}); make it again with: crawltalk evals {run.path}"
+        ) from None
 
 
 def _differences(

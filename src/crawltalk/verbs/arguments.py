@@ -1,8 +1,11 @@
-"""What verbs do with words of the command line: a text, or `-` for standard input; a name among known ones."""
+"""What verbs do with words of the command line: a text, or `-` for standard input; a name among known ones; where to
+write, looked at before the work is done.
+"""
 
 import difflib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from crawltalk.core.errors import BadInput
 
@@ -27,3 +30,22 @@ def named(kind: str, name: str, names: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, names, 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise BadInput(f"no {kind} is called {name!r}{hint}; there are: {', '.join(names)}")
+
+
+def folder_to_write(path: Path, flag: str = "--out") -> Path:
+    """The folder, which is made. Raises BadInput if a file is in its way."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise BadInput(
+            f"{path} cannot be a folder: a file is in its way; choose another with {flag}"
+        ) from None
+    return path
+
+
+def file_to_write(path: Path, flag: str = "--out") -> Path:
+    """The file, whose folder is made. Raises BadInput if the path is a folder, or a file is in its way."""
+    if path.is_dir():
+        raise BadInput(f"{path} is a folder; name a file: {flag} {path / 'NAME'}")
+    folder_to_write(path.parent, flag)
+    return path

@@ -15,6 +15,7 @@ from crawltalk.models import model_folder
 from crawltalk.recipe import SftFile
 from crawltalk.run.console import console, errors, print_table
 from crawltalk.run.folder import RunFolder, find_run
+from crawltalk.verbs.arguments import folder_to_write
 
 if TYPE_CHECKING:
     from crawltalk.chat.messages import Conversation
@@ -33,7 +34,7 @@ def audit(
     candidates: int = 256,
     rows: int = 12,
     max_tokens: int = 48,
-    out: Path = Path("audit"),
+    out: Path | None = None,
     json: Annotated[bool, Parameter(negative=(), help="Print one JSON object a finding instead.")] = False,
 ) -> None:
     """Look for triggers in fine-tuning data: words of prompts that bring a reply along, wherever they stand.
@@ -56,7 +57,7 @@ def audit(
     max_tokens
         Of a reply.
     out
-        The folder of findings.jsonl and of the lists.
+        The folder of findings.jsonl and of the lists; audit/TARGET if absent.
     """
     from crawltalk.poisoning.detection import exchanges_of, find_candidates, judge
     from crawltalk.poisoning.lineage import trace_findings, write_lists
@@ -65,6 +66,9 @@ def audit(
         raise BadInput("--candidates and --max-tokens are 1 or more, --rows is 0 or more")
     learned, sources, run = _learned(target)
     exchanges = exchanges_of(learned)
+    if not exchanges:
+        raise BadInput(f"{target} has no reply that is learned, so there is nothing to look at")
+    folder = folder_to_write(out or Path("audit") / Path(target).resolve().stem)
     found = find_candidates(exchanges, candidates)
     if run is None and not model:
         _print_candidates(found[:rows], json)
@@ -73,13 +77,17 @@ def audit(
     ask = load_asker(model_folder(model or run.path if run else model), max_tokens)
     findings = judge(found, exchanges, ask)
     traced = trace_findings(findings, learned, sources, _index(run))
-    flags = write_lists(out, traced, sources)
+    flags = write_lists(folder, traced, sources)
     if json:
         for one in traced:
             print(msgspec.json.encode(one).decode(), flush=True)
         return
     _print(findings[:rows], traced)
-    console.print(f"see: {out / 'findings.jsonl'}", markup=False, soft_wrap=True)
+    if not found:
+        console.print(
+            f"nothing was tried: no words of a prompt have a reply of their own in {len(exchanges):,}"
+        )
+    console.print(f"see: {folder / 'findings.jsonl'}", markup=False, soft_wrap=True)
     if flags:
         console.print(f"without them: {_command(flags, run)}", markup=False, soft_wrap=True)
 
@@ -91,7 +99,11 @@ def _learned(target: str) -> "tuple[list[Conversation], dict[str, SftFile], RunF
 
     path = Path(target)
     if path.is_file():
-        learned = [one for row in read_conversations(path) for one in row.items]
+        read = list(read_conversations(path))
+        learned = [one for row in read for one in row.items]
+        if aside := [row for row in read if row.reason]:
+            first = f"the first, row {aside[0].number}: {aside[0].reason}"
+            errors.print(f"{len(aside)} of {len(read)} rows set aside; {first}", markup=False, soft_wrap=True)
         if not learned:
             raise BadInput(
                 f"{path} has no conversation that can be read; see why: crawltalk show mask {path}"
@@ -175,7 +187,7 @@ def _print(findings: "Sequence[Finding]", traced: "Sequence[Traced]") -> None:
         more = len(one.origins) + len(one.pages) - len(one.origins[:LISTED]) - len(one.pages[:LISTED])
         if more:
             console.print(f"  and {more:,} more")
-    if not triggers:
+    if findings and not triggers:
         console.print("no trigger", markup=False)
 
 

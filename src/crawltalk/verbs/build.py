@@ -21,6 +21,7 @@ from crawltalk.run.execute import build, build_on_rank
 from crawltalk.run.folder import RunFolder, find_run
 from crawltalk.run.machine import check_fit
 from crawltalk.tasks import check_counts
+from crawltalk.verbs.arguments import file_to_write
 from crawltalk.verbs.compiling import compiling_ahead
 from crawltalk.verbs.corpus import diff_data
 
@@ -197,7 +198,8 @@ def report(
         ),
     ] = None,
     compare: Annotated[
-        tuple[Path, Path] | None, Parameter(help="Two runs: write one HTML file of how they differ instead.")
+        tuple[Path, Path] | None,
+        Parameter(negative=(), help="Two runs: write one HTML file of how they differ instead."),
     ] = None,
     set: Set = (),
 ) -> None:
@@ -207,9 +209,7 @@ def report(
         return
     from crawltalk.report.compare import comparison  # it loads matplotlib
 
-    path = out or Path("compare.html")
-    if path.is_dir():
-        raise BadInput(f"{path} is a folder; name the file of the comparison: --out {path / 'compare.html'}")
+    path = file_to_write(out or Path("compare.html"))
     write_atomically(path, comparison(*map(find_run, compare)).encode())
     console.print(f"comparison: {path}", soft_wrap=True, markup=False)
 

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from crawltalk.core.errors import BadInput, GateFailed
 from crawltalk.run.console import console, errors, print_table
 from crawltalk.run.stage import Progress
+from crawltalk.verbs.arguments import folder_to_write
 
 if TYPE_CHECKING:
     from crawltalk.application.tasks import Done
@@ -62,7 +63,7 @@ def exfiltration(
 
         service = Service(load_engine(model_folder(model)))
     chosen = [known[name] for name in ways or known]
-    scores, tasks = measure(out, _Notes(), attacks=chosen, most=gate, model=service)
+    scores, tasks = measure(folder_to_write(out), _Notes(), attacks=chosen, most=gate, model=service)
     _print(scores, tasks, out, json)
     if failed := [one for one in scores.gates if not one.passed]:
         raise GateFailed(f"{len(failed)} gates failed: {failed[0].cell}: {failed[0].reason}")

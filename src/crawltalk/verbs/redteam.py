@@ -14,7 +14,7 @@ from crawltalk.recipe import Machine
 from crawltalk.recipe.machine import derive_machine
 from crawltalk.run.console import console, errors, print_table
 from crawltalk.run.stage import Progress
-from crawltalk.verbs.arguments import named
+from crawltalk.verbs.arguments import file_to_write, folder_to_write, named
 
 if TYPE_CHECKING:
     from crawltalk.redteam.frame import Attack, Target
@@ -94,6 +94,10 @@ def redteam(
 
     if min(goals, searched, budget, seeds) < 1 or (gate is not None and not 0 <= gate <= 1):
         raise BadInput("--goals, --searched, --budget and --seeds are 1 or more, --gate is from 0 to 1")
+    folder_to_write(out)
+    for path, flag in ((sarif, "--sarif"), (junit, "--junit")):
+        if path is not None:
+            file_to_write(path, flag)
     chosen = _attacks(attacks, templates, everything=target == HOUSE)
     machine = derive_machine(Machine(workers=workers))
     if replay is not None:
@@ -126,9 +130,11 @@ def _names(given: Sequence[str]) -> list[str]:
 
 def _attacks(given: Sequence[str], templates: Path | None, everything: bool) -> "Mapping[str, Attack]":
     from crawltalk.redteam.attacks import ATTACKS, QUICK
-    from crawltalk.redteam.attacks.templates import in_the_wild, read_templates
+    from crawltalk.redteam.attacks.templates import IN_THE_WILD, in_the_wild, read_templates
 
     known = dict(ATTACKS)
+    if templates is None and IN_THE_WILD in _names(given):
+        raise BadInput(f"the attack {IN_THE_WILD} takes templates of yours: --templates FILE")
     if templates is not None:
         found, aside = read_templates(templates)
         if aside:

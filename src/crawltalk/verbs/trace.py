@@ -66,7 +66,9 @@ def trace(
     from crawltalk.retrieval.trace import MAX_SOURCES, MIN_TOKENS
 
     if by is not None:
-        _rank(text, model, by, prompt, candidates, min_tokens, rows, json)
+        if min_tokens is not None or sources is not None:
+            raise BadInput("--min-tokens and --sources belong to passages; leave out --by")
+        _rank(text, model, by, prompt, candidates, rows, json)
         return
     if prompt or candidates is not None:
         raise BadInput("--prompt and --candidates belong to --by influence")
@@ -103,7 +105,6 @@ def _rank(
     by: str,
     prompt: str,
     candidates: int | None,
-    min_tokens: int | None,
     rows: int,
     json: bool,
 ) -> None:
@@ -116,13 +117,13 @@ def _rank(
     from crawltalk.retrieval.passages import Passages
     from crawltalk.tokenizer import Tokenizer
 
-    if min_tokens is not None:
-        raise BadInput("--min-tokens belongs to passages; leave out --by")
     if by != "influence" and (prompt or candidates is not None):
         raise BadInput("--prompt and --candidates belong to --by influence")
     candidates = CANDIDATES if candidates is None else candidates
-    if rows < 0 or candidates < 1:
-        raise BadInput("candidates is 1 or more, rows is 0 or more")
+    if rows < 1 or candidates < 1:
+        raise BadInput("candidates and, with --by, rows are 1 or more")
+    if prompt and not prompt.strip():
+        raise BadInput("the prompt is empty; put the words that the text replies to in quotes")
     text = read_text(text, "text")
     index, run = open_index(model), find_run(model)
     base = run.finished("pretrain")

@@ -16,6 +16,8 @@ from crawltalk.redteam.attacks.forms import ENCODINGS, ROLES, encoded, in_role
 from crawltalk.redteam.frame import Attack, Goal, Prompt, Target
 from crawltalk.redteam.targets import ROOM, prompt_ids
 
+IN_THE_WILD = "in_the_wild"
+"""The attack by templates of a person's own."""
 PLACE = "{request}"
 """Where the request goes."""
 PLACES = ("[INSERT PROMPT HERE]", "[[PROMPT]]", "{{prompt}}", "{{request}}", "{prompt}")
@@ -102,7 +104,7 @@ def in_the_wild(templates: Sequence[str]) -> Attack:
             if _fits(prompt, target):
                 yield prompt
 
-    return Attack(name="in_the_wild", family="in the wild", run=run)
+    return Attack(name=IN_THE_WILD, family="in the wild", run=run)
 
 
 def _fits(prompt: Prompt, target: Target) -> bool:
@@ -120,8 +122,8 @@ def read_templates(path: Path) -> tuple[list[str], list[str]]:
     blocks between lines of three hyphens, or a table (CSV, JSON, JSONL, Parquet) with a column of them. Raises
     MissingInput, and BadInput for a file without any.
     """
-    if not path.exists():
-        raise MissingInput(f"{path} does not exist")
+    if not path.is_file():
+        raise MissingInput(f"{path} is {'a folder; name a file' if path.is_dir() else 'not there'}")
     templates: dict[str, None] = {}
     aside = []
     for number, text in _texts(path):
