@@ -188,3 +188,9 @@ def test_the_plans_that_a_chapter_quotes_are_what_the_command_prints(capsys):
 def test_lines_of_a_page_are_not_wider_than_120(path):
     lines = path.read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if len(line) > 120 and not line.startswith("|")] == []
+
+
+def test_no_two_test_files_have_one_name():
+    """pytest takes them for one module."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
