@@ -29,6 +29,7 @@ def conversation(prompt: str, reply: str) -> str:
         ("trace words --by influence --prompt ' '", "the prompt is empty"),
         ("trace words --by ngrams --rows 0", "rows are 1 or more"),
         ("judge garrak house", "did you mean 'garak'"),
+        ("judge garak nothing", "there is no model at nothing"),
     ],
 )
 def test_a_mistake_is_named_before_any_work(command, said, tmp_path, monkeypatch, capsys):

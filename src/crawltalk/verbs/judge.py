@@ -78,6 +78,9 @@ def judge(
     from crawltalk.judges import agentdojo, garak, judging  # these load torch
     from crawltalk.judges.environment import JUDGES, find
     from crawltalk.judges.environment import make as make_environment
+    from crawltalk.judges.obedient import NAME as OBEDIENT
+    from crawltalk.judges.served import CONTROLS, is_address
+    from crawltalk.models import model_folder
 
     named("judge", program, list(JUDGES))
     if (limit is not None and limit < 1) or max_tokens < 1 or not minutes > 0:
@@ -86,6 +89,8 @@ def judge(
         raise BadInput(
             "--direct and --data are for lm-eval: the others ask servers, with prompts of their own"
         )
+    if not is_address(model) and model not in CONTROLS and (program, model) != ("agentdojo", OBEDIENT):
+        model_folder(model)  # a name that means nothing is told before an environment is asked for
     names = [name.strip() for words in only for name in words.split(",") if name.strip()]
     questions = _questions(names, data, limit or QUESTIONS) if program == "lm-eval" else {}
     if program == "agentdojo":
