@@ -144,20 +144,23 @@ def test_an_address_of_another_machine_needs_a_word():
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["garack", "small"], "no judge is called 'garack'; did you mean 'garak'?"),
-        (["garak", "small", "--limit", "0"], "--limit and --max-tokens are 1 or more"),
-        (["garak", "small", "--direct"], "--direct and --data are for lm-eval"),
+        (["garack", "null-parrot"], "no judge is called 'garack'; did you mean 'garak'?"),
+        (["garak", "null-parrot", "--limit", "0"], "--limit and --max-tokens are 1 or more"),
+        (["garak", "null-parrot", "--direct"], "--direct and --data are for lm-eval"),
         (
-            ["agentdojo", "small", "--only", "banks"],
+            ["agentdojo", "null-parrot", "--only", "banks"],
             "no suite of AgentDojo is called 'banks'; did you mean 'banking'?",
         ),
-        (["lm-eval", "small"], "lm-eval needs tasks by --only and as many files of questions by --data"),
         (
-            ["lm-eval", "small", "--only", "mmlu_pro", "--data", "q.jsonl"],
+            ["lm-eval", "null-parrot"],
+            "lm-eval needs tasks by --only and as many files of questions by --data",
+        ),
+        (
+            ["lm-eval", "null-parrot", "--only", "mmlu_pro", "--data", "q.jsonl"],
             "no task of lm-eval is called 'mmlu_pro'",
         ),
-        (["garak", "small"], "garak is not in judges/environments/garak; make it with --make (1.3 GB"),
-        (["garak", "small", "--venv", "here"], "garak is not in here; make it with --make"),
+        (["garak", "null-parrot"], "garak is not in judges/environments/garak; make it with --make (1.3 GB"),
+        (["garak", "null-parrot", "--venv", "here"], "garak is not in here; make it with --make"),
     ],
 )
 def test_a_mistake_gets_one_line(words, line, tmp_path, monkeypatch, capsys):
@@ -179,7 +182,7 @@ def test_a_folder_with_the_report_of_another_model_is_kept(tmp_path):
     assert read_report(tmp_path) == report
     options = judging.Options(out=tmp_path, seconds=1.0)
     with pytest.raises(BadInput, match="has the report of garak on other; choose another --out"):
-        judging.by_garak(Environment(Path("python"), "0.17.1"), "small", ["dan"], 1, options)
+        judging.by_garak(Environment(Path("python"), "0.17.1"), "null-parrot", ["dan"], 1, options)
 
 
 # --- the judges themselves, where they are installed ---
