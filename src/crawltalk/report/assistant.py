@@ -60,7 +60,10 @@ def _side_by_side(questions: Sequence[dict[str, Any]]) -> str:
     head = "".join(f"<th>{text(KINDS.get(name, name))}</th>" for name in names)
     body = "".join(
         f'<tr><td colspan="{len(names)}" class="question">{escape(row["prompt"])}</td></tr><tr>'
-        + "".join(f'<td class="said">{escape(clip(row["replies"][name], 240))}</td>' for name in names)
+        + "".join(
+            f'<td class="said">{escape(clip(row["replies"][name].strip(), 240) or "(nothing)")}</td>'
+            for name in names
+        )
         + "</tr>"
         for row in questions
     )
