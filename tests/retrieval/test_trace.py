@@ -263,9 +263,9 @@ def test_the_verb_ranks_what_the_run_trained_on(nano, tmp_path, capsys):
     said = capsys.readouterr().out
     assert page.url in said and "of sft/conversations.jsonl" in said
     for wrong, message in (
-        (["ngrams", "--min-tokens", "3"], "--min-tokens belongs to passages"),
+        (["ngrams", "--min-tokens", "3"], "--min-tokens and --sources belong to passages"),
         (["bm25", "--prompt", "x"], "--prompt and --candidates belong to --by influence"),
-        (["influence", "--candidates", "0"], "candidates is 1 or more"),
+        (["influence", "--candidates", "0"], "candidates and, with --by, rows are 1 or more"),
     ):
         assert main(["trace", *words, *wrong]) == 2
         assert message in capsys.readouterr().err.replace("\n", " ")
