@@ -45,3 +45,10 @@ def test_an_id_in_angle_brackets_blocks_one_document_whether_its_own_id_has_them
     path.write_text("<doc-17\n")
     with pytest.raises(BadInput, match=r"line 1: '<doc-17' is neither .* nor a document's id"):
         write_blocklist(str(path), tmp_path / "hashes.npy")
+
+
+def test_a_list_without_an_entry_is_refused(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("# nothing yet\n\n")
+    with pytest.raises(BadInput, match="names no domain, URL or document"):
+        write_blocklist(str(path), tmp_path / "hashes.npy")

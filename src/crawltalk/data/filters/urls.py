@@ -59,6 +59,10 @@ def write_blocklist(path: str | None, target: Path, threads: int = 1) -> None:
     pieces = [piece for file in (_BUILT_IN, *blocklist_files(path)) for piece in _pieces(file)]
     with ThreadPoolExecutor(threads) as pool:
         runs = list(pool.map(_hash_piece, pieces))
+    if path and not any(len(run) for (file, *_), run in zip(pieces, runs, strict=True) if file != _BUILT_IN):
+        raise BadInput(
+            f"{path} names no domain, URL or document; write some into it, or leave data.blocklist out"
+        )
     # this sort merges what is sorted already
     np.save(target, without_repeats(np.sort(np.concatenate(runs), kind="stable")), allow_pickle=False)
 
