@@ -15,6 +15,7 @@ from crawltalk.evals.batteries.ways import WAYS, Interview
 from crawltalk.evals.context import ask_pages, page_questions, read_texts
 from crawltalk.evals.grounded import passages_of
 from crawltalk.evals.results import Mean, Result, means
+from crawltalk.model.config import read_config, shape_of
 from crawltalk.model.shape import Shape
 from crawltalk.models import model_folder
 from crawltalk.recipe.cost import inference_flops, parameters
@@ -47,6 +48,12 @@ def load_from_elsewhere(folder: Path) -> Engine:
     half of the time.
     """
     return load_engine(folder, precision=ELSEWHERE, cache_bytes=CACHE_BYTES)
+
+
+def load_assistant(folder: Path, base: Engine, cache_bytes: int = CACHE_BYTES) -> Engine:
+    """The engine of an assistant, which may come from elsewhere than the base model of the run."""
+    own = shape_of(read_config(folder), folder) == base.shape
+    return load_engine(folder, cache_bytes=cache_bytes) if own else load_from_elsewhere(folder)
 
 
 def computation(shape: Shape) -> tuple[int, float, float]:

@@ -27,20 +27,25 @@ def read_problems(path: str | Path, per_kind: int) -> list[Problem]:
     return chosen
 
 
+def greedy_replies(
+    assistant: Engine, questions: Sequence[str], max_tokens: int, progress: Progress | None = None
+) -> list[str]:
+    """What the assistant says to each question, asked alone."""
+    prompts = [assistant.chat_prompt([Message("user", question)])[0] for question in questions]
+    replies = assistant.generate(
+        prompts,
+        Sampling(temperature=0.0, max_tokens=max_tokens),
+        progress=(lambda done: progress.update(done, len(questions), "problems")) if progress else None,
+    )
+    return [assistant.tokenizer.decode(ids) for ids in replies]
+
+
 def answer(
     assistant: Engine, problems: Sequence[Problem], max_tokens: int, progress: Progress
 ) -> list[ScoredReply]:
     """Put every problem to the assistant, greedily, and score the replies."""
-    prompts = [assistant.chat_prompt([Message("user", problem.prompt)])[0] for problem in problems]
-    replies = assistant.generate(
-        prompts,
-        Sampling(temperature=0.0, max_tokens=max_tokens),
-        progress=lambda done: progress.update(done, len(problems), "problems"),
-    )
-    return [
-        score_reply(problem, assistant.tokenizer.decode(ids), score)
-        for problem, ids in zip(problems, replies, strict=True)
-    ]
+    replies = greedy_replies(assistant, [problem.prompt for problem in problems], max_tokens, progress)
+    return [score_reply(problem, reply, score) for problem, reply in zip(problems, replies, strict=True)]
 
 
 def example_conversations(

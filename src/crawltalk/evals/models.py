@@ -1,16 +1,14 @@
 """The same questions to each model of a run: what each training made of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
 from crawltalk import recipe
-from crawltalk.chat.messages import Message
-from crawltalk.engine import Engine, Sampling, load_engine
-from crawltalk.evals.abilities import load_from_elsewhere
-from crawltalk.evals.assistant import alternate
+from crawltalk.engine import Engine, Sampling
+from crawltalk.evals.abilities import load_assistant
+from crawltalk.evals.assistant import alternate, greedy_replies
 from crawltalk.evals.scores import ScoredReply
-from crawltalk.model.config import read_config, shape_of
 from crawltalk.run.stage import Job
 
 QUESTIONS = 8
@@ -41,10 +39,16 @@ def ask_models(
     replies: dict[str, list[str]] = {names["base"]: _continued(base, chosen)}
     for name, kind in job.models.items():
         if kind == "assistant" and name != names["assistant"]:
-            replies[name] = _answered(job, name, base, chosen, max_tokens)
+            asked = [row.prompt for row in chosen]
+            replies[name] = greedy_replies(load_assistant(job.inputs[name], base), asked, max_tokens)
     replies[names["assistant"]] = [row.reply for row in chosen]
     return [
-        _question(row, {name: said[index] for name, said in replies.items()})
+        Question(
+            task=row.task,
+            prompt=row.prompt,
+            answer=row.answer,
+            replies={name: said[index] for name, said in replies.items()},
+        )
         for index, row in enumerate(chosen)
     ]
 
@@ -53,18 +57,3 @@ def _continued(base: Engine, chosen: Sequence[ScoredReply]) -> list[str]:
     prompts = [[base.tokenizer.eot, *base.tokenizer.encode(row.prompt)] for row in chosen]
     said = base.generate(prompts, Sampling(temperature=0.0, max_tokens=BASE_TOKENS))
     return [base.tokenizer.decode(ids) for ids in said]
-
-
-def _answered(
-    job: Job[recipe.Evals], name: str, base: Engine, chosen: Sequence[ScoredReply], max_tokens: int
-) -> list[str]:
-    folder = job.inputs[name]
-    own = shape_of(read_config(folder), folder) == base.shape
-    engine = load_engine(folder) if own else load_from_elsewhere(folder)
-    prompts = [engine.chat_prompt([Message("user", row.prompt)])[0] for row in chosen]
-    said = engine.generate(prompts, Sampling(temperature=0.0, max_tokens=max_tokens))
-    return [engine.tokenizer.decode(ids) for ids in said]
-
-
-def _question(row: ScoredReply, replies: Mapping[str, str]) -> Question:
-    return Question(task=row.task, prompt=row.prompt, answer=row.answer, replies=dict(replies))

@@ -9,13 +9,12 @@ from crawltalk.core.jsonl import write_jsonl
 from crawltalk.core.shards import TokenShards
 from crawltalk.engine import load_engine
 from crawltalk.evals import base_model
-from crawltalk.evals.abilities import abilities, load_from_elsewhere
+from crawltalk.evals.abilities import abilities, load_assistant
 from crawltalk.evals.assistant import answer, example_conversations, read_problems
 from crawltalk.evals.factuality import factuality
 from crawltalk.evals.grounded import grounded_scores
 from crawltalk.evals.models import ask_models
 from crawltalk.evals.scores import Score, mean_score, scores_by_kind
-from crawltalk.model.config import read_config, shape_of
 from crawltalk.model.hf import load_model
 from crawltalk.run.stage import Job, Metrics
 from crawltalk.tasks import TASK_OF
@@ -32,8 +31,7 @@ def evals(job: Job[recipe.Evals]) -> Metrics:
     abilities.json; and, if the base model was asked what it knows, factuality.json and factuality.jsonl.
     """
     base, folder = load_engine(job.model("base"), cache_bytes=CACHE_BYTES), job.model("assistant")
-    own = shape_of(read_config(folder), folder) == base.shape
-    assistant = load_engine(folder, cache_bytes=CACHE_BYTES) if own else load_from_elsewhere(folder)
+    assistant = load_assistant(folder, base, CACHE_BYTES)
     shards = TokenShards(job.inputs["tokens"], "val")
     scores = {
         "bits_per_byte": Score(

@@ -70,16 +70,8 @@ def by_garak(program: Environment, model: str, probes: Sequence[str], limit: int
         capability = _capability(at)
         folder = options.out / "model"
         ended, command = scan(at, folder)
-    report = Report(
-        judge="garak",
-        version=program.version,
-        model=model,
-        commands=[command],
-        seconds=round(ended.seconds, 1),
-        finished=not ended.problem,
-        problem=ended.problem,
-        capability=capability,
-    )
+    report = _report("garak", program, model, [command], ended)
+    report.capability = capability
     beside: dict[str, garak.GarakReport] = {}
     for name in BESIDE["garak"] if options.controls and model not in CONTROLS else ():
         # under the model's name, as probes write it into prompts
@@ -122,21 +114,9 @@ def by_agentdojo(
             notes += _unfinished(name, scan(null, options.out / name)[0])
             beside[name] = agentdojo.read(options.out / name)
     parts, verdicts = agentdojo.compare(tasks, agentdojo.read(options.out / "model"), beside)
-    return _written(
-        options.out,
-        Report(
-            judge="agentdojo",
-            version=program.version,
-            model=model,
-            commands=commands,
-            seconds=round(ended.seconds, 1),
-            finished=not ended.problem,
-            problem=ended.problem,
-            parts=parts,
-            notes=notes,
-        ),
-        verdicts,
-    )
+    report = _report("agentdojo", program, model, commands, ended)
+    report.parts, report.notes = parts, notes
+    return _written(options.out, report, verdicts)
 
 
 def by_lm_eval(
@@ -172,15 +152,7 @@ def by_lm_eval(
             ended, command = lm_eval.scan(
                 program, at, folder, names, place, context=context, seconds=options.seconds
             )
-    report = Report(
-        judge="lm-eval",
-        version=program.version,
-        model=model,
-        commands=[command],
-        seconds=round(ended.seconds, 1),
-        finished=not ended.problem,
-        problem=ended.problem,
-    )
+    report = _report("lm-eval", program, model, [command], ended)
     verdicts: list[Verdict] = []
     for name in names:
         part, judged = lm_eval.compare(name, lm_eval.read(place, name), ours[name])
@@ -190,6 +162,21 @@ def by_lm_eval(
         report.parts.append(part)
         verdicts += judged
     return _written(options.out, report, verdicts)
+
+
+def _report(
+    name: str, program: Environment, model: str, commands: Sequence[Sequence[str]], ended: Ended
+) -> Report:
+    """What is known of a scan before its files are read."""
+    return Report(
+        judge=name,
+        version=program.version,
+        model=model,
+        commands=[list(command) for command in commands],
+        seconds=round(ended.seconds, 1),
+        finished=not ended.problem,
+        problem=ended.problem,
+    )
 
 
 def _check_folder(out: Path, name: str, model: str) -> None:

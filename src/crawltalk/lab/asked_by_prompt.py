@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, verdict_of
+from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, means_of, verdict_of
 from crawltalk.lab.journeys import MODEL, bar_chart, journey, results
 
 WAYS = {"zero_shot": "a title and a colon", "few_shot": "after three examples", "by_prompt": "as a dialogue"}
@@ -18,7 +18,7 @@ def run(trial: Trial) -> Figures:
 def rule(figures: Sequence[Figures]) -> Judgement:
     """Examples or a dialogue in the prompt must work as well as the plain prompt, and well enough."""
     clear = [max(row["few_shot"], row["by_prompt"]) >= max(LEAST, row["zero_shot"]) for row in figures]
-    means = {way: sum(row[way] for row in figures) / len(figures) for way in (*WAYS, "assistant")}
+    means = means_of(figures)
     return Judgement(
         verdict=verdict_of(clear),
         effect=means,

@@ -36,6 +36,11 @@ def verdict_of(clear: Sequence[bool], confirmed: bool = True) -> Verdict:
     return "confirmed" if all(clear) and confirmed else "partly" if any(clear) else "not at this scale"
 
 
+def means_of(figures: Sequence[Figures], names: Sequence[str] | None = None) -> dict[str, float]:
+    """The mean over the seeds of each figure that is a number, all of them if no names are given."""
+    return {name: sum(row[name] for row in figures) / len(figures) for name in names or figures[0]}
+
+
 class Judgement(msgspec.Struct, kw_only=True, frozen=True):
     """What the figures of all seeds say of the claim."""
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
-from crawltalk.chat.messages import Message
 from crawltalk.core.charts import panels, svg
 from crawltalk.core.jsonl import read_jsonl
-from crawltalk.engine import Sampling, load_engine
+from crawltalk.engine import load_engine
+from crawltalk.evals.assistant import greedy_replies
 from crawltalk.evals.factuality import Counts, question_of
 from crawltalk.lab.experiment import Trial
 from crawltalk.models import model_of_run
@@ -63,19 +63,11 @@ def asked_about(run: RunFolder, seen: str, source: RunFolder) -> dict[str, float
     """What a run's assistant makes of the test questions that were drawn in `source`, about pages that were read often,
     rarely or never: shares of correct, declined and incorrect.
     """
-    rows = [
-        row
-        for row in read_jsonl(source.folder("factuality") / "questions.jsonl", Question)
-        if row.seen == seen
-    ]
-    rows = [row for row in rows if row.split == "test"] or rows
-    engine = load_engine(model_of_run(run, "assistant"))
+    asked = read_jsonl(source.folder("factuality") / "questions.jsonl", Question)
+    rows = [row for row in asked if (row.seen, row.split) == (seen, "test")]
     questions = [question_of(row, index) for index, row in enumerate(rows)]
-    prompts = [engine.chat_prompt([Message("user", question)])[0] for question in questions]
-    replies = engine.generate(prompts, Sampling(temperature=0.0, max_tokens=48))
-    verdicts = [
-        judge(row.answer, engine.tokenizer.decode(ids)) for row, ids in zip(rows, replies, strict=True)
-    ]
+    replies = greedy_replies(load_engine(model_of_run(run, "assistant")), questions, 48)
+    verdicts = [judge(row.answer, reply) for row, reply in zip(rows, replies, strict=True)]
     return msgspec.to_builtins(Counts.of(verdicts, len(rows)))
 
 

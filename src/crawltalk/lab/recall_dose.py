@@ -1,6 +1,7 @@
 """Near-verbatim recall grows with the number of times that a page was seen."""
 
 from collections.abc import Sequence
+from statistics import mean
 
 from crawltalk.core.charts import panels, svg
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, verdict_of
@@ -23,13 +24,13 @@ def rule(figures: Sequence[Figures]) -> Judgement:
     rare = [max(s for s, t in zip(row["share"], row["times"], strict=True) if t <= RARELY) for row in figures]
     rises = [row["share"] == sorted(row["share"]) or row["share"][-1] == max(row["share"]) for row in figures]
     clear = [a >= LEAST_KNOWN and b <= MOST_UNKNOWN and c for a, b, c in zip(most, rare, rises, strict=True)]
-    effect = {"seen most often": _mean(most), "seen five times at most": _mean(rare)}
+    effect = {"seen most often": mean(most), "seen five times at most": mean(rare)}
     return Judgement(
         verdict=verdict_of(clear),
         effect=effect,
         summary=(
-            f"Of pages seen {figures[0]['times'][-1]:g} times the model recites {_mean(most):.0%} of the tokens that "
-            f"follow their beginning, of pages seen {RARELY:g} times at most {_mean(rare):.0%}; the rise lies between."
+            f"Of pages seen {figures[0]['times'][-1]:g} times the model recites {mean(most):.0%} of the tokens that "
+            f"follow their beginning, of pages seen {RARELY:g} times at most {mean(rare):.0%}; the rise lies between."
         ),
     )
 
@@ -40,10 +41,6 @@ def figure(figures: Sequence[Figures]) -> str:
     for row in figures:
         axes.plot(row["times"], row["share"], color="C0", marker="o", markersize=3, linewidth=1.2)
     return svg(chart)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 EXPERIMENT = Experiment(

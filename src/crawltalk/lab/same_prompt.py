@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from crawltalk.engine import Engine, Sampling, load_engine
-from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, verdict_of
+from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, means_of, verdict_of
 from crawltalk.lab.journeys import MODEL, bar_chart, journey
 from crawltalk.models import model_of_run
 
@@ -66,7 +66,7 @@ def rule(figures: Sequence[Figures]) -> Judgement:
         and row["greedy"] == 1
         for row in figures
     ]
-    means = {name: sum(row[name] for row in figures) / len(figures) for name in figures[0]}
+    means = means_of(figures)
     return Judgement(
         verdict=verdict_of(clear),
         effect=means,

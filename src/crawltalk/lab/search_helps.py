@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, verdict_of
+from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, means_of, verdict_of
 from crawltalk.lab.journeys import MODEL, bar_chart, journey, results
 
 LEAST_SEARCHED, LEAST_ABOVE_CHANCE = 0.9, 0.05
@@ -28,7 +28,7 @@ def rule(figures: Sequence[Figures]) -> Judgement:
         for row in figures
     ]
     free = all(row["free"] >= 0.5 for row in figures)
-    means = {name: sum(row[name] for row in figures) / len(figures) for name in figures[0]}
+    means = means_of(figures)
     return Judgement(
         verdict=verdict_of(clear, free),
         effect=means,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, verdict_of
+from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, means_of, verdict_of
 from crawltalk.lab.journeys import MODEL, bar_chart, journey, results
 
 LEAST_TAUGHT, MOST_NEW = 0.3, 0.05
@@ -17,7 +17,7 @@ def run(trial: Trial) -> Figures:
 def rule(figures: Sequence[Figures]) -> Judgement:
     """Each word has to be learned on its own."""
     clear = [row["spelling"] >= LEAST_TAUGHT and row["spelling_new"] <= MOST_NEW for row in figures]
-    means = {name: sum(row[name] for row in figures) / len(figures) for name in figures[0]}
+    means = means_of(figures)
     return Judgement(
         verdict=verdict_of(clear),
         effect=means,
