@@ -110,7 +110,7 @@ def test_two_runs_are_compared_by_settings_scores_and_cost(nano, tmp_path):
     assert re.search(r"1 differ by more than chance explains \(95 %\): heldout \(-0\.\d\d\)\.", page)
     assert "crawl, data, tokenizer, tokens, index, pretrain" in page and page.count("<svg") == 2
     (other / "evals" / "scores.json").write_text("")
-    with pytest.raises(BadInput, match=r"is damaged .*; make it again with: crawltalk evals"):
+    with pytest.raises(BadInput, match=r"is damaged .*; remove .*evals and build it again: crawltalk evals"):
         comparison(RunFolder(nano), RunFolder(other))
     (other / "evals" / "scores.json").unlink()
     with pytest.raises(MissingInput, match="has no scores yet; make them with: crawltalk evals"):

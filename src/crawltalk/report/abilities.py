@@ -1,12 +1,12 @@
 """Sections on what models can do side by side: weights against context, tokens to think, the jagged edge of ability."""
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from crawltalk import recipe
 from crawltalk.report.chapter import Chapter
-from crawltalk.report.html import lines_figure, percent, table, text
+from crawltalk.report.html import NORMAL, lines_figure, percent, table, text
+from crawltalk.report.inputs import json_of
 from crawltalk.run.stage import Job
 
 Rows = list[dict[str, Any]]
@@ -30,13 +30,11 @@ KINDS = {
     ("decimals", "longer_is_larger"): "9.91 or 9.1: the longer number is larger",
 }
 _ABSENT = "-"
-_NORMAL = 1.96
-"""Standard errors to each side of a mean that hold 95 % of all draws."""
 
 
 def _models(job: Job[recipe.Report]) -> list[dict[str, Any]]:
     path = job.inputs["evals"] / "abilities.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return json_of(path) if path.exists() else []
 
 
 def _rows(models: Iterable[dict[str, Any]], tasks: Sequence[str]) -> Rows:
@@ -58,7 +56,7 @@ def _score(rows: Rows, where: Callable[[dict[str, Any]], bool]) -> float | str:
 def _items(rows: Rows) -> str:
     """How many problems a cell has, and how far chance may move it."""
     items = min(row["n"] for row in rows)
-    return f"{items} problems or more in each cell: ± {text(_NORMAL * 0.5 / items**0.5)} at most, at 95 %."
+    return f"{items} problems or more in each cell: ± {text(NORMAL * 0.5 / items**0.5)} at most, at 95 %."
 
 
 def _commands(job: Job[recipe.Report], tasks: str) -> list[str]:

@@ -1,13 +1,12 @@
 """The chapters on the assistant: the same questions to each model of the run, conversations, and scores."""
 
-import json
 from collections.abc import Sequence
 from html import escape
 from typing import Any
 
 from crawltalk.report.chapter import Chapter
-from crawltalk.report.html import bars, clip, conversation, percent, table, text
-from crawltalk.report.inputs import ReportJob, rows_of, run_of
+from crawltalk.report.html import NORMAL, bars, clip, conversation, percent, table, text
+from crawltalk.report.inputs import ReportJob, json_of, rows_of, run_of
 
 KINDS = {
     "pretrain": "base model",
@@ -19,8 +18,6 @@ KINDS = {
 """What the models of a run are called beside each other."""
 TALKS = 6
 """Conversations that stand open."""
-_NORMAL = 1.96
-"""Standard errors to each side of a mean that hold 95 % of all draws."""
 
 
 def assistant(job: ReportJob) -> Chapter | None:
@@ -72,7 +69,7 @@ def _side_by_side(questions: Sequence[dict[str, Any]]) -> str:
 
 def scores(job: ReportJob) -> Chapter:
     """Every score with its interval, and examples of each task."""
-    found = json.loads((job.inputs["evals"] / "scores.json").read_text(encoding="utf-8"))
+    found = json_of(job.inputs["evals"] / "scores.json")
     shares = {task: row for task, row in found.items() if task != "bits_per_byte"}
     others = [
         (task, row["score"], row.get("n", ""), row.get("stderr", ""), row.get("about", ""))
@@ -105,4 +102,4 @@ def scores(job: ReportJob) -> Chapter:
 def _with_interval(row: dict[str, Any]) -> str:
     if row.get("stderr") is None:
         return f"{row['score']:.2f}"
-    return f"{row['score']:.2f} ± {_NORMAL * row['stderr']:.2f}"
+    return f"{row['score']:.2f} ± {NORMAL * row['stderr']:.2f}"

@@ -1,21 +1,17 @@
 """Two runs side by side: what was set differently, and what came of it."""
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from crawltalk.core.errors import BadInput, MissingInput
+from crawltalk.core.errors import MissingInput
 from crawltalk.pipeline import stages
-from crawltalk.report.html import lines_figure, page, table, text
-from crawltalk.report.inputs import rows_of
+from crawltalk.report.html import NORMAL, lines_figure, page, table, text
+from crawltalk.report.inputs import json_of, rows_of
 from crawltalk.report.words import words
 from crawltalk.run.folder import RunFolder
 from crawltalk.run.manifest import Manifest
-
-_NORMAL = 1.96
-"""Standard errors of a difference beyond which chance alone is unlikely (5 %)."""
 
 
 def comparison(first: RunFolder, second: RunFolder) -> str:
@@ -88,12 +84,7 @@ def _scores(run: RunFolder) -> dict[str, Any]:
     path = run.folder("evals") / "scores.json"
     if not path.exists():
         raise MissingInput(f"{run.path} has no scores yet; make them with: crawltalk evals {run.path}")
-    try:
-        return json.loads(path.read_bytes())
-    except ValueError as error:
-        raise BadInput(
-            f"{path} is damaged ({error}); make it again with: crawltalk evals {run.path}"
-        ) from None
+    return json_of(path)
 
 
 def _differences(
@@ -114,7 +105,7 @@ def _differences(
                     other["score"],
                     difference,
                     "-" if error is None else round(error, 4),
-                    error is not None and abs(difference) > _NORMAL * error,
+                    error is not None and abs(difference) > NORMAL * error,
                 )
             )
     return rows

@@ -1,12 +1,11 @@
 """The chapter on the data stage: the funnel from raw pages to documents, and how right each step was."""
 
-import json
 from itertools import zip_longest
 from typing import Any
 
 from crawltalk.report.chapter import Chapter
 from crawltalk.report.html import bars, lines_figure, percent, table, text
-from crawltalk.report.inputs import ReportJob, manifest_of, run_of
+from crawltalk.report.inputs import ReportJob, json_of, manifest_of, run_of
 
 STEPS = {
     "crawl": "raw pages",
@@ -36,7 +35,7 @@ WENT = {
 
 def corpus(job: ReportJob) -> Chapter:
     """Pages left after each step, why the others were dropped, and, if the truth is known, how right that was."""
-    data = json.loads((job.inputs["data"] / "funnel.json").read_text(encoding="utf-8"))
+    data = json_of(job.inputs["data"] / "funnel.json")
     steps, run = data["steps"], run_of(job)
     first, last = steps[0]["pages"], steps[-1]["pages"]
     lost: dict[str, int] = {}

@@ -1,13 +1,12 @@
 """The chapter on what models know, decline and make up."""
 
-import json
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from crawltalk.report.chapter import Chapter
 from crawltalk.report.html import clip, lines_figure, percent, table
-from crawltalk.report.inputs import ReportJob, manifest_of, rows_of, run_of
+from crawltalk.report.inputs import ReportJob, json_of, manifest_of, rows_of, run_of
 
 SHARES = ("questions", "correct", "declined", "incorrect")
 WAYS = {
@@ -23,7 +22,7 @@ def factuality(job: ReportJob) -> Chapter | None:
     path = job.inputs["evals"] / "factuality.json"
     if not path.exists():
         return None
-    result = json.loads(path.read_text(encoding="utf-8"))
+    result = json_of(path)
     # the model that was asked, if it is not the run's own
     elsewhere = manifest_of(job.inputs["factuality"]).config.get("base")
     asker = Path(str(elsewhere)).name if elsewhere else "base model"

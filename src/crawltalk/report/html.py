@@ -7,6 +7,9 @@ from typing import Any
 
 from crawltalk.core.charts import panels, svg
 
+NORMAL = 1.96
+"""Standard errors to each side of a mean that hold 95 % of all draws."""
+
 
 def text(value: Any) -> str:
     """A value for people, escaped: 1234567 -> 1,234,567; 0.123456 -> 0.1235."""

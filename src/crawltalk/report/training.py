@@ -1,11 +1,10 @@
 """The chapter on pretraining: how the loss fell, and what small models had predicted."""
 
-import json
 import math
 
 from crawltalk.report.chapter import Chapter
 from crawltalk.report.html import lines_figure, percent, table, text
-from crawltalk.report.inputs import ReportJob, manifest_of, rows_of, run_of
+from crawltalk.report.inputs import ReportJob, json_of, manifest_of, rows_of, run_of
 from crawltalk.report.words import words
 
 
@@ -52,7 +51,7 @@ def _scaling(job: ReportJob) -> str:
     """Validation loss against compute, if small models were trained for it."""
     if "sweep" not in job.inputs:
         return ""
-    result = json.loads((job.inputs["sweep"] / "scaling.json").read_text(encoding="utf-8"))
+    result = json_of(job.inputs["sweep"] / "scaling.json")
     rows = result["models"]
     measured = manifest_of(job.model("base")).metrics["val_bpb"]
     curve = lines_figure(
