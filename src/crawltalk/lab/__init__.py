@@ -8,6 +8,7 @@ from crawltalk.lab import (
     asked_by_prompt,
     attribution,
     deduplication,
+    exfiltration,
     filtering,
     fixed_compute,
     hackable_rewards,
@@ -75,5 +76,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     poison_dose.EXPERIMENT,
     poison_split.EXPERIMENT,
     poison_pages.EXPERIMENT,
+    exfiltration.EXPERIMENT,
 )
 """In the order of the list that `crawltalk lab` prints."""

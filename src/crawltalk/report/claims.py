@@ -32,7 +32,14 @@ CLAIMS: Mapping[str, tuple[str, ...]] = {
         "rlhf_does_not_scale",
         "hackable_rewards",
     ),
-    "Red team": ("jailbreak_by_encoding", "poison_dose", "poison_pages", "poison_split", "poison_detection"),
+    "Red team": (
+        "jailbreak_by_encoding",
+        "exfiltration",
+        "poison_dose",
+        "poison_pages",
+        "poison_split",
+        "poison_detection",
+    ),
     "Images and sounds": ("reads_images", "hears_commands", "hidden_inputs"),
     "Origin": ("attribution",),
 }
