@@ -34,6 +34,7 @@ CLAIMS: Mapping[str, tuple[str, ...]] = {
     ),
     "Red team": (
         "jailbreak_by_encoding",
+        "injection_by_hidden_text",
         "exfiltration",
         "poison_dose",
         "poison_pages",
