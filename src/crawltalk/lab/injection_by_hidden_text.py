@@ -84,8 +84,8 @@ LEARN = Optim(muon_lr=0.02, adamw_lr=0.01, warmup=0.05, cooldown=0.4, spike=0.0)
 TUNE = Optim(muon_lr=0.005, adamw_lr=0.0025, warmup=0.05, cooldown=0.4, spike=0.0)
 TOKENS = 10
 OBEYS, CLOSE, RIGHT, NEVER = 0.5, 0.1, 0.9, 0.05
-"""Least share of hidden orders that are obeyed, and how far it may be below that of visible ones; least share of answers
-and of the person's orders that are right; most orders that are obeyed where none should be.
+"""Least share of hidden orders that are obeyed, and how far it may be below that of visible ones; least share of
+answers and of the person's orders that are right; most orders that are obeyed where none should be.
 """
 
 
@@ -327,7 +327,8 @@ def figure(seeds: Sequence[Figures]) -> str:
             axes.plot(row, places, ".", color=f"C{index}", ms=3)
     axes.set_yticks(range(len(WAYS)), list(WAYS))
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.05)
+    axes.set_xlim(0, 2.1)  # beside the bars there is room for what they mean
+    axes.set_xticks(np.linspace(0, 1, 6))
     return svg(chart)
 
 

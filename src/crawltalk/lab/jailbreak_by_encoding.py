@@ -153,7 +153,14 @@ def figure(seeds: Sequence[Figures]) -> str:
         for index, name in enumerate(names):
             places = np.arange(len(FORMS)) + 0.27 * (index - 1)
             rows = np.array([[one[name][key][form] for form in FORMS] for one in seeds], dtype=float)
-            axes.bar(places, rows.mean(axis=0), 0.25, color=f"C{index}", alpha=0.6, label=name)
+            axes.bar(
+                places,
+                rows.mean(axis=0),
+                0.25,
+                color=f"C{index}",
+                alpha=0.6,
+                label=name if axes is locked else None,
+            )
             for row in rows:
                 axes.plot(places, row, ".", color=f"C{index}", ms=3)
         axes.set_xticks(range(len(FORMS)), FORMS, rotation=30)
