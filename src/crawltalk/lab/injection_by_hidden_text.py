@@ -327,7 +327,7 @@ def figure(seeds: Sequence[Figures]) -> str:
             axes.plot(row, places, ".", color=f"C{index}", ms=3)
     axes.set_yticks(range(len(WAYS)), list(WAYS))
     axes.invert_yaxis()
-    axes.set_xlim(0, 2.1)  # beside the bars there is room for what they mean
+    axes.set_xlim(0, 2.5)  # beside the bars there is room for what they mean
     axes.set_xticks(np.linspace(0, 1, 6))
     return svg(chart)
 
