@@ -402,8 +402,10 @@ def figure(figures: Sequence[Figures]) -> str:
 
 EXPERIMENT = Experiment(
     name="hidden_inputs",
-    claim="A reader that has learned from visible text alone obeys text that nobody sees, if it normalises contrast.",
-    source="the talk's white-on-white text; Carlini and Wagner 2018, Zhang et al. 2017 (DolphinAttack) for sounds",
+    claim="A new kind of input is a new way in: a reader that learned from visible text alone reads text that nobody "
+    "sees, if it normalises contrast.",
+    source="Karpathy, Intro to Large Language Models (2023; white text on white, noise in images); Carlini and Wagner "
+    "2018, Zhang et al. 2017 (DolphinAttack) for sounds",
     prediction=(
         "In every seed text with 5 grey levels of contrast on white (2 %) is read in at least 90 % of the cases where "
         "the contrast of each patch is normalised, and in at most 5 % where it is not. All other figures are reported."

@@ -33,6 +33,7 @@ from crawltalk.recipe.dpo import dpo_optim
 from crawltalk.recipe.optim import derive_optim
 from crawltalk.recipe.reward import reward_optim
 from crawltalk.rewards.scored import RewardJudge
+from crawltalk.rewards.verdict import Judge
 from crawltalk.run.stage import STATE
 from crawltalk.train.batches import packed_rows
 from crawltalk.train.loop import TrainingOptions, fit
@@ -150,9 +151,14 @@ def fitting(trial: Trial, preferences: Sequence[Preference]) -> list[Pair]:
     return pairs_that_fit(preferences, chat(), shape().context, trial.progress)[0]
 
 
-def scores(model: RewardModel, jokes: Sequence[tuple[str, str]]) -> list[float]:
-    """What a reward model gives to jokes, each (place, joke)."""
-    verdicts = RewardJudge(model, chat())([ask(place) for place, _ in jokes], [joke for _, joke in jokes])
+def liking(model: RewardModel) -> Judge:
+    """A reward model as a judge of jokes."""
+    return RewardJudge(model, chat())
+
+
+def scores(judge: Judge, jokes: Sequence[tuple[str, str]]) -> list[float]:
+    """What a judge gives to jokes, each (place, joke)."""
+    verdicts = judge([ask(place) for place, _ in jokes], [joke for _, joke in jokes])
     return [math.nan if verdict.reward is None else verdict.reward for verdict in verdicts]
 
 
@@ -197,17 +203,17 @@ def optimise(
     trial: Trial,
     name: str,
     start: Transformer,
-    judge: RewardModel,
+    judge: Judge,
     *,
     kl: float,
     steps: int,
     every: int,
-    others: Sequence[RewardModel] = (),
+    others: Sequence[Judge] = (),
 ) -> list[dict[str, Any]]:
-    """Reinforce `start` against a reward model, and look at the policy every so many steps.
+    """Reinforce `start` against a judge, and look at the policy every so many steps.
 
     Each row has `step`; `kl`, how far the policy is from `start`: nats a joke, measured; `proxy`, the mean reward;
-    `others`, that of further reward models; `gold`; `sentences`, the share of jokes that are such; and `jokes`, the
+    `others`, that of further judges; `gold`; `sentences`, the share of jokes that are such; and `jokes`, the
     texts by place. Training sees only `proxy`.
     """
     out, teller = trial.out / name, Teller(start)
@@ -236,7 +242,7 @@ def optimise(
             model,
             teller.rollouts,
             draw_problems,
-            RewardJudge(judge, chat()),
+            judge,
             config,
             settings,
             trial.seed,

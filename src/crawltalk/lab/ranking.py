@@ -16,6 +16,7 @@ from crawltalk.lab.joking import (
     Teller,
     fitting,
     judge_of,
+    liking,
     optimise,
     pairs_among,
     preferring,
@@ -54,14 +55,14 @@ def run(trial: Trial) -> Figures:
         preferences = compare(pairs, rng)
         judge = judge_of(trial, f"judge-{labels}", base, preferences)
         dpo = preferring(trial, f"dpo-{labels}", base, preferences)
-        looks = optimise(trial, f"rl-{labels}", base, judge, kl=0.0, steps=STEPS, every=EVERY)
+        looks = optimise(trial, f"rl-{labels}", base, liking(judge), kl=0.0, steps=STEPS, every=EVERY)
         stopped = fresh_preferences(looks, random.Random(f"people {trial.seed} {labels}"))
         rows.append(
             {
                 "labels": labels,
                 "wrote": _gold(teller.jokes(more, POOL // 4, trial.seed)),
                 "ranked_best_of": _best_of(
-                    told, scores(judge, [(joke.place, joke.text) for joke in told]), rng
+                    told, scores(liking(judge), [(joke.place, joke.text) for joke in told]), rng
                 ),
                 "ranked_rl": stopped["gold"],
                 "ranked_rl_budget": budget(looks)["gold"],

@@ -19,6 +19,7 @@ from crawltalk.lab.joking import (
     Teller,
     fitting,
     judge_of,
+    liking,
     optimise,
     pairs_among,
     prompt_of,
@@ -60,7 +61,14 @@ def run(trial: Trial) -> Figures:
     worth = measure(judge, fitting(trial, compare(fresh, rng)), label_noise(fresh))
     looks = {
         penalty: optimise(
-            trial, f"kl-{penalty:g}", base, judge, kl=penalty, steps=STEPS, every=EVERY, others=[second]
+            trial,
+            f"kl-{penalty:g}",
+            base,
+            liking(judge),
+            kl=penalty,
+            steps=STEPS,
+            every=EVERY,
+            others=[liking(second)],
         )
         for penalty in PENALTIES
     }
@@ -124,7 +132,7 @@ def best_of(told: Sequence[Joke], judge: RewardModel) -> list[dict[str, float]]:
     """Gold and proxy of the best of n jokes by the reward model, and its divergence log n - (n - 1) / n (Stiennon et
     al. 2020): expectations over all choices of n out of the pool.
     """
-    liked = np.array(scores(judge, [(joke.place, joke.text) for joke in told]))
+    liked = np.array(scores(liking(judge), [(joke.place, joke.text) for joke in told]))
     golds = np.array([joke.gold for joke in told])
     rows = []
     for n in BEST_OF:
@@ -155,7 +163,7 @@ def nonsense(trial: Trial, judge: RewardModel, told: Sequence[Joke]) -> dict[str
     trained on.
     """
     place = PLACES[trial.seed % len(PLACES)]
-    usual = np.array(scores(judge, [(place, joke.text) for joke in told if joke.place == place]))
+    usual = np.array(scores(liking(judge), [(place, joke.text) for joke in told if joke.place == place]))
 
     def described(ids: Sequence[int], score: float) -> dict[str, Any]:
         text = chat().tokenizer.decode(list(ids))
@@ -224,7 +232,7 @@ def rounds(
         before = _liking(judge, rows, told)
         judge = judge_of(trial, f"judge-{number + 1}", base, known)
         result[-1] |= {"liked_before": before, "liked_after": _liking(judge, rows, told)}
-        rows = optimise(trial, f"round-{number + 1}", base, judge, kl=0.0, steps=STEPS, every=EVERY)
+        rows = optimise(trial, f"round-{number + 1}", base, liking(judge), kl=0.0, steps=STEPS, every=EVERY)
     return result
 
 
@@ -232,8 +240,10 @@ def _liking(judge: RewardModel, rows: Rows, told: Sequence[Joke]) -> float:
     """How much more than the model's usual jokes a reward model likes what the policy ended with, in standard
     deviations of the former.
     """
-    usual = np.array(scores(judge, [(joke.place, joke.text) for joke in told]))
-    ended = scores(judge, [(place, text) for place, texts in rows[-1]["jokes"].items() for text in texts])
+    usual = np.array(scores(liking(judge), [(joke.place, joke.text) for joke in told]))
+    ended = scores(
+        liking(judge), [(place, text) for place, texts in rows[-1]["jokes"].items() for text in texts]
+    )
     return round(float((np.mean(ended) - usual.mean()) / usual.std()), 3)
 
 

@@ -26,8 +26,21 @@ CLAIMS: Mapping[str, tuple[str, ...]] = {
         "sl_plateaus_rl_surpasses",
         "move_37",
     ),
-    "Preferences": ("ranking_is_easier_than_writing", "reward_hacking", "hackable_rewards"),
-    "Red team": ("poison_dose", "poison_pages", "poison_split", "poison_detection"),
+    "Preferences": (
+        "ranking_is_easier_than_writing",
+        "reward_hacking",
+        "rlhf_does_not_scale",
+        "hackable_rewards",
+    ),
+    "Red team": (
+        "jailbreak_by_encoding",
+        "injection_by_hidden_text",
+        "exfiltration",
+        "poison_dose",
+        "poison_pages",
+        "poison_split",
+        "poison_detection",
+    ),
     "Images and sounds": ("reads_images", "hears_commands", "hidden_inputs"),
     "Origin": ("attribution",),
 }
