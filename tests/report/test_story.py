@@ -58,6 +58,11 @@ def test_the_models_of_a_run_answer_the_same_questions_beside_each_other(nano):
     assert "<th>base model</th><th>after fine-tuning</th>" in page
 
 
+def test_the_chapter_on_the_assistant_says_who_it_says_it_is(nano):
+    page = (nano / "report" / "report.html").read_text()
+    assert re.search(r"<h3>Who it says it is</h3><p>.* [0-9]+&nbsp;%", page)
+
+
 def test_a_chapter_folds_its_tables_and_escapes_its_titles():
     html = render("A < B", Chapter("It went well.", details=[("More & more", "<p>all</p>"), ("Nothing", "")]))
     assert '<section id="a---b"><h2>A &lt; B</h2>' in html
