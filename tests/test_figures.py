@@ -112,4 +112,4 @@ def test_what_a_run_contradicts_is_printed_and_fails(script, nano, tmp_path, cap
     assert "is no finished run" in capsys.readouterr().err
     assert script.main(nano) == 1
     out = capsys.readouterr().out
-    assert "README.md: '| crawl | {} | {} | {} MB | {} pages, {} MB of WARC |' says 28,082" in out
+    assert "wrong: README.md: '| crawl | {} | {} | {} MB | {} pages, {} MB of WARC |' says 28,082" in out

@@ -72,15 +72,17 @@ def _side_by_side(questions: Sequence[dict[str, Any]]) -> str:
     names = list(questions[0]["replies"])
     head = "".join(f"<th>{text(KINDS.get(name, name))}</th>" for name in names)
     body = "".join(
-        f'<tr><td colspan="{len(names)}" class="question">{escape(row["prompt"])}</td></tr><tr>'
-        + "".join(
-            f'<td class="said">{escape(clip(row["replies"][name].strip(), 240) or "(nothing)")}</td>'
-            for name in names
-        )
-        + "</tr>"
+        f'<tr><td colspan="{len(names)}" class="question">{escape(row["prompt"])}</td></tr>'
+        f"<tr>{''.join(_said(name, row['replies'][name]) for name in names)}</tr>"
         for row in questions
     )
     return f'<div class="wide"><table class="beside"><thead><tr>{head}</tr></thead>{body}</table></div>'
+
+
+def _said(name: str, reply: str) -> str:
+    """A model's reply; on small screens its name stands before it."""
+    said = escape(clip(reply.strip(), 240) or "(nothing)")
+    return f'<td class="said" data-model="{text(KINDS.get(name, name))}">{said}</td>'
 
 
 def scores(job: ReportJob) -> Chapter:
