@@ -69,6 +69,14 @@ def test_a_chapter_folds_its_tables_and_escapes_its_titles():
     assert "<summary>More &amp; more</summary><p>all</p>" in html and "Nothing" not in html
 
 
+def test_the_documents_call_chapters_of_the_report_by_their_titles():
+    root = Path(__file__).parents[2]
+    pages = [*(root / "docs").rglob("*.md"), root / "README.md", root / "CONTRIBUTING.md"]
+    text = " ".join(" ".join(page.read_text(encoding="utf-8") for page in pages).split())
+    titles = re.findall(r'(?:chapter|section) "([^"]+)"', text)
+    assert len(titles) >= 5 and [title for title in titles if title not in CHAPTERS] == []
+
+
 def test_the_graph_shows_each_stage_once_and_no_arrow_that_others_imply():
     made_from = {"a": [], "b": ["a"], "aside": ["a"], "c": ["a", "b"], "d": ["c", "aside", "not in the run"]}
     svg = graph(made_from)
