@@ -250,10 +250,12 @@ def _print(scores: "Scores", out: Path, json: bool) -> None:
         for cell in scores.cells:
             print(jsonlib.dumps(msgspec.to_builtins(cell)), flush=True)
         return
-    from crawltalk.redteam.scores import cuts
+    from crawltalk.redteam.scores import NOTES, cuts
 
-    rows = [_row(cell) for cell in scores.cells if not cell.target.startswith("null-")]
-    print_table(HEADS, rows)
+    own = [cell for cell in scores.cells if not cell.target.startswith("null-")]
+    print_table(HEADS, [_row(cell) for cell in own])
+    for note in dict.fromkeys(note for cell in own for note in cell.notes):
+        console.print(f"{note}: {NOTES[note]}", markup=False, soft_wrap=True)
     if lines := [_cut(cut) for cut in cuts(scores.cells)]:
         heads = ("family", "target", "defence", "undefended", "static", "adaptive", "false refusals", "holds")
         print_table(heads, lines)
