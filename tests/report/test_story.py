@@ -116,10 +116,14 @@ def test_two_runs_are_compared_by_settings_scores_and_cost(nano, tmp_path):
     (other / "evals" / "scores.json").write_text(json.dumps(scores))
     manifest = json.loads((other / "sft" / "manifest.json").read_text())
     manifest["config"]["epochs"] = 77
+    manifest["metrics"]["conversations"] = 7
     manifest["fingerprint"] = "another"
     (other / "sft" / "manifest.json").write_text(json.dumps(manifest))
     page = comparison(RunFolder(nano), RunFolder(other))
     assert "nano and other differ in 1 setting." in page and "<td>sft: epochs</td>" in page
+    assert re.search(
+        r'<td>sft</td><td>[^<]+</td><td class="number">[\d,]+</td><td class="number">7</td>', page
+    )
     assert re.search(r"1 differ by more than chance explains \(95 %\): heldout \(-0\.\d\d\)\.", page)
     assert "crawl, data, tokenizer, tokens, index, pretrain" in page and page.count("<svg") == 2
     (other / "evals" / "scores.json").write_text("")
