@@ -104,7 +104,7 @@ def test_the_recipe_names_tasks():
     with pytest.raises(BadRecipe, match=r"stages\.two\.config\.tasks\.spelling is -3; .* 0 for none"):
         check_counts({"spelling": -3}, "stages.two.config.tasks")
     check_counts({"tail": 0})
-    with pytest.raises(BadRecipe, match=r"sft.tasks.tail is 5, but tail is only examined and never taught"):
+    with pytest.raises(BadRecipe, match=r"sft\.tasks\.tail is 5, but tail is only examined and never taught"):
         check_counts({"tail": 5})
 
 
