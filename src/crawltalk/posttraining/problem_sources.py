@@ -87,8 +87,8 @@ def check_sources(config: Grpo, key: str = "grpo") -> None:
             make_verifier(verifier, None if source.path else lambda *_: undetermined(""))
     if config.verifier and not any(source.path and not source.verifier for source in config.data.values()):
         raise BadRecipe(
-            f"{key}.verifier judges problems of files, and there are none, since tasks have scores of their own; give a "
-            f"file: --{key}.data.mine.path FILE"
+            f"{key}.verifier judges problems of files, and there are none, since tasks have scores of their own; give "
+            f"a file: --{key}.data.mine.path FILE"
         )
     if not 0 < config.validation < 1:
         raise BadRecipe(f"{key}.validation is {config.validation:g}; it is a share, between 0 and 1")
