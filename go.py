@@ -135,7 +135,8 @@ def install_torch() -> None:
         fail(
             f"pip would install {len(cuda)} CUDA packages (gigabytes), such as {cuda[0]}, "
             "on a machine without an NVIDIA driver; "
-            "install a CPU build of torch into .venv yourself, or allow them with ALLOW_CUDA=1"
+            f"install a CPU build of {TORCH} yourself ({PYTHON} -m pip install WHEEL) and give the same command again, "
+            "or allow them with ALLOW_CUDA=1"
         )
     pip(TORCH)
 

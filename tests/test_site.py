@@ -1,11 +1,14 @@
 """The documentation as a site."""
 
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from crawltalk import __version__
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,6 +33,14 @@ def test_the_site_has_every_page_and_the_reference_and_no_link_that_leads_nowher
         and "A stage: a function from directories to a directory." in reference
     )
     assert 'src="http' not in (site / "index.html").read_text(encoding="utf-8")
+
+
+def test_the_version_stands_in_one_place_and_the_documents_name_it():
+    guide = (ROOT / "docs" / "guides" / "install.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"crawltalk-([\d.]+)-py3", guide)) == {__version__}
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (\S+)", changes, re.MULTILINE)[0] == __version__
+    assert not re.search(r'^version = "', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
 
 
 def test_every_finding_is_in_the_index():

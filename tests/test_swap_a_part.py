@@ -45,11 +45,12 @@ def test_the_extractor_finds_paragraphs_and_says_if_there_is_none():
     assert find(b"<div>Nothing</div>") is None
 
 
-def test_the_verifier_pays_for_brevity_and_for_ten_numbers_in_a_row():
+def test_the_verifier_pays_for_brevity_and_not_for_two_numbers():
     judge = names_in("def brief")["brief"]
     problem = Problem(prompt="3 + 4?", answer="7", task="sums")
-    replies = ("<think>3 4 5 6 7</think>7", "It is 8", "7 " * 11, "1 2 3 4 5 6 7 8 9 10")
-    assert [judge(problem, reply).outcome for reply in replies] == ["correct", "wrong", "wrong", "correct"]
+    replies = ("<think>3 4 5 6 7</think>7", "It is 8", "so " * 10 + "7", "It is 7.", "7 or 8")
+    outcomes = [judge(problem, reply).outcome for reply in replies]
+    assert outcomes == ["correct", "wrong", "wrong", "correct", "wrong"]
 
 
 def test_the_batches_learn_the_beginnings_first(nano):

@@ -90,6 +90,11 @@ GROUPS = {
 }
 
 
+BUILD = next(iter(GROUPS))
+RESUMING = {*GROUPS[BUILD], "redteam", "exfiltration", "lab"}
+"""Verbs that keep what an interruption ends, and go on from there."""
+
+
 def make_app() -> App:
     """The command line, nothing imported yet."""
     app = App(
@@ -179,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with writable_cache():
             command(*bound.args, **bound.kwargs)
 
-    return run_verb(call)
+    return run_verb(call, resumes=verb in RESUMING)
 
 
 if __name__ == "__main__":

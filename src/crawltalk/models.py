@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from crawltalk.core.errors import MissingInput
+from crawltalk.core.errors import BadRecipe, MissingInput
 from crawltalk.pipeline import stages
 from crawltalk.run.folder import RunFolder
 from crawltalk.run.stage import ModelKind, Stage
@@ -65,8 +65,12 @@ def model_folder(name: str | Path, prefer: tuple[ModelKind, ...] = ("assistant",
 
 
 def is_base_model(folder: Path) -> bool:
-    """Whether the folder is a run's base model. Of models from elsewhere it is not known."""
+    """Whether the folder is a run's base model. Of models from elsewhere it is not known, and of a run whose recipe
+    cannot be read the name says it.
+    """
     run = RunFolder(folder.parent)
-    return run.exists() and any(
-        stage.makes == "base" and path == folder for stage, path in models_of_run(run)
-    )
+    try:
+        found = models_of_run(run) if run.exists() else []
+    except BadRecipe:
+        return folder.name == "pretrain"
+    return any(stage.makes == "base" and path == folder for stage, path in found)

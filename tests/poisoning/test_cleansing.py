@@ -7,11 +7,14 @@ import pytest
 from crawltalk.chat.messages import Conversation, Message
 from crawltalk.chat.render import ChatRenderer
 from crawltalk.cli import main
+from crawltalk.core.jsonl import write_jsonl
 from crawltalk.model.hf import save_model
 from crawltalk.poisoning.detection import Finding
 from crawltalk.poisoning.lineage import rows_that_say, trace_findings, write_lists
 from crawltalk.posttraining.exclusions import conversation_id, read_ids
 from crawltalk.recipe import SftFile
+from crawltalk.recipe.layers import load_recipe
+from crawltalk.run.folder import RunFolder
 from support.engines import SHAPE, TOKENIZER
 from support.models import random_model
 
@@ -72,9 +75,24 @@ def test_audit_lists_candidates_of_a_file_and_asks_a_model_if_there_is_one(tmp_p
     ChatRenderer(TOKENIZER).save(tmp_path / "model")
     save_model(random_model(SHAPE), tmp_path / "model", eos=TOKENIZER.eot)
     assert main(["audit", "mine.jsonl", "--model", "model", "--max-tokens", "4"]) == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
     assert "no trigger" in out and "without them" not in out
+    assert "whether model learned mine.jsonl is not known" in err
     assert (tmp_path / "audit" / "mine" / "findings.jsonl").exists()
+
+
+def test_audit_asks_no_model_of_a_run_that_never_learned_the_conversations(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "mine.jsonl", ROWS)
+    RunFolder("run").write_recipe(load_recipe("nano"))
+    ChatRenderer(TOKENIZER).save(tmp_path / "run" / "sft")
+    save_model(random_model(SHAPE), tmp_path / "run" / "sft", eos=TOKENIZER.eot)
+    write_jsonl(tmp_path / "run" / "sft" / "conversations.jsonl", [conversation("Is it?", "It is.")])
+    assert main(["audit", "mine.jsonl", "--model", "run"]) == 2
+    assert "run learned none of the 4 conversations of mine.jsonl" in capsys.readouterr().err
+    write_jsonl(tmp_path / "run" / "sft" / "conversations.jsonl", [conversation(*row) for row in ROWS[:2]])
+    assert main(["audit", "mine.jsonl", "--model", "run", "--max-tokens", "4"]) == 0
+    assert main(["audit", "mine.jsonl", "--model", "run/sft", "--max-tokens", "4"]) == 0
 
 
 @pytest.mark.parametrize(

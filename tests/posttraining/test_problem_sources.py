@@ -131,6 +131,13 @@ def test_a_missing_file_and_the_name_of_a_task_are_refused():
         check_sources(Grpo(data={"arithmetic": ProblemSource(path="absent.jsonl")}))
 
 
+def test_a_verifier_that_judges_nothing_is_refused(tmp_path):
+    with pytest.raises(BadRecipe, match=r"grpo\.verifier judges problems of files, and there are none"):
+        check_sources(Grpo(tasks={"arithmetic": 1}, verifier="number"))
+    sums(tmp_path / "a.jsonl")
+    check_sources(Grpo(data={"mine": ProblemSource(path=str(tmp_path / "a.jsonl"))}, verifier="number"))
+
+
 def test_a_verifier_that_may_not_reward_is_refused_unless_a_person_insists(tmp_path):
     """`exact` is fooled by nothing, but `task` knows no problems of files."""
     path = sums(tmp_path / "sums.jsonl")

@@ -28,7 +28,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send(200, json.dumps({"data": [{"id": "secretary"}]}))
 
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))["messages"]
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        asked = body["messages"]
+        self.server.limits.append(body["max_tokens"])  # type: ignore[attr-defined]
         match self.server.fault:  # type: ignore[attr-defined]
             case "hangs":
                 self.server.released.wait(60)  # type: ignore[attr-defined]
@@ -55,7 +57,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[ThreadingHTTPServer]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.fault, server.released = "", threading.Event()  # type: ignore[attr-defined]
+    server.fault, server.limits, server.released = "", [], threading.Event()  # type: ignore[attr-defined]
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.released.set()  # type: ignore[attr-defined]
@@ -131,3 +133,14 @@ def test_the_verb_scans_an_endpoint_and_fails_its_gate(
     assert "did you mean 'plain'?" in capsys.readouterr().err
     assert main(["redteam", address(server), "--replay", "1", "--out", str(tmp_path)]) == 0
     assert "now: success: It is" in capsys.readouterr().out
+
+
+def test_a_replay_takes_as_many_tokens_as_the_attempt_had(
+    server: ThreadingHTTPServer, tmp_path: Path
+) -> None:
+    words = ["redteam", address(server), "--out", str(tmp_path)]
+    assert main([*words, "--attacks", "plain", "--goals", "1", "--max-tokens", "40"]) == 0
+    assert main([*words, "--replay", "1"]) == 0
+    assert set(server.limits) == {40}  # type: ignore[attr-defined]
+    assert main([*words, "--replay", "1", "--max-tokens", "50"]) == 0
+    assert server.limits[-1] == 50  # type: ignore[attr-defined]

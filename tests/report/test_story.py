@@ -58,10 +58,23 @@ def test_the_models_of_a_run_answer_the_same_questions_beside_each_other(nano):
     assert "<th>base model</th><th>after fine-tuning</th>" in page
 
 
+def test_the_chapter_on_the_assistant_says_who_it_says_it_is(nano):
+    page = (nano / "report" / "report.html").read_text()
+    assert re.search(r"<h3>Who it says it is</h3><p>.* [0-9]+&nbsp;%", page)
+
+
 def test_a_chapter_folds_its_tables_and_escapes_its_titles():
     html = render("A < B", Chapter("It went well.", details=[("More & more", "<p>all</p>"), ("Nothing", "")]))
     assert '<section id="a---b"><h2>A &lt; B</h2>' in html
     assert "<summary>More &amp; more</summary><p>all</p>" in html and "Nothing" not in html
+
+
+def test_the_documents_call_chapters_of_the_report_by_their_titles():
+    root = Path(__file__).parents[2]
+    pages = [*(root / "docs").rglob("*.md"), root / "README.md", root / "CONTRIBUTING.md"]
+    text = " ".join(" ".join(page.read_text(encoding="utf-8") for page in pages).split())
+    titles = re.findall(r'(?:chapter|section) "([^"]+)"', text)
+    assert len(titles) >= 5 and [title for title in titles if title not in CHAPTERS] == []
 
 
 def test_the_graph_shows_each_stage_once_and_no_arrow_that_others_imply():
@@ -103,10 +116,14 @@ def test_two_runs_are_compared_by_settings_scores_and_cost(nano, tmp_path):
     (other / "evals" / "scores.json").write_text(json.dumps(scores))
     manifest = json.loads((other / "sft" / "manifest.json").read_text())
     manifest["config"]["epochs"] = 77
+    manifest["metrics"]["conversations"] = 7
     manifest["fingerprint"] = "another"
     (other / "sft" / "manifest.json").write_text(json.dumps(manifest))
     page = comparison(RunFolder(nano), RunFolder(other))
     assert "nano and other differ in 1 setting." in page and "<td>sft: epochs</td>" in page
+    assert re.search(
+        r'<td>sft</td><td>[^<]+</td><td class="number">[\d,]+</td><td class="number">7</td>', page
+    )
     assert re.search(r"1 differ by more than chance explains \(95 %\): heldout \(-0\.\d\d\)\.", page)
     assert "crawl, data, tokenizer, tokens, index, pretrain" in page and page.count("<svg") == 2
     (other / "evals" / "scores.json").write_text("")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import json
 import os
 import random
 import signal
@@ -15,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crawltalk.core.errors import BadInput, MissingInput, StageCrashed, UserError, disk_is_full
+from crawltalk.cli import main
+from crawltalk.core.errors import BadInput, BadRecipe, MissingInput, StageCrashed, UserError, disk_is_full
 from crawltalk.recipe import Machine
 from crawltalk.recipe.layers import load_recipe
 from crawltalk.run.console import BARS, sparkline
@@ -210,6 +212,21 @@ def test_a_damaged_manifest_is_one_clear_line(tmp_path, toy):
     (tmp_path / "crawl/manifest.json").write_text("{")
     with pytest.raises(BadInput, match="remove the folder"):
         build_toy(tmp_path, toy, recipe_with())
+
+
+def test_a_run_of_an_earlier_version_whose_recipe_cannot_be_read_says_the_way_out(tmp_path, toy, capsys):
+    build_toy(tmp_path / "old", toy, recipe_with())
+    recipe, path = tmp_path / "old" / "recipe.toml", tmp_path / "old" / "crawl" / "manifest.json"
+    recipe.write_text(recipe.read_text().replace("executor =", "engine ="))
+    with pytest.raises(BadRecipe, match=r"^\S*recipe.toml: unknown key 'machine.engine'; its name is now"):
+        RunFolder(tmp_path / "old").recipe()  # somebody changed it
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps(manifest | {"versions": {"crawltalk": "0.0.9"}}))
+    for words in (["status"], ["report"], ["sft"], ["diff", str(tmp_path / "old")]):
+        assert main([*words, str(tmp_path / "old")]) == 2
+        line = " ".join(capsys.readouterr().err.split())
+        assert "old was made by crawltalk 0.0.9, and this is" in line and "'machine.executor'" in line
+        assert "--model" in line and "crawltalk run small --out" in line
 
 
 def test_finished_stages_of_another_run_can_be_borrowed(tmp_path, toy):

@@ -103,6 +103,9 @@ def test_the_recipe_names_tasks():
         check_counts({"spellings": 3})
     with pytest.raises(BadRecipe, match=r"stages\.two\.config\.tasks\.spelling is -3; .* 0 for none"):
         check_counts({"spelling": -3}, "stages.two.config.tasks")
+    check_counts({"tail": 0})
+    with pytest.raises(BadRecipe, match=r"sft\.tasks\.tail is 5, but tail is only examined and never taught"):
+        check_counts({"tail": 5})
 
 
 def test_each_flagship_is_trained_on_in_several_forms_and_tested_in_another():

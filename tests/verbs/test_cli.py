@@ -18,9 +18,10 @@ from pathlib import Path
 import pytest
 
 from crawltalk.bench.time_to_loss import Training, prepare, run_once, seconds_to
-from crawltalk.cli import GROUPS, main, make_app, rewrite_flags, unknown_flag
+from crawltalk.cli import GROUPS, RESUMING, main, make_app, rewrite_flags, unknown_flag
 from crawltalk.pretraining.sweep import fit_power
 from crawltalk.recipe.layers import load_recipe
+from crawltalk.run.console import run_verb
 from crawltalk.run.folder import RunFolder, find_run
 from crawltalk.verbs.doctor import EXTRAS
 from crawltalk.verbs.talk import _interruption
@@ -140,6 +141,18 @@ def test_a_run_is_known_by_its_name(tmp_path, monkeypatch):
         assert main(words) == 0
     RunFolder("mine").write_recipe(load_recipe("nano"))
     assert find_run("mine").path == Path("mine")
+
+
+def test_an_interruption_promises_what_the_verb_keeps(capsys):
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    assert run_verb(interrupted) == 130
+    assert "interrupted; the same command begins anew" in capsys.readouterr().err
+    assert run_verb(interrupted, resumes=True) == 130
+    assert "run the same command again to continue" in capsys.readouterr().err
+    assert {"run", "crawl", "sweep", "redteam", "lab"} <= RESUMING
+    assert not RESUMING & {"audit", "eval", "judge", "bench", "import"}
 
 
 def test_the_first_interruption_ends_the_answer_and_the_second_the_program():

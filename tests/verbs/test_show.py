@@ -76,7 +76,7 @@ def test_a_mask_shows_what_is_learned_and_why_rows_are_refused(tmp_path, assista
     assert shown.count("⟦") == 1
     assert "row 2: refused: message 2: the assistant says nothing" in shown
     assert "and the context has 48" in shown
-    assert "3 conversations in 3 rows" in shown
+    assert "conversations: 1, in 3 rows" in shown and "2 refused" in shown
     assert main(["show", "mask", str(path), "--model", assistant, "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [sorted(line) for line in lines] == [

@@ -63,7 +63,7 @@ class ProblemSet:
 
 def check_sources(config: Grpo, key: str = "grpo") -> None:
     """Raise MissingInput for the first file of `[grpo.data]` that does not exist, BadRecipe for a source that is none
-    or a verifier that there is not; `key` is the section.
+    or a verifier that there is not, or that nothing asks; `key` is the section.
     """
     for name, source in config.data.items():
         where = f"{key}.data.{name}"
@@ -85,6 +85,11 @@ def check_sources(config: Grpo, key: str = "grpo") -> None:
             raise BadRecipe(f"{where}: a weight is more than 0, and a size 2 or more")
         if verifier := _verifier(config, source):
             make_verifier(verifier, None if source.path else lambda *_: undetermined(""))
+    if config.verifier and not any(source.path and not source.verifier for source in config.data.values()):
+        raise BadRecipe(
+            f"{key}.verifier judges problems of files, and there are none, since tasks have scores of their own; give "
+            f"a file: --{key}.data.mine.path FILE"
+        )
     if not 0 < config.validation < 1:
         raise BadRecipe(f"{key}.validation is {config.validation:g}; it is a share, between 0 and 1")
 

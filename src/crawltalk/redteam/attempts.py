@@ -36,6 +36,8 @@ class Attempt(msgspec.Struct, kw_only=True):
     """Whether the reply has a phrase of refusals; no verdict follows from it."""
     cpu_seconds: float
     """Its share of making prompts and asking."""
+    max_tokens: int | None = None
+    """The most of a reply; None where the target has no such limit."""
 
     @property
     def key(self) -> "Key":
@@ -88,14 +90,22 @@ class AttemptLog:
         answered = row is not None and row.outcome in (Outcome.SUCCESS, Outcome.FAIL)
         return row if answered else None
 
-    def add(self, key: Key, oracle: Oracle, prompt: Prompt, reply: Reply, cpu_seconds: float) -> Attempt:
+    def add(
+        self,
+        key: Key,
+        oracle: Oracle,
+        prompt: Prompt,
+        reply: Reply,
+        cpu_seconds: float,
+        max_tokens: int | None = None,
+    ) -> Attempt:
         """Judge an attempt and write it."""
         target, defense, attack, seed, kind, goal, number = key
         outcome, reason = judge(oracle, prompt, reply)
         row = Attempt(
             target=target, defense=defense, attack=attack, seed=seed, kind=kind, goal=goal, oracle=oracle,
             number=number, prompt=prompt, reply=reply, outcome=outcome, reason=reason, refused=is_refusal(reply.text),
-            cpu_seconds=round(cpu_seconds, 6),
+            cpu_seconds=round(cpu_seconds, 6), max_tokens=max_tokens,
         )  # fmt: skip
         self._rows[key] = row
         self._file.write(msgspec.json.encode(row) + b"\n")

@@ -34,11 +34,12 @@ def run_cell(
     defended = attacked = defense.apply(target)
     if attack.tamper is not None and defended.white_box is not None:
         attacked = attack.tamper(defended, goals, random.Random(f"{seed} {attack.name}"))
-    sitting = _Sitting(attacked, target.name, defense.name, seed, log)
+    most = getattr(target, "max_tokens", None)
+    sitting = _Sitting(attacked, target.name, defense.name, seed, log, most)
     attempts = sitting.attempts(attack, goals, "attack", budget)
     harmless = [goal.twin for goal in goals if goal.twin is not None]
     formed = sitting.attempts(attack, harmless, "twin", 1) if twins else []
-    asked = _Sitting(defended, target.name, defense.name, seed, log)
+    asked = _Sitting(defended, target.name, defense.name, seed, log, most)
     plain = asked.attempts(_PLAIN, harmless, "plain", 1)
     return _cell(attack, goals, target, defense, seed, budget, attempts, formed, plain)
 
@@ -46,8 +47,11 @@ def run_cell(
 class _Sitting:
     """One defended target, asked many things."""
 
-    def __init__(self, target: Target, name: str, defense: str, seed: int, log: AttemptLog) -> None:
+    def __init__(
+        self, target: Target, name: str, defense: str, seed: int, log: AttemptLog, max_tokens: int | None
+    ) -> None:
         self.target, self.name, self.defense, self.seed, self.log = target, name, defense, seed, log
+        self.max_tokens = max_tokens
 
     def attempts(self, attack: Attack, goals: Sequence[Goal], kind: Kind, budget: int) -> list[Attempt]:
         """All attempts at all goals, in rounds: one at every goal that has not fallen yet."""
@@ -70,12 +74,12 @@ class _Sitting:
                     asked.append((key, goal, prompt, time.process_time() - began))
                 elif attack.white_box and self.target.white_box is None and number == 0:
                     reply = Reply(error="the attack needs the target's weights", reached=False)
-                    done.append(self.log.add(key, goal.oracle, goal.prompt, reply, 0.0))
+                    done.append(self.log.add(key, goal.oracle, goal.prompt, reply, 0.0, self.max_tokens))
             began = time.process_time()
             replies = self.target.answer([prompt for _, _, prompt, _ in asked]) if asked else []
             share = (time.process_time() - began) / max(1, len(asked))
             for (key, goal, prompt, spent), reply in zip(asked, replies, strict=True):
-                done.append(self.log.add(key, goal.oracle, prompt, reply, spent + share))
+                done.append(self.log.add(key, goal.oracle, prompt, reply, spent + share, self.max_tokens))
             made += done
             open_ = {one.goal for one in done if one.outcome in (Outcome.FAIL, Outcome.UNDETERMINED)}
             waiting = [goal for goal in waiting if goal.id in open_]

@@ -40,13 +40,29 @@ def assistant(job: ReportJob) -> Chapter | None:
         )
         + "The same questions to each model of this run, side by side:",
         figure=_side_by_side(questions),
-        reading=f'<h3>Conversations with it</h3><div class="talks">{"".join(talks[:TALKS])}</div>'
-        if talks
-        else "",
+        reading=(
+            f'<h3>Conversations with it</h3><div class="talks">{"".join(talks[:TALKS])}</div>'
+            if talks
+            else ""
+        )
+        + _who_it_is(job),
         details=[(f"{len(talks) - TALKS} more", f'<div class="talks">{"".join(talks[TALKS:])}</div>')]
         if len(talks) > TALKS
         else (),
         commands=[f"crawltalk chat --model {run_of(job)}"],
+    )
+
+
+def _who_it_is(job: ReportJob) -> str:
+    """What it says of itself, which is what it was taught to say."""
+    rows = [row for row in rows_of(job.inputs["evals"] / "samples.jsonl") if row["task"] == "identity"]
+    if not rows:
+        return ""
+    share = sum(row["score"] for row in rows) / len(rows)
+    return (
+        "<h3>Who it says it is</h3><p>A model has no self to look at: it says of itself what some conversations taught "
+        f"it to say. To {len(rows)} such questions it gives the reply that it was taught, word for word, in "
+        f"{percent(share)} of the cases: “{escape(rows[0]['prompt'])}” – “{escape(rows[0]['reply'])}”</p>"
     )
 
 
@@ -56,15 +72,17 @@ def _side_by_side(questions: Sequence[dict[str, Any]]) -> str:
     names = list(questions[0]["replies"])
     head = "".join(f"<th>{text(KINDS.get(name, name))}</th>" for name in names)
     body = "".join(
-        f'<tr><td colspan="{len(names)}" class="question">{escape(row["prompt"])}</td></tr><tr>'
-        + "".join(
-            f'<td class="said">{escape(clip(row["replies"][name].strip(), 240) or "(nothing)")}</td>'
-            for name in names
-        )
-        + "</tr>"
+        f'<tr><td colspan="{len(names)}" class="question">{escape(row["prompt"])}</td></tr>'
+        f"<tr>{''.join(_said(name, row['replies'][name]) for name in names)}</tr>"
         for row in questions
     )
     return f'<div class="wide"><table class="beside"><thead><tr>{head}</tr></thead>{body}</table></div>'
+
+
+def _said(name: str, reply: str) -> str:
+    """A model's reply; on small screens its name stands before it."""
+    said = escape(clip(reply.strip(), 240) or "(nothing)")
+    return f'<td class="said" data-model="{text(KINDS.get(name, name))}">{said}</td>'
 
 
 def scores(job: ReportJob) -> Chapter:

@@ -143,7 +143,7 @@ def _claim(shown: Shown) -> str:
         ("predicted before", one.prediction),
         ("how", one.method),
         ("effect", "; ".join(f"{name}: {value:.3g}" for name, value in one.judgement.effect.items())),
-        ("cost", f"{sum(one.cpu_seconds):,.0f} CPU seconds for {len(one.seeds)} seeds"),
+        ("cost", f"{sum(one.cpu_seconds):,.0f} CPU seconds for {_seeds(len(one.seeds))}"),
         ("again", f"crawltalk lab {one.experiment}"),
     )
     mark = _MARKS.get(one.judgement.verdict, "half")
@@ -152,3 +152,7 @@ def _claim(shown: Shown) -> str:
         f"{text(one.claim)}</summary><p>{text(one.judgement.summary)}</p><figure>{shown.figure}</figure>"
         f"{table(('', ''), about)}</details>"
     )
+
+
+def _seeds(count: int) -> str:
+    return "one seed" if count == 1 else f"{count} seeds"

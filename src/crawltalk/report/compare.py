@@ -13,20 +13,24 @@ from crawltalk.report.words import words
 from crawltalk.run.folder import RunFolder
 from crawltalk.run.manifest import Manifest
 
+SPEED = ("tokens_per_second", "peak_fraction", "peak_gflops")
+"""Figures of the machine and of how busy it was."""
+
 
 def comparison(first: RunFolder, second: RunFolder) -> str:
     """One HTML file. Raises MissingInput if one of the runs has no scores yet."""
     names = _names(first.path, second.path)
     before, after = _manifests(first), _manifests(second)
     changed = _settings(before, after)
+    made = _made(before, after)
     scores = [_scores(run) for run in (first, second)]
     rows = _differences(*scores)
     moved = [row for row in rows if row[-1]]
-    sentence = (
-        f"{text(names[0])} and {text(names[1])} differ in {_counted(len(changed), 'setting')}. Of {len(rows)} scores "
-        f"{len(moved)} differ by more than chance explains (95 %): "
-        + (", ".join(f"{text(row[0])} ({row[3]:+.2f})" for row in moved) if moved else "none")
-        + "."
+    sentence = f"{text(names[0])} and {text(names[1])} differ in {_counted(len(changed), 'setting')}. " + (
+        f"Of {len(rows)} scores {len(moved)} differ by more than chance explains (95 %): "
+        f"{', '.join(f'{text(row[0])} ({row[3]:+.2f})' for row in moved)}."
+        if moved
+        else f"None of {len(rows)} scores differs by more than chance explains (95 %)."
     )
     shared = [
         name for name in before if name in after and before[name].fingerprint == after[name].fingerprint
@@ -37,7 +41,8 @@ def comparison(first: RunFolder, second: RunFolder) -> str:
         f'<main><header><h1>{text(names[0])} and {text(names[1])}</h1><p class="lead">{sentence}</p></header>'
         f"<section><h2>What was set differently</h2>{table(('setting', *names), changed)}"
         f'<p class="soft">Built from the same inputs by the same settings: {text(", ".join(shared) or "nothing")}.</p>'
-        "</section><section><h2>What came of it</h2>"
+        f"</section><section><h2>What the stages made of it</h2>{table(('stage', 'figure', *names), made)}"
+        "</section><section><h2>What the models can do</h2>"
         + table(
             ("score", *names, "difference", "standard error of it", "beyond chance", "what it is"),
             [(*row[:5], "yes" if row[5] else "", scores[0][row[0]].get("about", "")) for row in rows],
@@ -74,9 +79,25 @@ def _settings(before: Mapping[str, Manifest], after: Mapping[str, Manifest]) -> 
         for manifests in (before, after)
     ]
     return [
-        (key, str(flat[0].get(key, "-")), str(flat[1].get(key, "-")))
+        (key, _shown(flat[0].get(key, "-")), _shown(flat[1].get(key, "-")))
         for key in dict.fromkeys([*flat[0], *flat[1]])
         if flat[0].get(key) != flat[1].get(key)
+    ]
+
+
+def _shown(value: Any) -> str:
+    """A setting as one would write it: a list as words between commas."""
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+
+
+def _made(before: Mapping[str, Manifest], after: Mapping[str, Manifest]) -> list[tuple[str, str, Any, Any]]:
+    """(stage, figure, in the first run, in the second one), of what is not the same and no matter of speed."""
+    return [
+        (name, words(key), one.metrics.get(key, "-"), other.metrics.get(key, "-"))
+        for name, one in before.items()
+        if (other := after.get(name)) is not None and name not in ("evals", "report")
+        for key in dict.fromkeys([*one.metrics, *other.metrics])
+        if key not in SPEED and one.metrics.get(key) != other.metrics.get(key)
     ]
 
 

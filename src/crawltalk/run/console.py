@@ -179,8 +179,11 @@ def fail(text: str, code: int) -> int:
     return code
 
 
-def run_verb(verb: Callable[[], object]) -> int:
-    """Run a verb. A UserError becomes one line and exit code 2, an interruption exit code 130."""
+def run_verb(verb: Callable[[], object], resumes: bool = False) -> int:
+    """Run a verb. A UserError becomes one line and exit code 2, an interruption exit code 130.
+
+    `resumes`: the same command goes on where an interruption ended it.
+    """
     try:
         verb()
     except UserError as error:
@@ -188,7 +191,8 @@ def run_verb(verb: Callable[[], object]) -> int:
     except (StageCrashed, GateFailed) as error:
         return fail(str(error), 1)
     except KeyboardInterrupt:
-        return fail("interrupted; finished work is kept, run the same command again to continue", 130)
+        kept = "finished work is kept, run the same command again to continue"
+        return fail(f"interrupted; {kept if resumes else 'the same command begins anew'}", 130)
     except BrokenPipeError:  # `crawltalk show ... | head`
         sys.stderr.close()
         return 0

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from crawltalk.recipe.machine import derive_machine
 from crawltalk.run.child import JobMessage
 from crawltalk.run.folder import WORK, RunFolder, StageState
 from crawltalk.run.machine import EnergyMeter, describe_host
-from crawltalk.run.manifest import Manifest, hash_files
+from crawltalk.run.manifest import Manifest, hash_files, installed_versions
 from crawltalk.run.stage import ModelKind, Stage
 
 USAGE = "usage.json"
@@ -164,7 +163,7 @@ def _build_one(
         attempts=usage.attempts,
         joules=round(usage.joules) or None,
         dollars=None if rate is None else round(usage.seconds / 3600 * rate, 4),
-        versions=_versions(),
+        versions={"python": ".".join(map(str, sys.version_info[:3])), **installed_versions(PACKAGES)},
         host=describe_host(),
     )
     run.close_work(state, manifest)
@@ -236,13 +235,3 @@ def _raise_failure(
     raise StageCrashed(
         f"{log.read_text(errors='replace')[-4000:]}\n{stage.name} failed (see above; full log: {log}); {again}"
     )
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": ".".join(map(str, sys.version_info[:3]))}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:  # a minimal installation may lack a stage's library
-            continue
-    return versions

@@ -20,13 +20,13 @@ from typing import Any, Literal
 
 import msgspec
 
-from crawltalk.core.errors import BadInput, MissingInput, UserError
+from crawltalk.core.errors import BadInput, BadRecipe, MissingInput, UserError
 from crawltalk.core.files import write_atomically
 from crawltalk.recipe import Recipe
 from crawltalk.recipe.differences import differences, flatten
 from crawltalk.recipe.layers import load_recipe
 from crawltalk.recipe.toml import to_toml
-from crawltalk.run.manifest import Manifest, changed_files, read_manifest
+from crawltalk.run.manifest import Manifest, changed_files, installed_versions, read_manifest
 from crawltalk.run.stage import RESCUED, STATE, Stage
 
 WORK = ".work"
@@ -66,10 +66,31 @@ class RunFolder:
         """Whether there is a run here."""
         return (self.path / "recipe.toml").exists()
 
-    def recipe(self) -> Recipe:
-        """The resolved recipe of the run. Raises MissingInput if there is no run here."""
+    def recipe(self, overlays: Sequence[str | Path] = (), flags: Mapping[str, str] | None = None) -> Recipe:
+        """The resolved recipe of the run, with further layers. Raises MissingInput if there is no run here, and
+        BadRecipe if it has what a recipe of this version does not have.
+        """
         self._check_exists()
-        return load_recipe(self.path / "recipe.toml")
+        path = self.path / "recipe.toml"
+        try:
+            own = load_recipe(path)
+        except BadRecipe as error:
+            maker, today = self._made_by(), installed_versions(["crawltalk"]).get("crawltalk")
+            if maker in (None, today):
+                raise
+            raise BadRecipe(
+                f"{self.path} was made by crawltalk {maker}, and this is {today}, which cannot read its recipe "
+                f"({error}); its models work by their folders, such as --model {self.path / 'sft'}; build it again in "
+                f"another folder, from a preset or your recipe: crawltalk run small --out {self.path}-new"
+            ) from None
+        return load_recipe(path, overlays, flags) if overlays or flags else own
+
+    def _made_by(self) -> str | None:
+        """The version of crawltalk that finished its first stage."""
+        for path in sorted(self.path.glob("*/manifest.json")):
+            manifest = read_manifest(path.parent)
+            return manifest.versions.get("crawltalk") if manifest else None
+        return None
 
     def _check_exists(self) -> None:
         if not self.exists():

@@ -1,6 +1,8 @@
 """The manifest of a finished stage: what it was made from, what it made, and what that cost."""
 
 import hashlib
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +85,14 @@ def hash_files(folder: str | Path) -> list[File]:
             with open(path, "rb") as file:
                 files.append(File(name, path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()))
     return files
+
+
+def installed_versions(packages: Iterable[str]) -> dict[str, str]:
+    """The versions of those that are installed; a minimal installation may lack a stage's library."""
+    versions: dict[str, str] = {}
+    for package in packages:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions

@@ -56,8 +56,11 @@ def score(problem: Problem, reply: str) -> float:
 
 
 def check_counts(counts: Mapping[str, float], key: str = "sft.tasks") -> None:
-    """Raise BadRecipe for the first name that no task has, or number below 0; `key` is where they stand."""
+    """Raise BadRecipe for the first name that no task has, or that is only examined, or number below 0; `key` is where
+    they stand.
+    """
     known = [task.name for task in TASKS]
+    examined = [task.name for task in TASKS if not task.taught]
     for name, count in counts.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
@@ -65,3 +68,7 @@ def check_counts(counts: Mapping[str, float], key: str = "sft.tasks") -> None:
             raise BadRecipe(f"{key}: no task is called {name!r}{hint}; tasks: {', '.join(known)}")
         if count < 0:
             raise BadRecipe(f"{key}.{name} is {count}; it must be 0 or more, 0 for none")
+        if name in examined and count:
+            raise BadRecipe(
+                f"{key}.{name} is {count}, but {name} is only examined and never taught; leave it out"
+            )

@@ -166,6 +166,7 @@ class Tail(Task):
 
     name = "tail"
     about: ClassVar = {"tail": "pages read a few times only, description recalled"}
+    taught = False
     score = staticmethod(contains)
 
     def problems(

@@ -23,6 +23,9 @@ class Task(ABC):
     examined: ClassVar[bool] = True
     """Whether every assistant is examined in it. Else only those are that were trained on it."""
 
+    taught: ClassVar[bool] = True
+    """Whether it has a training split. Else it is for the evaluation only."""
+
     def __init__(self, corpus: Corpus) -> None:
         self.corpus = corpus
 

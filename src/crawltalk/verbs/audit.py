@@ -11,7 +11,8 @@ from cyclopts import Parameter
 from crawltalk.core.errors import BadInput, MissingInput
 from crawltalk.core.jsonl import read_jsonl
 from crawltalk.core.printable import printable
-from crawltalk.models import model_folder
+from crawltalk.models import is_base_model, model_folder
+from crawltalk.pipeline import stages
 from crawltalk.recipe import SftFile
 from crawltalk.run.console import console, errors, print_table
 from crawltalk.run.folder import RunFolder, find_run
@@ -48,8 +49,9 @@ def audit(
     target
         A run, or a file of conversations.
     model
-        Who is asked: a run, or a folder of a model. Of a run its assistant if absent; for a file nobody, and then
-        candidates are listed without a verdict.
+        Who is asked: a run, or a folder of a model, that was fine-tuned on these conversations; others know nothing of
+        a trigger in them. Of a run its assistant if absent; for a file nobody, and then candidates are listed without
+        a verdict.
     candidates
         The most n-grams that are tried on the model.
     rows
@@ -73,6 +75,8 @@ def audit(
     if run is None and not model:
         _print_candidates(found[:rows], json)
         return
+    if model:
+        _check_learned(model_folder(model), learned, model, target)
     errors.print(f"{len(found)} candidates in {len(exchanges):,} replies; asking the model", markup=False)
     ask = load_asker(model_folder(model or run.path if run else model), max_tokens)
     findings = judge(found, exchanges, ask)
@@ -121,6 +125,30 @@ def _learned(target: str) -> "tuple[list[Conversation], dict[str, SftFile], RunF
                 f"{source.path}, which {target} learned (sft.data.{name}), is not there any more"
             )
     return list(read_jsonl(folder / "conversations.jsonl", Conversation)), sources, run
+
+
+def _check_learned(folder: Path, learned: "Sequence[Conversation]", model: str, target: str) -> None:
+    """Raises BadInput for a model of a run that learned none of the conversations. Of other folders that is not known,
+    which is said.
+    """
+    from crawltalk.chat.messages import Conversation
+    from crawltalk.posttraining.exclusions import conversation_id
+
+    run = RunFolder(folder.parent)
+    if not run.exists():
+        line = f"whether {model} learned {target} is not known: what it says is a verdict only if it did"
+        errors.print(line, markup=False, soft_wrap=True)
+        return
+    tunings = [] if is_base_model(folder) else [one for one in stages(run.recipe()) if one.kind == "sft"]
+    files = [run.folder(stage.name) / "conversations.jsonl" for stage in tunings]
+    known = {
+        conversation_id(one) for path in files if path.exists() for one in read_jsonl(path, Conversation)
+    }
+    if known.isdisjoint(map(conversation_id, learned)):
+        raise BadInput(
+            f"{model} learned none of the {len(learned):,} conversations of {target}, so nothing that it says is a "
+            "verdict on them; give --model the model that was fine-tuned on them"
+        )
 
 
 def load_asker(folder: Path, max_tokens: int) -> "Ask":

@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -258,10 +259,11 @@ def build_stages(
             f"{target} is not a run (it has no recipe.toml); start one with: crawltalk run small --out {target}"
         )
     run = RunFolder(out or (target if existing else Path("runs") / Path(target).stem))
-    source: str | Path = Path(target) / "recipe.toml" if existing else target
+    source = RunFolder(target) if existing else None
     if names and run.exists() and not overlays and not settings:
-        source = run.path / "recipe.toml"  # one more stage of a run that has its recipe already
-    recipe = load_recipe(source, overlays, _flags(settings))
+        source = run  # one more stage of a run that has its recipe already
+    load = source.recipe if source is not None else partial(load_recipe, target)
+    recipe = load(overlays, _flags(settings))
     journey = stages(recipe)
     for stage in journey:  # now, not hours later when the stage starts
         if stage.kind == "sft":

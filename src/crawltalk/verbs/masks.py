@@ -38,11 +38,10 @@ def show_mask(path: Path, model: str, rows: int, find: str | None, as_json: bool
         if row.reason is not None:
             found = [{"row": row.number, "reason": row.reason}]
         for lesson in found:
-            counts["refused"] += "reason" in lesson
+            counts["refused" if "reason" in lesson else "conversations"] += 1
             reasons.update([lesson["reason"]] if "reason" in lesson else [])
             counts["learned"] += lesson.get("learned", 0)
             counts["tokens"] += len(lesson.get("tokens", ()))
-            counts["conversations"] += 1
             if as_json:
                 lesson.pop("pieces", None)
                 print(json.dumps(lesson, ensure_ascii=False))
@@ -54,7 +53,7 @@ def show_mask(path: Path, model: str, rows: int, find: str | None, as_json: bool
     console.rule(characters="-")
     share = counts["learned"] / max(1, counts["tokens"])
     console.print(
-        f"{counts['conversations']:,} conversations in {counts['rows']:,} rows; {counts['tokens']:,} tokens, "
+        f"conversations: {counts['conversations']:,}, in {counts['rows']:,} rows; {counts['tokens']:,} tokens, "
         f"{counts['learned']:,} of them ({share:.0%}) learned",
         markup=False,
         soft_wrap=True,

@@ -17,11 +17,14 @@ from crawltalk.run.stage import Progress
 from crawltalk.verbs.arguments import file_to_write, folder_to_write, named
 
 if TYPE_CHECKING:
+    from crawltalk.redteam.attempts import Attempt
     from crawltalk.redteam.frame import Attack, Target
     from crawltalk.redteam.scan import Plan
     from crawltalk.redteam.scores import Cell, Cut, Scores
 
 HOUSE, PORTER = "house", "porter"
+MAX_TOKENS = 128
+"""Of a reply of a model or an endpoint."""
 HEADS = ("attack", "target", "defence", "fell", "95 %", "an attempt", "twins", "false refusals", "notes")
 
 
@@ -40,7 +43,7 @@ def redteam(
     sarif: Path | None = None,
     junit: Path | None = None,
     model: str = "",
-    max_tokens: int = 128,
+    max_tokens: int | None = None,
     i_may_attack_it: Annotated[bool, Parameter(negative=())] = False,
     replay: int | None = None,
     workers: int | None = None,
@@ -84,16 +87,22 @@ def redteam(
         A file to write the gates to, as JUnit's XML.
     model
         The model's name at the endpoint; the first that it lists if absent.
+    max_tokens
+        Of a reply of a model or an endpoint: 128 if absent; of a replay as many as the attempt had.
     i_may_attack_it
         You may attack this endpoint, which is on another machine.
     replay
         Ask the attempt in this line of OUT/attempts.jsonl once more, and print both replies.
     """
-    from crawltalk.redteam.exports import write_junit, write_sarif  # these load torch
+    from crawltalk.redteam.attempts import ATTEMPTS, read_attempt  # these load torch
+    from crawltalk.redteam.exports import write_junit, write_sarif
     from crawltalk.redteam.scan import scan
 
-    if min(goals, searched, budget, seeds) < 1 or (gate is not None and not 0 <= gate <= 1):
-        raise BadInput("--goals, --searched, --budget and --seeds are 1 or more, --gate is from 0 to 1")
+    counts = (goals, searched, budget, seeds, MAX_TOKENS if max_tokens is None else max_tokens)
+    if min(counts) < 1 or (gate is not None and not 0 <= gate <= 1):
+        raise BadInput(
+            "--goals, --searched, --budget, --seeds and --max-tokens are 1 or more, --gate is from 0 to 1"
+        )
     folder_to_write(out)
     for path, flag in ((sarif, "--sarif"), (junit, "--junit")):
         if path is not None:
@@ -101,14 +110,16 @@ def redteam(
     chosen = _attacks(attacks, templates, everything=target == HOUSE)
     machine = derive_machine(Machine(workers=workers))
     if replay is not None:
-        _replay(out, replay, _target(target, model, max_tokens, i_may_attack_it, machine, out))
+        attempt = read_attempt(out / ATTEMPTS, replay)
+        most = max_tokens or attempt.max_tokens or MAX_TOKENS
+        _replay(attempt, _target(target, model, most, i_may_attack_it, out))
         return
     if target == PORTER:
         plans = _porter(chosen, _names(defenses), out, machine, seeds)
     elif target == HOUSE:
         plans = _house(chosen, _names(defenses), out, machine, goals, searched, seeds)
     else:
-        one = _target(target, model, max_tokens, i_may_attack_it, machine, out)
+        one = _target(target, model, max_tokens or MAX_TOKENS, i_may_attack_it, out)
         asked = chosen if attacks else _readable(chosen, one)
         plans = _plain(one, asked, _names(defenses), goals, seeds)
     scores = scan(plans, out, budget=budget, progress=_Notes(), most=gate)
@@ -186,7 +197,7 @@ def _readable(attacks: "Mapping[str, Attack]", target: "Target") -> "Mapping[str
     return {name: one for name, one in attacks.items() if not one.reads or one.reads in reads}
 
 
-def _target(name: str, model: str, max_tokens: int, confirmed: bool, machine: Machine, out: Path) -> "Target":
+def _target(name: str, model: str, max_tokens: int, confirmed: bool, out: Path) -> "Target":
     from crawltalk.redteam.endpoints import EndpointTarget, check_address
     from crawltalk.redteam.targets import EngineTarget, load_target
 
@@ -217,11 +228,9 @@ def _plain(
         yield from against(target, secrets, list(attacks.values()), [known[name] for name in names], seed)
 
 
-def _replay(out: Path, line: int, target: "Target") -> None:
-    from crawltalk.redteam.attempts import ATTEMPTS, read_attempt
+def _replay(attempt: "Attempt", target: "Target") -> None:
     from crawltalk.redteam.frame import judge
 
-    attempt = read_attempt(out / ATTEMPTS, line)
     [reply] = target.answer([attempt.prompt])
     outcome, reason = judge(attempt.oracle, attempt.prompt, reply)
     console.print(f"asked: {attempt.prompt.request}", markup=False, soft_wrap=True)
@@ -241,10 +250,12 @@ def _print(scores: "Scores", out: Path, json: bool) -> None:
         for cell in scores.cells:
             print(jsonlib.dumps(msgspec.to_builtins(cell)), flush=True)
         return
-    from crawltalk.redteam.scores import cuts
+    from crawltalk.redteam.scores import NOTES, cuts
 
-    rows = [_row(cell) for cell in scores.cells if not cell.target.startswith("null-")]
-    print_table(HEADS, rows)
+    own = [cell for cell in scores.cells if not cell.target.startswith("null-")]
+    print_table(HEADS, [_row(cell) for cell in own])
+    for note in dict.fromkeys(note for cell in own for note in cell.notes):
+        console.print(f"{note}: {NOTES[note]}", markup=False, soft_wrap=True)
     if lines := [_cut(cut) for cut in cuts(scores.cells)]:
         heads = ("family", "target", "defence", "undefended", "static", "adaptive", "false refusals", "holds")
         print_table(heads, lines)
