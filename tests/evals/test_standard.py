@@ -100,7 +100,11 @@ def test_examples_stand_before_the_question_with_their_answers():
     task = STANDARD["commonsense_qa"]
     assert task.solved(QUESTIONS[0]) == "Question: the?\nA. the\nB. a tree\nC. th\nAnswer: B"
     asked = ask(
-        ENGINE, "exact_match", [Question("0", "e?", (), "th")], examples=[Question("1", "a?", (), "e")]
+        ENGINE,
+        "exact_match",
+        [Question("0", "e?", (), "th")],
+        examples=[Question("1", "a?", (), "e")],
+        shots=1,
     )
     assert not asked.left_out or "context" in asked.left_out[0]
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from crawltalk.core.errors import MissingInput
+from crawltalk.core.statistics import NORMAL
 from crawltalk.pipeline import stages
-from crawltalk.report.html import NORMAL, lines_figure, page, table, text
+from crawltalk.report.html import lines_figure, page, table, text
 from crawltalk.report.inputs import json_of, rows_of
 from crawltalk.report.words import words
 from crawltalk.run.folder import RunFolder
