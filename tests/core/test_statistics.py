@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crawltalk.core.statistics import clustered_interval, mean_stderr, share_stderr, wilson
+from crawltalk.core.statistics import interval_of, mean_stderr, share_stderr, wilson
 
 SHARES = st.lists(st.sampled_from([0.0, 1.0]), min_size=2, max_size=30)
 
@@ -41,7 +41,7 @@ def test_scores_that_repeat_within_their_clusters_are_no_more_than_one_of_each(
     clusters = [number for number in range(len(scores)) for _ in range(times)]
     assert mean_stderr(repeated, clusters) == pytest.approx(mean_stderr(scores))
     assert mean_stderr(scores, range(len(scores))) == pytest.approx(mean_stderr(scores))
-    low, high = clustered_interval(repeated, clusters)
+    low, high = interval_of(repeated, clusters)
     assert low <= np.mean(scores) <= high
     assert (
         high - low >= wilson(sum(repeated), len(repeated))[1] - wilson(sum(repeated), len(repeated))[0] - 1e-9
@@ -50,4 +50,4 @@ def test_scores_that_repeat_within_their_clusters_are_no_more_than_one_of_each(
 
 def test_one_cluster_says_nothing_of_clusters():
     assert mean_stderr([0.0, 1.0, 1.0], ["a"] * 3) == mean_stderr([0.0, 1.0, 1.0])
-    assert clustered_interval([1.0] * 4, ["a", "a", "b", "b"]) == wilson(4, 4)
+    assert interval_of([1.0] * 4, ["a", "a", "b", "b"]) == wilson(4, 4)

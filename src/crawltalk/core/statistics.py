@@ -38,11 +38,11 @@ def wilson(successes: float, count: float) -> tuple[float, float]:
     return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))  # against rounding
 
 
-def clustered_interval(values: Sequence[float], clusters: Sequence[Hashable]) -> tuple[float, float]:
-    """Wilson's interval of scores from 0 to 1 that come in clusters: with as many independent trials as give the
-    clustered standard error, and never more than there are (Korn and Graubard 1998).
+def interval_of(values: Sequence[float], clusters: Sequence[Hashable] = ()) -> tuple[float, float]:
+    """Wilson's interval of scores from 0 to 1: of those that come in clusters with as many independent trials as give
+    the clustered standard error, and never more than there are (Korn and Graubard 1998).
     """
     mean, stderr = mean_stderr(values, clusters)
     plain = share_stderr(mean, len(values))
-    trials = len(values) * min(1.0, (plain / stderr) ** 2) if stderr else len(values)
+    trials = len(values) * min(1.0, (plain / stderr) ** 2) if clusters and stderr else len(values)
     return wilson(mean * trials, trials)
