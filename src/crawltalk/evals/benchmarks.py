@@ -1,5 +1,5 @@
-"""What standard benchmarks say of a model: scores with intervals, centred on chance, and how many of the questions stand
-in its corpus.
+"""What standard benchmarks say of a model: scores with intervals, centred on chance, and how many of the questions
+stand in its corpus.
 
 FOLDER/benchmarks.json         a `Benchmark` for each task and judge; the report shows those of RUN/benchmarks/STAGE
 FOLDER/TASK.overlaps.jsonl     a `Contaminated` for each question that stands in the corpus

@@ -50,6 +50,10 @@ class StandardTask:
     prompt: Callable[[Question], str]
     heading: Callable[[Question], str] = lambda question: ""
     """What stands once before the examples and the question."""
+    per_character: bool = False
+    """`acc_norm` is a metric of it, too. Where right answers are longer than wrong ones, as TruthfulQA's are, it rewards
+    the length.
+    """
     letters: bool = False
     """The choices stand in the prompt, and the answer is a letter."""
     extract: Callable[[str], str] | None = None
@@ -106,8 +110,10 @@ def _same_number(extracted: str, answer: str) -> bool:
 
 
 STANDARD: dict[str, StandardTask] = {
-    "arc_challenge": StandardTask(about="ARC: each choice's text is scored", prompt=_asked),
-    "arc_easy": StandardTask(about="ARC: each choice's text is scored", prompt=_asked),
+    "arc_challenge": StandardTask(
+        about="ARC: each choice's text is scored", prompt=_asked, per_character=True
+    ),
+    "arc_easy": StandardTask(about="ARC: each choice's text is scored", prompt=_asked, per_character=True),
     "commonsense_qa": StandardTask(
         about="choices listed in the prompt, their letters are scored",
         prompt=lambda question: f"Question: {_listed(question)}",
@@ -208,7 +214,7 @@ def _files(path: Path, split: str) -> list[Path]:
     files = [file for file in files if split in file.stem] or files
     if not files:
         raise MissingInput(
-            f"{path} is not there, or has no questions; --data is a JSONL, JSON, CSV or Parquet file, or a folder of them"
+            f"{path} is not there, or has no files of questions; --data is JSONL, JSON, CSV or Parquet, or a folder"
         )
     return files
 
@@ -351,6 +357,9 @@ def _choose(
         for question, prompt, pairs in asked:
             logprobs = [sum(next(scored)) for _ in pairs]
             choices, right = task.choices(question), task.right(question)
+            measured = choice_scores(logprobs, choices, right)
+            if not task.per_character:
+                del measured["acc_norm"]
             results.append(
                 Result(
                     task=name,
@@ -358,7 +367,7 @@ def _choose(
                     prompt=prompt,
                     answer=choices[right],
                     reply=choices[_argmax(logprobs)],
-                    scores=choice_scores(logprobs, choices, right),
+                    scores=measured,
                     logprobs=[round(value, 4) for value in logprobs],
                 )
             )

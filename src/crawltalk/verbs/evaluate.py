@@ -52,8 +52,8 @@ def evaluate(
         Where the questions of a task are: a JSONL, JSON, CSV or Parquet file as it is published, or a folder of such
         files (MMLU's); or a run. Given once for each task that needs it, in their order.
     limit
-        The first so many questions, of MMLU those of each subject in turn; of a battery the problems of each kind (40), of `context` the pages for each
-        number of repeats (16).
+        The first so many questions, of MMLU those of each subject in turn; of a battery the problems of each kind (40),
+        of `context` the pages for each number of repeats (16).
     out
         A folder for TASK.jsonl, one row an item, scores.json and benchmarks.json. If absent: of a model of a run
         RUN/benchmarks/STAGE, where `crawltalk report RUN` looks for it; of another one evals/MODEL.
@@ -76,9 +76,7 @@ def evaluate(
     sources = _sources(names, data)
     if (limit is not None and limit < 1) or shots < 0:
         raise BadInput("--limit is 1 or more, --shots is 0 or more")
-    shown = {
-        name: _examples(name, Path(source), examples, shots) for name, source in sources.items() if shots
-    }
+    shown = {name: _examples(name, Path(source), examples) for name, source in sources.items() if shots}
     folder = model_folder(model)
     out = out or place_for(model) or Path("evals") / Path(model).name
     index = index_of(model)
@@ -143,12 +141,12 @@ def index_of(model: str) -> "TraceIndex | None":
     return open_index(place[0].path) if place and place[0].manifest("index") else None
 
 
-def _examples(name: str, source: Path, examples: Path | None, shots: int) -> "list[Question]":
+def _examples(name: str, source: Path, examples: Path | None) -> "list[Question]":
     """What stands solved before the questions. Raises BadInput if nothing says where it is."""
     if name not in _standard():
         return []
     if examples is None and not (source / "dev").is_dir():
-        raise BadInput(f"--shots {shots} needs --examples FILE, from which the first ones are taken")
+        raise BadInput("--shots needs --examples FILE, from which the first ones are taken")
     return _read(examples or source, name, None, split="dev")
 
 
@@ -246,20 +244,19 @@ def print_benchmarks(rows: "Sequence[Benchmark]") -> None:
             found, clean = row.contamination, row.clean.get(metric)
             lines.append(
                 (
-                    row.task,
-                    metric,
+                    f"{row.task}, {metric}",
                     one.score,
-                    f"{low:.3f}-{high:.3f}",
+                    f"{low:.2f}-{high:.2f}",
                     one.chance,
                     one.centred,
                     one.n,
-                    "" if found is None else f"{found.contaminated} of {found.questions}",
+                    "" if found is None else found.contaminated,
                     "" if clean is None else clean.score,
                 )
             )
     if lines:
-        heads = ("task", "metric", "score", "95 %", "chance", "centred", "questions", "in the corpus")
-        print_table((*heads, "score of the others"), lines)
+        heads = ("benchmark", "score", "95 %", "chance", "centred", "questions", "in corpus", "of the others")
+        print_table(heads, lines)
 
 
 def _print(
