@@ -7,6 +7,7 @@ FOLDER/TASK.overlaps.jsonl     a `Contaminated` for each question that stands in
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -14,11 +15,13 @@ from crawltalk.core.errors import BadInput
 from crawltalk.core.files import write_atomically
 from crawltalk.core.jsonl import write_jsonl
 from crawltalk.core.statistics import interval_of, mean_stderr
-from crawltalk.evals.standard import Question
 from crawltalk.models import place_of
 from crawltalk.pipeline import BENCHMARKS
 from crawltalk.retrieval.overlap import Overlap, ngram_of, overlap, words_in
-from crawltalk.retrieval.trace import TraceIndex
+
+if TYPE_CHECKING:  # these load torch, which the report does not need
+    from crawltalk.evals.standard import Question
+    from crawltalk.retrieval.trace import TraceIndex
 
 SUMMARY = f"{BENCHMARKS}.json"
 OURS = "crawltalk"
@@ -90,7 +93,7 @@ Scores = Sequence[Mapping[str, float]]
 """Metric -> score, of each question."""
 
 
-def measured(questions: Sequence[Question], scores: Scores) -> dict[str, Measured]:
+def measured(questions: "Sequence[Question]", scores: Scores) -> dict[str, Measured]:
     """Each metric over the questions."""
     subjects = [question.subject for question in questions]
     clusters = subjects if len(set(subjects)) > 1 else ()
@@ -113,7 +116,7 @@ def measured(questions: Sequence[Question], scores: Scores) -> dict[str, Measure
 
 def benchmark(
     task: str,
-    questions: Sequence[Question],
+    questions: "Sequence[Question]",
     scores: Scores,
     *,
     model: str,
@@ -122,7 +125,7 @@ def benchmark(
     shots: int = 0,
     chat: bool = False,
     left_out: int = 0,
-    index: TraceIndex | None = None,
+    index: "TraceIndex | None" = None,
 ) -> tuple[Benchmark, list[Contaminated]]:
     """A task as a judge scored it, and its contaminated questions. `model`: as a person calls it. `index`: of the run
     that made it; without one nothing is known of its corpus.
@@ -157,12 +160,12 @@ def benchmark(
     return row, found
 
 
-def _split(pairs: Sequence[tuple[Question, Mapping[str, float]]]) -> tuple[list[Question], Scores]:
+def _split(pairs: "Sequence[tuple[Question, Mapping[str, float]]]") -> "tuple[list[Question], Scores]":
     return [question for question, _ in pairs], [scores for _, scores in pairs]
 
 
 def contamination(
-    questions: Sequence[Question], index: TraceIndex, corpus: str = ""
+    questions: "Sequence[Question]", index: "TraceIndex", corpus: str = ""
 ) -> tuple[Contamination, list[Contaminated]]:
     """How many of the questions stand in the corpus, and which."""
     ngram = ngram_of([question.text for question in questions])

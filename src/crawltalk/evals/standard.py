@@ -51,8 +51,8 @@ class StandardTask:
     heading: Callable[[Question], str] = lambda question: ""
     """What stands once before the examples and the question."""
     per_character: bool = False
-    """`acc_norm` is a metric of it, too. Where right answers are longer than wrong ones, as TruthfulQA's are, it rewards
-    the length.
+    """`acc_norm` is a metric of it, too. Where right answers are longer than wrong ones, as TruthfulQA's are, it would
+    reward the length.
     """
     letters: bool = False
     """The choices stand in the prompt, and the answer is a letter."""

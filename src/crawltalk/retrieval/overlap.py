@@ -8,11 +8,14 @@ punctuation or line breaks end one: what is found is the least that there is.
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from crawltalk.core.printable import printable
-from crawltalk.retrieval.trace import TraceIndex
+
+if TYPE_CHECKING:
+    from crawltalk.retrieval.trace import TraceIndex
 
 FEWEST, MOST = 8, 13
 """Words: between these the 5th percentile of the lengths of a benchmark's questions decides."""
@@ -41,7 +44,7 @@ def ngram_of(texts: Sequence[str]) -> int:
     return max(FEWEST, min(MOST, sorted(map(words_in, texts))[len(texts) // 20]))
 
 
-def overlap(index: TraceIndex, text: str, ngram: int) -> Overlap | None:
+def overlap(index: "TraceIndex", text: str, ngram: int) -> Overlap | None:
     """The passage of most words, if it has `ngram`. A word is a token at least."""
     passages = index.trace(text, min_tokens=ngram, sources=1).passages
     spans = [match.span() for match in _WORD.finditer(text)]
