@@ -285,7 +285,7 @@ def _offered(row: Mapping[str, Any], inner: Any) -> tuple[Sequence[Any], Sequenc
     if offered is None and isinstance(inner, dict):
         offered = inner["choices"]
     if offered is None and "choice0" in row:  # MMLU as CSV with a header
-        offered = [row[name] for name in takewhile(row.__contains__, map("choice{}".format, count()))]
+        offered = [row[f"choice{n}"] for n in takewhile(lambda n: f"choice{n}" in row, count())]
         answer = int(answer) if str(answer).isdecimal() else answer
     if isinstance(offered, dict):
         return offered["label"], offered["text"], answer

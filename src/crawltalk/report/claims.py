@@ -54,6 +54,7 @@ class Claim(msgspec.Struct, kw_only=True):
     seeds: list[int]
     judgement: Judged
     cpu_seconds: list[float]
+    ranges: dict[str, tuple[float, float]] = {}
 
 
 class Shown(NamedTuple):
@@ -129,7 +130,7 @@ def _claim(shown: Shown) -> str:
         ("who says so", one.source),
         ("predicted before", one.prediction),
         ("how", one.method),
-        ("effect", "; ".join(f"{name}: {value:.3g}" for name, value in one.judgement.effect.items())),
+        ("effect", "; ".join(_effect(one, name) for name in one.judgement.effect)),
         ("cost", f"{sum(one.cpu_seconds):,.0f} CPU seconds for {len(one.seeds)} seeds"),
         ("again", f"crawltalk lab {one.experiment}"),
     )
@@ -139,3 +140,12 @@ def _claim(shown: Shown) -> str:
         f"{text(one.claim)}</summary><p>{text(one.judgement.summary)}</p><figure>{shown.figure}</figure>"
         f"{table(('', ''), about)}</details>"
     )
+
+
+def _effect(one: Claim, name: str) -> str:
+    """An effect, and what the seeds alone give."""
+    value, seeds = one.judgement.effect[name], len(one.seeds)
+    if name not in one.ranges or seeds < 2:
+        return f"{name}: {value:.3g}"
+    least, most = one.ranges[name]
+    return f"{name}: {value:.3g} ({least:.3g} to {most:.3g} over {seeds} seeds)"
