@@ -123,7 +123,8 @@ def _benchmarks(first: RunFolder, second: RunFolder, names: tuple[str, str]) -> 
         for row in benchmarks_of(run.path / BENCHMARKS):
             about = f"{name}: {KINDS.get(row.model, row.model)}"
             rows.append((about + (", an earlier one" if is_old(row, made) else ""), row))
-    rows.sort(key=lambda pair: list(dict.fromkeys(row.task for _, row in rows)).index(pair[1].task))
+    tasks = list(dict.fromkeys(row.task for _, row in rows))
+    rows.sort(key=lambda pair: tasks.index(pair[1].task))
     return f"<section><h2>Standard benchmarks</h2>{scores_table(rows)}</section>" if rows else ""
 
 
