@@ -131,6 +131,8 @@ def test_solved_examples_are_those_of_the_subject_behind_one_heading():
         "The following are multiple choice questions (with answers) about sea life.\n\n"
         "1?\nA. a\nB. b\nAnswer: B\n\ne?\nA. the\nB. th\nAnswer:"
     )
+    with pytest.raises(BadInput, match="2 solved examples of sea_life and --shots is 3"):
+        ask(ENGINE, "mmlu", ask_about, examples=examples, shots=3)
 
 
 def test_the_log_likelihood_of_a_choice_is_that_of_the_whole_text():

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count, islice, takewhile
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -178,7 +178,7 @@ def read_questions(path: Path, *, choices: bool, split: str = "test") -> Iterato
                 yield f"{place}: {row.reason if isinstance(row, Fault) else 'not an object'}"
                 continue
             try:
-                own = f"{subject}-{index}" if path.is_dir() else str(index)
+                own = f"{subject or file.stem}-{index}" if path.is_dir() else str(index)
                 yield _question(row, own, choices, subject)
             except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
                 said = f"no {error}" if isinstance(error, KeyError) else str(error)
@@ -311,8 +311,8 @@ def ask(
     progress: Callable[[int], None] | None = None,
 ) -> Asked:
     """Put the questions to the model, each after the first `shots` of `examples` with their answers: of those of its
-    subject, if it has one. `chat`: as a user's message in the model's chat format. A question that does not fit into
-    the context is left out.
+    subject, if they have any. `chat`: as a user's message in the model's chat format. A question that does not fit
+    into the context is left out. Raises BadInput if there are fewer examples.
     """
     task = STANDARD[name]
     prompts = [
@@ -325,8 +325,11 @@ def ask(
 
 
 def _solved(task: StandardTask, question: Question, examples: Sequence[Question], shots: int) -> str:
-    fitting = (one for one in examples if one.subject == question.subject)
-    return "".join(f"{task.solved(example)}\n\n" for example in islice(fitting, shots))
+    fitting = [one for one in examples if one.subject in ("", question.subject)]
+    if len(fitting) < shots:
+        subject = f" of {question.subject}" if question.subject else ""
+        raise BadInput(f"there are {len(fitting)} solved examples{subject} and --shots is {shots}; lower it")
+    return "".join(f"{task.solved(example)}\n\n" for example in fitting[:shots])
 
 
 _Prompts = Sequence[tuple[Question, str]]
