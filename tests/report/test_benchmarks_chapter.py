@@ -59,7 +59,7 @@ def test_what_a_run_was_asked_makes_its_report_stale(run: RunFolder, nano: Path)
 def test_both_models_stand_in_the_report_with_intervals_and_what_the_corpus_holds(run: RunFolder):
     html = chapter(run)
     assert "<td>base model</td>" in html and "<td>after fine-tuning</td>" in html
-    assert html.count("ARC-Easy</td>") >= 4 and re.search(r"0\.\d{3} \(0\.\d{3} to \d\.\d{3}\)", html)
+    assert html.count("ARC-Easy</td>") >= 4 and re.search(r"\d\.\d{2} \(\d\.\d{2} to \d\.\d{2}\)", html)
     assert "<td>1 of 6</td>" in html and "trained again" not in html
     [row] = read_benchmarks(run.path / BENCHMARKS / "sft" / SUMMARY)
     assert row.contamination is not None and row.clean["acc"].n == 5

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from crawltalk.core.charts import GREY, panels, svg
 from crawltalk.evals.benchmarks import OURS, SUMMARY, Benchmark, Measured, read_benchmarks
 from crawltalk.pipeline import BENCHMARKS
 from crawltalk.report.assistant import KINDS
@@ -45,8 +46,9 @@ def benchmarks(job: ReportJob) -> Chapter | None:
         )
     return Chapter(
         _sentence([row for row in rows if row not in old] or rows),
-        figure=scores_table([(_model(row, made), row) for row in rows]),
-        reading=reading
+        figure=_chart(rows, made),
+        reading=scores_table([(_model(row, made), row) for row in rows])
+        + reading
         + "<p>Centred is (score - guessing) / (1 - guessing): 0 is a guess, 1 is everything right, and scores of "
         "benchmarks with more or fewer choices can be compared, as in CORE of DCLM and nanochat. The intervals are "
         "Wilson's at 95&nbsp;%; where questions come by subjects, the standard error is clustered by these.</p>",
@@ -74,6 +76,27 @@ def is_old(row: Benchmark, made: Mapping[str, Manifest | None]) -> bool:
     return manifest is None or manifest.fingerprint != row.fingerprint
 
 
+def _chart(rows: Sequence[Benchmark], made: Mapping[str, Manifest | None]) -> str:
+    """The first metric of each, with its interval and what a guess has."""
+    shown = [(row, next(iter(row.scores.values()))) for row in reversed(rows) if row.judge == OURS]
+    shown = shown or [(row, next(iter(row.scores.values()))) for row in reversed(rows)]
+    places = range(len(shown))
+    figure, (axes,) = panels([("share that is right", "")])
+    figure.set_figheight(1.0 + 0.32 * len(shown))
+    sides = [[one.score - one.interval[0], one.interval[1] - one.score] for _, one in shown]
+    axes.errorbar(
+        [one.score for _, one in shown], places, xerr=list(zip(*sides, strict=True)), fmt="o", ms=5, lw=1.6
+    )
+    axes.plot([one.chance for _, one in shown], places, "|", color=GREY, markersize=13, markeredgewidth=1.6)
+    axes.set_yticks(places, [f"{_title(row)}, {_model(row, made)}" for row, _ in shown])
+    axes.set_ylim(-0.6, len(shown) - 0.4)
+    axes.set_xlim(0.0, None)
+    return (
+        f"<figure>{svg(figure)}<figcaption>Points are scores with their intervals at 95&nbsp;%, grey strokes what a "
+        "guess has.</figcaption></figure>"
+    )
+
+
 def scores_table(rows: Iterable[tuple[str, Benchmark]]) -> str:
     """A line for each metric: (what the model is called, what was measured)."""
     return table(
@@ -83,8 +106,8 @@ def scores_table(rows: Iterable[tuple[str, Benchmark]]) -> str:
                 _title(row),
                 model,
                 _between(one),
-                one.chance,
-                one.centred,
+                round(one.chance, 2),
+                round(one.centred, 2),
                 one.n,
                 METRICS.get(metric, metric),
                 row.judge if row.judge != OURS else "crawltalk",
@@ -105,7 +128,7 @@ def _model(row: Benchmark, made: Mapping[str, Manifest | None]) -> str:
 
 
 def _between(one: Measured) -> str:
-    return f"{one.score:.3f} ({one.interval[0]:.3f} to {one.interval[1]:.3f})"
+    return f"{one.score:.2f} ({one.interval[0]:.2f} to {one.interval[1]:.2f})"
 
 
 def _sentence(rows: Sequence[Benchmark]) -> str:
@@ -171,15 +194,20 @@ def _contamination(rows: Sequence[Benchmark], made: Mapping[str, Manifest | None
 
 
 def _subjects(rows: Sequence[Benchmark], made: Mapping[str, Manifest | None]) -> str:
+    """A line a subject, a column a model."""
+    listed = [row for row in rows if row.judge == OURS and row.subjects]
+    names = sorted({(row.task, subject) for row in listed for subject in row.subjects})
     lines = [
-        (_title(row), _model(row, made), subject.replace("_", " "), _between(one), one.centred, one.n)
-        for row in rows
-        if row.judge == OURS
-        for subject, scores in row.subjects.items()
-        for one in list(scores.values())[:1]
+        [
+            *(TITLES.get(task, task), subject.replace("_", " ")),
+            *(_subject(row, subject) if row.task == task else "-" for row in listed),
+        ]
+        for task, subject in names
     ]
-    return (
-        table(("benchmark", "model", "subject", "score, 95 %", "centred", "questions"), lines)
-        if lines
-        else ""
-    )
+    heads = [f"{_title(row)}, {_model(row, made)}: score, 95 % of questions" for row in listed]
+    return table(("benchmark", "subject", *heads), lines) if lines else ""
+
+
+def _subject(row: Benchmark, subject: str) -> str:
+    one = next(iter(row.subjects.get(subject, {}).values()), None)
+    return f"{_between(one)} of {one.n}" if one else "-"

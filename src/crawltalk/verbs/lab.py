@@ -88,15 +88,6 @@ def _list(experiments: "tuple[Experiment, ...]", results: "dict[str, Result | No
     )
 
 
-def _found(result: "Result | None") -> dict[str, Any]:
-    """What came out, over all seeds; null where nothing has."""
-    if result is None:
-        return dict.fromkeys(("verdict", "effect", "ranges", "seeds", "cpu_seconds", "summary"))
-    judged = msgspec.to_builtins(result.judgement)
-    spent = round(sum(result.cpu_seconds), 2)
-    return judged | {"ranges": result.ranges, "seeds": len(result.seeds), "cpu_seconds": spent}
-
-
 def _print(result: "Result", out: Path, json: bool) -> None:
     if json:
         print(jsonlib.dumps(msgspec.to_builtins(result)), flush=True)
@@ -109,6 +100,15 @@ def _print(result: "Result", out: Path, json: bool) -> None:
         markup=False,
         soft_wrap=True,
     )
+
+
+def _found(result: "Result | None") -> dict[str, Any]:
+    """What came out, over all seeds; null where nothing has."""
+    if result is None:
+        return dict.fromkeys(("verdict", "effect", "ranges", "seeds", "cpu_seconds", "summary"))
+    judged = msgspec.to_builtins(result.judgement)
+    spent = round(sum(result.cpu_seconds), 2)
+    return judged | {"ranges": result.ranges, "seeds": len(result.seeds), "cpu_seconds": spent}
 
 
 def _show(event: dict[str, Any]) -> None:
