@@ -136,6 +136,7 @@ def _sentence(rows: Sequence[Benchmark]) -> str:
     stages = [row.model for row in rows]
     last = max(rows, key=lambda row: list(KINDS).index(row.model) if row.model in KINDS else len(KINDS)).model
     mine = [row for row in rows if row.model == last]
+    mine = [row for row in mine if row.judge == OURS] or mine
     tasks = list(dict.fromkeys(row.task for row in mine))
     scored = [(TITLES.get(row.task, row.task), one) for row in mine for one in row.scores.values()]
     beyond = {name for name, one in scored if one.interval[0] > one.chance}
