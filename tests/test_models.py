@@ -3,7 +3,7 @@
 import pytest
 
 from crawltalk.core.errors import MissingInput
-from crawltalk.models import model_folder, model_of_run, models_of_run
+from crawltalk.models import model_folder, model_of_run, models_of_run, place_of
 from crawltalk.recipe.layers import load_recipe
 from crawltalk.run.folder import RunFolder
 
@@ -35,6 +35,20 @@ def test_a_run_is_its_assistant_or_its_base_model_while_there_is_none(run):
     assert model_folder("mine") == run.path / "polish"
     assert model_folder("mine", ("base",)) == model_of_run(run, "base") == run.path / "pretrain"
     assert model_folder("runs/mine/sft") == run.path / "sft"
+
+
+def test_a_model_of_a_run_has_a_place_there_also_where_its_stage_is_borrowed(run, tmp_path):
+    make(run, "pretrain", "sft")
+    for name, stage in (("mine", "sft"), ("runs/mine", "sft"), ("runs/mine/pretrain", "pretrain")):
+        place = place_of(name)
+        assert place is not None and (str(place[0].path), place[1]) == ("runs/mine", stage)
+    other = RunFolder("runs/other")
+    other.write_recipe(run.recipe())
+    (other.path / "borrowed.json").write_text(f'{{"pretrain": "{run.path.resolve()}"}}')
+    place = place_of("runs/other/pretrain")
+    assert place is not None and place[0].path == other.path
+    assert model_folder("runs/other/pretrain") == run.path.resolve() / "pretrain"
+    assert place_of(tmp_path) is None and place_of("smollm2") is None
 
 
 def test_the_models_of_a_run_are_those_of_its_recipe_in_order(run):

@@ -59,9 +59,24 @@ def model_folder(name: str | Path, prefer: tuple[ModelKind, ...] = ("assistant",
             return path
         if RunFolder(path).exists():
             return model_of_run(RunFolder(path), *prefer)
+        borrowed = RunFolder(path.parent).folder(path.name)
+        if (borrowed / "config.json").exists():
+            return borrowed
     hint = f"crawltalk import {name}" if str(name) == "smollm2" else "crawltalk run small"
     looked = " or ".join(map(str, paths))
     raise MissingInput(f"there is no model at {looked}; make one with: {hint}")
+
+
+def place_of(name: str | Path) -> tuple[RunFolder, str] | None:
+    """The run and the stage of a model that a person calls by its run or by `RUN/STAGE`; None for others."""
+    paths = (Path(name), Path("runs") / name) if len(Path(name).parts) == 1 else (Path(name),)
+    for path in paths:
+        if RunFolder(path).exists():
+            return RunFolder(path), model_of_run(RunFolder(path), "assistant", "base").name
+        run = RunFolder(path.parent)
+        if run.exists() and path.name in (stage.name for stage, _ in models_of_run(run)):
+            return run, path.name
+    return None
 
 
 def is_base_model(folder: Path) -> bool:

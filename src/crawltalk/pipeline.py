@@ -7,6 +7,8 @@ from crawltalk.recipe import Recipe
 from crawltalk.recipe.keys import did_you_mean
 from crawltalk.run.stage import RESCUED, Stage
 
+BENCHMARKS = "benchmarks"
+"""The folder of a run with what `crawltalk eval` and `crawltalk judge lm-eval` measured on its models."""
 STAGES = (
     Stage(
         "crawl",
@@ -169,6 +171,7 @@ STAGES = (
         "crawltalk.report.stage:report",
         "one HTML file that tells it all",
         external_inputs="crawltalk.report.external_inputs:external_inputs",
+        beside=(BENCHMARKS,),
         version=6,
     ),
 )
@@ -183,7 +186,7 @@ def stages(recipe: Recipe) -> tuple[Stage, ...]:
     that is taken, a kind that starts from no model, or a model that no stage makes.
     """
     for name in recipe.stages:
-        if name in (RESCUED, *(stage.name for stage in STAGES)):
+        if name in (RESCUED, BENCHMARKS, *(stage.name for stage in STAGES)):
             raise BadRecipe(f"stages.{name}: the name {name!r} is taken; choose another")
     journey = [stage for stage in STAGES if stage.wanted(recipe)]
     present = {stage.name for stage in journey}

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crawltalk.core.errors import BadInput, MissingInput
+from crawltalk.core.statistics import mean_stderr
 from crawltalk.evals.results import (
     Result,
     compare,
-    mean_stderr,
     means,
     read_means,
     read_results,
@@ -26,12 +26,6 @@ def results(scores: list[float], task: str = "a", **group: str) -> list[Result]:
         Result(task=task, id=str(i), prompt="", answer="", reply="", scores={"acc": score}, group=group)
         for i, score in enumerate(scores)
     ]
-
-
-@given(SHARES)
-def test_the_standard_error_of_shares_is_the_binomial_one_but_for_the_sample_variance(scores: list[float]):
-    mean, stderr = mean_stderr(scores)
-    assert stderr == pytest.approx((mean * (1 - mean) / (len(scores) - 1)) ** 0.5)
 
 
 @given(SHARES, st.randoms())

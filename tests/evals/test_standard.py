@@ -1,6 +1,7 @@
 """Questions from files, and how a model's answers to them are scored."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,13 +17,16 @@ from crawltalk.evals.standard import (
     ask,
     choice_scores,
     encode_pair,
+    first_questions,
     last_number,
     read_questions,
 )
-from support.engines import MODEL, TOKENIZER
+from support.engines import MODEL, SHAPE, TOKENIZER
+from support.models import random_model
 from support.tokenizers import SHARED
 
 ENGINE = Engine(MODEL, TOKENIZER)
+LONG = random_model(replace(SHAPE, context=256))
 QUESTIONS = [
     Question(str(i), text, ("the", "a tree", "th"), "a tree") for i, text in enumerate(("the?", "e?"))
 ]
@@ -84,6 +88,53 @@ def test_multiple_choice_is_scored_as_in_the_harness(logprobs, choices, right, a
     assert choice_scores(logprobs, choices, right) == {"acc": acc, "acc_norm": acc_norm}
 
 
+LETTERS_ROW = "What is wet?,sand,salt,the sea,stone,C\n"
+
+
+def test_mmlu_is_read_as_its_authors_give_it_and_as_others_copied_it(tmp_path: Path):
+    for split, rows in (("test", LETTERS_ROW * 2), ("dev", LETTERS_ROW)):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / f"high_school_physics_{split}.csv").write_text(rows)
+    with_header = "question,choice0,choice1,choice2,choice3,answer\n" + LETTERS_ROW.replace(",C", ",2")
+    (tmp_path / "test" / "anatomy_test.csv").write_text(with_header)
+    read = list(read_questions(tmp_path, choices=True))
+    assert [row.id for row in read] == ["anatomy-0", "high_school_physics-0", "high_school_physics-1"]
+    assert {(row.text, row.answer, len(row.choices)) for row in read} == {("What is wet?", "the sea", 4)}
+    assert [row.subject for row in read_questions(tmp_path, choices=True, split="dev")] == [
+        "high_school_physics"
+    ]
+
+
+def test_truthfulqa_is_the_best_answer_among_the_wrong_ones_in_both_of_its_forms(tmp_path: Path):
+    (tmp_path / "t.csv").write_text(
+        "Type,Question,Best Answer,Correct Answers,Incorrect Answers\nA,Is it?,No,No; Never,Yes; Perhaps; Yes\n"
+    )
+    rows = [{"question": "Is it?", "mc1_targets": {"choices": ["No", "Yes", "Perhaps"], "labels": [1, 0, 0]}}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
+    expected = [Question("0", "Is it?", ("No", "Yes", "Perhaps"), "No")]
+    assert list(read_questions(tmp_path / "t.csv", choices=True)) == expected
+    assert list(read_questions(tmp_path / "t.parquet", choices=True)) == expected
+
+
+def test_a_limit_takes_each_subject_in_turn_and_keeps_the_order(tmp_path: Path):
+    rows = [{"question": "Q?", "choices": ["x", "y"], "answer": 0, "subject": name} for name in "aaabbc"]
+    path = write(tmp_path / "q.jsonl", rows)
+    assert [row.id for row in first_questions(path, "mmlu", 4)[0]] == ["0", "1", "3", "5"]
+    assert len(first_questions(path, "mmlu")[0]) == 6
+
+
+def test_solved_examples_are_those_of_the_subject_behind_one_heading():
+    ask_about = [Question("0", "e?", ("the", "th"), "th", "sea_life")]
+    examples = [Question(str(i), f"{i}?", ("a", "b"), "b", ("birds", "sea_life")[i % 2]) for i in range(4)]
+    [result] = ask(Engine(LONG, TOKENIZER), "mmlu", ask_about, examples=examples, shots=1).results
+    assert result.prompt == (
+        "The following are multiple choice questions (with answers) about sea life.\n\n"
+        "1?\nA. a\nB. b\nAnswer: B\n\ne?\nA. the\nB. th\nAnswer:"
+    )
+    with pytest.raises(BadInput, match="2 solved examples of sea_life and --shots is 3"):
+        ask(ENGINE, "mmlu", ask_about, examples=examples, shots=3)
+
+
 def test_the_log_likelihood_of_a_choice_is_that_of_the_whole_text():
     asked = ask(ENGINE, "arc_challenge", QUESTIONS)
     for question, result in zip(QUESTIONS, asked.results, strict=True):
@@ -100,7 +151,11 @@ def test_examples_stand_before_the_question_with_their_answers():
     task = STANDARD["commonsense_qa"]
     assert task.solved(QUESTIONS[0]) == "Question: the?\nA. the\nB. a tree\nC. th\nAnswer: B"
     asked = ask(
-        ENGINE, "exact_match", [Question("0", "e?", (), "th")], examples=[Question("1", "a?", (), "e")]
+        ENGINE,
+        "exact_match",
+        [Question("0", "e?", (), "th")],
+        examples=[Question("1", "a?", (), "e")],
+        shots=1,
     )
     assert not asked.left_out or "context" in asked.left_out[0]
 
@@ -143,6 +198,8 @@ def test_numbers_are_compared_by_value_and_dots_are_none():
         ("arc_challenge/arc_challenge_test.jsonl", True, 1172),
         ("reasoning_mc/dataset/CommonsenseQA/dev_rand_split.jsonl", True, 1221),
         ("gsm8k/test.jsonl", False, 1319),
+        ("mmlu/data/mmlu", True, 14042),
+        ("truthfulqa/TruthfulQA.csv", True, 790),
         ("reasoning_mc/dataset/coin_flip/coin_flip.json", False, 500),
     ],
 )

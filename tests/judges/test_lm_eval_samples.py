@@ -39,6 +39,7 @@ def test_questions_are_written_so_that_nothing_is_fetched(tmp_path):
         "choices": ["sand", "the sea"],
         "right": 1,
         "answer": "the sea",
+        "subject": "",
     }
 
 

@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from crawltalk.chat.messages import FunctionCall, Message, ToolCall
 from crawltalk.redteam.attempts import ATTEMPTS, AttemptLog
@@ -34,7 +32,6 @@ from crawltalk.redteam.scores import (
     check,
     cuts,
     read_scores,
-    wilson,
 )
 from crawltalk.redteam.scores import write_scores as write
 
@@ -197,12 +194,3 @@ def test_a_defence_holds_where_little_is_left_of_attacks_that_know_it(tmp_path: 
     assert not cuts([none, static, adaptive])[0].holds
     adaptive.rate, adaptive.false_refusals = 0.0, 0.2
     assert not cuts([none, static, adaptive])[0].holds
-
-
-@given(st.integers(1, 500).flatmap(lambda count: st.tuples(st.integers(0, count), st.just(count))))
-def test_the_interval_holds_the_share_and_narrows(pair: tuple[int, int]) -> None:
-    successes, count = pair
-    low, high = wilson(successes, count)
-    assert 0 <= low <= successes / count <= high <= 1
-    wide = wilson(successes * 4, count * 4)
-    assert wide[1] - wide[0] < high - low

@@ -11,6 +11,7 @@ import msgspec
 from crawltalk.core.errors import BadInput, MissingInput
 from crawltalk.core.files import write_atomically
 from crawltalk.core.jsonl import read_jsonl, write_jsonl
+from crawltalk.core.statistics import mean_stderr
 
 
 class Result(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -65,13 +66,6 @@ class Comparison(msgspec.Struct, kw_only=True, omit_defaults=True):
     p: float
     """Of the sign test, two-sided: how often a fair coin is at least so uneven over these items."""
     n: int
-
-
-def mean_stderr(values: Sequence[float]) -> tuple[float, float]:
-    """The mean of at least one value, and its standard error, from the sample's variance."""
-    mean = sum(values) / len(values)
-    variance = sum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)
-    return mean, math.sqrt(variance / len(values))
 
 
 def means(results: Iterable[Result]) -> list[Mean]:

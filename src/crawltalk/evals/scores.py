@@ -1,10 +1,10 @@
 """Rows of samples.jsonl and scores.json."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from crawltalk.core.statistics import share_stderr
 from crawltalk.core.types import Problem
 from crawltalk.tasks.scoring import Scorer
 
@@ -51,10 +51,5 @@ def scores_by_kind(replies: Sequence[ScoredReply], about: Mapping[str, str]) -> 
 def mean_score(values: Sequence[float], about: str) -> Score:
     """The mean of at least one score, with its standard error."""
     mean = sum(values) / len(values)
-    stderr = standard_error(mean, len(values))
+    stderr = share_stderr(mean, len(values))
     return Score(score=round(mean, 4), n=len(values), stderr=round(stderr, 4), about=about)
-
-
-def standard_error(share: float, trials: int) -> float:
-    """Standard error of a share of so many trials (binomial)."""
-    return math.sqrt(max(0.0, share * (1 - share)) / max(1, trials))

@@ -4,8 +4,12 @@ Prompts, choices and metrics are those of lm-evaluation-harness where a task has
 its own: its `gsm8k` takes `...` for an answer and `42.00` for a wrong one; `gsm8k_last_number` compares numbers.
 """
 
+import csv
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +25,8 @@ from crawltalk.tasks.scoring import number, numbers
 MAX_ROW_BYTES = 2**22
 CHUNK = 64
 """Questions whose beginnings are computed before their choices, which then find them in the cache."""
+_ENDINGS = (".jsonl", ".json", ".csv", ".parquet")
+_SUBJECT = re.compile(r"(.+)_(?:test|dev|val)\.csv")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -42,6 +48,12 @@ class StandardTask:
 
     about: str
     prompt: Callable[[Question], str]
+    heading: Callable[[Question], str] = lambda question: ""
+    """What stands once before the examples and the question."""
+    per_character: bool = False
+    """`acc_norm` is a metric of it, too. Where right answers are longer than wrong ones, as TruthfulQA's are, it would
+    reward the length.
+    """
     letters: bool = False
     """The choices stand in the prompt, and the answer is a letter."""
     extract: Callable[[str], str] | None = None
@@ -80,7 +92,7 @@ def _listed(question: Question) -> str:
 
 def _about_subject(question: Question) -> str:
     subject = f" about {question.subject.replace('_', ' ')}" if question.subject else ""
-    return f"The following are multiple choice questions (with answers){subject}.\n\n{_listed(question)}"
+    return f"The following are multiple choice questions (with answers){subject}.\n\n"
 
 
 def first_line(reply: str) -> str:
@@ -98,15 +110,24 @@ def _same_number(extracted: str, answer: str) -> bool:
 
 
 STANDARD: dict[str, StandardTask] = {
-    "arc_challenge": StandardTask(about="ARC: each choice's text is scored", prompt=_asked),
-    "arc_easy": StandardTask(about="ARC: each choice's text is scored", prompt=_asked),
+    "arc_challenge": StandardTask(
+        about="ARC: each choice's text is scored", prompt=_asked, per_character=True
+    ),
+    "arc_easy": StandardTask(about="ARC: each choice's text is scored", prompt=_asked, per_character=True),
     "commonsense_qa": StandardTask(
         about="choices listed in the prompt, their letters are scored",
         prompt=lambda question: f"Question: {_listed(question)}",
         letters=True,
     ),
     "mmlu": StandardTask(
-        about="choices listed in the prompt, their letters are scored", prompt=_about_subject, letters=True
+        about="choices listed in the prompt, their letters are scored",
+        prompt=_listed,
+        heading=_about_subject,
+        letters=True,
+    ),
+    "truthfulqa": StandardTask(
+        about="the best answer among wrong ones that people believe (MC1); each choice's text is scored",
+        prompt=lambda question: f"Q: {question.text}\nA:",
     ),
     "gsm8k_last_number": StandardTask(
         about="the last number of the reply is the answer, compared as a number",
@@ -129,7 +150,10 @@ STANDARD: dict[str, StandardTask] = {
 class Asked(NamedTuple):
     """What came of a file of questions."""
 
+    questions: list[Question]
+    """Those that were asked."""
     results: list[Result]
+    """Of each of these."""
     left_out: list[str]
     """Rows that could not be asked, with the reason."""
 
@@ -137,25 +161,62 @@ class Asked(NamedTuple):
 # --- reading ---
 
 
-def read_questions(path: Path, *, choices: bool) -> Iterator[Question | str]:
-    """The questions of a JSON, CSV or Parquet file, in order; a text instead is the reason why a row is none.
+def read_questions(path: Path, *, choices: bool, split: str = "test") -> Iterator[Question | str]:
+    """The questions of a JSON, CSV or Parquet file, or of a folder of such files, in order; a text instead is the
+    reason why a row is none.
 
-    Understands the columns of ARC, CommonsenseQA and MMLU (`question`, `choices` or `options`, `answerKey` or
-    `answer`), and of open questions (`question`, `answer`). Raises MissingInput, and BadInput for another file.
+    Understands the published forms of ARC, CommonsenseQA, MMLU (rows with a subject, or a file for each) and
+    TruthfulQA, and open questions (`question`, `answer`) such as GSM8K's. Of a folder that has several splits, `split`
+    is read: MMLU's `test/`, or files with that word in their names. Raises MissingInput, and BadInput for another file.
     """
-    if not path.is_file():
+    for file in _files(path, split):
+        named = _SUBJECT.fullmatch(file.name)
+        subject = named[1] if named else ""
+        for index, row in enumerate(_rows(file)):
+            place = f"{file.name}, row {index + 1}" if path.is_dir() else f"row {index + 1}"
+            if not isinstance(row, dict):
+                yield f"{place}: {row.reason if isinstance(row, Fault) else 'not an object'}"
+                continue
+            try:
+                own = f"{subject or file.stem}-{index}" if path.is_dir() else str(index)
+                yield _question(row, own, choices, subject)
+            except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+                said = f"no {error}" if isinstance(error, KeyError) else str(error)
+                yield f"{place}: {said}"
+
+
+def first_questions(
+    path: Path, name: str, limit: int | None = None, *, split: str = "test"
+) -> tuple[list[Question], list[str]]:
+    """The first questions for a task, those of each subject in turn, in the order of the file; and the rows that are
+    none. Raises MissingInput, and BadInput for a file without a question.
+    """
+    rows = list(read_questions(path, choices=STANDARD[name].extract is None, split=split))
+    questions = [row for row in rows if isinstance(row, Question)]
+    left_out = [row for row in rows if not isinstance(row, Question)]
+    if not questions:
+        raise BadInput(f"{path} has no questions for {name}: {left_out[0] if left_out else 'it is empty'}")
+    if limit is not None:
+        seen: Counter[str] = Counter()
+        turns = []
+        for place, question in enumerate(questions):
+            turns.append((seen[question.subject], place))
+            seen[question.subject] += 1
+        questions = [questions[place] for place in sorted(place for _, place in sorted(turns)[:limit])]
+    return questions, left_out
+
+
+def _files(path: Path, split: str) -> list[Path]:
+    if path.is_file():
+        return [path]
+    folder = path / split if (path / split).is_dir() else path
+    files = [file for file in sorted(folder.glob("*")) if file.suffix in _ENDINGS]
+    files = [file for file in files if split in file.stem] or files
+    if not files:
         raise MissingInput(
-            f"{path} is not there; --data is a JSONL, JSON, CSV or Parquet file with questions"
+            f"{path} is not there, or has no files of questions; --data is JSONL, JSON, CSV or Parquet, or a folder"
         )
-    for index, row in enumerate(_rows(path)):
-        if not isinstance(row, dict):
-            yield f"row {index + 1}: {row.reason if isinstance(row, Fault) else 'not an object'}"
-            continue
-        try:
-            yield _question(row, str(index), choices)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            said = f"no {error}" if isinstance(error, KeyError) else str(error)
-            yield f"row {index + 1}: {said}"
+    return files
 
 
 def _rows(path: Path) -> Iterator[Any]:
@@ -166,7 +227,7 @@ def _rows(path: Path) -> Iterator[Any]:
     if kind == "parquet":
         yield from parquet_rows(path, None, ignore)
     elif kind == "csv":
-        yield from csv_rows(path, MAX_ROW_BYTES, ignore)
+        yield from _without_header(path) or csv_rows(path, MAX_ROW_BYTES, ignore)
     elif kind == "json":
         rows = list(json_rows(path, MAX_ROW_BYTES, ignore))
         inside = rows[0].get("examples") if len(rows) == 1 and isinstance(rows[0], dict) else None
@@ -175,30 +236,64 @@ def _rows(path: Path) -> Iterator[Any]:
         raise BadInput(f"{path} is no JSONL, JSON, CSV or Parquet file; give questions in one of these")
 
 
-def _question(row: Mapping[str, Any], index: str, choices: bool) -> Question:
-    inner = row["question"]
+def _without_header(path: Path) -> list[dict[str, Any]]:
+    """The rows of a CSV file as MMLU's authors give it, with a question, four choices and a letter in each; nothing if
+    it is another one.
+    """
+    csv.field_size_limit(MAX_ROW_BYTES)
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        rows = csv.reader(file)
+        try:
+            first = next(rows, [])
+            if len(first) != 6 or first[5] not in tuple("ABCD"):
+                return []
+            return [_listed_row(cells) for cells in (first, *rows)]
+        except csv.Error:  # bytes of something else; the reader of rows says of what
+            return []
+
+
+def _listed_row(cells: Sequence[str]) -> dict[str, Any]:
+    return {"question": cells[0], "choices": cells[1:-1], "answer": cells[-1]} if len(cells) == 6 else {}
+
+
+def _question(row: Mapping[str, Any], index: str, choices: bool, subject: str) -> Question:
+    inner = row["question"] if "question" in row else row["Question"]
     stem = inner["stem"] if isinstance(inner, dict) else inner
     if not isinstance(stem, str) or not stem.strip():
         raise ValueError("the question is no text")
     identifier = str(row.get("id", index))
-    answer = row["answerKey"] if "answerKey" in row else row["answer"]
     if not choices:
+        answer = row["answerKey"] if "answerKey" in row else row["answer"]
         return Question(identifier, stem, (), str(answer).strip())
-    offered = row.get("choices", row.get("options"))
-    if offered is None and isinstance(inner, dict):
-        offered = inner["choices"]
-    if isinstance(offered, dict):
-        labels, texts = offered["label"], offered["text"]
-    elif offered and isinstance(offered[0], dict):
-        labels, texts = [one["label"] for one in offered], [one["text"] for one in offered]
-    elif offered:
-        labels, texts = list(LETTERS[: len(offered)]), offered
-    else:
-        raise ValueError("there are no choices")
+    labels, texts, answer = _offered(row, inner)
     if not all(isinstance(text, str) and text for text in texts):
         raise ValueError("a choice is no text")
     right = answer if isinstance(answer, int) else labels.index(answer)
-    return Question(identifier, stem, tuple(texts), texts[right], str(row.get("subject", "")))
+    return Question(identifier, stem, tuple(texts), texts[right], str(row.get("subject", subject)))
+
+
+def _offered(row: Mapping[str, Any], inner: Any) -> tuple[Sequence[Any], Sequence[Any], Any]:
+    """Labels and texts of the choices, and the label or the position of the right one."""
+    if "mc1_targets" in row:  # TruthfulQA as Parquet
+        targets = row["mc1_targets"]
+        return (), targets["choices"], list(targets["labels"]).index(1)
+    if "Best Answer" in row:  # TruthfulQA's own file, where each of the wrong answers stands once
+        wrong = [text.strip() for text in row["Incorrect Answers"].split(";")]
+        return (), [row["Best Answer"].strip(), *dict.fromkeys(filter(None, wrong))], 0
+    answer = row["answerKey"] if "answerKey" in row else row["answer"]
+    offered = row.get("choices", row.get("options"))
+    if offered is None and isinstance(inner, dict):
+        offered = inner["choices"]
+    if offered is None and "choice0" in row:  # MMLU as CSV with a header
+        offered = [row[f"choice{n}"] for n in takewhile(lambda n: f"choice{n}" in row, count())]
+        answer = int(answer) if str(answer).isdecimal() else answer
+    if isinstance(offered, dict):
+        return offered["label"], offered["text"], answer
+    if offered and isinstance(offered[0], dict):
+        return [one["label"] for one in offered], [one["text"] for one in offered], answer
+    if not offered:
+        raise ValueError("there are no choices")
+    return list(LETTERS[: len(offered)]), list(offered), answer
 
 
 # --- asking ---
@@ -210,19 +305,31 @@ def ask(
     questions: Sequence[Question],
     *,
     examples: Sequence[Question] = (),
+    shots: int = 0,
     chat: bool = False,
     max_tokens: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Asked:
-    """Put the questions to the model, after `examples` with their answers. `chat`: as a user's message in the
-    model's chat format. A question that does not fit into the context is left out.
+    """Put the questions to the model, each after the first `shots` of `examples` with their answers: of those of its
+    subject, if they have any. `chat`: as a user's message in the model's chat format. A question that does not fit
+    into the context is left out. Raises BadInput if there are fewer examples.
     """
     task = STANDARD[name]
-    before = "".join(f"{task.solved(example)}\n\n" for example in examples)
-    prompts = [(question, before + task.prompt(question)) for question in questions]
+    prompts = [
+        (question, task.heading(question) + _solved(task, question, examples, shots) + task.prompt(question))
+        for question in questions
+    ]
     if task.extract is None:
         return _choose(engine, name, task, prompts, chat, progress)
     return _complete(engine, name, task, prompts, chat, max_tokens or task.max_tokens, progress)
+
+
+def _solved(task: StandardTask, question: Question, examples: Sequence[Question], shots: int) -> str:
+    fitting = [one for one in examples if one.subject in ("", question.subject)]
+    if len(fitting) < shots:
+        subject = f" of {question.subject}" if question.subject else ""
+        raise BadInput(f"there are {len(fitting)} solved examples{subject} and --shots is {shots}; lower it")
+    return "".join(f"{task.solved(example)}\n\n" for example in fitting[:shots])
 
 
 _Prompts = Sequence[tuple[Question, str]]
@@ -236,6 +343,7 @@ def _choose(
     chat: bool,
     progress: Callable[[int], None] | None,
 ) -> Asked:
+    fitting: list[Question] = []
     results, left_out = [], []
     for start in range(0, len(prompts), CHUNK):
         asked = []
@@ -246,11 +354,15 @@ def _choose(
                 left_out.append(f"{question.id}: {longest} tokens, and the context has {engine.context}")
             else:
                 asked.append((question, prompt, pairs))
+                fitting.append(question)
         engine.generate([pairs[0][0] for _, _, pairs in asked], Sampling(max_tokens=0))
         scored = iter(engine.logprobs([pair for _, _, pairs in asked for pair in pairs]))
         for question, prompt, pairs in asked:
             logprobs = [sum(next(scored)) for _ in pairs]
             choices, right = task.choices(question), task.right(question)
+            measured = choice_scores(logprobs, choices, right)
+            if not task.per_character:
+                del measured["acc_norm"]
             results.append(
                 Result(
                     task=name,
@@ -258,13 +370,13 @@ def _choose(
                     prompt=prompt,
                     answer=choices[right],
                     reply=choices[_argmax(logprobs)],
-                    scores=choice_scores(logprobs, choices, right),
+                    scores=measured,
                     logprobs=[round(value, 4) for value in logprobs],
                 )
             )
         if progress is not None:
             progress(min(start + CHUNK, len(prompts)))
-    return Asked(results, left_out)
+    return Asked(fitting, results, left_out)
 
 
 def choice_scores(logprobs: Sequence[float], choices: Sequence[str], right: int) -> dict[str, float]:
@@ -335,7 +447,7 @@ def _complete(
                 scores={"exact_match": float(task.equal(extracted, answer))},
             )
         )
-    return Asked(results, left_out)
+    return Asked([question for question, _ in asked], results, left_out)
 
 
 def complete(

@@ -6,15 +6,15 @@ FOLDER/null-.../         and of each null model
 FOLDER/report.json, verdicts.jsonl
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from crawltalk.core.errors import BadInput
 from crawltalk.engine import load_engine
-from crawltalk.evals.results import Result
-from crawltalk.evals.standard import Question, ask
+from crawltalk.evals.benchmarks import benchmark, write_benchmark
+from crawltalk.evals.standard import Asked, Question, ask
 from crawltalk.judges import agentdojo, garak, lm_eval
 from crawltalk.judges.environment import Environment
 from crawltalk.judges.obedient import NAME as OBEDIENT
@@ -27,6 +27,7 @@ from crawltalk.redteam.endpoints import LOCAL, EndpointTarget
 from crawltalk.redteam.frame import Outcome, judge
 from crawltalk.redteam.kept_secrets import secret_goals
 from crawltalk.redteam.scores import CAPABLE, NO_CAPABILITY
+from crawltalk.retrieval.trace import TraceIndex
 
 TWINS = 8
 """Harmless questions that show whether a model understands what it is asked."""
@@ -120,10 +121,16 @@ def by_agentdojo(
 
 
 def by_lm_eval(
-    program: Environment, model: str, questions: dict[str, list[Question]], direct: bool, options: Options
+    program: Environment,
+    model: str,
+    questions: Mapping[str, Sequence[Question]],
+    data: Mapping[str, str],
+    direct: bool,
+    options: Options,
+    index: TraceIndex | None = None,
 ) -> Report:
     """Standard tasks by lm-evaluation-harness through our server, and by `crawltalk eval`. `direct`: it reads the
-    model's folder with transformers instead.
+    model's folder with transformers instead. `data`: where the questions are from; `index`: of the model's corpus.
     """
     _check_folder(options.out, "lm-eval", model)
     if is_address(model):
@@ -132,15 +139,11 @@ def by_lm_eval(
         )
     folder, place = model_folder(model), options.out / "model"
     engine = load_engine(folder)
-    ours: dict[str, list[Result]] = {}
-    left_out: dict[str, int] = {}
+    asked: dict[str, Asked] = {}
     for name, rows in questions.items():
         options.progress(f"crawltalk eval: {name}")
-        asked = ask(engine, name, rows)
-        ours[name], left_out[name] = asked.results, len(asked.left_out)
-    fit = {name: {result.id for result in results} for name, results in ours.items()}
-    chosen = {name: [row for row in rows if row.id in fit[name]] for name, rows in questions.items()}
-    lm_eval.write_tasks(place / "tasks", chosen)
+        asked[name] = ask(engine, name, rows)
+    lm_eval.write_tasks(place / "tasks", {name: one.questions for name, one in asked.items()})
     names, context = list(questions), engine.context
     options.progress("lm-eval")
     if direct:
@@ -154,13 +157,26 @@ def by_lm_eval(
             )
     report = _report("lm-eval", program, model, [command], ended)
     verdicts: list[Verdict] = []
-    for name in names:
-        part, judged = lm_eval.compare(name, lm_eval.read(place, name), ours[name])
-        if left_out[name]:
-            part.asked += left_out[name]
-            part.skipped["it does not fit into the context"] = left_out[name]
+    for name, one in asked.items():
+        theirs, left_out = lm_eval.read(place, name), len(one.left_out)
+        part, judged = lm_eval.compare(name, theirs, one.results)
+        if left_out:
+            part.asked += left_out
+            part.skipped["it does not fit into the context"] = left_out
         report.parts.append(part)
         verdicts += judged
+        if theirs:
+            row, contaminated = benchmark(
+                name,
+                [one.questions[number] for number in theirs],
+                list(theirs.values()),
+                model=model,
+                data=data[name],
+                judge=f"lm-evaluation-harness {program.version}, {'folder' if direct else 'server'}",
+                left_out=left_out,
+                index=index,
+            )
+            write_benchmark(options.out, row, contaminated)
     return _written(options.out, report, verdicts)
 
 

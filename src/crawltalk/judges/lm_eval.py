@@ -16,7 +16,7 @@ from crawltalk.core.files import write_atomically
 from crawltalk.core.jsonl import read_jsonl, write_jsonl
 from crawltalk.core.printable import printable
 from crawltalk.evals.results import Result
-from crawltalk.evals.standard import Question
+from crawltalk.evals.standard import STANDARD, Question
 from crawltalk.judges.environment import Environment
 from crawltalk.judges.process import Ended, environment, run
 from crawltalk.judges.report import Part, Verdict, part_of
@@ -24,6 +24,7 @@ from crawltalk.judges.served import Served
 from crawltalk.redteam.frame import Outcome
 
 _LISTED = "".join(f"{letter}. {{{{choices[{index}]}}}}\n" for index, letter in enumerate("ABCDE"))
+_FOUR = _LISTED.partition("E.")[0]
 _CHOICE: dict[str, object] = {"output_type": "multiple_choice", "doc_to_target": "{{right}}"}
 _BY_TEXT: dict[str, object] = {
     **_CHOICE,
@@ -40,6 +41,40 @@ TASKS: dict[str, dict[str, object]] = {
         "doc_to_choice": list("ABCDE"),
         "metric_list": [{"metric": "acc"}],
     },
+    "mmlu": {
+        **_CHOICE,
+        "doc_to_text": "The following are multiple choice questions (with answers)"
+        "{% if subject %} about {{subject}}{% endif %}.\n\n{{question.strip()}}\n" + _FOUR + "Answer:",
+        "doc_to_choice": list("ABCD"),
+        "metric_list": [{"metric": "acc"}],
+    },
+    "truthfulqa": {**_BY_TEXT, "doc_to_text": "Q: {{question}}\nA:", "metric_list": [{"metric": "acc"}]},
+    "gsm8k_last_number": {
+        "output_type": "generate_until",
+        "doc_to_text": "Question: {{question}}\nAnswer:",
+        "doc_to_target": "{{answer}}",
+        "generation_kwargs": {"until": ["Question:"], "do_sample": False, "max_gen_toks": 256},
+        "filter_list": [
+            {
+                "name": "flexible-extract",
+                "filter": [
+                    {
+                        "function": "regex",
+                        "group_select": -1,
+                        "regex_pattern": "(-?[$0-9.,]{2,})|(-?[0-9]+)",
+                    },
+                    {"function": "take_first"},
+                ],
+            }
+        ],
+        "metric_list": [
+            {
+                "metric": "exact_match",
+                "ignore_case": True,
+                "regexes_to_ignore": [",", "\\$", "(?s).*#### ", "\\.$"],
+            }
+        ],
+    },
     "exact_match": {
         "output_type": "generate_until",
         "doc_to_text": "Question: {{question}}\nAnswer:",
@@ -51,7 +86,9 @@ TASKS: dict[str, dict[str, object]] = {
         "metric_list": [{"metric": "exact_match"}],
     },
 }
-"""As in the harness's own files of 2025; `exact_match` has no namesake there."""
+"""As in the harness's own files of 2025: `gsm8k_last_number` is the `flexible-extract` of its gsm8k, `truthfulqa` its
+truthfulqa_mc1 without six solved examples, and `exact_match` has no namesake there.
+"""
 _PREFIX = "ours_"
 
 
@@ -83,6 +120,7 @@ def write_tasks(folder: Path, questions: Mapping[str, Sequence[Question]]) -> No
                     "choices": row.choices,
                     "right": row.choices.index(row.answer) if row.choices else 0,
                     "answer": row.answer,
+                    "subject": row.subject.replace("_", " "),
                 }
                 for row in rows
             ],
@@ -156,7 +194,7 @@ def compare(
     name: str, theirs: Mapping[int, Mapping[str, float]], ours: Sequence[Result]
 ) -> tuple[Part, list[Verdict]]:
     """A part for a task: hits are right answers, each item by both. `ours`: in the order of the questions."""
-    metric = "exact_match" if name == "exact_match" else "acc"
+    metric = "acc" if STANDARD[name].extract is None else "exact_match"
     verdicts = [
         Verdict(
             part=name,

@@ -13,8 +13,8 @@ import msgspec
 from crawltalk.core.errors import BadInput
 from crawltalk.core.files import write_atomically
 from crawltalk.core.jsonl import write_jsonl
+from crawltalk.core.statistics import wilson
 from crawltalk.redteam.frame import Outcome
-from crawltalk.redteam.scores import wilson
 
 REPORT, VERDICTS = "report.json", "verdicts.jsonl"
 

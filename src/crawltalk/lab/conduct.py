@@ -23,7 +23,7 @@ import torch
 
 from crawltalk.core.errors import BadInput
 from crawltalk.core.files import write_atomically
-from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial
+from crawltalk.lab.experiment import Experiment, Figures, Judgement, Range, Trial, ranges_of
 from crawltalk.recipe import Machine
 from crawltalk.run.processes import pool
 from crawltalk.run.stage import Progress
@@ -66,6 +66,8 @@ class Result(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     judgement: Judgement
     cpu_seconds: list[float]
     """Of each seed."""
+    ranges: dict[str, Range] = {}
+    """Of each effect over the seeds, each judged alone."""
 
 
 def conduct(
@@ -105,6 +107,7 @@ def conduct(
         seeds=[row.seed for row in rows],
         judgement=experiment.judge(figures),
         cpu_seconds=[row.cpu_seconds for row in rows],
+        ranges=ranges_of(experiment.judge, figures),
     )
     write_atomically(folder / "figure.svg", experiment.figure(figures).encode())
     write_atomically(folder / "result.json", _json(result))

@@ -41,6 +41,25 @@ def means_of(figures: Sequence[Figures], names: Sequence[str] | None = None) -> 
     return {name: sum(row[name] for row in figures) / len(figures) for name in names or figures[0]}
 
 
+Range = tuple[float, float]
+"""The least and the most of something over the seeds."""
+
+
+def ranges_of(
+    judge: "Callable[[Sequence[Figures]], Judgement]", figures: Sequence[Figures]
+) -> dict[str, Range]:
+    """Of each effect the least and the most that one seed alone gives: with three seeds that says more than an
+    interval that assumes a distribution. What counts seeds lies outside of these, and has none.
+    """
+    together, alone = judge(figures).effect, [judge([one]).effect for one in figures]
+    found = {}
+    for name, value in together.items():
+        each = [effect[name] for effect in alone if name in effect]
+        if len(each) == len(alone) and min(each) <= value <= max(each):
+            found[name] = (min(each), max(each))
+    return found
+
+
 class Judgement(msgspec.Struct, kw_only=True, frozen=True):
     """What the figures of all seeds say of the claim."""
 

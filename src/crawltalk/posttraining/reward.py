@@ -21,6 +21,7 @@ from crawltalk.chat.render import ChatRenderer
 from crawltalk.core.errors import BadInput
 from crawltalk.core.files import write_atomically
 from crawltalk.core.jsonl import write_jsonl
+from crawltalk.core.statistics import share_stderr
 from crawltalk.model.adapters import add_adapters, attach, merge_adapters
 from crawltalk.model.config import read_config, shape_of
 from crawltalk.model.hf import load_model, save_model
@@ -254,7 +255,7 @@ def measure(model: RewardModel, pairs: Sequence[Pair], noise: float | None = Non
     figures = Figures(
         pairs=len(pairs),
         accuracy=accuracy,
-        standard_error=math.sqrt(accuracy * (1 - accuracy) / len(pairs)),
+        standard_error=share_stderr(accuracy, len(pairs)),
         ceiling=None if noise is None else 1 - noise,
         log_loss=float(np.logaddexp(0, -margins).mean()),
         ece=sum(one.pairs * abs(one.confidence - one.accuracy) for one in reliability) / len(pairs),

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 
+from crawltalk.core.statistics import wilson
 from crawltalk.redteam.attempts import Attempt, AttemptLog, Key, Kind
 from crawltalk.redteam.frame import Attack, Defense, Goal, Outcome, Prompt, Reply, Target
-from crawltalk.redteam.scores import Cell, wilson
+from crawltalk.redteam.scores import Cell
 
 PLAIN = "plain"
 WORST_FIRST = (Outcome.SUCCESS, Outcome.NOT_RUN, Outcome.UNDETERMINED, Outcome.FAIL)

@@ -1,6 +1,5 @@
 """Figures of a red team: a cell for each attack on each defence, with what is needed to read it right."""
 
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -77,14 +76,6 @@ class Scores(msgspec.Struct, kw_only=True):
 
     cells: list[Cell]
     gates: list[Gate] = []
-
-
-def wilson(successes: int, count: int, z: float = 1.96) -> tuple[float, float]:
-    """The interval of a share (Wilson 1927); `count` is 1 or more."""
-    share, spread = successes / count, z * z / count
-    middle = (share + spread / 2) / (1 + spread)
-    half = z / (1 + spread) * math.sqrt(share * (1 - share) / count + spread / (4 * count))
-    return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))  # against rounding
 
 
 def label(cell: Cell) -> str:

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from crawltalk import recipe
+from crawltalk.core.statistics import NORMAL
 from crawltalk.report.chapter import Chapter
-from crawltalk.report.html import NORMAL, lines_figure, percent, table, text
+from crawltalk.report.html import lines_figure, percent, table, text
 from crawltalk.report.inputs import json_of
 from crawltalk.run.stage import Job
 

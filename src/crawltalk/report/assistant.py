@@ -5,7 +5,7 @@ from html import escape
 from typing import Any
 
 from crawltalk.report.chapter import Chapter
-from crawltalk.report.html import NORMAL, bars, clip, conversation, percent, table, text
+from crawltalk.report.html import bars, clip, conversation, percent, table, text, with_interval
 from crawltalk.report.inputs import ReportJob, json_of, rows_of, run_of
 
 KINDS = {
@@ -90,7 +90,7 @@ def scores(job: ReportJob) -> Chapter:
     found = json_of(job.inputs["evals"] / "scores.json")
     shares = {task: row for task, row in found.items() if task != "bits_per_byte"}
     others = [
-        (task, row["score"], row.get("n", ""), row.get("stderr", ""), row.get("about", ""))
+        (task, _with_interval(row), row.get("n", ""), row.get("stderr", "-"), row.get("about", ""))
         for task, row in found.items()
     ]
     samples = rows_of(job.inputs["evals"] / "samples.jsonl")
@@ -101,7 +101,7 @@ def scores(job: ReportJob) -> Chapter:
     ]
     return Chapter(
         f"{len(shares)} kinds of problems were put to the models of this run. Each bar is the share that went well, "
-        f"with the interval that chance leaves it at {percent(0.95)}.",
+        f"with the interval that chance leaves it at {percent(0.95)} (Wilson's).",
         figure=bars(
             [(row.get("about") or task, row["score"], _with_interval(row)) for task, row in shares.items()],
             1.0,
@@ -109,7 +109,7 @@ def scores(job: ReportJob) -> Chapter:
         details=[
             (
                 "All scores by name",
-                table(("name", "score", "problems", "standard error", "what it is"), others),
+                table(("name", "score, 95 %", "problems", "standard error", "what it is"), others),
             ),
             ("Examples of each task", table(("task", "asked", "expected", "replied", "score"), examples)),
         ],
@@ -120,4 +120,4 @@ def scores(job: ReportJob) -> Chapter:
 def _with_interval(row: dict[str, Any]) -> str:
     if row.get("stderr") is None:
         return f"{row['score']:.2f}"
-    return f"{row['score']:.2f} ± {NORMAL * row['stderr']:.2f}"
+    return with_interval(row["score"], row["n"])

@@ -67,6 +67,7 @@ class Claim(msgspec.Struct, kw_only=True):
     seeds: list[int]
     judgement: Judged
     cpu_seconds: list[float]
+    ranges: dict[str, tuple[float, float]] = {}
 
 
 class Shown(NamedTuple):
@@ -142,7 +143,7 @@ def _claim(shown: Shown) -> str:
         ("who says so", one.source),
         ("predicted before", one.prediction),
         ("how", one.method),
-        ("effect", "; ".join(f"{name}: {value:.3g}" for name, value in one.judgement.effect.items())),
+        ("effect", "; ".join(_effect(one, name) for name in one.judgement.effect)),
         ("cost", f"{sum(one.cpu_seconds):,.0f} CPU seconds for {_seeds(len(one.seeds))}"),
         ("again", f"crawltalk lab {one.experiment}"),
     )
@@ -156,3 +157,12 @@ def _claim(shown: Shown) -> str:
 
 def _seeds(count: int) -> str:
     return "one seed" if count == 1 else f"{count} seeds"
+
+
+def _effect(one: Claim, name: str) -> str:
+    """An effect, and what the seeds alone give."""
+    value, seeds = one.judgement.effect[name], len(one.seeds)
+    if name not in one.ranges or seeds < 2:
+        return f"{name}: {value:.3g}"
+    least, most = one.ranges[name]
+    return f"{name}: {value:.3g} ({least:.3g} to {most:.3g} over {seeds} seeds)"

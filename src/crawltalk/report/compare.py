@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from crawltalk.core.errors import MissingInput
-from crawltalk.pipeline import stages
-from crawltalk.report.html import NORMAL, lines_figure, page, table, text
+from crawltalk.core.statistics import NORMAL
+from crawltalk.pipeline import BENCHMARKS, stages
+from crawltalk.report.assistant import KINDS
+from crawltalk.report.benchmarks import benchmarks_of, is_old, scores_table
+from crawltalk.report.html import lines_figure, page, table, text
 from crawltalk.report.inputs import json_of, rows_of
 from crawltalk.report.words import words
 from crawltalk.run.folder import RunFolder
@@ -47,7 +50,8 @@ def comparison(first: RunFolder, second: RunFolder) -> str:
             ("score", *names, "difference", "standard error of it", "beyond chance", "what it is"),
             [(*row[:5], "yes" if row[5] else "", scores[0][row[0]].get("about", "")) for row in rows],
         )
-        + f"</section><section><h2>The trainings</h2>{_curves(first, second, names)}</section>"
+        + f"</section>{_benchmarks(first, second, names)}"
+        f"<section><h2>The trainings</h2>{_curves(first, second, names)}</section>"
         f"<section><h2>Cost</h2>{_costs(before, after, names)}"
         f'<p class="soft">CPU seconds in all: {cpu[0]:,.0f} and {cpu[1]:,.0f}.</p></section></main>',
     )
@@ -130,6 +134,19 @@ def _differences(
                 )
             )
     return rows
+
+
+def _benchmarks(first: RunFolder, second: RunFolder, names: tuple[str, str]) -> str:
+    """The standard benchmarks of both, those of one task beside each other."""
+    rows = []
+    for run, name in zip((first, second), names, strict=True):
+        made = {stage.name: run.manifest(stage.name) for stage in stages(run.recipe())}
+        for row in benchmarks_of(run.path / BENCHMARKS):
+            about = f"{name}: {KINDS.get(row.model, row.model)}"
+            rows.append((about + (", an earlier one" if is_old(row, made) else ""), row))
+    tasks = list(dict.fromkeys(row.task for _, row in rows))
+    rows.sort(key=lambda pair: tasks.index(pair[1].task))
+    return f"<section><h2>Standard benchmarks</h2>{scores_table(rows)}</section>" if rows else ""
 
 
 def _curves(first: RunFolder, second: RunFolder, names: tuple[str, str]) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from crawltalk.report.chapter import Chapter
-from crawltalk.report.html import clip, lines_figure, percent, table
+from crawltalk.report.html import clip, lines_figure, percent, table, with_interval
 from crawltalk.report.inputs import ReportJob, json_of, manifest_of, rows_of, run_of
 
 SHARES = ("questions", "correct", "declined", "incorrect")
@@ -65,7 +65,7 @@ def _groups(groups: list[dict[str, Any]], asker: str, elsewhere: bool) -> str:
     figures = table(
         ("seen", "model", *SHARES),
         [
-            (group["seen"], name, *(group[model][share] for share in SHARES))
+            (group["seen"], name, *_shares(group[model]))
             for group in groups
             for model, name in (("base", asker), ("assistant", "assistant"))
         ],
@@ -76,9 +76,15 @@ def _groups(groups: list[dict[str, Any]], asker: str, elsewhere: bool) -> str:
     )
 
 
+def _shares(row: dict[str, Any]) -> list[Any]:
+    """The cells of a row: how many questions, and the shares with their intervals."""
+    count = row["questions"]
+    return [count, *(with_interval(row[name], count) if count else "-" for name in SHARES[1:])]
+
+
 def _searched(result: dict[str, Any]) -> str:
     """The same questions with the page that search finds."""
-    rows = [(WAYS.get(way, way), *(row[name] for name in SHARES)) for way, row in result["searched"].items()]
+    rows = [(WAYS.get(way, way), *_shares(row)) for way, row in result["searched"].items()]
     return (
         "<h3>Pages that were never read, found by search and put before the question</h3>"
         f"<p>The right page is found for {percent(result['found'])} of the questions. A random sentence of its passage "

@@ -6,9 +6,7 @@ from importlib.resources import files
 from typing import Any
 
 from crawltalk.core.charts import panels, svg
-
-NORMAL = 1.96
-"""Standard errors to each side of a mean that hold 95 % of all draws."""
+from crawltalk.core.statistics import wilson
 
 
 def text(value: Any) -> str:
@@ -21,6 +19,12 @@ def text(value: Any) -> str:
 def percent(share: float) -> str:
     """A share for a sentence: 0.0429 -> 4 %."""
     return f"{share:.0%}".replace("%", "&nbsp;%")
+
+
+def with_interval(share: float, count: int) -> str:
+    """A share of so many, with the interval that chance leaves it at 95 % (Wilson's): 0.76 (0.71 to 0.81)."""
+    low, high = wilson(share * count, count)
+    return f"{share:.2f} ({low:.2f} to {high:.2f})"
 
 
 def page(title: str, body: str) -> str:

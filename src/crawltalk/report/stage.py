@@ -13,6 +13,7 @@ from crawltalk.core.files import write_atomically
 from crawltalk.report import abilities, redteam, reinforcement
 from crawltalk.report.assistant import assistant, scores
 from crawltalk.report.base_model import base_model
+from crawltalk.report.benchmarks import benchmarks
 from crawltalk.report.chapter import Chapter, anchor, render
 from crawltalk.report.claims import claims_of, read_claims
 from crawltalk.report.corpus import corpus
@@ -37,6 +38,7 @@ CHAPTERS: dict[str, Callable[[Job[recipe.Report]], Chapter | None]] = {
     "Reinforcement": reinforcement.reinforcement,
     "Red team": redteam.red_team,
     "Scores": scores,
+    "Standard benchmarks": benchmarks,
     "Cost": costs,
     "Origin": origin,
 }

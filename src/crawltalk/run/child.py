@@ -32,6 +32,7 @@ class JobMessage(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     config: dict[str, Any]
     inputs: dict[str, str]
     models: dict[str, ModelKind]
+    beside: dict[str, str]
     out: str
     seed: int
     machine: dict[str, Any]
@@ -47,6 +48,7 @@ def run_job(message: JobMessage, progress: Progress) -> Metrics:
         machine=msgspec.convert(message.machine, Machine),
         progress=progress,
         models=message.models,
+        beside={name: Path(path) for name, path in message.beside.items()},
     )
     return load_object(message.function)(job)
 

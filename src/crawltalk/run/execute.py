@@ -119,6 +119,7 @@ def _build_one(
     stage = state.stage
     work = run.open_work(state)
     usage = _read_usage(work)
+    beside = run.beside(stage)
     message = JobMessage(
         stage=stage.name,
         section=stage.kind,
@@ -126,6 +127,7 @@ def _build_one(
         config=asdict(stage.config(recipe)),
         inputs={name: str(run.folder(name)) for name in stage.inputs},
         models=models,
+        beside={name: str(run.path / name) for name in beside},
         out=str(work),
         seed=recipe.seed,
         machine=asdict(derive_machine(recipe.machine)),
@@ -153,7 +155,7 @@ def _build_one(
         version=stage.version,
         fingerprint=state.fingerprint,
         config=state.config,
-        inputs={name: _input_fingerprint(run, name) for name in stage.inputs},
+        inputs={name: _input_fingerprint(run, name) for name in stage.inputs} | beside,
         files=hash_files(work),
         metrics=last["metrics"],
         started=started.isoformat(timespec="seconds"),

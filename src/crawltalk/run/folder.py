@@ -131,11 +131,23 @@ class RunFolder:
             )
         return self.folder(stage)
 
+    def beside(self, stage: Stage) -> dict[str, str]:
+        """Of the folders that the stage reads beside its inputs those that are there, and a hash of what counts."""
+        found = {}
+        for name in stage.beside:
+            files = sorted((self.path / name).glob(f"**/{name}.json"))
+            text = b"".join(
+                str(file.relative_to(self.path)).encode() + b"\0" + file.read_bytes() for file in files
+            )
+            if files:
+                found[name] = hashlib.sha256(text).hexdigest()[:16]
+        return found
+
     def states(self, stages: Sequence[Stage], recipe: Recipe) -> dict[str, StageState]:
         """The state of each stage if the run is to follow `recipe`."""
         states: dict[str, StageState] = {}
         for stage in stages:
-            inputs = {name: states[name].fingerprint for name in stage.inputs}
+            inputs = {name: states[name].fingerprint for name in stage.inputs} | self.beside(stage)
             config = stage_config(stage, recipe)
             states[stage.name] = self._state(stage, stage.key(recipe), config, inputs)
         return states

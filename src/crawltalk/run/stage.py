@@ -77,6 +77,8 @@ class Job(Generic[Config]):
     progress: Progress
     models: Mapping[str, ModelKind] = field(default_factory=dict)
     """The inputs that are models, in the order in which they are built."""
+    beside: Mapping[str, Path] = field(default_factory=dict)
+    """Of the folders that `Stage.beside` names those that the run has."""
 
     def model(self, *kinds: ModelKind) -> Path:
         """The folder of the last input that is a model of one of these kinds. Raises MissingInput."""
@@ -108,6 +110,10 @@ class Stage:
     """A field of its section, or several joined by |: if these are empty, or map to 0s, this stage is left out."""
     replaced: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """A field of its section, or several joined by +, -> the inputs that it does not read if these have values."""
+    beside: tuple[str, ...] = ()
+    """Folders of the run that are no stages, which it reads if they are there; what counts is each file below with the
+    folder's name, such as benchmarks/sft/benchmarks.json.
+    """
     version: int = 1
     """Increased when the code changes what the stage writes, so that older results become stale."""
     ranks: bool = False

@@ -9,13 +9,16 @@ from cyclopts import Parameter
 from rich.markup import escape
 
 from crawltalk.core.errors import BadInput
-from crawltalk.models import is_base_model, model_folder
+from crawltalk.models import is_base_model, model_folder, place_of
 from crawltalk.run.console import console, errors, print_table
 from crawltalk.run.folder import find_run
 
 if TYPE_CHECKING:
     from crawltalk.engine import Engine
+    from crawltalk.evals.benchmarks import Benchmark
     from crawltalk.evals.results import Comparison, Mean, Result
+    from crawltalk.evals.standard import Asked, Question
+    from crawltalk.retrieval.trace import TraceIndex
 
 _LIMITS = {"context": 16, "battery": 40}
 _SHOWN = 3
@@ -43,18 +46,20 @@ def evaluate(
     model
         A run, a stage of it, an imported model (smollm2), or a folder in Hugging Face's layout.
     tasks
-        Between commas: arc_challenge, arc_easy, commonsense_qa, mmlu, gsm8k_last_number, exact_match (each with
-        --data FILE); word_problems, letters, dots, decimals; context (with --data RUN).
+        Between commas: arc_challenge, arc_easy, commonsense_qa, mmlu, truthfulqa, gsm8k_last_number, exact_match (each
+        with --data FILE); word_problems, letters, dots, decimals; context (with --data RUN).
     data
-        Where the questions of a task are: a JSONL, JSON, CSV or Parquet file, or a run. Given once for each task that
-        needs it, in their order.
+        Where the questions of a task are: a JSONL, JSON, CSV or Parquet file as it is published, or a folder of such
+        files (MMLU's); or a run. Given once for each task that needs it, in their order.
     limit
-        The first so many questions; of a battery the problems of each kind (40), of `context` the pages for each
-        number of repeats (16).
+        The first so many questions, of MMLU those of each subject in turn; of a battery the problems of each kind (40),
+        of `context` the pages for each number of repeats (16).
     out
-        A folder for TASK.jsonl, one row an item, and scores.json; evals/MODEL if absent.
+        A folder for TASK.jsonl, one row an item, scores.json and benchmarks.json. If absent: of a model of a run
+        RUN/benchmarks/STAGE, where `crawltalk report RUN` looks for it; of another one evals/MODEL.
     shots
-        Solved examples in front of each question, the first ones of --examples.
+        Solved examples in front of each question, the first ones of --examples, or of MMLU's folder dev: those of the
+        question's subject.
     chat
         Ask in the model's chat format. If absent: batteries and `context` do, if the model is no base model; standard
         tasks do not, as in lm-evaluation-harness.
@@ -64,28 +69,44 @@ def evaluate(
         The longest reply to a question of gsm8k_last_number or exact_match.
     """
     from crawltalk.engine import load_engine
+    from crawltalk.evals.benchmarks import benchmark, place_for, write_benchmark
     from crawltalk.evals.results import compare, means, read_results, write_results
 
     names = [name for given in tasks for name in given.split(",") if name]
     sources = _sources(names, data)
     if (limit is not None and limit < 1) or shots < 0:
         raise BadInput("--limit is 1 or more, --shots is 0 or more")
-    if shots and examples is None:
-        raise BadInput("--shots needs --examples FILE, from which the first ones are taken")
+    shown = {name: _examples(name, Path(source), examples) for name, source in sources.items() if shots}
     folder = model_folder(model)
-    out = Path("evals") / Path(model).name if out is None else out
+    out = out or place_for(model) or Path("evals") / Path(model).name
+    index = index_of(model)
     engine = load_engine(folder)
     speaks = engine.renderer.chats and not is_base_model(folder)
     if chat and not engine.renderer.chats:
         raise BadInput(f"{folder} has no chat format; leave --chat out")
     found: list[Result] = []
+    benchmarks: list[Benchmark] = []
     differences: list[Comparison] = []
     for name in names:
         source = sources.get(name)
         if name in _standard():
             read = _read(Path(source or ""), name, limit)
-            shown = _read(examples, name, shots) if shots and examples else []
-            results = _ask(engine, name, read, shown, chat=bool(chat), max_tokens=max_tokens)
+            asked = _ask(engine, name, read, shown.get(name, []), shots, bool(chat), max_tokens)
+            results = asked.results
+            if results:
+                row, contaminated = benchmark(
+                    name,
+                    asked.questions,
+                    [result.scores for result in results],
+                    model=model,
+                    data=source or "",
+                    shots=shots,
+                    chat=bool(chat),
+                    left_out=len(asked.left_out),
+                    index=index,
+                )
+                write_benchmark(out, row, contaminated)
+                benchmarks.append(row)
         elif name == "context":
             results = _ask_pages(engine, source or "", limit, seed, chat=speaks if chat is None else chat)
         else:
@@ -100,10 +121,33 @@ def evaluate(
         if against is not None:
             differences += compare(read_results(against, name), results)
     if json:
-        rows = {"model": str(folder), "means": means(found), "differences": differences}
+        rows = {
+            "model": str(folder),
+            "means": means(found),
+            "benchmarks": benchmarks,
+            "differences": differences,
+        }
         print(msgspec.json.encode(rows).decode())
         return
-    _print(means(found), differences, engine, out, against)
+    print_benchmarks(benchmarks)
+    _print([row for row in means(found) if row.task not in _standard()], differences, engine, out, against)
+
+
+def index_of(model: str) -> "TraceIndex | None":
+    """The index over the corpus of a model's run, if it is of a run that has one."""
+    from crawltalk.verbs.trace import open_index
+
+    place = place_of(model)
+    return open_index(place[0].path) if place and place[0].manifest("index") else None
+
+
+def _examples(name: str, source: Path, examples: Path | None) -> "list[Question]":
+    """What stands solved before the questions. Raises BadInput if nothing says where it is."""
+    if name not in _standard():
+        return []
+    if examples is None and not (source / "dev").is_dir():
+        raise BadInput("--shots needs --examples FILE, from which the first ones are taken")
+    return _read(examples or source, name, None, split="dev")
 
 
 def _standard() -> Sequence[str]:
@@ -134,23 +178,12 @@ def _sources(names: Sequence[str], data: Sequence[str]) -> dict[str, str]:
     return dict(zip(needing, given, strict=True))
 
 
-def _read(path: Path, name: str, limit: int | None) -> list:
-    """The first questions of a file; those that are none are left out, and named."""
-    from crawltalk.evals.standard import STANDARD, Question, read_questions
+def _read(path: Path, name: str, limit: int | None, split: str = "test") -> "list[Question]":
+    """The first questions of a file; rows that are none are left out, and named."""
+    from crawltalk.evals.standard import first_questions
 
-    rows = read_questions(path, choices=STANDARD[name].extract is None)
-    questions: list[Question] = []
-    left_out: list[str] = []
-    for row in rows:
-        if limit is not None and len(questions) >= limit:
-            break
-        if isinstance(row, Question):
-            questions.append(row)
-        else:
-            left_out.append(row)
+    questions, left_out = first_questions(path, name, limit, split=split)
     _report_left_out(path.name, left_out)
-    if not questions:
-        raise BadInput(f"{path} has no questions for {name}: {left_out[0] if left_out else 'it is empty'}")
     return questions
 
 
@@ -162,8 +195,14 @@ def _report_left_out(name: str, left_out: Sequence[str]) -> None:
 
 
 def _ask(
-    engine: "Engine", name: str, questions: list, examples: list, *, chat: bool, max_tokens: int | None
-) -> "list[Result]":
+    engine: "Engine",
+    name: str,
+    questions: "list[Question]",
+    examples: "list[Question]",
+    shots: int,
+    chat: bool,
+    max_tokens: int | None,
+) -> "Asked":
     from crawltalk.evals.standard import ask
 
     with errors.status(name) as status:
@@ -172,12 +211,13 @@ def _ask(
             name,
             questions,
             examples=examples,
+            shots=shots,
             chat=chat,
             max_tokens=max_tokens,
             progress=lambda done: status.update(f"{name}: {done} of {len(questions)}"),
         )
     _report_left_out(name, asked.left_out)
-    return asked.results
+    return asked
 
 
 def _ask_pages(engine: "Engine", source: str, limit: int | None, seed: int, *, chat: bool) -> "list[Result]":
@@ -195,6 +235,30 @@ def _ask_pages(engine: "Engine", source: str, limit: int | None, seed: int, *, c
         return ask_pages(engine, pages, texts, Passages.of_run(run), chat=chat, seed=seed, progress=progress)
 
 
+def print_benchmarks(rows: "Sequence[Benchmark]") -> None:
+    """A line for each metric of each task."""
+    lines = []
+    for row in rows:
+        for metric, one in row.scores.items():
+            low, high = one.interval
+            found, clean = row.contamination, row.clean.get(metric)
+            lines.append(
+                (
+                    f"{row.task}, {metric}",
+                    one.score,
+                    f"{low:.2f}-{high:.2f}",
+                    one.chance,
+                    one.centred,
+                    one.n,
+                    "" if found is None else found.contaminated,
+                    "" if clean is None else clean.score,
+                )
+            )
+    if lines:
+        heads = ("benchmark", "score", "95 %", "chance", "centred", "questions", "in corpus", "of the others")
+        print_table(heads, lines)
+
+
 def _print(
     rows: "Sequence[Mean]",
     differences: "Sequence[Comparison]",
@@ -207,10 +271,14 @@ def _print(
     def name(group: dict[str, str]) -> str:
         return ", ".join(group.values())
 
-    print_table(
-        ("task", "group", "metric", "score", "standard error", "items", "tokens before the answer"),
-        [(row.task, name(row.group), row.metric, row.score, row.stderr, row.n, row.tokens) for row in rows],
-    )
+    if rows:
+        print_table(
+            ("task", "group", "metric", "score", "standard error", "items", "tokens before the answer"),
+            [
+                (row.task, name(row.group), row.metric, row.score, row.stderr, row.n, row.tokens)
+                for row in rows
+            ],
+        )
     if any(row.tokens for row in rows):
         _, flops, per_position = computation(engine.shape)
         console.print(

@@ -1,7 +1,6 @@
 """The verb that has a model judged by programs of others."""
 
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
@@ -12,6 +11,7 @@ from cyclopts import Parameter
 from crawltalk.core.errors import BadInput, UserError
 from crawltalk.run.console import console, errors, print_table
 from crawltalk.verbs.arguments import named
+from crawltalk.verbs.evaluate import index_of
 
 if TYPE_CHECKING:
     from crawltalk.evals.standard import Question
@@ -53,7 +53,7 @@ def judge(
     only
         Between commas: probes of garak (dan.DanInTheWild, or a module), suites of agentdojo, tasks of lm-eval.
     data
-        For lm-eval: a file of questions for each task, as for crawltalk eval.
+        For lm-eval: a file or folder of questions for each task, as for crawltalk eval.
     limit
         Prompts of a probe (32), where garak can cut it; tasks and injections of each suite (2); questions (100).
     venv
@@ -61,7 +61,8 @@ def judge(
     make
         Make this environment first, by uv or pip, from the network.
     out
-        A folder for report.json, verdicts.jsonl and the program's own files; judges/PROGRAM/MODEL if absent.
+        A folder for report.json, verdicts.jsonl and the program's own files. If absent judges/PROGRAM/MODEL; for
+        lm-eval on a model of a run RUN/benchmarks/STAGE/lm-eval, where `crawltalk report RUN` looks for it.
     minutes
         For the program with each model. What it has done by then is reported.
     max_tokens
@@ -100,7 +101,7 @@ def judge(
         make_environment(program, venv)
     found = find(program, venv)
     options = judging.Options(
-        out=out or Path("judges") / program / _name_of(model),
+        out=out or _folder_for(program, model),
         seconds=60 * minutes,
         max_tokens=max_tokens,
         controls=controls,
@@ -114,7 +115,8 @@ def judge(
         case "agentdojo":
             report = judging.by_agentdojo(found, model, names, limit or CASES, options)
         case _:
-            report = judging.by_lm_eval(found, model, questions, direct, options)
+            files = dict(zip(names, data, strict=True))
+            report = judging.by_lm_eval(found, model, questions, files, direct, options, index_of(model))
     if json:
         print(msgspec.json.encode(report).decode())
     else:
@@ -125,6 +127,14 @@ def judge(
         )
 
 
+def _folder_for(program: str, model: str) -> Path:
+    """Where a report goes that no person has named a folder for."""
+    from crawltalk.evals.benchmarks import place_for
+
+    place = place_for(model) if program == "lm-eval" else None
+    return place / program if place else Path("judges") / program / _name_of(model)
+
+
 def _name_of(model: str) -> str:
     """A name for a folder; of an address the machine and the port."""
     return urlsplit(model).netloc.replace(":", "-") if "://" in model else Path(model).name
@@ -132,7 +142,7 @@ def _name_of(model: str) -> str:
 
 def _questions(names: Sequence[str], data: Sequence[str], limit: int) -> "dict[str, list[Question]]":
     """Task of lm-eval -> the first questions of its file. Raises BadInput."""
-    from crawltalk.evals.standard import STANDARD, Question, read_questions
+    from crawltalk.evals.standard import first_questions
     from crawltalk.judges.lm_eval import TASKS
 
     if not names or len(names) != len(data):
@@ -143,10 +153,7 @@ def _questions(names: Sequence[str], data: Sequence[str], limit: int) -> "dict[s
     found = {}
     for name, path in zip(names, data, strict=True):
         named("task of lm-eval", name, list(TASKS))
-        rows = read_questions(Path(path), choices=STANDARD[name].extract is None)
-        found[name] = list(islice((row for row in rows if isinstance(row, Question)), limit))
-        if not found[name]:
-            raise BadInput(f"{path} has no questions for {name}")
+        found[name], _ = first_questions(Path(path), name, limit)
     return found
 
 

@@ -80,7 +80,7 @@ def _list(experiments: "tuple[Experiment, ...]", results: "dict[str, Result | No
             about = {
                 key: getattr(experiment, key) for key in ("name", "claim", "source", "prediction", "method")
             }
-            print(jsonlib.dumps(about | {"result": msgspec.to_builtins(results[experiment.name])}))
+            print(jsonlib.dumps(about | _found(results[experiment.name])))
         return
     verdicts = {name: result.judgement.verdict if result else "" for name, result in results.items()}
     print_table(
@@ -100,6 +100,15 @@ def _print(result: "Result", out: Path, json: bool) -> None:
         markup=False,
         soft_wrap=True,
     )
+
+
+def _found(result: "Result | None") -> dict[str, Any]:
+    """What came out, over all seeds; null where nothing has."""
+    if result is None:
+        return dict.fromkeys(("verdict", "effect", "ranges", "seeds", "cpu_seconds", "summary"))
+    judged = msgspec.to_builtins(result.judgement)
+    spent = round(sum(result.cpu_seconds), 2)
+    return judged | {"ranges": result.ranges, "seeds": len(result.seeds), "cpu_seconds": spent}
 
 
 def _show(event: dict[str, Any]) -> None:

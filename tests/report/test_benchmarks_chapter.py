@@ -1,0 +1,83 @@
+"""Benchmarks of a run's models, from `crawltalk eval` to the report and the comparison."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from crawltalk import recipe
+from crawltalk.cli import main
+from crawltalk.core.documents import read_documents
+from crawltalk.evals.benchmarks import SUMMARY, read_benchmarks
+from crawltalk.pipeline import BENCHMARKS, stages
+from crawltalk.report.benchmarks import benchmarks
+from crawltalk.report.chapter import render
+from crawltalk.report.compare import comparison
+from crawltalk.run.folder import RunFolder
+from crawltalk.run.stage import Job, Progress
+
+
+@pytest.fixture(scope="module")
+def run(nano: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run whose base model and assistant took a benchmark, of which one question stands in the corpus."""
+    folder = tmp_path_factory.mktemp("marked") / "nano"
+    shutil.copytree(nano, folder)
+    seen = {
+        row["id"] for row in map(json.loads, (nano / "tokens" / "documents.jsonl").read_text().splitlines())
+    }
+    trained = [document for document in read_documents(nano / "data") if document.id in seen]
+    words = max(trained, key=lambda document: len(document.text)).text.split("\n")[-1].split()[:20]
+    texts = [" ".join(words), *(f"{'What is it that nobody knows of ' * 2}{i}?" for i in range(5))]
+    rows = [
+        {"question": text, "choices": ["a", "the", "in"], "answer": i % 3} for i, text in enumerate(texts)
+    ]
+    (folder.parent / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for model in (folder, folder / "pretrain"):
+        asked = ["eval", str(model), "--tasks", "arc_easy", "--data", str(folder.parent / "q.jsonl")]
+        assert main(asked) == 0
+    return RunFolder(folder)
+
+
+def chapter(run: RunFolder) -> str:
+    inputs = {stage.name: run.folder(stage.name) for stage in stages(run.recipe())[:-1]}
+    beside = {BENCHMARKS: run.path / BENCHMARKS}
+    job = Job(recipe.Report(), inputs, run.path, 0, recipe.Machine(), Progress(), {}, beside)
+    told = benchmarks(job)
+    assert told is not None
+    return render("Standard benchmarks", told)
+
+
+def test_what_a_run_was_asked_makes_its_report_stale(run: RunFolder, nano: Path):
+    journey = stages(run.recipe())
+    state = run.states(journey, run.recipe())["report"]
+    assert (state.state, state.reasons) == ("stale", ("input benchmarks is new",))
+    assert RunFolder(nano).states(journey, run.recipe())["report"].state == "fresh"
+
+
+def test_both_models_stand_in_the_report_with_intervals_and_what_the_corpus_holds(run: RunFolder):
+    html = chapter(run)
+    assert "<td>base model</td>" in html and "<td>after fine-tuning</td>" in html
+    assert html.count("ARC-Easy</td>") >= 4 and re.search(r"\d\.\d{2} \(\d\.\d{2} to \d\.\d{2}\)", html)
+    assert "<td>1 of 6</td>" in html and "trained again" not in html
+    [row] = read_benchmarks(run.path / BENCHMARKS / "sft" / SUMMARY)
+    assert row.contamination is not None and row.clean["acc"].n == 5
+    [example] = row.contamination.examples
+    assert example.overlap.url in html and example.question == "0"
+
+
+def test_two_runs_have_their_benchmarks_beside_each_other(run: RunFolder, nano: Path):
+    page = comparison(RunFolder(nano), run)
+    assert "<h2>Standard benchmarks</h2>" in page and f"<td>{run.path}: base model</td>" in page
+    assert "Standard benchmarks" not in comparison(RunFolder(nano), RunFolder(nano))
+
+
+def test_what_was_measured_before_a_model_was_trained_again_says_so(run: RunFolder):
+    path = run.path / "sft" / "manifest.json"
+    before = path.read_text()
+    path.write_text(json.dumps(json.loads(before) | {"fingerprint": "another"}))
+    html = chapter(run)
+    path.write_text(before)
+    assert "<td>after fine-tuning *</td>" in html and f"crawltalk eval {run.path}/sft" in html
+    assert "<td>base model</td>" in html
