@@ -36,6 +36,7 @@ from crawltalk.lab import (
     tokens_not_letters,
     tokens_to_think,
     vocabulary,
+    weights_against_context,
 )
 from crawltalk.lab.experiment import Experiment
 
@@ -52,6 +53,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     labelers.EXPERIMENT,
     interrogation.EXPERIMENT,
     search_helps.EXPERIMENT,
+    weights_against_context.EXPERIMENT,
     fixed_compute.EXPERIMENT,
     tokens_to_think.EXPERIMENT,
     rl_selects.EXPERIMENT,

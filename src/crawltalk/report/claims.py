@@ -16,7 +16,7 @@ CLAIMS: Mapping[str, tuple[str, ...]] = {
     "Pretraining": ("predictable_loss",),
     "Base model": ("same_prompt", "recall_dose", "hallucination", "asked_by_prompt"),
     "Assistant": ("labelers",),
-    "Hallucinations": ("interrogation", "search_helps"),
+    "Hallucinations": ("interrogation", "search_helps", "weights_against_context"),
     "Tokens to think": ("fixed_compute", "tokens_to_think"),
     "Reinforcement": (
         "rl_selects",
