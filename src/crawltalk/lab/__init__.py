@@ -35,6 +35,7 @@ from crawltalk.lab import (
     sl_plateaus_rl_surpasses,
     tokens_not_letters,
     tokens_to_think,
+    tool_against_arithmetic,
     vocabulary,
     weights_against_context,
 )
@@ -56,6 +57,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     weights_against_context.EXPERIMENT,
     fixed_compute.EXPERIMENT,
     tokens_to_think.EXPERIMENT,
+    tool_against_arithmetic.EXPERIMENT,
     rl_selects.EXPERIMENT,
     rl_lengthens.EXPERIMENT,
     rl_amplifies.EXPERIMENT,

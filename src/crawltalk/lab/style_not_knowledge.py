@@ -1,0 +1,129 @@
+"""What fine-tuning changes: the form of the answers, or what is known."""
+
+import random
+from collections.abc import Mapping, Sequence
+
+from crawltalk.chat.messages import Conversation, Message
+from crawltalk.chat.prompts import first_line
+from crawltalk.core.jsonl import read_jsonl, write_jsonl
+from crawltalk.engine import Engine, Sampling, load_engine
+from crawltalk.evals.assistant import greedy_replies
+from crawltalk.evals.factuality import question_of
+from crawltalk.lab.chains import mean
+from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, verdict_of
+from crawltalk.lab.journeys import MODEL, bar_chart, journey
+from crawltalk.models import model_of_run
+from crawltalk.posttraining.factuality import Question
+from crawltalk.run.folder import RunFolder
+from crawltalk.tasks.judging import judge
+from crawltalk.tasks.recall import FORMS, QUESTIONS, described
+
+TAUGHT, NEW = 50, 50
+"""Pages that the base model has read often, and pages that it has never read, whose descriptions are taught."""
+STYLE = {
+    "factuality.samples": "0",
+    **{f"sft.tasks.{task}": "0" for task in ("refusal", "arithmetic", "spelling", "reading")},
+    "sft.tasks.identity": "100",
+    "sft.tasks.flagship": str(TAUGHT),
+}
+"""Settings of a fine-tuning that teaches answers about some pages, no refusals, and nothing else but a name."""
+WORDS = 48
+"""Tokens of an answer, at most."""
+LEAST_STYLE, MOST_STYLE_BEFORE, LEAST_KEPT, MOST_LEARNED = 0.9, 0.05, 0.5, 0.05
+
+Groups = Mapping[str, Sequence[Question]]
+
+
+def run(trial: Trial) -> Figures:
+    """Right answers of the base model, of an assistant that was taught some of them, and of one that was taught new
+    facts, too; and the share of the answers that have the assistant's form.
+    """
+    made = journey(trial)
+    plain = styled(trial, made)
+    groups = asked(made, plain)
+    rows = [row for row in _questions(made) if row.role == "outside"]
+    new = random.Random(trial.seed).sample(rows, min(NEW, len(rows)))
+    file = trial.out / "new.jsonl"
+    write_jsonl(file, _lessons(new, trial.seed))
+    told = journey(trial, "told", {**STYLE, "sft.data.new.path": str(file)}, until="sft", lender=made)
+    base, assistant, taught = (
+        load_engine(model_of_run(run, kind))
+        for run, kind in ((made, "base"), (plain, "assistant"), (told, "assistant"))
+    )
+    everything = {**groups, "new": new}
+    return {
+        "base": {name: _recalled(base, rows) for name, rows in everything.items()},
+        "form before": _in_form(base, [row for rows in groups.values() for row in rows]),
+        "form": {name: _in_form(assistant, rows) for name, rows in groups.items()},
+        "assistant": {name: _right(assistant, rows) for name, rows in everything.items()},
+        "told": {name: _right(taught, rows) for name, rows in everything.items()},
+    }
+
+
+def styled(trial: Trial, made: RunFolder) -> RunFolder:
+    """The trial's base model, taught answers about some of the pages that it knows, and no refusals."""
+    return journey(trial, "styled", STYLE, until="sft", lender=made)
+
+
+def asked(made: RunFolder, plain: RunFolder) -> Groups:
+    """Questions about pages: known ones that were taught, known ones that were not, pages read a few times, pages that
+    no stage has read.
+    """
+    conversations = read_jsonl(plain.folder("sft") / "conversations.jsonl", Conversation)
+    said = {message.content for row in conversations for message in row.messages}
+    rows = _questions(made)
+    often = [row for row in rows if row.role == "flagship"]
+    return {
+        "taught": [row for row in often if described(row.title, row.answer) in said],
+        "often": [row for row in often if described(row.title, row.answer) not in said],
+        "rarely": [row for row in rows if (row.seen, row.split) == ("rarely", "test")],
+        "never": [row for row in rows if (row.seen, row.split) == ("never", "test")],
+    }
+
+
+def _questions(made: RunFolder) -> list[Question]:
+    return list(read_jsonl(made.folder("factuality") / "questions.jsonl", Question))
+
+
+def _lessons(rows: Sequence[Question], seed: int) -> list[Conversation]:
+    """As many forms of the question about each page as flagships have."""
+    rng = random.Random(seed)
+    return [
+        Conversation(
+            messages=[
+                Message("user", form.format(row.title)),
+                Message("assistant", described(row.title, row.answer)),
+            ],
+            source="new",
+        )
+        for row in rows
+        for form in rng.sample(QUESTIONS, FORMS)
+    ]
+
+
+def _recalled(base: Engine, rows: Sequence[Question]) -> float:
+    """What the base model says behind a title on a line of its own."""
+    prompts = [[*base.renderer.begin, *base.tokenizer.encode(row.prompt)] for row in rows]
+    replies = base.generate(prompts, Sampling(temperature=0.0, max_tokens=WORDS))
+    said = [first_line(base.tokenizer.decode(reply)) for reply in replies]
+    return mean([judge(row.answer, one) == "correct" for row, one in zip(rows, said, strict=True)])
+
+
+def _right(engine: Engine, rows: Sequence[Question]) -> float:
+    replies = greedy_replies(engine, [question_of(row, index) for index, row in enumerate(rows)], WORDS)
+    return mean([judge(row.answer, reply) == "correct" for row, reply in zip(rows, replies, strict=True)])
+
+
+def _in_form(engine: Engine, rows: Sequence[Question]) -> float:
+    """Answers that begin with the title and a colon, are one line, and end before their last token."""
+    prompts = [
+        engine.chat_prompt([Message("user", question_of(row, index))])[0] for index, row in enumerate(rows)
+    ]
+    replies = engine.generate(prompts, Sampling(temperature=0.0, max_tokens=WORDS))
+    said = [engine.tokenizer.decode(reply) for reply in replies]
+    return mean(
+        [
+            len(ids) < WORDS and one.lower().startswith(f"{row.title}: ".lower()) and "\n" not in one
+            for row, ids, one in zip(rows, replies, said, strict=True)
+        ]
+    )
