@@ -17,7 +17,7 @@ CLAIMS: Mapping[str, tuple[str, ...]] = {
     "Base model": ("same_prompt", "recall_dose", "hallucination", "asked_by_prompt"),
     "Assistant": ("labelers",),
     "Hallucinations": ("interrogation", "search_helps", "weights_against_context"),
-    "Tokens to think": ("fixed_compute", "tokens_to_think", "tool_against_arithmetic"),
+    "Tokens to think": ("fixed_compute", "tokens_to_think", "tool_against_arithmetic", "jagged_profile"),
     "Reinforcement": (
         "rl_selects",
         "rl_lengthens",
