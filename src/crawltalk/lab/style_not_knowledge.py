@@ -44,7 +44,8 @@ def run(trial: Trial) -> Figures:
     rows = [row for row in _questions(made) if row.role == "outside"]
     new = random.Random(trial.seed).sample(rows, min(NEW, len(rows)))
     file = trial.out / "new.jsonl"
-    write_jsonl(file, _lessons(new, trial.seed))
+    if not file.exists():  # a file that is written again makes the run stale
+        write_jsonl(file, _lessons(new, trial.seed))
     told = journey(trial, "told", {**STYLE, "sft.data.new.path": str(file)}, until="sft", lender=made)
     base, assistant, taught = (
         load_engine(model_of_run(run, kind))
@@ -127,3 +128,73 @@ def _in_form(engine: Engine, rows: Sequence[Question]) -> float:
             for row, ids, one in zip(rows, replies, said, strict=True)
         ]
     )
+
+
+def rule(figures: Sequence[Figures]) -> Judgement:
+    """All answers have the new form; right are those to what pretraining showed often, taught or not, and no others."""
+    formed = [min(row["form"].values()) for row in figures]
+    before = [row["form before"] for row in figures]
+    kept = [row["assistant"]["often"] / max(row["base"]["often"], 1e-9) for row in figures]
+    unknown = [max(row["assistant"]["rarely"], row["assistant"]["never"]) for row in figures]
+    clear = [
+        a >= LEAST_STYLE and b <= MOST_STYLE_BEFORE and c >= LEAST_KEPT and d <= MOST_LEARNED
+        for a, b, c, d in zip(formed, before, kept, unknown, strict=True)
+    ]
+    new, known = (mean([row["told"][name] for row in figures]) for name in ("new", "taught"))
+    often = mean([row["assistant"]["often"] for row in figures])
+    return Judgement(
+        verdict=verdict_of(clear),
+        effect={
+            "form before": mean(before),
+            "form after, least of the groups": mean(formed),
+            "base model, read often": mean([row["base"]["often"] for row in figures]),
+            "assistant, read often and not taught": often,
+            "assistant, read rarely or never": mean(unknown),
+            "new facts, taught": new,
+            "known facts, taught beside them": known,
+            "read often and not taught, beside new facts": mean([row["told"]["often"] for row in figures]),
+        },
+        summary=(
+            f"Taught answers about {TAUGHT} pages, the assistant gives all answers their form ({mean(before):.0%} "
+            f"before, {mean(formed):.0%} after, made up ones included). Right are {often:.0%} of those about other "
+            f"pages that pretraining showed often, and {mean(unknown):.0%} about pages that it showed rarely or never. "
+            f"Of {NEW} new facts that are taught as often {new:.0%} are right afterwards, of known ones {known:.0%}."
+        ),
+    )
+
+
+def figure(figures: Sequence[Figures]) -> str:
+    """Right answers of each kind of page."""
+    bars = {
+        "read often, taught": "taught",
+        "read often,\nnot taught": "often",
+        "read rarely,\nnot taught": "rarely",
+        "never read,\nnot taught": "never",
+    }
+    right = {about: [row["assistant"][name] for row in figures] for about, name in bars.items()}
+    new = {"never read,\ntaught": [row["told"]["new"] for row in figures]}
+    form = {"in the form of\nan assistant": [min(row["form"].values()) for row in figures]}
+    return bar_chart(right | new | form, "share of the assistant's answers")
+
+
+EXPERIMENT = Experiment(
+    name="style_not_knowledge",
+    claim="Fine-tuning changes the style, not the knowledge: what is known comes from pretraining.",
+    source="Karpathy, Deep Dive into LLMs (2025); Zhou et al. 2023, LIMA; Gekhman et al. 2024, on new facts",
+    prediction=(
+        f"In each seed {LEAST_STYLE} at least of the answers have the form of the {TAUGHT} pages' answers that were "
+        f"taught, whatever the page ({MOST_STYLE_BEFORE} at most before); about pages that pretraining showed often "
+        f"and fine-tuning did not, the assistant is right {LEAST_KEPT} times as often at least as the base model behind "
+        f"the title, and about pages read rarely or never in {MOST_LEARNED} at most of the cases. Else: partly, or not "
+        "at this scale if no seed shows it. Set after a pilot on seed 0."
+    ),
+    method=(
+        MODEL + f"From its base model an assistant learns answers about {TAUGHT} of the 100 pages that were read "
+        f"most often, in {FORMS} forms of the question each, its name, and nothing else: no refusals. Questions of the "
+        f"test have other forms; greedy answers. Control: another one is taught {NEW} pages that were never read, too, "
+        "in as many forms."
+    ),
+    run=run,
+    judge=rule,
+    figure=figure,
+)

@@ -140,8 +140,8 @@ def rule(figures: Sequence[Figures]) -> Judgement:
         effect={about: means[name] for name, about in ARMS.items()}
         | {f"{about}, longer than taught": beyond[name] for name, about in ARMS.items() if name != "broken"},
         summary=(
-            f"Sums and products of numbers with {HARD[0]} to {LONGEST} digits are right in {means['mental']:.0%} of the "
-            f"cases in the head, {means['longer']:.0%} after three times the training, and {means['calculator']:.0%} "
+            f"Sums and products of numbers with {HARD[0]} to {LONGEST} digits are right in {means['mental']:.0%} of "
+            f"the cases in the head, {means['longer']:.0%} after three times the training, and {means['calculator']:.0%} "
             f"with the calculator; with one that is wrong {means['broken']:.0%}. Of numbers with more digits than were "
             f"taught {beyond['calculator']:.0%} are right with the calculator: it is exact, copying them into the call "
             "is what has to be learned."

@@ -142,8 +142,8 @@ EXPERIMENT = Experiment(
     prediction=(
         f"In each seed {LEAST_READ} at least of the facts are right if the context states them, for those never read "
         f"as for those read {MOST} times; from memory {LEAST_KNOWN} at least of those read {MOST} times and "
-        f"{MOST_ONCE} at most of those read once. It is confirmed if a context that says another thing is followed more "
-        "often than the weights, however often these have read it; else: partly, or not at this scale if no seed "
+        f"{MOST_ONCE} at most of those read once. It is confirmed if a context that says another thing is followed "
+        "more often than the weights, however often these have read it; else: partly, or not at this scale if no seed "
         "shows the first. Chance is 0.04. Set after a pilot of another seed."
     ),
     method=(
