@@ -49,7 +49,9 @@ def test_a_demonstrated_call_is_what_the_chat_format_writes_and_ends_with_the_re
     assert json.loads(call.function.arguments) == {"expression": "12*34"}
     assert (messages[2].role, messages[2].content, messages[3].content) == ("tool", "408", "408")
     tokenizer = tool_against_arithmetic._tokenizer()
-    assert tokenizer.decode(tokenizer.encode('{"name": "calculator"} 9+8*76')) == '{"name": "calculator"} 9+8*76'
+    assert (
+        tokenizer.decode(tokenizer.encode('{"name": "calculator"} 9+8*76')) == '{"name": "calculator"} 9+8*76'
+    )
     assert tool_against_arithmetic.Broken().call({"expression": "2*3"}).text.shown == "13"
 
 
@@ -114,7 +116,9 @@ def test_style_has_to_change_and_knowledge_has_to_stay():
 
 
 def test_equal_sums_that_differ_are_holes_and_shuffled_ones_are_not():
-    holed = [("+", steps, [index % 2 == 0] * jagged_profile.SAMPLES) for steps in range(4) for index in range(6)]
+    holed = [
+        ("+", steps, [index % 2 == 0] * jagged_profile.SAMPLES) for steps in range(4) for index in range(6)
+    ]
     even = jagged_profile._shuffled(random.Random(0), holed)
     assert jagged_profile.spread(holed) > 5 > 2 > jagged_profile.spread(even)
     assert jagged_profile.holes([("-", 0, [False] * 6), ("-", 3, [True] * 6), ("+", 9, [True] * 6)]) == 1.0

@@ -136,9 +136,9 @@ def rule(figures: Sequence[Figures]) -> Judgement:
         verdict=verdict_of(clear, all(row["holes"] > row["holes shuffled"] for row in figures)),
         effect=means | abilities,
         summary=(
-            f"Sums that take the same steps differ {means['spread']:.1f} times as chance allows (shuffled: "
-            f"{means['spread shuffled']:.1f}, {means['largest shuffled']:.1f} at most). Of the pairs in which one takes "
-            f"{MARGIN} steps more, the harder one is clearly the easier one in {means['holes']:.0%} (shuffled "
+            f"Sums that take the same steps differ {means['spread']:.1f} times as much as chance allows (shuffled: "
+            f"{means['spread shuffled']:.1f}, {means['largest shuffled']:.1f} at most). Of the pairs in which one "
+            f"takes {MARGIN} steps more, the harder one is clearly the easier one in {means['holes']:.0%} (shuffled "
             f"{means['holes shuffled']:.0%}). The same model describes {abilities[HARD]:.0%} of the pages that it "
             f"knows by heart and spells {abilities[EASY]:.0%} of the words that it was not taught to spell."
         ),

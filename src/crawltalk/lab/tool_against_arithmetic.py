@@ -141,10 +141,10 @@ def rule(figures: Sequence[Figures]) -> Judgement:
         | {f"{about}, longer than taught": beyond[name] for name, about in ARMS.items() if name != "broken"},
         summary=(
             f"Sums and products of numbers with {HARD[0]} to {LONGEST} digits are right in {means['mental']:.0%} of "
-            f"the cases in the head, {means['longer']:.0%} after three times the training, and {means['calculator']:.0%} "
-            f"with the calculator; with one that is wrong {means['broken']:.0%}. Of numbers with more digits than were "
-            f"taught {beyond['calculator']:.0%} are right with the calculator: it is exact, copying them into the call "
-            "is what has to be learned."
+            f"the cases in the head, {means['longer']:.0%} after three times the training, and "
+            f"{means['calculator']:.0%} with the calculator; with one that is wrong {means['broken']:.0%}. Of numbers "
+            f"with more digits than were taught {beyond['calculator']:.0%} are right with the calculator: it is exact, "
+            "copying them into the call is what has to be learned."
         ),
     )
 

@@ -15,8 +15,8 @@ CLAIMS: Mapping[str, tuple[str, ...]] = {
     "Tokens": ("tokens_not_letters", "vocabulary"),
     "Pretraining": ("predictable_loss",),
     "Base model": ("same_prompt", "recall_dose", "hallucination", "asked_by_prompt"),
-    "Assistant": ("labelers",),
-    "Hallucinations": ("interrogation", "search_helps", "weights_against_context"),
+    "Assistant": ("style_not_knowledge", "labelers"),
+    "Hallucinations": ("confident_style", "interrogation", "search_helps", "weights_against_context"),
     "Tokens to think": ("fixed_compute", "tokens_to_think", "tool_against_arithmetic", "jagged_profile"),
     "Reinforcement": (
         "rl_selects",
