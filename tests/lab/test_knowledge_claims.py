@@ -100,19 +100,22 @@ def test_a_tool_has_to_be_what_makes_answers_right():
 
 
 def test_style_has_to_change_and_knowledge_has_to_stay():
-    def seed(form: float, kept: float, never: float) -> dict:
-        groups = {"taught": 1.0, "often": kept, "rarely": 0.0, "never": never, "new": 0.0}
+    def seed(form: float, opened: float, never: float, asked: float) -> dict:
+        groups = {"taught": 1.0, "often": opened, "rarely": 0.0, "never": never}
         return {
-            "base": groups | {"often": 0.6},
+            "base": groups | {"often": 0.8, "new": 0.0},
             "form before": 0.0,
-            "form": dict.fromkeys(("taught", "often", "rarely", "never"), form),
-            "assistant": groups,
-            "told": groups,
+            "form": dict.fromkeys(groups, form),
+            "asked": groups | {"often": asked},
+            "opened": groups,
+            "told": groups | {"new": 0.5},
         }
 
-    assert style_not_knowledge.rule([seed(1.0, 0.5, 0.0)]).verdict == "confirmed"
-    assert style_not_knowledge.rule([seed(0.5, 0.5, 0.0)]).verdict == "not at this scale"
-    assert style_not_knowledge.rule([seed(1.0, 0.5, 0.0), seed(1.0, 0.5, 0.4)]).verdict == "partly"
+    known = seed(1.0, 0.5, 0.0, 0.5)
+    assert style_not_knowledge.rule([known]).verdict == "confirmed"
+    assert style_not_knowledge.rule([seed(1.0, 0.5, 0.0, 0.0)]).verdict == "partly"
+    assert style_not_knowledge.rule([seed(0.5, 0.5, 0.0, 0.5)]).verdict == "not at this scale"
+    assert style_not_knowledge.rule([known, seed(1.0, 0.5, 0.4, 0.5)]).verdict == "partly"
 
 
 def test_equal_sums_that_differ_are_holes_and_shuffled_ones_are_not():
@@ -126,4 +129,11 @@ def test_equal_sums_that_differ_are_holes_and_shuffled_ones_are_not():
 
 
 def test_right_answers_have_to_be_told_from_wrong_ones_by_more_than_words():
+    def seed(hedged: float, told: float) -> dict:
+        shares = {"hedged right": 0.0, "hedged wrong": hedged, "formed right": 1.0, "formed wrong": 1.0}
+        return shares | {f"told by {sign}": told for sign in ("hedges", "length", "probability", "agreement")}
+
     assert confident_style.told([0.1, 0.9, 0.9], [False, True, False]) == 0.75
+    assert confident_style.rule([seed(0.0, 0.9)]).verdict == "confirmed"
+    assert confident_style.rule([seed(0.5, 0.9)]).verdict == "not at this scale"
+    assert confident_style.rule([seed(0.0, 0.9), seed(0.0, 0.6)]).verdict == "partly"

@@ -95,11 +95,11 @@ def rule(figures: Sequence[Figures]) -> Judgement:
         verdict=verdict_of(clear),
         effect=means,
         summary=(
-            f"An assistant that was taught confident answers hedges in {means['hedged wrong']:.0%} of its wrong answers "
-            f"and {means['hedged right']:.0%} of its right ones, and gives {means['formed wrong']:.0%} and "
-            f"{means['formed right']:.0%} of them the form of an answer. But a right answer has the more probable tokens "
-            f"in {means['told by probability']:.0%} of the pairs of a right and a wrong one, and its samples agree more "
-            f"in {means['told by agreement']:.0%} (chance 50%; by its length {means['told by length']:.0%})."
+            f"An assistant that was taught confident answers hedges in {means['hedged wrong']:.0%} of its wrong "
+            f"answers and in {means['hedged right']:.0%} of its right ones; {means['formed wrong']:.0%} and "
+            f"{means['formed right']:.0%} have the form of an answer. But a right answer has the more probable tokens "
+            f"in {means['told by probability']:.0%} of the pairs of a right and a wrong one, and its samples agree "
+            f"more in {means['told by agreement']:.0%} (chance 50%; by its length {means['told by length']:.0%})."
         ),
     )
 
