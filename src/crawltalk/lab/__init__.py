@@ -18,6 +18,7 @@ from crawltalk.lab import (
     interrogation,
     jagged_profile,
     labelers,
+    language_threshold,
     move_37,
     poison_detection,
     poison_dose,
@@ -46,6 +47,7 @@ from crawltalk.lab.experiment import Experiment
 
 EXPERIMENTS: tuple[Experiment, ...] = (
     filtering.EXPERIMENT,
+    language_threshold.EXPERIMENT,
     deduplication.EXPERIMENT,
     tokens_not_letters.EXPERIMENT,
     vocabulary.EXPERIMENT,

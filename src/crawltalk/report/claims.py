@@ -11,7 +11,7 @@ from crawltalk.report.chapter import anchor
 from crawltalk.report.html import page, table, text
 
 CLAIMS: Mapping[str, tuple[str, ...]] = {
-    "Crawl": ("filtering", "deduplication"),
+    "Crawl": ("filtering", "language_threshold", "deduplication"),
     "Tokens": ("tokens_not_letters", "vocabulary"),
     "Pretraining": ("predictable_loss",),
     "Base model": ("same_prompt", "recall_dose", "hallucination", "asked_by_prompt"),
