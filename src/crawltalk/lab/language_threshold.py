@@ -118,8 +118,8 @@ EXPERIMENT = Experiment(
     source="Karpathy, Deep Dive into LLMs (2025), on FineWeb's 0.65 (Penedo et al. 2024, section 3.2)",
     prediction=(
         f"In each seed a model without a threshold needs {LEAST_WORSE:.0%} more bits per byte of English pages at "
-        f"least than with {FINEWEB}, one with {TRAINED[1]} needs as many to {MOST_APART:.0%}, and {FINEWEB} has a precision "
-        f"and a recall of {LEAST_PRECISE} at least. Else: partly, or not at this scale if no seed shows it."
+        f"least than with {FINEWEB}, one with {TRAINED[1]} needs as many to {MOST_APART:.0%}, and {FINEWEB} has a "
+        f"precision and a recall of {LEAST_PRECISE} at least. Else: partly, or not at this scale if no seed shows it."
     ),
     method=(
         "The pages of the embedded crawl that the data stage keeps or drops for their language, with fastText's "
