@@ -123,16 +123,9 @@ class Student:
 
         self._fit(name, self._batches(drawn, count, learned), steps, optim)
 
-    def study(
-        self,
-        name: str,
-        examples: Sequence[Example],
-        optim: Optim,
-        count: int = 32,
-        learned: Callable[[str], Sequence[bool]] | None = None,
-    ) -> None:
-        """Learn from each of these examples once, in their order, `count` a step; `learned` as `learn` has it."""
-        batches = self._batches(lambda step: examples[step * count : (step + 1) * count], count, learned)
+    def study(self, name: str, examples: Sequence[Example], optim: Optim, count: int = 32) -> None:
+        """Learn from each of these examples once, in their order, `count` a step."""
+        batches = self._batches(lambda step: examples[step * count : (step + 1) * count], count)
         self._fit(name, batches, -(-len(examples) // count), optim)
 
     def reinforce(
