@@ -21,6 +21,8 @@ from crawltalk.tasks.recall import FORMS, QUESTIONS, described
 
 TAUGHT, NEW = 50, 50
 """Pages that the base model has read often, and pages that it has never read, whose descriptions are taught."""
+UNREAD = "outside"
+"""The role of pages that no stage has read."""
 STYLE = {
     "factuality.samples": "0",
     **{f"sft.tasks.{task}": "0" for task in ("refusal", "arithmetic", "spelling", "reading")},
@@ -49,7 +51,7 @@ def run(trial: Trial) -> Figures:
     made = journey(trial)
     plain = styled(trial, made)
     groups = asked(made, plain)
-    rows = [row for row in _questions(made) if row.role == "outside"]
+    rows = [row for row in _questions(made) if row.role == UNREAD]
     new = random.Random(trial.seed).sample(rows, min(NEW, len(rows)))
     file = trial.out / "new.jsonl"
     if not file.exists():  # a file that is written again makes the run stale
