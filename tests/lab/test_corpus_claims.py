@@ -5,7 +5,14 @@ import shutil
 
 import pytest
 
-from crawltalk.lab import deduplication, filtering, journeys, predictable_loss, vocabulary
+from crawltalk.lab import (
+    deduplication,
+    filtering,
+    journeys,
+    language_threshold,
+    predictable_loss,
+    vocabulary,
+)
 from crawltalk.lab.corpora import Corpora
 from crawltalk.lab.experiment import Trial
 from crawltalk.recipe import Machine
@@ -17,7 +24,7 @@ from crawltalk.run.stage import Progress
 def lab(nano, tmp_path, monkeypatch):
     """A folder of results with a finished run of seed 0, and trainings of a few steps."""
     monkeypatch.setattr(journeys, "PRESET", "nano")
-    for module in (filtering, deduplication, vocabulary):
+    for module in (filtering, language_threshold, deduplication, vocabulary):
         monkeypatch.setattr(module, "TOKENS", 6000)
     monkeypatch.setattr(vocabulary, "SIZES", (300, 512))
     shutil.copytree(nano, tmp_path / journeys.FOLDER / "small-0")
@@ -33,7 +40,7 @@ def trial_in(lab, name: str) -> Trial:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module", [filtering, deduplication, vocabulary])
+@pytest.mark.parametrize("module", [filtering, language_threshold, deduplication, vocabulary])
 def test_a_seed_is_measured_judged_and_drawn(module, lab):
     trial = trial_in(lab, module.EXPERIMENT.name)
     figures = json.loads(json.dumps(module.run(trial)))
@@ -57,6 +64,19 @@ def test_filtering_is_confirmed_if_raw_pages_cost_loss_in_each_seed():
     assert filtering.rule([seed(2.2), seed(2.3)]).verdict == "confirmed"
     assert filtering.rule([seed(2.2), seed(2.0)]).verdict == "partly"
     assert filtering.rule([seed(1.9)]).verdict == "not at this scale"
+
+
+def test_a_threshold_has_to_matter_and_its_place_may_not():
+    def seed(none: float, low: float) -> dict:
+        losses = dict(zip(language_threshold.TRAINED, (none, low, 2.0, 2.0), strict=True))
+        return {
+            f"{threshold:g}": {"precision": 1.0, "recall": 1.0, "bits per byte": losses.get(threshold)}
+            for threshold in language_threshold.THRESHOLDS
+        }
+
+    assert language_threshold.rule([seed(2.2, 2.01)]).verdict == "confirmed"
+    assert language_threshold.rule([seed(2.2, 2.2)]).verdict == "not at this scale"
+    assert language_threshold.rule([seed(2.2, 2.01), seed(2.0, 2.0)]).verdict == "partly"
 
 
 def test_deduplication_needs_that_the_copies_of_the_crawl_cost_loss_too():

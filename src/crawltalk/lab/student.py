@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from crawltalk.chat.messages import Conversation
 from crawltalk.core.errors import UserError
 from crawltalk.engine import Engine, Sampling
 from crawltalk.lab.experiment import Trial
@@ -76,19 +77,22 @@ class Student:
     def __init__(
         self,
         trial: Trial,
-        alphabet: str,
+        alphabet: str | Tokenizer,
         *,
+        context: int = ROW,
         layers: int = 2,
         width: int = 64,
         mlp: int = 192,
         head_dim: int = 16,
         dtype: str = "float32",
     ) -> None:
-        """`dtype`: of the products of trainings. Sampling computes in fp32."""
-        self.tokenizer = characters(alphabet)
+        """`alphabet`: its characters, or a tokenizer of its own; `dtype`: of the products of trainings. Sampling
+        computes in fp32.
+        """
+        self.tokenizer = characters(alphabet) if isinstance(alphabet, str) else alphabet
         shape = Shape(
             vocab_size=self.tokenizer.vocab_size, layers=layers, width=width, heads=width // head_dim,
-            kv_heads=width // head_dim, head_dim=head_dim, mlp=mlp, context=ROW,
+            kv_heads=width // head_dim, head_dim=head_dim, mlp=mlp, context=context,
         )  # fmt: skip
         self.trial = dataclasses.replace(trial, machine=dataclasses.replace(trial.machine, dtype=dtype))
         self.model = Transformer(shape)
@@ -105,7 +109,7 @@ class Student:
     def learn(
         self,
         name: str,
-        draw: Callable[[random.Random], Example],
+        draw: Callable[[random.Random], Example | Conversation],
         steps: int,
         count: int = 64,
         optim: Optim = LEARN,
@@ -113,7 +117,7 @@ class Student:
     ) -> None:
         """Learn from `count` new examples a step. `learned` says of each character of a reply whether it counts."""
 
-        def drawn(step: int) -> list[Example]:
+        def drawn(step: int) -> list[Example | Conversation]:
             rng = random.Random(f"{self.trial.seed} {name} {step}")
             return [draw(rng) for _ in range(count)]
 
@@ -183,19 +187,22 @@ class Student:
 
     def _batches(
         self,
-        examples_of: Callable[[int], Sequence[Example]],
+        examples_of: Callable[[int], Sequence[Example | Conversation]],
         count: int,
         learned: Callable[[str], Sequence[bool]] | None = None,
     ) -> Batches:
         """The examples of each step, packed into rows."""
 
-        def row(example: Example) -> tuple[list[int], list[bool]]:
+        def row(example: Example | Conversation) -> tuple[list[int], list[bool]]:
+            if isinstance(example, Conversation):
+                return self.engine.renderer.render(example.messages)
             prompt, reply = self.encode(example.prompt), self.tokenizer.encode(example.reply)
             mask = [True] * len(reply) if learned is None else list(learned(example.reply))
             return [*prompt, *reply, self.tokenizer.eot], [*[False] * len(prompt), *mask, learned is None]
 
         def batch(step: int) -> Batch:
-            everything, _ = packed_rows(list(map(row, examples_of(step))), ROW, ROW * count, 0)
+            length = self.model.shape.context
+            everything, _ = packed_rows(list(map(row, examples_of(step))), length, length * count, 0)
             return everything(0)
 
         return batch

@@ -11,13 +11,13 @@ from crawltalk.report.chapter import anchor
 from crawltalk.report.html import page, table, text
 
 CLAIMS: Mapping[str, tuple[str, ...]] = {
-    "Crawl": ("filtering", "deduplication"),
+    "Crawl": ("filtering", "language_threshold", "deduplication"),
     "Tokens": ("tokens_not_letters", "vocabulary"),
     "Pretraining": ("predictable_loss",),
     "Base model": ("same_prompt", "recall_dose", "hallucination", "asked_by_prompt"),
-    "Assistant": ("labelers",),
-    "Hallucinations": ("interrogation", "search_helps"),
-    "Tokens to think": ("fixed_compute", "tokens_to_think"),
+    "Assistant": ("style_not_knowledge", "labelers"),
+    "Hallucinations": ("confident_style", "interrogation", "search_helps", "weights_against_context"),
+    "Tokens to think": ("fixed_compute", "tokens_to_think", "tool_against_arithmetic", "jagged_profile"),
     "Reinforcement": (
         "rl_selects",
         "rl_lengthens",
