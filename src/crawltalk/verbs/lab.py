@@ -36,7 +36,7 @@ def lab(
     """List the lab's claims with their verdicts, or test some of them: `crawltalk lab rl_selects`.
 
     A finished seed is not run again; remove its seed-N.json and its folder to do so. The same command continues what
-    was interrupted.
+    was interrupted. An experiment that fails is set aside, and the others go on.
 
     Parameters
     ----------
