@@ -212,8 +212,14 @@ class Replies:
                     columns["log_probs"][row, start:end] = one.log_probs
                 start, number = end, number + 1
         extras = {name: torch.from_numpy(column) for name, column in columns.items()}
-        rows = map(torch.from_numpy, (tokens, targets, documents))
-        batch = Batch(*rows, extras, figures, torch.from_numpy(parents))
+        batch = Batch(
+            torch.from_numpy(tokens),
+            torch.from_numpy(targets),
+            torch.from_numpy(documents),
+            extras,
+            figures,
+            torch.from_numpy(parents),
+        )
         if self.reference is not None:
             extras["reference"] = _log_probs(self.reference, batch, self.threads)
         return batch

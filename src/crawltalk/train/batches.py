@@ -137,7 +137,7 @@ def packed_rows(
                 targets[row, start : end - 1] = np.where(loss_mask[1:], ids[1:], IGNORE_INDEX)
                 documents[row, start:end] = number
                 start = end
-        return Batch(*map(torch.from_numpy, (tokens, targets, documents)))
+        return Batch(torch.from_numpy(tokens), torch.from_numpy(targets), torch.from_numpy(documents))
 
     return batch, per_epoch
 
