@@ -160,7 +160,7 @@ STAGES = (
         "crawltalk.redteam.stage:redteam",
         "attacks on the assistant and on a small one with a policy of ours, and the defences beside them",
         optional="doors",
-        version=2,
+        version=3,
     ),
     Stage(
         "report",
@@ -172,7 +172,7 @@ STAGES = (
         "one HTML file that tells it all",
         external_inputs="crawltalk.report.external_inputs:external_inputs",
         beside=(BENCHMARKS,),
-        version=6,
+        version=7,
     ),
 )
 """All built-in stages, those that a recipe has to ask for among them."""

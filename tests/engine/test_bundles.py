@@ -57,6 +57,35 @@ def test_tokens_in_bundles_are_those_that_come_one_by_one(backend, stop_ids):
         assert all(engine.scheduler.pool.num_used == 0 for engine in engines)
 
 
+def test_all_prompts_with_samples_are_computed_before_any_is_continued():
+    engine = Engine(MODEL, TOKENIZER)
+    sampling = Sampling(max_tokens=1 + 16)
+    requests = [engine.request([number] * 9, sampling, NEVER, samples=4) for number in range(20)]
+    for request in requests:
+        engine.scheduler.add(request)
+    sizes = []
+    while engine.scheduler.busy:
+        outputs = engine.scheduler.step(16)
+        sizes.append(sum(len(output.tokens) for output in outputs))
+    assert sizes == [20, 60 * 16 + 20 * 16, 60]
+
+
+def test_equal_prompts_that_follow_each_other_are_computed_once_and_differ_as_before():
+    engine, sampling = Engine(MODEL, TOKENIZER), Sampling(max_tokens=9, seed=5)
+    prompts = [[7] * 20, [7] * 20, [1, 2], [7] * 20, [7] * 20, [7] * 20]
+    together = engine.generate(prompts, sampling, NEVER)
+    alone = [
+        [
+            token.id
+            for output in engine.run([engine.request(prompt, sampling, NEVER, row=row)])
+            for token in output.tokens
+        ]
+        for row, prompt in enumerate(prompts)
+    ]
+    assert together == alone
+    assert together[0] != together[1]
+
+
 def test_bundles_fall_back_to_single_tokens_where_blocks_run_out():
     engine, short_of_blocks = (Engine(MODEL, TOKENIZER) for _ in range(2))
     short_of_blocks.scheduler.pool = type(engine.scheduler.pool)(9)

@@ -4,11 +4,13 @@ import dataclasses
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from crawltalk.cli import main
 from crawltalk.core.errors import BadInput
 from crawltalk.lab import EXPERIMENTS
-from crawltalk.lab.conduct import conduct, read_result
+from crawltalk.lab.conduct import conduct, next_trial, read_result
 from crawltalk.recipe import Machine
 from support.experiments import EXPERIMENT
 
@@ -21,8 +23,17 @@ def without_times(path):
     return {name: value for name, value in row.items() if not name.endswith("seconds")}
 
 
+def conducted(out, seeds=None, machine=ONE):
+    """The result of the small experiment."""
+    results = []
+    failures = conduct([EXPERIMENT], out, machine, seeds, on_result=results.append)
+    if failures:
+        raise failures["more_steps"]
+    return results[0]
+
+
 def test_an_experiment_leaves_its_figures_its_verdict_and_a_chart(tmp_path):
-    result = conduct(EXPERIMENT, 2, tmp_path, ONE)
+    result = conducted(tmp_path)
     assert (result.judgement.verdict, result.seeds) == ("confirmed", [0, 1])
     assert read_result(tmp_path, "more_steps") == result
     assert all(seconds > 0 for seconds in result.cpu_seconds)
@@ -32,8 +43,8 @@ def test_an_experiment_leaves_its_figures_its_verdict_and_a_chart(tmp_path):
 @pytest.mark.slow
 def test_seeds_side_by_side_measure_the_same_as_one_after_the_other(tmp_path):
     events = []
-    conduct(EXPERIMENT, 2, tmp_path / "one", ONE)
-    conduct(EXPERIMENT, 2, tmp_path / "two", dataclasses.replace(ONE, workers=2), events.append)
+    conducted(tmp_path / "one")
+    conduct([EXPERIMENT], tmp_path / "two", dataclasses.replace(ONE, workers=2), on_event=events.append)
     for name in FILES:
         one, two = (without_times(tmp_path / run / "more_steps" / name) for run in ("one", "two"))
         assert one == two
@@ -41,10 +52,10 @@ def test_seeds_side_by_side_measure_the_same_as_one_after_the_other(tmp_path):
 
 
 def test_a_finished_seed_is_not_run_again_and_further_seeds_are_added(tmp_path):
-    conduct(EXPERIMENT, 1, tmp_path, ONE)
+    conducted(tmp_path, 1)
     done = tmp_path / "more_steps" / "seed-0.json"
     before = done.stat().st_mtime_ns
-    assert conduct(EXPERIMENT, 2, tmp_path, ONE).seeds == [0, 1]
+    assert conducted(tmp_path, 2).seeds == [0, 1]
     assert done.stat().st_mtime_ns == before
 
 
@@ -53,23 +64,76 @@ def test_an_interrupted_seed_continues_with_its_partial_work_and_its_time_counts
     folder.mkdir(parents=True)
     (folder / "interrupt").touch()
     with pytest.raises(KeyboardInterrupt):
-        conduct(EXPERIMENT, 1, tmp_path, ONE)
+        conducted(tmp_path, 1)
     assert not (tmp_path / "more_steps" / "seed-0.json").exists()
     spent = json.loads((folder / "spent.json").read_bytes())
     (folder / "interrupt").unlink()
-    result = conduct(EXPERIMENT, 1, tmp_path, ONE)
+    result = conducted(tmp_path, 1)
     assert result.cpu_seconds[0] > spent["cpu_seconds"] > 0
     assert sorted(path.name for path in folder.iterdir()) == ["2", "30"]
 
 
 def test_a_damaged_file_and_a_file_in_the_way_say_the_way_out(tmp_path):
-    conduct(EXPERIMENT, 1, tmp_path, ONE)
+    conducted(tmp_path, 1)
     (tmp_path / "more_steps" / "seed-0.json").write_text("{")
     with pytest.raises(BadInput, match="remove it"):
-        conduct(EXPERIMENT, 1, tmp_path, ONE)
+        conducted(tmp_path, 1)
     (tmp_path / "file").touch()
     with pytest.raises(BadInput, match="--out"):
-        conduct(EXPERIMENT, 1, tmp_path / "file", ONE)
+        conducted(tmp_path / "file", 1)
+
+
+def test_an_experiment_that_fails_is_set_aside_and_the_others_go_on(tmp_path):
+    first, second, third = (dataclasses.replace(EXPERIMENT, name=name) for name in ("a", "b", "c"))
+    (tmp_path / "b" / "seed-0").mkdir(parents=True)
+    (tmp_path / "b" / "seed-0" / "fail").touch()
+    results = []
+    failures = conduct([first, second, third], tmp_path, ONE, on_result=results.append)
+    assert [result.experiment for result in results] == ["a", "c"]
+    assert str(failures["b"]) == "a file is in the way"
+    assert not (tmp_path / "b" / "seed-1").exists()  # a further seed would fail, too
+    (tmp_path / "b" / "seed-0" / "fail").unlink()
+    assert conduct([first, second, third], tmp_path, ONE, on_result=results.append) == {}
+    assert [result.experiment for result in results[2:]] == ["a", "c", "b"]
+
+
+def test_a_judge_that_fails_leaves_the_figures(tmp_path):
+    def judge(figures):
+        raise ZeroDivisionError
+
+    failures = conduct([dataclasses.replace(EXPERIMENT, judge=judge)], tmp_path, ONE)
+    assert isinstance(failures["more_steps"], ZeroDivisionError)
+    assert conducted(tmp_path).seeds == [0, 1]
+
+
+@given(st.lists(st.sampled_from(["", "readers", "journeys"]), max_size=8), st.integers(1, 5), st.randoms())
+def test_what_may_be_built_at_once_never_is_and_no_core_waits_without_need(shared, cores, rng):
+    experiments = [dataclasses.replace(EXPERIMENT, name=str(i), shared=name) for i, name in enumerate(shared)]
+    waiting = [(experiment, seed) for experiment in experiments for seed in range(3)]
+    running = []
+    while waiting or running:
+        while len(running) < cores and (one := next_trial(waiting, running)):
+            waiting.remove(one)
+            running.append(one)
+        folders = [(experiment.shared, seed) for experiment, seed in running if experiment.shared]
+        assert len(set(folders)) == len(folders)
+        assert len(running) == cores or all((one[0].shared, one[1]) in folders for one in waiting)
+        running.remove(rng.choice(running))
+
+
+def test_the_verb_runs_several_and_its_exit_code_says_that_one_failed(tmp_path, monkeypatch, capsys):
+    names = ("asked_by_prompt", "fixed_compute")
+    small = [dataclasses.replace(EXPERIMENT, name=name) for name in names]
+    monkeypatch.setattr("crawltalk.lab.EXPERIMENTS", tuple(small))
+    (tmp_path / names[0] / "seed-0").mkdir(parents=True)
+    (tmp_path / names[0] / "seed-0" / "fail").touch()
+    assert main(["lab", "--all", "--workers", "1", "--out", str(tmp_path)]) == 2
+    out, err = capsys.readouterr()
+    assert "fixed_compute (1 of 2): A model learns more" in out
+    assert "asked_by_prompt, seed 0: begins, 1 of 4" in err
+    assert "asked_by_prompt failed: a file is in the way" in err
+    assert "1 of 2 experiments failed: asked_by_prompt; the same command tries them again" in err
+    assert "A model learns more" in (tmp_path / "lab.html").read_text()
 
 
 def test_the_list_names_every_experiment_and_a_wrong_name_gets_a_hint(capsys, tmp_path):

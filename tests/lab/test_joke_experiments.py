@@ -33,7 +33,9 @@ def small(monkeypatch):
 
 
 def test_a_reward_is_optimised_and_its_curve_stops_and_nonsense_are_measured(small, tmp_path):
-    result = conduct(reward_hacking.EXPERIMENT, 1, tmp_path, ONE)
+    results = []
+    assert conduct([reward_hacking.EXPERIMENT], tmp_path, ONE, 1, on_result=results.append) == {}
+    (result,) = results
     figures = json.loads((tmp_path / "reward_hacking" / "seed-0.json").read_bytes())["figures"]
     assert [row["step"] for row in figures["looks"]["0"]] == [0, 2, 4]
     assert set(figures["stops"]) == {"fresh preferences", "second reward model", "budget"}
@@ -47,7 +49,9 @@ def test_a_reward_is_optimised_and_its_curve_stops_and_nonsense_are_measured(sma
 
 
 def test_ranking_and_writing_are_compared_for_each_number_of_labels(small, tmp_path):
-    result = conduct(ranking.EXPERIMENT, 1, tmp_path, ONE)
+    results = []
+    assert conduct([ranking.EXPERIMENT], tmp_path, ONE, 1, on_result=results.append) == {}
+    (result,) = results
     figures = json.loads((tmp_path / "ranking_is_easier_than_writing" / "seed-0.json").read_bytes())[
         "figures"
     ]

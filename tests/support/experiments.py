@@ -6,6 +6,7 @@ from functools import partial
 import torch
 
 from crawltalk.core.charts import panels, svg
+from crawltalk.core.errors import BadInput
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial
 from crawltalk.model.shape import Shape
 from crawltalk.model.transformer import Transformer
@@ -41,6 +42,8 @@ def run(trial: Trial) -> Figures:
         losses.append(fit(model, partial(_same, batch), cross_entropy, options)["loss"])
         if (trial.out / "interrupt").exists():
             raise KeyboardInterrupt
+        if (trial.out / "fail").exists():
+            raise BadInput("a file is in the way")
     return {"losses": losses}
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from functools import cached_property
+from itertools import groupby
 from typing import Protocol
 
 import numpy as np
@@ -190,23 +191,28 @@ class Engine:
         """The continuation of each prompt, without the stop token. `stop_ids` None: the ends of a text and
         of a turn. `progress` gets the number of finished prompts. `embeddings`: of each prompt, if some have any.
 
-        Row i samples with (seed, i), so the result does not depend on the other rows. A prompt that is too long
-        loses its oldest tokens.
+        Row i samples with (seed, i), so the result does not depend on the other rows. Equal prompts that follow each
+        other are computed once. A prompt that is too long loses its oldest tokens.
         """
+        cut = [self.truncate(prompt) for prompt in prompts]
+        groups = groupby(range(len(cut)), key=lambda row: row if embeddings else cut[row])
         requests = [
             self.request(
-                self.truncate(prompt),
+                cut[row],
                 sampling,
                 stop_ids,
                 row=row,
+                samples=1 + len(list(others)),
                 embeddings=embeddings[row] if embeddings else (),
             )
-            for row, prompt in enumerate(prompts)
+            for row, others in ((next(rows), rows) for _, rows in groups)
         ]
-        replies: dict[int, list[int]] = {request.id: [] for request in requests}
+        replies = {
+            (request.id, index): list[int]() for request in requests for index in range(request.samples)
+        }
         finished = 0
         for output in self.run(requests, BUNDLE):
-            replies[output.request.id] += [token.id for token in output.tokens]
+            replies[output.request.id, output.index] += [token.id for token in output.tokens]
             finished += output.finish_reason is not None
             if output.finish_reason is not None and progress is not None:
                 progress(finished)

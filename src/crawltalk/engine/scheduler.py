@@ -60,7 +60,7 @@ class Scheduler:
         """
         outputs = self.drop_cancelled()
         self._admit()
-        plan = self._schedule()
+        plan = self._schedule(most)
         if limits := self._limits(plan, most):
             outputs += self._continue(limits)
         elif plan:
@@ -106,27 +106,32 @@ class Scheduler:
         self.pool.forget()
 
     def _admit(self) -> None:
-        """Clients take turns. A further sequence of a prompt waits until the first has computed it."""
+        """Clients take turns. A further sequence of a prompt waits until the first has computed it, and lets other
+        prompts pass.
+        """
+        computing = {one.request for one in self.running if one.index == 0 and not one.has_prompt}
+        held: dict[str, list[Sequence]] = {}
         skipped = 0
         while self.waiting and self._slots and skipped < len(self.waiting):
             client = next(iter(self.waiting))
             queue = self.waiting.pop(client)
-            sequence = queue[0]
-            request = sequence.request
-            unready = any(
-                one.request is request and one.index == 0 and one.num_computed_tokens < len(request.prompt)
-                for one in self.running
-            )
+            while queue and queue[0].request in computing:
+                held.setdefault(client, []).append(queue.popleft())
+            if not queue:
+                continue
             num_free = self.pool.num_blocks - self.pool.num_used
-            room = not self.running or blocks_for(len(sequence.tokens) + 1) <= num_free
-            if unready or not room:
+            if self.running and blocks_for(len(queue[0].tokens) + 1) > num_free:
                 skipped += 1
             else:
                 skipped = 0
-                queue.popleft()
+                sequence = queue.popleft()
                 self._start(sequence)
+                if sequence.index == 0 and not sequence.has_prompt:
+                    computing.add(sequence.request)
             if queue:
                 self.waiting[client] = queue
+        for client, sequences in held.items():
+            self.waiting.setdefault(client, deque()).extendleft(reversed(sequences))
 
     def _start(self, sequence: Sequence) -> None:
         request = sequence.request
@@ -168,13 +173,17 @@ class Scheduler:
             sequence.blocks.append(block)
             sequence.num_computed_tokens = last
 
-    def _schedule(self) -> dict[Sequence, int]:
-        """Sequence -> rows of the next step, those that decode first."""
+    def _schedule(self, most: int) -> dict[Sequence, int]:
+        """Sequence -> rows of the next step, those that decode first. Where sequences may get several tokens at once,
+        those wait until all prompts are computed.
+        """
         plan: dict[Sequence, int] = {}
         decodes: list[Sequence] = []
         prefills: list[Sequence] = []
         for sequence in self.running:
             (decodes if sequence.decodes else prefills).append(sequence)
+        if prefills and most > 1:
+            decodes = []
         room = max(_MIN_PREFILL_TOKENS, MAX_NUM_BATCHED_TOKENS - len(decodes))
         for sequence in decodes:
             if sequence.slot >= 0 and self._allocate(sequence, 1, plan):

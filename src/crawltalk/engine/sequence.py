@@ -193,6 +193,11 @@ class Sequence:
         )
 
     @property
+    def has_prompt(self) -> bool:
+        """Whether its prompt is computed."""
+        return self.num_computed_tokens >= len(self.request.prompt)
+
+    @property
     def decodes(self) -> bool:
         """Whether only its last token is yet to be computed; else it prefills."""
         return self.num_computed_tokens == len(self.tokens) - 1

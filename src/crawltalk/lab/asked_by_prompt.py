@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, means_of, verdict_of
-from crawltalk.lab.journeys import MODEL, bar_chart, journey, results
+from crawltalk.lab.journeys import FOLDER, MODEL, bar_chart, journey, results
 
 WAYS = {"zero_shot": "a title and a colon", "few_shot": "after three examples", "by_prompt": "as a dialogue"}
 LEAST = 0.3
@@ -50,4 +50,5 @@ EXPERIMENT = Experiment(
     run=run,
     judge=rule,
     figure=figure,
+    shared=FOLDER,
 )

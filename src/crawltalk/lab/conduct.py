@@ -1,4 +1,5 @@
-"""Running an experiment: its seeds side by side, each in a process of its own, on the threads that this leaves it.
+"""Running experiments: all their seeds side by side, in as many processes as there are cores. Seeds of one number whose
+experiments read what one of them builds follow each other, and another seed takes their turn meanwhile.
 
 lab/NAME/seed-0.json    the figures of a seed; written when it is done, so that it is not run again
 lab/NAME/seed-0/        what its training left: logs, samples, and partial work while it runs
@@ -12,7 +13,8 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,7 +23,7 @@ from typing import Any, TypeVar
 import msgspec
 import torch
 
-from crawltalk.core.errors import BadInput
+from crawltalk.core.errors import BadInput, UserError
 from crawltalk.core.files import write_atomically
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Range, Trial, ranges_of
 from crawltalk.recipe import Machine
@@ -71,31 +73,66 @@ class Result(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 def conduct(
-    experiment: Experiment, seeds: int, out: Path, machine: Machine, on_event: OnEvent = lambda event: None
-) -> Result:
-    """Run the seeds 0 to `seeds` - 1 that are not done yet, judge all, and write what they say into `out` / NAME.
+    experiments: Sequence[Experiment],
+    out: Path,
+    machine: Machine,
+    seeds: int | None = None,
+    on_event: OnEvent = lambda event: None,
+    on_result: Callable[[Result], None] = lambda result: None,
+) -> dict[str, BaseException]:
+    """Run the seeds of all experiments that are not done yet, `seeds` of each or as many as it says, side by side. Each
+    is judged as soon as its seeds are there, and `on_result` gets what is written into `out` / NAME.
 
-    `machine` is resolved. `on_event` gets the events of the seeds' progress.
+    Returns why experiments failed, by their names: no further seed of those is begun, and the others go on. `machine`
+    is resolved. `on_event` gets the events of the seeds' progress. Raises BadInput for a damaged file, before it runs
+    any, and UserError if a process is killed.
     """
-    folder = out / experiment.name
-    _make(folder)
-    waiting = [seed for seed in range(seeds) if measured(folder, seed) is None]
+    waiting: list[tuple[Experiment, int]] = []
+    for experiment in experiments:
+        _make(out / experiment.name)
+        numbers = range(seeds or experiment.seeds)
+        waiting += [(experiment, seed) for seed in numbers if measured(out / experiment.name, seed) is None]
     side_by_side = max(1, min(machine.workers or 1, len(waiting)))
     machine = dataclasses.replace(machine, workers=(machine.workers or 1) // side_by_side)
-    if side_by_side == 1:
-        for seed in waiting:
-            run_seed(experiment, seed, folder, machine, on_event)
-    else:
-        with _events(on_event) as events, pool(side_by_side) as processes:
-            tasks = [
-                processes.submit(run_seed, experiment, seed, folder, machine, events.put) for seed in waiting
-            ]
-            try:
-                for task in tasks:
-                    task.result()
-            except BaseException:
-                processes.shutdown(wait=False, cancel_futures=True)  # seeds that run are kept, none is begun
-                raise
+    failures: dict[str, BaseException] = {}
+    unjudged, total = list(experiments), len(waiting)
+    running: dict[Future[None], tuple[Experiment, int]] = {}
+    with _processes(side_by_side, on_event) as (processes, send):
+        while unjudged:
+            while len(running) < side_by_side and (one := next_trial(waiting, running.values())):
+                waiting.remove(one)
+                experiment, seed = one
+                text = f"begins, {total - len(waiting)} of {total}"
+                on_event({"event": "note", "stage": f"{experiment.name}, seed {seed}", "text": text})
+                folder = out / experiment.name
+                running[processes.submit(run_seed, experiment, seed, folder, machine, send)] = one
+            busy = {experiment.name for experiment, _ in (*waiting, *running.values())}
+            for experiment in [one for one in unjudged if one.name not in busy]:
+                unjudged.remove(experiment)
+                if experiment.name not in failures:
+                    try:
+                        on_result(_judged(experiment, seeds or experiment.seeds, out / experiment.name))
+                    except Exception as error:
+                        failures[experiment.name] = error
+            for task in wait(running, return_when=FIRST_COMPLETED).done:
+                experiment, _ = running.pop(task)
+                if isinstance(error := task.exception(), BrokenExecutor):
+                    raise error
+                if error is not None:
+                    failures[experiment.name] = error
+                    waiting = [one for one in waiting if one[0] is not experiment]
+    return failures
+
+
+def next_trial(
+    waiting: Sequence[tuple[Experiment, int]], running: Iterable[tuple[Experiment, int]]
+) -> tuple[Experiment, int] | None:
+    """The first that reads nothing that a running one may be making."""
+    making = {(experiment.shared, seed) for experiment, seed in running if experiment.shared}
+    return next((one for one in waiting if (one[0].shared, one[1]) not in making), None)
+
+
+def _judged(experiment: Experiment, seeds: int, folder: Path) -> Result:
     rows = [row for seed in range(seeds) if (row := measured(folder, seed)) is not None]
     figures = [row.figures for row in rows]
     result = Result(
@@ -171,6 +208,36 @@ class _Events(io.StringIO):
     def write(self, text: str) -> int:
         self._on_event(msgspec.json.decode(text))
         return len(text)
+
+
+@contextmanager
+def _processes(count: int, on_event: OnEvent) -> Iterator[tuple[Executor, OnEvent]]:
+    """So many processes, or this one alone, and what takes the events of what runs there."""
+    if count == 1:
+        yield _Here(), on_event
+        return
+    with _events(on_event) as events, pool(count) as processes:
+        try:
+            yield processes, events.put
+        except BrokenExecutor:
+            raise UserError(
+                "a process of the lab was killed, perhaps for want of memory; the same command continues"
+            ) from None
+        except BaseException:
+            processes.shutdown(wait=False, cancel_futures=True)  # seeds that run are kept, none is begun
+            raise
+
+
+class _Here(Executor):
+    """Runs at once, in this process, what is submitted."""
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*arguments, **named))
+        except Exception as error:
+            future.set_exception(error)
+        return future
 
 
 @contextmanager

@@ -90,3 +90,5 @@ class Experiment:
     figure: Callable[[Sequence[Figures]], str]
     """The same as a chart: SVG text (`core.charts`)."""
     seeds: int = 3
+    shared: str = ""
+    """The folder beside its own that it builds or reads, if several experiments do: `journeys`, `readers`."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from crawltalk.lab.corpora import Corpora
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, verdict_of
-from crawltalk.lab.journeys import bar_chart, journey
+from crawltalk.lab.journeys import FOLDER, bar_chart, journey
 
 TOKENS = 400_000
 LEAST_BETTER = 0.05
@@ -70,4 +70,5 @@ EXPERIMENT = Experiment(
     run=run,
     judge=rule,
     figure=figure,
+    shared=FOLDER,
 )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, verdict_of
-from crawltalk.lab.journeys import MODEL, bar_chart, journey, results
+from crawltalk.lab.journeys import FOLDER, MODEL, bar_chart, journey, results
 
 LEAST_INVENTED, LEAST_KNOWN = 0.95, 0.4
 
@@ -71,4 +71,5 @@ EXPERIMENT = Experiment(
     run=run,
     judge=rule,
     figure=figure,
+    shared=FOLDER,
 )

@@ -8,7 +8,7 @@ import numpy as np
 
 from crawltalk.core import charts
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial
-from crawltalk.lab.readers import AUDIO_STEPS, audio_reader, name_of
+from crawltalk.lab.readers import AUDIO_STEPS, FOLDER, audio_reader, name_of
 from crawltalk.multimodal.attacks import quieter
 from crawltalk.multimodal.reader import HEAR, Example, Reader
 from crawltalk.multimodal.sounds import CLIP
@@ -109,4 +109,5 @@ EXPERIMENT = Experiment(
     run=run,
     judge=judge,
     figure=figure,
+    shared=FOLDER,
 )

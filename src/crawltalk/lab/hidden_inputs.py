@@ -9,7 +9,7 @@ import numpy as np
 
 from crawltalk.core import charts
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial
-from crawltalk.lab.readers import audio_reader, image_reader, lines, normalising_reader
+from crawltalk.lab.readers import FOLDER, audio_reader, image_reader, lines, normalising_reader
 from crawltalk.multimodal.attacks import (
     EDGE_OF_16,
     bound_of,
@@ -422,4 +422,5 @@ EXPERIMENT = Experiment(
     run=run,
     judge=judge,
     figure=figure,
+    shared=FOLDER,
 )

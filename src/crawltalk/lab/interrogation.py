@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, verdict_of
-from crawltalk.lab.journeys import MODEL, asked_about, bar_chart, journey, results
+from crawltalk.lab.journeys import FOLDER, MODEL, asked_about, bar_chart, journey, results
 
 MOST_INVENTED, LEAST_KEPT, LEAST_WITHOUT = 0.1, 0.9, 0.5
 NOTHING = {"score": 0.0}
@@ -80,4 +80,5 @@ EXPERIMENT = Experiment(
     run=run,
     judge=rule,
     figure=figure,
+    shared=FOLDER,
 )

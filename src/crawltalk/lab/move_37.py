@@ -11,7 +11,7 @@ from crawltalk.games.play import match
 from crawltalk.games.players import BLIND_SPOTS, best_moves
 from crawltalk.games.solver import Solver
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial
-from crawltalk.lab.sl_plateaus_rl_surpasses import league_of
+from crawltalk.lab.sl_plateaus_rl_surpasses import LEAGUES, league_of
 
 POSITIONS = 50_000
 JUDGED = 1000
@@ -141,4 +141,5 @@ EXPERIMENT = Experiment(
     run=run,
     judge=judge,
     figure=figure,
+    shared=LEAGUES,
 )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from crawltalk.core.charts import panels, svg
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, verdict_of
-from crawltalk.lab.journeys import MODEL, journey, results
+from crawltalk.lab.journeys import FOLDER, MODEL, journey, results
 
 DEPTHS = "1,2,3"
 MOST_OFF = 0.05
@@ -67,4 +67,5 @@ EXPERIMENT = Experiment(
     run=run,
     judge=rule,
     figure=figure,
+    shared=FOLDER,
 )

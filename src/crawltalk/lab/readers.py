@@ -15,6 +15,8 @@ from crawltalk.multimodal.reader import Draw, Example, Reader, hears_commands, r
 from crawltalk.multimodal.sounds import FLOOR
 from crawltalk.multimodal.speech import NOISE, QUIET, Speaker, best_speaker, espeak, voices
 
+FOLDER = "readers"
+"""Where they stand among the results of the experiments."""
 LETTER_STEPS, IMAGE_STEPS, AUDIO_STEPS = 1000, 2000, 300
 """Of an image's encoder alone, of the whole reader, and of a listener."""
 NORMALISING_STEPS = (300, 300)
@@ -98,7 +100,7 @@ def _trained(
     letter_steps: int = 0,
     examples: int | None = None,
 ) -> Reader:
-    folder = trial.out.parents[1] / "readers" / f"seed-{trial.seed}" / name
+    folder = trial.out.parents[1] / FOLDER / f"seed-{trial.seed}" / name
     if not (folder / "model" / WEIGHTS).exists():
         reader = start()
         [what] = reader.model.inputs

@@ -8,7 +8,15 @@ from statistics import mean
 
 from crawltalk.core import charts
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial
-from crawltalk.lab.readers import IMAGE_STEPS, LETTER_STEPS, PICTURES, WITHOUT_PLACES, image_reader, lines
+from crawltalk.lab.readers import (
+    FOLDER,
+    IMAGE_STEPS,
+    LETTER_STEPS,
+    PICTURES,
+    WITHOUT_PLACES,
+    image_reader,
+    lines,
+)
 from crawltalk.multimodal.pictures import HELD_OUT_FONTS, Style, draw_scene, fonts
 from crawltalk.multimodal.reader import Example, Reader
 
@@ -141,4 +149,5 @@ EXPERIMENT = Experiment(
     run=run,
     judge=judge,
     figure=figure,
+    shared=FOLDER,
 )

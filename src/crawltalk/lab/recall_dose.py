@@ -5,7 +5,7 @@ from statistics import mean
 
 from crawltalk.core.charts import panels, svg
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, verdict_of
-from crawltalk.lab.journeys import MODEL, journey, results
+from crawltalk.lab.journeys import FOLDER, MODEL, journey, results
 
 LEAST_KNOWN, MOST_UNKNOWN = 0.8, 0.1
 RARELY = 5.0
@@ -60,4 +60,5 @@ EXPERIMENT = Experiment(
     run=run,
     judge=rule,
     figure=figure,
+    shared=FOLDER,
 )

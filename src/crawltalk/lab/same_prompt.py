@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from crawltalk.engine import Engine, Sampling, load_engine
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, means_of, verdict_of
-from crawltalk.lab.journeys import MODEL, bar_chart, journey
+from crawltalk.lab.journeys import FOLDER, MODEL, bar_chart, journey
 from crawltalk.models import model_of_run
 
 PROMPTS = ("Gold is", "The chemical element with", "In 1900", "A machine that")
@@ -103,4 +103,5 @@ EXPERIMENT = Experiment(
     run=run,
     judge=rule,
     figure=figure,
+    shared=FOLDER,
 )

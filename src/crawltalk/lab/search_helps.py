@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, means_of, verdict_of
-from crawltalk.lab.journeys import MODEL, bar_chart, journey, results
+from crawltalk.lab.journeys import FOLDER, MODEL, bar_chart, journey, results
 
 LEAST_SEARCHED, LEAST_ABOVE_CHANCE = 0.9, 0.05
 
@@ -69,4 +69,5 @@ EXPERIMENT = Experiment(
     run=run,
     judge=rule,
     figure=figure,
+    shared=FOLDER,
 )

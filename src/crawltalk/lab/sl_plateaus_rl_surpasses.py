@@ -25,11 +25,13 @@ GAMES, SEARCHED = 1000, 200
 SELF_PLAY = SelfPlay()
 OVER_IMITATOR, OVER_TEACHER = 0.80, 0.70
 """The shares of points that count as surpassing."""
+LEAGUES = "connect_four"
+"""Where the policies stand among the results of the experiments."""
 
 
 def league_of(trial: Trial, blind: str) -> League:
     """The policies of a seed, which several experiments share: connect_four/seed-N/BLIND beside their folders."""
-    folder = trial.out.parents[1] / "connect_four" / f"seed-{trial.seed}" / blind
+    folder = trial.out.parents[1] / LEAGUES / f"seed-{trial.seed}" / blind
     whole = blind == "edges"
     rules = Rules(blind=blind, seed=trial.seed, epochs=dict(EPOCHS) if whole else {LARGEST: EPOCHS[LARGEST]})
     return train_league(folder, rules, trial.machine, trial.progress, other=whole)
@@ -229,4 +231,5 @@ EXPERIMENT = Experiment(
     run=run,
     judge=judge,
     figure=figure,
+    shared=LEAGUES,
 )

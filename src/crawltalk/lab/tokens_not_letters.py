@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, means_of, verdict_of
-from crawltalk.lab.journeys import MODEL, bar_chart, journey, results
+from crawltalk.lab.journeys import FOLDER, MODEL, bar_chart, journey, results
 
 LEAST_TAUGHT, MOST_NEW = 0.3, 0.05
 
@@ -53,4 +53,5 @@ EXPERIMENT = Experiment(
     run=run,
     judge=rule,
     figure=figure,
+    shared=FOLDER,
 )

@@ -8,7 +8,7 @@ from crawltalk import recipe
 from crawltalk.core.charts import panels, svg
 from crawltalk.lab.corpora import Corpora
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, verdict_of
-from crawltalk.lab.journeys import journey
+from crawltalk.lab.journeys import FOLDER, journey
 from crawltalk.pretraining.tokenizer import tokenizer
 from crawltalk.recipe.cost import training_flops
 from crawltalk.recipe.layers import load_recipe
@@ -89,4 +89,5 @@ EXPERIMENT = Experiment(
     run=run,
     judge=rule,
     figure=figure,
+    shared=FOLDER,
 )

@@ -16,12 +16,13 @@ import copy
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import torch
 
 from crawltalk.core.errors import BadInput, BadRecipe, UserError
@@ -187,32 +188,38 @@ class Replies:
     ) -> Batch:
         prompts = [tuple(one.prompt) for one, _ in learned]
         packs, length = packed(prompts, [len(one.reply) for one, _ in learned], longest_row(self.model), step)
-        tokens = torch.zeros((len(packs), length), dtype=torch.int64)
-        targets = torch.full((len(packs), length), IGNORE_INDEX)
-        documents, parents = (torch.full((len(packs), length), -1) for _ in range(2))
-        names = ("advantages", "log_probs", "weights")
-        extras = {name: torch.zeros((len(packs), length)) for name in names}
+        size = len(packs), length
+        tokens, targets = np.zeros(size, np.int64), np.full(size, IGNORE_INDEX, np.int64)
+        documents, parents = (np.full(size, -1, np.int64) for _ in range(2))
+        columns = {name: np.zeros(size, np.float32) for name in ("advantages", "log_probs", "weights")}
         total = sum(sum(one.learned) for one, _ in learned)
         for row, pack in enumerate(packs):
             start, number = 0, 0
             for prompt, chosen in pack.items():
                 # a prompt stands there once, but for its last token, behind which each reply begins
                 parent, end = (number, start + len(prompt) - 1) if len(prompt) > 1 else (-1, start)
-                tokens[row, start:end], documents[row, start:end] = torch.tensor(prompt[:-1]), number
+                tokens[row, start:end], documents[row, start:end] = prompt[:-1], number
                 start = end
                 for index in chosen:
                     one, advantage = learned[index]
                     start, end, number = end, end + len(one.reply), number + 1
-                    tokens[row, start:end] = torch.tensor([prompt[-1], *one.reply[:-1]])
+                    tokens[row, start:end] = [prompt[-1], *one.reply[:-1]]
                     documents[row, start:end], parents[row, start:end] = number, parent
-                    mask = torch.tensor(one.learned)
-                    targets[row, start:end] = torch.where(mask, torch.tensor(one.reply), IGNORE_INDEX)
-                    weight = self._weight(int(mask.sum()), total, len(learned))
-                    extras["advantages"][row, start:end] = advantage * weight
-                    extras["weights"][row, start:end] = weight
-                    extras["log_probs"][row, start:end] = torch.tensor(one.log_probs)
+                    targets[row, start:end] = np.where(one.learned, one.reply, IGNORE_INDEX)
+                    weight = self._weight(sum(one.learned), total, len(learned))
+                    columns["advantages"][row, start:end] = advantage * weight
+                    columns["weights"][row, start:end] = weight
+                    columns["log_probs"][row, start:end] = one.log_probs
                 start, number = end, number + 1
-        batch = Batch(tokens, targets, documents, extras, figures, parents)
+        extras = {name: torch.from_numpy(column) for name, column in columns.items()}
+        batch = Batch(
+            torch.from_numpy(tokens),
+            torch.from_numpy(targets),
+            torch.from_numpy(documents),
+            extras,
+            figures,
+            torch.from_numpy(parents),
+        )
         if self.reference is not None:
             extras["reference"] = _log_probs(self.reference, batch, self.threads)
         return batch
@@ -405,16 +412,23 @@ def _pack(
         replies.setdefault(prompts[number], []).append(number)
     rows: list[dict[int, list[int]]] = []
     left: list[int] = []
+
+    def tightest(among: Iterable[int], cost: int) -> int | None:
+        return min(((left[row], row) for row in among if cost <= left[row]), default=(0, None))[1]
+
     for prompt, numbers in replies.items():
+        having: list[int] = []  # rows with the prompt
         for number in numbers:
-            costs = [lengths[number] + (0 if prompt in row else shared[prompt]) for row in rows]
-            fitting = [(cost, left[row] - cost, row) for row, cost in enumerate(costs) if cost <= left[row]]
-            if fitting:
-                cost, _, row = min(fitting)
-            else:
-                cost, row = lengths[number] + shared[prompt], len(rows)
-                rows.append({})
-                left.append(room)
+            cost = lengths[number]
+            row = tightest(having, cost) if shared[prompt] else None
+            if row is None:
+                cost += shared[prompt]
+                row = tightest(range(len(rows)), cost)
+                if row is None:
+                    row = len(rows)
+                    rows.append({})
+                    left.append(room)
+                having.append(row)
             rows[row].setdefault(prompt, []).append(number)
             left[row] -= cost
     return rows

@@ -126,19 +126,18 @@ def packed_rows(
     def batch(step: int) -> Batch:
         epoch, index = divmod(step, per_epoch)
         chosen = [packs[row] for row in order(epoch)[index * rows : (index + 1) * rows]]
-        tokens = torch.zeros((len(chosen), length), dtype=torch.int64)
-        targets = torch.full((len(chosen), length), IGNORE_INDEX, dtype=torch.int64)
-        documents = torch.full((len(chosen), length), -1, dtype=torch.int64)
+        size = len(chosen), length
+        tokens, targets = np.zeros(size, np.int64), np.full(size, IGNORE_INDEX, np.int64)
+        documents = np.full(size, -1, np.int64)
         for row, pack in enumerate(chosen):
             start = 0
             for number, (ids, loss_mask) in enumerate(conversations[index] for index in pack):
                 end = start + len(ids)
-                tokens[row, start:end] = torch.tensor(ids)
-                learned = torch.where(torch.tensor(loss_mask[1:]), torch.tensor(ids[1:]), IGNORE_INDEX)
-                targets[row, start : end - 1] = learned
+                tokens[row, start:end] = ids
+                targets[row, start : end - 1] = np.where(loss_mask[1:], ids[1:], IGNORE_INDEX)
                 documents[row, start:end] = number
                 start = end
-        return Batch(tokens, targets, documents)
+        return Batch(torch.from_numpy(tokens), torch.from_numpy(targets), torch.from_numpy(documents))
 
     return batch, per_epoch
 

@@ -2,13 +2,14 @@
 
 import difflib
 import json as jsonlib
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from cyclopts import Parameter
 
-from crawltalk.core.errors import BadInput
+from crawltalk.core.errors import BadInput, UserError
 from crawltalk.core.files import write_atomically
 from crawltalk.recipe import Machine
 from crawltalk.recipe.machine import derive_machine
@@ -35,7 +36,7 @@ def lab(
     """List the lab's claims with their verdicts, or test some of them: `crawltalk lab rl_selects`.
 
     A finished seed is not run again; remove its seed-N.json and its folder to do so. The same command continues what
-    was interrupted.
+    was interrupted. An experiment that fails is set aside, and the others go on.
 
     Parameters
     ----------
@@ -64,14 +65,23 @@ def lab(
     if not chosen:
         _list(EXPERIMENTS, {name: read_result(out, name) for name in by_name}, json)
         return
-    machine = derive_machine(Machine(workers=workers))
-    for name in chosen:
-        experiment = by_name[name]
-        if not json:
-            console.print(f"{name}: {experiment.claim}", markup=False, soft_wrap=True)
-        result = conduct(experiment, seeds or experiment.seeds, out, machine, _show)
+    done = count(1)
+
+    def show(result: "Result") -> None:
         write_atomically(out / PAGE, claims_page(read_claims(out)).encode())
-        _print(result, out, json)
+        _print(result, out, json, f"{next(done)} of {len(chosen)}")
+
+    machine = derive_machine(Machine(workers=workers))
+    failures = conduct([by_name[name] for name in chosen], out, machine, seeds, _show, show)
+    for name, error in failures.items():
+        errors.print(f"{name} failed: {error}", markup=False, soft_wrap=True)
+        if not isinstance(error, UserError):
+            raise error
+    if failures:
+        raise UserError(
+            f"{len(failures)} of {len(chosen)} experiments failed: {', '.join(failures)}; the same command tries "
+            "them again"
+        )
 
 
 def _list(experiments: "tuple[Experiment, ...]", results: "dict[str, Result | None]", json: bool) -> None:
@@ -88,13 +98,14 @@ def _list(experiments: "tuple[Experiment, ...]", results: "dict[str, Result | No
     )
 
 
-def _print(result: "Result", out: Path, json: bool) -> None:
+def _print(result: "Result", out: Path, json: bool, which: str) -> None:
     if json:
         print(jsonlib.dumps(msgspec.to_builtins(result)), flush=True)
         return
     judgement = result.judgement
     effects = "  ".join(f"{name} {value:.3g}" for name, value in judgement.effect.items())
     console.print(
+        f"{result.experiment} ({which}): {result.claim}\n"
         f"{judgement.verdict}, {len(result.seeds)} seeds, {clock(sum(result.cpu_seconds))} of CPU time: "
         f"{judgement.summary}\n{effects}\nsee: {out / PAGE}",
         markup=False,
