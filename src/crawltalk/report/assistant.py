@@ -26,8 +26,13 @@ def assistant(job: ReportJob) -> Chapter | None:
     rows = rows_of(job.inputs["evals"] / "conversations.jsonl")[: job.config.conversations]
     if not questions and not rows:
         return None
+    path = job.inputs["evals"] / "scores.json"
+    about = {task: row.get("about") for task, row in json_of(path).items()} if path.exists() else {}
     talks = [
-        conversation([(m["role"], m["content"]) for m in row["messages"]], row["source"]) for row in rows
+        conversation(
+            [(m["role"], m["content"]) for m in row["messages"]], about.get(row["source"]) or row["source"]
+        )
+        for row in rows
     ]
     makers = [name for name, kind in job.models.items() if kind == "assistant"]
     return Chapter(

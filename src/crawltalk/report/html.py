@@ -10,10 +10,10 @@ from crawltalk.core.statistics import wilson
 
 
 def text(value: Any) -> str:
-    """A value for people, escaped: 1234567 -> 1,234,567; 0.123456 -> 0.1235."""
+    """A value for people, escaped: 1234567 -> 1,234,567; 0.123456 -> 0.1235; -0.0 -> 0."""
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    return escape(f"{value:,.4g}" if isinstance(value, float) else str(value))
+    return escape(f"{value + 0.0:,.4g}" if isinstance(value, float) else str(value))
 
 
 def percent(share: float) -> str:
