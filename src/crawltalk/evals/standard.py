@@ -213,8 +213,9 @@ def _files(path: Path, split: str) -> list[Path]:
     files = [file for file in sorted(folder.glob("*")) if file.suffix in _ENDINGS]
     files = [file for file in files if split in file.stem] or files
     if not files:
+        problem = "has no files of questions, or none in test" if path.is_dir() else "is not there"
         raise MissingInput(
-            f"{path} is not there, or has no files of questions; --data is JSONL, JSON, CSV or Parquet, or a folder"
+            f"{path} {problem}; --data is a file, JSONL, JSON, CSV or Parquet, or their folder"
         )
     return files
 
