@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from crawltalk.cli import main
 from crawltalk.core.errors import BadInput
-from crawltalk.lab import EXPERIMENTS
+from crawltalk.lab import EXPERIMENTS, journeys, readers
 from crawltalk.lab.conduct import conduct, next_trial, read_result
 from crawltalk.recipe import Machine
 from support.experiments import EXPERIMENT
@@ -119,6 +120,15 @@ def test_what_may_be_built_at_once_never_is_and_no_core_waits_without_need(share
         assert len(set(folders)) == len(folders)
         assert len(running) == cores or all((one[0].shared, one[1]) in folders for one in waiting)
         running.remove(rng.choice(running))
+
+
+def test_experiments_that_read_what_several_make_say_so():
+    makers = {"journey": journeys.FOLDER, "image_reader": readers.FOLDER, "audio_reader": readers.FOLDER}
+    for experiment in EXPERIMENTS:
+        used = vars(sys.modules[experiment.run.__module__])
+        assert (
+            experiment.shared in [makers[name] for name in makers if name in used] or not makers.keys() & used
+        )
 
 
 def test_the_verb_runs_several_and_its_exit_code_says_that_one_failed(tmp_path, monkeypatch, capsys):

@@ -44,7 +44,7 @@ def test_the_rewards_of_a_reinforcement_are_verified_or_learned(monkeypatch, tmp
         monkeypatch.setattr(rlhf_does_not_scale, name, value)
     for name in ("CHECKED", "SAMPLES"):
         monkeypatch.setattr(joking, name, 4)
-    conduct(rlhf_does_not_scale.EXPERIMENT, 1, tmp_path, ONE)
+    assert conduct([rlhf_does_not_scale.EXPERIMENT], tmp_path, ONE, seeds=1) == {}
     curves = figures_of(tmp_path, "rlhf_does_not_scale")["curves"]
     assert len({tuple(curve["gold"][:1]) for curve in curves.values()}) == 1  # all begin at the writer
     assert curves["verified"]["proxy"] == curves["verified"]["gold"]
@@ -93,7 +93,7 @@ def test_rlhf_has_to_fall_while_its_reward_rises_and_a_verified_reward_has_to_go
 @pytest.mark.slow
 def test_three_assistants_are_asked_in_all_forms(monkeypatch, tmp_path):
     monkeypatch.setattr(jailbreak_by_encoding, "SCHEDULE", Schedule(base=3, refusals=2))
-    conduct(jailbreak_by_encoding.EXPERIMENT, 1, tmp_path, ONE)
+    assert conduct([jailbreak_by_encoding.EXPERIMENT], tmp_path, ONE, seeds=1) == {}
     figures = figures_of(tmp_path, "jailbreak_by_encoding")
     assert set(figures["refusals in plain words"]["told"]) == set(jailbreak_by_encoding.FORMS)
     attempts = (tmp_path / "jailbreak_by_encoding" / "seed-0" / "attempts.jsonl").read_bytes().splitlines()
@@ -213,7 +213,7 @@ def test_some_ways_out_are_measured_in_the_browser(monkeypatch, tmp_path):
         pytest.skip("there is no chromium: apt-get install chromium")
     monkeypatch.setattr(exfiltration, "ATTACKS", exfiltration.ATTACKS[:1])
     monkeypatch.setattr(exfiltration, "TASKS", 1)
-    conduct(exfiltration.EXPERIMENT, 1, tmp_path, ONE)
+    assert conduct([exfiltration.EXPERIMENT], tmp_path, ONE, seeds=1) == {}
     delivered = figures_of(tmp_path, "exfiltration")["delivered"]
     assert [delivered[name]["by_way"]["markdown image"] for name in exfiltration.DEFENSES] == [
         1.0,
@@ -224,5 +224,6 @@ def test_some_ways_out_are_measured_in_the_browser(monkeypatch, tmp_path):
 
 def test_an_experiment_that_needs_a_browser_says_so_in_one_line(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(MissingInput, match="apt-get install chromium"):
-        conduct(exfiltration.EXPERIMENT, 1, tmp_path, ONE)
+    error = conduct([exfiltration.EXPERIMENT], tmp_path, ONE, seeds=1)["exfiltration"]
+    assert isinstance(error, MissingInput)
+    assert "apt-get install chromium" in str(error)

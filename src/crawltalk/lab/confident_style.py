@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from crawltalk.engine import Engine, Sampling, load_engine
 from crawltalk.lab.chains import mean
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, means_of, verdict_of
-from crawltalk.lab.journeys import MODEL, bar_chart, journey
+from crawltalk.lab.journeys import FOLDER, MODEL, bar_chart, journey
 from crawltalk.lab.style_not_knowledge import FORM, WORDS, asked, opened, styled
 from crawltalk.models import model_of_run
 from crawltalk.posttraining.factuality import Question
@@ -138,4 +138,5 @@ EXPERIMENT = Experiment(
     run=run,
     judge=rule,
     figure=figure,
+    shared=FOLDER,
 )

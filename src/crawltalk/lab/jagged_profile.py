@@ -10,7 +10,7 @@ from crawltalk.core.jsonl import read_jsonl
 from crawltalk.core.types import Problem
 from crawltalk.engine import Sampling, load_engine
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, means_of, verdict_of
-from crawltalk.lab.journeys import MODEL, journey, results
+from crawltalk.lab.journeys import FOLDER, MODEL, journey, results
 from crawltalk.models import model_of_run
 from crawltalk.tasks import score
 from crawltalk.tasks.arithmetic import SUM, counted
@@ -184,4 +184,5 @@ EXPERIMENT = Experiment(
     run=run,
     judge=rule,
     figure=figure,
+    shared=FOLDER,
 )

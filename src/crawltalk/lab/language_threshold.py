@@ -11,7 +11,7 @@ from crawltalk.data.filters.language import likely
 from crawltalk.data.record.truth import Truth
 from crawltalk.lab.corpora import Corpora
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, verdict_of
-from crawltalk.lab.journeys import journey
+from crawltalk.lab.journeys import FOLDER, journey
 from crawltalk.run.folder import RunFolder
 
 TOKENS = 200_000
@@ -130,4 +130,5 @@ EXPERIMENT = Experiment(
     run=run,
     judge=rule,
     figure=figure,
+    shared=FOLDER,
 )

@@ -60,6 +60,8 @@ def evaluate(
     shots
         Solved examples in front of each question, the first ones of --examples, or of MMLU's folder dev: those of the
         question's subject.
+    examples
+        A file of solved examples, in the forms of --data.
     chat
         Ask in the model's chat format. If absent: batteries and `context` do, if the model is no base model; standard
         tasks do not, as in lm-evaluation-harness.
