@@ -1,5 +1,7 @@
 """What a person calls a model, and which models a run has."""
 
+from pathlib import Path
+
 import pytest
 
 from crawltalk.core.errors import MissingInput
@@ -49,6 +51,23 @@ def test_a_model_of_a_run_has_a_place_there_also_where_its_stage_is_borrowed(run
     assert place is not None and place[0].path == other.path
     assert model_folder("runs/other/pretrain") == run.path.resolve() / "pretrain"
     assert place_of(tmp_path) is None and place_of("smollm2") is None
+
+
+def test_a_folder_of_a_model_here_hides_a_run_of_its_name_also_for_what_is_measured(run, tmp_path):
+    make(run, "pretrain", "sft")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.json").touch()
+    assert model_folder("mine") == Path("mine")
+    assert place_of("mine") is None
+    place = place_of("runs/mine")
+    assert place is not None and place[1] == "sft"
+
+
+def test_a_model_of_a_run_whose_recipe_cannot_be_read_works_by_its_folder(run):
+    make(run, "pretrain")
+    (run.path / "recipe.toml").write_text("nonsense = 1\n")
+    assert model_folder("runs/mine/pretrain") == run.path / "pretrain"
+    assert place_of("runs/mine/pretrain") is None
 
 
 def test_the_models_of_a_run_are_those_of_its_recipe_in_order(run):

@@ -155,6 +155,9 @@ def _explain(verb: str, error: CycloptsError) -> str:
     argument = getattr(error, "argument", None)
     if isinstance(error, MissingArgumentError) and argument is not None:
         name = argument.names[0]
+        if (takes := argument.token_count()[0]) > 1:
+            given = len(error.tokens_so_far)
+            return f"{verb}: {name} takes {takes} values, one after the other, and got {given}"
         positional = argument.field_info.kind is not argument.field_info.KEYWORD_ONLY
         return f"{verb} needs {name.removeprefix('--').upper() if positional else name}"
     return str(error).rstrip(".")

@@ -68,14 +68,21 @@ def model_folder(name: str | Path, prefer: tuple[ModelKind, ...] = ("assistant",
 
 
 def place_of(name: str | Path) -> tuple[RunFolder, str] | None:
-    """The run and the stage of a model that a person calls by its run or by `RUN/STAGE`; None for others."""
+    """The run and the stage of a model that a person calls by its run or by `RUN/STAGE`; None for others, and for a
+    stage of a run whose recipe cannot be read. It is the model that `model_folder` finds.
+    """
     paths = (Path(name), Path("runs") / name) if len(Path(name).parts) == 1 else (Path(name),)
     for path in paths:
+        run = RunFolder(path.parent)
+        try:
+            if run.exists() and path.name in (stage.name for stage, _ in models_of_run(run)):
+                return run, path.name
+        except BadRecipe:
+            return None
+        if (path / "config.json").exists():
+            return None
         if RunFolder(path).exists():
             return RunFolder(path), model_of_run(RunFolder(path), "assistant", "base").name
-        run = RunFolder(path.parent)
-        if run.exists() and path.name in (stage.name for stage, _ in models_of_run(run)):
-            return run, path.name
     return None
 
 

@@ -64,6 +64,14 @@ def test_a_row_that_is_no_question_is_named_and_the_others_are_kept(tmp_path: Pa
     assert str(read[0]).startswith("row 1: no 'answer'")
 
 
+def test_a_row_without_its_answer_is_none_and_one_without_an_identifier_has_its_place(tmp_path: Path):
+    good = {"question": "Q?", "choices": ["x", "y"], "answer": 1, "id": None}
+    path = write(tmp_path / "q.jsonl", [{**good, "answer": -1}, good, good])
+    unanswered, *others = read_questions(path, choices=True)
+    assert unanswered == "row 1: the answer is -1, which is no choice"
+    assert [one.id for one in others if isinstance(one, Question)] == ["1", "2"]
+
+
 def test_a_missing_file_and_one_of_another_kind_are_the_users_mistake(tmp_path: Path):
     with pytest.raises(MissingInput, match="--data"):
         list(read_questions(tmp_path / "no.jsonl", choices=True))

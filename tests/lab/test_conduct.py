@@ -146,6 +146,23 @@ def test_the_verb_runs_several_and_its_exit_code_says_that_one_failed(tmp_path, 
     assert "A model learns more" in (tmp_path / "lab.html").read_text()
 
 
+def test_the_verb_names_every_experiment_that_failed_before_a_traceback_of_one(tmp_path, monkeypatch, capsys):
+    def broken(trial):
+        raise ZeroDivisionError("broken")
+
+    bad = dataclasses.replace(EXPERIMENT, name="asked_by_prompt", run=broken)
+    monkeypatch.setattr(
+        "crawltalk.lab.EXPERIMENTS", (bad, dataclasses.replace(EXPERIMENT, name="fixed_compute"))
+    )
+    (tmp_path / "fixed_compute" / "seed-0").mkdir(parents=True)
+    (tmp_path / "fixed_compute" / "seed-0" / "fail").touch()
+    with pytest.raises(ZeroDivisionError):
+        main(["lab", "--all", "--workers", "1", "--out", str(tmp_path)])
+    err = capsys.readouterr().err
+    assert "asked_by_prompt failed: broken" in err
+    assert "fixed_compute failed: a file is in the way" in err
+
+
 def test_the_list_names_every_experiment_and_a_wrong_name_gets_a_hint(capsys, tmp_path):
     assert main(["lab", "--json", "--out", str(tmp_path)]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

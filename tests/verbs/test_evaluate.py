@@ -65,7 +65,7 @@ def test_rows_that_are_no_questions_are_named(model, questions, tmp_path, capfd)
         (["--tasks", "arc_chalenge"], "did you mean 'arc_challenge'?"),
         (["--tasks", "arc_challenge"], "--data is given 0 times"),
         (["--tasks", "dots", "--data", "x"], "--data is given 1 times"),
-        (["--tasks", "dots", "--limit", "0"], "--limit is 1 or more"),
+        (["--tasks", "dots", "--limit", "0"], "--limit and --max-tokens are 1 or more"),
         (["--tasks", "exact_match", "--data", "x", "--shots", "2"], "--shots needs --examples"),
         (["--tasks", "mmlu", "--data", "no.jsonl"], "no.jsonl is not there"),
         (["--tasks", "context", "--data", "no run"], "crawltalk run"),
@@ -76,3 +76,33 @@ def test_a_mistake_is_one_line_with_the_way_out(model, words, said, tmp_path, ca
     error = capfd.readouterr().err
     assert said in error.replace("\n", " ")
     assert "Traceback" not in error
+
+
+def test_a_task_that_does_not_fit_leaves_the_others_and_is_named_with_the_way_out(
+    model, questions, tmp_path, capfd
+):
+    out = tmp_path / "a"
+    tasks = ["--tasks", "gsm8k_last_number,arc_easy", "--data", questions, "--out", str(out)]
+    assert main(["eval", model, *tasks]) == 2  # of 128 tokens, 256 for the reply
+    told, err = capfd.readouterr()
+    assert "gsm8k_last_number: nothing fits into the model's context of 128 tokens" in err
+    assert "--max-tokens" in err
+    assert "acc_norm" in told
+    assert not (out / "gsm8k_last_number.jsonl").exists() and (out / "arc_easy.jsonl").exists()
+
+
+def test_a_task_named_twice_is_asked_once_and_no_table_cuts_its_name(model, questions, tmp_path, capfd):
+    asked = ["eval", model, "--tasks", "arc_challenge,arc_challenge", "--data", questions]
+    assert main([*asked, "--out", str(tmp_path / "a"), "--json"]) == 0
+    assert [row["n"] for row in json.loads(capfd.readouterr().out)["means"]] == [6, 6]
+    assert main([*asked, "--out", str(tmp_path / "a")]) == 0
+    assert "\u2026" not in capfd.readouterr().out
+
+
+def test_what_is_compared_with_is_looked_for_before_anything_is_asked(model, questions, tmp_path, capfd):
+    out = tmp_path / "a"
+    asked = ["eval", model, "--tasks", "arc_easy", "--data", questions, "--out", str(out)]
+    assert main([*asked, "--against", str(tmp_path / "no")]) == 2
+    assert main([*asked, "--max-tokens", "0"]) == 2
+    assert not out.exists()
+    assert "--max-tokens are 1 or more" in capfd.readouterr().err

@@ -17,6 +17,7 @@ def conversation(prompt: str, reply: str) -> str:
 @pytest.mark.parametrize(
     ("command", "said"),
     [
+        ("report a --compare b", "--compare takes 2 values, one after the other, and got 1"),
         ("report --compare a b --out .", "is a folder; name a file: --out"),
         ("report --compare a b --out file/x.html", "a file is in its way; choose another with --out"),
         ("redteam house --out file", "cannot be a folder: a file is in its way"),

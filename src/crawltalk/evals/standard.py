@@ -213,8 +213,9 @@ def _files(path: Path, split: str) -> list[Path]:
     files = [file for file in sorted(folder.glob("*")) if file.suffix in _ENDINGS]
     files = [file for file in files if split in file.stem] or files
     if not files:
+        problem = "has no files of questions, or none in test" if path.is_dir() else "is not there"
         raise MissingInput(
-            f"{path} is not there, or has no files of questions; --data is JSONL, JSON, CSV or Parquet, or a folder"
+            f"{path} {problem}; --data is a file, JSONL, JSON, CSV or Parquet, or their folder"
         )
     return files
 
@@ -261,7 +262,7 @@ def _question(row: Mapping[str, Any], index: str, choices: bool, subject: str) -
     stem = inner["stem"] if isinstance(inner, dict) else inner
     if not isinstance(stem, str) or not stem.strip():
         raise ValueError("the question is no text")
-    identifier = str(row.get("id", index))
+    identifier = str(index if row.get("id") is None else row["id"])
     if not choices:
         answer = row["answerKey"] if "answerKey" in row else row["answer"]
         return Question(identifier, stem, (), str(answer).strip())
@@ -269,6 +270,8 @@ def _question(row: Mapping[str, Any], index: str, choices: bool, subject: str) -
     if not all(isinstance(text, str) and text for text in texts):
         raise ValueError("a choice is no text")
     right = answer if isinstance(answer, int) else labels.index(answer)
+    if right < 0:  # published test sets without answers have -1
+        raise ValueError(f"the answer is {right}, which is no choice")
     return Question(identifier, stem, tuple(texts), texts[right], str(row.get("subject", subject)))
 
 

@@ -74,10 +74,11 @@ def evaluate(
     from crawltalk.evals.benchmarks import benchmark, place_for, write_benchmark
     from crawltalk.evals.results import compare, means, read_results, write_results
 
-    names = [name for given in tasks for name in given.split(",") if name]
+    names = list(dict.fromkeys(name for given in tasks for name in given.split(",") if name))
     sources = _sources(names, data)
-    if (limit is not None and limit < 1) or shots < 0:
-        raise BadInput("--limit is 1 or more, --shots is 0 or more")
+    if min(1 if limit is None else limit, 1 if max_tokens is None else max_tokens) < 1 or shots < 0:
+        raise BadInput("--limit and --max-tokens are 1 or more, --shots is 0 or more")
+    before = {name: read_results(against, name) for name in names} if against is not None else {}
     shown = {name: _examples(name, Path(source), examples) for name, source in sources.items() if shots}
     folder = model_folder(model)
     out = out or place_for(model) or Path("evals") / Path(model).name
@@ -89,6 +90,7 @@ def evaluate(
     found: list[Result] = []
     benchmarks: list[Benchmark] = []
     differences: list[Comparison] = []
+    unfit: list[str] = []
     for name in names:
         source = sources.get(name)
         if name in _standard():
@@ -117,11 +119,14 @@ def evaluate(
             count = _LIMITS["battery"] if limit is None else limit
             results = ask_battery(engine, name, count, chat=speaks if chat is None else chat, seed=seed)
         if not results:
-            raise BadInput(f"{name}: nothing fits into the model's context of {engine.context} tokens")
+            unfit.append(name)
+            continue
         write_results(out, name, results)
         found += results
-        if against is not None:
-            differences += compare(read_results(against, name), results)
+        if name in before:
+            differences += compare(before[name], results)
+    if not found:
+        raise BadInput(_unfit(unfit, engine.context))
     if json:
         rows = {
             "model": str(folder),
@@ -130,9 +135,20 @@ def evaluate(
             "differences": differences,
         }
         print(msgspec.json.encode(rows).decode())
-        return
-    print_benchmarks(benchmarks)
-    _print([row for row in means(found) if row.task not in _standard()], differences, engine, out, against)
+    else:
+        print_benchmarks(benchmarks)
+        _print(
+            [row for row in means(found) if row.task not in _standard()], differences, engine, out, against
+        )
+    if unfit:
+        raise BadInput(_unfit(unfit, engine.context))
+
+
+def _unfit(names: Sequence[str], context: int) -> str:
+    return (
+        f"{', '.join(names)}: nothing fits into the model's context of {context} tokens, which questions share with "
+        "examples (--shots) and replies (--max-tokens); lower these, or take a model that reads more"
+    )
 
 
 def index_of(model: str) -> "TraceIndex | None":

@@ -75,6 +75,7 @@ def lab(
     failures = conduct([by_name[name] for name in chosen], out, machine, seeds, _show, show)
     for name, error in failures.items():
         errors.print(f"{name} failed: {error}", markup=False, soft_wrap=True)
+    for error in failures.values():
         if not isinstance(error, UserError):
             raise error
     if failures:
