@@ -77,7 +77,6 @@ inline float lanes_max(__m256 v) {
   return std::max(two[0], two[1]);
 }
 inline I8 lanes(I8) { return I8{0, 1, 2, 3, 4, 5, 6, 7}; }
-inline void join(float* to, const __m256* rows) { store(to, rows[0]); }
 inline const float* paired(const std::vector<float>& from, int, int, std::vector<float>&) { return from.data(); }
 
 #if defined(__AVX512BF16__) && defined(__AVX512BW__)
@@ -94,8 +93,7 @@ struct Of<bf16> {
 inline __m512 load(const bf16* p) {
   return (__m512)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16);
 }
-inline __m256i narrow(__m512 v) { return (__m256i)_mm512_cvtneps_pbh(v); }
-inline void store(bf16* p, __m512 v) { _mm256_storeu_si256((__m256i*)p, narrow(v)); }
+inline void store(bf16* p, __m512 v) { _mm256_storeu_si256((__m256i*)p, (__m256i)_mm512_cvtneps_pbh(v)); }
 inline __m512i columns(const uint32_t* p) { return _mm512_loadu_si512(p); }
 inline __m512 multiplied(__m512 sum, uint32_t row, __m512i column) {
   return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_set1_epi32((int)row), (__m512bh)column);
@@ -113,26 +111,24 @@ inline __m512 inverse(__m512 x) {
 inline float lanes_sum(__m512 v) { return _mm512_reduce_add_ps(v); }
 inline float lanes_max(__m512 v) { return _mm512_reduce_max_ps(v); }
 inline I16 lanes(I16) { return I16{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}; }
-// Words of two rows.
-inline void join(uint32_t* to, __m256i low, __m256i high) {
-  _mm512_storeu_si512(to, _mm512_or_si512(_mm512_cvtepu16_epi32(low), _mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16)));
-}
-inline void join(uint32_t* to, const __m512* rows) { join(to, narrow(rows[0]), narrow(rows[1])); }
 // Words of neighbouring rows: [total][E] to [total / 2][E].
 const uint32_t* paired(const std::vector<bf16>& from, int total, int E, std::vector<uint32_t>& to) {
   to.resize((size_t)total * E / 2);
   for (int t = 0; t < total; t += 2)
     for (int e = 0; e < E; e += 16) {
       const bf16* row = &from[(size_t)t * E + e];
-      join(&to[(size_t)t / 2 * E + e], _mm256_loadu_si256((const __m256i*)row), _mm256_loadu_si256((const __m256i*)(row + E)));
+      const __m512i low = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)row));
+      const __m512i high = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)(row + E)));
+      _mm512_storeu_si512(&to[(size_t)t / 2 * E + e], _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
     }
   return to.data();
 }
 #endif
 
-// C[R][N registers] (+)= A x B, where A[R][words] and B[words][N registers] hold words of T.
+// C[R][N registers] (+)= A x B, where A[R][words] and B[words][N registers] hold words of T; those of a row of A are
+// `a_step` apart.
 template <class T, int R, int N>
-inline void tile(const typename Of<T>::Word* a, size_t a_stride, const typename Of<T>::Word* b, size_t b_stride, int words, float* c, size_t c_stride, bool add) {
+inline void tile(const typename Of<T>::Word* a, size_t a_stride, size_t a_step, const typename Of<T>::Word* b, size_t b_stride, int words, float* c, size_t c_stride, bool add) {
   using V = typename Of<T>::V;
   constexpr int LANES = Of<T>::LANES;
   V sums[R][N];
@@ -142,7 +138,7 @@ inline void tile(const typename Of<T>::Word* a, size_t a_stride, const typename 
     decltype(columns(b)) column[N];
     for (int n = 0; n < N; n++) column[n] = columns(b + w * b_stride + n * LANES);
     for (int r = 0; r < R; r++)
-      for (int n = 0; n < N; n++) sums[r][n] = multiplied(sums[r][n], a[r * a_stride + w], column[n]);
+      for (int n = 0; n < N; n++) sums[r][n] = multiplied(sums[r][n], a[r * a_stride + w * a_step], column[n]);
   }
   for (int r = 0; r < R; r++)
     for (int n = 0; n < N; n++) write(c + r * c_stride + n * LANES, sums[r][n]);
@@ -150,13 +146,13 @@ inline void tile(const typename Of<T>::Word* a, size_t a_stride, const typename 
 
 // The same for ROWS rows and any number of registers of columns.
 template <class T>
-inline void product(const typename Of<T>::Word* a, size_t a_stride, const typename Of<T>::Word* b, size_t b_stride, int words, float* c, size_t c_stride, int columns, bool add) {
+inline void product(const typename Of<T>::Word* a, size_t a_stride, const typename Of<T>::Word* b, size_t b_stride, int words, float* c, size_t c_stride, int columns, bool add, size_t a_step = 1) {
   constexpr int LANES = Of<T>::LANES, TALL = Of<T>::TALL;
   int at = 0;
   for (; at + 2 * LANES <= columns; at += 2 * LANES)
     for (int r = 0; r < ROWS; r += TALL)
-      tile<T, TALL, 2>(a + r * a_stride, a_stride, b + at, b_stride, words, c + r * c_stride + at, c_stride, add);
-  if (at < columns) tile<T, ROWS, 1>(a, a_stride, b + at, b_stride, words, c + at, c_stride, add);
+      tile<T, TALL, 2>(a + r * a_stride, a_stride, a_step, b + at, b_stride, words, c + r * c_stride + at, c_stride, add);
+  if (at < columns) tile<T, ROWS, 1>(a, a_stride, a_step, b + at, b_stride, words, c + at, c_stride, add);
 }
 
 template <class T>
@@ -478,8 +474,9 @@ void attention_backward(const Call<T>* call, const T* y, const float* logsums, c
   const int E = c.size, each = c.heads / c.kv_heads;
   const float factor = 1 / std::sqrt((float)E);
   std::vector<T> keys, values, queries, d_out, p, d_s;
-  std::vector<Word> queries_across, d_out_across, paired_queries, paired_d_out, paired_keys, keys_turned, d_s_pairs;
-  std::vector<float> d_keys, d_values, d_queries, d_turned, scores, d_p, along, logsum;
+  std::vector<Word> queries_across, d_out_across, paired_queries, paired_d_out, paired_keys, paired_d_s;
+  const Word* key_pairs = nullptr;
+  std::vector<float> d_keys, d_values, d_queries, scores, d_p, along, logsum;
   for (int b = 0; b < c.batch; b++) {
     const Row<T> row(c, b);
     const int total = row.total;
@@ -489,7 +486,7 @@ void attention_backward(const Call<T>* call, const T* y, const float* logsums, c
       if (h % each == 0) {
         row.rotated(c.heads + g, c.k_weight, keys);
         row.gathered(c.qkv + row.at(0, c.heads + c.kv_heads + g), stride, values);
-        transpose(paired(keys, total, E, paired_keys), total / PACK, E, keys_turned);
+        key_pairs = paired(keys, total, E, paired_keys);
         d_keys.assign((size_t)total * E, 0), d_values.assign((size_t)total * E, 0);
       }
       row.rotated(h, c.q_weight, queries);
@@ -509,9 +506,8 @@ void attention_backward(const Call<T>* call, const T* y, const float* logsums, c
       d_queries.assign((size_t)total * E, 0);
       for (const Text& text : row.texts) {
         const int width = padded<T>(text.length);  // of the queries
-        p.resize((size_t)KEYS * width), d_s.resize((size_t)KEYS * width), d_s_pairs.resize((size_t)KEYS / PACK * width);
+        p.resize((size_t)KEYS * width), d_s.resize((size_t)KEYS * width);
         scores.resize((size_t)ROWS * width), d_p.resize((size_t)ROWS * width);
-        d_turned.assign((size_t)E * width, 0);  // [E][width]
         auto learn = [&](const Text& seen, bool own) {
           for (int block = 0; block < padded<T>(seen.length); block += KEYS) {
             const int stop = std::min(block + KEYS, padded<T>(seen.length));
@@ -520,40 +516,33 @@ void attention_backward(const Call<T>* call, const T* y, const float* logsums, c
               const size_t key = (size_t)(seen.at + j) * E;
               product<T>((const Word*)&keys[key], E / PACK, &queries_across[text.at + first], total, E / PACK, &scores[first], width, count, false);
               product<T>((const Word*)&values[key], E / PACK, &d_out_across[text.at + first], total, E / PACK, &d_p[first], width, count, false);
-              for (int r = 0; r < ROWS; r += PACK)
+              for (int r = 0; r < ROWS; r++)
                 for (int i = first; i < width; i += LANES) {
-                  const V shift = read<V>(&logsum[text.at + i]), less = read<V>(&along[text.at + i]);
-                  V slopes[PACK];
-                  for (int one = 0; one < PACK; one++) {
-                    const int k = j + r + one;
-                    // queries from k on, or all, where there is such a key
-                    const int from = k >= seen.length ? LANES : own ? k - i : 0;
-                    const size_t place = (size_t)(r + one) * width + i, to = (size_t)(k - block) * width + i;
-                    const V score = fma(read<V>(&scores[place]), broadcast<V>(factor), -shift);
-                    const V share = lanes(I{}) >= from ? exponential(score) : V{};
-                    store(&p[to], share);
-                    slopes[one] = share * (read<V>(&d_p[place]) - less);
-                    store(&d_s[to], slopes[one]);
-                  }
-                  join(&d_s_pairs[(size_t)(j + r - block) / PACK * width + i], slopes);
+                  const int k = j + r;
+                  // queries from k on, or all, where there is such a key
+                  const int from = k >= seen.length ? LANES : own ? k - i : 0;
+                  const size_t place = (size_t)r * width + i, to = (size_t)(k - block) * width + i;
+                  const V score = fma(read<V>(&scores[place]), broadcast<V>(factor), -read<V>(&logsum[text.at + i]));
+                  const V share = lanes(I{}) >= from ? exponential(score) : V{};
+                  store(&p[to], share);
+                  store(&d_s[to], share * (read<V>(&d_p[place]) - read<V>(&along[text.at + i])));
                 }
               const size_t words = ((size_t)(j - block) * width + first) / PACK, pairs = (size_t)(text.at + first) / PACK * E;
               product<T>((const Word*)p.data() + words, width / PACK, &d_out_pairs[pairs], E, count / PACK, &d_values[key], E, E, true);
               product<T>((const Word*)d_s.data() + words, width / PACK, &query_pairs[pairs], E, count / PACK, &d_keys[key], E, E, true);
             }
-            for (int i = own ? block / LANES * LANES : 0; i < width; i += LANES) {
-              const int count = own ? std::min(stop, i + LANES) - block : stop - block;  // later keys are not seen
-              for (int e = 0; e < E; e += ROWS)
-                tile<T, ROWS, 1>(&keys_turned[(size_t)(e * total + seen.at + block) / PACK], total / PACK, &d_s_pairs[i], width, count / PACK,
-                                 &d_turned[(size_t)e * width + i], width, true);
+            const Word* d_s_pairs = paired(d_s, stop - block, width, paired_d_s);
+            for (int i = own ? block : 0; i < width; i += ROWS) {
+              const int count = own ? std::min(stop, padded<T>(i + ROWS)) - block : stop - block;  // later keys are not seen
+              product<T>(&d_s_pairs[i], 1, &key_pairs[(size_t)(seen.at + block) / PACK * E], E, count / PACK,
+                         &d_queries[(size_t)(text.at + i) * E], E, E, true, width);
             }
           }
         };
         if (text.parent >= 0) learn(row.texts[text.parent], false);
         learn(text, true);
-        for (int e = 0; e < E; e++)
-          for (int i = 0; i < text.length; i++) d_queries[(size_t)(text.at + i) * E + e] = d_turned[(size_t)e * width + i] * factor;
       }
+      for (float& d : d_queries) d *= factor;
       row.rotated_back(h, c.q_weight, d_queries, d_qkv, d_q_weight);
       if (h % each == each - 1) {
         for (float& d : d_keys) d *= factor;
