@@ -56,7 +56,11 @@ inline V broadcast(float x) {
 }
 inline __m256 load(const float* p) { return read<__m256>(p); }
 inline void store(float* p, __m256 v) { write(p, v); }
-inline __m256 columns(const float* p) { return read<__m256>(p); }
+inline __m256 columns(const float* p) {
+  __m256 v = _mm256_loadu_ps(p);
+  asm("" : "+x"(v));  // once, not with each product
+  return v;
+}
 inline __m256 multiplied(__m256 sum, float row, __m256 column) { return _mm256_fmadd_ps(_mm256_set1_ps(row), column, sum); }
 inline __m256 fma(__m256 a, __m256 b, __m256 c) { return _mm256_fmadd_ps(a, b, c); }
 // Of two operands, one of which is no number, these give the second.
