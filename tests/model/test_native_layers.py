@@ -1,4 +1,4 @@
-"""Native code of layers in bfloat16, with its gradients, against torch in float32; texts that share a beginning."""
+"""Native code of layers, with its gradients, against torch in float32; texts that share a beginning."""
 
 import pytest
 import torch
@@ -15,8 +15,12 @@ from support.models import GPT2, QWEN, SPEEDRUN, random_model
 NATIVE = pytest.mark.skipif(
     not computes(torch.zeros(1, dtype=torch.bfloat16), 16), reason="no compiler, or no products of bfloat16"
 )
+NATIVE_FLOAT = pytest.mark.skipif(
+    not computes(torch.zeros(1), 8), reason="no compiler, or no processor with AVX2"
+)
 SIZES = {"vocab_size": 97, "layers": 2, "width": 64, "mlp": 96, "context": 120}
 GROUPED = Shape(**SIZES, heads=4, kv_heads=2, head_dim=32)
+STUDENT = Shape(**SIZES, heads=4, kv_heads=4, head_dim=16)
 LLAMA = Shape(**SIZES, family="llama", heads=3, kv_heads=1, head_dim=64)
 SHARED = [(37, None), (61, 0), (20, 0), (1, 0), (8, None), (1, None), (19, 5), (90, 5)]
 """Texts of a row: their lengths, and which one each continues."""
@@ -143,3 +147,31 @@ def test_what_is_not_a_number_is_none_behind_native_code_either():
         y = NativeGated.apply(torch.cat((gates, torch.ones_like(gates)))[None]).float()
     assert y[0, :16].isnan().all()
     assert y[0, 16:].tolist() == pytest.approx([100.0] * 16 + [0.0] * 16)
+
+
+@NATIVE_FLOAT
+@pytest.mark.parametrize("texts", [SHARED, [(length, None) for length, _ in SHARED], None])
+@pytest.mark.parametrize("shape", [STUDENT, GROUPED, LLAMA], ids=lambda shape: str(shape.head_dim))
+def test_layers_in_native_code_are_those_of_torch_to_the_rounding_of_float32(shape, texts, monkeypatch):
+    torch.manual_seed(0)
+    model = random_model(shape)
+    tokens = torch.randint(0, 97, (1, sum(length for length, _ in texts or [(120, None)])))
+    d_states = torch.randn(*tokens.shape, shape.width)
+    ours = learned(model, tokens, texts, d_states)
+    for module in ("functions", "transformer"):
+        monkeypatch.setattr(f"crawltalk.model.{module}.computes", lambda *_: False)
+    plain = learned(model, tokens, texts, d_states)
+    assert max(distance(*pair) for pair in zip(ours, plain, strict=True)) < 1e-5
+
+
+@NATIVE_FLOAT
+def test_a_loss_in_native_code_is_that_of_torch_to_the_rounding_of_float32(monkeypatch):
+    torch.manual_seed(0)
+    given = [torch.randn(300, 32, requires_grad=True), torch.randn(64, 32, requires_grad=True)]
+    targets, found = torch.randint(0, 64, (300,)), []
+    for native in (True, False):
+        if not native:
+            monkeypatch.setattr("crawltalk.model.functions.computes", lambda *_: False)
+        total, log_p = LinearLoss.apply(*given, targets, None)
+        found.append([total.detach(), log_p, *torch.autograd.grad(total, given)])
+    assert all(distance(*pair) < 1e-5 for pair in zip(*found, strict=True))

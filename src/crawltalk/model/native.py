@@ -1,8 +1,9 @@
-"""What a layer computes beside its products of matrices, as native code (native.cpp) with its gradient: for bfloat16
-on processors that multiply it. Elsewhere `functions` computes the same.
+"""What a layer computes beside its products of matrices, as native code (native.cpp) with its gradient: for float32
+on processors with AVX2, and for bfloat16 on those that multiply it. Elsewhere `functions` computes the same.
 """
 
 import ctypes
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,8 +14,18 @@ from torch import Tensor
 from crawltalk.run.native import Unavailable, library
 
 _SOURCE = Path(__file__).with_name("native.cpp")
-_SIZE_MULTIPLE = 16
-"""Widths must be multiples of it, and halves of heads."""
+_KINDS = {torch.float32: ("float", 8), torch.bfloat16: ("bf16", 16)}
+"""What native.cpp calls a dtype, and of what the widths must be multiples, and halves of heads."""
+_NAMES = (
+    "normalize",
+    "normalize_backward",
+    "gate",
+    "gate_backward",
+    "log_probabilities",
+    "logit_gradients",
+    "attention",
+    "attention_backward",
+)
 
 
 class Texts(NamedTuple):
@@ -44,28 +55,29 @@ class _Call(ctypes.Structure):
 def computes(x: Tensor, width: int) -> bool:
     """Whether there is native code for these numbers, of which so many belong together."""
     return (
-        x.dtype == torch.bfloat16
+        x.dtype in _KINDS
         and x.device.type == "cpu"
-        and width % _SIZE_MULTIPLE == 0
+        and width % _KINDS[x.dtype][1] == 0
         and not torch.compiler.is_compiling()
-        and _code() is not None
+        and _functions(x.dtype) is not None
     )
 
 
 @cache
-def _code() -> ctypes.CDLL | None:
+def _functions(dtype: torch.dtype) -> dict[str, Callable[..., None]] | None:
+    kind, _ = _KINDS[dtype]
     try:
         code = library(_SOURCE)
-    except Unavailable:
+        pointers = {name: ctypes.c_void_p.in_dll(code, f"crawltalk_{kind}_{name}").value for name in _NAMES}
+    except (Unavailable, ValueError):  # ValueError: the processor has none
         return None
-    return code if code.crawltalk_supported() else None
+    return {name: ctypes.CFUNCTYPE(None)(pointer) for name, pointer in pointers.items() if pointer}
 
 
-def _run(name: str, *arguments: Any) -> None:
-    code = _code()
-    assert code is not None
-    given = (_pointer(one) if isinstance(one, Tensor | None) else one for one in arguments)
-    getattr(code, f"crawltalk_{name}")(*given)
+def _run(name: str, dtype: torch.dtype, *arguments: Any) -> None:
+    functions = _functions(dtype)
+    assert functions is not None
+    functions[name](*(_pointer(one) if isinstance(one, Tensor | None) else one for one in arguments))
 
 
 def _rows(x: Tensor, width: int) -> tuple[ctypes.c_int64, int]:
@@ -79,7 +91,7 @@ class NativeNormalize(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
         x, width = x.contiguous(), x.shape[-1]
         y, scales = torch.empty_like(x), torch.empty(x.numel() // width)
-        _run("normalize", x, *_rows(x, width), ctypes.c_float(eps), y, scales)
+        _run("normalize", x.dtype, x, *_rows(x, width), ctypes.c_float(eps), y, scales)
         ctx.save_for_backward(y, scales)
         return y
 
@@ -87,7 +99,7 @@ class NativeNormalize(torch.autograd.Function):
     def backward(ctx: Any, d_y: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         y, scales = ctx.saved_tensors
         d_x = torch.empty_like(y)
-        _run("normalize_backward", y, scales, d_y.contiguous(), *_rows(y, y.shape[-1]), d_x)
+        _run("normalize_backward", y.dtype, y, scales, d_y.contiguous(), *_rows(y, y.shape[-1]), d_x)
         return d_x, None
 
 
@@ -98,7 +110,7 @@ class NativeGated(torch.autograd.Function):
     def forward(ctx: Any, gate_up: Tensor) -> Tensor:
         gate_up, width = gate_up.contiguous(), gate_up.shape[-1] // 2
         y = gate_up.new_empty((*gate_up.shape[:-1], width))
-        _run("gate", gate_up, *_rows(y, width), y)
+        _run("gate", gate_up.dtype, gate_up, *_rows(y, width), y)
         ctx.save_for_backward(gate_up)
         return y
 
@@ -106,7 +118,7 @@ class NativeGated(torch.autograd.Function):
     def backward(ctx: Any, d_y: Tensor) -> Tensor:  # type: ignore[override]
         (gate_up,) = ctx.saved_tensors
         d_y, d_gate_up = d_y.contiguous(), torch.empty_like(gate_up)
-        _run("gate_backward", gate_up, d_y, *_rows(d_y, d_y.shape[-1]), d_gate_up)
+        _run("gate_backward", gate_up.dtype, gate_up, d_y, *_rows(d_y, d_y.shape[-1]), d_gate_up)
         return d_gate_up
 
 
@@ -115,6 +127,7 @@ def log_probabilities(logits_NV: Tensor, targets_N: Tensor) -> tuple[Tensor, Ten
     log_p, logsums = (torch.empty(len(logits_NV)) for _ in range(2))
     _run(
         "log_probabilities",
+        logits_NV.dtype,
         logits_NV,
         *_rows(logits_NV, logits_NV.shape[1]),
         targets_N.contiguous(),
@@ -127,7 +140,7 @@ def log_probabilities(logits_NV: Tensor, targets_N: Tensor) -> tuple[Tensor, Ten
 def logit_gradients_(logits_NV: Tensor, targets_N: Tensor, logsums_N: Tensor, d_log_p_N: Tensor) -> None:
     """Turn logits into the gradient of a loss by them, given that by the log-probability of each target, fp32."""
     columns = (targets_N.contiguous(), logsums_N, d_log_p_N.contiguous())
-    _run("logit_gradients", logits_NV, *_rows(logits_NV, logits_NV.shape[1]), *columns)
+    _run("logit_gradients", logits_NV.dtype, logits_NV, *_rows(logits_NV, logits_NV.shape[1]), *columns)
 
 
 class PackedAttention(torch.autograd.Function):
@@ -154,7 +167,7 @@ class PackedAttention(torch.autograd.Function):
         logsums = torch.empty((batch, heads, length))
         weights = [None if weight is None else weight.float() for weight in (q_weight, k_weight)]
         call = _call(qkv, weights, heads, eps, texts)
-        _run("attention", ctypes.byref(call), y, logsums)
+        _run("attention", qkv.dtype, ctypes.byref(call), y, logsums)
         ctx.save_for_backward(qkv, y, logsums, *weights)
         ctx.heads, ctx.eps, ctx.texts = heads, eps, texts
         return y
@@ -165,7 +178,7 @@ class PackedAttention(torch.autograd.Function):
         d_y, d_qkv = d_y.contiguous(), torch.empty_like(qkv)
         d_weights = [None if weight is None else torch.zeros_like(weight) for weight in weights]
         call = _call(qkv, weights, ctx.heads, ctx.eps, ctx.texts)
-        _run("attention_backward", ctypes.byref(call), y, logsums, d_y, d_qkv, *d_weights)
+        _run("attention_backward", qkv.dtype, ctypes.byref(call), y, logsums, d_y, d_qkv, *d_weights)
         given = (None if d_weight is None else d_weight.to(qkv.dtype) for d_weight in d_weights)
         return d_qkv, *given, None, None, None
 
