@@ -175,8 +175,8 @@ def run_seed(experiment: Experiment, seed: int, folder: Path, machine: Machine, 
     finally:
         torch.set_num_threads(threads)
         spent = Spent(
-            cpu_seconds=round(before.cpu_seconds + _cpu_seconds() - cpu, 2),
-            seconds=round(before.seconds + time.monotonic() - clock, 2),
+            cpu_seconds=round(before.cpu_seconds + _cpu_seconds() - cpu, 3),
+            seconds=round(before.seconds + time.monotonic() - clock, 3),
         )
         write_atomically(work / SPENT, _json(spent))
     row = Measured(
@@ -256,8 +256,8 @@ def _events(on_event: OnEvent) -> Iterator["queue.Queue[dict[str, Any] | None]"]
 
 def _cpu_seconds() -> float:
     """Of this process and those that it has waited for."""
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+    children = os.times()
+    return time.process_time() + children.children_user + children.children_system
 
 
 def _json(row: msgspec.Struct) -> bytes:
