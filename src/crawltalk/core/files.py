@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from crawltalk.core.errors import BadInput
+
 
 def write_atomically(path: str | Path, data: bytes) -> None:
     """Write a file so that a crash leaves the old one or the new one, never half of it."""
@@ -24,6 +26,17 @@ def write_array(path: str | Path, array: Any) -> None:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     write_atomically(path, buffer.getvalue())
+
+
+def folder_to_write(path: Path, flag: str = "--out") -> Path:
+    """The folder, which is made. Raises BadInput if a file is in its way."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise BadInput(
+            f"{path} cannot be a folder: a file is in its way; choose another with {flag}"
+        ) from None
+    return path
 
 
 def stamp(path: str | Path) -> list[Any]:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, means_of, verdict_of
-from crawltalk.lab.journeys import FOLDER, MODEL, bar_chart, journey, results
+from crawltalk.lab.figures import bar_chart
+from crawltalk.lab.journeys import FOLDER, MODEL, journey, results
 
 WAYS = {"zero_shot": "a title and a colon", "few_shot": "after three examples", "by_prompt": "as a dialogue"}
 LEAST = 0.3

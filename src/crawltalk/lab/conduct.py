@@ -24,7 +24,7 @@ import msgspec
 import torch
 
 from crawltalk.core.errors import BadInput, UserError
-from crawltalk.core.files import write_atomically
+from crawltalk.core.files import folder_to_write, write_atomically
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Range, Trial, ranges_of
 from crawltalk.recipe import Machine
 from crawltalk.run.processes import pool
@@ -89,7 +89,7 @@ def conduct(
     """
     waiting: list[tuple[Experiment, int]] = []
     for experiment in experiments:
-        _make(out / experiment.name)
+        folder_to_write(out / experiment.name)
         numbers = range(seeds or experiment.seeds)
         waiting += [(experiment, seed) for seed in numbers if measured(out / experiment.name, seed) is None]
     side_by_side = max(1, min(machine.workers or 1, len(waiting)))
@@ -112,7 +112,9 @@ def conduct(
                 if experiment.name not in failures:
                     try:
                         on_result(_judged(experiment, seeds or experiment.seeds, out / experiment.name))
-                    except Exception as error:
+                    except (
+                        Exception
+                    ) as error:  # a bug of one experiment: its figures are kept, the others go on
                         failures[experiment.name] = error
             for task in wait(running, return_when=FIRST_COMPLETED).done:
                 experiment, _ = running.pop(task)
@@ -164,7 +166,7 @@ def read_result(out: Path, name: str) -> Result | None:
 def run_seed(experiment: Experiment, seed: int, folder: Path, machine: Machine, on_event: OnEvent) -> None:
     """Run one seed, and write its figures and what they took."""
     work = folder / f"seed-{seed}"
-    _make(work)
+    folder_to_write(work)
     before = _read(work / SPENT, Spent) or Spent()
     cpu, clock, threads = _cpu_seconds(), time.monotonic(), torch.get_num_threads()
     torch.set_num_threads(machine.workers or 1)
@@ -188,15 +190,6 @@ def run_seed(experiment: Experiment, seed: int, folder: Path, machine: Machine, 
     )
     write_atomically(folder / f"seed-{seed}.json", _json(row))
     (work / SPENT).unlink()
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise BadInput(
-            f"{folder} cannot be a folder: a file is in its way; choose another with --out"
-        ) from None
 
 
 class _Events(io.StringIO):
@@ -235,7 +228,7 @@ class _Here(Executor):
         future: Future[Any] = Future()
         try:
             future.set_result(function(*arguments, **named))
-        except Exception as error:
+        except Exception as error:  # as the executors of the library do: it stands in the future
             future.set_exception(error)
         return future
 

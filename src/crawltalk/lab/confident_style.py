@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from crawltalk.engine import Engine, Sampling, load_engine
 from crawltalk.lab.chains import mean
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, means_of, verdict_of
-from crawltalk.lab.journeys import FOLDER, MODEL, bar_chart, journey
+from crawltalk.lab.figures import bar_chart
+from crawltalk.lab.journeys import FOLDER, MODEL, journey
 from crawltalk.lab.style_not_knowledge import FORM, WORDS, asked, opened, styled
 from crawltalk.models import model_of_run
 from crawltalk.posttraining.factuality import Question

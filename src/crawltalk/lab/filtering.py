@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from crawltalk.lab.corpora import Corpora
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, verdict_of
-from crawltalk.lab.journeys import FOLDER, bar_chart, journey
+from crawltalk.lab.figures import bar_chart
+from crawltalk.lab.journeys import FOLDER, journey
 
 TOKENS = 400_000
 LEAST_BETTER = 0.05

@@ -10,7 +10,7 @@ import torch
 from crawltalk.evals.abilities import computation
 from crawltalk.lab.chains import ALPHABET, facts, mean
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, verdict_of
-from crawltalk.lab.journeys import bar_chart
+from crawltalk.lab.figures import bar_chart
 from crawltalk.lab.student import Example, Student
 
 TOKENS, ROUNDS, BATCH = 96, 60, 32

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, verdict_of
-from crawltalk.lab.journeys import FOLDER, MODEL, asked_about, bar_chart, journey, results
+from crawltalk.lab.figures import bar_chart
+from crawltalk.lab.journeys import FOLDER, MODEL, asked_about, journey, results
 
 MOST_INVENTED, LEAST_KEPT, LEAST_WITHOUT = 0.1, 0.9, 0.5
 NOTHING = {"score": 0.0}

@@ -1,12 +1,11 @@
 """Whole runs that several claims read: each is built once for a seed, beside the experiments, and kept."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from crawltalk.core.charts import panels, svg
 from crawltalk.core.jsonl import read_jsonl
 from crawltalk.engine import load_engine
 from crawltalk.evals.assistant import greedy_replies
@@ -69,14 +68,3 @@ def asked_about(run: RunFolder, seen: str, source: RunFolder) -> dict[str, float
     replies = greedy_replies(load_engine(model_of_run(run, "assistant")), questions, 48)
     verdicts = [judge(row.answer, reply) for row, reply in zip(rows, replies, strict=True)]
     return msgspec.to_builtins(Counts.of(verdicts, len(rows)))
-
-
-def bar_chart(bars: Mapping[str, Sequence[float]], y: str) -> str:
-    """The mean of each bar's seeds, with a dot for each seed."""
-    chart, (axes,) = panels([("", y)])
-    for index, (name, values) in enumerate(bars.items()):
-        axes.bar(index, sum(values) / len(values), width=0.6, color=f"C{index}", alpha=0.6)
-        axes.plot([index] * len(values), values, "o", color=f"C{index}", markersize=4)
-        axes.annotate(name, (index, 0), xytext=(0, -14), textcoords="offset points", ha="center", fontsize=8)
-    axes.set_xticks([])
-    return svg(chart)

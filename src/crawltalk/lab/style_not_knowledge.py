@@ -12,7 +12,8 @@ from crawltalk.evals.assistant import greedy_replies
 from crawltalk.evals.factuality import question_of
 from crawltalk.lab.chains import mean
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, means_of, verdict_of
-from crawltalk.lab.journeys import FOLDER, MODEL, bar_chart, journey
+from crawltalk.lab.figures import bar_chart
+from crawltalk.lab.journeys import FOLDER, MODEL, journey
 from crawltalk.models import model_of_run
 from crawltalk.posttraining.factuality import Question
 from crawltalk.run.folder import RunFolder

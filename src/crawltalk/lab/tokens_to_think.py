@@ -3,10 +3,10 @@
 import random
 from collections.abc import Sequence
 
-from crawltalk.core.charts import panels, svg
 from crawltalk.core.types import Problem
 from crawltalk.lab.chains import ALPHABET, asked, draw, facts, mean, results, worked
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, verdict_of
+from crawltalk.lab.figures import line_chart
 from crawltalk.lab.student import Example, Student
 from crawltalk.tasks.chains import Chain
 
@@ -85,17 +85,11 @@ def rule(figures: Sequence[Figures]) -> Judgement:
 
 def figure(figures: Sequence[Figures]) -> str:
     """Accuracy against the steps of a chain, in each way."""
-    chart, (axes,) = panels([("steps of a chain", "share right")])
-    for index, (name, about) in enumerate(ARMS.items()):
-        for number, row in enumerate(figures):
-            axes.plot(
-                LENGTHS,
-                [row[name][str(steps)] for steps in LENGTHS],
-                color=f"C{index}",
-                linewidth=1.2,
-                label=None if number else about,
-            )
-    return svg(chart)
+    lines = {
+        about: [[row[name][str(steps)] for steps in LENGTHS] for row in figures]
+        for name, about in ARMS.items()
+    }
+    return line_chart(lines, LENGTHS, "steps of a chain", "share right")
 
 
 EXPERIMENT = Experiment(

@@ -9,10 +9,10 @@ import regex
 
 from crawltalk.chat.messages import Conversation, FunctionCall, Message, ToolCall
 from crawltalk.chat.tool_calls import CallReader, written_call
-from crawltalk.core.charts import panels, svg
 from crawltalk.engine import Sampling
 from crawltalk.lab.chains import mean
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, means_of, verdict_of
+from crawltalk.lab.figures import line_chart
 from crawltalk.lab.student import Student
 from crawltalk.tokenizer import Tokenizer
 from crawltalk.tokenizer.patterns import GPT4
@@ -151,18 +151,12 @@ def rule(figures: Sequence[Figures]) -> Judgement:
 
 def figure(figures: Sequence[Figures]) -> str:
     """Accuracy against the number of digits, in each way."""
-    chart, (axes,) = panels([("digits of both numbers (up to 4 were taught)", "share right")])
     lengths = (*TAUGHT, *LONGER)
-    for index, (name, about) in enumerate(ARMS.items()):
-        for number, row in enumerate(figures):
-            axes.plot(
-                lengths,
-                [row[name][str(length)] for length in lengths],
-                color=f"C{index}",
-                linewidth=1.2,
-                label=None if number else about,
-            )
-    return svg(chart)
+    lines = {
+        about: [[row[name][str(length)] for length in lengths] for row in figures]
+        for name, about in ARMS.items()
+    }
+    return line_chart(lines, lengths, f"digits of both numbers (up to {LONGEST} were taught)", "share right")
 
 
 EXPERIMENT = Experiment(

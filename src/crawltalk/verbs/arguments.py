@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from crawltalk.core.errors import BadInput
+from crawltalk.core.files import folder_to_write
 
 
 def read_text(text: str, name: str) -> str:
@@ -30,17 +31,6 @@ def named(kind: str, name: str, names: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, names, 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise BadInput(f"no {kind} is called {name!r}{hint}; there are: {', '.join(names)}")
-
-
-def folder_to_write(path: Path, flag: str = "--out") -> Path:
-    """The folder, which is made. Raises BadInput if a file is in its way."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise BadInput(
-            f"{path} cannot be a folder: a file is in its way; choose another with {flag}"
-        ) from None
-    return path
 
 
 def file_to_write(path: Path, flag: str = "--out") -> Path:

@@ -9,6 +9,7 @@ import msgspec
 from cyclopts import Parameter
 
 from crawltalk.core.errors import BadInput, MissingInput
+from crawltalk.core.files import folder_to_write
 from crawltalk.core.jsonl import read_jsonl
 from crawltalk.core.printable import printable
 from crawltalk.models import is_base_model, model_folder
@@ -16,7 +17,6 @@ from crawltalk.pipeline import stages
 from crawltalk.recipe import SftFile
 from crawltalk.run.console import console, errors, print_table
 from crawltalk.run.folder import RunFolder, find_run
-from crawltalk.verbs.arguments import folder_to_write
 
 if TYPE_CHECKING:
     from crawltalk.chat.messages import Conversation

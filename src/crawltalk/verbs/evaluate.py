@@ -12,6 +12,7 @@ from crawltalk.core.errors import BadInput
 from crawltalk.models import is_base_model, model_folder, place_of
 from crawltalk.run.console import console, errors, print_table
 from crawltalk.run.folder import find_run
+from crawltalk.verbs.arguments import named
 
 if TYPE_CHECKING:
     from crawltalk.engine import Engine
@@ -176,18 +177,13 @@ def _standard() -> Sequence[str]:
 
 def _sources(names: Sequence[str], data: Sequence[str]) -> dict[str, str]:
     """Task -> the --data that it reads. Raises BadInput for an unknown task, or too few or too many --data."""
-    import difflib
-
     from crawltalk.evals.batteries import BATTERIES
 
     known = [*_standard(), *BATTERIES, "context"]
     if not names:
         raise BadInput(f"--tasks names none; there are: {', '.join(known)}")
     for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise BadInput(f"no task is called {name!r}{hint}; there are: {', '.join(known)}")
+        named("task", name, known)
     needing = [name for name in names if name not in BATTERIES]
     given = list(data) * max(1, len(needing)) if len(data) == 1 else list(data)
     if len(given) != len(needing):

@@ -8,9 +8,10 @@ import msgspec
 from cyclopts import Parameter
 
 from crawltalk.core.errors import BadInput, GateFailed
+from crawltalk.core.files import folder_to_write
 from crawltalk.run.console import console, errors, print_table
 from crawltalk.run.stage import Progress
-from crawltalk.verbs.arguments import folder_to_write
+from crawltalk.verbs.arguments import named
 
 if TYPE_CHECKING:
     from crawltalk.application.tasks import Done
@@ -51,8 +52,7 @@ def exfiltration(
 
     known = {attack.name: attack for attack in ATTACKS}
     for name in ways:
-        if name not in known:
-            raise BadInput(f"no way out is called {name!r}; there are: {', '.join(known)}")
+        named("way out", name, list(known))
     if gate is not None and not 0 <= gate <= 1:
         raise BadInput(f"--gate is {gate}; it is a share from 0 to 1")
     service = None

@@ -1,6 +1,5 @@
 """The verb that shows claims about learning, each by an experiment with its controls."""
 
-import difflib
 import json as jsonlib
 from itertools import count
 from pathlib import Path
@@ -14,6 +13,7 @@ from crawltalk.core.files import write_atomically
 from crawltalk.recipe import Machine
 from crawltalk.recipe.machine import derive_machine
 from crawltalk.run.console import clock, console, errors, number, print_table
+from crawltalk.verbs.arguments import named
 
 if TYPE_CHECKING:
     from crawltalk.lab.conduct import Result
@@ -57,10 +57,7 @@ def lab(
         raise BadInput(f"--seeds is {seeds}; it is a number of seeds, 1 at least")
     by_name = {experiment.name: experiment for experiment in EXPERIMENTS}
     for name in names:
-        if name not in by_name:
-            near = difflib.get_close_matches(name, by_name, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise BadInput(f"no experiment is called {name!r}{hint}; experiments: {', '.join(by_name)}")
+        named("experiment", name, list(by_name))
     chosen = list(by_name) if all else list(dict.fromkeys(names))
     if not chosen:
         _list(EXPERIMENTS, {name: read_result(out, name) for name in by_name}, json)

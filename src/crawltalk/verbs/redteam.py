@@ -9,12 +9,13 @@ import msgspec
 from cyclopts import Parameter
 
 from crawltalk.core.errors import BadInput, GateFailed
+from crawltalk.core.files import folder_to_write
 from crawltalk.models import model_folder
 from crawltalk.recipe import Machine
 from crawltalk.recipe.machine import derive_machine
 from crawltalk.run.console import console, errors, print_table
 from crawltalk.run.stage import Progress
-from crawltalk.verbs.arguments import file_to_write, folder_to_write, named
+from crawltalk.verbs.arguments import file_to_write, named
 
 if TYPE_CHECKING:
     from crawltalk.redteam.attempts import Attempt
