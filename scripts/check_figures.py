@@ -113,7 +113,11 @@ def main(run: Path) -> int:
     if not (run / "evals" / "scores.json").exists():
         print(f"error: {run} is no finished run; make one with: crawltalk run small", file=sys.stderr)
         return 2
-    figures = figures_of(run)
+    try:
+        figures = figures_of(run)
+    except (OSError, ValueError, KeyError) as error:
+        print(f"error: a file of {run} is damaged ({error}); see: crawltalk status {run}", file=sys.stderr)
+        return 2
     rows = list(quoted(tomllib.loads((ROOT / "docs" / "figures.toml").read_text(encoding="utf-8"))))
     found = [(row, problem) for row in rows if (problem := row.problem(figures))]
     wrong = [row for row, _ in found if "×" not in row.value]

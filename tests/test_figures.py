@@ -110,6 +110,10 @@ def test_a_quoted_figure_is_compared_as_its_digits_and_its_tolerance_say(script,
 def test_what_a_run_contradicts_is_printed_and_fails(script, nano, tmp_path, capsys):
     assert script.main(tmp_path) == 2
     assert "is no finished run" in capsys.readouterr().err
+    (tmp_path / "evals").mkdir()
+    (tmp_path / "evals" / "scores.json").write_text("{")
+    assert script.main(tmp_path) == 2
+    assert "is damaged" in capsys.readouterr().err
     assert script.main(nano) == 1
     out = capsys.readouterr().out
     assert "wrong: README.md: '| crawl | {} | {} | {} MB | {} pages, {} MB of WARC |' says 28,082" in out
