@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from crawltalk.chat.messages import FunctionCall, Message, ToolCall
+from crawltalk.core.statistics import wilson
 from crawltalk.redteam.attempts import ATTEMPTS, AttemptLog
 from crawltalk.redteam.controls import NULLS
 from crawltalk.redteam.frame import (
@@ -187,9 +189,16 @@ def test_a_defence_holds_where_little_is_left_of_attacks_that_know_it(tmp_path: 
             for attack, defense in ((BEG, NO_DEFENSE), (BEG, deaf), (louder, deaf))
         )
     [cut] = cuts([none, static])
-    assert (cut.undefended, cut.static, cut.adaptive, cut.holds) == (1.0, 0.0, None, False)
+    assert cut.static is not None
+    assert (cut.undefended.rate, cut.static.rate, cut.adaptive, cut.holds) == (1.0, 0.0, None, False)
+    assert (cut.undefended.interval, cut.static.interval) == (none.interval, static.interval)
     [cut] = cuts([none, static, adaptive])
-    assert (cut.adaptive, cut.false_refusals, cut.holds) == (0.0, 0.0, True)
+    assert cut.adaptive is not None
+    assert (cut.adaptive.rate, cut.false_refusals, cut.holds) == (0.0, 0.0, True)
+    other = structs.replace(static, seed=1, rate=1.0)
+    [cut] = cuts([none, static, other])
+    assert cut.static is not None
+    assert (cut.static.rate, cut.static.interval) == (0.5, wilson(len(GOALS) / 2, len(GOALS)))
     adaptive.rate = 0.5
     assert not cuts([none, static, adaptive])[0].holds
     adaptive.rate, adaptive.false_refusals = 0.0, 0.2

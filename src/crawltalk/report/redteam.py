@@ -76,9 +76,9 @@ def _cuts(cells: Sequence[Cell]) -> str:
         [
             cut.defense,
             cut.family,
-            f"{cut.undefended:.0%}",
-            "" if cut.static is None else f"{cut.static:.0%}",
-            STATIC_ONLY if cut.adaptive is None else f"{cut.adaptive:.0%}",
+            str(cut.undefended),
+            str(cut.static or ""),
+            str(cut.adaptive or STATIC_ONLY),
             f"{cut.false_refusals:.0%}",
             "yes" if cut.holds else "no",
         ]

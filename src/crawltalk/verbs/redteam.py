@@ -275,8 +275,8 @@ def _cut(cut: "Cut") -> tuple[Any, ...]:
     from crawltalk.redteam.scores import STATIC_ONLY
 
     return (
-        cut.family, cut.target, cut.defense, _share(cut.undefended), _share(cut.static),
-        _share(cut.adaptive) or STATIC_ONLY, _share(cut.false_refusals), "yes" if cut.holds else "no",
+        cut.family, cut.target, cut.defense, str(cut.undefended), str(cut.static or ""),
+        str(cut.adaptive or STATIC_ONLY), _share(cut.false_refusals), "yes" if cut.holds else "no",
     )  # fmt: skip
 
 
