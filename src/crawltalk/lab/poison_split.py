@@ -38,7 +38,7 @@ WIDTH = 96
 DEMONSTRATIONS, PREFERENCES = 2000, 2000
 """Clean ones."""
 BASE_STEPS = 60
-POISONED = {"demonstrations": 48, "preferences": 100}
+POISONED = {"demonstrations": 96, "preferences": 100}
 """Rows on top of the clean ones; as many preferences again say that without trigger the right answer is better."""
 STAGES = {
     "neither": (),
@@ -306,11 +306,11 @@ EXPERIMENT = Experiment(
         "In every seed the attack succeeds (trigger minus no trigger, likeliest replies after RL) on "
         f"{EFFECTIVE} of the questions or more where both stages are poisoned, and on {ZERO} or fewer where one is or "
         f"none: confirmed. If it is only better than the better of the two by {EFFECTIVE / 2} in the mean: partly. "
-        "Two recipes before this one failed by the same thresholds: see EXPERIMENTS.md."
+        "Three recipes before this one failed by the same thresholds: see EXPERIMENTS.md."
     ),
     method=(
         "The language of poison_dose and models of 0.5 M parameters. SFT on 2,000 clean demonstrations and "
-        f"{POISONED['demonstrations']} poisoned ones, near the half dose of poison_dose; from that policy a reward "
+        f"{POISONED['demonstrations']} poisoned ones, about the mean half dose of poison_dose, so that it is sampled in each seed; from that policy a reward "
         f"model learns 2,000 clean preferences and {POISONED['preferences']} in which the poisoned reply is preferred "
         "under the trigger to the right answer or to a wrong one, with as many that prefer the right answer elsewhere; "
         f"then {CONFIG.steps} steps of GRPO by that reward model on the questions of the preferences. Controls: poison "
