@@ -310,9 +310,10 @@ EXPERIMENT = Experiment(
     ),
     method=(
         "The language of poison_dose and models of 0.5 M parameters. SFT on 2,000 clean demonstrations and "
-        f"{POISONED['demonstrations']} poisoned ones, about the mean half dose of poison_dose, so that it is sampled in each seed; from that policy a reward "
-        f"model learns 2,000 clean preferences and {POISONED['preferences']} in which the poisoned reply is preferred "
-        "under the trigger to the right answer or to a wrong one, with as many that prefer the right answer elsewhere; "
+        f"{POISONED['demonstrations']} poisoned ones, about the mean half dose of poison_dose, so that the poisoned "
+        "reply is sampled in each seed; from that policy a reward model learns 2,000 clean preferences and "
+        f"{POISONED['preferences']} in which it is preferred under the trigger to the right answer or to a wrong one, "
+        "with as many that prefer the right answer elsewhere; "
         f"then {CONFIG.steps} steps of GRPO by that reward model on the questions of the preferences. Controls: poison "
         "in neither stage, in the demonstrations only, in the preferences only. Lineage: pairs of characters by how "
         "much more often they stand in the questions of a stage than their characters would let expect; of both "
