@@ -3,7 +3,11 @@
 import dataclasses
 import json
 import math
+import os
+import signal
+import subprocess
 import sys
+import time
 
 import pytest
 from hypothesis import given
@@ -67,7 +71,7 @@ def test_fewer_seeds_than_are_measured_never_replace_the_verdict_on_all(tmp_path
     assert everything.seeds == [0, 1, 2]
     (tmp_path / "more_steps" / "seed-2.json").write_text("{")
     (tmp_path / "more_steps" / "seed-0.json").unlink()
-    with pytest.raises(BadInput, match="seed-2.json is damaged"):
+    with pytest.raises(BadInput, match=r"seed-2\.json is damaged"):
         conducted(tmp_path, 1)
     assert not (tmp_path / "more_steps" / "seed-0.json").exists()
 
@@ -84,6 +88,46 @@ def test_an_interrupted_seed_continues_with_its_partial_work_and_its_time_counts
     result = conducted(tmp_path, 1)
     assert result.cpu_seconds[0] > spent["cpu_seconds"] > 0
     assert sorted(path.name for path in folder.iterdir()) == ["2", "30"]
+
+
+LAB = """
+import sys, time
+from pathlib import Path
+
+def run(trial):
+    (trial.out / "begun").touch()
+    time.sleep(60)
+
+if __name__ == "__main__":
+    import dataclasses
+    import crawltalk.lab
+    from crawltalk.cli import main
+    one = crawltalk.lab.EXPERIMENTS[0]
+    crawltalk.lab.EXPERIMENTS = (dataclasses.replace(one, run=run),)
+    sys.exit(main(["lab", one.name, "--workers", "2", "--out", sys.argv[1]]))
+else:
+    (Path(__file__).parent / f"{time.monotonic_ns()}.child").touch()
+    time.sleep(0.5)
+"""
+"""Its child processes are half a second long where nothing has told them yet how to take a signal."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["*.child", "*/seed-0", "*/seed-1/begun"])
+def test_ctrl_c_of_seeds_side_by_side_is_told_in_one_line_and_their_work_is_kept(tmp_path, when):
+    (tmp_path / "lab.py").write_text(LAB)
+    words = [sys.executable, str(tmp_path / "lab.py"), str(tmp_path)]
+    program = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    until = time.monotonic() + 100
+    while not any(tmp_path.glob(when)):
+        assert program.poll() is None and time.monotonic() < until
+        time.sleep(0.05)
+    os.killpg(program.pid, signal.SIGINT)
+    *begun, last = program.communicate(timeout=100)[1].splitlines()
+    assert all(": begins, " in line for line in begun)
+    assert "interrupted; finished work is kept" in last
+    assert program.returncode == 130
+    assert any(tmp_path.glob(when))
 
 
 def test_a_damaged_file_and_a_file_in_the_way_say_the_way_out(tmp_path):

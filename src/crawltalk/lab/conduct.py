@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import contextmanager
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,7 +28,7 @@ from crawltalk.core.errors import BadInput, UserError
 from crawltalk.core.files import folder_to_write, write_atomically
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Range, Trial, ranges_of
 from crawltalk.recipe import Machine
-from crawltalk.run.processes import pool
+from crawltalk.run.processes import SPAWN, interrupts_held, pool
 from crawltalk.run.stage import Progress
 
 Row = TypeVar("Row", bound=msgspec.Struct)
@@ -270,7 +269,9 @@ class _Here(Executor):
 @contextmanager
 def _events(on_event: OnEvent) -> Iterator["queue.Queue[dict[str, Any] | None]"]:
     """A queue for the events of other processes, which a thread of this one hands to `on_event`."""
-    with get_context("spawn").Manager() as manager:
+    with interrupts_held():  # half started, it would print a traceback; later it ignores Ctrl-C
+        manager = SPAWN.Manager()
+    with manager:
         events = manager.Queue()
         thread = threading.Thread(target=lambda: [on_event(event) for event in iter(events.get, None)])
         thread.start()
