@@ -38,8 +38,8 @@ def benchmarks(job: ReportJob) -> Chapter | None:
     made = {name: read_manifest(folder) for name, folder in job.inputs.items()}
     rows = [row for row in found if row.scores]
     unscored = "".join(
-        f"<p>{text(_title(row))} of “{text(_model(row, made))}” is left out: what {text(row.judge)} wrote has no scores."
-        "</p>"
+        f"<p>{text(_title(row))} of “{text(_model(row, made))}” is left out: what {text(row.judge)} wrote has no "
+        "scores.</p>"
         for row in found
         if not row.scores
     )
