@@ -2,16 +2,21 @@
 
 import dataclasses
 import json
+import math
+import os
+import signal
+import subprocess
 import sys
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from crawltalk.cli import main
-from crawltalk.core.errors import BadInput
+from crawltalk.core.errors import BadInput, UserError
 from crawltalk.lab import EXPERIMENTS, journeys, readers
-from crawltalk.lab.conduct import conduct, next_trial, read_result
+from crawltalk.lab.conduct import conduct, next_trial, read_result, run_seed
 from crawltalk.recipe import Machine
 from support.experiments import EXPERIMENT
 
@@ -60,6 +65,17 @@ def test_a_finished_seed_is_not_run_again_and_further_seeds_are_added(tmp_path):
     assert done.stat().st_mtime_ns == before
 
 
+def test_fewer_seeds_than_are_measured_never_replace_the_verdict_on_all(tmp_path):
+    everything = conducted(tmp_path, 3)
+    assert conducted(tmp_path, 1) == everything == read_result(tmp_path, "more_steps")
+    assert everything.seeds == [0, 1, 2]
+    (tmp_path / "more_steps" / "seed-2.json").write_text("{")
+    (tmp_path / "more_steps" / "seed-0.json").unlink()
+    with pytest.raises(BadInput, match=r"seed-2\.json is damaged"):
+        conducted(tmp_path, 1)
+    assert not (tmp_path / "more_steps" / "seed-0.json").exists()
+
+
 def test_an_interrupted_seed_continues_with_its_partial_work_and_its_time_counts(tmp_path):
     folder = tmp_path / "more_steps" / "seed-0"
     folder.mkdir(parents=True)
@@ -72,6 +88,46 @@ def test_an_interrupted_seed_continues_with_its_partial_work_and_its_time_counts
     result = conducted(tmp_path, 1)
     assert result.cpu_seconds[0] > spent["cpu_seconds"] > 0
     assert sorted(path.name for path in folder.iterdir()) == ["2", "30"]
+
+
+LAB = """
+import sys, time
+from pathlib import Path
+
+def run(trial):
+    (trial.out / "begun").touch()
+    time.sleep(60)
+
+if __name__ == "__main__":
+    import dataclasses
+    import crawltalk.lab
+    from crawltalk.cli import main
+    one = crawltalk.lab.EXPERIMENTS[0]
+    crawltalk.lab.EXPERIMENTS = (dataclasses.replace(one, run=run),)
+    sys.exit(main(["lab", one.name, "--workers", "2", "--out", sys.argv[1]]))
+else:
+    (Path(__file__).parent / f"{time.monotonic_ns()}.child").touch()
+    time.sleep(0.5)
+"""
+"""Its child processes are half a second long where nothing has told them yet how to take a signal."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["*.child", "*/seed-0", "*/seed-1/begun"])
+def test_ctrl_c_of_seeds_side_by_side_is_told_in_one_line_and_their_work_is_kept(tmp_path, when):
+    (tmp_path / "lab.py").write_text(LAB)
+    words = [sys.executable, str(tmp_path / "lab.py"), str(tmp_path)]
+    program = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    until = time.monotonic() + 100
+    while not any(tmp_path.glob(when)):
+        assert program.poll() is None and time.monotonic() < until
+        time.sleep(0.05)
+    os.killpg(program.pid, signal.SIGINT)
+    *begun, last = program.communicate(timeout=100)[1].splitlines()
+    assert all(": begins, " in line for line in begun)
+    assert "interrupted; finished work is kept" in last
+    assert program.returncode == 130
+    assert any(tmp_path.glob(when))
 
 
 def test_a_damaged_file_and_a_file_in_the_way_say_the_way_out(tmp_path):
@@ -96,6 +152,31 @@ def test_an_experiment_that_fails_is_set_aside_and_the_others_go_on(tmp_path):
     (tmp_path / "b" / "seed-0" / "fail").unlink()
     assert conduct([first, second, third], tmp_path, ONE, on_result=results.append) == {}
     assert [result.experiment for result in results[2:]] == ["a", "c", "b"]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_figure_that_is_no_number_is_a_failure_that_says_where_it_stands(tmp_path, value):
+    def run(trial):
+        return {"losses": [1.0, {"of the last": (0.5, value)}], "nothing": None}
+
+    broken = dataclasses.replace(EXPERIMENT, name="a", run=run)
+    results = []
+    failures = conduct([broken, EXPERIMENT], tmp_path, ONE, on_result=results.append)
+    assert isinstance(failures.pop("a"), UserError) and not failures
+    assert [result.experiment for result in results] == ["more_steps"]
+    assert not (tmp_path / "a" / "seed-0.json").exists()
+    with pytest.raises(
+        UserError, match=r"seed 0: its figure losses\[1\]\.of the last\[1\] is NaN or infinite"
+    ):
+        run_seed(broken, 0, tmp_path / "a", ONE, lambda event: None)
+
+
+def test_an_experiment_that_would_end_the_program_fails_alone(tmp_path):
+    quitting = dataclasses.replace(EXPERIMENT, name="a", run=lambda trial: sys.exit(0))
+    results = []
+    failures = conduct([quitting, EXPERIMENT], tmp_path, ONE, on_result=results.append)
+    assert "seed 0 called for the end of the program (exit 0)" in str(failures["a"])
+    assert [result.experiment for result in results] == ["more_steps"]
 
 
 def test_a_judge_that_fails_leaves_the_figures(tmp_path):

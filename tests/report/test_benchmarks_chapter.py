@@ -67,6 +67,20 @@ def test_both_models_stand_in_the_report_with_intervals_and_what_the_corpus_hold
     assert example.overlap.url in html and example.question == "0"
 
 
+def test_what_has_no_scores_is_left_out_with_its_reason(run: RunFolder):
+    paths = [run.path / BENCHMARKS / name / SUMMARY for name in ("sft", "pretrain")]
+    before = [path.read_text() for path in paths]
+    said = "ARC-Easy of “after fine-tuning” is left out: what crawltalk wrote has no scores"
+    for path, rows in zip(paths, before, strict=True):
+        path.write_text(json.dumps([row | {"scores": {}} for row in json.loads(rows)]))
+        html = chapter(run)
+        assert said in html and "<td>after fine-tuning</td>" not in html
+        assert ("<td>base model</td>" in html) == (path == paths[0])
+    assert "Standard benchmarks" in comparison(run, run)
+    for path, rows in zip(paths, before, strict=True):
+        path.write_text(rows)
+
+
 def test_two_runs_have_their_benchmarks_beside_each_other(run: RunFolder, nano: Path):
     page = comparison(RunFolder(nano), run)
     assert "<h2>Standard benchmarks</h2>" in page and f"<td>{run.path}: base model</td>" in page

@@ -10,6 +10,7 @@ from crawltalk.cli import main
 from crawltalk.core.jsonl import read_jsonl
 from crawltalk.evals.results import Result
 from crawltalk.model.hf import save_model
+from crawltalk.run.folder import RunFolder
 from support.engines import SHAPE, TOKENIZER
 from support.models import random_model
 
@@ -57,6 +58,18 @@ def test_rows_that_are_no_questions_are_named(model, questions, tmp_path, capfd)
         main(["eval", model, "--tasks", "arc_easy", "--data", questions, "--out", str(tmp_path / "a")]) == 0
     )
     assert "left out 1: row 7" in capfd.readouterr().err
+
+
+def test_two_at_once_do_not_write_into_one_folder(model, questions, tmp_path, capfd):
+    asked = ["eval", model, "--tasks", "arc_easy", "--data", questions, "--out", str(tmp_path / "a")]
+    with RunFolder(tmp_path / "a").lock():
+        assert main(asked) == 2
+        error = capfd.readouterr().err.replace("\n", " ")
+        assert "another crawltalk is at work in" in error and "choose --out" in error
+        assert main([*asked[:-1], str(tmp_path / "b")]) == 0
+    assert main(asked) == 0
+    (tmp_path / "file").touch()
+    assert main([*asked[:-1], str(tmp_path / "file")]) == 2
 
 
 @pytest.mark.parametrize(

@@ -3,20 +3,21 @@ experiments read what one of them builds follow each other, and another seed tak
 
 lab/NAME/seed-0.json    the figures of a seed; written when it is done, so that it is not run again
 lab/NAME/seed-0/        what its training left: logs, samples, and partial work while it runs
-lab/NAME/result.json    the verdict
+lab/NAME/result.json    the verdict on all seeds that are done
 lab/NAME/figure.svg
 """
 
 import dataclasses
 import io
+import math
 import os
 import queue
+import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import contextmanager
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +28,7 @@ from crawltalk.core.errors import BadInput, UserError
 from crawltalk.core.files import folder_to_write, write_atomically
 from crawltalk.lab.experiment import Experiment, Figures, Judgement, Range, Trial, ranges_of
 from crawltalk.recipe import Machine
-from crawltalk.run.processes import pool
+from crawltalk.run.processes import SPAWN, interrupts_held, pool
 from crawltalk.run.stage import Progress
 
 Row = TypeVar("Row", bound=msgspec.Struct)
@@ -47,6 +48,10 @@ class Measured(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Of all its processes, interrupted runs included."""
     seconds: float
     figures: Figures
+
+
+class NotFinite(UserError):
+    """A figure of a seed is no number: NaN or infinite."""
 
 
 class Spent(msgspec.Struct, kw_only=True):
@@ -81,7 +86,8 @@ def conduct(
     on_result: Callable[[Result], None] = lambda result: None,
 ) -> dict[str, BaseException]:
     """Run the seeds of all experiments that are not done yet, `seeds` of each or as many as it says, side by side. Each
-    is judged as soon as its seeds are there, and `on_result` gets what is written into `out` / NAME.
+    is judged as soon as its seeds are there, from all that are measured in its folder, so that fewer seeds than before
+    never make a verdict weaker; `on_result` gets what is written into `out` / NAME.
 
     Returns why experiments failed, by their names: no further seed of those is begun, and the others go on. `machine`
     is resolved. `on_event` gets the events of the seeds' progress. Raises BadInput for a damaged file, before it runs
@@ -90,6 +96,7 @@ def conduct(
     waiting: list[tuple[Experiment, int]] = []
     for experiment in experiments:
         folder_to_write(out / experiment.name)
+        measured_seeds(out / experiment.name)  # damaged ones are told before any is run
         numbers = range(seeds or experiment.seeds)
         waiting += [(experiment, seed) for seed in numbers if measured(out / experiment.name, seed) is None]
     side_by_side = max(1, min(machine.workers or 1, len(waiting)))
@@ -111,7 +118,7 @@ def conduct(
                 unjudged.remove(experiment)
                 if experiment.name not in failures:
                     try:
-                        on_result(_judged(experiment, seeds or experiment.seeds, out / experiment.name))
+                        on_result(_judged(experiment, out / experiment.name))
                     except (
                         Exception
                     ) as error:  # a bug of one experiment: its figures are kept, the others go on
@@ -134,8 +141,8 @@ def next_trial(
     return next((one for one in waiting if (one[0].shared, one[1]) not in making), None)
 
 
-def _judged(experiment: Experiment, seeds: int, folder: Path) -> Result:
-    rows = [row for seed in range(seeds) if (row := measured(folder, seed)) is not None]
+def _judged(experiment: Experiment, folder: Path) -> Result:
+    rows = measured_seeds(folder)
     figures = [row.figures for row in rows]
     result = Result(
         experiment=experiment.name,
@@ -158,13 +165,23 @@ def measured(folder: Path, seed: int) -> Measured | None:
     return _read(folder / f"seed-{seed}.json", Measured)
 
 
+def measured_seeds(folder: Path) -> list[Measured]:
+    """What all seeds that are done measured, in their order. Raises BadInput if a file is damaged."""
+    names = (re.fullmatch(r"seed-(\d+)\.json", path.name) for path in folder.iterdir())
+    rows = (measured(folder, seed) for seed in sorted(int(name[1]) for name in names if name))
+    return [row for row in rows if row is not None]
+
+
 def read_result(out: Path, name: str) -> Result | None:
     """The result of an experiment in `out`, if there is one. Raises BadInput if the file is damaged."""
     return _read(out / name / "result.json", Result)
 
 
 def run_seed(experiment: Experiment, seed: int, folder: Path, machine: Machine, on_event: OnEvent) -> None:
-    """Run one seed, and write its figures and what they took."""
+    """Run one seed, and write its figures and what they took. Raises NotFinite if one of the figures is none, and
+    RuntimeError if the experiment would end the program (SystemExit): that ends neither the lab nor its other
+    experiments.
+    """
     work = folder / f"seed-{seed}"
     folder_to_write(work)
     before = _read(work / SPENT, Spent) or Spent()
@@ -174,6 +191,8 @@ def run_seed(experiment: Experiment, seed: int, folder: Path, machine: Machine, 
     try:
         progress = Progress(stream, f"{experiment.name}, seed {seed}", EVERY)
         figures = experiment.run(Trial(seed=seed, out=work, progress=progress, machine=machine))
+    except SystemExit as error:
+        raise RuntimeError(f"seed {seed} called for the end of the program (exit {error.code})") from error
     finally:
         torch.set_num_threads(threads)
         spent = Spent(
@@ -181,6 +200,8 @@ def run_seed(experiment: Experiment, seed: int, folder: Path, machine: Machine, 
             seconds=round(before.seconds + time.monotonic() - clock, 3),
         )
         write_atomically(work / SPENT, _json(spent))
+    if path := next(_not_finite(msgspec.to_builtins(figures)), None):
+        raise NotFinite(f"seed {seed}: its figure {path} is NaN or infinite, which no verdict can rest on")
     row = Measured(
         experiment=experiment.name,
         seed=seed,
@@ -190,6 +211,18 @@ def run_seed(experiment: Experiment, seed: int, folder: Path, machine: Machine, 
     )
     write_atomically(folder / f"seed-{seed}.json", _json(row))
     (work / SPENT).unlink()
+
+
+def _not_finite(figures: Any, path: str = "") -> Iterator[str]:
+    """Where NaN and infinities stand, such as `losses[1].mean`: JSON has no word for them, and msgspec writes null."""
+    if isinstance(figures, float) and not math.isfinite(figures):
+        yield path
+    elif isinstance(figures, Mapping):
+        for name, value in figures.items():
+            yield from _not_finite(value, f"{path}.{name}" if path else str(name))
+    elif isinstance(figures, list | tuple):
+        for index, value in enumerate(figures):
+            yield from _not_finite(value, f"{path}[{index}]")
 
 
 class _Events(io.StringIO):
@@ -236,7 +269,9 @@ class _Here(Executor):
 @contextmanager
 def _events(on_event: OnEvent) -> Iterator["queue.Queue[dict[str, Any] | None]"]:
     """A queue for the events of other processes, which a thread of this one hands to `on_event`."""
-    with get_context("spawn").Manager() as manager:
+    with interrupts_held():  # half started, it would print a traceback; later it ignores Ctrl-C
+        manager = SPAWN.Manager()
+    with manager:
         events = manager.Queue()
         thread = threading.Thread(target=lambda: [on_event(event) for event in iter(events.get, None)])
         thread.start()

@@ -32,10 +32,19 @@ OLD = " *"
 
 def benchmarks(job: ReportJob) -> Chapter | None:
     """Scores with their intervals, centred on guessing, by whoever measured them; and what of it the corpus holds."""
-    rows = benchmarks_of(job.beside.get(BENCHMARKS))
-    if not rows:
+    found = benchmarks_of(job.beside.get(BENCHMARKS))
+    if not found:
         return None
     made = {name: read_manifest(folder) for name, folder in job.inputs.items()}
+    rows = [row for row in found if row.scores]
+    unscored = "".join(
+        f"<p>{text(_title(row))} of “{text(_model(row, made))}” is left out: what {text(row.judge)} wrote has no "
+        "scores.</p>"
+        for row in found
+        if not row.scores
+    )
+    if not rows:
+        return Chapter("None of the benchmarks that this run's models took has a score.", reading=unscored)
     old = [row for row in rows if is_old(row, made)]
     reading = ""
     if old:
@@ -49,6 +58,7 @@ def benchmarks(job: ReportJob) -> Chapter | None:
         figure=_chart(rows, made),
         reading=scores_table([(_model(row, made), row) for row in rows])
         + reading
+        + unscored
         + "<p>Centred is (score - guessing) / (1 - guessing): 0 is a guess, 1 is everything right, and scores of "
         "benchmarks with more or fewer choices can be compared, as in CORE of DCLM and nanochat. The intervals are "
         "Wilson's at 95&nbsp;%; where questions come by subjects, the standard error is clustered by these.</p>",

@@ -9,9 +9,10 @@ from cyclopts import Parameter
 from rich.markup import escape
 
 from crawltalk.core.errors import BadInput
+from crawltalk.core.files import folder_to_write
 from crawltalk.models import is_base_model, model_folder, place_of
 from crawltalk.run.console import console, errors, print_table
-from crawltalk.run.folder import find_run
+from crawltalk.run.folder import RunFolder, find_run
 from crawltalk.verbs.arguments import named
 
 if TYPE_CHECKING:
@@ -83,66 +84,72 @@ def evaluate(
     shown = {name: _examples(name, Path(source), examples) for name, source in sources.items() if shots}
     folder = model_folder(model)
     out = out or place_for(model) or Path("evals") / Path(model).name
-    index = index_of(model)
-    engine = load_engine(folder)
-    speaks = engine.renderer.chats and not is_base_model(folder)
-    if chat and not engine.renderer.chats:
-        raise BadInput(f"{folder} has no chat format; leave --chat out")
-    found: list[Result] = []
-    benchmarks: list[Benchmark] = []
-    differences: list[Comparison] = []
-    unfit: list[str] = []
-    for name in names:
-        source = sources.get(name)
-        if name in _standard():
-            read = _read(Path(source or ""), name, limit)
-            asked = _ask(engine, name, read, shown.get(name, []), shots, bool(chat), max_tokens)
-            results = asked.results
-            if results:
-                row, contaminated = benchmark(
-                    name,
-                    asked.questions,
-                    [result.scores for result in results],
-                    model=model,
-                    data=source or "",
-                    shots=shots,
-                    chat=bool(chat),
-                    left_out=len(asked.left_out),
-                    index=index,
-                )
-                write_benchmark(out, row, contaminated)
-                benchmarks.append(row)
-        elif name == "context":
-            results = _ask_pages(engine, source or "", limit, seed, chat=speaks if chat is None else chat)
-        else:
-            from crawltalk.evals.abilities import ask_battery
+    folder_to_write(out)
+    with RunFolder(out).lock():  # two would lose each other's rows of benchmarks.json
+        index = index_of(model)
+        engine = load_engine(folder)
+        speaks = engine.renderer.chats and not is_base_model(folder)
+        if chat and not engine.renderer.chats:
+            raise BadInput(f"{folder} has no chat format; leave --chat out")
+        found: list[Result] = []
+        benchmarks: list[Benchmark] = []
+        differences: list[Comparison] = []
+        unfit: list[str] = []
+        for name in names:
+            source = sources.get(name)
+            if name in _standard():
+                read = _read(Path(source or ""), name, limit)
+                asked = _ask(engine, name, read, shown.get(name, []), shots, bool(chat), max_tokens)
+                results = asked.results
+                if results:
+                    row, contaminated = benchmark(
+                        name,
+                        asked.questions,
+                        [result.scores for result in results],
+                        model=model,
+                        data=source or "",
+                        shots=shots,
+                        chat=bool(chat),
+                        left_out=len(asked.left_out),
+                        index=index,
+                    )
+                    write_benchmark(out, row, contaminated)
+                    benchmarks.append(row)
+            elif name == "context":
+                results = _ask_pages(engine, source or "", limit, seed, chat=speaks if chat is None else chat)
+            else:
+                from crawltalk.evals.abilities import ask_battery
 
-            count = _LIMITS["battery"] if limit is None else limit
-            results = ask_battery(engine, name, count, chat=speaks if chat is None else chat, seed=seed)
-        if not results:
-            unfit.append(name)
-            continue
-        write_results(out, name, results)
-        found += results
-        if name in before:
-            differences += compare(before[name], results)
-    if not found:
-        raise BadInput(_unfit(unfit, engine.context))
-    if json:
-        rows = {
-            "model": str(folder),
-            "means": means(found),
-            "benchmarks": benchmarks,
-            "differences": differences,
-        }
-        print(msgspec.json.encode(rows).decode())
-    else:
-        print_benchmarks(benchmarks)
-        _print(
-            [row for row in means(found) if row.task not in _standard()], differences, engine, out, against
-        )
-    if unfit:
-        raise BadInput(_unfit(unfit, engine.context))
+                count = _LIMITS["battery"] if limit is None else limit
+                results = ask_battery(engine, name, count, chat=speaks if chat is None else chat, seed=seed)
+            if not results:
+                unfit.append(name)
+                continue
+            write_results(out, name, results)
+            found += results
+            if name in before:
+                differences += compare(before[name], results)
+        if not found:
+            raise BadInput(_unfit(unfit, engine.context))
+        if json:
+            rows = {
+                "model": str(folder),
+                "means": means(found),
+                "benchmarks": benchmarks,
+                "differences": differences,
+            }
+            print(msgspec.json.encode(rows).decode())
+        else:
+            print_benchmarks(benchmarks)
+            _print(
+                [row for row in means(found) if row.task not in _standard()],
+                differences,
+                engine,
+                out,
+                against,
+            )
+        if unfit:
+            raise BadInput(_unfit(unfit, engine.context))
 
 
 def _unfit(names: Sequence[str], context: int) -> str:

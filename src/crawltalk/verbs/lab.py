@@ -43,7 +43,8 @@ def lab(
     names
         Experiments to run. None: list all.
     seeds
-        How many seeds; if absent, as many as the experiment says (3).
+        How many seeds; if absent, as many as the experiment says (3). The verdict is on all that are measured in the
+        folder of results, more than these if more are there.
     out
         The folder of results: lab.html shows them all; NAME/result.json, NAME/figure.svg, NAME/seed-N.json.
     workers
