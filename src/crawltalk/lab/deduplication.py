@@ -12,8 +12,8 @@ from crawltalk.tokenizer import Tokenizer
 TOKENS = 400_000
 HALF, MOST = 0.5, 0.86
 """Shares that raw corpora have. SlimPajama lost 49.6 % of RedPajama's bytes, nearly all to MinHash (documents that are
-too short are 1.86 %; Soboleva et al. 2023); TxT360 lost 86 % of what was left of all snapshots of Common Crawl after
-filtering (LLM360, 2024). FineWeb lies between: of its 15 T tokens, deduplicated in each snapshot only, 5 T remain if
+too short are 1.86 %; Soboleva et al. 2023); TxT360 lost 86 % of the documents that filters had left of all snapshots of
+Common Crawl (LLM360, 2024). FineWeb lies between: of its 15 T tokens, deduplicated in each snapshot only, 5 T remain if
 equal texts are merged over all (Salesforce, fineweb_deduplicated).
 """
 LEAST_COST, NOISE = 0.02, 0.01
@@ -47,9 +47,9 @@ def with_copies(
     """Numbers of pages that have so many tokens together, of which a share are copies.
 
     Each page is the next new one or a copy of one of those before, whichever they are: what was copied often is copied
-    more often. So the numbers of copies have a heavy tail (Simon 1955), as those of the web have: TxT360 found
-    near-duplicates of one page a million times, and most pages once. A page is new as long as the copies have their
-    share, so that one long page that is copied does not change it.
+    more often. So the numbers of copies have a heavy tail (Simon 1955), as those of the web have: TxT360 found clusters
+    of up to a million near-duplicates. A page is new as long as the copies have their share, so that one long page that
+    is copied does not change it.
     """
     rng = random.Random(f"copies {seed}")
     lengths: dict[int, int] = {}
