@@ -1,7 +1,9 @@
 """The claims on corpora, vocabularies and the prediction of loss: that each measures what it says, and its verdict."""
 
 import json
+import random
 import shutil
+from collections import Counter
 
 import pytest
 
@@ -79,13 +81,28 @@ def test_a_threshold_has_to_matter_and_its_place_may_not():
     assert language_threshold.rule([seed(2.2, 2.01), seed(2.0, 2.0)]).verdict == "partly"
 
 
-def test_deduplication_needs_that_the_copies_of_the_crawl_cost_loss_too():
-    def seed(crawled: float, copied: float) -> dict:
-        return {"once": 2.0, "crawled": crawled, "copied": copied, "share": 0.1}
+def test_deduplication_needs_that_copies_cost_loss_by_their_share():
+    def seed(crawl: float, half: float, most: float) -> dict:
+        losses = {"once": (0.0, 2.0), "crawl": (0.1, crawl), "half": (0.5, half), "most": (0.86, most)}
+        return {name: {"share": share, "bits_per_byte": loss} for name, (share, loss) in losses.items()}
 
-    assert deduplication.rule([seed(2.05, 2.5)]).verdict == "confirmed"
-    assert deduplication.rule([seed(2.0, 2.5)]).verdict == "partly"
-    assert deduplication.rule([seed(2.0, 2.0)]).verdict == "not at this scale"
+    assert deduplication.rule([seed(2.0, 2.1, 2.4)]).verdict == "confirmed"
+    assert deduplication.rule([seed(2.05, 2.1, 2.4)]).verdict == "partly"
+    assert deduplication.rule([seed(2.0, 2.1, 2.4), seed(2.0, 2.01, 2.4)]).verdict == "partly"
+    assert deduplication.rule([seed(2.0, 2.1, 2.05)]).verdict == "not at this scale"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.09, 0.5, 0.86])
+def test_a_share_of_the_tokens_are_copies_and_few_pages_have_most_of_them(share):
+    pages = ["a" * random.Random(number).randint(50, 500) for number in range(2000)]
+    drawn = deduplication.with_copies(pages, share, 200_000, len, seed=0)
+    tokens = sum(len(pages[number]) for number in drawn)
+    once = sum(len(pages[number]) for number in set(drawn))
+    assert 200_000 <= tokens < 200_500 and abs(1 - once / tokens - share) < 0.01
+    assert sorted(set(drawn)) == list(range(len(set(drawn))))  # less copies, more of the same pages
+    if share == 0.5:
+        counts = sorted(Counter(drawn).values())
+        assert counts[len(counts) // 2] == 1 and counts[-1] > 20
 
 
 def test_the_best_vocabulary_has_to_lie_inside():
