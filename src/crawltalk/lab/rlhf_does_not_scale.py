@@ -24,12 +24,12 @@ COMPARISONS = (600, 2400)
 """That a reward model learns; the first ones are among the second."""
 MODELS = 5
 """Reward models of each size, of comparisons that have none in common. Which hole of its own reward model a policy
-finds is luck: of six policies in a trial, four ended at a gold of 0.0 to 0.3 and two, which kept to
-sentences and told nearly one joke only, at 1.5 and 1.8. One policy of each size says little of learned rewards.
+finds is luck: of six policies in a trial, four ended at a gold of 0.0 to 0.3 and two, which kept
+to sentences and told nearly one joke only, at 1.5 and 1.8. One policy of each size says little of learned rewards.
 """
 STEPS, EVERY, LAST = 96, 6, 3
-"""Of a reinforcement, about twice as many as those to the peak of a learned reward; between two looks at it; looks whose
-mean is the end.
+"""Of a reinforcement, about twice as many as those to the peak of a learned reward; between two looks at it; looks
+whose mean is the end.
 """
 VERIFIED, NOISY = "verified", "verified, noisy"
 LEARNED = [f"{count:,} comparisons" for count in COMPARISONS]
