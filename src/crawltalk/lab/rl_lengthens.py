@@ -38,8 +38,6 @@ NOTICES = 0.5
 VOTES = 16
 """Direct answers that take as many tokens as one worked one."""
 PRETRAINING, FINE_TUNING = 150, 600
-SINGLE = 0.4
-"""The share of the demonstrations that are single steps, which one learns by heart, so that a direct answer will do."""
 CONFIG = Reinforce(steps=100, groups=32, samples=8, max_tokens=64)
 EVERY = 20
 EASY, HARD = 0, 4
@@ -74,8 +72,7 @@ def run(trial: Trial) -> Figures:
 
 
 def _demonstration(rng: random.Random) -> Example:
-    steps = LENGTHS[EASY] if rng.random() < SINGLE else rng.choice(LENGTHS)
-    chain = draw(rng, steps, "train")
+    chain = draw(rng, rng.choice(LENGTHS), "train")
     reply = terse(chain, rng, 1 - (1 - MISTAKES * (1 - NOTICES)) ** len(chain.steps))
     if rng.random() < WORKED_SHARE:
         reply = worked(chain, rng, MISTAKES, NOTICES)
