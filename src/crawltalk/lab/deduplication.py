@@ -110,8 +110,8 @@ EXPERIMENT = Experiment(
     source="Karpathy, Deep Dive into LLMs (2025), on FineWeb; Lee et al. 2022",
     prediction=(
         f"In each seed {HALF:.0%} copies cost {LEAST_COST:.1%} at least of the bits per byte of held-out pages, and "
-        f"{MOST:.0%} more than that. Those of the embedded crawl, 9 %, cost less than {NOISE:.1%}, which is noise; "
-        "that was known from an earlier design. Partly, if some seed shows the first two; else not at this scale."
+        f"{MOST:.0%} more than that. Those of the embedded crawl, 9 %, cost less than {NOISE:.1%}, which is noise, "
+        "as in the pilot. Partly, if some seed shows the first two; else not at this scale."
     ),
     method=(
         f"Models of 0.6 M parameters, {TOKENS:,} tokens each of the embedded crawl: each page once; with as large a "
