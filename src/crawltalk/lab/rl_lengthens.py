@@ -1,8 +1,10 @@
-"""R1's curves at small scale: replies grow where that pays, and only there."""
+"""R1's curves at small scale: replies grow where that pays, and elsewhere, too, unless tokens have a price."""
 
 import random
 from collections.abc import Sequence
 from typing import Any
+
+import msgspec
 
 from crawltalk.core.charts import panels, svg
 from crawltalk.core.types import Problem
@@ -22,10 +24,11 @@ from crawltalk.lab.chains import (
     terse,
     worked,
 )
-from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial
+from crawltalk.lab.experiment import Experiment, Figures, Judgement, Trial, means_of
 from crawltalk.lab.student import Example, Student
 from crawltalk.posttraining.reinforce import Group
 from crawltalk.recipe.grpo import Reinforce
+from crawltalk.rewards.verdict import Judge, Verdict
 
 LENGTHS = range(1, 7)
 """Steps of a chain."""
@@ -37,12 +40,20 @@ NOTICES = 0.5
 """The share of the mistakes in worked answers that demonstrators see and mend."""
 VOTES = 16
 """Direct answers that take as many tokens as one worked one."""
-PRETRAINING, FINE_TUNING = 150, 600
+BY_HEART = 0.5
+"""The share of single steps among the demonstrations. All of them are shown, those of the exam, too: they are to be
+known by heart, so that a direct answer does.
+"""
+PRETRAINING, FINE_TUNING = 150, 2000
 CONFIG = Reinforce(steps=100, groups=32, samples=8, max_tokens=64)
 EVERY = 20
 EASY, HARD = 0, 4
 """Places of the shortest chain, and of the one of five steps, in `LENGTHS`."""
-LEAST_RATIO, MOST_RATIO = 1.5, 1.1
+PRICES = {"free": 0.0, "priced": 0.01}
+"""What a token costs, by reinforcement."""
+LEAST_DIRECT = 0.9
+"""Direct answers to single steps that have to be right before RL."""
+LEAST_RATIO, MOST_RATIO, MOST_LOST = 1.5, 1.1, 0.1
 
 
 def run(trial: Trial) -> Figures:
@@ -57,22 +68,41 @@ def run(trial: Trial) -> Figures:
         rng = random.Random(f"problems {trial.seed} {number}")
         return [asked(draw(rng, rng.choice(LENGTHS), "train")) for _ in range(CONFIG.groups)]
 
-    course = student.reinforce("rl", problems, judge, CONFIG, REWARDED, evaluate=_evaluate, every=EVERY)
-    return {
-        "before": before,
-        "accuracy_of_votes": votes,
-        "after": [_measure(student, steps) for steps in LENGTHS],
-        "curve": {key: course.curve(key) for key in ("accuracy", "length")},
-        "stages": [
-            {"step": row["step"] + 1, "by_length": row["by_length"], "samples": row["samples"]}
-            for row in course.rows
-            if "by_length" in row
-        ],
-    }
+    arms = {}
+    for name, price in PRICES.items():
+        policy = student.copy()
+        course = policy.reinforce(
+            name, problems, priced(price), CONFIG, REWARDED, evaluate=_evaluate, every=EVERY
+        )
+        arms[name] = {
+            "after": [_measure(policy, steps) for steps in LENGTHS],
+            "curve": {key: course.curve(key) for key in ("accuracy", "length")},
+            "stages": [
+                {"step": row["step"] + 1, "by_length": row["by_length"], "samples": row["samples"]}
+                for row in course.rows
+                if "by_length" in row
+            ],
+        }
+    return {"before": before, "accuracy_of_votes": votes, "arms": arms}
+
+
+def priced(price: float) -> Judge:
+    """The judge of chains; a reply costs so much a character, right or wrong."""
+
+    def judged(problems: Sequence[Problem], replies: Sequence[str]) -> list[Verdict]:
+        return [
+            msgspec.structs.replace(verdict, reward=(verdict.reward or 0.0) - price * len(reply))
+            for verdict, reply in zip(judge(problems, replies), replies, strict=True)
+        ]
+
+    return judged
 
 
 def _demonstration(rng: random.Random) -> Example:
-    chain = draw(rng, rng.choice(LENGTHS), "train")
+    if rng.random() < BY_HEART:
+        chain = draw(rng, 1, rng.choice(("train", "test")))
+    else:
+        chain = draw(rng, rng.choice(LENGTHS[1:]), "train")
     reply = terse(chain, rng, 1 - (1 - MISTAKES * (1 - NOTICES)) ** len(chain.steps))
     if rng.random() < WORKED_SHARE:
         reply = worked(chain, rng, MISTAKES, NOTICES)
@@ -117,72 +147,91 @@ def _evaluate(student: Student) -> dict[str, Any]:
 
 def rule(figures: Sequence[Figures]) -> Judgement:
     """See `prediction`."""
-
-    def ratios(place: int, key: str) -> list[float]:
-        return [row["after"][place][key] / max(row["before"][place][key], 1e-9) for row in figures]
-
-    def means(when: str, place: int, key: str) -> float:
-        return mean([row[when][place][key] for row in figures])
-
-    votes = mean([row["accuracy_of_votes"][HARD] for row in figures])
-    hard, easy = ratios(HARD, "length"), ratios(EASY, "length")
-    gains = [row["after"][HARD]["accuracy"] - row["before"][HARD]["accuracy"] for row in figures]
-    grows, stays = min(hard) >= LEAST_RATIO and min(gains) > 0.2, max(easy) <= MOST_RATIO
+    seeds = [_summed_up(row) for row in figures]
+    means = means_of(seeds)
+    known = all(one["direct_1_step"] >= LEAST_DIRECT for one in seeds)
+    grows = known and all(
+        one["length_ratio_5_steps_free"] >= LEAST_RATIO and one["gain_5_steps_free"] > 0.2 for one in seeds
+    )
+    steered = all(
+        one["length_ratio_1_step_priced"] <= MOST_RATIO < one["length_ratio_1_step_free"]
+        and one["length_ratio_5_steps_priced"] >= LEAST_RATIO
+        and one["gain_5_steps_priced"] >= one["gain_5_steps_free"] - MOST_LOST
+        for one in seeds
+    )
     return Judgement(
-        verdict="confirmed" if grows and stays else "partly" if grows else "not at this scale",
-        effect={
-            "length_ratio_5_steps": mean(hard),
-            "length_ratio_1_step": mean(easy),
-            "gain_5_steps": mean(gains),
-            "gain_1_step": means("after", EASY, "accuracy") - means("before", EASY, "accuracy"),
-            "direct_1_step": means("before", EASY, "accuracy_direct"),
-            "direct_5_steps": means("before", HARD, "accuracy_direct"),
-            "votes_5_steps": votes,
-            "worked_5_steps_after": means("after", HARD, "accuracy_worked"),
-            "again_before": means("before", HARD, "again"),
-            "again_after": means("after", HARD, "again"),
-        },
+        verdict="confirmed" if grows and steered else "partly" if grows else "not at this scale",
+        effect=means,
         summary=(
-            f"Replies to chains of five steps become {min(hard):.1f} times as long or more and gain {min(gains):.2f}; "
-            f"those to single steps become {mean(easy):.2f} times as long. {VOTES} direct answers, as many tokens as "
-            f"one worked one, vote rightly on {votes:.2f} of those chains. "
-            f"Steps done again: {means('before', HARD, 'again'):.2f} a reply before RL, "
-            f"{means('after', HARD, 'again'):.2f} after."
+            f"Replies to chains of five steps become {means['length_ratio_5_steps_free']:.1f} times as long and gain "
+            f"{means['gain_5_steps_free']:.2f}. Single steps, which a direct answer gets right in "
+            f"{means['direct_1_step']:.0%}, become {means['length_ratio_1_step_free']:.2f} times as long, too, and "
+            f"{means['length_ratio_1_step_priced']:.2f} times where a token costs {PRICES['priced']}, while those of "
+            f"five steps become {means['length_ratio_5_steps_priced']:.1f} times as long and gain "
+            f"{means['gain_5_steps_priced']:.2f}. {VOTES} direct answers, as many tokens as one worked one, vote "
+            f"rightly on {means['votes_5_steps']:.2f} of those chains."
         ),
     )
 
 
+def _summed_up(row: Figures) -> dict[str, float]:
+    """The figures of a seed that count."""
+    easy, hard = row["before"][EASY], row["before"][HARD]
+    summed_up = {
+        "direct_1_step": easy["accuracy_direct"],
+        "worked_1_step": easy["accuracy_worked"],
+        "direct_5_steps": hard["accuracy_direct"],
+        "votes_5_steps": row["accuracy_of_votes"][HARD],
+        "again_5_steps_before": hard["again"],
+    }
+    for name, arm in row["arms"].items():
+        for about, place in (("1_step", EASY), ("5_steps", HARD)):
+            before, after = row["before"][place], arm["after"][place]
+            summed_up[f"length_ratio_{about}_{name}"] = after["length"] / before["length"]
+            summed_up[f"gain_{about}_{name}"] = after["accuracy"] - before["accuracy"]
+        summed_up[f"again_5_steps_{name}"] = arm["after"][HARD]["again"]
+    return summed_up
+
+
 def figure(figures: Sequence[Figures]) -> str:
-    """Accuracy and length over the steps of RL, for each length of chain; means over the seeds."""
-    chart, (left, right) = panels([("steps of RL", "accuracy"), ("steps of RL", "tokens of a reply")])
-    for place, steps in enumerate(LENGTHS):
-        xs = [0, *(stage["step"] for stage in figures[0]["stages"])]
-        for axes, key in ((left, "accuracy"), (right, "length")):
-            ys = [
-                mean([row["before"][place][key] for row in figures]),
+    """Tokens of a reply over the steps of RL, for each length of chain, by what a token costs; means over the seeds."""
+    chart, both = panels([("steps of RL", f"tokens of a reply, {name}") for name in PRICES])
+    for axes, name in zip(both, PRICES, strict=True):
+        stages = [row["arms"][name]["stages"] for row in figures]
+        for place, steps in enumerate(LENGTHS):
+            lengths = [
+                mean([row["before"][place]["length"] for row in figures]),
                 *(
-                    mean([row["stages"][index]["by_length"][place][key] for row in figures])
-                    for index in range(len(xs) - 1)
+                    mean([stage["by_length"][place]["length"] for stage in alike])
+                    for alike in zip(*stages, strict=True)
                 ),
             ]
-            axes.plot(xs, ys, marker="o", markersize=3, linewidth=1.2, label=f"{steps} steps")
+            xs = [0, *(stage["step"] for stage in stages[0])]
+            axes.plot(xs, lengths, marker="o", markersize=3, linewidth=1.2, label=f"{steps} steps")
     return svg(chart)
 
 
 EXPERIMENT = Experiment(
     name="rl_lengthens",
-    claim="RL makes replies longer where steps that are written down pay, and not where a direct answer will do.",
-    source="Guo et al. 2025 (DeepSeek-R1), figure 3: the length of replies grows during RL",
+    claim="RL makes replies longer where steps that are written down pay, and where a direct answer would do, too, "
+    "unless tokens have a price.",
+    source="Guo et al. 2025 (DeepSeek-R1), figure 3: the length of replies grows during RL; Chen et al. 2024, arXiv "
+    "2412.21187: long thoughts about 2 + 3; Arora and Zanette 2025, arXiv 2502.04463: a price on length",
     prediction=(
-        f"In each seed replies to chains of five steps become {LEAST_RATIO} times as long, and more accurate by 0.2 at "
-        f"least; replies to a single step become at most {MOST_RATIO} times as long. Partly: only the former. Steps "
-        "that are done again are counted, without a prediction."
+        f"Direct answers to single steps are right {LEAST_DIRECT} of the time at least before RL. In each seed replies "
+        f"to chains of five steps become {LEAST_RATIO} times as long at least, and more accurate by more than 0.2. "
+        f"Those to single steps become more than {MOST_RATIO} times as long without a price, and at most {MOST_RATIO} "
+        f"times with it, while those of five steps still become {LEAST_RATIO} times as long and gain at most "
+        f"{MOST_LOST} less. Partly: without the last sentence. In two pilots of other seeds single steps became 1.6 "
+        "and 1.7 times as long without a price. Steps that are done again are counted, without a prediction."
     ),
     method=(
         f"As rl_selects, with chains of {LENGTHS[0]} to {LENGTHS[-1]} steps, and demonstrators who see half of their "
-        f"own mistakes and write the step again behind a mark; {CONFIG.steps} steps of GRPO on all lengths. Before, "
-        f"every {EVERY} steps and after: accuracy, length and marks of sampled replies to held-out chains; direct "
-        f"against worked replies, and {VOTES} direct ones that vote, at as many tokens."
+        f"own mistakes and write the step again behind a mark; {BY_HEART:.0%} of the demonstrations are single steps, "
+        f"which are all shown, so that they are known by heart. {CONFIG.steps} steps of GRPO on all lengths, once for "
+        f"right answers alone, once with {PRICES['priced']} off for each token of a reply. Before, every {EVERY} steps "
+        "and after: accuracy, length and marks of sampled replies to chains, which are held out from two steps on; "
+        f"direct against worked replies, and {VOTES} direct ones that vote, at as many tokens."
     ),
     run=run,
     judge=rule,
