@@ -45,11 +45,11 @@ BY_HEART = 0.5
 known by heart, so that a direct answer does.
 """
 PRETRAINING, FINE_TUNING = 150, 2000
-CONFIG = Reinforce(steps=100, groups=32, samples=8, max_tokens=64)
-EVERY = 20
+CONFIG = Reinforce(steps=160, groups=32, samples=8, max_tokens=64)
+EVERY = 40
 EASY, HARD = 0, 4
 """Places of the shortest chain, and of the one of five steps, in `LENGTHS`."""
-PRICES = {"free": 0.0, "priced": 0.01}
+PRICES = {"free": 0.0, "priced": 0.015}
 """What a token costs, by reinforcement."""
 LEAST_DIRECT = 0.9
 """Direct answers to single steps that have to be right before RL."""
@@ -223,7 +223,8 @@ EXPERIMENT = Experiment(
         f"Those to single steps become more than {MOST_RATIO} times as long without a price, and at most {MOST_RATIO} "
         f"times with it, while those of five steps still become {LEAST_RATIO} times as long and gain at most "
         f"{MOST_LOST} less. Partly: without the last sentence. In two pilots of other seeds single steps became 1.6 "
-        "and 1.7 times as long without a price. Steps that are done again are counted, without a prediction."
+        "and 1.7 times as long without a price, and 1.0 times with it. Steps that are done again are counted, without a "
+        "prediction."
     ),
     method=(
         f"As rl_selects, with chains of {LENGTHS[0]} to {LENGTHS[-1]} steps, and demonstrators who see half of their "
