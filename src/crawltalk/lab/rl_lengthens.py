@@ -223,8 +223,8 @@ EXPERIMENT = Experiment(
         f"Those to single steps become more than {MOST_RATIO} times as long without a price, and at most {MOST_RATIO} "
         f"times with it, while those of five steps still become {LEAST_RATIO} times as long and gain at most "
         f"{MOST_LOST} less. Partly: without the last sentence. In two pilots of other seeds single steps became 1.6 "
-        "and 1.7 times as long without a price, and 1.0 times with it. Steps that are done again are counted, without a "
-        "prediction."
+        "and 1.7 times as long without a price, and 1.0 times with it. Steps that are done again are counted, "
+        "without a prediction."
     ),
     method=(
         f"As rl_selects, with chains of {LENGTHS[0]} to {LENGTHS[-1]} steps, and demonstrators who see half of their "
