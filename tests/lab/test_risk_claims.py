@@ -39,16 +39,28 @@ def figures_of(out, name: str) -> dict:
 
 
 def test_the_rewards_of_a_reinforcement_are_verified_or_learned(monkeypatch, tmp_path):
-    small = {"DEMONSTRATIONS": 64, "POOL": 64, "TESTED": 40, "COMPARISONS": (16, 32), "STEPS": 4, "EVERY": 2}
+    small = {
+        "DEMONSTRATIONS": 64,
+        "POOL": 64,
+        "TESTED": 40,
+        "COMPARISONS": (16, 32),
+        "STEPS": 4,
+        "EVERY": 2,
+        "MODELS": 2,
+    }
     for name, value in small.items():
         monkeypatch.setattr(rlhf_does_not_scale, name, value)
     for name in ("CHECKED", "SAMPLES"):
         monkeypatch.setattr(joking, name, 4)
     assert conduct([rlhf_does_not_scale.EXPERIMENT], tmp_path, ONE, seeds=1) == {}
     curves = figures_of(tmp_path, "rlhf_does_not_scale")["curves"]
-    assert len({tuple(curve["gold"][:1]) for curve in curves.values()}) == 1  # all begin at the writer
-    assert curves["verified"]["proxy"] == curves["verified"]["gold"]
-    assert all(curve["step"] == [0, 2, 4] for curve in curves.values())
+    policies = [curve for alike in curves.values() for curve in alike]
+    assert len({curve["gold"][0] for curve in policies}) == 1  # all begin at the writer
+    assert curves["verified"][0]["proxy"] == curves["verified"][0]["gold"]
+    assert all(curve["step"] == [0, 2, 4] for curve in policies)
+    for name in rlhf_does_not_scale.LEARNED:
+        first, second = curves[name]
+        assert first["proxy"] != second["proxy"]  # of other comparisons
 
 
 def test_a_noisy_verifier_is_wrong_about_a_pair_as_often_as_people_are():
@@ -71,23 +83,28 @@ def test_rlhf_has_to_fall_while_its_reward_rises_and_a_verified_reward_has_to_go
     few, many = rlhf_does_not_scale.LEARNED
     seed = {
         "curves": {
-            "verified": curve(1.5, 2.0, 2.5, 2.5, 2.5),
-            "verified, noisy": curve(1.5, 2.0, 2.4, 2.5, 2.4),
-            few: curve(1.4, 0.5, 0.1, 0.0, 0.0),
-            many: curve(1.4, 1.6, 0.1, 0.0, 0.1),
+            "verified": [curve(1.5, 2.0, 2.5, 2.5, 2.5)],
+            "verified, noisy": [curve(1.5, 2.0, 2.4, 2.5, 2.4)],
+            few: [curve(1.4, 0.5, 0.1, 0.0, 0.0)],
+            many: [curve(1.4, 1.6, 0.1, 0.0, 0.1)],
         },
         "accuracy": {few: 0.6, many: 0.7},
         "ceiling": 0.85,
     }
     rule = rlhf_does_not_scale.rule
     assert rule([seed]).verdict == "confirmed"
-    unrewarded = changed(seed, curve(1.4, 1.6, 0.1, 0.0, 0.1, proxy=-1.0), "curves", many)
+    unrewarded = changed(seed, [curve(1.4, 1.6, 0.1, 0.0, 0.1, proxy=-1.0)], "curves", many)
     assert rule([unrewarded]).verdict == "not at this scale"
     assert rule([seed, unrewarded]).verdict == "partly"
-    falls_sooner = changed(seed, curve(1.4, 1.6, 1.7, 0.0, 0.1), "curves", few)
+    falls_sooner = changed(seed, [curve(1.4, 1.6, 1.7, 0.0, 0.1)], "curves", few)
     assert rule([falls_sooner]).verdict == "partly"
-    stops = changed(seed, curve(1.5, 1.7, 1.8, 1.8, 1.8), "curves", "verified")
+    stops = changed(seed, [curve(1.5, 1.7, 1.8, 1.8, 1.8)], "curves", "verified")
     assert rule([stops]).verdict == "not at this scale"
+    stays, ruined = curve(1.5, 1.6, 1.6, 1.6, 1.6), curve(1.4, 1.6, 0.1, 0.0, 0.1)
+    one_of_four = changed(seed, [stays, ruined, ruined, ruined], "curves", many)
+    assert rule([one_of_four]).verdict == "confirmed"  # the mean of the policies counts
+    assert rule([one_of_four]).effect[f"policies ruined, {many}"] == 0.75
+    assert rule([changed(seed, [stays, ruined], "curves", many)]).verdict == "not at this scale"
 
 
 @pytest.mark.slow
