@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -20,6 +21,7 @@ from crawltalk.evals.standard import (
     first_questions,
     last_number,
     read_questions,
+    true_share,
 )
 from support.engines import MODEL, SHAPE, TOKENIZER
 from support.models import random_model
@@ -124,6 +126,40 @@ def test_truthfulqa_is_the_best_answer_among_the_wrong_ones_in_both_of_its_forms
     assert list(read_questions(tmp_path / "t.parquet", choices=True)) == expected
 
 
+def test_mc2_has_all_true_answers_among_all_wrong_ones_in_both_forms_of_truthfulqa(tmp_path: Path):
+    (tmp_path / "t.csv").write_text(
+        "Type,Question,Best Answer,Correct Answers,Incorrect Answers\n"
+        "A,Is it?,Never,No; Never; No,Yes; Perhaps; Yes\nA,And is it?,No,No,\n"
+    )
+    targets = {"choices": ["No", "Never", "Yes", "Perhaps"], "labels": [1, 1, 0, 0]}
+    rows = [{"question": "Is it?", "mc2_targets": targets}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
+    read = list(read_questions(tmp_path / "t.csv", choices=True, several=True))
+    assert read[0] == Question("0", "Is it?", ("No", "Never", "Yes", "Perhaps"), "No", "", (0, 1))
+    assert read[1] == "row 2: there are not both true answers and wrong ones"
+    assert first_questions(tmp_path / "t.parquet", "truthfulqa_mc2") == (read[:1], [])
+    other = write(tmp_path / "q.jsonl", [{"question": "Q?", "choices": ["x", "y"], "answer": 1}])
+    with pytest.raises(BadInput, match="no 'mc2_targets'"):
+        first_questions(other, "truthfulqa_mc2")
+
+
+# exp(lls) / sum(exp(lls)), summed where labels == 1: `process_results_mc2` in lm_eval/tasks/truthfulqa/utils.py of
+# lm-evaluation-harness 0.4.13, computed here with numpy; beyond exp's range its figure is not a number.
+@pytest.mark.parametrize("logprobs", [[-4.0, -5.5, -3.25], [-40.0, -41.0, -39.0], [-2.0, -2.0, -2.0]])
+def test_mc2_is_the_normalised_probability_of_the_true_answers_as_in_the_harness(logprobs: list[float]):
+    masses = np.exp(logprobs)
+    expected = (masses / masses.sum())[np.array([1, 0, 1]) == 1].sum()
+    assert true_share(logprobs, (0, 2)) == pytest.approx(expected)
+    assert true_share([value - 1000 for value in logprobs], (0, 2)) == pytest.approx(expected)
+
+
+def test_a_question_with_several_true_choices_is_scored_from_the_log_likelihoods_of_all():
+    asked = [question._replace(true=(1, 2)) for question in QUESTIONS]
+    for question, result in zip(asked, ask(ENGINE, "truthfulqa_mc2", asked).results, strict=True):
+        assert result.prompt == f"Q: {question.text}\nA:"
+        assert result.scores == {"mc2": pytest.approx(true_share(result.logprobs, (1, 2)), abs=1e-3)}
+
+
 def test_a_limit_takes_each_subject_in_turn_and_keeps_the_order(tmp_path: Path):
     rows = [{"question": "Q?", "choices": ["x", "y"], "answer": 0, "subject": name} for name in "aaabbc"]
     path = write(tmp_path / "q.jsonl", rows)
@@ -212,5 +248,7 @@ def test_numbers_are_compared_by_value_and_dots_are_none():
     ],
 )
 def test_published_files_are_read_whole(path: str, choices: bool, count: int):
-    read = list(read_questions(SHARED / path, choices=choices))
-    assert sum(isinstance(row, Question) for row in read) == count == len(read)
+    several = [False, True] if "truthfulqa" in path else [False]
+    for one in several:
+        read = list(read_questions(SHARED / path, choices=choices, several=one))
+        assert sum(isinstance(row, Question) for row in read) == count == len(read)

@@ -40,7 +40,7 @@ class Measured(msgspec.Struct, kw_only=True):
     """At 95 %: Wilson's, with as many independent questions as the standard error stands for."""
     n: int
     chance: float
-    """What guessing scores."""
+    """What guessing scores: of choices of equal probability, the share of the right ones."""
     centred: float
     """(score - chance) / (1 - chance): 0 is guessing, 1 is all right (Li et al. 2024, DCLM's CORE; nanochat)."""
 
@@ -97,7 +97,9 @@ def measured(questions: "Sequence[Question]", scores: Scores) -> dict[str, Measu
     """Each metric over the questions."""
     subjects = [question.subject for question in questions]
     clusters = subjects if len(set(subjects)) > 1 else ()
-    chance = sum(1 / len(one.choices) for one in questions if one.choices) / max(1, len(questions))
+    chance = sum(max(1, len(one.true)) / len(one.choices) for one in questions if one.choices) / max(
+        1, len(questions)
+    )
     found = {}
     for metric in scores[0] if scores else ():
         values = [row[metric] for row in scores]

@@ -16,7 +16,8 @@ TITLES = {
     "mmlu": "MMLU",
     "arc_easy": "ARC-Easy",
     "arc_challenge": "ARC-Challenge",
-    "truthfulqa": "TruthfulQA",
+    "truthfulqa": "TruthfulQA MC1",
+    "truthfulqa_mc2": "TruthfulQA MC2",
     "gsm8k_last_number": "GSM8K",
     "commonsense_qa": "CommonsenseQA",
     "exact_match": "questions of your own",
@@ -24,6 +25,7 @@ TITLES = {
 METRICS = {
     "acc": "likeliest choice",
     "acc_norm": "likeliest choice for its length",
+    "mc2": "probability of the true choices",
     "exact_match": "the answer itself",
 }
 OLD = " *"

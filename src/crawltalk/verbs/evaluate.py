@@ -48,8 +48,8 @@ def evaluate(
     model
         A run, a stage of it, an imported model (smollm2), or a folder in Hugging Face's layout.
     tasks
-        Between commas: arc_challenge, arc_easy, commonsense_qa, mmlu, truthfulqa, gsm8k_last_number, exact_match (each
-        with --data FILE); word_problems, letters, dots, decimals; context (with --data RUN).
+        Between commas: arc_challenge, arc_easy, commonsense_qa, mmlu, truthfulqa, truthfulqa_mc2, gsm8k_last_number,
+        exact_match (each with --data FILE); word_problems, letters, dots, decimals; context (with --data RUN).
     data
         Where the questions of a task are: a JSONL, JSON, CSV or Parquet file as it is published, or a folder of such
         files (MMLU's); or a run. Given once for each task that needs it, in their order.
