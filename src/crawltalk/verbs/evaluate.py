@@ -262,7 +262,8 @@ def print_benchmarks(rows: "Sequence[Benchmark]") -> None:
     for row in rows:
         for metric, one in row.scores.items():
             low, high = one.interval
-            found, clean = row.contamination, row.clean.get(metric)
+            counted = ["" if one is None else one.contaminated for one in (row.contamination, row.tuning)]
+            clean = row.clean.get(metric)
             lines.append(
                 (
                     f"{row.task}, {metric}",
@@ -271,12 +272,22 @@ def print_benchmarks(rows: "Sequence[Benchmark]") -> None:
                     one.chance,
                     one.centred,
                     one.n,
-                    "" if found is None else found.contaminated,
+                    *counted,
                     "" if clean is None else clean.score,
                 )
             )
     if lines:
-        heads = ("benchmark", "score", "95 %", "chance", "centred", "questions", "in corpus", "of the others")
+        heads = (
+            "benchmark",
+            "score",
+            "95 %",
+            "chance",
+            "centred",
+            "questions",
+            "in corpus",
+            "in tuning",
+            "others",
+        )
         print_table(heads, lines)
 
 
