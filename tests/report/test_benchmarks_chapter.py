@@ -102,7 +102,10 @@ def test_what_has_no_scores_is_left_out_with_its_reason(run: RunFolder):
         html = chapter(run)
         assert said in html and "<td>after fine-tuning</td>" not in html
         assert ("<td>base model</td>" in html) == (path == paths[0])
-    assert "Standard benchmarks" in comparison(run, run)
+    assert "benchmarks that their models took has a score.</p></section>" in comparison(run, run)
+    paths[0].write_text(before[0])
+    page = comparison(run, run)
+    assert "has a score" not in page and "ARC-Easy</td>" in page and ": base model</td>" not in page
     for path, rows in zip(paths, before, strict=True):
         path.write_text(rows)
 
