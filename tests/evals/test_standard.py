@@ -1,5 +1,6 @@
 """Questions from files, and how a model's answers to them are scored."""
 
+import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,8 @@ from crawltalk.evals.standard import (
     encode_pair,
     first_questions,
     last_number,
+    passes,
+    program_of,
     read_questions,
     true_share,
 )
@@ -235,6 +238,45 @@ def test_numbers_are_compared_by_value_and_dots_are_none():
     assert STANDARD["gsm8k_last_number"].target(question) == "42"
 
 
+BEGINNING = 'from math import gcd\n\n\ndef double(x):\n    """ Twice x.\n    >>> double(2)\n    4\n    """\n'
+HUMANEVAL = {
+    "task_id": "HumanEval/0",
+    "prompt": BEGINNING,
+    "entry_point": "double",
+    "test": "\n\nMETADATA = {}\n\ndef check(candidate):\n    assert candidate(2) == 4\n    assert candidate(3) == 6\n",
+}
+
+
+def test_humaneval_is_read_with_its_tests_and_a_row_without_any_is_named(tmp_path: Path):
+    path = tmp_path / "h.jsonl.gz"
+    untested = {**HUMANEVAL, "test": "def check(candidate):\n    pass\n"}
+    path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in (HUMANEVAL, untested)).encode()))
+    [question], left_out = first_questions(path, "humaneval")
+    assert (question.id, question.text, question.choices) == ("HumanEval/0", BEGINNING, ())
+    assert left_out == ["row 2: there is no assert"]
+    [result] = ask(Engine(LONG, TOKENIZER), "humaneval", [question], max_tokens=8).results
+    assert (result.prompt, result.scores) == (BEGINNING, {"pass@1": 0.0})
+    with pytest.raises(BadInput, match="leave --shots out"):
+        ask(ENGINE, "humaneval", [question], examples=[question], shots=1)
+
+
+@pytest.mark.parametrize(
+    ("reply", "chat", "right"),
+    [
+        ("    return 2 * x\n", False, True),
+        ("    return x + x", True, True),
+        ("    return x * x\n", False, False),
+        ("    return 2 *", False, False),
+        ("    import sys\n    sys.exit(0)\n", False, False),
+        ("So:\n```python\ndef double(x):\n    return x * 2 * gcd(1, 2)\n```\nDone.", True, True),
+        ("So:\n```python\ndef double(x):\n    return x * 2\n```", False, False),
+    ],
+)
+def test_a_program_is_right_if_it_passes_all_tests_of_its_function(reply: str, chat: bool, right: bool):
+    tests = f"{HUMANEVAL['test']}\ncheck(double)"
+    assert passes(program_of(BEGINNING, reply, chat=chat), tests) == right
+
+
 @pytest.mark.skipif(not SHARED.exists(), reason="needs the shared data sets")
 @pytest.mark.parametrize(
     ("path", "choices", "count"),
@@ -245,6 +287,7 @@ def test_numbers_are_compared_by_value_and_dots_are_none():
         ("mmlu/data/mmlu", True, 14042),
         ("truthfulqa/TruthfulQA.csv", True, 790),
         ("reasoning_mc/dataset/coin_flip/coin_flip.json", False, 500),
+        ("humaneval/HumanEval.jsonl.gz", False, 164),
     ],
 )
 def test_published_files_are_read_whole(path: str, choices: bool, count: int):

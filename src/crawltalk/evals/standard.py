@@ -10,17 +10,19 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from crawltalk.chat.messages import Message
-from crawltalk.core.errors import BadInput, MissingInput
+from crawltalk.core.errors import BadInput, MissingInput, UserError
 from crawltalk.core.formats import detect_format
 from crawltalk.core.types import Problem
 from crawltalk.data.read.rows import Fault, csv_rows, json_rows, parquet_rows
 from crawltalk.engine import Engine, Sampling
 from crawltalk.evals.results import Result
+from crawltalk.rewards.unit_tests import SandboxFailed, UnitTests, last_program, read_tests
 from crawltalk.tasks.scoring import number, numbers
 
 MAX_ROW_BYTES = 2**22
@@ -67,6 +69,8 @@ class StandardTask:
     """The answer that is expected: of an example, as the model should write it."""
     equal: Callable[[str, str], bool] = str.__eq__
     """Whether what the filter took is the answer."""
+    code: bool = False
+    """A program is to be written on: the answer is its tests, and `pass@1` the metric."""
     stop: tuple[str, ...] = ("\n",)
     max_tokens: int = 32
 
@@ -77,6 +81,8 @@ class StandardTask:
     @property
     def metric(self) -> str:
         """The first one of its scores."""
+        if self.code:
+            return "pass@1"
         return "exact_match" if self.extract else "mc2" if self.several else "acc"
 
     def right(self, question: Question) -> int:
@@ -123,6 +129,29 @@ def _same_number(extracted: str, answer: str) -> bool:
     return bool(number(Problem(prompt="", answer=answer, task=""), extracted))
 
 
+def program_of(beginning: str, reply: str, *, chat: bool) -> str:
+    """The program of a function's beginning and a reply that writes it on; in a chat the reply may have the function
+    whole, as its last block between ``` and ```. What the beginning imports is there for that one, too.
+    """
+    whole = last_program(reply) if chat else None
+    return beginning + reply if whole is None else f"{beginning}    pass\n\n\n{whole}"
+
+
+def passes(program: str, tests: str) -> bool:
+    """Whether a program passes its tests, behind the walls of the strongest sandbox that this system has. Raises
+    UserError if the sandbox fails.
+    """
+    try:
+        return all(result.passed for result in _sandbox().results(program, read_tests(tests)))
+    except SandboxFailed as error:
+        raise UserError(f"the sandbox failed, so nothing is known of this program: {error}") from None
+
+
+@lru_cache(maxsize=1)
+def _sandbox() -> UnitTests:
+    return UnitTests()
+
+
 STANDARD: dict[str, StandardTask] = {
     "arc_challenge": StandardTask(
         about="ARC: each choice's text is scored", prompt=_asked, per_character=True
@@ -157,6 +186,14 @@ STANDARD: dict[str, StandardTask] = {
         stop=("Question:",),
         max_tokens=256,
     ),
+    "humaneval": StandardTask(
+        about="a function is written on; its program passes all tests, in the sandbox",
+        prompt=lambda question: question.text,
+        extract=str.rstrip,
+        code=True,
+        stop=("\nclass", "\ndef", "\n#", "\nif", "\nprint"),
+        max_tokens=1024,
+    ),
     "exact_match": StandardTask(
         about="any questions with answers: the first line of the reply is the answer, letter by letter",
         prompt=_asked,
@@ -187,9 +224,9 @@ def read_questions(
     reason why a row is none.
 
     Understands the published forms of ARC, CommonsenseQA, MMLU (rows with a subject, or a file for each) and
-    TruthfulQA, and open questions (`question`, `answer`) such as GSM8K's. `several`: all true answers of TruthfulQA
-    among all wrong ones (MC2), instead of the best one (MC1). Of a folder that has several splits, `split` is read:
-    MMLU's `test/`, or files with that word in their names. Raises MissingInput, and BadInput for another file.
+    TruthfulQA, HumanEval, and open questions (`question`, `answer`) such as GSM8K's. `several`: all true answers of
+    TruthfulQA among all wrong ones (MC2), instead of the best one (MC1). Of a folder that has several splits, `split`
+    is read: MMLU's `test/`, or files with that word in their names. Raises MissingInput, and BadInput for another file.
     """
     for file in _files(path, split):
         named = _SUBJECT.fullmatch(file.name)
@@ -281,6 +318,10 @@ def _listed_row(cells: Sequence[str]) -> dict[str, Any]:
 
 
 def _question(row: Mapping[str, Any], index: str, choices: bool, several: bool, subject: str) -> Question:
+    if "entry_point" in row:  # HumanEval
+        tests = f"{row['test']}\ncheck({row['entry_point']})"
+        read_tests(tests)
+        return Question(str(row["task_id"]), row["prompt"], (), tests)
     inner = row["question"] if "question" in row else row["Question"]
     stem = inner["stem"] if isinstance(inner, dict) else inner
     if not isinstance(stem, str) or not stem.strip():
@@ -364,6 +405,8 @@ def ask(
     into the context is left out. Raises BadInput if there are fewer examples.
     """
     task = STANDARD[name]
+    if task.code and shots:
+        raise BadInput(f"{name} is asked without solved examples, as its authors do; leave --shots out")
     prompts = [
         (question, task.heading(question) + _solved(task, question, examples, shots) + task.prompt(question))
         for question in questions
@@ -473,7 +516,9 @@ def _complete(
     max_tokens: int,
     progress: Callable[[int], None] | None,
 ) -> Asked:
-    """`exact_match`: what the filter takes from the greedy reply is the answer."""
+    """`exact_match`: what the filter takes from the greedy reply is the answer; `pass@1`: the program that it writes on
+    passes all tests.
+    """
     assert task.extract is not None
     asked, ids, left_out = [], [], []
     for question, prompt in prompts:
@@ -495,6 +540,10 @@ def _complete(
     results = []
     for (question, prompt), reply in zip(asked, replies, strict=True):
         extracted, answer = task.extract(reply), task.target(question)
+        if task.code:
+            right = passes(program_of(question.text, extracted, chat=chat), answer)
+        else:
+            right = task.equal(extracted, answer)
         results.append(
             Result(
                 task=name,
@@ -503,7 +552,7 @@ def _complete(
                 answer=answer,
                 reply=reply,
                 extracted=extracted,
-                scores={"exact_match": float(task.equal(extracted, answer))},
+                scores={task.metric: float(right)},
             )
         )
     return Asked([question for question, _ in asked], results, left_out)

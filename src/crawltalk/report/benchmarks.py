@@ -27,6 +27,7 @@ TITLES = {
     "truthfulqa_mc2": "TruthfulQA MC2",
     "gsm8k_last_number": "GSM8K",
     "commonsense_qa": "CommonsenseQA",
+    "humaneval": "HumanEval",
     "exact_match": "questions of your own",
 }
 METRICS = {
@@ -34,6 +35,7 @@ METRICS = {
     "acc_norm": "likeliest choice for its length",
     "mc2": "probability of the true choices",
     "exact_match": "the answer itself",
+    "pass@1": "a program that passes all tests",
 }
 OLD = " *"
 """Marks what was measured on a model that the run does not have any more."""

@@ -50,7 +50,8 @@ def evaluate(
         A run, a stage of it, an imported model (smollm2), or a folder in Hugging Face's layout.
     tasks
         Between commas: arc_challenge, arc_easy, commonsense_qa, mmlu, truthfulqa, truthfulqa_mc2, gsm8k_last_number,
-        exact_match (each with --data FILE); word_problems, letters, dots, decimals; context (with --data RUN).
+        humaneval, exact_match (each with --data FILE); word_problems, letters, dots, decimals; context (with --data
+        RUN).
     data
         Where the questions of a task are: a JSONL, JSON, CSV or Parquet file as it is published, or a folder of such
         files (MMLU's); or a run. Given once for each task that needs it, in their order.
@@ -71,7 +72,7 @@ def evaluate(
     against
         The --out folder of another model: the difference on the same items, with its standard error.
     max_tokens
-        The longest reply to a question of gsm8k_last_number or exact_match.
+        The longest reply to a question of gsm8k_last_number (256), humaneval (1,024) or exact_match (32).
     """
     from crawltalk.evals.benchmarks import place_for
     from crawltalk.evals.results import read_results
