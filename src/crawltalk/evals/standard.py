@@ -402,11 +402,14 @@ def ask(
 ) -> Asked:
     """Put the questions to the model, each after the first `shots` of `examples` with their answers: of those of its
     subject, if they have any. `chat`: as a user's message in the model's chat format. A question that does not fit
-    into the context is left out. Raises BadInput if there are fewer examples.
+    into the context is left out. Raises BadInput if there are fewer examples, and NotConfined if programs are to be
+    run and cannot be kept in.
     """
     task = STANDARD[name]
     if task.code and shots:
         raise BadInput(f"{name} is asked without solved examples, as its authors do; leave --shots out")
+    if task.code:
+        _sandbox()  # where there is none, that is told before anything is asked
     prompts = [
         (question, task.heading(question) + _solved(task, question, examples, shots) + task.prompt(question))
         for question in questions
