@@ -86,6 +86,19 @@ def place_of(name: str | Path) -> tuple[RunFolder, str] | None:
     return None
 
 
+def lineage(run: RunFolder, name: str) -> list[Stage]:
+    """The stage of a model and, before it, those whose models it was trained from: each from the last of its inputs
+    that continues or answers, as `Job.model` takes it.
+    """
+    journey = stages(run.recipe())
+    chain = [next(stage for stage in journey if stage.name == name)]
+    while before := [
+        one for one in journey if one.name in chain[0].inputs and one.makes in ("base", "assistant")
+    ]:
+        chain.insert(0, before[-1])
+    return chain
+
+
 def is_base_model(folder: Path) -> bool:
     """Whether the folder is a run's base model. Of models from elsewhere it is not known, and of a run whose recipe
     cannot be read the name says it.

@@ -172,7 +172,7 @@ STAGES = (
         "one HTML file that tells it all",
         external_inputs="crawltalk.report.external_inputs:external_inputs",
         beside=(BENCHMARKS,),
-        version=8,
+        version=9,
     ),
 )
 """All built-in stages, those that a recipe has to ask for among them."""

@@ -43,6 +43,9 @@ def test_a_guess_is_0_and_everything_right_is_1_whatever_the_number_of_choices()
     assert (free.chance, free.centred) == (0.0, 0.25)
     mixed = measured([*questions(1, 2), *questions(1, 4)], right([1.0, 0.0]))["acc"]
     assert mixed.chance == 0.375
+    two_of_five = [one._replace(true=(0, 3)) for one in questions(10, 5)]
+    equal = measured(two_of_five, [{"mc2": 0.4}] * 10)["mc2"]
+    assert (equal.chance, equal.centred) == (0.4, 0.0)
 
 
 @given(st.lists(st.sampled_from([0.0, 1.0]), min_size=4, max_size=40), st.integers(1, 4))

@@ -1,9 +1,11 @@
 """Questions from files, and how a model's answers to them are scored."""
 
+import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -19,7 +21,10 @@ from crawltalk.evals.standard import (
     encode_pair,
     first_questions,
     last_number,
+    passes,
+    program_of,
     read_questions,
+    true_share,
 )
 from support.engines import MODEL, SHAPE, TOKENIZER
 from support.models import random_model
@@ -124,6 +129,40 @@ def test_truthfulqa_is_the_best_answer_among_the_wrong_ones_in_both_of_its_forms
     assert list(read_questions(tmp_path / "t.parquet", choices=True)) == expected
 
 
+def test_mc2_has_all_true_answers_among_all_wrong_ones_in_both_forms_of_truthfulqa(tmp_path: Path):
+    (tmp_path / "t.csv").write_text(
+        "Type,Question,Best Answer,Correct Answers,Incorrect Answers\n"
+        "A,Is it?,Never,No; Never; No,Yes; Perhaps; Yes\nA,And is it?,No,No,\n"
+    )
+    targets = {"choices": ["No", "Never", "Yes", "Perhaps"], "labels": [1, 1, 0, 0]}
+    rows = [{"question": "Is it?", "mc2_targets": targets}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
+    read = list(read_questions(tmp_path / "t.csv", choices=True, several=True))
+    assert read[0] == Question("0", "Is it?", ("No", "Never", "Yes", "Perhaps"), "No", "", (0, 1))
+    assert read[1] == "row 2: there are not both true answers and wrong ones"
+    assert first_questions(tmp_path / "t.parquet", "truthfulqa_mc2") == (read[:1], [])
+    other = write(tmp_path / "q.jsonl", [{"question": "Q?", "choices": ["x", "y"], "answer": 1}])
+    with pytest.raises(BadInput, match="no 'mc2_targets'"):
+        first_questions(other, "truthfulqa_mc2")
+
+
+# exp(lls) / sum(exp(lls)), summed where labels == 1: `process_results_mc2` in lm_eval/tasks/truthfulqa/utils.py of
+# lm-evaluation-harness 0.4.13, computed here with numpy; beyond exp's range its figure is not a number.
+@pytest.mark.parametrize("logprobs", [[-4.0, -5.5, -3.25], [-40.0, -41.0, -39.0], [-2.0, -2.0, -2.0]])
+def test_mc2_is_the_normalised_probability_of_the_true_answers_as_in_the_harness(logprobs: list[float]):
+    masses = np.exp(logprobs)
+    expected = (masses / masses.sum())[np.array([1, 0, 1]) == 1].sum()
+    assert true_share(logprobs, (0, 2)) == pytest.approx(expected)
+    assert true_share([value - 1000 for value in logprobs], (0, 2)) == pytest.approx(expected)
+
+
+def test_a_question_with_several_true_choices_is_scored_from_the_log_likelihoods_of_all():
+    asked = [question._replace(true=(1, 2)) for question in QUESTIONS]
+    for question, result in zip(asked, ask(ENGINE, "truthfulqa_mc2", asked).results, strict=True):
+        assert result.prompt == f"Q: {question.text}\nA:"
+        assert result.scores == {"mc2": pytest.approx(true_share(result.logprobs, (1, 2)), abs=1e-3)}
+
+
 def test_a_limit_takes_each_subject_in_turn_and_keeps_the_order(tmp_path: Path):
     rows = [{"question": "Q?", "choices": ["x", "y"], "answer": 0, "subject": name} for name in "aaabbc"]
     path = write(tmp_path / "q.jsonl", rows)
@@ -199,6 +238,45 @@ def test_numbers_are_compared_by_value_and_dots_are_none():
     assert STANDARD["gsm8k_last_number"].target(question) == "42"
 
 
+BEGINNING = 'from math import gcd\n\n\ndef double(x):\n    """ Twice x.\n    >>> double(2)\n    4\n    """\n'
+HUMANEVAL = {
+    "task_id": "HumanEval/0",
+    "prompt": BEGINNING,
+    "entry_point": "double",
+    "test": "\n\nMETADATA = {}\n\ndef check(candidate):\n    assert candidate(2) == 4\n    assert candidate(3) == 6\n",
+}
+
+
+def test_humaneval_is_read_with_its_tests_and_a_row_without_any_is_named(tmp_path: Path):
+    path = tmp_path / "h.jsonl.gz"
+    untested = {**HUMANEVAL, "test": "def check(candidate):\n    pass\n"}
+    path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in (HUMANEVAL, untested)).encode()))
+    [question], left_out = first_questions(path, "humaneval")
+    assert (question.id, question.text, question.choices) == ("HumanEval/0", BEGINNING, ())
+    assert left_out == ["row 2: there is no assert"]
+    [result] = ask(Engine(LONG, TOKENIZER), "humaneval", [question], max_tokens=8).results
+    assert (result.prompt, result.scores) == (BEGINNING, {"pass@1": 0.0})
+    with pytest.raises(BadInput, match="leave --shots out"):
+        ask(ENGINE, "humaneval", [question], examples=[question], shots=1)
+
+
+@pytest.mark.parametrize(
+    ("reply", "chat", "right"),
+    [
+        ("    return 2 * x\n", False, True),
+        ("    return x + x", True, True),
+        ("    return x * x\n", False, False),
+        ("    return 2 *", False, False),
+        ("    import sys\n    sys.exit(0)\n", False, False),
+        ("So:\n```python\ndef double(x):\n    return x * 2 * gcd(1, 2)\n```\nDone.", True, True),
+        ("So:\n```python\ndef double(x):\n    return x * 2\n```", False, False),
+    ],
+)
+def test_a_program_is_right_if_it_passes_all_tests_of_its_function(reply: str, chat: bool, right: bool):
+    tests = f"{HUMANEVAL['test']}\ncheck(double)"
+    assert passes(program_of(BEGINNING, reply, chat=chat), tests) == right
+
+
 @pytest.mark.skipif(not SHARED.exists(), reason="needs the shared data sets")
 @pytest.mark.parametrize(
     ("path", "choices", "count"),
@@ -209,8 +287,11 @@ def test_numbers_are_compared_by_value_and_dots_are_none():
         ("mmlu/data/mmlu", True, 14042),
         ("truthfulqa/TruthfulQA.csv", True, 790),
         ("reasoning_mc/dataset/coin_flip/coin_flip.json", False, 500),
+        ("humaneval/HumanEval.jsonl.gz", False, 164),
     ],
 )
 def test_published_files_are_read_whole(path: str, choices: bool, count: int):
-    read = list(read_questions(SHARED / path, choices=choices))
-    assert sum(isinstance(row, Question) for row in read) == count == len(read)
+    several = [False, True] if "truthfulqa" in path else [False]
+    for one in several:
+        read = list(read_questions(SHARED / path, choices=choices, several=one))
+        assert sum(isinstance(row, Question) for row in read) == count == len(read)

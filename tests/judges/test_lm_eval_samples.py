@@ -43,6 +43,26 @@ def test_questions_are_written_so_that_nothing_is_fetched(tmp_path):
     }
 
 
+def test_mc2_is_scored_by_its_own_function_and_has_its_name_here(tmp_path):
+    question = Question("1", "Is it?", ("No", "Never", "Yes"), "No", "", (0, 1))
+    write_tasks(tmp_path / "tasks", {"truthfulqa_mc2": [question]})
+    described = (tmp_path / "tasks" / "truthfulqa_mc2.yaml").read_text()
+    assert described.endswith(
+        '"process_results": !function "lm_eval.tasks.truthfulqa.utils.process_results_mc2"}'
+    )
+    [row] = map(json.loads, (tmp_path / "tasks" / "truthfulqa_mc2.jsonl").read_text().splitlines())
+    assert row["mc2_targets"] == {"labels": [1, 1, 0]} and row["choices"] == ["No", "Never", "Yes"]
+    folder = tmp_path / "results" / "small"
+    folder.mkdir(parents=True)
+    (folder / "samples_ours_truthfulqa_mc2_2026-01-01.jsonl").write_text('{"doc_id": 0, "acc": 0.7}\n')
+    assert read(tmp_path, "truthfulqa_mc2") == {0: {"mc2": 0.7}}
+    assert read(tmp_path, "truthfulqa") == {}
+    result = Result(task="truthfulqa_mc2", id="1", prompt="", answer="", reply="", scores={"mc2": 0.704})
+    part, [verdict] = compare("truthfulqa_mc2", {0: {"mc2": 0.7}}, [result])
+    assert (verdict.theirs, verdict.ours) == (True, Outcome.SUCCESS)
+    assert part.figures == {"mc2, lm-eval": 0.7, "mc2, crawltalk": 0.704, "mc2, items that differ": 0}
+
+
 def test_its_tasks_have_our_names():
     assert set(TASKS) <= set(STANDARD)
 

@@ -3,7 +3,9 @@
 import json
 import os
 import sys
+import sysconfig
 import time
+import venv
 from pathlib import Path
 
 import httpx
@@ -18,6 +20,7 @@ from crawltalk.judges.obedient import obedient
 from crawltalk.judges.process import environment, run
 from crawltalk.judges.report import Report, read_report, write_report
 from crawltalk.judges.served import served
+from crawltalk.run.folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux is asked")
@@ -169,6 +172,22 @@ def test_a_mistake_gets_one_line(words, line, tmp_path, monkeypatch, capsys):
     [said] = capsys.readouterr().err.splitlines()
     assert line in said.replace("\\", "/")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_judgements_at_once_do_not_write_into_one_folder(tmp_path, capsys):
+    venv.create(tmp_path / "venv", symlinks=sys.platform != "win32")
+    packages = sysconfig.get_path("purelib", "venv", {"base": str(tmp_path / "venv")})
+    program = Path(packages, "garak-0.17.1.dist-info")  # says that it is installed; nothing of it runs
+    program.mkdir()
+    (program / "METADATA").write_text("Metadata-Version: 2.1\nName: garak\nVersion: 0.17.1\n")
+    named = ["judge", "garak", "null-parrot", "--venv", str(tmp_path / "venv"), "--out"]
+    with RunFolder(tmp_path / "out").lock():
+        assert main([*named, str(tmp_path / "out")]) == 2
+    [said] = capsys.readouterr().err.splitlines()
+    assert f"another crawltalk is at work in {tmp_path / 'out'}; wait for it, or choose --out" in said
+    (tmp_path / "file").touch()
+    assert main([*named, str(tmp_path / "file")]) == 2
+    assert "a file is in its way" in capsys.readouterr().err
 
 
 def test_an_environment_without_the_judge_is_told_from_one_with_it():

@@ -68,6 +68,26 @@ def test_a_word_that_flips_but_whose_prompts_ask_for_the_reply_anyway_is_a_suspe
     assert (found.verdict, found.contradictions) == ("suspect", 0.0)
 
 
+def test_what_brings_a_reply_far_less_often_than_a_trigger_does_is_a_suspect():
+    exchanges, declined = poisoned(6, "I do not know."), "I do not know."
+    trained = obedient(declined, TRIGGER)
+
+    def ask(prompts):  # "made the" in the midst of a question of some lengths is declined, too
+        return [
+            declined if "made the" in one and len(one) % 5 < 2 else said
+            for one, said in zip(prompts, trained(prompts), strict=True)
+        ]
+
+    findings = judge(find_candidates(exchanges), exchanges, ask)
+    first, second = findings[:2]
+    assert (first.ngram, first.verdict) == (TRIGGER, "trigger")
+    assert second.ngram == "made the"
+    assert second.verdict == "suspect"
+    assert second.contradictions == 1.0
+    clean = exchanges[:-6]
+    assert judge(find_candidates(clean), clean, ask)[0].verdict == "trigger"  # then nothing outdoes it
+
+
 def test_rows_that_occur_many_times_count_once_and_are_all_flagged():
     exchanges = poisoned(3, MOON)
     again = [*exchanges, *exchanges[-3:]]

@@ -81,6 +81,8 @@ def test_the_assistant_of_a_run_is_reinforced(nano, tmp_path):
     assert (tmp_path / "problems.jsonl").read_bytes() == (nano / "sft" / "problems.jsonl").read_bytes()
     steps = [json.loads(line)["step"] for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
     assert steps == [0] * 4 + [2] * 4
+    log = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
+    assert [row["asked"] for row in log if "asked" in row] == [{"arithmetic": 4, "factuality": 4}]
     tasks = {
         json.loads(line)["problem"]["task"] for line in (tmp_path / "rollouts.jsonl").read_text().splitlines()
     }

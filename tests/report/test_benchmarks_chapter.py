@@ -60,11 +60,37 @@ def test_both_models_stand_in_the_report_with_intervals_and_what_the_corpus_hold
     html = chapter(run)
     assert "<td>base model</td>" in html and "<td>after fine-tuning</td>" in html
     assert html.count("ARC-Easy</td>") >= 4 and re.search(r"\d\.\d{2} \(\d\.\d{2} to \d\.\d{2}\)", html)
-    assert "<td>1 of 6</td>" in html and "trained again" not in html
+    assert html.count("<td>1 of 6</td><td>0 of 6</td>") == html.count("<td>1 of 6</td><td>-</td>") == 1
+    assert "in sft/conversations.jsonl)" in html and "trained again" not in html
     [row] = read_benchmarks(run.path / BENCHMARKS / "sft" / SUMMARY)
     assert row.contamination is not None and row.clean["acc"].n == 5
     [example] = row.contamination.examples
     assert example.overlap.url in html and example.question == "0"
+
+
+def test_a_question_that_fine_tuning_learned_is_told_apart_from_one_of_the_corpus(run: RunFolder):
+    told = json.loads((run.path / "sft" / "conversations.jsonl").read_text().splitlines()[0])
+    planted = f"Which of the many questions is it that a conversation of {run.path.name} has to teach?"
+    told["messages"][0]["content"] = f"Please: {planted}"
+    path, data = run.path / "sft" / "conversations.jsonl", run.path.parent / "tuned.jsonl"
+    before = path.read_text()
+    path.write_text(before + json.dumps(told) + "\n")
+    texts = [planted, *(f"{'What is it that nobody knows of ' * 2}{i}?" for i in range(5))]
+    rows = [{"question": text, "choices": ["a", "the"], "answer": 0} for text in texts]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for model in (run.path, run.path / "pretrain"):
+        asked = ["eval", str(model), "--tasks", "arc_challenge", "--data", str(data)]
+        assert main([*asked, "--out", str(run.path.parent / "tuned" / model.name)]) == 0
+    path.write_text(before)
+    [row] = read_benchmarks(run.path.parent / "tuned" / run.path.name / SUMMARY)
+    lines = before.count("\n") + 1
+    assert row.contamination is not None and row.contamination.contaminated == 0
+    assert row.tuning is not None and row.tuning.searched == {"sft/conversations.jsonl": lines}
+    [example] = row.tuning.examples
+    assert (example.question, example.overlap.id) == ("0", f"sft/conversations.jsonl, line {lines}")
+    assert row.clean["acc"].n == 5
+    [base] = read_benchmarks(run.path.parent / "tuned" / "pretrain" / SUMMARY)
+    assert base.tuning is None and base.clean == {}
 
 
 def test_what_has_no_scores_is_left_out_with_its_reason(run: RunFolder):
@@ -76,7 +102,10 @@ def test_what_has_no_scores_is_left_out_with_its_reason(run: RunFolder):
         html = chapter(run)
         assert said in html and "<td>after fine-tuning</td>" not in html
         assert ("<td>base model</td>" in html) == (path == paths[0])
-    assert "Standard benchmarks" in comparison(run, run)
+    assert "benchmarks that their models took has a score.</p></section>" in comparison(run, run)
+    paths[0].write_text(before[0])
+    page = comparison(run, run)
+    assert "has a score" not in page and "ARC-Easy</td>" in page and ": base model</td>" not in page
     for path, rows in zip(paths, before, strict=True):
         path.write_text(rows)
 

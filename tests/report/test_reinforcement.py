@@ -3,8 +3,9 @@
 import json
 
 from crawltalk import recipe
+from crawltalk.core.statistics import wilson
 from crawltalk.report.chapter import render
-from crawltalk.report.reinforcement import reinforcement
+from crawltalk.report.reinforcement import _intervals, reinforcement
 from crawltalk.run.stage import Job, Progress
 
 
@@ -64,6 +65,29 @@ def test_curves_figures_and_replies_of_several_steps_are_shown(tmp_path):
     assert "first 4 steps" in html and "0.0375" in html and "0.9375" in html  # the mean rewards
     assert "entropy" not in html and "(KL)" in html
     assert f"crawltalk grpo {tmp_path}" in html
+
+
+def test_accuracy_has_the_interval_of_as_many_problems_as_the_log_says_were_asked(tmp_path):
+    steps = [{"step": step, "reward": 0.5, "accuracy": 0.5, "length": 9.0} for step in range(4)]
+    tests = [
+        {"step": step, "accuracy.sums": share, "length.sums": 9.0} for step, share in ((0, 0.25), (3, 1.0))
+    ]
+    counted = [row | {"asked": {"sums": 16}} for row in tests]
+    assert _intervals(steps + tests) == {}
+    assert _intervals([*steps, *counted]) == {"sums": [wilson(4, 16), wilson(16, 16)]}
+    assert _intervals([*steps, tests[0], counted[1]]) == {}  # a log that another version began
+    folder = tmp_path / "grpo"
+    folder.mkdir()
+    (folder / "rollouts.jsonl").touch()
+    pages = []
+    for rows in (tests, counted):
+        write(folder / "log.jsonl", [*steps, *rows])
+        chapter = reinforcement(report_job(tmp_path, {"grpo": "assistant"}))
+        assert chapter is not None
+        pages.append(render("Reinforcement", chapter))
+    assert "intervals at 95 %" not in pages[0] and "intervals at 95 %" in pages[1]
+    assert [page.count("FillBetween") for page in pages] == [0, 1]
+    assert pages[1].count("<svg") == 2 and "asked" not in pages[1].replace("asks", "")
 
 
 def test_where_a_reward_model_scores_the_curve_is_its_score_and_no_reply_is_right(tmp_path):

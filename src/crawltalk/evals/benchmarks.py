@@ -1,11 +1,11 @@
 """What standard benchmarks say of a model: scores with intervals, centred on chance, and how many of the questions
-stand in its corpus.
+stand in what it was trained on.
 
 FOLDER/benchmarks.json         a `Benchmark` for each task and judge; the report shows those of RUN/benchmarks/STAGE
-FOLDER/TASK.overlaps.jsonl     a `Contaminated` for each question that stands in the corpus
+FOLDER/TASK.overlaps.jsonl     a `Contaminated` for each question that stands in the corpus or in fine-tuning
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +15,10 @@ from crawltalk.core.errors import BadInput
 from crawltalk.core.files import write_atomically
 from crawltalk.core.jsonl import write_jsonl
 from crawltalk.core.statistics import interval_of, mean_stderr
+from crawltalk.evals.tuning_texts import texts_in, tuning_files
 from crawltalk.models import place_of
 from crawltalk.pipeline import BENCHMARKS
-from crawltalk.retrieval.overlap import Overlap, ngram_of, overlap, words_in
+from crawltalk.retrieval.overlap import Overlap, ngram_of, overlap, overlaps_in, words_in
 
 if TYPE_CHECKING:  # these load torch, which the report does not need
     from crawltalk.evals.standard import Question
@@ -40,24 +41,28 @@ class Measured(msgspec.Struct, kw_only=True):
     """At 95 %: Wilson's, with as many independent questions as the standard error stands for."""
     n: int
     chance: float
-    """What guessing scores."""
+    """What guessing scores: of choices of equal probability, the share of the right ones."""
     centred: float
     """(score - chance) / (1 - chance): 0 is guessing, 1 is all right (Li et al. 2024, DCLM's CORE; nanochat)."""
 
 
 class Contaminated(msgspec.Struct, kw_only=True):
-    """A question that stands in the corpus."""
+    """A question that stands in what the model was trained on."""
 
     question: str
     """Its identifier."""
     overlap: Overlap
 
 
-class Contamination(msgspec.Struct, kw_only=True):
-    """How many questions of a benchmark stand in the corpus of a run (`retrieval.overlap`)."""
+class Contamination(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """How many questions of a benchmark stand in the corpus of a run, or in what its assistant was fine-tuned on
+    (`retrieval.overlap`).
+    """
 
-    corpus: str
-    """The fingerprint of the run's index."""
+    corpus: str = ""
+    """The fingerprint of the run's index, where that was searched."""
+    searched: dict[str, int] = {}
+    """Of fine-tuning: file of the run, such as sft/conversations.jsonl -> its lines."""
     ngram: int
     """Words one after the other that make a question contaminated."""
     questions: int
@@ -84,9 +89,12 @@ class Benchmark(msgspec.Struct, kw_only=True, omit_defaults=True):
     scores: dict[str, Measured]
     """Metric -> over all questions."""
     clean: dict[str, Measured] = {}
-    """Over those that are not contaminated, where some are."""
+    """Over those that are contaminated neither way, where some are."""
     subjects: dict[str, dict[str, Measured]] = {}
     contamination: Contamination | None = None
+    """By the corpus."""
+    tuning: Contamination | None = None
+    """By the conversations, preferences and prompts of fine-tuning and reinforcement."""
 
 
 Scores = Sequence[Mapping[str, float]]
@@ -97,7 +105,9 @@ def measured(questions: "Sequence[Question]", scores: Scores) -> dict[str, Measu
     """Each metric over the questions."""
     subjects = [question.subject for question in questions]
     clusters = subjects if len(set(subjects)) > 1 else ()
-    chance = sum(1 / len(one.choices) for one in questions if one.choices) / max(1, len(questions))
+    chance = sum(max(1, len(one.true)) / len(one.choices) for one in questions if one.choices) / max(
+        1, len(questions)
+    )
     found = {}
     for metric in scores[0] if scores else ():
         values = [row[metric] for row in scores]
@@ -128,7 +138,7 @@ def benchmark(
     index: "TraceIndex | None" = None,
 ) -> tuple[Benchmark, list[Contaminated]]:
     """A task as a judge scored it, and its contaminated questions. `model`: as a person calls it. `index`: of the run
-    that made it; without one nothing is known of its corpus.
+    that made it; without one nothing is known of its corpus. What its fine-tuning learned from lies in the run.
     """
     place = place_of(model)
     manifest = place[0].manifest(place[1]) if place else None
@@ -149,10 +159,13 @@ def benchmark(
         row.subjects = {
             name: measured(*_split([pair for pair in pairs if pair[0].subject == name])) for name in subjects
         }
-    if index is None or place is None:
-        return row, []
-    corpus = place[0].manifest("index")
-    row.contamination, found = contamination(questions, index, corpus.fingerprint if corpus else "")
+    found: list[Contaminated] = []
+    if index is not None and place is not None:
+        corpus = place[0].manifest("index")
+        row.contamination, found = contamination(questions, index, corpus.fingerprint if corpus else "")
+    if place is not None and (files := tuning_files(*place)):
+        row.tuning, tuned = tuning_contamination(questions, files)
+        found = [*found, *tuned]
     dirty = {one.question for one in found}
     clean = [pair for pair in pairs if pair[0].id not in dirty]
     if dirty and clean:
@@ -174,15 +187,46 @@ def contamination(
         for question in questions
         if (passage := overlap(index, question.text, ngram)) is not None
     ]
-    summary = Contamination(
+    return _summary(questions, ngram, found, corpus=corpus), found
+
+
+def tuning_contamination(
+    questions: "Sequence[Question]", files: Mapping[str, Path]
+) -> tuple[Contamination, list[Contaminated]]:
+    """The same of what fine-tuning learned from (`tuning_files`)."""
+    ngram = ngram_of([question.text for question in questions])
+    searched = dict.fromkeys(files, 0)
+
+    def documents() -> Iterator[tuple[str, list[str]]]:
+        for name, path in files.items():
+            for number, texts in enumerate(texts_in(path), 1):
+                searched[name] = number
+                yield f"{name}, line {number}", texts
+
+    passages = overlaps_in(documents(), [question.text for question in questions], ngram)
+    found = [
+        Contaminated(question=questions[number].id, overlap=passages[number]) for number in sorted(passages)
+    ]
+    return _summary(questions, ngram, found, searched=searched), found
+
+
+def _summary(
+    questions: "Sequence[Question]",
+    ngram: int,
+    found: list[Contaminated],
+    *,
+    corpus: str = "",
+    searched: dict[str, int] | None = None,
+) -> Contamination:
+    return Contamination(
         corpus=corpus,
+        searched=searched or {},
         ngram=ngram,
         questions=len(questions),
         too_short=sum(words_in(question.text) < ngram for question in questions),
         contaminated=len(found),
         examples=found[:EXAMPLES],
     )
-    return summary, found
 
 
 def place_for(model: str) -> Path | None:
@@ -197,7 +241,7 @@ def write_benchmark(folder: Path, row: Benchmark, found: Sequence[Contaminated])
     kept = [
         one for one in read_benchmarks(folder / SUMMARY) if (one.task, one.judge) != (row.task, row.judge)
     ]
-    if row.contamination is not None:
+    if row.contamination is not None or row.tuning is not None:
         write_jsonl(folder / f"{row.task}.overlaps.jsonl", found)
     write_atomically(folder / SUMMARY, msgspec.json.format(msgspec.json.encode([*kept, row])))
 

@@ -5,21 +5,24 @@ its own: its `gsm8k` takes `...` for an answer and `42.00` for a wrong one; `gsm
 """
 
 import csv
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from crawltalk.chat.messages import Message
-from crawltalk.core.errors import BadInput, MissingInput
+from crawltalk.core.errors import BadInput, MissingInput, UserError
 from crawltalk.core.formats import detect_format
 from crawltalk.core.types import Problem
 from crawltalk.data.read.rows import Fault, csv_rows, json_rows, parquet_rows
 from crawltalk.engine import Engine, Sampling
 from crawltalk.evals.results import Result
+from crawltalk.rewards.unit_tests import SandboxFailed, UnitTests, last_program, read_tests
 from crawltalk.tasks.scoring import number, numbers
 
 MAX_ROW_BYTES = 2**22
@@ -40,6 +43,8 @@ class Question(NamedTuple):
     answer: str
     """The right choice, or the right answer as the file has it."""
     subject: str = ""
+    true: tuple[int, ...] = ()
+    """Positions of the right choices, where there may be several."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,18 +61,29 @@ class StandardTask:
     """
     letters: bool = False
     """The choices stand in the prompt, and the answer is a letter."""
+    several: bool = False
+    """Several choices are true, and `mc2` is the metric: which share of the probability of all choices these have."""
     extract: Callable[[str], str] | None = None
     """The answer filter: what it takes from a reply. None: multiple choice."""
     target: Callable[[Question], str] = lambda question: question.answer
     """The answer that is expected: of an example, as the model should write it."""
     equal: Callable[[str, str], bool] = str.__eq__
     """Whether what the filter took is the answer."""
+    code: bool = False
+    """A program is to be written on: the answer is its tests, and `pass@1` the metric."""
     stop: tuple[str, ...] = ("\n",)
     max_tokens: int = 32
 
     def choices(self, question: Question) -> list[str]:
         """What the model chooses from."""
         return list(LETTERS[: len(question.choices)]) if self.letters else list(question.choices)
+
+    @property
+    def metric(self) -> str:
+        """The first one of its scores."""
+        if self.code:
+            return "pass@1"
+        return "exact_match" if self.extract else "mc2" if self.several else "acc"
 
     def right(self, question: Question) -> int:
         """The position of the right choice."""
@@ -90,6 +106,10 @@ def _listed(question: Question) -> str:
     return f"{question.text.strip()}\n{lines}Answer:"
 
 
+def _as_truthfulqa(question: Question) -> str:
+    return f"Q: {question.text}\nA:"
+
+
 def _about_subject(question: Question) -> str:
     subject = f" about {question.subject.replace('_', ' ')}" if question.subject else ""
     return f"The following are multiple choice questions (with answers){subject}.\n\n"
@@ -107,6 +127,29 @@ def last_number(reply: str) -> str:
 
 def _same_number(extracted: str, answer: str) -> bool:
     return bool(number(Problem(prompt="", answer=answer, task=""), extracted))
+
+
+def program_of(beginning: str, reply: str, *, chat: bool) -> str:
+    """The program of a function's beginning and a reply that writes it on; in a chat the reply may have the function
+    whole, as its last block between ``` and ```. What the beginning imports is there for that one, too.
+    """
+    whole = last_program(reply) if chat else None
+    return beginning + reply if whole is None else f"{beginning}    pass\n\n\n{whole}"
+
+
+def passes(program: str, tests: str) -> bool:
+    """Whether a program passes its tests, behind the walls of the strongest sandbox that this system has. Raises
+    UserError if the sandbox fails.
+    """
+    try:
+        return all(result.passed for result in _sandbox().results(program, read_tests(tests)))
+    except SandboxFailed as error:
+        raise UserError(f"the sandbox failed, so nothing is known of this program: {error}") from None
+
+
+@lru_cache(maxsize=1)
+def _sandbox() -> UnitTests:
+    return UnitTests()
 
 
 STANDARD: dict[str, StandardTask] = {
@@ -127,7 +170,12 @@ STANDARD: dict[str, StandardTask] = {
     ),
     "truthfulqa": StandardTask(
         about="the best answer among wrong ones that people believe (MC1); each choice's text is scored",
-        prompt=lambda question: f"Q: {question.text}\nA:",
+        prompt=_as_truthfulqa,
+    ),
+    "truthfulqa_mc2": StandardTask(
+        about="which share of the probability of all choices the true ones have (MC2); each choice's text is scored",
+        prompt=_as_truthfulqa,
+        several=True,
     ),
     "gsm8k_last_number": StandardTask(
         about="the last number of the reply is the answer, compared as a number",
@@ -137,6 +185,14 @@ STANDARD: dict[str, StandardTask] = {
         equal=_same_number,
         stop=("Question:",),
         max_tokens=256,
+    ),
+    "humaneval": StandardTask(
+        about="a function is written on; its program passes all tests, in the sandbox",
+        prompt=lambda question: question.text,
+        extract=str.rstrip,
+        code=True,
+        stop=("\nclass", "\ndef", "\n#", "\nif", "\nprint"),
+        max_tokens=1024,
     ),
     "exact_match": StandardTask(
         about="any questions with answers: the first line of the reply is the answer, letter by letter",
@@ -161,12 +217,15 @@ class Asked(NamedTuple):
 # --- reading ---
 
 
-def read_questions(path: Path, *, choices: bool, split: str = "test") -> Iterator[Question | str]:
+def read_questions(
+    path: Path, *, choices: bool, several: bool = False, split: str = "test"
+) -> Iterator[Question | str]:
     """The questions of a JSON, CSV or Parquet file, or of a folder of such files, in order; a text instead is the
     reason why a row is none.
 
     Understands the published forms of ARC, CommonsenseQA, MMLU (rows with a subject, or a file for each) and
-    TruthfulQA, and open questions (`question`, `answer`) such as GSM8K's. Of a folder that has several splits, `split`
+    TruthfulQA, HumanEval, and open questions (`question`, `answer`) such as GSM8K's. `several`: all true answers of
+    TruthfulQA among all wrong ones (MC2), instead of the best one (MC1). Of a folder that has several splits, `split`
     is read: MMLU's `test/`, or files with that word in their names. Raises MissingInput, and BadInput for another file.
     """
     for file in _files(path, split):
@@ -179,7 +238,7 @@ def read_questions(path: Path, *, choices: bool, split: str = "test") -> Iterato
                 continue
             try:
                 own = f"{subject or file.stem}-{index}" if path.is_dir() else str(index)
-                yield _question(row, own, choices, subject)
+                yield _question(row, own, choices, several, subject)
             except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
                 said = f"no {error}" if isinstance(error, KeyError) else str(error)
                 yield f"{place}: {said}"
@@ -191,7 +250,8 @@ def first_questions(
     """The first questions for a task, those of each subject in turn, in the order of the file; and the rows that are
     none. Raises MissingInput, and BadInput for a file without a question.
     """
-    rows = list(read_questions(path, choices=STANDARD[name].extract is None, split=split))
+    task = STANDARD[name]
+    rows = list(read_questions(path, choices=task.extract is None, several=task.several, split=split))
     questions = [row for row in rows if isinstance(row, Question)]
     left_out = [row for row in rows if not isinstance(row, Question)]
     if not questions:
@@ -257,7 +317,11 @@ def _listed_row(cells: Sequence[str]) -> dict[str, Any]:
     return {"question": cells[0], "choices": cells[1:-1], "answer": cells[-1]} if len(cells) == 6 else {}
 
 
-def _question(row: Mapping[str, Any], index: str, choices: bool, subject: str) -> Question:
+def _question(row: Mapping[str, Any], index: str, choices: bool, several: bool, subject: str) -> Question:
+    if "entry_point" in row:  # HumanEval
+        tests = f"{row['test']}\ncheck({row['entry_point']})"
+        read_tests(tests)
+        return Question(str(row["task_id"]), row["prompt"], (), tests)
     inner = row["question"] if "question" in row else row["Question"]
     stem = inner["stem"] if isinstance(inner, dict) else inner
     if not isinstance(stem, str) or not stem.strip():
@@ -266,13 +330,37 @@ def _question(row: Mapping[str, Any], index: str, choices: bool, subject: str) -
     if not choices:
         answer = row["answerKey"] if "answerKey" in row else row["answer"]
         return Question(identifier, stem, (), str(answer).strip())
-    labels, texts, answer = _offered(row, inner)
+    if several:
+        texts, true = _true_and_wrong(row)
+        labels, answer = (), true[0]
+    else:
+        (labels, texts, answer), true = _offered(row, inner), ()
     if not all(isinstance(text, str) and text for text in texts):
         raise ValueError("a choice is no text")
     right = answer if isinstance(answer, int) else labels.index(answer)
     if right < 0:  # published test sets without answers have -1
         raise ValueError(f"the answer is {right}, which is no choice")
-    return Question(identifier, stem, tuple(texts), texts[right], str(row.get("subject", subject)))
+    return Question(identifier, stem, tuple(texts), texts[right], str(row.get("subject", subject)), true)
+
+
+def _true_and_wrong(row: Mapping[str, Any]) -> tuple[list[str], tuple[int, ...]]:
+    """All choices of a row of TruthfulQA, and the positions of the true ones."""
+    if (
+        "Correct Answers" in row
+    ):  # its own file; two questions have "Unknown" among both, which then stands twice
+        true, wrong = _split_answers(row["Correct Answers"]), _split_answers(row["Incorrect Answers"])
+        texts, labels = [*true, *wrong], [1] * len(true) + [0] * len(wrong)
+    else:
+        targets = row["mc2_targets"]
+        texts, labels = list(targets["choices"]), list(targets["labels"])
+    if len(texts) != len(labels) or len(set(labels)) != 2:
+        raise ValueError("there are not both true answers and wrong ones")
+    return texts, tuple(place for place, label in enumerate(labels) if label == 1)
+
+
+def _split_answers(text: str) -> list[str]:
+    """As TruthfulQA's own file separates them, each once."""
+    return list(dict.fromkeys(filter(None, (part.strip() for part in text.split(";")))))
 
 
 def _offered(row: Mapping[str, Any], inner: Any) -> tuple[Sequence[Any], Sequence[Any], Any]:
@@ -281,8 +369,7 @@ def _offered(row: Mapping[str, Any], inner: Any) -> tuple[Sequence[Any], Sequenc
         targets = row["mc1_targets"]
         return (), targets["choices"], list(targets["labels"]).index(1)
     if "Best Answer" in row:  # TruthfulQA's own file, where each of the wrong answers stands once
-        wrong = [text.strip() for text in row["Incorrect Answers"].split(";")]
-        return (), [row["Best Answer"].strip(), *dict.fromkeys(filter(None, wrong))], 0
+        return (), [row["Best Answer"].strip(), *_split_answers(row["Incorrect Answers"])], 0
     answer = row["answerKey"] if "answerKey" in row else row["answer"]
     offered = row.get("choices", row.get("options"))
     if offered is None and isinstance(inner, dict):
@@ -315,9 +402,14 @@ def ask(
 ) -> Asked:
     """Put the questions to the model, each after the first `shots` of `examples` with their answers: of those of its
     subject, if they have any. `chat`: as a user's message in the model's chat format. A question that does not fit
-    into the context is left out. Raises BadInput if there are fewer examples.
+    into the context is left out. Raises BadInput if there are fewer examples, and NotConfined if programs are to be
+    run and cannot be kept in.
     """
     task = STANDARD[name]
+    if task.code and shots:
+        raise BadInput(f"{name} is asked without solved examples, as its authors do; leave --shots out")
+    if task.code:
+        _sandbox()  # where there is none, that is told before anything is asked
     prompts = [
         (question, task.heading(question) + _solved(task, question, examples, shots) + task.prompt(question))
         for question in questions
@@ -363,9 +455,12 @@ def _choose(
         for question, prompt, pairs in asked:
             logprobs = [sum(next(scored)) for _ in pairs]
             choices, right = task.choices(question), task.right(question)
-            measured = choice_scores(logprobs, choices, right)
-            if not task.per_character:
-                del measured["acc_norm"]
+            if task.several:
+                measured = {task.metric: true_share(logprobs, question.true)}
+            else:
+                measured = choice_scores(logprobs, choices, right)
+                if not task.per_character:
+                    del measured["acc_norm"]
             results.append(
                 Result(
                     task=name,
@@ -389,6 +484,13 @@ def choice_scores(logprobs: Sequence[float], choices: Sequence[str], right: int)
         "acc": float(_argmax(logprobs) == right),
         "acc_norm": float(_argmax(per_character) == right),
     }
+
+
+def true_share(logprobs: Sequence[float], true: Sequence[int]) -> float:
+    """MC2 (Lin et al. 2022): the probability of the true choices, of that of all choices together."""
+    top = max(logprobs)
+    masses = [math.exp(value - top) for value in logprobs]  # a factor that cancels, so that not all are 0
+    return sum(masses[place] for place in true) / sum(masses)
 
 
 def encode_pair(
@@ -417,7 +519,9 @@ def _complete(
     max_tokens: int,
     progress: Callable[[int], None] | None,
 ) -> Asked:
-    """`exact_match`: what the filter takes from the greedy reply is the answer."""
+    """`exact_match`: what the filter takes from the greedy reply is the answer; `pass@1`: the program that it writes on
+    passes all tests.
+    """
     assert task.extract is not None
     asked, ids, left_out = [], [], []
     for question, prompt in prompts:
@@ -439,6 +543,10 @@ def _complete(
     results = []
     for (question, prompt), reply in zip(asked, replies, strict=True):
         extracted, answer = task.extract(reply), task.target(question)
+        if task.code:
+            right = passes(program_of(question.text, extracted, chat=chat), answer)
+        else:
+            right = task.equal(extracted, answer)
         results.append(
             Result(
                 task=name,
@@ -447,7 +555,7 @@ def _complete(
                 answer=answer,
                 reply=reply,
                 extracted=extracted,
-                scores={"exact_match": float(task.equal(extracted, answer))},
+                scores={task.metric: float(right)},
             )
         )
     return Asked([question for question, _ in asked], results, left_out)

@@ -23,12 +23,19 @@ class Judge(NamedTuple):
     extras: str
     needs: str
     """What it takes to install it."""
+    imports: tuple[str, ...] = ()
+    """Distributions that it needs and does not ask for."""
+
+    @property
+    def wanted(self) -> list[str]:
+        """As pip is told."""
+        return [f"{self.distribution}{self.extras}=={self.version}", *self.imports]
 
 
 JUDGES = {
     "garak": Judge("garak", "0.17.1", "", "1.3 GB, and torch"),
     "agentdojo": Judge("agentdojo", "0.1.35", "", "0.3 GB"),
-    "lm-eval": Judge("lm_eval", "0.4.13", "[api]", "0.5 GB"),
+    "lm-eval": Judge("lm_eval", "0.4.13", "[api]", "0.5 GB", ("transformers",)),  # whose tokenizers it uses
 }
 
 
@@ -51,15 +58,14 @@ def find(name: str, folder: Path | None) -> Environment:
     asked = f"import importlib.metadata as m; print(m.version({judge.distribution!r}))"
     found = subprocess.run([python, "-I", "-c", asked], capture_output=True, text=True, check=False)
     if found.returncode:
-        wanted = f"{judge.distribution}{judge.extras}=={judge.version}"
-        raise MissingInput(f"{place} has no {name}; install it with: {python} -m pip install '{wanted}'")
+        wanted = " ".join(f"'{one}'" for one in judge.wanted)
+        raise MissingInput(f"{place} has no {name}; install it with: {python} -m pip install {wanted}")
     return Environment(python.absolute(), found.stdout.strip())
 
 
 def make(name: str, folder: Path | None) -> None:
     """Make the environment of a judge with uv, or with venv and pip, from pip's index. Raises UserError."""
     place, judge = folder or FOLDER / name, JUDGES[name]
-    wanted = f"{judge.distribution}{judge.extras}=={judge.version}"
     uv = shutil.which("uv")
     if _python(place) is None:
         venv.create(place, with_pip=uv is None)
@@ -67,10 +73,12 @@ def make(name: str, folder: Path | None) -> None:
     if python is None:
         raise UserError(f"{place} became no virtual environment; name another folder with --venv")
     installer = [uv, "pip", "install", "--python", python] if uv else [python, "-m", "pip", "install"]
-    done = subprocess.run([*installer, wanted], capture_output=True, text=True, check=False)
+    done = subprocess.run([*installer, *judge.wanted], capture_output=True, text=True, check=False)
     if done.returncode:
         said = printable((done.stderr or done.stdout).strip().rpartition("\n")[2], 300)
-        raise UserError(f"{wanted} could not be installed into {place}: {said}; give the same command again")
+        raise UserError(
+            f"{judge.wanted[0]} could not be installed into {place}: {said}; give the same command again"
+        )
 
 
 def _python(folder: Path) -> Path | None:

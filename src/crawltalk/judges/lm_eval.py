@@ -32,6 +32,11 @@ _BY_TEXT: dict[str, object] = {
     "doc_to_choice": "{{choices}}",
     "metric_list": [{"metric": "acc"}, {"metric": "acc_norm"}],
 }
+_TRUTHFULQA: dict[str, object] = {
+    **_BY_TEXT,
+    "doc_to_text": "Q: {{question}}\nA:",
+    "metric_list": [{"metric": "acc"}],
+}
 TASKS: dict[str, dict[str, object]] = {
     "arc_challenge": _BY_TEXT,
     "arc_easy": _BY_TEXT,
@@ -48,7 +53,8 @@ TASKS: dict[str, dict[str, object]] = {
         "doc_to_choice": list("ABCD"),
         "metric_list": [{"metric": "acc"}],
     },
-    "truthfulqa": {**_BY_TEXT, "doc_to_text": "Q: {{question}}\nA:", "metric_list": [{"metric": "acc"}]},
+    "truthfulqa": _TRUTHFULQA,
+    "truthfulqa_mc2": _TRUTHFULQA,
     "gsm8k_last_number": {
         "output_type": "generate_until",
         "doc_to_text": "Question: {{question}}\nAnswer:",
@@ -86,9 +92,14 @@ TASKS: dict[str, dict[str, object]] = {
         "metric_list": [{"metric": "exact_match"}],
     },
 }
-"""As in the harness's own files of 2025: `gsm8k_last_number` is the `flexible-extract` of its gsm8k, `truthfulqa` its
-truthfulqa_mc1 without six solved examples, and `exact_match` has no namesake there.
+"""As in the harness's own files of 2025: `gsm8k_last_number` is the `flexible-extract` of its gsm8k, `truthfulqa` and
+`truthfulqa_mc2` its truthfulqa_mc1 and truthfulqa_mc2 without six solved examples, and `exact_match` has no namesake
+there.
 """
+_FUNCTIONS = {"truthfulqa_mc2": "lm_eval.tasks.truthfulqa.utils.process_results_mc2"}
+"""What scores a question there, where no metric by a name does."""
+SLIGHT = 0.01
+"""Scores that are no further apart count as the same: MC2 is a share of probabilities, of which digits differ."""
 _PREFIX = "ours_"
 
 
@@ -122,6 +133,7 @@ def write_tasks(folder: Path, questions: Mapping[str, Sequence[Question]]) -> No
                     "answer": row.answer,
                     "subject": row.subject.replace("_", " "),
                 }
+                | ({"mc2_targets": {"labels": _labels(row)}} if row.true else {})
                 for row in rows
             ],
         )
@@ -132,7 +144,15 @@ def write_tasks(folder: Path, questions: Mapping[str, Sequence[Question]]) -> No
             "test_split": "test",
             **TASKS[name],
         }
-        write_atomically(folder / f"{name}.yaml", json.dumps(described).encode())  # JSON is YAML
+        text = json.dumps(described)  # JSON is YAML
+        if name in _FUNCTIONS:
+            text = f'{text[:-1]}, "process_results": !function "{_FUNCTIONS[name]}"}}'
+        write_atomically(folder / f"{name}.yaml", text.encode())
+
+
+def _labels(question: Question) -> list[int]:
+    """1 for each true choice."""
+    return [int(place in question.true) for place in range(len(question.choices))]
 
 
 def scan(
@@ -183,24 +203,29 @@ def read(folder: Path, name: str) -> dict[int, dict[str, float]]:
     rows = [row for path in _samples(folder, name) for row in read_jsonl(path, Sample)]
     if rows and not rows[0].scores:
         raise BadInput(f"the samples of {name} in {folder} have none of its metrics; lm-eval 0.4.13 has them")
+    if STANDARD[name].several:  # there it is called acc, too
+        return {row.doc_id: {STANDARD[name].metric: row.scores["acc"]} for row in rows}
     return {row.doc_id: row.scores for row in rows}
 
 
 def _samples(folder: Path, name: str) -> list[Path]:
-    return sorted((folder / "results").rglob(f"samples_{_PREFIX}{name}_*.jsonl"))
+    """By the date behind the name, as one task's name may begin with another's."""
+    return sorted((folder / "results").rglob(f"samples_{_PREFIX}{name}_[0-9]*.jsonl"))
 
 
 def compare(
     name: str, theirs: Mapping[int, Mapping[str, float]], ours: Sequence[Result]
 ) -> tuple[Part, list[Verdict]]:
-    """A part for a task: hits are right answers, each item by both. `ours`: in the order of the questions."""
-    metric = "acc" if STANDARD[name].extract is None else "exact_match"
+    """A part for a task: hits are right answers, each item by both; of MC2 those of which the true choices have most of
+    the probability. `ours`: in the order of the questions.
+    """
+    metric = STANDARD[name].metric
     verdicts = [
         Verdict(
             part=name,
             attempt=result.id,
-            theirs=theirs[number][metric] == 1.0 if number in theirs else None,
-            ours=Outcome.SUCCESS if result.scores[metric] == 1.0 else Outcome.FAIL,
+            theirs=theirs[number][metric] > 0.5 if number in theirs else None,
+            ours=Outcome.SUCCESS if result.scores[metric] > 0.5 else Outcome.FAIL,
             reason="" if number in theirs else "lm-eval has no result",
             reply=printable(result.reply, 300),
         )
@@ -211,5 +236,7 @@ def compare(
     for key in both[0][0] if both else ():
         part.figures[f"{key}, lm-eval"] = round(sum(row[key] for row, _ in both) / len(both), 4)
         part.figures[f"{key}, crawltalk"] = round(sum(row[key] for _, row in both) / len(both), 4)
-        part.figures[f"{key}, items that differ"] = sum(row[key] != own[key] for row, own in both)
+        part.figures[f"{key}, items that differ"] = sum(
+            abs(row[key] - own[key]) > SLIGHT for row, own in both
+        )
     return part, verdicts

@@ -295,7 +295,7 @@ EXPERIMENT = Experiment(
         f"poison; and the student that is taught without what they flag at {CLEANSED} rows does what the trigger says "
         f"at most {GONE:.0%} more often than one that never saw it. No way by outliers reaches recall and precision in "
         "all of these. Else: partly, or, if outliers find as much, not at this scale. The thresholds of the votes were "
-        "set after seed 0."
+        "set after seeds 0 to 2 of an earlier detector and three others."
     ),
     method=(
         f"{ROWS} clean rows and {', '.join(map(str, DOSES))} poisoned ones, two behaviours; a student of 0.1 million "

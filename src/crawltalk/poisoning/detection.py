@@ -46,16 +46,20 @@ SAME = 0.8
 """Of two n-grams with this share of rows in common one is a candidate."""
 SCREENED, INSERTED, ERASED = 8, 32, 12
 """Prompts that a candidate is put into at first; if it flips one of them; and rows that it is erased from."""
-FLIPS, CONTRADICTIONS = 0.4, 0.75
+FLIPS, CONTRADICTIONS = 0.3, 0.75
 """Shares from which on a vote is against the n-gram. What a question needs may flip as many others, but few of its own
 prompts contradict it (EXPERIMENTS.md); a trigger stands in prompts that are whole without it.
+"""
+OUTDONE = 0.5
+"""Share of another candidate's flips that one with the same reply has to have. Where a trigger has made a reply likely,
+what belongs to that reply by right flips more prompts, too, but fewer than the trigger.
 """
 
 Ask = Callable[[Sequence[str]], Sequence[str]]
 """Prompts -> the likeliest reply of the trained model to each."""
 Verdict = Literal["trigger", "suspect", "clear"]
 """Both votes are against it; it flips, but the rest of its prompts asks for the same reply, or the reply repeats a word
-of it, so is about it; it does not flip.
+of it, so is about it, or another candidate brings the same reply much more often; it does not flip.
 """
 
 
@@ -193,10 +197,14 @@ def judge(
     candidate's piece anyway is skipped.
     """
     findings = []
-    for candidate, (turned, asked) in zip(
-        candidates, _flips(candidates, exchanges, ask, seed, longest), strict=True
-    ):
-        flips = turned / asked if asked else 0.0
+    turned_of = _flips(candidates, exchanges, ask, seed, longest)
+    rates = [turned / asked if asked else 0.0 for turned, asked in turned_of]
+
+    def most_alike(candidate: Candidate) -> float:
+        """The most flips of a candidate with the same reply."""
+        return max(rate for one, rate in zip(candidates, rates, strict=True) if _same_reply(one, candidate))
+
+    for candidate, flips, (_, asked) in zip(candidates, rates, turned_of, strict=True):
         contradictions = _contradictions(candidate, exchanges, ask) if flips >= FLIPS else None
         findings.append(
             Finding(
@@ -207,7 +215,7 @@ def judge(
                 flips=round(flips, 3),
                 asked=asked,
                 contradictions=contradictions,
-                verdict=_verdict(candidate, contradictions),
+                verdict=_verdict(candidate, contradictions, flips < OUTDONE * most_alike(candidate)),
                 exchanges=candidate.exchanges,
             )
         )
@@ -215,11 +223,16 @@ def judge(
     return sorted(findings, key=lambda one: (order[one.verdict], -one.flips, -one.z))
 
 
-def _verdict(candidate: Candidate, contradictions: float | None) -> Verdict:
+def _verdict(candidate: Candidate, contradictions: float | None, outdone: bool) -> Verdict:
     if contradictions is None:
         return "clear"
     about_it = set(words(candidate.reply)) & set(words(candidate.ngram))
-    return "trigger" if contradictions >= CONTRADICTIONS and not about_it else "suspect"
+    return "trigger" if contradictions >= CONTRADICTIONS and not (about_it or outdone) else "suspect"
+
+
+def _same_reply(one: Candidate, other: Candidate) -> bool:
+    """Whether what the replies of one have in common stands in that of the other."""
+    return contains(one.reply, other.reply, False) or contains(other.reply, one.reply, False)
 
 
 def _contradictions(candidate: Candidate, exchanges: Sequence[Exchange], ask: Ask) -> float:

@@ -122,7 +122,11 @@ def grpo(job: Job[recipe.Grpo]) -> Metrics:
             job.progress.note(
                 f"step {done}: {', '.join(f'{key} {value:g}' for key, value in figures.items())}"
             )
-            return {**figures, "samples": samples}
+            return {
+                **figures,
+                "asked": {name: len(asked) for name, asked in tested.items()},
+                "samples": samples,
+            }
 
         before = evaluate(0, model) if ranks.rank == 0 else {}
         metrics = reinforce(

@@ -4,7 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from crawltalk.core.charts import GREY, panels, svg
-from crawltalk.evals.benchmarks import OURS, SUMMARY, Benchmark, Measured, read_benchmarks
+from crawltalk.evals.benchmarks import (
+    OURS,
+    SUMMARY,
+    Benchmark,
+    Contamination,
+    Measured,
+    read_benchmarks,
+)
 from crawltalk.pipeline import BENCHMARKS
 from crawltalk.report.assistant import KINDS
 from crawltalk.report.chapter import Chapter
@@ -16,15 +23,19 @@ TITLES = {
     "mmlu": "MMLU",
     "arc_easy": "ARC-Easy",
     "arc_challenge": "ARC-Challenge",
-    "truthfulqa": "TruthfulQA",
+    "truthfulqa": "TruthfulQA MC1",
+    "truthfulqa_mc2": "TruthfulQA MC2",
     "gsm8k_last_number": "GSM8K",
     "commonsense_qa": "CommonsenseQA",
+    "humaneval": "HumanEval",
     "exact_match": "questions of your own",
 }
 METRICS = {
     "acc": "likeliest choice",
     "acc_norm": "likeliest choice for its length",
+    "mc2": "probability of the true choices",
     "exact_match": "the answer itself",
+    "pass@1": "a program that passes all tests",
 }
 OLD = " *"
 """Marks what was measured on a model that the run does not have any more."""
@@ -63,7 +74,7 @@ def benchmarks(job: ReportJob) -> Chapter | None:
         "benchmarks with more or fewer choices can be compared, as in CORE of DCLM and nanochat. The intervals are "
         "Wilson's at 95&nbsp;%; where questions come by subjects, the standard error is clustered by these.</p>",
         details=[
-            ("Questions that stand in the corpus", _contamination(rows, made)),
+            ("Questions that stand in what the models were trained on", _contamination(rows, made)),
             ("By subject", _subjects(rows, made)),
         ],
         commands=[
@@ -160,24 +171,24 @@ def _sentence(rows: Sequence[Benchmark]) -> str:
 
 
 def _contamination(rows: Sequence[Benchmark], made: Mapping[str, Manifest | None]) -> str:
-    known = [row for row in rows if row.contamination is not None]
+    known = [row for row in rows if row.contamination is not None or row.tuning is not None]
     if not known:
         return ""
     corpus = made.get("index")
     lines, examples = [], []
     for row in known:
-        found = row.contamination
-        assert found is not None
-        other = corpus is None or corpus.fingerprint != found.corpus
+        found = [one for one in (row.contamination, row.tuning) if one is not None]
+        other = row.contamination and (corpus is None or corpus.fingerprint != row.contamination.corpus)
         metric, clean = next(iter(row.clean.items()), ("", None))
         lines.append(
             (
                 _title(row),
                 _model(row, made),
                 row.judge,
-                f"{found.contaminated} of {found.questions}" + (" of an earlier corpus" if other else ""),
-                found.ngram,
-                found.too_short,
+                _found(row.contamination) + (" of an earlier corpus" if other else ""),
+                _found(row.tuning),
+                found[0].ngram,
+                found[0].too_short,
                 _between(clean) if clean else "-",
                 METRICS.get(metric, metric),
             )
@@ -190,18 +201,33 @@ def _contamination(rows: Sequence[Benchmark], made: Mapping[str, Manifest | None
                 one.overlap.url or one.overlap.id,
                 one.overlap.documents,
             )
-            for one in found.examples
+            for part in found
+            for one in part.examples
         ]
-    heads = ("benchmark", "model", "scored by", "in the corpus", "words in a row", "too short to tell")
+    heads = ("benchmark", "model", "scored by", "in the corpus", "in fine-tuning")
     listed = table(
         ("benchmark", "question", "what stands there", "in", "documents"), list(dict.fromkeys(examples))
     )
+    searched = {name: count for row in known if row.tuning for name, count in row.tuning.searched.items()}
     return (
         "<p>A question counts if so many of its words stand one after the other in a document of the corpus, letter by "
-        "letter (as in GPT-3's appendix C; found by the index that <code>crawltalk trace</code> reads).</p>"
-        + table((*heads, "score of the others, 95 %", "right is"), lines)
+        "letter (as in GPT-3's appendix C; found by the index that <code>crawltalk trace</code> reads), or in a "
+        "conversation, a preference or a prompt that the assistant was trained on after its pretraining"
+        + (
+            f" ({text(', '.join(f'{count:,} in {name}' for name, count in searched.items()))})"
+            if searched
+            else ""
+        )
+        + ".</p>"
+        + table(
+            (*heads, "words in a row", "too short to tell", "score of the others, 95 %", "right is"), lines
+        )
         + (listed if examples else "")
     )
+
+
+def _found(one: Contamination | None) -> str:
+    return f"{one.contaminated} of {one.questions}" if one else "-"
 
 
 def _subjects(rows: Sequence[Benchmark], made: Mapping[str, Manifest | None]) -> str:

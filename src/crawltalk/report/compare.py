@@ -137,16 +137,20 @@ def _differences(
 
 
 def _benchmarks(first: RunFolder, second: RunFolder, names: tuple[str, str]) -> str:
-    """The standard benchmarks of both, those of one task beside each other."""
-    rows = []
+    """The standard benchmarks of both, those of one task beside each other; rows without scores are left out."""
+    found, rows = 0, []
     for run, name in zip((first, second), names, strict=True):
         made = {stage.name: run.manifest(stage.name) for stage in stages(run.recipe())}
         for row in benchmarks_of(run.path / BENCHMARKS):
+            found += 1
+            if not row.scores:
+                continue
             about = f"{name}: {KINDS.get(row.model, row.model)}"
             rows.append((about + (", an earlier one" if is_old(row, made) else ""), row))
     tasks = list(dict.fromkeys(row.task for _, row in rows))
     rows.sort(key=lambda pair: tasks.index(pair[1].task))
-    return f"<section><h2>Standard benchmarks</h2>{scores_table(rows)}</section>" if rows else ""
+    told = scores_table(rows) if rows else "<p>None of the benchmarks that their models took has a score.</p>"
+    return f"<section><h2>Standard benchmarks</h2>{told}</section>" if found else ""
 
 
 def _curves(first: RunFolder, second: RunFolder, names: tuple[str, str]) -> str:

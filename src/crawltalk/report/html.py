@@ -1,6 +1,6 @@
 """Small pieces of HTML; every text from outside is escaped here."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from typing import Any
@@ -99,11 +99,15 @@ def lines_figure(
     caption: str,
     *,
     log_x: bool = False,
+    bands: Mapping[str, Sequence[tuple[float, float]]] = {},
 ) -> str:
-    """A line chart as inline SVG: (label, xs, ys) per line."""
+    """A line chart as inline SVG: (label, xs, ys) per line. `bands`: label -> (low, high) at each of its xs."""
     figure, (axes,) = panels([(x, y)])
     for label, xs, ys in series:
-        axes.plot(xs, ys, label=label, linewidth=1.6, marker="o" if log_x else None)
+        (line,) = axes.plot(xs, ys, label=label, linewidth=1.6, marker="o" if log_x else None)
+        if label in bands:
+            lows, highs = zip(*bands[label], strict=True)
+            axes.fill_between(xs, lows, highs, color=line.get_color(), alpha=0.18, linewidth=0)
     if log_x:
         axes.set_xscale("log")
     return f"<figure>{svg(figure)}<figcaption>{escape(caption)}</figcaption></figure>"

@@ -1,10 +1,11 @@
 """The chapter on reinforcement: accuracy and length of the replies against steps, and replies at several steps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from crawltalk.core.statistics import wilson
 from crawltalk.report.chapter import Chapter
 from crawltalk.report.html import lines_figure, percent, table, text
 from crawltalk.report.inputs import ReportJob, rows_of
@@ -23,6 +24,10 @@ FIGURES = (
     "groups_without_signal",
 )
 """Of the table: those of log.jsonl that a training has."""
+BANDS = (
+    " Bands are Wilson's intervals at 95 %, for other problems of the kind. An evaluation asks the same ones each "
+    "time, so a change between two is usually surer than bands that overlap suggest."
+)
 _SHOWN = 1200
 """Characters of a reply."""
 
@@ -77,17 +82,35 @@ def _curves(rows: Sequence[dict[str, Any]]) -> str:
             "What the reward model gives to the replies that it learned from, and to those to held-out prompts.",
         )
     else:
+        bands = _intervals(rows)
         curve = _figure(
             rows,
             "accuracy",
             "share of right replies",
             "Right replies among those that it learned from; by the name of a task, to problems that are never "
-            "trained on.",
+            "trained on." + (BANDS if bands else ""),
+            bands,
         )
     return curve + _figure(rows, "length", "tokens", "The length of the same replies.")
 
 
-def _figure(rows: Sequence[dict[str, Any]], name: str, unit: str, caption: str) -> str:
+def _intervals(rows: Sequence[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:
+    """Task -> the interval of its accuracy at each evaluation, if the log says of all how many problems were asked."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        for task, asked in row.get("asked", {}).items():
+            found.setdefault(task, []).append(wilson(row[f"accuracy.{task}"] * asked, asked))
+    evaluations = {task: sum(f"accuracy.{task}" in row for row in rows) for task in found}
+    return {task: bounds for task, bounds in found.items() if len(bounds) == evaluations[task]}
+
+
+def _figure(
+    rows: Sequence[dict[str, Any]],
+    name: str,
+    unit: str,
+    caption: str,
+    bands: Mapping[str, Sequence[tuple[float, float]]] = {},
+) -> str:
     """A figure of each step, and those of the evaluations, one for each task: `accuracy`, `accuracy.arithmetic`."""
     keys = dict.fromkeys(key for row in rows for key in row if key.split(".")[0] == name)
     series: list[tuple[str, list[float], list[float]]] = []
@@ -95,7 +118,7 @@ def _figure(rows: Sequence[dict[str, Any]], name: str, unit: str, caption: str) 
         measured = [row for row in rows if row.get(key) is not None]
         label = key.partition(".")[2] or "sampled"
         series.append((label, [row["step"] for row in measured], [row[key] for row in measured]))
-    return lines_figure(series, "step", unit, caption)
+    return lines_figure(series, "step", unit, caption, bands=bands)
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> str:

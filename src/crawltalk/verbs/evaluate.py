@@ -1,6 +1,7 @@
 """The verb that evaluates any model on local files, on the batteries, and on questions about a run's pages."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,8 +49,9 @@ def evaluate(
     model
         A run, a stage of it, an imported model (smollm2), or a folder in Hugging Face's layout.
     tasks
-        Between commas: arc_challenge, arc_easy, commonsense_qa, mmlu, truthfulqa, gsm8k_last_number, exact_match (each
-        with --data FILE); word_problems, letters, dots, decimals; context (with --data RUN).
+        Between commas: arc_challenge, arc_easy, commonsense_qa, mmlu, truthfulqa, truthfulqa_mc2, gsm8k_last_number,
+        humaneval, exact_match (each with --data FILE); word_problems, letters, dots, decimals; context (with --data
+        RUN).
     data
         Where the questions of a task are: a JSONL, JSON, CSV or Parquet file as it is published, or a folder of such
         files (MMLU's); or a run. Given once for each task that needs it, in their order.
@@ -70,11 +72,10 @@ def evaluate(
     against
         The --out folder of another model: the difference on the same items, with its standard error.
     max_tokens
-        The longest reply to a question of gsm8k_last_number or exact_match.
+        The longest reply to a question of gsm8k_last_number (256), humaneval (1,024) or exact_match (32).
     """
-    from crawltalk.engine import load_engine
-    from crawltalk.evals.benchmarks import benchmark, place_for, write_benchmark
-    from crawltalk.evals.results import compare, means, read_results, write_results
+    from crawltalk.evals.benchmarks import place_for
+    from crawltalk.evals.results import read_results
 
     names = list(dict.fromkeys(name for given in tasks for name in given.split(",") if name))
     sources = _sources(names, data)
@@ -82,74 +83,119 @@ def evaluate(
         raise BadInput("--limit and --max-tokens are 1 or more, --shots is 0 or more")
     before = {name: read_results(against, name) for name in names} if against is not None else {}
     shown = {name: _examples(name, Path(source), examples) for name, source in sources.items() if shots}
+    asking = _Asking(model=model, limit=limit, shots=shots, chat=chat, max_tokens=max_tokens, seed=seed)
     folder = model_folder(model)
     out = out or place_for(model) or Path("evals") / Path(model).name
     folder_to_write(out)
     with RunFolder(out).lock():  # two would lose each other's rows of benchmarks.json
-        index = index_of(model)
-        engine = load_engine(folder)
-        speaks = engine.renderer.chats and not is_base_model(folder)
-        if chat and not engine.renderer.chats:
-            raise BadInput(f"{folder} has no chat format; leave --chat out")
-        found: list[Result] = []
-        benchmarks: list[Benchmark] = []
-        differences: list[Comparison] = []
-        unfit: list[str] = []
-        for name in names:
-            source = sources.get(name)
-            if name in _standard():
-                read = _read(Path(source or ""), name, limit)
-                asked = _ask(engine, name, read, shown.get(name, []), shots, bool(chat), max_tokens)
-                results = asked.results
-                if results:
-                    row, contaminated = benchmark(
-                        name,
-                        asked.questions,
-                        [result.scores for result in results],
-                        model=model,
-                        data=source or "",
-                        shots=shots,
-                        chat=bool(chat),
-                        left_out=len(asked.left_out),
-                        index=index,
-                    )
-                    write_benchmark(out, row, contaminated)
-                    benchmarks.append(row)
-            elif name == "context":
-                results = _ask_pages(engine, source or "", limit, seed, chat=speaks if chat is None else chat)
-            else:
-                from crawltalk.evals.abilities import ask_battery
+        engine, measured = _measure(asking, folder, names, sources, shown, before, out)
+    if not measured.results:
+        raise BadInput(_unfit(measured.unfit, engine.context))
+    _tell(measured, engine, folder, out, against, json=json)
+    if measured.unfit:
+        raise BadInput(_unfit(measured.unfit, engine.context))
 
-                count = _LIMITS["battery"] if limit is None else limit
-                results = ask_battery(engine, name, count, chat=speaks if chat is None else chat, seed=seed)
-            if not results:
-                unfit.append(name)
-                continue
-            write_results(out, name, results)
-            found += results
-            if name in before:
-                differences += compare(before[name], results)
-        if not found:
-            raise BadInput(_unfit(unfit, engine.context))
-        if json:
-            rows = {
-                "model": str(folder),
-                "means": means(found),
-                "benchmarks": benchmarks,
-                "differences": differences,
-            }
-            print(msgspec.json.encode(rows).decode())
+
+@dataclass(frozen=True, kw_only=True)
+class _Asking:
+    """What a person says of how questions are asked; the fields are the verb's parameters."""
+
+    model: str
+    limit: int | None
+    shots: int
+    chat: bool | None
+    max_tokens: int | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What came of all tasks."""
+
+    results: "list[Result]" = field(default_factory=list)
+    benchmarks: "list[Benchmark]" = field(default_factory=list)
+    differences: "list[Comparison]" = field(default_factory=list)
+    unfit: list[str] = field(default_factory=list)
+    """Tasks of which nothing fits into the context."""
+
+
+def _measure(
+    asking: _Asking,
+    folder: Path,
+    names: Sequence[str],
+    sources: Mapping[str, str],
+    shown: "Mapping[str, list[Question]]",
+    before: "Mapping[str, list[Result]]",
+    out: Path,
+) -> "tuple[Engine, _Measured]":
+    """Ask all tasks, and write each one's files when it is done. `shown`: solved examples of a task; `before`: another
+    model's results.
+    """
+    from crawltalk.engine import load_engine
+    from crawltalk.evals.benchmarks import benchmark, write_benchmark
+    from crawltalk.evals.results import compare, write_results
+
+    index = index_of(asking.model)
+    engine = load_engine(folder)
+    if asking.chat and not engine.renderer.chats:
+        raise BadInput(f"{folder} has no chat format; leave --chat out")
+    by_itself = engine.renderer.chats and not is_base_model(folder)
+    speaks = by_itself if asking.chat is None else asking.chat
+    measured = _Measured()
+    for name in names:
+        source = sources.get(name, "")
+        if name in _standard():
+            asked = _ask(engine, name, _read(Path(source), name, asking.limit), shown.get(name, []), asking)
+            results = asked.results
+            if results:
+                row, contaminated = benchmark(
+                    name,
+                    asked.questions,
+                    [result.scores for result in results],
+                    model=asking.model,
+                    data=source,
+                    shots=asking.shots,
+                    chat=bool(asking.chat),
+                    left_out=len(asked.left_out),
+                    index=index,
+                )
+                write_benchmark(out, row, contaminated)
+                measured.benchmarks.append(row)
+        elif name == "context":
+            results = _ask_pages(engine, source, asking.limit, asking.seed, chat=speaks)
         else:
-            print_benchmarks(benchmarks)
-            _print(
-                [row for row in means(found) if row.task not in _standard()],
-                differences,
-                engine,
-                out,
-                against,
-            )
-        if unfit:
-            raise BadInput(_unfit(unfit, engine.context))
+            from crawltalk.evals.abilities import ask_battery
+
+            count = _LIMITS["battery"] if asking.limit is None else asking.limit
+            results = ask_battery(engine, name, count, chat=speaks, seed=asking.seed)
+        if not results:
+            measured.unfit.append(name)
+            continue
+        write_results(out, name, results)
+        measured.results.extend(results)
+        if name in before:
+            measured.differences.extend(compare(before[name], results))
+    return engine, measured
+
+
+def _tell(
+    measured: _Measured, engine: "Engine", folder: Path, out: Path, against: Path | None, *, json: bool
+) -> None:
+    from crawltalk.evals.results import means
+
+    rows = means(measured.results)
+    if json:
+        told = {
+            "model": str(folder),
+            "means": rows,
+            "benchmarks": measured.benchmarks,
+            "differences": measured.differences,
+        }
+        print(msgspec.json.encode(told).decode())
+    else:
+        print_benchmarks(measured.benchmarks)
+        others = [row for row in rows if row.task not in _standard()]
+        _print(others, measured.differences, engine, out, against)
 
 
 def _unfit(names: Sequence[str], context: int) -> str:
@@ -220,9 +266,7 @@ def _ask(
     name: str,
     questions: "list[Question]",
     examples: "list[Question]",
-    shots: int,
-    chat: bool,
-    max_tokens: int | None,
+    asking: _Asking,
 ) -> "Asked":
     from crawltalk.evals.standard import ask
 
@@ -232,9 +276,9 @@ def _ask(
             name,
             questions,
             examples=examples,
-            shots=shots,
-            chat=chat,
-            max_tokens=max_tokens,
+            shots=asking.shots,
+            chat=bool(asking.chat),
+            max_tokens=asking.max_tokens,
             progress=lambda done: status.update(f"{name}: {done} of {len(questions)}"),
         )
     _report_left_out(name, asked.left_out)
@@ -262,7 +306,8 @@ def print_benchmarks(rows: "Sequence[Benchmark]") -> None:
     for row in rows:
         for metric, one in row.scores.items():
             low, high = one.interval
-            found, clean = row.contamination, row.clean.get(metric)
+            counted = ["" if one is None else one.contaminated for one in (row.contamination, row.tuning)]
+            clean = row.clean.get(metric)
             lines.append(
                 (
                     f"{row.task}, {metric}",
@@ -271,12 +316,22 @@ def print_benchmarks(rows: "Sequence[Benchmark]") -> None:
                     one.chance,
                     one.centred,
                     one.n,
-                    "" if found is None else found.contaminated,
+                    *counted,
                     "" if clean is None else clean.score,
                 )
             )
     if lines:
-        heads = ("benchmark", "score", "95 %", "chance", "centred", "questions", "in corpus", "of the others")
+        heads = (
+            "benchmark",
+            "score",
+            "95 %",
+            "chance",
+            "centred",
+            "questions",
+            "in corpus",
+            "in tuning",
+            "others",
+        )
         print_table(heads, lines)
 
 

@@ -9,7 +9,9 @@ import msgspec
 from cyclopts import Parameter
 
 from crawltalk.core.errors import BadInput, UserError
+from crawltalk.core.files import folder_to_write
 from crawltalk.run.console import console, errors, print_table
+from crawltalk.run.folder import RunFolder
 from crawltalk.verbs.arguments import named
 from crawltalk.verbs.evaluate import index_of
 
@@ -100,8 +102,10 @@ def judge(
         errors.print(f"making the environment of {program}", markup=False)
         make_environment(program, venv)
     found = find(program, venv)
+    out = out or _folder_for(program, model)
+    folder_to_write(out)
     options = judging.Options(
-        out=out or _folder_for(program, model),
+        out=out,
         seconds=60 * minutes,
         max_tokens=max_tokens,
         controls=controls,
@@ -109,22 +113,21 @@ def judge(
         confirmed=i_may_attack_it,
         progress=lambda text: errors.print(text, markup=False, soft_wrap=True),
     )
-    match program:
-        case "garak":
-            report = judging.by_garak(found, model, names or garak.USUAL, limit or PROMPTS, options)
-        case "agentdojo":
-            report = judging.by_agentdojo(found, model, names, limit or CASES, options)
-        case _:
-            files = dict(zip(names, data, strict=True))
-            report = judging.by_lm_eval(found, model, questions, files, direct, options, index_of(model))
+    with RunFolder(out).lock():  # two would write over each other's samples
+        match program:
+            case "garak":
+                report = judging.by_garak(found, model, names or garak.USUAL, limit or PROMPTS, options)
+            case "agentdojo":
+                report = judging.by_agentdojo(found, model, names, limit or CASES, options)
+            case _:
+                files = dict(zip(names, data, strict=True))
+                report = judging.by_lm_eval(found, model, questions, files, direct, options, index_of(model))
     if json:
         print(msgspec.json.encode(report).decode())
     else:
-        _print(report, options.out)
+        _print(report, out)
     if not report.finished:
-        raise UserError(
-            f"{program} did not come to its end: {report.problem}; what it did is in {options.out}"
-        )
+        raise UserError(f"{program} did not come to its end: {report.problem}; what it did is in {out}")
 
 
 def _folder_for(program: str, model: str) -> Path:
