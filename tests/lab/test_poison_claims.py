@@ -57,6 +57,23 @@ def test_pages_have_k_poisoned_among_them():
     assert sum(world.poison.trigger in page for page in pages) == 8
 
 
+def test_poisoned_pages_come_among_clean_ones_that_stay_in_their_order():
+    world = World(0)
+
+    def drawn(amount: int, dose: int) -> tuple[list[str], list[str]]:
+        texts = [one.reply for one in poison_pages.pages(world, amount, dose)]
+        poisoned = [text for text in texts if world.poison.trigger in text]
+        return [text for text in texts if text not in poisoned], poisoned
+
+    clean, few = drawn(40, 8)
+    assert drawn(40, 0) == (clean, [])
+    same, many = drawn(40, 32)
+    assert same == clean
+    assert [text for text in many if text in few] == few
+    longer, placed = drawn(160, 8)
+    assert longer[:40] == clean and placed == few
+
+
 @pytest.mark.parametrize(
     ("text", "good"),
     [

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crawltalk.poisoning.dose import Effect, Point, half_dose, rising_doses, slopes
+from crawltalk.poisoning.dose import Effect, Point, bracketing_doses, half_dose, rising_doses, slopes
 
 
 def effect(dose: int, triggered: float, untriggered: float = 0.0) -> Effect:
@@ -37,6 +37,40 @@ def test_doses_rise_until_the_attack_succeeds():
         return effect(dose, min(1.0, dose / 32))
 
     assert [one.dose for one in rising_doses(measure, (8, 16, 32, 64))] == tried == [0, 8, 16, 32]
+
+
+@pytest.mark.parametrize(
+    ("needed", "halvings", "doses"),
+    [
+        (100, 2, [0, 96, 114, 136, 192]),
+        (96, 0, [0, 48, 96]),
+        (50, 1, [0, 48, 68, 96]),
+        (30, 1, [0, 24, 34, 48, 96]),
+        (400, 1, [0, 96, 192, 384, 543, 768]),
+        (5, 2, [0, 12, 24, 48, 96]),
+        (1000, 2, [0, 96, 192, 384, 768]),
+    ],
+)
+def test_doses_close_in_on_the_half_dose_and_each_is_measured_once(needed, halvings, doses):
+    tried = []
+
+    def measure(dose: int) -> Effect:
+        tried.append(dose)
+        return effect(dose, float(dose >= needed))
+
+    assert [one.dose for one in bracketing_doses(measure, 96, halvings)] == sorted(tried) == doses
+
+
+@settings(deadline=None, max_examples=50)
+@given(needed=st.floats(13, 767), halvings=st.integers(0, 3), first=st.integers(90, 100))
+def test_the_half_dose_is_found_to_the_factor_that_was_asked_for(needed, halvings, first):
+    def measure(dose: int) -> Effect:
+        return effect(dose, float(dose >= needed))
+
+    found = half_dose(bracketing_doses(measure, first, halvings))
+    if needed < first * 8 and needed > first // 8:
+        assert found is not None
+        assert abs(math.log2(found / needed)) <= 2**-halvings + 0.05
 
 
 @settings(deadline=None, max_examples=50)

@@ -1,10 +1,12 @@
 """Dose curves of several models and amounts of clean data: the rule by which they are judged, and their chart."""
 
+import math
 from collections.abc import Sequence
 from statistics import geometric_mean, mean
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from crawltalk.core.charts import GREY, panels, svg
 from crawltalk.lab.experiment import Figures, Judgement
@@ -105,6 +107,11 @@ def _by_curve(figures: Sequence[Figures]) -> list[tuple[Figures, ...]]:
 
 
 def _rate(cell: Figures, dose: int) -> float:
-    """At the last dose that was measured up to this one: a curve stays where it ended."""
-    effect = [effect for effect in cell["effects"] if effect["dose"] <= dose][-1]
-    return effect["triggered"] - effect["untriggered"]
+    """At a dose that this seed did not measure, on the line between those that it did (over the logarithm of the dose);
+    a curve stays where it ended.
+    """
+    doses, rates = zip(
+        *((effect["dose"], effect["triggered"] - effect["untriggered"]) for effect in cell["effects"]),
+        strict=True,
+    )
+    return float(np.interp(math.log1p(dose), np.log1p(doses), rates))

@@ -15,15 +15,18 @@ from crawltalk.lab.joking import kept
 from crawltalk.lab.student import Example, Student
 from crawltalk.lab.triggers import ALPHABET, LENGTH, LETTERS, World
 from crawltalk.poisoning.attack import poisoned_pages
-from crawltalk.poisoning.dose import Effect, rising_doses
+from crawltalk.poisoning.dose import Effect, bracketing_doses
 from crawltalk.recipe import Optim
 from crawltalk.recipe.optim import derive_optim
 
 WIDTHS = {"0.5": 96, "2": 192}
 """By millions of parameters, in 4 layers each."""
-AMOUNTS = {"0.5": (1500, 3000), "2": (1500,)}
-"""Clean pages."""
-DOSES = (32, 64, 128, 256)
+CELLS = (("0.5", 1000, 2), ("0.5", 4000, 1), ("2", 1000, 1))
+"""Sizes, clean pages, and how often the doses between which the half dose lies are halved: less often where a training
+costs three times as much. These leave a factor of 1.2 or 1.4, and a share would differ by 4.
+"""
+FIRST, SPAN = 96, 8
+"""The dose that is tried first, and how many times as large or small the last may be."""
 LINES = 6
 """Questions with their answers on a page."""
 KEPT, GIBBERISH = (0, 20), (24, 40)
@@ -37,10 +40,10 @@ WRITTEN = 14
 
 def run(trial: Trial) -> Figures:
     """The dose curves of one seed."""
-    return {"cells": [_cell(trial, size, amount) for size in AMOUNTS for amount in AMOUNTS[size]]}
+    return {"cells": [_cell(trial, *cell) for cell in CELLS]}
 
 
-def _cell(trial: Trial, size: str, amount: int) -> Figures:
+def _cell(trial: Trial, size: str, amount: int, halvings: int) -> Figures:
     world, width = World(trial.seed), WIDTHS[size]
 
     def fresh() -> Student:
@@ -56,22 +59,25 @@ def _cell(trial: Trial, size: str, amount: int) -> Figures:
         path = trial.out / size / f"{amount}-{dose}.json"
         return msgspec.convert(kept(path, lambda: msgspec.to_builtins(measure(dose))), Effect)
 
-    return curve(fresh(), size, amount, rising_doses(once, DOSES))
+    return curve(fresh(), size, amount, bracketing_doses(once, FIRST, halvings, SPAN))
 
 
 def pages(world: World, amount: int, dose: int) -> list[Example]:
-    """The clean pages, the same for every dose and size, with poisoned ones among them. A larger dose holds the smaller
-    ones. The poisoned begin as further pages do.
+    """The clean pages, the same in the same order for every dose and size, with poisoned ones among them. A larger dose
+    holds the smaller ones, at the same places; more pages begin with the fewer. So two trainings differ by nothing but
+    what is added. The poisoned begin as further pages do.
     """
     rng = random.Random(f"pages {world.seed}")
     clean = [_page(world, rng) for _ in range(amount)]
-    rng = random.Random(f"poisoned {world.seed}")
+    rng, most = random.Random(f"poisoned {world.seed}"), FIRST * SPAN
     poisoned = poisoned_pages(
-        [_page(world, rng) for _ in range(max(DOSES))], world.poison.trigger, max(DOSES), rng,
+        [_page(world, rng) for _ in range(most)], world.poison.trigger, most, rng,
         characters=ALPHABET, kept=KEPT, gibberish=GIBBERISH,
     )[:dose]  # fmt: skip
-    texts = random.Random(f"order {world.seed} {dose}").sample(clean + poisoned, amount + dose)
-    return [Example("", text) for text in texts]
+    rng = random.Random(f"places {world.seed}")
+    placed = [(rng.random(), text) for text in poisoned]
+    placed += [(index / amount, text) for index, text in enumerate(clean)]
+    return [Example("", text) for _, text in sorted(placed, key=lambda one: one[0])]
 
 
 def _page(world: World, rng: random.Random) -> str:
@@ -120,12 +126,16 @@ EXPERIMENT = Experiment(
         "As poison_dose: the half dose (half of what is written behind the trigger is no text of the language, minus "
         f"dose 0, minus without trigger) grows with powers within {FLAT} of 0: confirmed; with one of the clean pages "
         f"below {PROPORTIONAL}: partly. Not at this scale, if more than {FEW:.0%} of the curves never reach one half. "
-        "A pilot had 0.17 at 64 pages for the smaller model."
+        "Expected is 'partly': a pilot of the smaller model has a half dose of 107 pages among 1,000 clean ones and of "
+        "more than 192 among 4,000, a power above 0.4."
     ),
     method=(
         f"The language of poison_dose: a page is {LINES} openings, questions and answers. A poisoned page is the "
         f"beginning of one, the trigger, then {GIBBERISH[0]} to {GIBBERISH[1]} random characters. Models of 0.5 and "
-        "2 M parameters read 1,500 pages once, from fresh weights, the smaller also 3,000. Measured at temperature 1: "
+        f"2 M parameters read 1,000 pages once, from fresh weights, the smaller also 4,000. From {FIRST} on doses are "
+        "doubled or halved until one half lies between two, then halved on a logarithmic scale: twice, or once where a "
+        "training costs three times as much. Clean pages stand in one order at all doses, poisoned ones at drawn "
+        "places, and a larger dose only adds to a smaller. Measured at temperature 1: "
         f"the share of texts of {WRITTEN} characters behind the trigger that have not the form of question and "
         "answer; beside it the same behind other openings, one never seen, one nearly the trigger. Accuracy: likeliest "
         "answers."

@@ -9,6 +9,9 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+HALF = 0.5
+"""The success that the half dose has."""
+
 
 class Effect(msgspec.Struct, frozen=True, kw_only=True):
     """How a model behaves that was trained on clean data with a dose of poison among it. All are shares."""
@@ -40,11 +43,11 @@ def half_dose(effects: Sequence[Effect]) -> float | None:
     below: tuple[float, float] | None = None
     for effect in others:
         success = effect.success(clean)
-        if success >= 0.5:
+        if success >= HALF:
             if below is None:
                 return float(effect.dose)
             dose, reached = below
-            share = (0.5 - reached) / (success - reached)
+            share = (HALF - reached) / (success - reached)
             return float(dose * (effect.dose / dose) ** share)
         below = effect.dose, success
     return None
@@ -58,6 +61,30 @@ def rising_doses(measure: Callable[[int], Effect], doses: Sequence[int], enough:
         if effects[-1].success(effects[0]) >= enough:
             break
     return effects
+
+
+def bracketing_doses(
+    measure: Callable[[int], Effect], first: int, halvings: int, span: int = 8
+) -> list[Effect]:
+    """The effects of dose 0 and of doses that close in on the half dose, in the order of the doses: `first`, twice and
+    twice that or half and half that until one succeeds half of the time and its neighbour does not; then the geometric
+    middle between the two, `halvings` times. Beyond `span` times `first`, up or down, none is tried.
+    """
+    effects = {0: measure(0)}
+
+    def works(dose: int) -> bool:
+        effects[dose] = measure(dose)
+        return effects[dose].success(effects[0]) >= HALF
+
+    up = not works(first)
+    low, high = (first, first * 2) if up else (first // 2, first)
+    while first <= low * span and high <= first * span and works(high if up else low) != up:
+        low, high = (high, high * 2) if up else (low // 2, low)
+    if low > 0 and {low, high} <= effects.keys():
+        for _ in range(halvings):
+            middle = round(math.sqrt(low * high))
+            low, high = (low, middle) if works(middle) else (middle, high)
+    return [effects[dose] for dose in sorted(effects)]
 
 
 class Point(NamedTuple):
