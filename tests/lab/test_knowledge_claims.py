@@ -131,12 +131,19 @@ def test_equal_sums_that_differ_are_holes_and_shuffled_ones_are_not():
     assert [sum(row) for *_, row in even] != [sum(row) for *_, row in holed]
 
 
-def test_right_answers_have_to_be_told_from_wrong_ones_by_more_than_words():
-    def seed(hedged: float, told: float) -> dict:
-        shares = {"hedged right": 0.0, "hedged wrong": hedged, "formed right": 1.0, "formed wrong": 1.0}
-        return shares | {f"told by {sign}": told for sign in ("hedges", "length", "probability", "agreement")}
+def test_right_answers_have_to_be_told_from_wrong_ones_by_the_base_model_and_not_by_words():
+    def seed(hedged: float, told: float, its_own: float = 0.9, formed: float = 1.0) -> dict:
+        signs = ("hedges", "length", "probability", "agreement")
+        return {
+            **{f"hedged {of}": share for of, share in (("right", 0.0), ("wrong", hedged))},
+            **{f"formed {of}": share for of, share in (("right", 1.0), ("wrong", formed))},
+            **{f"told by {sign}": 0.5 for sign in signs},  # what the assistant itself shows decides nothing
+            **{f"told by base {sign}": told for sign in ("probability", "agreement")},
+            **{f"its own told by base {sign}": its_own for sign in ("probability", "agreement")},
+        }
 
     assert confident_style.told([0.1, 0.9, 0.9], [False, True, False]) == 0.75
     assert confident_style.rule([seed(0.0, 0.9)]).verdict == "confirmed"
-    assert confident_style.rule([seed(0.5, 0.9)]).verdict == "not at this scale"
-    assert confident_style.rule([seed(0.0, 0.9), seed(0.0, 0.6)]).verdict == "partly"
+    for no in (seed(0.5, 0.9), seed(0.0, 0.6), seed(0.0, 0.9, its_own=0.6), seed(0.0, 0.9, formed=0.5)):
+        assert confident_style.rule([no]).verdict == "not at this scale"
+        assert confident_style.rule([seed(0.0, 0.9), no]).verdict == "partly"

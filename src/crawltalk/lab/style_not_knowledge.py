@@ -49,7 +49,7 @@ def run(trial: Trial) -> Figures:
     """Right answers of the base model, of an assistant that was taught some of them, and of one that was taught new
     facts, too; and the share of the answers that have the assistant's form.
     """
-    made = journey(trial)
+    made = journey(trial, until="factuality")
     plain = styled(trial, made)
     groups = asked(made, plain)
     rows = [row for row in _questions(made) if row.role == UNREAD]
@@ -116,10 +116,14 @@ def _lessons(rows: Sequence[Question], seed: int) -> list[Conversation]:
 
 def _recalled(base: Engine, rows: Sequence[Question]) -> float:
     """What the base model says behind a title on a line of its own."""
-    prompts = [[*base.renderer.begin, *base.tokenizer.encode(row.prompt)] for row in rows]
-    replies = base.generate(prompts, Sampling(temperature=0.0, max_tokens=WORDS))
+    replies = base.generate(recalling(base, rows), Sampling(temperature=0.0, max_tokens=WORDS))
     said = [first_line(base.tokenizer.decode(reply)) for reply in replies]
     return mean([judge(row.answer, one) == "correct" for row, one in zip(rows, said, strict=True)])
+
+
+def recalling(base: Engine, rows: Sequence[Question]) -> list[list[int]]:
+    """Titles on lines of their own, as pages begin."""
+    return [[*base.renderer.begin, *base.tokenizer.encode(row.prompt)] for row in rows]
 
 
 def _asked(assistant: Engine, rows: Sequence[Question]) -> float:
