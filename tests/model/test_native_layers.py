@@ -63,7 +63,7 @@ def test_a_text_that_continues_another_is_read_as_if_both_stood_alone(shape, lon
 
 @NATIVE
 @pytest.mark.parametrize("texts", [SHARED, [(length, None) for length, _ in SHARED], None])
-@pytest.mark.parametrize("shape", [GROUPED, LLAMA], ids=lambda shape: shape.family)
+@pytest.mark.parametrize("shape", [GROUPED, STUDENT, LLAMA], ids=["grouped", "student", "llama"])
 def test_layers_in_native_code_are_those_of_torch_as_far_as_bfloat16_goes(shape, texts, monkeypatch):
     torch.manual_seed(0)
     exact, coarse = random_model(shape), Transformer(shape)
@@ -73,8 +73,8 @@ def test_layers_in_native_code_are_those_of_torch_as_far_as_bfloat16_goes(shape,
     tokens = torch.randint(0, 97, (1, sum(length for length, _ in texts or [(120, None)])))
     d_states = torch.randn(*tokens.shape, shape.width)
     expected, ours = (learned(model, tokens, texts, d_states) for model in (exact, coarse))
-    for module in ("functions", "transformer"):
-        monkeypatch.setattr(f"crawltalk.model.{module}.computes", lambda *_: False)
+    for name in ("functions.computes", "transformer.attends"):
+        monkeypatch.setattr(f"crawltalk.model.{name}", lambda *_: False)
     plain = learned(coarse, tokens, texts, d_states)
     errors, usual = (
         [distance(*pair) for pair in zip(all_of, expected, strict=True)] for all_of in (ours, plain)
@@ -158,8 +158,8 @@ def test_layers_in_native_code_are_those_of_torch_to_the_rounding_of_float32(sha
     tokens = torch.randint(0, 97, (1, sum(length for length, _ in texts or [(120, None)])))
     d_states = torch.randn(*tokens.shape, shape.width)
     ours = learned(model, tokens, texts, d_states)
-    for module in ("functions", "transformer"):
-        monkeypatch.setattr(f"crawltalk.model.{module}.computes", lambda *_: False)
+    for name in ("functions.computes", "transformer.attends"):
+        monkeypatch.setattr(f"crawltalk.model.{name}", lambda *_: False)
     plain = learned(model, tokens, texts, d_states)
     assert max(distance(*pair) for pair in zip(ours, plain, strict=True)) < 1e-5
 

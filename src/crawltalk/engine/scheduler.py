@@ -313,13 +313,14 @@ class Scheduler:
         """Update a sequence that the backend has continued by these tokens."""
         request = sequence.request
         each = repeat(None) if log_probs is None or request.sampling.logprobs is None else log_probs
-        tokens = tuple(self._token(token, logprob) for token, logprob in zip(ids, each, strict=False))
+        words = list(map(self.tokenizer.word, ids))
+        tokens = tuple(map(Token, ids, words, each, repeat(())))
         stop_token = tokens[-1] if ids[-1] in request.stop_ids else None
-        if stop_token is not None:
-            tokens = tokens[:-1]
-        sequence.tokens += [token.id for token in tokens]
+        kept = len(ids) - (stop_token is not None)
+        tokens = tokens[:kept]
+        sequence.tokens += ids[:kept]
         self._cache_full_blocks(sequence, len(ids))
-        text = sequence.detokenizer.add(b"".join(token.text for token in tokens))
+        text = sequence.detokenizer.add(b"".join(words[:kept]))
         if stop_token is not None:
             return self._finish(sequence, "stop", text, tokens)._replace(stop_token=stop_token)
         if not self._left(sequence):

@@ -72,6 +72,7 @@ inline __m256 scaled(__m256 x, __m256 n) {
   return x * (__m256)(((I8)_mm256_cvtps_epi32(n) + 127) << 23);
 }
 inline __m256 inverse(__m256 x) { return 1.f / x; }
+inline __m256 swapped(__m256 v) { return _mm256_permute2f128_ps(v, v, 1); }  // halves
 inline float lanes_sum(__m256 v) {
   const __m128 four = _mm256_castps256_ps128(v) + _mm256_extractf128_ps(v, 1), two = four + _mm_movehl_ps(four, four);
   return two[0] + two[1];
@@ -112,6 +113,7 @@ inline __m512 inverse(__m512 x) {
   const __m512 near = _mm512_rcp14_ps(x);
   return near * _mm512_fnmadd_ps(x, near, broadcast<__m512>(2.f));
 }
+inline __m512 swapped(__m512 v) { return _mm512_shuffle_f32x4(v, v, _MM_SHUFFLE(1, 0, 3, 2)); }
 inline float lanes_sum(__m512 v) { return _mm512_reduce_add_ps(v); }
 inline float lanes_max(__m512 v) { return _mm512_reduce_max_ps(v); }
 inline I16 lanes(I16) { return I16{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}; }
@@ -255,12 +257,17 @@ struct Row {
         const V x = load(from + e) * scale;
         return weight ? x * read<V>(weight + e) : x;
       };
+      auto turn = [&](int e, V own, V other) {
+        const V sin = read<V>(c.sin + place + e), cos = read<V>(c.cos + place + e);
+        store(&to[(size_t)at_ * E + e], fma(own, cos, other * sin));
+      };
+      if (E == LANES) {
+        const V x = value(0);
+        turn(0, x, swapped(x));
+        return;
+      }
       for (int e = 0; e < E / 2; e += LANES) {
         const V x = value(e), y = value(e + E / 2);
-        auto turn = [&](int e, V own, V other) {
-          const V sin = read<V>(c.sin + place + e), cos = read<V>(c.cos + place + e);
-          store(&to[(size_t)at_ * E + e], fma(own, cos, other * sin));
-        };
         turn(e, x, y);
         turn(e + E / 2, y, x);
       }
@@ -274,8 +281,8 @@ struct Row {
       const float* from = &d[(size_t)at_ * E];
       const size_t place = (size_t)c.places[(size_t)b * c.length + t] * E;
       for (int e = 0; e < E; e += LANES) {
-        const int other = e < E / 2 ? e + E / 2 : e - E / 2;
-        const V across = read<V>(from + other) * read<V>(c.sin + place + other);
+        const int other = E == LANES ? 0 : e < E / 2 ? e + E / 2 : e - E / 2;
+        const V there = read<V>(from + other) * read<V>(c.sin + place + other), across = E == LANES ? swapped(there) : there;
         write(&turned[e], fma(read<V>(from + e), read<V>(c.cos + place + e), across));
       }
       const T* x = c.qkv + at(t, head);

@@ -15,7 +15,9 @@ from crawltalk.run.native import Unavailable, library
 
 _SOURCE = Path(__file__).with_name("native.cpp")
 _KINDS = {torch.float32: ("float", 8), torch.bfloat16: ("bf16", 16)}
-"""What native.cpp calls a dtype, and of what the widths must be multiples, and halves of heads."""
+"""What native.cpp calls a dtype, and the numbers in a register: widths must be multiples of them, and halves of heads;
+or a head is one register.
+"""
 _NAMES = (
     "normalize",
     "normalize_backward",
@@ -61,6 +63,13 @@ def computes(x: Tensor, width: int) -> bool:
         and not torch.compiler.is_compiling()
         and _functions(x.dtype) is not None
     )
+
+
+def attends(qkv: Tensor) -> bool:
+    """Whether there is native code for attention with heads of this size, the last dimension."""
+    size = qkv.shape[-1]
+    one = qkv.dtype in _KINDS and size == _KINDS[qkv.dtype][1]
+    return computes(qkv, size if one else size // 2)
 
 
 @cache

@@ -24,7 +24,7 @@ from crawltalk.core.errors import BadInput
 from crawltalk.model.cache import KVCache
 from crawltalk.model.functions import Visible, causal_attention, gated, normalize
 from crawltalk.model.lora import LoraLinear, current_dropout_seed, dropout_seed
-from crawltalk.model.native import PackedAttention, Texts, computes
+from crawltalk.model.native import PackedAttention, Texts, attends
 from crawltalk.model.shape import LinearScaling, RopeScaling, Shape, YarnScaling
 from crawltalk.model.trainable import Trainable
 from crawltalk.recipe.cost import value_embeddings
@@ -96,7 +96,7 @@ class Attention(nn.Module):
         """[B, T, D] in and out. `value_embedding`, [B, T, K x E], is added to the values."""
         batch, length, _ = x_BTD.shape
         qkv = linear_of_norm(self.qkv, norm, x_BTD).view(batch, length, -1, self.head_dim)
-        if cache is None and self.rotary and value_embedding is None and computes(qkv, self.head_dim // 2):
+        if cache is None and self.rotary and value_embedding is None and attends(qkv):
             return self.out(
                 PackedAttention.apply(
                     qkv, self.q_norm, self.k_norm, self.heads, self.eps, positions.texts(batch)

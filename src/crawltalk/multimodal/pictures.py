@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from crawltalk.multimodal.images import pillow
 
@@ -128,9 +129,9 @@ def draw_line(
             centres.append(x + width / 2)
             x += width
     pixels = np.asarray(image, np.float32) / 255
-    if style.noise:
-        noise = np.random.default_rng(rng.getrandbits(32)).standard_normal(pixels.shape, np.float32)
-        pixels = np.clip(pixels + np.float32(style.noise * rng.random()) * noise, 0, 1)
+    if style.noise:  # torch draws normal numbers six times as fast as numpy
+        noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(rng.getrandbits(32)))
+        torch.from_numpy(pixels).add_(noise, alpha=style.noise * rng.random()).clamp_(0, 1)
     return Line(pixels, text, centres)
 
 

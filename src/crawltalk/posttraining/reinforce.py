@@ -395,8 +395,9 @@ def packed(
     each = list(dict.fromkeys(prompts))
     numbers = {prompt: number for number, prompt in enumerate(each)}
     asked, shared = [numbers[prompt] for prompt in prompts], [len(prompt) - 1 for prompt in each]
+    filled = sum(lengths) + sum(shared)
     packs, length = fewest_positions(
-        needed, most, lambda length: _pack(asked, shared, lengths, length, random.Random(seed))
+        needed, most, filled, lambda length: _pack(asked, shared, lengths, length, random.Random(seed))
     )
     return [{each[prompt]: chosen for prompt, chosen in pack.items()} for pack in packs], length
 

@@ -156,10 +156,9 @@ class EngineRollouts(Rollouts):
         texts, finished = dict.fromkeys(keys, ""), dict.fromkeys(keys, False)
         for output in self.engine.run(requests, BUNDLE):
             key = (output.request.id, output.index)
-            last = () if output.stop_token is None else (output.stop_token,)
-            for token in (*output.tokens, *last):
-                ids[key].append(token.id)
-                log_probs[key].append(token.logprob or 0.0)
+            tokens = output.tokens if output.stop_token is None else (*output.tokens, output.stop_token)
+            ids[key] += [token.id for token in tokens]
+            log_probs[key] += [token.logprob or 0.0 for token in tokens]
             texts[key] += output.text
             finished[key] |= output.finish_reason == "stop"
         return [

@@ -143,14 +143,22 @@ def packed_rows(
 
 
 def fewest_positions(
-    least: int, most: int, rows_of: Callable[[int], Sequence[Row]]
+    least: int, most: int, filled: int, rows_of: Callable[[int], Sequence[Row]]
 ) -> tuple[Sequence[Row], int]:
     """Rows and their length, a multiple of `ROW_STEP`: of those from `least` up to `most`, or the first, that with the
-    fewest positions in all. `rows_of` says how rows of a length are filled.
+    fewest positions in all. `rows_of` says how rows of a length are filled; at least `filled` positions are. Lengths
+    that could not have fewer than another are not tried.
     """
     first = -(-least // ROW_STEP) * ROW_STEP
-    choices = [(rows_of(length), length) for length in range(first, max(most, first) + 1, ROW_STEP)]
-    return min(choices, key=lambda choice: (len(choice[0]) * choice[1], choice[1]))
+    lengths = range(first, max(most, first) + 1, ROW_STEP)
+    rows: Sequence[Row] = ()
+    best: tuple[float, int] = (math.inf, 0)
+    for positions, length in sorted((-(-filled // length) * length, length) for length in lengths):
+        if (positions, length) < best:
+            packs = rows_of(length)
+            if (len(packs) * length, length) < best:
+                rows, best = packs, (len(packs) * length, length)
+    return rows, best[1]
 
 
 def pack(lengths: Sequence[int], length: int, rng: random.Random) -> list[list[int]]:

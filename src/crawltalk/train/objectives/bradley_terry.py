@@ -51,7 +51,9 @@ def comparisons_of(pairs: Sequence[tuple[Sequence[int], Sequence[int]]], row: in
     """A batch of pairs of token ids, chosen and rejected, in rows of `row` positions at most, if no pair needs more."""
     shared = [_shared(*pair) for pair in pairs]
     sizes = [len(up) + len(down) - both for (up, down), both in zip(pairs, shared, strict=True)]
-    packs, length = fewest_positions(max(sizes), row, lambda length: pack(sizes, length, random.Random(0)))
+    packs, length = fewest_positions(
+        max(sizes), row, sum(sizes), lambda length: pack(sizes, length, random.Random(0))
+    )
     tokens = torch.zeros((len(packs), length), dtype=torch.int64)
     documents, parents = (torch.full_like(tokens, -1) for _ in range(2))
     lasts = torch.full((len(packs), max(map(len, packs)), 2), -1)
