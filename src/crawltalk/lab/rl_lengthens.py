@@ -207,7 +207,9 @@ def figure(figures: Sequence[Figures]) -> str:
                 ),
             ]
             xs = [0, *(stage["step"] for stage in stages[0])]
-            axes.plot(xs, lengths, marker="o", markersize=3, linewidth=1.2, label=f"{steps} steps")
+            label = f"{steps} step{'s' * (steps > 1)}" if axes is both[-1] else None
+            axes.plot(xs, lengths, marker="o", markersize=3, linewidth=1.2, label=label)
+        axes.set_ylim(0, CONFIG.max_tokens)  # both alike, with room for the legend
     return svg(chart)
 
 

@@ -131,8 +131,8 @@ def claims_page(found: Mapping[str, Shown]) -> str:
     return page(
         "crawltalk lab",
         "<main><header><h1>What is claimed, and what came out</h1>"
-        f'<p class="lead">{len(verdicts)} claims about how language models learn, each with a prediction that was '
-        f"written down before its experiment: {text(counts)}.</p></header>"
+        f'<p class="lead">{len(verdicts)} claim{"s" * (len(verdicts) != 1)} about how language models learn, each with '
+        f"a prediction that was written down before its experiment: {text(counts)}.</p></header>"
         f"<details><summary>All in a table</summary>{overview}</details>{parts}</main>",
     )
 
